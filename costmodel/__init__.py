@@ -1,0 +1,93 @@
+"""An analytical cost model of transformers whose weights are low-rank factors.
+
+The names below are imported on first use, so that `import costmodel` costs next to nothing. The pricing function has
+the name of its module and is therefore imported from it: `from costmodel.estimate import estimate`.
+"""
+
+from __future__ import annotations
+
+from costmodel._version import __version__
+
+TYPE_CHECKING = False  # known to type checkers by its name; importing `typing` would cost more than all the rest
+if TYPE_CHECKING:
+    from costmodel.calibration import Calibration
+    from costmodel.decomposition import Decomposition, LowRank, Site, Tucker, load_decomposition
+    from costmodel.errors import (
+        CalibrationError,
+        CostModelError,
+        DecompositionError,
+        HardwareError,
+        InputError,
+        ModelError,
+    )
+    from costmodel.estimate import Estimate
+    from costmodel.hardware import HardwareProfile, load_hardware
+    from costmodel.model_config import load_model
+    from costmodel.model_spec import ModelSpec
+    from costmodel.space import DesignSpace
+    from costmodel.spec_text import parse_decomposition
+    from costmodel.workload import Phase, Workload
+
+__all__ = [
+    "Calibration",
+    "CalibrationError",
+    "CostModelError",
+    "Decomposition",
+    "DecompositionError",
+    "DesignSpace",
+    "Estimate",
+    "HardwareError",
+    "HardwareProfile",
+    "InputError",
+    "LowRank",
+    "ModelError",
+    "ModelSpec",
+    "Phase",
+    "Site",
+    "Tucker",
+    "Workload",
+    "__version__",
+    "load_decomposition",
+    "load_hardware",
+    "load_model",
+    "parse_decomposition",
+]
+
+_MODULE_OF = {
+    "Calibration": "calibration",
+    "CalibrationError": "errors",
+    "CostModelError": "errors",
+    "Decomposition": "decomposition",
+    "DecompositionError": "errors",
+    "DesignSpace": "space",
+    "Estimate": "estimate",
+    "HardwareError": "errors",
+    "HardwareProfile": "hardware",
+    "InputError": "errors",
+    "LowRank": "decomposition",
+    "ModelError": "errors",
+    "ModelSpec": "model_spec",
+    "Phase": "workload",
+    "Site": "decomposition",
+    "Tucker": "decomposition",
+    "Workload": "workload",
+    "load_decomposition": "decomposition",
+    "load_hardware": "hardware",
+    "load_model": "model_config",
+    "parse_decomposition": "spec_text",
+}
+"""Public name and the module below `costmodel` that defines it."""
+
+
+def __getattr__(name: str) -> object:
+    if name not in _MODULE_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    import importlib
+
+    value: object = getattr(importlib.import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

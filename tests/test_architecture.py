@@ -1,0 +1,195 @@
+"""What may import what, who may print, and how long a module may be."""
+
+from __future__ import annotations
+
+import ast
+import importlib.util
+import json
+import pkgutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+import costmodel
+
+ROOT = Path(__file__).resolve().parent.parent
+HEAVY = frozenset({"torch", "transformers", "tensorly", "pandas", "scipy", "matplotlib", "validate"})
+MAX_LINES = 400
+
+
+class Rule(NamedTuple):
+    """`subject`, what is below it and its siblings `subject_*` import nothing of `banned`, not even in a function."""
+
+    subject: str
+    banned: tuple[str, ...]
+    why: str
+
+
+RULES = [
+    Rule(
+        "costmodel",
+        ("torch", "transformers", "tensorly", "pandas", "scipy", "validate"),
+        "the analytical model needs numpy and networkx alone",
+    ),
+    *(
+        Rule(
+            f"costmodel.{name}", ("costmodel.hardware", "costmodel.roofline", "hw_profiles"), "counts know no hardware"
+        )
+        for name in ("model", "decomposition", "workload", "cost", "graph", "layers", "attention", "ops")
+    ),
+    Rule(
+        "costmodel.space",
+        ("costmodel.cost", "costmodel.graph", "costmodel.hardware", "costmodel.roofline", "costmodel.estimate"),
+        "a space is combinatorics; prices come from outside",
+    ),
+    Rule(
+        "costmodel.roofline",
+        ("costmodel.graph", "costmodel.layers", "costmodel.attention"),
+        "an operation is timed alone",
+    ),
+    Rule("hw_profiles", ("costmodel", "validate"), "data knows nobody who reads it"),
+    Rule(
+        "validate.timing",
+        ("costmodel.model_spec", "costmodel.model_config", "transformers", "validate.build", "validate.factorize"),
+        "it times any callable",
+    ),
+    Rule("validate.fit", ("torch", "transformers", "tensorly"), "records are refitted on a laptop"),
+]
+
+
+def modules(package: str) -> Iterator[tuple[str, Path]]:
+    """Dotted name and file of every module of a package."""
+    for path in sorted((ROOT / package).rglob("*.py")):
+        parts = path.relative_to(ROOT).with_suffix("").parts
+        yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), path
+
+
+def imports(source: str, module: str, is_package: bool = False) -> set[str]:
+    """Dotted names that a module's text imports anywhere; of `from a import b` both `a` and `a.b`."""
+    package = module if is_package else module.rpartition(".")[0]
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            origin = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
+            found |= {origin, *(f"{origin}.{alias.name}" for alias in node.names)}
+    return found
+
+
+def covers(name: str, module: str) -> bool:
+    """Whether `module` is `name`, lies below it or is one of its `name_*` siblings."""
+    return module == name or module.startswith((f"{name}.", f"{name}_"))
+
+
+def violations(rule: Rule, module: str, source: str, is_package: bool = False) -> set[str]:
+    return {name for name in imports(source, module, is_package) if any(covers(ban, name) for ban in rule.banned)}
+
+
+def subjects(rule: Rule) -> list[tuple[str, Path]]:
+    return [(name, path) for name, path in modules(rule.subject.partition(".")[0]) if covers(rule.subject, name)]
+
+
+def outputs(source: str) -> list[str]:
+    """Each `print(`, `sys.exit`, `sys.stdout`, `sys.stderr` and `SystemExit` of a module's text, with its line."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        match node:
+            case ast.Call(func=ast.Name(id="print" | "exit" | "quit" as name)):
+                found.append(f"{name} in line {node.lineno}")
+            case ast.Attribute(value=ast.Name(id="sys"), attr="exit" | "stdout" | "stderr" as name):
+                found.append(f"sys.{name} in line {node.lineno}")
+            case ast.Name(id="SystemExit"):
+                found.append(f"SystemExit in line {node.lineno}")
+    return found
+
+
+def loaded_after(code: str) -> set[str]:
+    """Top-level names in `sys.modules` of a fresh interpreter that has run `code`."""
+    code += "\nimport json, sys; print(json.dumps(sorted({name.partition('.')[0] for name in sys.modules})))"
+    run = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stderr
+    return set(json.loads(run.stdout))
+
+
+def test_bare_import_is_light() -> None:
+    loaded = loaded_after("import costmodel")
+    assert "costmodel" in loaded
+    assert not loaded & (HEAVY | {"numpy", "networkx", "click", "rich", "msgspec"})
+
+
+def test_no_module_imports_a_heavy_library() -> None:
+    names = [info.name for info in pkgutil.walk_packages(costmodel.__path__, "costmodel.")]
+    assert "costmodel.errors" in names
+    assert "costmodel.cli.common" in names
+    loaded = loaded_after("import importlib\n" + "\n".join(f"importlib.import_module({name!r})" for name in names))
+    assert not loaded & HEAVY
+
+
+@pytest.mark.parametrize("name", sorted(costmodel._MODULE_OF))
+def test_public_name_resolves(name: str) -> None:
+    module = f"costmodel.{costmodel._MODULE_OF[name]}"
+    if importlib.util.find_spec(module) is None:
+        pytest.skip(f"{module} does not exist yet")
+    assert getattr(costmodel, name).__module__.startswith("costmodel.")
+    assert name in dir(costmodel)
+
+
+def test_public_names_are_listed() -> None:
+    assert sorted(costmodel.__all__) == sorted([*costmodel._MODULE_OF, "__version__"])
+    with pytest.raises(AttributeError, match="no attribute 'nonesuch'"):
+        costmodel.nonesuch  # noqa: B018 - reading the attribute is the test
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.subject)
+def test_import_direction(rule: Rule) -> None:
+    checked = subjects(rule)
+    if not checked:
+        pytest.skip(f"{rule.subject} does not exist yet")
+    found = {name: violations(rule, name, path.read_text(), path.stem == "__init__") for name, path in checked}
+    assert not {name: bad for name, bad in found.items() if bad}, rule.why
+
+
+def test_import_direction_is_not_vacuous() -> None:
+    assert len(subjects(RULES[0])) >= 5
+    assert RULES[0].subject == "costmodel"
+
+
+def test_violations_are_found() -> None:
+    rule = Rule("costmodel.graph", ("costmodel.hardware",), "")
+    for source in (
+        "import costmodel.hardware",
+        "from costmodel import hardware",
+        "from costmodel.hardware import HardwareProfile",
+        "from .hardware import HardwareProfile",
+        "from . import hardware",
+        "def f():\n    from costmodel.hardware_schema import X",
+    ):
+        assert violations(rule, "costmodel.graph", source), source
+    assert not violations(rule, "costmodel.graph", "from costmodel.cost import OpCost\nimport networkx")
+    assert outputs("import sys\nprint(1)\nsys.exit(2)\nraise SystemExit(3)") == [
+        "print in line 2",
+        "sys.exit in line 3",
+        "SystemExit in line 4",
+    ]
+
+
+def test_only_the_command_line_prints_and_exits() -> None:
+    checked = [(name, path) for name, path in modules("costmodel") if not covers("costmodel.cli", name)]
+    assert len(checked) >= 5
+    found = {name: outputs(path.read_text()) for name, path in checked}
+    assert not {name: lines for name, lines in found.items() if lines}
+
+
+def test_modules_are_short() -> None:
+    lengths = {
+        name: len(path.read_text().splitlines())
+        for package in ("costmodel", "validate")
+        for name, path in modules(package)
+    }
+    assert "costmodel.errors" in lengths
+    assert not {name: lines for name, lines in lengths.items() if lines > MAX_LINES}

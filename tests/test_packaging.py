@@ -1,0 +1,76 @@
+"""The wheel carries its data, and the commands find it there, far from any checkout."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> zipfile.ZipFile:
+    """The wheel of the tree, built without a network."""
+    folder = tmp_path_factory.mktemp("dist")
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(folder)]
+    build = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert build.returncode == 0, build.stdout + build.stderr
+    (path,) = folder.glob("costmodel-*-py3-none-any.whl")
+    return zipfile.ZipFile(path)
+
+
+@pytest.fixture(scope="module")
+def installed(wheel: zipfile.ZipFile, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that holds what the wheel installs."""
+    folder = tmp_path_factory.mktemp("site")
+    wheel.extractall(folder)
+    return folder
+
+
+def python(installed: Path, cwd: Path, *arguments: str) -> str:
+    """Standard output of python that has the unpacked wheel first on its path, and not the current folder."""
+    environment = {**os.environ, "PYTHONPATH": str(installed), "PYTHONSAFEPATH": "1"}
+    command = [sys.executable, "-P", *arguments]
+    run = subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, check=False)
+    assert run.returncode == 0, run.stdout + run.stderr
+    return run.stdout
+
+
+@pytest.mark.parametrize(
+    ("folder", "suffix"),
+    [("hw_profiles", ".toml"), ("hw_profiles/calibrations", ".json"), ("costmodel/model_configs", ".json")],
+)
+def test_wheel_carries_data(wheel: zipfile.ZipFile, folder: str, suffix: str) -> None:
+    in_tree = {path.relative_to(ROOT).as_posix() for path in (ROOT / folder).glob(f"*{suffix}")}
+    if not in_tree and folder.endswith("calibrations"):
+        pytest.skip("no calibration is committed yet")
+    assert in_tree
+    assert in_tree <= set(wheel.namelist())
+
+
+def test_wheel_carries_nothing_else(wheel: zipfile.ZipFile) -> None:
+    top = {name.partition("/")[0] for name in wheel.namelist()}
+    version = wheel.filename.rpartition("/")[2].split("-")[1] if wheel.filename else ""
+    assert top <= {"costmodel", "validate", "hw_profiles", f"costmodel-{version}.dist-info"}
+    assert not [name for name in wheel.namelist() if "__pycache__" in name or name.endswith(".pyc")]
+
+
+def test_wheel_declares_its_commands(wheel: zipfile.ZipFile) -> None:
+    (entry_points,) = [name for name in wheel.namelist() if name.endswith("entry_points.txt")]
+    assert "costmodel = costmodel.cli:main" in wheel.read(entry_points).decode()
+
+
+def test_data_is_read_from_the_wheel(installed: Path, tmp_path: Path) -> None:
+    code = "import costmodel, hw_profiles; print(costmodel.__file__, *hw_profiles.__path__, sep='\\n')"
+    for line in python(installed, tmp_path, "-c", code).splitlines()[:2]:
+        assert Path(line).is_relative_to(installed)
+
+
+@pytest.mark.parametrize(("group", "expected"), [("hw", "a100-sxm-80gb"), ("models", "llama2-7b")])
+def test_lists_work_from_the_wheel(installed: Path, tmp_path: Path, group: str, expected: str) -> None:
+    assert expected in python(installed, tmp_path, "-m", "costmodel", group, "list", "--format", "json")
