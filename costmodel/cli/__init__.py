@@ -1,0 +1,90 @@
+"""The `costmodel` command: arguments to library to report. Only this package prints or exits."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import sys
+
+import click
+
+from costmodel._version import __version__
+from costmodel.errors import CostModelError, nearest
+
+_COMMANDS = {
+    "estimate": "price one rank configuration of a model on a device",
+    "space": "count the configurations of a model's design space",
+    "explore": "answer questions about every configuration of a design space",
+    "price": "price bare GEMM and attention shapes in bulk",
+    "roofline": "draw a model's operations on a device's roofline",
+    "hw": "list, show and check hardware profiles",
+    "models": "list and show built-in models",
+}
+"""Command name (= module under `costmodel.cli`) and its line in `--help`; modules are imported on use."""
+
+
+class LazyGroup(click.Group):
+    """A group whose commands are imported only when they are called, to keep start-up short."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [name for name in _COMMANDS if importlib.util.find_spec(f"costmodel.cli.{name}")]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self.list_commands(ctx):
+            return None
+        command: click.Command = importlib.import_module(f"costmodel.cli.{cmd_name}").command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, _COMMANDS[name]) for name in self.list_commands(ctx)])
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in self.list_commands(ctx) and not args[0].startswith("-"):
+            raise CostModelError("unknown command", value=args[0], hint=nearest(args[0], self.list_commands(ctx)))
+        return super().resolve_command(ctx, args)
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.version_option(__version__, prog_name="costmodel")
+def cli() -> None:
+    """What happens to size, latency, memory and energy when transformer weights become low-rank factors.
+
+    Example: costmodel estimate --model llama2-7b --hw a100-sxm-80gb --decompose "layers=2,17,31 rank=1 form=tucker"
+    """
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the command; every expected failure is one line on stderr and exit code 2 (1 for a failed run)."""
+    sys.exit(run(cli, argv))
+
+
+def run(group: click.Group, argv: list[str] | None = None) -> int:
+    """Invoke `group` and turn every expected error into `error: ...` on stderr; returns the exit code."""
+    try:
+        result = group.main(args=argv, standalone_mode=False)
+        sys.stdout.flush()
+        return result if isinstance(result, int) else 0
+    except CostModelError as error:
+        return _fail(str(error), error.exit_code)
+    except click.exceptions.NoArgsIsHelpError as error:
+        print(error.format_message())
+        return 2
+    except click.ClickException as error:
+        return _fail(" ".join(error.format_message().split()), 2)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except (click.Abort, KeyboardInterrupt):
+        return _fail("interrupted", 130)
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        return _fail(f"{where}{error.strerror or error}", 2)
+
+
+def _fail(message: str, code: int) -> int:
+    print(f"error: {message}", file=sys.stderr)
+    return code

@@ -1,0 +1,77 @@
+"""What every command shares: the output formats and the writers for them."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any, TypeVar
+
+import click
+
+from costmodel.errors import InputError
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def format_option(function: F) -> F:
+    """Add `--format table|json|csv`."""
+    return click.option(
+        "--format", "fmt", type=click.Choice(["table", "json", "csv"]), default="table", show_default=True,
+        help="How to print the result.",
+    )(function)  # fmt: skip
+
+
+def write_json(value: object, stream: IO[str] | None = None) -> None:
+    """Print `value` as JSON; NaN and infinities are refused, since JSON has none."""
+    json.dump(value, stream or sys.stdout, indent=2, allow_nan=False)
+    (stream or sys.stdout).write("\n")
+
+
+def write_csv(rows: Iterable[Mapping[str, object]], stream: IO[str] | None = None) -> None:
+    """Print rows of equal keys as CSV with a header line; None is an empty cell."""
+    rows = list(rows)
+    if not rows:
+        return
+    writer = csv.DictWriter(stream or sys.stdout, fieldnames=list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+
+
+def print_table(
+    title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], *, left: int = 1, caption: str = ""
+) -> None:
+    """Print a rich table: the first `left` columns flush left, the rest flush right; None shows as a dash."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, caption=caption, caption_justify="left")
+    for index, name in enumerate(columns):
+        table.add_column(name, justify="left" if index < left else "right", overflow="fold")
+    for row in rows:
+        table.add_row(*("-" if cell is None else str(cell) for cell in row))
+    Console(width=None if sys.stdout.isatty() else 120).print(table)
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write a whole file or nothing: a temporary file beside it, then a rename.
+
+    Raises:
+        InputError: when the folder does not exist or cannot be written to.
+    """
+    try:
+        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        try:
+            with os.fdopen(handle, "wb") as stream:
+                stream.write(content)
+            os.replace(temporary, path)
+        except BaseException:
+            os.unlink(temporary)
+            raise
+    except OSError as error:
+        raise InputError("cannot write", value=str(path), hint=error.strerror or str(error)) from error

@@ -1,0 +1,61 @@
+"""Errors a user can act on: what was wrong, the value, what is allowed, what to do next."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class CostModelError(Exception):
+    """Base of every error that `costmodel` raises on purpose; its text is one line.
+
+    Args:
+        what: what was wrong, naming the field, option or file.
+        value: the offending value, shown with `repr` and shortened when long.
+        allowed: what would have been accepted.
+        hint: what to do next.
+    """
+
+    exit_code = 2
+
+    def __init__(self, what: str, *, value: object = ..., allowed: str = "", hint: str = "") -> None:
+        shown = "" if value is ... else f": got {shorten(value)}"
+        parts = [what + shown]
+        if allowed:
+            parts.append(f"allowed: {allowed}")
+        if hint:
+            parts.append(hint)
+        super().__init__(" ".join("; ".join(parts).split()))
+
+
+class InputError(CostModelError):
+    """A bad argument, option, file or field."""
+
+
+class ModelError(InputError):
+    """A model that is unknown, malformed or of an architecture that is not supported."""
+
+
+class HardwareError(InputError):
+    """A hardware profile that is unknown or malformed, or lacks what was asked of it."""
+
+
+class DecompositionError(InputError):
+    """A SPEC or configuration file that does not fit the model."""
+
+
+class CalibrationError(InputError):
+    """A calibration file that is malformed or belongs to other hardware."""
+
+
+def shorten(value: object, limit: int = 120) -> str:
+    """`repr(value)`, cut in the middle of nothing longer than `limit` characters."""
+    text = repr(value)
+    return text if len(text) <= limit else f"{text[: limit - 3]}..."
+
+
+def nearest(name: str, known: Iterable[str], count: int = 3) -> str:
+    """A hint that offers the closest known names, or lists them all when nothing is close."""
+    names = sorted(known)
+    close = difflib.get_close_matches(name.lower(), names, n=count, cutoff=0.5)
+    return f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(names)}"
