@@ -1,0 +1,123 @@
+"""What is run: phase, batch, lengths, data types, and how it is run."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from costmodel.errors import InputError
+from costmodel.units import COMPUTE_DTYPES, WEIGHT_DTYPES, DType
+
+
+class Phase(enum.Enum):
+    """A forward pass over the whole prompt, or over one new token per sequence."""
+
+    PREFILL = "prefill"
+    DECODE = "decode"
+
+
+class Runtime(enum.Enum):
+    """How kernels reach the device: one by one from the host, or replayed as a captured graph."""
+
+    EAGER = "eager"
+    GRAPH = "graph"
+
+
+class Attention(enum.Enum):
+    """One fused kernel that never writes the scores, or separate kernels that do (HF's "eager")."""
+
+    FUSED = "fused"
+    UNFUSED = "unfused"
+
+
+class LmHead(enum.Enum):
+    """Logits of the last position only, or of every position."""
+
+    LAST = "last"
+    ALL = "all"
+
+
+MAX_BATCH = 1 << 20
+MAX_LENGTH = 1 << 24
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workload:
+    """One forward pass.
+
+    Attributes:
+        phase: prefill or decode; decode means q_len = 1.
+        batch: sequences.
+        q_len: new tokens per sequence.
+        kv_len: tokens each sequence attends to, the new ones included (past + q_len).
+        dtype: of activations, KV cache and the arithmetic.
+        weight_dtype: of the resident decomposable weights; None means `dtype`.
+        runtime, attention, lm_head: see the enumerations.
+
+    Raises:
+        InputError: on a batch or length below 1 or absurdly large, kv_len < q_len, or a type not allowed.
+    """
+
+    phase: Phase
+    batch: int = 1
+    q_len: int
+    kv_len: int
+    dtype: DType = DType.BF16
+    weight_dtype: DType | None = None
+    runtime: Runtime = Runtime.EAGER
+    attention: Attention = Attention.FUSED
+    lm_head: LmHead = LmHead.LAST
+
+    def __post_init__(self) -> None:
+        for name, limit in (("batch", MAX_BATCH), ("q_len", MAX_LENGTH), ("kv_len", MAX_LENGTH)):
+            value = getattr(self, name)
+            if type(value) is not int or not 1 <= value <= limit:
+                raise InputError(f"{name} out of range", value=value, allowed=f"a whole number from 1 to {limit}")
+        if self.kv_len < self.q_len:
+            raise InputError("kv_len is less than q_len", value=self.kv_len, allowed=f"at least {self.q_len}")
+        if self.phase is Phase.DECODE and self.q_len != 1:
+            raise InputError("decode takes one new token per sequence", value=self.q_len, allowed="1")
+        if self.dtype not in COMPUTE_DTYPES:
+            raise InputError(
+                "unknown dtype", value=self.dtype.value, allowed=", ".join(d.value for d in COMPUTE_DTYPES)
+            )
+        if self.weight_dtype is not None and self.weight_dtype not in WEIGHT_DTYPES:
+            raise InputError("unknown weight dtype", value=self.weight_dtype.value,
+                             allowed=", ".join(t.value for t in WEIGHT_DTYPES))  # fmt: skip
+
+    @classmethod
+    def prefill(cls, seq_len: int, **options: object) -> Workload:
+        """A pass over a whole prompt of `seq_len` tokens; options are the other fields."""
+        return cls(phase=Phase.PREFILL, q_len=seq_len, kv_len=seq_len, **options)  # type: ignore[arg-type]
+
+    @classmethod
+    def decode(cls, kv_len: int, **options: object) -> Workload:
+        """One step that adds a token to each sequence and attends to `kv_len` tokens, itself included."""
+        return cls(phase=Phase.DECODE, q_len=1, kv_len=kv_len, **options)  # type: ignore[arg-type]
+
+    @property
+    def tokens(self) -> int:
+        """Rows of every activation matrix: m = batch * q_len."""
+        return self.batch * self.q_len
+
+    @property
+    def act_bytes(self) -> int:
+        """Bytes of one activation element."""
+        return self.dtype.bits // 8
+
+    @property
+    def site_dtype(self) -> DType:
+        """Type of the decomposable weights."""
+        return self.weight_dtype or self.dtype
+
+    @property
+    def quantised(self) -> bool:
+        """Whether decomposable weights are held in fewer bits than the arithmetic uses."""
+        return self.site_dtype in (DType.INT8, DType.INT4)
+
+    def to_json(self) -> dict[str, object]:
+        return {
+            "phase": self.phase.value, "batch": self.batch, "q_len": self.q_len, "kv_len": self.kv_len,
+            "dtype": self.dtype.value, "weight_dtype": self.site_dtype.value, "runtime": self.runtime.value,
+            "attention": self.attention.value, "lm_head": self.lm_head.value,
+        }  # fmt: skip
