@@ -1,0 +1,234 @@
+"""What one operation does: FLOPs, bytes and kernels, in closed form from its shapes. No device, no config object.
+
+Every count is an exact int. Traffic is compulsory traffic: each operand is read once and each result written once
+per kernel; what a cache saves between kernels and what bad tiling adds are not counted (docs/assumptions.md).
+"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass, fields
+
+from costmodel.units import DType
+
+FMA = 2
+"""FLOPs of one multiply-add."""
+FP32_BYTES = 4
+INDEX_BYTES = 8
+"""A token or position number (torch.int64)."""
+INT4_GROUP = 128
+"""Weights along k that share one scale in weight-only int4."""
+SOFTMAX_OPS = 5
+"""Vector operations per attention score: scale, max, subtract and exponentiate, sum, divide."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OpCost:
+    """What an operation costs before any hardware is known; costs add up."""
+
+    flops: int = 0
+    """Matrix products only, an FMA is 2, causal attention counted whole, as torch's FlopCounterMode does."""
+    skipped_flops: int = 0
+    """Part of `flops` that a fused masked kernel never executes; it enters the time only."""
+    vector_flops: int = 0
+    """Everything else: norms, activations, softmax, residual adds; one per element and arithmetic kernel."""
+    weight_bytes: int = 0
+    """Parameters read, of an embedding the rows looked up; bias and quantisation scales included."""
+    act_read_bytes: int = 0
+    """Activations and indices read from memory."""
+    act_write_bytes: int = 0
+    """Activations written to memory."""
+    kv_read_bytes: int = 0
+    """Keys and values read from the cache."""
+    kv_write_bytes: int = 0
+    """Keys and values appended to the cache."""
+    kernels: int = 0
+    """Device kernels that eager PyTorch launches; views launch none."""
+
+    def __add__(self, other: OpCost) -> OpCost:
+        return OpCost(**{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)})
+
+    @property
+    def hbm_bytes(self) -> int:
+        """All traffic with main memory, in bytes."""
+        return self.weight_bytes + self.act_read_bytes + self.act_write_bytes + self.kv_read_bytes + self.kv_write_bytes
+
+    @property
+    def arithmetic_intensity(self) -> float:
+        """FLOP per byte of traffic; 0 for an operation that moves nothing."""
+        return self.flops / self.hbm_bytes if self.hbm_bytes else 0.0
+
+
+def total(costs: list[OpCost]) -> OpCost:
+    """Sum of costs; the empty sum is zero."""
+    return functools.reduce(OpCost.__add__, costs, OpCost())
+
+
+def matrix_bytes(n: int, k: int, dtype: DType, scale_bytes: int = 2) -> int:
+    """Bytes of an n x k weight: int8 has one scale per output row, int4 one per row and group of 128 along k."""
+    groups = {DType.INT8: 1, DType.INT4: -(-k // INT4_GROUP)}.get(dtype, 0)
+    return dtype.bytes_for(n * k) + n * groups * scale_bytes
+
+
+def gemm(m: int, n: int, k: int, *, act_bytes: int, weight_dtype: DType, bias: bool = False) -> OpCost:
+    """A linear layer, (m, k) @ (k, n) + bias: 2 m n k FLOPs, weights read once, one kernel.
+
+    m = 1, n = k = 4096 in 16 bits: 33,554,432 FLOPs and 33,570,816 bytes, one FLOP per byte.
+    """
+    return OpCost(
+        flops=FMA * m * n * k,
+        weight_bytes=matrix_bytes(n, k, weight_dtype, act_bytes) + (n * act_bytes if bias else 0),
+        act_read_bytes=m * k * act_bytes,
+        act_write_bytes=m * n * act_bytes,
+        kernels=1,
+    )
+
+
+def low_rank_gemm(m: int, n: int, k: int, rank: int, *, act_bytes: int, weight_dtype: DType, bias: bool) -> OpCost:
+    """Two chained linears k -> rank -> n: 2 m rank (n + k) FLOPs, two kernels."""
+    first = gemm(m, rank, k, act_bytes=act_bytes, weight_dtype=weight_dtype)
+    return first + gemm(m, n, rank, act_bytes=act_bytes, weight_dtype=weight_dtype, bias=bias)
+
+
+def tucker_gemm(
+    m: int, n: int, k: int, rank_in: int, rank_out: int, *, act_bytes: int, weight_dtype: DType, bias: bool
+) -> OpCost:
+    """Three chained linears k -> rank_in -> rank_out -> n, three kernels."""
+    core = low_rank_gemm(m, rank_out, k, rank_in, act_bytes=act_bytes, weight_dtype=weight_dtype, bias=False)
+    return core + gemm(m, n, rank_out, act_bytes=act_bytes, weight_dtype=weight_dtype, bias=bias)
+
+
+def visible_pairs(q_len: int, kv_len: int, causal: bool, window: int | None) -> int:
+    """Pairs (query, key) that the mask lets through, for one head of one sequence.
+
+    The i-th of q_len queries (from 0) stands at position kv_len - q_len + i and sees itself and what is before it,
+    at most `window` positions in all. Without a mask: q_len * kv_len.
+    """
+    if not causal:
+        return q_len * kv_len
+    first = kv_len - q_len + 1
+    if window is None or window >= kv_len:
+        return q_len * first + q_len * (q_len - 1) // 2
+    growing = max(0, min(q_len, window - first + 1))
+    return growing * first + growing * (growing - 1) // 2 + (q_len - growing) * window
+
+
+def keys_held(q_len: int, kv_len: int, window: int | None) -> int:
+    """Keys that q_len queries need together: all, or with a sliding window the last window + q_len - 1."""
+    return kv_len if window is None else min(kv_len, window + q_len - 1)
+
+
+def fused_attention(
+    batch: int, heads: int, kv_heads: int, q_len: int, kv_len: int, head_dim: int,
+    *, act_bytes: int, causal: bool, window: int | None = None, cached: bool = True,
+) -> OpCost:  # fmt: skip
+    """softmax(Q K^T) V in one kernel that never writes the scores (FlashAttention, arXiv 2205.14135).
+
+    4 batch heads q_len kv_len head_dim FLOPs; reads Q, and K and V of kv_heads once; writes batch x heads x q_len x
+    head_dim. `cached`: K and V count as cache traffic, else as activations (encoders).
+    """
+    keys = keys_held(q_len, kv_len, window)
+    pairs = batch * heads * visible_pairs(q_len, keys, causal, window)
+    flops = 2 * FMA * batch * heads * q_len * keys * head_dim
+    query_bytes = batch * heads * q_len * head_dim * act_bytes
+    kv_bytes = 2 * batch * kv_heads * keys * head_dim * act_bytes
+    return OpCost(
+        flops=flops,
+        skipped_flops=flops - 2 * FMA * pairs * head_dim,
+        vector_flops=SOFTMAX_OPS * pairs,
+        act_read_bytes=query_bytes + (0 if cached else kv_bytes),
+        act_write_bytes=query_bytes,
+        kv_read_bytes=kv_bytes if cached else 0,
+        kernels=1,
+    )
+
+
+def batched_gemm(batch: int, m: int, n: int, k: int, *, act_bytes: int, shared_rhs: int = 1) -> OpCost:
+    """`batch` products (m, k) @ (k, n) of activations; `shared_rhs` > 1 products read one right-hand side."""
+    return OpCost(
+        flops=FMA * batch * m * n * k,
+        act_read_bytes=batch * m * k * act_bytes + batch // shared_rhs * k * n * act_bytes,
+        act_write_bytes=batch * m * n * act_bytes,
+        kernels=1,
+    )
+
+
+def embedding(tokens: int, width: int, *, act_bytes: int) -> OpCost:
+    """Rows of a table looked up and written: traffic of the rows read, not of the table."""
+    row_bytes = tokens * width * act_bytes
+    return OpCost(weight_bytes=row_bytes, act_read_bytes=tokens * INDEX_BYTES, act_write_bytes=row_bytes, kernels=1)
+
+
+def kv_append(batch: int, kv_heads: int, q_len: int, head_dim: int, *, act_bytes: int) -> OpCost:
+    """New keys and values copied into the cache, a kernel each."""
+    new = 2 * batch * kv_heads * q_len * head_dim * act_bytes
+    return OpCost(act_read_bytes=new, kv_write_bytes=new, kernels=2)
+
+
+PROGRAMS = {
+    "add": "aa>a",
+    "mul": "aa>a",
+    "scale": "a>a",
+    "copy": "a:a",
+    "layer_norm": "aww>a",
+    "rms_norm": "a:f f>f f>r r>r r>r fr>f f:a aw>a",
+    "rms_norm_fp32": "a>a a>r r>r r>r ar>a aw>a",
+    "rotate": "h>h a:a a>a a>a aa>a",
+    "softmax": "a>a",
+    "softmax_upcast": "a>f f:a",
+    "silu": "a>a",
+    "gelu": "a>a",
+    "gelu_pytorch_tanh": "a>a",
+    "relu": "a>a",
+    "tanh": "a>a",
+    "rotary_tables": "r:r rr>f f:f f>f f>f f>f f>f f:a f:a",
+    "rotary_tables_fp32": "r:r rr>f f:f f>f f>f f>f f>f",
+    "gelu_new": "a>a a>a aa>a a>a a>a a>a a>a aa>a",
+}
+"""Kernels that Hugging Face's modules launch, one word each: operands read, `>` (or `:` for a copy or a cast, which
+computes nothing), result written. a: an activation, h: half of one, f: fp32 of its size, r: an fp32 per row, w: a
+weight per column. rms_norm is LlamaRMSNorm: cast, pow, mean, add, rsqrt, mul, cast, mul by the weight; rotate is
+q * cos + rotate_half(q) * sin (the two tables stay in cache and are not counted); gelu_new is NewGELUActivation."""
+
+
+@functools.cache
+def _kernels(program: str) -> tuple[tuple[str, str, bool], ...]:
+    words = ((*word.replace(":", ">").split(">"), ":" in word) for word in PROGRAMS[program].split())
+    return tuple((str(reads), str(write), not copy) for reads, write, copy in words)
+
+
+def elementwise(program: str, rows: int, columns: int, *, act_bytes: int, weight: bool = True) -> OpCost:
+    """A chain of element-wise and row-reducing kernels over rows x columns activations; see PROGRAMS.
+
+    layer_norm of 1 x 4096 in 16 bits: 8 KiB read, 8 KiB written, 16 KiB of weights, 1 kernel.
+    """
+    size = {
+        "a": rows * columns * act_bytes, "h": rows * columns * act_bytes // 2, "f": rows * columns * FP32_BYTES,
+        "r": rows * FP32_BYTES, "w": 0,
+    }  # fmt: skip
+    elements = {"a": rows * columns, "h": rows * columns // 2, "f": rows * columns, "r": rows}
+    kernels = _kernels(program)
+    weights = sum(reads.count("w") for reads, _, _ in kernels) if weight else 0
+    return OpCost(
+        vector_flops=sum(
+            max(elements[operand] for operand in reads + write if operand != "w")
+            for reads, write, computes in kernels
+            if computes
+        ),
+        weight_bytes=weights * columns * act_bytes,
+        act_read_bytes=sum(size[operand] for reads, _, _ in kernels for operand in reads),
+        act_write_bytes=sum(size[write] for _, write, _ in kernels),
+        kernels=len(kernels),
+    )
+
+
+def norm_program(rms: bool, act_bytes: int) -> str:
+    """The program of a norm: RMSNorm casts to fp32 and back unless activations are fp32 already."""
+    if not rms:
+        return "layer_norm"
+    return "rms_norm_fp32" if act_bytes == FP32_BYTES else "rms_norm"
+
+
+def activation_program(name: str) -> str:
+    """The program of an activation by its Hugging Face name; an unlisted one counts as one kernel."""
+    return name if name in PROGRAMS else "gelu"
