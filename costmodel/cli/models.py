@@ -1,0 +1,124 @@
+"""`costmodel models`: the built-in models, and the structure of any model."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+
+import click
+
+from costmodel.cli.common import format_option, print_table, write_csv, write_json
+from costmodel.decomposition import break_even_rank
+from costmodel.model_config import HUB_NAMES, builtin_models, load_model
+from costmodel.model_spec import ModelSpec, WeightTensor
+
+
+@click.group()
+def command() -> None:
+    """List the built-in models and show the structure of any model.
+
+    Example: costmodel models show llama2-7b
+    """
+
+
+@command.command("list")
+@format_option
+def list_models(fmt: str) -> None:
+    """List the built-in models.
+
+    Example: costmodel models list --format csv
+    """
+    rows = [_summary(load_model(name)) for name in builtin_models()]
+    if fmt == "json":
+        write_json({"schema": 1, "models": rows})
+    elif fmt == "csv":
+        write_csv(rows)
+    else:
+        columns = [key for key in rows[0] if key not in ("family", "max_positions", "hugging_face")]
+        cells = [[f"{row['params']:,}" if key == "params" else row[key] for key in columns] for row in rows]
+        print_table("Built-in models", [key.replace("_", " ") for key in columns], cells, left=2)
+
+
+@command.command()
+@click.argument("model", metavar="NAME|PATH")
+@format_option
+def show(model: str, fmt: str) -> None:
+    """Show the structure of a model: a built-in name, a Hugging Face config.json, or a folder with one.
+
+    The break-even ranks are the largest at which the factors hold no more parameters than the dense weight: two
+    factors (svd) and three (tucker). CSV has the tensors only.
+
+    Example: costmodel models show ./my-model/config.json --format json
+    """
+    spec = load_model(model)
+    tensors = [_tensor_row(tensor) for tensor in spec.tensors]
+    if fmt == "json":
+        write_json({"schema": 1, **_fields(spec), "outer_params": spec.outer_params, "tensors": tensors})
+    elif fmt == "csv":
+        write_csv(tensors)
+    else:
+        fields = [(name.replace("_", " "), _cell(value)) for name, value in _fields(spec).items()]
+        print_table(spec.name, ["field", "value"], fields, left=2)
+        outside = [(part.replace("_", " "), f"{count:,}") for part, count in spec.outer_params.items() if count]
+        print_table("Outside the layers", ["part", "parameters"], outside)
+        columns = ["tensor", "path", "group", "out", "in", "bias", "parameters", "break-even svd", "break-even tucker"]
+        cells = [[_cell(value) for value in row.values()] for row in tensors]
+        print_table(f"Tensors of each of the {spec.num_layers} layers", columns, cells, left=3)
+
+
+def _summary(spec: ModelSpec) -> dict[str, object]:
+    return {
+        "name": spec.name,
+        "family": spec.family.value,
+        "model_type": spec.model_type,
+        "layers": spec.num_layers,
+        "hidden": spec.hidden_size,
+        "intermediate": spec.intermediate_size,
+        "heads": spec.num_heads,
+        "kv_heads": spec.num_kv_heads,
+        "vocab": spec.vocab_size,
+        "max_positions": spec.max_positions,
+        "params": spec.num_params,
+        "hugging_face": HUB_NAMES[spec.name],
+    }
+
+
+def _fields(spec: ModelSpec) -> dict[str, object]:
+    """Every field of the spec but the tensors, as JSON values, then the totals."""
+    values = {item.name: getattr(spec, item.name) for item in dataclasses.fields(spec) if item.name != "tensors"}
+    return {
+        **values,
+        "family": spec.family.value,
+        "sliding_windows": list(spec.sliding_windows),
+        "dtype": spec.dtype.value if spec.dtype else None,
+        "is_encoder": spec.is_encoder,
+        "layer_prefix": spec.layer_prefix,
+        "params_per_layer": spec.params_per_layer,
+        "params": spec.num_params,
+    }
+
+
+def _tensor_row(tensor: WeightTensor) -> dict[str, object]:
+    return {
+        "name": tensor.name,
+        "path": tensor.path,
+        "group": tensor.group,
+        "out_features": tensor.out_features,
+        "in_features": tensor.in_features,
+        "bias": tensor.bias,
+        "params": tensor.params,
+        "break_even_svd": break_even_rank(tensor.out_features, tensor.in_features, "svd"),
+        "break_even_tucker": break_even_rank(tensor.out_features, tensor.in_features, "tucker"),
+    }
+
+
+def _cell(value: object) -> object:
+    """A value for the table: yes or no, thousands separated, equal neighbours of a list counted."""
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, list):
+        runs = [(len(list(run)), entry) for entry, run in itertools.groupby(value)]
+        return ", ".join(f"{count} x {'none' if entry is None else entry}" for count, entry in runs)
+    return value
