@@ -120,15 +120,15 @@ def load_hardware(name_or_path: str | Path) -> HardwareProfile:
 @cache
 def builtin_hardware() -> tuple[str, ...]:
     """Names of the profiles that ship with the package, sorted."""
-    return tuple(sorted(path.stem for path in _folder().glob("*.toml")))
+    return tuple(sorted(path.stem for path in profile_folder().glob("*.toml")))
 
 
 @cache
 def _builtin(name: str) -> HardwareProfile:
-    return _load(_folder() / f"{name}.toml")
+    return _load(profile_folder() / f"{name}.toml")
 
 
-def _folder() -> Path:
+def profile_folder() -> Path:
     """Where the profiles are: the installed `hw_profiles` package, else the folder beside this one in a checkout.
 
     `importlib.resources` would do the same at 8 ms of imports, which is more than a whole estimate takes.

@@ -22,13 +22,13 @@ from costmodel.hardware import HardwareProfile
 from costmodel.layers import INPUT, epilogue_ops, first_input, layer_ops, prologue_ops
 from costmodel.model_spec import ModelSpec
 from costmodel.ops import Op, live_bytes
-from costmodel.roofline import DatasheetRoofline, Floats, Ints, OpColumns, TimeModel, host_seconds
+from costmodel.roofline import DatasheetRoofline, Floats, Ints, OpColumns, OpTimings, TimeModel, energy_joules
 from costmodel.workload import Workload
 
 DENSE, SVD, TUCKER = 0, 1, 2
 COUNTS = ("params", "weight_bytes", "flops", "vector_flops", "hbm_bytes", "kernels", "kv_cache_bytes")
 """Additive integer costs, the last axis of `Additive.counts`."""
-TIMES = ("device_s", "lower_s", "upper_s", "busy_s")
+TIMES = ("device_s", "lower_s", "upper_s", "busy_s", "p05_s", "p95_s")
 """Additive times of the device, the last axis of `Additive.times`."""
 _SAFE = 1 << 60
 
@@ -127,8 +127,7 @@ class PhasePricer:
         costs = [op.cost for op in ops]
         counts = [params, params * self.work.act_bytes, *_summed(costs), kv_bytes]
         timings = self.time_model.times(OpColumns.of(ops))
-        times = [timings.latency_s, timings.lower_s, timings.upper_s, timings.busy_s]
-        return Additive(np.array(counts, dtype=np.int64), np.array([each.sum() for each in times]))
+        return Additive(np.array(counts, dtype=np.int64), np.array([each.sum() for each in _columns(timings)]))
 
     def sites(self, form: Ints, rank_in: Ints, rank_out: Ints) -> tuple[Additive, Ints]:
         """Costs of sites, tensors on the last axis, and the live bytes that each adds to the rest of its layer's.
@@ -157,10 +156,11 @@ class PhasePricer:
         )  # fmt: skip
         zero = np.zeros_like(form)
         columns = [(n * k + bias).sum(0), resident.sum(0), flops.sum(0), zero, traffic.sum(0), kernels.sum(0), zero]
-        times = [timings.latency_s, timings.lower_s, timings.upper_s, timings.busy_s]
         during_in = rank_in + np.where(tucker, rank_out, 0) - self.out_features
         extra = np.where(dense, 0, m * size * np.maximum(during_in, rank_out))
-        return Additive(np.stack(columns, axis=-1), np.stack([each.sum(0) for each in times], axis=-1)), extra
+        return Additive(
+            np.stack(columns, axis=-1), np.stack([each.sum(0) for each in _columns(timings)], axis=-1)
+        ), extra
 
     def additive(self, configurations: Configurations) -> tuple[Additive, Ints]:
         """Additive costs of whole passes, shape (...), and their live activation peaks in bytes, int64 (...)."""
@@ -181,20 +181,21 @@ class PhasePricer:
     def finish(self, additive: Additive, live: Ints) -> dict[str, Floats | Ints | None]:
         """The costs that are not sums, beside those that are; arrays of the batch's shape under the contract's names.
 
-        `energy_j` is None where the profile lacks a power figure: idle power over the whole latency plus the rest of
-        the peak power while the device is busy.
+        `latency_p05_s` and `latency_p95_s` are None where the time model has no intervals, `energy_j` where the profile
+        lacks a power figure.
         """
         columns: dict[str, Floats | Ints | None] = dict(zip(COUNTS, np.moveaxis(additive.counts, -1, 0), strict=True))
-        device, lower, upper, busy = np.moveaxis(additive.times, -1, 0)
-        host = host_seconds(self.hardware, self.work.runtime, additive.counts[..., COUNTS.index("kernels")])
+        device, lower, upper, busy, low, high = np.moveaxis(additive.times, -1, 0)
+        host = self.time_model.host_launch_s * additive.counts[..., COUNTS.index("kernels")]
         latency = np.maximum(device, host)
         columns |= {
             "device_s": device, "host_s": host, "latency_s": latency, "latency_lower_s": np.maximum(lower, host),
             "latency_upper_s": np.maximum(upper, host),
+            "latency_p05_s": np.maximum(low, host) if self.time_model.has_interval else None,
+            "latency_p95_s": np.maximum(high, host) if self.time_model.has_interval else None,
         }  # fmt: skip
         columns["peak_memory_bytes"] = columns["weight_bytes"] + columns["kv_cache_bytes"] + live  # type: ignore[operator]
-        idle, peak = self.hardware.idle_power_w, self.hardware.peak_power_w
-        columns["energy_j"] = None if idle is None or peak is None else idle * latency + (peak - idle) * busy
+        columns["energy_j"] = energy_joules(self.hardware, latency, busy)
         return columns
 
     def costs(self, configurations: Configurations) -> dict[str, Floats | Ints | None]:
@@ -214,6 +215,11 @@ def window_kv_bytes(model: ModelSpec, work: Workload, window: int | None) -> int
 def datasheet_pricer(model: ModelSpec, work: Workload, hardware: HardwareProfile) -> PhasePricer:
     """The pricer on the ideal roofline; cached, since models and profiles are shared objects."""
     return PhasePricer(model, work, hardware, DatasheetRoofline.of(hardware, work.dtype, work.runtime))
+
+
+def _columns(timings: OpTimings) -> list[Floats]:
+    """In the order of TIMES."""
+    return [timings.latency_s, timings.lower_s, timings.upper_s, timings.busy_s, timings.p05_s, timings.p95_s]
 
 
 def _summed(costs: list[OpCost]) -> list[int]:

@@ -63,6 +63,8 @@ class OpTimings:
 
     `latency_s` is the model's answer; `lower_s` and `upper_s` are the max and the sum of compute and memory time plus
     overhead: bounds of the model, not of the truth. `busy_s` is the part in which the device works at its power limit.
+    `p05_s` and `p95_s` hold 90 % of measurements between them where the model has intervals, else they equal
+    `latency_s`. Over several operations each column adds up: of the interval that assumes that errors go together.
     """
 
     compute_s: Floats
@@ -72,6 +74,8 @@ class OpTimings:
     lower_s: Floats
     upper_s: Floats
     busy_s: Floats
+    p05_s: Floats
+    p95_s: Floats
 
     def bound(self) -> list[str]:
         """What limits each operation: compute, memory, or the overhead of its kernels."""
@@ -85,6 +89,14 @@ class TimeModel(Protocol):
     @property
     def level(self) -> str:
         """What the numbers stand on: datasheet, probes or samples."""
+
+    @property
+    def has_interval(self) -> bool:
+        """Whether `p05_s` and `p95_s` say anything."""
+
+    @property
+    def host_launch_s(self) -> float:
+        """Time the host needs to launch one kernel while the device works; 0 where it does not run beside it."""
 
     def times(self, ops: OpColumns) -> OpTimings:
         """Seconds of each operation; exactly 0 where kernels = 0."""
@@ -103,7 +115,9 @@ class DatasheetRoofline:
     vector_flops_per_s: float
     memory_bytes_per_s: float
     kernel_s: float
+    host_launch_s: float
     level: str = "datasheet"
+    has_interval: bool = False
 
     @classmethod
     def of(cls, hardware: HardwareProfile, dtype: DType, runtime: Runtime) -> DatasheetRoofline:
@@ -116,6 +130,7 @@ class DatasheetRoofline:
         return cls(
             matrix_flops_per_s=hardware.matrix_rate(dtype), vector_flops_per_s=hardware.vector_flops_per_s,
             memory_bytes_per_s=hardware.memory_bytes_per_s, kernel_s=hardware.kernel_floor_s + host,
+            host_launch_s=host_seconds(hardware, runtime, 1),
         )  # fmt: skip
 
     def times(self, ops: OpColumns) -> OpTimings:
@@ -127,7 +142,7 @@ class DatasheetRoofline:
         latency = busy + overhead
         return OpTimings(
             compute_s=compute, memory_s=memory, overhead_s=overhead, latency_s=latency, lower_s=latency,
-            upper_s=compute + memory + overhead, busy_s=busy,
+            upper_s=compute + memory + overhead, busy_s=busy, p05_s=latency, p95_s=latency,
         )  # fmt: skip
 
 
@@ -135,3 +150,13 @@ def host_seconds(hardware: HardwareProfile, runtime: Runtime, kernels: Any) -> A
     """Time the host needs to launch `kernels` (a number or an array) one by one; 0 where it does not run beside the
     device: under graph replay, and on a CPU, whose calls are part of each operation's overhead."""
     return kernels * (hardware.host_launch_s if hardware.asynchronous and runtime is Runtime.EAGER else 0.0)
+
+
+def energy_joules(hardware: HardwareProfile, latency_s: Floats, busy_s: Floats) -> Floats | None:
+    """Energy of a pass: idle power over all of it, the rest of the peak power while the device is busy.
+
+    None where the profile lacks one of the two powers. An upper estimate for memory-bound work, which draws less than
+    the peak.
+    """
+    idle, peak = hardware.idle_power_w, hardware.peak_power_w
+    return None if idle is None or peak is None else idle * latency_s + (peak - idle) * busy_s
