@@ -45,17 +45,26 @@ def write_csv(rows: Iterable[Mapping[str, object]], stream: IO[str] | None = Non
 def print_table(
     title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], *, left: int = 1, caption: str = ""
 ) -> None:
-    """Print a rich table: the first `left` columns flush left, the rest flush right; None shows as a dash."""
+    """Print a title line and a rich table: `left` columns flush left, the rest flush right; None shows as a dash."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
-    table = Table(title=title, title_justify="left", box=box.SIMPLE_HEAD, caption=caption, caption_justify="left")
+    table = Table(box=box.SIMPLE_HEAD, caption=caption or None, caption_justify="left", pad_edge=False)
     for index, name in enumerate(columns):
-        table.add_column(name, justify="left" if index < left else "right", overflow="fold")
+        table.add_column(name, justify="left" if index < left else "right", overflow="fold", no_wrap=index == 0)
     for row in rows:
-        table.add_row(*("-" if cell is None else str(cell) for cell in row))
-    Console(width=None if sys.stdout.isatty() else 120).print(table)
+        table.add_row(*(Text("-" if cell is None else str(cell)) for cell in row))
+    console = Console(width=None if sys.stdout.isatty() else 120)
+    console.print(Text(title, style="bold"), soft_wrap=True)
+    console.print(table)
+
+
+def print_lines(lines: Iterable[str]) -> None:
+    """Print plain lines."""
+    for line in lines:
+        click.echo(line)
 
 
 def write_file(path: Path, content: bytes) -> None:

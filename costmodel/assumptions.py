@@ -1,0 +1,72 @@
+"""What an estimate rests on, with the sign of each error, and what a user should be warned of."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from costmodel.decomposition import Decomposition, break_even_rank
+from costmodel.hardware import HardwareProfile
+from costmodel.model_spec import ModelSpec
+from costmodel.spec_text import compact
+from costmodel.workload import Attention, Runtime, Workload
+
+if TYPE_CHECKING:
+    from costmodel.pricing import PhasePricer
+
+
+def assumptions(hardware: HardwareProfile, pricers: tuple[PhasePricer, ...]) -> tuple[str, ...]:
+    """One sentence each, for the workloads that were priced; docs/assumptions.md has the reasons."""
+    if not pricers:
+        return ()
+    work, level = pricers[0].work, pricers[0].time_model.level
+    texts = []
+    if level == "datasheet":
+        texts.append(
+            "latency: ideal roofline at datasheet peaks, no efficiency losses (too low; savings off either way)"
+        )
+    if work.runtime is Runtime.EAGER and hardware.asynchronous:
+        source = "unverified" if not _verified(hardware, "host_launch_s") else "verified"
+        texts.append(
+            f"eager: a pass takes at least kernels x {hardware.host_launch_s * 1e6:g} us of host time ({source})"
+        )
+    if hardware.kernel_floor_s:
+        texts.append(f"each kernel takes {hardware.kernel_floor_s * 1e6:g} us beyond its roofline time (either way)")
+    texts.append("kernels: those of the Hugging Face modules run by PyTorch, nothing fused but attention (too high)")
+    if work.attention is Attention.FUSED:
+        texts.append("attention: one fused kernel reads grouped K and V once and skips masked tiles (too low)")
+    if work.quantised:
+        texts.append(f"weight-only {work.site_dtype.value}: fewer bytes, dequantisation free, uncalibrated (too low)")
+    if any(window is not None for window in pricers[0].model.sliding_windows):
+        texts.append(
+            "sliding-window layers keep and read no more than the window's keys (too low without such a cache)"
+        )
+    texts.append("memory: weights, static KV cache and live activations; no allocator slack or CUDA context (too low)")
+    if hardware.idle_power_w is not None and hardware.peak_power_w is not None:
+        texts.append(
+            "energy: peak power while busy, idle power else, from unmeasured figures (too high if memory-bound)"
+        )
+    return tuple(texts)
+
+
+def warnings_for(model: ModelSpec, decomposition: Decomposition, workloads: tuple[Workload, ...]) -> tuple[str, ...]:
+    """Ranks above break-even, and lengths beyond the model's positions."""
+    texts = []
+    above = decomposition.above_break_even(model)
+    if above:
+        names = [tensor for tensor in model.tensors if tensor.name in {site.tensor for site in above}]
+        limits = ", ".join(
+            f"{t.name} {break_even_rank(t.out_features, t.in_features, 'svd')} (svd) / "
+            f"{break_even_rank(t.out_features, t.in_features, 'tucker')} (tucker)"
+            for t in names
+        )
+        layers = compact(sorted({site.layer for site in above}))
+        texts.append(f"ranks above break-even cost more than dense in layers {layers}; break-even ranks: {limits}")
+    longest = max((work.kv_len for work in workloads), default=0)
+    if longest > model.max_positions:
+        texts.append(f"{longest} tokens are beyond the {model.max_positions} positions that {model.name} was made for")
+    return tuple(texts)
+
+
+def _verified(hardware: HardwareProfile, name: str) -> bool:
+    figure = hardware.figures.get(name)
+    return figure is not None and figure.verified

@@ -1,0 +1,131 @@
+"""Options that say what runs on what: shared by `estimate`, `explore` and `roofline`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import click
+
+from costmodel.calibration import Calibration, find_calibration
+from costmodel.decomposition import Decomposition, load_decomposition
+from costmodel.errors import InputError
+from costmodel.hardware import HardwareProfile, load_hardware
+from costmodel.model_config import load_model
+from costmodel.model_spec import ModelSpec
+from costmodel.spec_text import parse_decomposition
+from costmodel.units import COMPUTE_DTYPES, WEIGHT_DTYPES, DType
+from costmodel.workload import Attention, LmHead, Phase, Runtime, Workload
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setup:
+    """What the options name, loaded and checked; `workloads` holds the asked phases in order."""
+
+    model: ModelSpec
+    hardware: HardwareProfile
+    workloads: tuple[Workload, ...]
+    calibration: Calibration | None
+    new_tokens: int | None
+
+
+def _names(values: Any) -> list[str]:
+    return [value.value for value in values]
+
+
+_OPTIONS = [
+    click.option("--model", "model_name", required=True, metavar="NAME|PATH", help="Built-in name, or a config.json."),
+    click.option("--hw", "hw_name", required=True, metavar="NAME|PATH", help="Built-in device, or a profile's TOML."),
+    click.option("--phase", type=click.Choice(["prefill", "decode", "both"]), default="both", show_default=True,
+                 help="Which pass to price; an encoder has prefill only."),
+    click.option("--batch", type=int, default=1, show_default=True, help="Sequences."),
+    click.option("--seq-len", type=int, default=512, show_default=True, help="Tokens of the prompt."),
+    click.option("--kv-len", type=int, help="Tokens that one decode step attends to, the new one included.  "
+                 "[default: seq-len + 1]"),
+    click.option("--new-tokens", type=int, help="Price a request too: one prefill and this many decode steps."),
+    click.option("--dtype", default="bf16", show_default=True, metavar="|".join(_names(COMPUTE_DTYPES)),
+                 help="Of activations, KV cache and arithmetic."),
+    click.option("--weight-dtype", metavar="|".join(_names(WEIGHT_DTYPES)),
+                 help="Of the decomposable weights; int8 and int4 are weight-only.  [default: dtype]"),
+    click.option("--runtime", type=click.Choice(_names(Runtime)), default="eager", show_default=True,
+                 help="Kernels launched one by one, or a captured graph replayed."),
+    click.option("--attention", type=click.Choice(_names(Attention)), default="fused", show_default=True,
+                 help="One fused kernel, or separate kernels that write the scores."),
+    click.option("--lm-head", type=click.Choice(_names(LmHead)), default="last", show_default=True,
+                 help="Logits of the last position or of all."),
+    click.option("--calibration", "calibration_option", default="auto", show_default=True, metavar="FILE|auto|none",
+                 help="Measured corrections to the roofline."),
+]  # fmt: skip
+
+
+def workload_options(function: F) -> F:
+    """Add the options; the command receives them as keywords that `read_setup` takes."""
+    for option in reversed(_OPTIONS):
+        function = option(function)
+    return function
+
+
+def decomposition_options(function: F) -> F:
+    """Add `--decompose SPEC` (repeatable) and `--config FILE`."""
+    for option in (
+        click.option("--config", "config_file", metavar="FILE", help="Configuration as JSON; SPECs apply on top."),
+        click.option("--decompose", "specs", multiple=True, metavar="SPEC",
+                     help='For example "layers=2,17,31 tensors=all rank=1 form=tucker"; repeatable, the later wins.'),
+    ):  # fmt: skip
+        function = option(function)
+    return function
+
+
+def read_setup(
+    *, model_name: str, hw_name: str, phase: str, batch: int, seq_len: int, kv_len: int | None,
+    new_tokens: int | None, dtype: str, weight_dtype: str | None, runtime: str, attention: str, lm_head: str,
+    calibration_option: str,
+) -> Setup:  # fmt: skip
+    """Load and check what the options name.
+
+    Raises:
+        CostModelError: in one line, naming the option.
+    """
+    model, hardware = load_model(model_name), load_hardware(hw_name)
+    _check_numbers(batch, seq_len, kv_len, new_tokens)
+    compute = DType.parse(dtype, "dtype", COMPUTE_DTYPES)
+    hardware.matrix_rate(compute)
+    how: dict[str, Any] = {
+        "batch": batch, "dtype": compute, "runtime": Runtime(runtime), "attention": Attention(attention),
+        "weight_dtype": DType.parse(weight_dtype, "weight dtype", WEIGHT_DTYPES) if weight_dtype else None,
+        "lm_head": LmHead(lm_head),
+    }  # fmt: skip
+    if model.is_encoder and (phase == "decode" or kv_len is not None):
+        asked = phase if phase == "decode" else f"--kv-len {kv_len}"
+        raise InputError(f"{model.name} is an encoder and has no decode phase", value=asked, hint="use --phase prefill")
+    if phase == "prefill" and kv_len is not None:
+        raise InputError("--kv-len is of the decode phase, and only prefill is asked for", value=kv_len,
+                         hint="use --seq-len, or --phase both")  # fmt: skip
+    workloads = []
+    if phase != "decode":
+        workloads.append(Workload.prefill(seq_len, **how))
+    if phase != "prefill" and not model.is_encoder:
+        workloads.append(Workload.decode(kv_len or seq_len + 1, **how))
+    if new_tokens is not None and workloads[0].phase is not Phase.PREFILL:
+        raise InputError("--new-tokens prices a prefill and its decode steps", value=f"--phase {phase}",
+                         hint="use --phase both")  # fmt: skip
+    calibration = find_calibration(calibration_option, hardware, compute, Runtime(runtime))
+    return Setup(
+        model=model, hardware=hardware, workloads=tuple(workloads), calibration=calibration, new_tokens=new_tokens
+    )
+
+
+def read_decomposition(model: ModelSpec, specs: tuple[str, ...], config_file: str | None) -> Decomposition:
+    """The configuration file, if any, with every SPEC on top."""
+    base = load_decomposition(config_file, model) if config_file else Decomposition()
+    return parse_decomposition(specs, model, base)
+
+
+def _check_numbers(batch: int, seq_len: int, kv_len: int | None, new_tokens: int | None) -> None:
+    options = (("--batch", batch), ("--seq-len", seq_len), ("--kv-len", kv_len), ("--new-tokens", new_tokens))
+    for name, value in options:
+        if value is not None and value < 1:
+            raise InputError(f"{name} out of range", value=value, allowed="a whole number of at least 1")

@@ -1,0 +1,135 @@
+"""A whole request: one prefill, then decode steps over a growing KV cache."""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from costmodel.attention import add_attention
+from costmodel.decomposition import Decomposition
+from costmodel.errors import InputError
+from costmodel.model_spec import ModelSpec
+from costmodel.ops import Builder, Op
+from costmodel.pricing import COUNTS, TIMES, Configurations, PhasePricer
+from costmodel.roofline import Floats, OpColumns, energy_joules
+from costmodel.workload import Phase, Workload
+
+MAX_NEW_TOKENS = 1 << 17
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestCosts:
+    """Latency and energy of a request; energy None where no power figure is known.
+
+    `ttft_s` is the prefill, which yields the first token; `tpot_s` the mean decode step; `latency_s` all of them.
+    """
+
+    ttft_s: float
+    tpot_s: float
+    latency_s: float
+    energy_j: float | None
+
+    def to_json(self) -> dict[str, object]:
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Request:
+    """A request with the dense model and with the decomposed one."""
+
+    prompt_tokens: int
+    new_tokens: int
+    dense: RequestCosts
+    decomposed: RequestCosts
+
+    def to_json(self) -> dict[str, object]:
+        saved: dict[str, object] = {
+            "latency_pct": 100 * (1 - self.decomposed.latency_s / self.dense.latency_s),
+            "speedup": self.dense.latency_s / self.decomposed.latency_s,
+        }
+        if self.dense.energy_j and self.decomposed.energy_j is not None:
+            saved["energy_pct"] = 100 * (1 - self.decomposed.energy_j / self.dense.energy_j)
+        return {
+            "prompt_tokens": self.prompt_tokens, "new_tokens": self.new_tokens, "dense": self.dense.to_json(),
+            "decomposed": self.decomposed.to_json(), "saved": saved,
+        }  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class DecodeSteps:
+    """Decode steps after a prefill, for any configuration of the model.
+
+    Attributes:
+        first: pricer of the first step.
+        growth: float64 (steps, windows, 2): device and busy seconds by which the attention of one layer of each
+            sliding window takes longer at a step than at the first; nothing else depends on the KV length.
+    """
+
+    first: PhasePricer
+    growth: Floats
+
+    def times(self, decomposition: Decomposition) -> tuple[Floats, Floats]:
+        """Latency of each step in seconds, float64 (steps,), and its busy part."""
+        configuration = Configurations.of(self.first.model, decomposition)
+        additive, _ = self.first.additive(configuration)
+        layers = np.bincount(self.first.window_of_layer[configuration.kept], minlength=self.growth.shape[1])
+        grown = np.einsum("swt,w->st", self.growth, layers.astype(np.float64))
+        device = additive.times[TIMES.index("device_s")] + grown[:, 0]
+        host = self.first.time_model.host_launch_s * additive.counts[COUNTS.index("kernels")]
+        return np.maximum(device, host), additive.times[TIMES.index("busy_s")] + grown[:, 1]
+
+
+@functools.lru_cache(maxsize=16)
+def decode_steps(prefill: PhasePricer, new_tokens: int) -> DecodeSteps:
+    """The decode steps that follow a prefill; step i attends to kv_len + 1 + i tokens, itself included.
+
+    Raises:
+        InputError: when `new_tokens` is not between 1 and MAX_NEW_TOKENS, or the pass is no prefill of a decoder.
+    """
+    model, work = prefill.model, prefill.work
+    if not 1 <= new_tokens <= MAX_NEW_TOKENS:
+        raise InputError("new tokens out of range", value=new_tokens, allowed=f"1 to {MAX_NEW_TOKENS}")
+    if model.is_encoder or work.phase is not Phase.PREFILL:
+        raise InputError("a request needs the prefill of a decoder model", value=f"{work.phase.value} of {model.name}",
+                         hint="leave out --new-tokens, or ask for --phase prefill or both")  # fmt: skip
+    first = replace(work, phase=Phase.DECODE, q_len=1, kv_len=work.kv_len + 1)
+    windows = list(dict.fromkeys(model.sliding_windows))
+    times = np.empty((new_tokens, len(windows), 2))
+    for column, window in enumerate(windows):
+        ops = [op for step in range(new_tokens) for op in _attention(model, first, step, window)]
+        timings = prefill.time_model.times(OpColumns.of(ops))
+        for index, seconds in enumerate((timings.latency_s, timings.busy_s)):
+            times[:, column, index] = seconds.reshape(new_tokens, -1).sum(axis=1)
+    return DecodeSteps(first=PhasePricer(model, first, prefill.hardware, prefill.time_model), growth=times - times[0])
+
+
+def request_of(prefill: PhasePricer, decomposition: Decomposition, new_tokens: int) -> Request:
+    """Price a request: the prefill and `new_tokens` decode steps, dense and decomposed.
+
+    Raises:
+        InputError: as `decode_steps` does.
+    """
+    steps = decode_steps(prefill, new_tokens)
+    dense, decomposed = (_costs(prefill, steps, each) for each in (Decomposition(), decomposition))
+    return Request(prompt_tokens=prefill.work.q_len, new_tokens=new_tokens, dense=dense, decomposed=decomposed)
+
+
+def _costs(prefill: PhasePricer, steps: DecodeSteps, decomposition: Decomposition) -> RequestCosts:
+    whole = prefill.costs(Configurations.of(prefill.model, decomposition))
+    ttft, prefill_energy = float(whole["latency_s"]), whole["energy_j"]  # type: ignore[arg-type]
+    latency, busy = steps.times(decomposition)
+    decode_energy = energy_joules(prefill.hardware, latency, busy)
+    energy = None
+    if prefill_energy is not None and decode_energy is not None:
+        energy = float(prefill_energy) + float(decode_energy.sum())
+    return RequestCosts(
+        ttft_s=ttft, tpot_s=float(latency.mean()), latency_s=ttft + float(latency.sum()), energy_j=energy
+    )
+
+
+def _attention(model: ModelSpec, first: Workload, step: int, window: int | None) -> list[Op]:
+    builder = Builder(model, replace(first, kv_len=first.kv_len + step))
+    add_attention(builder, "attention", "query", ["key", "value"], window)
+    return [op for op in builder.ops if op.kind == "attention"]
