@@ -94,8 +94,11 @@ class PhasePricer:
         self.window_of_layer = np.array([windows.index(window) for window in model.sliding_windows])
         templates = [layer_ops(model, work, window) for window in windows]
         before, after = prologue_ops(model, work), epilogue_ops(model, work)
-        every = sum(op.cost.flops + op.cost.vector_flops + op.cost.hbm_bytes for t in templates for op in t)
-        if every * model.num_layers * 4 > _SAFE:
+        inner, outer = (
+            sum(op.cost.flops + op.cost.vector_flops + op.cost.hbm_bytes for op in ops)
+            for ops in ([op for template in templates for op in template], [*before, *after])
+        )
+        if (inner * model.num_layers + outer) * 4 > _SAFE:
             raise InputError("batch x length is too large to count", value=f"{work.batch} x {work.kv_len}",
                              hint="lower --batch or the lengths")  # fmt: skip
         outer_params = sum(model.outer_params.values())
