@@ -43,10 +43,14 @@ HUB_NAMES = {
 }
 """Built-in name -> the Hugging Face repository whose configuration it is; both can be given to `load_model`."""
 
+OWN_NAMES = ("llama-70m",)
+"""Built-in models of our own: llama-70m is the default of `validate`, shaped as its big relatives (grouped-query
+attention, gated MLP), small enough for two cores and larger than their caches."""
+
 
 def builtin_models() -> tuple[str, ...]:
     """The built-in names, by family and size."""
-    return tuple(HUB_NAMES)
+    return (*HUB_NAMES, *OWN_NAMES)
 
 
 def load_model(name_or_path: str | Path, num_layers: int | None = None) -> ModelSpec:
@@ -76,6 +80,16 @@ def load_model(name_or_path: str | Path, num_layers: int | None = None) -> Model
     return spec_from_config(_read(path), name=name or str(path), source=str(path), num_layers=num_layers)
 
 
+def read_config(name_or_path: str | Path) -> dict[str, object]:
+    """The decoded config.json of what `load_model` takes, for a library that builds the model itself.
+
+    Raises:
+        ModelError: when there is no such model, or its file cannot be read or is not a JSON object.
+    """
+    name = _short_name(name_or_path) if isinstance(name_or_path, str) else None
+    return _read(_FOLDER / f"{name}.json" if name is not None else _find(name_or_path))
+
+
 @functools.lru_cache(maxsize=256)
 def _load_builtin(name: str, num_layers: int | None) -> ModelSpec:
     source = f"built-in model {name}"
@@ -85,7 +99,7 @@ def _load_builtin(name: str, num_layers: int | None) -> ModelSpec:
 def _short_name(text: str) -> str | None:
     """The built-in name that `text` is, or is the Hugging Face name of unless a path exists by that name."""
     wanted = text.lower()
-    if wanted in HUB_NAMES:
+    if wanted in builtin_models():
         return wanted
     name = next((short for short, full in HUB_NAMES.items() if wanted == full.lower()), None)
     return None if name is None or Path(text).exists() else name
@@ -104,7 +118,7 @@ def _find(given: str | Path) -> Path:
     except (OSError, ValueError) as error:  # a name too long, a NUL byte, a folder that may not be entered
         raise ModelError("cannot look up model", value=str(given), hint=str(error)) from error
     allowed = "a built-in name, a config.json or a folder with one"
-    raise ModelError("unknown model", value=str(given), allowed=allowed, hint=nearest(path.name, HUB_NAMES))
+    raise ModelError("unknown model", value=str(given), allowed=allowed, hint=nearest(path.name, builtin_models()))
 
 
 def _read(path: Path) -> dict[str, object]:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from costmodel.cli import main
 from costmodel.errors import ModelError
-from costmodel.model_config import HUB_NAMES, _load_builtin, builtin_models, load_model
+from costmodel.model_config import HUB_NAMES, _load_builtin, builtin_models, load_model, read_config
 from costmodel.model_families import spec_from_config
 from costmodel.model_spec import ModelSpec
 from costmodel.units import DType
@@ -66,6 +66,15 @@ def test_file_folder_and_string_are_the_same_model(tmp_path: Path) -> None:
     assert {load_model(given).name for given in (folder, str(folder), folder / "config.json")} == {"my-model"}
     assert load_model(tmp_path / "other.json").name == "other"
     assert load_model(folder).num_params == build(LLAMA).num_params
+
+
+def test_the_raw_configuration_is_what_the_spec_was_made_of(tmp_path: Path) -> None:
+    config = read_config("llama-70m")
+    assert config["num_hidden_layers"] == load_model("llama-70m").num_layers == 10
+    (tmp_path / "config.json").write_text(json.dumps(config))
+    assert read_config(tmp_path) == read_config(tmp_path / "config.json") == config
+    with pytest.raises(ModelError, match="unknown model"):
+        read_config("llama-71m")
 
 
 def test_a_path_wins_over_a_hugging_face_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

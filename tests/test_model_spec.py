@@ -37,8 +37,9 @@ PARAMS = {
     "opt-350m": 331_196_416,
     "opt-1.3b": 1_315_758_080,
     "opt-6.7b": 6_658_473_984,
+    "llama-70m": 69_222_144,
 }
-"""Published counts, tied tensors once; tests/test_model_config.py holds them against transformers."""
+"""Published counts, tied tensors once, and our own llama-70m; tests/test_model_config.py asks transformers."""
 
 
 def test_every_built_in_model_has_a_known_count() -> None:

@@ -79,7 +79,7 @@ def _summary(spec: ModelSpec) -> dict[str, object]:
         "vocab": spec.vocab_size,
         "max_positions": spec.max_positions,
         "params": spec.num_params,
-        "hugging_face": HUB_NAMES[spec.name],
+        "hugging_face": HUB_NAMES.get(spec.name, ""),
     }
 
 
