@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from costmodel.errors import DecompositionError
+from costmodel.json_file import read_json
 from costmodel.model_spec import ModelSpec, WeightTensor
 
 Form = Literal["svd", "tucker"]
@@ -97,20 +98,35 @@ class Decomposition:
     factors: Mapping[Site, Factor] = field(default_factory=dict)
     dropped: frozenset[int] = frozenset()
 
-    def check(self, model: ModelSpec) -> Decomposition:
+    def check(self, model: ModelSpec, where: str = "") -> Decomposition:
         """Return self if every site exists in `model` and every rank is possible there.
+
+        Args:
+            model: that the configuration is for.
+            where: what it was read from, for messages.
 
         Raises:
             DecompositionError: naming the first site, layer or rank that is not.
         """
-        for layer in self.dropped:
-            check_layer(layer, model)
+        prefix = f"{where}: " if where else ""
+        tensors = {tensor.name: tensor for tensor in model.tensors}
+        for layer in sorted(self.dropped):
+            check_layer(layer, model, f"{prefix}drop: ")
         for site, factor in self.factors.items():
-            check_layer(site.layer, model)
-            if site.layer in self.dropped:
-                raise DecompositionError("a rank is given for a dropped layer", value=str(site),
+            layer, name = site
+            if not 0 <= layer < model.num_layers:
+                check_layer(layer, model, prefix)
+            if layer in self.dropped:
+                raise DecompositionError(f"{prefix}a rank is given for a dropped layer", value=str(site),
                                          hint="remove the rank or the drop")  # fmt: skip
-            check_rank(max(factor.ranks), model.tensor(site.tensor), str(site))
+            if name not in tensors:
+                raise DecompositionError(f"{prefix}{model.name} has no such site", value=str(site),
+                                         allowed=f"layers.{layer}. and {', '.join(tensors)}")  # fmt: skip
+            first, last = factor.ranks
+            limit = min(tensors[name].out_features, tensors[name].in_features)
+            if type(first) is not int or type(last) is not int or not (1 <= first <= limit and 1 <= last <= limit):
+                for rank in (first, last):
+                    check_rank(rank, tensors[name], f"{prefix}{site}")
         return self
 
     def above_break_even(self, model: ModelSpec) -> list[Site]:
@@ -142,17 +158,20 @@ class Decomposition:
             DecompositionError: on an unknown key, form, site or rank.
         """
         if not isinstance(data, dict):
-            raise DecompositionError(f"{where}: not an object", value=data, allowed='{"form", "ranks", "drop"}')
+            raise DecompositionError(f"{where}: not an object", value=data,
+                                     allowed='{"form": ..., "ranks": {...}, "drop": [...]}')  # fmt: skip
         if unknown := sorted(set(data) - {"form", "ranks", "drop"}):
             raise DecompositionError(f"{where}: unknown key", value=unknown[0], allowed="form, ranks, drop")
         form = _form(data.get("form", "svd"), f"{where}: form")
         ranks, drop = data.get("ranks", {}), data.get("drop", [])
         if not isinstance(ranks, dict):
-            raise DecompositionError(f"{where}: ranks is not an object", value=ranks)
+            raise DecompositionError(f"{where}: ranks is not an object", value=ranks,
+                                     allowed='such as {"layers.2.q_proj": 64}')  # fmt: skip
         if not isinstance(drop, list) or not all(type(layer) is int for layer in drop):
-            raise DecompositionError(f"{where}: drop is not a list of layer numbers", value=drop)
+            raise DecompositionError(f"{where}: drop is not a list of layer numbers", value=drop,
+                                     allowed="such as [5, 7]")  # fmt: skip
         factors = {_site(name, where): _factor(entry, form, f"{where}: {name}") for name, entry in ranks.items()}
-        return cls(factors, frozenset(drop)).check(model)
+        return cls(factors, frozenset(drop)).check(model, where)
 
 
 def load_decomposition(path: str | Path, model: ModelSpec) -> Decomposition:
@@ -161,25 +180,20 @@ def load_decomposition(path: str | Path, model: ModelSpec) -> Decomposition:
     Raises:
         DecompositionError: when it cannot be read, is not JSON, or does not fit `model`.
     """
-    try:
-        data = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise DecompositionError("cannot read configuration file", value=str(path), hint=str(error)) from error
-    except (json.JSONDecodeError, RecursionError) as error:
-        raise DecompositionError("configuration file is not JSON", value=str(path), hint=str(error)) from error
-    return Decomposition.from_json(data, model, where=str(path))
+    return Decomposition.from_json(read_json(path, "configuration file", DecompositionError), model, where=str(path))
 
 
-def check_layer(layer: int, model: ModelSpec) -> None:
+def check_layer(layer: int, model: ModelSpec, where: str = "") -> None:
     """Raise DecompositionError unless `model` has this layer."""
     if not 0 <= layer < model.num_layers:
-        raise DecompositionError("layer out of range", value=layer, allowed=f"0 to {model.num_layers - 1}")
+        allowed = f"0 to {model.num_layers - 1}"
+        raise DecompositionError(f"{where}layer out of range for {model.name}", value=layer, allowed=allowed)
 
 
 def check_rank(rank: int, tensor: WeightTensor, where: str) -> None:
-    """Raise DecompositionError unless 1 <= rank <= min(out, in) of `tensor`."""
+    """Raise DecompositionError unless `rank` is a whole number with 1 <= rank <= min(out, in) of `tensor`."""
     limit = min(tensor.out_features, tensor.in_features)
-    if not 1 <= rank <= limit:
+    if isinstance(rank, float | bool) or not 1 <= rank <= limit:
         raise DecompositionError(f"{where}: rank out of range", value=rank,
                                  allowed=f"1 to {limit} ({tensor.out_features} x {tensor.in_features})")  # fmt: skip
 
@@ -193,10 +207,8 @@ def _form(value: object, where: str) -> Form:
 
 def _site(name: str, where: str) -> Site:
     parts = name.split(".")
-    if len(parts) != 3 or parts[0] != "layers" or not (parts[1].isascii() and parts[1].isdigit()):
-        raise DecompositionError(f"{where}: not a site", value=name, allowed="layers.<number>.<tensor>")
-    if str(int(parts[1])) != parts[1]:
-        raise DecompositionError(f"{where}: not a site", value=name, hint=f"write layers.{int(parts[1])}.{parts[2]}")
+    if len(parts) != 3 or parts[0] != "layers" or not re.fullmatch("0|[1-9][0-9]{0,8}", parts[1]):
+        raise DecompositionError(f"{where}: not a site", value=name, allowed="layers.NUMBER.TENSOR")
     return Site(int(parts[1]), parts[2])
 
 
@@ -204,13 +216,13 @@ def _factor(entry: object, form: Form, where: str) -> Factor:
     if isinstance(entry, dict):
         if unknown := sorted(set(entry) - {"form", "rank"}):
             raise DecompositionError(f"{where}: unknown key", value=unknown[0], allowed="form, rank")
+        if "rank" not in entry:
+            raise DecompositionError(f"{where}: rank is missing", value=entry)
         form = _form(entry.get("form", form), f"{where}: form")
-        entry = entry.get("rank")
+        entry = entry["rank"]
     if type(entry) is int:
         return make_factor(form, entry)
-    if form == "tucker" and isinstance(entry, list) and len(entry) == 2 and all(type(r) is int for r in entry):
-        if min(entry) < 1:
-            raise DecompositionError(f"{where}: rank out of range", value=entry, allowed="two numbers of at least 1")
+    if form == "tucker" and isinstance(entry, list) and len(entry) == 2 and all(type(rank) is int for rank in entry):
         return Tucker(*entry)
-    allowed = "an integer, or [rank_in, rank_out]" if form == "tucker" else "an integer"
-    raise DecompositionError(f"{where}: not a rank", value=entry, allowed=allowed)
+    allowed = "a whole number" + (" or [rank_in, rank_out]" if form == "tucker" else "")
+    raise DecompositionError(f"{where}: not a rank of form {form}", value=entry, allowed=allowed)

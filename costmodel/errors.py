@@ -49,8 +49,11 @@ class CalibrationError(InputError):
 
 
 def shorten(value: object, limit: int = 120) -> str:
-    """`repr(value)`, cut in the middle of nothing longer than `limit` characters."""
-    text = repr(value)
+    """`repr(value)` of at most `limit` characters, cut at its end; of a whole number too long to print, its size."""
+    try:
+        text = repr(value)
+    except ValueError:  # more digits than int-to-text conversion allows
+        text = "a number of thousands of digits"
     return text if len(text) <= limit else f"{text[: limit - 3]}..."
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from decimal import Decimal, InvalidOperation
 from fractions import Fraction
 
 from costmodel.decomposition import (
@@ -19,11 +18,13 @@ from costmodel.decomposition import (
     check_rank,
     make_factor,
 )  # fmt: skip
-from costmodel.errors import DecompositionError, nearest
+from costmodel.errors import DecompositionError
 from costmodel.model_spec import ModelSpec, WeightTensor
 
 _KEYS = ("layers", "tensors", "rank", "form")
-_RANGE = re.compile(r"(\d+)(?:-(\d+)(?::(\d+))?)?", re.ASCII)
+_RANGE = re.compile(r"(\d{1,9})(?:-(\d{1,9})(?::(\d{1,9}))?)?", re.ASCII)
+_NUMBER = re.compile(r"\d{1,12}", re.ASCII)
+_PERCENT = re.compile(r"(\d{1,6}\.?\d{0,30}|\.\d{1,30})%", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -37,15 +38,12 @@ class Rank:
     def parse(cls, text: str) -> Rank:
         """Read `64` or `12.5%`."""
         allowed = "a whole number of at least 1, or a percentage of break-even such as 50%"
-        if text.endswith("%"):
-            try:
-                percent = Decimal(text[:-1])
-            except InvalidOperation as error:
-                raise DecompositionError("not a rank", value=text, allowed=allowed) from error
-            if not percent.is_finite() or not 0 < percent <= 10_000:
-                raise DecompositionError("rank out of range", value=text, allowed="above 0% up to 10000%")
-            return cls(percent=Fraction(percent))
-        if not re.fullmatch(r"\d{1,12}", text, re.ASCII) or int(text) < 1:
+        if _PERCENT.fullmatch(text):
+            percent = Fraction(text[:-1])
+            if not percent:
+                raise DecompositionError("rank out of range", value=text, allowed="above 0%")
+            return cls(percent=percent)
+        if not _NUMBER.fullmatch(text) or not int(text):
             raise DecompositionError("not a rank", value=text, allowed=allowed)
         return cls(number=int(text))
 
@@ -63,15 +61,16 @@ def parse_layers(text: str, model: ModelSpec) -> list[int]:
     layers: list[int] = []
     for part in text.split(","):
         match = _RANGE.fullmatch(part)
-        if not match or len(part) > 40:
+        if not match:
             raise DecompositionError("not a set of layers", value=part, allowed="all, 5, 8-23, 0-30:2, and commas")
         first = int(match[1])
         last = int(match[2]) if match[2] else first
         step = int(match[3]) if match[3] else 1
         if last < first or step < 1:
-            raise DecompositionError("empty range of layers", value=part, allowed="FIRST-LAST:STEP with FIRST <= LAST")
-        check_layer(first, model)
-        check_layer(last, model)
+            allowed = "FIRST-LAST or FIRST-LAST:STEP with FIRST <= LAST and STEP >= 1"
+            raise DecompositionError("empty range of layers", value=part, allowed=allowed)
+        for layer in (first, last):
+            check_layer(layer, model)
         layers.extend(range(first, last + 1, step))
     return sorted(set(layers))
 
@@ -134,7 +133,10 @@ def parse_decomposition(specs: Iterable[str], model: ModelSpec, base: Decomposit
 
 
 def describe(decomposition: Decomposition, model: ModelSpec) -> str:
-    """A short human text that groups equal layers; SPECs that rebuild the configuration, joined by ` + `."""
+    """SPECs that rebuild the configuration, joined by ` + `; equal layers are grouped.
+
+    Two different ranks of a Tucker site, which no SPEC can state, show as `rank=8x16`.
+    """
     if not decomposition.factors and not decomposition.dropped:
         return "dense"
     per_layer: dict[int, dict[str, Factor]] = {}
@@ -152,22 +154,23 @@ def describe(decomposition: Decomposition, model: ModelSpec) -> str:
 
 
 def compact(layers: list[int]) -> str:
-    """`[0, 1, 2, 5]` as `0-2,5`."""
-    runs: list[list[int]] = []
-    for layer in layers:
-        if runs and layer == runs[-1][1] + 1:
-            runs[-1][1] = layer
-        else:
-            runs.append([layer, layer])
-    return ",".join(str(a) if a == b else f"{a}-{b}" for a, b in runs)
+    """Sorted layers as a SPEC writes them: `[0, 1, 2, 5, 7, 9]` as `0-2,5-9:2`; fewer than three make no range."""
+    texts = []
+    while layers:
+        step = layers[1] - layers[0] if len(layers) > 2 else 0
+        length = next((i for i in range(1, len(layers)) if layers[i] - layers[i - 1] != step), len(layers))
+        run, layers = (layers[:length], layers[length:]) if length > 2 else (layers[:1], layers[1:])
+        suffix = f":{step}" if step > 1 else ""
+        texts.append(f"{run[0]}-{run[-1]}{suffix}" if len(run) > 1 else f"{run[0]}")
+    return ",".join(texts)
 
 
 def _describe_group(factor: Factor, names: tuple[str, ...], layers: list[int], model: ModelSpec) -> str:
     group = next((key for key, members in model.groups.items() if tuple(members) == names), ",".join(names))
     where = "all" if len(layers) == model.num_layers else compact(layers)
-    form = "tucker" if factor.to_json()["form"] == "tucker" else "svd"
     first, last = factor.ranks
-    return f"layers={where} tensors={group} rank={first if first == last else f'{first}x{last}'} form={form}"
+    rank = f"{first}" if first == last else f"{first}x{last}"
+    return f"layers={where} tensors={group} rank={rank} form={factor.to_json()['form']}"
 
 
 def _fields(text: str) -> dict[str, str]:
@@ -175,9 +178,9 @@ def _fields(text: str) -> dict[str, str]:
     for word in text.split():
         key, equals, value = word.partition("=")
         if not equals or not value:
-            raise DecompositionError("not a SPEC", value=word, allowed="key=value words with " + ", ".join(_KEYS))
+            raise DecompositionError("not a SPEC", value=word, allowed=f"KEY=VALUE with KEY one of {', '.join(_KEYS)}")
         if key not in _KEYS:
-            raise DecompositionError("unknown key in SPEC", value=key, hint=nearest(key, _KEYS))
+            raise DecompositionError("unknown key in SPEC", value=key, allowed=", ".join(_KEYS))
         if key in fields:
             raise DecompositionError("key given twice in SPEC", value=key, hint="use two SPECs")
         fields[key] = value

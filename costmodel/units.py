@@ -21,10 +21,10 @@ class DType(enum.Enum):
     INT8 = "int8"
     INT4 = "int4"
 
-    @property
-    def bits(self) -> int:
-        """Bits that one element takes in memory; tf32 is stored as fp32."""
-        return _BITS[self]
+    bits: int
+    """Bits that one element takes in memory; tf32 is stored as fp32."""
+
+    __hash__ = object.__hash__  # members are singletons; Enum's own hash runs in Python, and hot paths look types up
 
     def bytes_for(self, count: int) -> int:
         """Bytes that `count` elements take, rounded up to a whole byte."""
@@ -45,9 +45,9 @@ class DType(enum.Enum):
         raise InputError(f"unknown {what}", value=text, allowed=", ".join(c.value for c in choices))
 
 
-_BITS = {
-    DType.FP32: 32, DType.TF32: 32, DType.FP16: 16, DType.BF16: 16, DType.FP8: 8, DType.INT8: 8, DType.INT4: 4,
-}  # fmt: skip
+for _name, _bits in (("fp32", 32), ("tf32", 32), ("fp16", 16), ("bf16", 16), ("fp8", 8), ("int8", 8), ("int4", 4)):
+    DType(_name).bits = _bits  # a plain attribute, since hot paths read it
+
 _ALIASES = {"float32": "fp32", "float": "fp32", "float16": "fp16", "half": "fp16", "bfloat16": "bf16", "float8": "fp8"}
 
 COMPUTE_DTYPES = (DType.FP32, DType.TF32, DType.FP16, DType.BF16)
@@ -55,20 +55,31 @@ COMPUTE_DTYPES = (DType.FP32, DType.TF32, DType.FP16, DType.BF16)
 WEIGHT_DTYPES = (*COMPUTE_DTYPES, DType.INT8, DType.INT4)
 """Types that resident weights can have: the compute type, or weight-only int8 and int4."""
 
-_PREFIXES = ((1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
+_PREFIXES = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
+_DURATIONS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"), (1e-9, "ns"))
 
 
-def si(value: float, unit: str, digits: int = 3) -> str:
-    """`value` with a decimal prefix: `si(2.039e12, "B/s") == "2.04 TB/s"`."""
+def significant(value: float, digits: int, pad: bool = False) -> str:
+    """`value` with that many significant digits, trailing zeros kept with `pad`: 13.80 for (13.8, 4, True)."""
+    return f"{value:#.{digits}g}".rstrip(".") if pad and value else f"{value:.{digits}g}"
+
+
+def si(value: float, unit: str, digits: int = 3, pad: bool = False) -> str:
+    """`value` with a decimal prefix: `si(2.039e12, "B/s") == "2.04 TB/s"`; the prefix follows from the rounded value,
+    so that 999,999 is 1 M and not 1000 k."""
+    size = abs(float(f"{value:.{digits - 1}e}"))
     for factor, prefix in _PREFIXES:
-        if abs(value) >= factor * 0.9995:
-            return f"{value / factor:.{digits}g} {prefix}{unit}" if abs(value) < 1e18 else f"{value:.{digits}e} {unit}"
-    return f"{value:.{digits}g} {unit}"
+        if factor <= size < 1e21:
+            return f"{significant(value / factor, digits, pad)} {prefix}{unit}"
+    return f"{significant(value, digits, pad and size >= 1)} {unit}"
 
 
-def seconds(value: float, digits: int = 4) -> str:
-    """A duration in s, ms, us or ns: `seconds(0.00642) == "6.42 ms"`."""
-    for factor, unit in ((1.0, "s"), (1e-3, "ms"), (1e-6, "us")):
-        if abs(value) >= factor * 0.99995:
-            return f"{value / factor:.{digits}g} {unit}"
-    return f"{value * 1e9:.{digits}g} ns"
+def seconds(value: float, digits: int = 4, pad: bool = False) -> str:
+    """A duration in s, ms, us or ns: `seconds(0.00642) == "6.42 ms"`; from 10,000 s on in whole seconds."""
+    size = abs(float(f"{value:.{digits - 1}e}"))
+    if size >= 1e4:
+        return f"{value:,.0f} s"
+    for factor, unit in _DURATIONS:
+        if size >= factor:
+            return f"{significant(value / factor, digits, pad)} {unit}"
+    return f"{value * 1e9:.{digits}g} ns" if value else "0 s"

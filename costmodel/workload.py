@@ -37,6 +37,9 @@ class LmHead(enum.Enum):
     ALL = "all"
 
 
+_ENUMERATIONS: dict[str, type[enum.Enum]] = {
+    "phase": Phase, "runtime": Runtime, "attention": Attention, "lm_head": LmHead,
+}  # fmt: skip
 MAX_BATCH = 1 << 20
 MAX_LENGTH = 1 << 24
 
@@ -69,6 +72,11 @@ class Workload:
     lm_head: LmHead = LmHead.LAST
 
     def __post_init__(self) -> None:
+        for name, kind in _ENUMERATIONS.items():
+            value = getattr(self, name)
+            if not isinstance(value, kind):
+                allowed = ", ".join(f"{kind.__name__}.{member.name}" for member in kind)
+                raise InputError(f"{name} is no {kind.__name__}", value=value, allowed=allowed)
         for name, limit in (("batch", MAX_BATCH), ("q_len", MAX_LENGTH), ("kv_len", MAX_LENGTH)):
             value = getattr(self, name)
             if type(value) is not int or not 1 <= value <= limit:
@@ -77,13 +85,12 @@ class Workload:
             raise InputError("kv_len is less than q_len", value=self.kv_len, allowed=f"at least {self.q_len}")
         if self.phase is Phase.DECODE and self.q_len != 1:
             raise InputError("decode takes one new token per sequence", value=self.q_len, allowed="1")
-        if self.dtype not in COMPUTE_DTYPES:
-            raise InputError(
-                "unknown dtype", value=self.dtype.value, allowed=", ".join(d.value for d in COMPUTE_DTYPES)
-            )
-        if self.weight_dtype is not None and self.weight_dtype not in WEIGHT_DTYPES:
-            raise InputError("unknown weight dtype", value=self.weight_dtype.value,
-                             allowed=", ".join(t.value for t in WEIGHT_DTYPES))  # fmt: skip
+        for what, dtype, choices in (
+            ("dtype", self.dtype, COMPUTE_DTYPES), ("weight dtype", self.weight_dtype or self.dtype, WEIGHT_DTYPES),
+        ):  # fmt: skip
+            if dtype not in choices:
+                allowed = ", ".join(choice.value for choice in choices)
+                raise InputError(f"unknown {what}", value=getattr(dtype, "value", dtype), allowed=allowed)
 
     @classmethod
     def prefill(cls, seq_len: int, **options: object) -> Workload:
