@@ -1,0 +1,126 @@
+"""A transformers model of any ModelSpec on a device: random weights made in place, or real ones from a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.overrides import TorchFunctionMode
+
+from costmodel.errors import ModelError
+from costmodel.model_spec import ModelSpec
+from costmodel.units import DType
+from costmodel.workload import Attention
+from validate.errors import MeasurementError, reason_of
+
+TORCH_DTYPES = {DType.FP32: torch.float32, DType.TF32: torch.float32, DType.FP16: torch.float16,
+                DType.BF16: torch.bfloat16}  # fmt: skip
+ATTENTION = {Attention.FUSED: "sdpa", Attention.UNFUSED: "eager"}
+"""transformers' name of each form of attention."""
+_POOL = 1 << 20
+_DEVIATION = 0.02
+
+
+class _EmptyOnMeta(TorchFunctionMode):
+    """Weights, which modules allocate with torch.empty, take no memory; buffers, which are computed, are real."""
+
+    def __torch_function__(self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if func is torch.empty:
+            kwargs = {**(kwargs or {}), "device": "meta"}
+        return func(*args, **(kwargs or {}))
+
+
+def build_model(
+    config: Mapping[str, Any], spec: ModelSpec, *, dtype: DType, device: torch.device, seed: int = 0,
+    weights: Path | None = None,
+) -> nn.Module:  # fmt: skip
+    """The model in evaluation mode, without gradients, with fused attention; `set_attention` changes that.
+
+    Args:
+        config: the decoded config.json that `spec` was made from.
+        spec: the structure; its num_layers wins over the configuration's.
+        dtype: of the weights.
+        device: where they go; each is made there, so host memory does not limit the size.
+        seed: of random weights.
+        weights: a folder with safetensors to read instead of random weights.
+
+    Raises:
+        MeasurementError: when memory does not suffice.
+        ModelError: when the weights cannot be read.
+    """
+    import transformers
+
+    settings = transformers.CONFIG_MAPPING[spec.model_type].from_dict({**config, **_layer_fields(config, spec)})
+    auto = transformers.AutoModel if spec.is_encoder else transformers.AutoModelForCausalLM
+    options = {"dtype": TORCH_DTYPES[dtype], "attn_implementation": "sdpa"}
+    try:
+        if weights is None:
+            with _EmptyOnMeta():
+                model = auto.from_config(settings, **options)
+            _materialise(model, device, TORCH_DTYPES[dtype], seed)
+        else:
+            model = _read_weights(auto, settings, weights, options).to(device)
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise MeasurementError("out-of-memory", f"{spec.name} does not fit: {reason_of(error)}") from error
+    return model.eval().requires_grad_(False)
+
+
+def set_attention(model: nn.Module, attention: Attention) -> None:
+    """Choose the form of attention that the next pass uses."""
+    model.config._attn_implementation = ATTENTION[attention]
+
+
+def _layer_fields(config: Mapping[str, Any], spec: ModelSpec) -> dict[str, Any]:
+    """The configuration's fields that depend on the number of layers."""
+    name = "n_layer" if "n_layer" in config else "num_hidden_layers"
+    fields: dict[str, Any] = {name: spec.num_layers}
+    if isinstance(config.get("layer_types"), list):
+        fields["layer_types"] = config["layer_types"][: spec.num_layers]
+    return fields
+
+
+def _read_weights(auto: Any, settings: Any, folder: Path, options: dict[str, Any]) -> nn.Module:
+    if not list(folder.glob("*.safetensors")):
+        raise ModelError("folder without weights", value=str(folder), allowed="a folder with *.safetensors files")
+    try:
+        model: nn.Module = auto.from_pretrained(
+            str(folder), config=settings, local_files_only=True, use_safetensors=True, trust_remote_code=False, **options
+        )
+    except (OSError, ValueError, RuntimeError) as error:
+        raise ModelError("cannot read weights", value=str(folder), hint=reason_of(error)) from error
+    return model
+
+
+def _materialise(model: nn.Module, device: torch.device, dtype: torch.dtype, seed: int) -> None:
+    """Give every parameter memory and a value, tied ones once: biases 0, other weights normal. Matrices repeat a pool
+    of 2^20 values: drawing billions takes minutes, and times do not depend on them."""
+    generator = torch.Generator().manual_seed(seed)
+    pool = (torch.randn(_POOL, generator=generator) * _DEVIATION).to(device=device, dtype=dtype)
+    made: dict[int, nn.Parameter] = {}
+    for module in model.modules():
+        for name, parameter in module._parameters.items():
+            if parameter is None:
+                continue
+            if id(parameter) not in made:
+                made[id(parameter)] = nn.Parameter(_values(parameter, name, pool, device, dtype), requires_grad=False)
+            module._parameters[name] = made[id(parameter)]
+        for name, buffer in module._buffers.items():
+            if buffer is not None:
+                module._buffers[name] = buffer.to(device)
+
+
+def _values(
+    parameter: nn.Parameter, name: str, pool: torch.Tensor, device: torch.device, dtype: torch.dtype
+) -> torch.Tensor:
+    if parameter.dim() < 2:
+        value = 0.0 if name == "bias" else 1.0
+        return torch.full(parameter.shape, value, device=device, dtype=dtype)
+    tensor = torch.empty(parameter.shape, device=device, dtype=dtype)
+    flat = tensor.view(-1)
+    whole = flat.numel() // pool.numel() * pool.numel()
+    flat[:whole].view(-1, pool.numel()).copy_(pool)
+    flat[whole:].copy_(pool[: flat.numel() - whole])
+    return tensor

@@ -1,0 +1,33 @@
+"""Errors of measuring, and the sentence that an exception leaves in a record."""
+
+from __future__ import annotations
+
+from costmodel.errors import CostModelError
+
+
+class RunError(CostModelError):
+    """A run that could not go on: a locked folder, a full disk, records of another run."""
+
+    exit_code = 1
+
+
+class RecordError(CostModelError):
+    """A file of records that is malformed or of another version."""
+
+
+class MeasurementError(CostModelError):
+    """A sample that cannot count: wrong identity, non-finite output, memory that does not suffice."""
+
+    exit_code = 1
+
+    def __init__(self, kind: str, what: str, **details: object) -> None:
+        super().__init__(what, **details)  # type: ignore[arg-type]
+        self.kind = kind
+        """identity, non-finite or out-of-memory."""
+
+
+def reason_of(error: BaseException, limit: int = 400) -> str:
+    """`Type: message` in one line of at most `limit` characters."""
+    text = " ".join(str(error).split()) or "no message"
+    line = text if isinstance(error, CostModelError) else f"{type(error).__name__}: {text}"
+    return line if len(line) <= limit else f"{line[: limit - 3]}..."

@@ -1,0 +1,123 @@
+"""From a weight to its factors: one factorisation of a tensor serves every rank. Knows tensors, not models."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from costmodel.decomposition import Factor, LowRank
+from validate.errors import MeasurementError
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Factorization:
+    """W (out x in) as `left @ core @ right`, exact at full rank k = min(out, in), truncated to any rank below.
+
+    Attributes:
+        left: (out, k), orthonormal columns.
+        core: (k, k) for Tucker; the k singular values, descending, for the SVD.
+        right: (k, in), orthonormal rows.
+        tucker: which of the two it is.
+    """
+
+    left: torch.Tensor
+    core: torch.Tensor
+    right: torch.Tensor
+    tucker: bool
+
+    def stages(self, factor: Factor) -> list[torch.Tensor]:
+        """Weights of the linears that replace W, in the order they run, each (out, in) of its own linear.
+
+        SVD of rank r: (r, in) and (out, r), the singular values split evenly between them, so that neither overflows
+        a narrow type. Tucker: (rank_in, in), (rank_out, rank_in), (out, rank_out).
+
+        Raises:
+            MeasurementError: when the factor is of the other form.
+        """
+        if isinstance(factor, LowRank) == self.tucker:
+            raise MeasurementError("factorisation", f"a {'Tucker' if self.tucker else 'SVD'} does not give {factor}")
+        first, last = factor.ranks
+        if self.tucker:
+            return [self.right[:first], self.core[:last, :first], self.left[:, :last]]
+        root = self.core[:first].sqrt()
+        return [root[:, None] * self.right[:first], self.left[:, :first] * root]
+
+    def error(self, factor: Factor) -> float:
+        """Frobenius norm of W minus its truncation: the root of the squared singular values left out."""
+        first, last = factor.ranks
+        if self.tucker:
+            kept = self.core[:last, :first].square().sum()
+            return float((self.core.square().sum() - kept).clamp_min(0).sqrt())
+        return float(self.core[first:].square().sum().sqrt())
+
+
+def factorize_svd(weight: torch.Tensor) -> Factorization:
+    """Singular value decomposition in fp32 (fp64 stays), on the weight's device; any float type in.
+
+    Raises:
+        MeasurementError: when the weight is not finite or the decomposition fails.
+    """
+    matrix = _wide(weight)
+    try:
+        left, values, right = torch.linalg.svd(matrix, full_matrices=False)
+    except RuntimeError as error:
+        raise MeasurementError("factorisation", f"SVD of {tuple(weight.shape)} failed: {error}") from error
+    return Factorization(left=left, core=values, right=right, tucker=False)
+
+
+def factorize_tucker(weight: torch.Tensor) -> Factorization:
+    """Tucker decomposition by tensorly at full rank (the paper's `tensorly.decomposition.tucker`), in fp32 or fp64.
+
+    Of a matrix, factors at full rank are singular vectors and the core is diagonal up to signs, so that truncation to
+    (r, r) equals the truncated SVD.
+
+    Raises:
+        MeasurementError: when the weight is not finite or the decomposition fails.
+    """
+    import tensorly
+    from tensorly.decomposition import tucker
+
+    matrix = _wide(weight)
+    rank = min(matrix.shape)
+    try:
+        with tensorly.backend_context("pytorch", local_threadsafe=True):
+            core, (left, right) = tucker(matrix, rank=[rank, rank], init="svd", n_iter_max=1)
+    except (RuntimeError, ValueError) as error:
+        raise MeasurementError("factorisation", f"Tucker of {tuple(weight.shape)} failed: {error}") from error
+    return Factorization(left=left, core=core, right=right.T, tucker=True)
+
+
+def factorize(weight: torch.Tensor, *, tucker: bool) -> Factorization:
+    """The factorisation of one form; see `factorize_svd` and `factorize_tucker`."""
+    return factorize_tucker(weight) if tucker else factorize_svd(weight)
+
+
+def random_stages(
+    out_features: int, in_features: int, factor: Factor, *, dtype: torch.dtype, device: torch.device, scale: float,
+    generator: torch.Generator,
+) -> list[torch.Tensor]:  # fmt: skip
+    """Random weights of the right shapes whose product has entries of standard deviation `scale`, for timing alone.
+
+    Each later factor has entries of deviation 1 / sqrt(its in_features), which keeps the variance, so outputs are as
+    finite as those of a dense random weight.
+    """
+    first, last = factor.ranks
+    shapes = [(first, in_features), (out_features, last)]
+    if not isinstance(factor, LowRank):
+        shapes.insert(1, (last, first))
+    stages = []
+    for index, (n, k) in enumerate(shapes):
+        deviation = scale if index == 0 else k**-0.5
+        values = torch.randn(n, k, generator=generator, device=generator.device) * deviation
+        stages.append(values.to(device=device, dtype=dtype))
+    return stages
+
+
+def _wide(weight: torch.Tensor) -> torch.Tensor:
+    matrix = weight.detach()
+    if matrix.dtype is not torch.float64:
+        matrix = matrix.to(torch.float32)  # CPU decompositions have no 16-bit types
+    if not bool(torch.isfinite(matrix).all()):
+        raise MeasurementError("non-finite", f"weight of shape {tuple(weight.shape)} holds NaN or infinity")
+    return matrix

@@ -1,0 +1,239 @@
+"""What a measurement leaves behind: one JSON object per sample, with all that refitting needs. No torch.
+
+docs/validate.md describes each key. Times are in seconds, sizes in bytes, energy in joules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from costmodel.decomposition import Decomposition
+from costmodel.model_families import spec_from_config
+from costmodel.model_spec import ModelSpec
+from costmodel.units import DType
+from costmodel.workload import Attention, LmHead, Phase, Runtime, Workload
+from validate.errors import RecordError
+
+SCHEMA = 1
+"""Version of the line format; raise it when a key is renamed, dropped or changes its meaning."""
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of the parts of a line; unknown keys are ignored, so that a newer minor writer can be read."""
+
+
+class ModelRecord(Record, frozen=True, kw_only=True):
+    """The model that was built."""
+
+    name: str
+    config: dict[str, Any]
+    """The decoded config.json: with `num_layers` it gives the ModelSpec again."""
+    num_layers: int
+    weights: str
+    """`random`, or the folder that the weights came from."""
+    factors: Literal["random", "factorised"]
+    """Whether factors are random matrices of the right shapes or were computed from the weights."""
+
+
+class Strata(Record, frozen=True, kw_only=True):
+    """The classes that sampling balances and reports group by."""
+
+    form: str
+    rank_class: int
+    """Largest of 64, 16, 8, 2, 1 that divides every rank; 0 where there is none."""
+    tensors: str
+    layers: int
+    """Factored or dropped layers."""
+    param_ratio: float
+    """Parameters of the configuration / of the dense model."""
+
+
+class Prediction(Record, frozen=True, kw_only=True):
+    """One level's prediction under the sample's workload, in seconds, None where the profile lacks the rate."""
+
+    level: str
+    dense_s: float
+    decomposed_s: float
+    decomposed_lower_s: float
+    decomposed_upper_s: float
+    peak_memory_bytes: int
+    energy_j: float | None = None
+
+
+class Series(Record, frozen=True, kw_only=True):
+    """Raw times of one of the two models, in the order measured."""
+
+    seconds: list[float]
+    median_s: float
+    iqr_s: float
+
+
+class Timing(Record, frozen=True, kw_only=True):
+    """An interleaved comparison of the candidate with the dense reference."""
+
+    candidate: Series
+    dense: Series
+    ratio: float
+    """Candidate / dense: the median over pairs."""
+    ratio_low: float
+    ratio_high: float
+    """95 % interval of `ratio`."""
+    warmup_pairs: int
+    settled: bool
+    """Whether warm-up ended because times had settled, not because its limit was reached."""
+    precise: bool
+    """Whether the interval reached the asked precision within the budget."""
+    copies: int
+    """Sets of weights that were rotated so that caches stay cold; 1 where one pass flushes them anyway."""
+    disturbed: list[str]
+    """What else went on meanwhile; empty for an undisturbed block."""
+    conditions: dict[str, Any]
+    """Load, clocks, temperatures before and after."""
+
+    @property
+    def half_width(self) -> float:
+        """Half of the interval, relative to the ratio."""
+        return (self.ratio_high - self.ratio_low) / 2 / self.ratio
+
+
+class Identity(Record, frozen=True, kw_only=True):
+    """One count of the model that was built, and what the cost model says it is."""
+
+    name: str
+    expected: int
+    found: int
+
+
+class Memory(Record, frozen=True, kw_only=True):
+    """Bytes of one pass of the candidate without the dense weights that it replaces."""
+
+    weight_bytes: int
+    kv_cache_bytes: int
+    peak_allocated_bytes: int | None
+    peak_reserved_bytes: int | None
+    peak_process_bytes: int | None
+    method: str
+
+
+class Energy(Record, frozen=True, kw_only=True):
+    """Joules per pass by the device's own counter, over a window of seconds."""
+
+    candidate_j: float
+    dense_j: float
+    window_s: float
+    method: str
+
+
+class Failure(Record, frozen=True, kw_only=True):
+    """Why a sample has no measurement."""
+
+    stage: str
+    """build, identity, memory, timing, energy: where it happened."""
+    kind: str
+    """identity, non-finite, out-of-memory, or the exception's name."""
+    reason: str
+
+
+class Sample(Record, frozen=True, kw_only=True):
+    """One line of samples.jsonl."""
+
+    schema: int = SCHEMA
+    id: str
+    """Digest of model, configuration and workload: equal for the same sample in every run."""
+    index: int
+    status: Literal["ok", "failed"]
+    failure: Failure | None = None
+    model: ModelRecord
+    config: dict[str, Any]
+    """The configuration as the contract's FILE."""
+    workload: dict[str, Any]
+    strata: Strata
+    hardware: str
+    predicted: list[Prediction] = []
+    identity: list[Identity] = []
+    timing: Timing | None = None
+    repeat: Timing | None = None
+    """The same sample built and measured a second time, for the noise floor."""
+    memory: Memory | None = None
+    energy: Energy | None = None
+    environment: dict[str, Any]
+    started: str
+    """UTC, ISO 8601."""
+    elapsed_s: float
+
+    def spec(self) -> ModelSpec:
+        """The structure of the model, rebuilt from the record."""
+        return spec_from_config(
+            self.model.config, name=self.model.name, source=f"sample {self.id}", num_layers=self.model.num_layers
+        )
+
+    def decomposition(self, spec: ModelSpec) -> Decomposition:
+        """The configuration, checked against `spec`."""
+        return Decomposition.from_json(self.config, spec, where=f"sample {self.id}")
+
+    def work(self) -> Workload:
+        """The workload, rebuilt from the record."""
+        return workload_from_json(self.workload)
+
+
+def workload_from_json(data: dict[str, Any]) -> Workload:
+    """The inverse of `Workload.to_json`."""
+    dtype, weight = DType(data["dtype"]), DType(data["weight_dtype"])
+    return Workload(
+        phase=Phase(data["phase"]), batch=data["batch"], q_len=data["q_len"], kv_len=data["kv_len"], dtype=dtype,
+        weight_dtype=None if weight is dtype else weight, runtime=Runtime(data["runtime"]),
+        attention=Attention(data["attention"]), lm_head=LmHead(data["lm_head"]),
+    )  # fmt: skip
+
+
+_DECODER = msgspec.json.Decoder(Sample)
+_ENCODER = msgspec.json.Encoder()
+
+
+def encode(sample: Sample) -> bytes:
+    """The line of a sample, newline included."""
+    return _ENCODER.encode(sample) + b"\n"
+
+
+def decode(line: bytes, where: str) -> Sample:
+    """Read one line.
+
+    Raises:
+        RecordError: when it is not a sample of this schema version; `where` names it.
+    """
+    try:
+        version = msgspec.json.decode(line, type=dict).get("schema")
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise RecordError(f"{where}: not a JSON object", hint=str(error)) from error
+    if version != SCHEMA:
+        hint = "written by another version; docs/validate.md has the history of the format"
+        raise RecordError(f"{where}: schema", value=version, allowed=str(SCHEMA), hint=hint)
+    try:
+        return _DECODER.decode(line)
+    except msgspec.DecodeError as error:
+        raise RecordError(f"{where}: not a sample", hint=str(error)) from error
+
+
+def read_samples(paths: Path | Iterable[Path]) -> list[Sample]:
+    """Samples of files or of folders that hold a samples.jsonl, in order; a line cut off at the end is left out.
+
+    Raises:
+        RecordError: when a file cannot be read or a line is not a sample.
+    """
+    return [sample for path in ([paths] if isinstance(paths, Path) else paths) for sample in _read(path)]
+
+
+def _read(path: Path) -> Iterator[Sample]:
+    file = path / "samples.jsonl" if path.is_dir() else path
+    try:
+        content = file.read_bytes()
+    except OSError as error:
+        raise RecordError("cannot read records", value=str(file), hint=error.strerror or str(error)) from error
+    complete = content[: content.rfind(b"\n") + 1]
+    for number, line in enumerate(complete.splitlines(), start=1):
+        if line.strip():
+            yield decode(line, f"{file}:{number}")

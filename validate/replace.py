@@ -1,0 +1,136 @@
+"""A decomposition applied to a transformers model in place, and taken back."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from costmodel.decomposition import Decomposition, Factor, Site, Tucker
+from costmodel.model_spec import ModelSpec, WeightTensor
+from validate.factored_linear import FactoredLinear, dense_weight
+from validate.factorize import Factorization, factorize, random_stages
+
+StageMaker = Callable[[Site, WeightTensor, Factor, nn.Module], list[torch.Tensor]]
+"""From a site and its dense module to the weights of its factors, in the order they run."""
+
+
+class Replacement:
+    """The factored linears and dropped layers of one model; a context manager that restores on leaving.
+
+    Args:
+        model: a transformers model of `spec`; its modules are exchanged, its other weights shared.
+        spec: its structure.
+        decomposition: what to replace; checked against `spec`.
+        make: where factors come from: `RandomFactors` or `WeightFactors`.
+
+    Raises:
+        DecompositionError: when the decomposition does not fit.
+        MeasurementError: when a factorisation fails; the model is as before then.
+    """
+
+    def __init__(self, model: nn.Module, spec: ModelSpec, decomposition: Decomposition, make: StageMaker) -> None:
+        decomposition.check(spec)
+        self._model, self._spec = model, spec
+        self._undo: list[Callable[[], None]] = []
+        try:
+            for site, factor in sorted(decomposition.factors.items()):
+                self._factor(site, factor, make)
+            if decomposition.dropped:
+                self._drop(decomposition.dropped)
+        except BaseException:
+            self.restore()
+            raise
+
+    def restore(self) -> None:
+        """Put every module back; the model is exactly what it was."""
+        while self._undo:
+            self._undo.pop()()
+
+    def __enter__(self) -> Replacement:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.restore()
+
+    def _factor(self, site: Site, factor: Factor, make: StageMaker) -> None:
+        tensor = self._spec.tensor(site.tensor)
+        path = f"{self._spec.layer_prefix}.{site.layer}.{tensor.path}"
+        parent_path, _, child = path.rpartition(".")
+        parent, dense = self._model.get_submodule(parent_path), self._model.get_submodule(path)
+        factored = FactoredLinear(make(site, tensor, factor, dense), dense.bias)  # type: ignore[arg-type]
+        factored.train(dense.training)
+        setattr(parent, child, factored)
+        self._undo.append(lambda: setattr(parent, child, dense))
+
+    def _drop(self, dropped: frozenset[int]) -> None:
+        """Leave layers out and renumber the rest, whose number is their place in the KV cache."""
+        parent_path, _, child = self._spec.layer_prefix.rpartition(".")
+        parent, layers = self._model.get_submodule(parent_path), self._model.get_submodule(self._spec.layer_prefix)
+        kept = [index for index in range(self._spec.num_layers) if index not in dropped]
+        self._set(parent, child, nn.ModuleList([layers[index] for index in kept]))  # type: ignore[index]
+        for position, index in enumerate(kept):
+            for module in layers[index].modules():  # type: ignore[index, union-attr]
+                if isinstance(getattr(module, "layer_idx", None), int):
+                    self._set(module, "layer_idx", position)
+        config: Any = self._model.config
+        self._set(config, "num_hidden_layers", len(kept))
+        if isinstance(getattr(config, "layer_types", None), list):
+            self._set(config, "layer_types", [config.layer_types[index] for index in kept])
+
+    def _set(self, owner: Any, name: str, value: Any) -> None:
+        before = getattr(owner, name)
+        setattr(owner, name, value)
+        self._undo.append(lambda: setattr(owner, name, before))
+
+
+class RandomFactors:
+    """Random factors of the right shapes, the same for the same seed; for timing random weights."""
+
+    def __init__(self, seed: int) -> None:
+        self._generator = torch.Generator().manual_seed(seed)
+
+    def __call__(self, site: Site, tensor: WeightTensor, factor: Factor, dense: nn.Module) -> list[torch.Tensor]:
+        weight: torch.Tensor = dense.weight  # type: ignore[assignment]
+        return random_stages(
+            tensor.out_features, tensor.in_features, factor, dtype=weight.dtype, device=weight.device,
+            scale=0.02, generator=self._generator,
+        )  # fmt: skip
+
+
+class WeightFactors:
+    """Factors computed from the weights, one factorisation per tensor and form for all ranks; kept on the CPU."""
+
+    def __init__(self) -> None:
+        self._known: dict[tuple[Site, bool], Factorization] = {}
+
+    def __call__(self, site: Site, tensor: WeightTensor, factor: Factor, dense: nn.Module) -> list[torch.Tensor]:
+        weight = dense_weight(dense)
+        key = (site, isinstance(factor, Tucker))
+        if key not in self._known:
+            full = factorize(weight, tucker=key[1])
+            self._known[key] = Factorization(
+                left=full.left.cpu(), core=full.core.cpu(), right=full.right.cpu(), tucker=full.tucker
+            )
+        return [stage.to(device=weight.device, dtype=weight.dtype) for stage in self._known[key].stages(factor)]
+
+
+def clone(model: nn.Module, tensor: Callable[[torch.Tensor], torch.Tensor] | None = None) -> nn.Module:
+    """A second tree of modules with a configuration of its own.
+
+    Args:
+        model: what to copy.
+        tensor: applied once to each parameter and buffer; None shares them with `model`.
+    """
+    memo: dict[int, Any] = {}
+    for each in [*model.parameters(), *model.buffers()]:
+        if tensor is None:
+            memo[id(each)] = each
+        elif isinstance(each, nn.Parameter):
+            memo[id(each)] = nn.Parameter(tensor(each.detach()), requires_grad=False)
+        else:
+            memo[id(each)] = tensor(each)
+    return copy.deepcopy(model, memo)

@@ -1,0 +1,105 @@
+"""Times two callables against each other: warmed up by evidence, interleaved, long enough. Knows no models."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from costmodel.workload import Runtime
+from validate import statistics
+from validate.conditions import disturbances
+from validate.device import Device, Work
+from validate.records import Series, Timing
+
+MIN_PAIRS = 24
+MAX_PAIRS = 4000
+_GROWTH = 1.25
+"""The interval is looked at each time the series has grown by this factor, so that chance does not end it early."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TimingPlan:
+    """When to stop.
+
+    Attributes:
+        precision: half-width of the ratio's 95 % interval, as a fraction, that ends a measurement.
+        budget_s: seconds that end it otherwise, warm-up included.
+    """
+
+    precision: float = 0.02
+    budget_s: float = 5.0
+    min_pairs: int = MIN_PAIRS
+    max_pairs: int = MAX_PAIRS
+
+
+def compare(
+    device: Device, candidates: Sequence[Work], references: Sequence[Work], plan: TimingPlan, runtime: Runtime,
+    clock: Callable[[], float] = time.monotonic,
+) -> Timing:  # fmt: skip
+    """Time a candidate and a reference in strict alternation: A B A B ...
+
+    Args:
+        candidates, references: the same work over as many sets of weights as caches need to stay cold, rotated.
+        plan: precision and budget.
+        runtime: how the device runs them.
+        clock: seconds, for the budget.
+    """
+    start, before = clock(), dict(device.conditions())
+    copies = max(len(candidates), len(references))
+    turn = 0
+
+    def pairs(count: int) -> tuple[list[float], list[float]]:
+        nonlocal turn
+        works: list[Work] = []
+        for _ in range(count):
+            works += [candidates[turn % len(candidates)], references[turn % len(references)]]
+            turn += 1
+        seconds = device.time(works, runtime)
+        return seconds[::2], seconds[1::2]
+
+    warm, settled = _warm_up(pairs, start + plan.budget_s / 4, copies, clock)
+    measured_a, measured_b = pairs(max(plan.min_pairs, copies))
+    while True:
+        ratio, low, high = statistics.ratio_interval(measured_a, measured_b)
+        precise = math.isfinite(high) and (high - low) / 2 / ratio <= plan.precision
+        used = clock() - start
+        if precise or used >= plan.budget_s or len(measured_a) >= plan.max_pairs:
+            break
+        affordable = (plan.budget_s - used) / max(1e-9, statistics.median(measured_a) + statistics.median(measured_b))
+        count = min(math.ceil(len(measured_a) * (_GROWTH - 1)), math.ceil(affordable))
+        more_a, more_b = pairs(max(1, count))
+        measured_a += more_a
+        measured_b += more_b
+    after = dict(device.conditions())
+    return Timing(
+        candidate=_series(measured_a), dense=_series(measured_b), ratio=ratio, ratio_low=low, ratio_high=high,
+        warmup_pairs=warm, settled=settled, precise=precise, copies=copies, disturbed=disturbances(before, after),
+        conditions={"before": before, "after": after},
+    )  # fmt: skip
+
+
+def _warm_up(
+    pairs: Callable[[int], tuple[list[float], list[float]]], deadline: float, copies: int, clock: Callable[[], float]
+) -> tuple[int, bool]:
+    """Run pairs until the last few are no faster than the few before them by more than their own spread.
+
+    Returns:
+        The number of pairs run, and whether they settled before the deadline.
+    """
+    window = max(3, copies)
+    seconds = [a + b for a, b in zip(*pairs(2 * window), strict=True)]
+    while True:
+        earlier, later = seconds[-2 * window : -window], seconds[-window:]
+        spread = max(statistics.iqr(earlier + later), 0.01 * statistics.median(later))
+        if statistics.median(earlier) - statistics.median(later) <= spread:
+            return len(seconds), True
+        if clock() >= deadline:
+            return len(seconds), False
+        seconds += [a + b for a, b in zip(*pairs(window), strict=True)]
+
+
+def _series(seconds: list[float]) -> Series:
+    rounded = [round(value, 9) for value in seconds]
+    return Series(seconds=rounded, median_s=statistics.median(rounded), iqr_s=statistics.iqr(rounded))
