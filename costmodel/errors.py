@@ -58,7 +58,9 @@ def shorten(value: object, limit: int = 120) -> str:
 
 
 def nearest(name: str, known: Iterable[str], count: int = 3) -> str:
-    """A hint that offers the closest known names, or lists them all when nothing is close."""
-    names = sorted(known)
-    close = difflib.get_close_matches(name.lower(), names, n=count, cutoff=0.5)
+    """A hint that offers the closest known names, those that begin with `name` first, or lists them all when nothing
+    is close."""
+    names, wanted = sorted(known), name.lower()
+    begun = [each for each in names if wanted and each.startswith(wanted)]
+    close = list(dict.fromkeys([*begun, *difflib.get_close_matches(wanted, names, n=count, cutoff=0.5)]))[:count]
     return f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(names)}"

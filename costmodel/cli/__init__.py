@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import importlib.util
 import os
@@ -22,6 +23,8 @@ _COMMANDS = {
     "models": "list and show built-in models",
 }
 """Command name (= module under `costmodel.cli`) and its line in `--help`; modules are imported on use."""
+_MAX_MESSAGE = 1000
+"""Longer messages of click, which quotes arguments whole, are cut."""
 
 
 class LazyGroup(click.Group):
@@ -53,7 +56,10 @@ class LazyGroup(click.Group):
 def cli() -> None:
     """What happens to size, latency, memory and energy when transformer weights become low-rank factors.
 
-    Example: costmodel estimate --model llama2-7b --hw a100-sxm-80gb --decompose "layers=2,17,31 rank=1 form=tucker"
+    \b
+    Example:
+      costmodel estimate --model llama2-7b --hw a100-sxm-80gb \\
+        --decompose "layers=2,17,31 rank=1 form=tucker"
     """
 
 
@@ -64,6 +70,8 @@ def main(argv: list[str] | None = None) -> None:
 
 def run(group: click.Group, argv: list[str] | None = None) -> int:
     """Invoke `group` and turn every expected error into `error: ...` on stderr; returns the exit code."""
+    if sys.stdout is None:
+        return _fail("standard output is closed", 2)
     try:
         result = group.main(args=argv, standalone_mode=False)
         sys.stdout.flush()
@@ -74,17 +82,44 @@ def run(group: click.Group, argv: list[str] | None = None) -> int:
         print(error.format_message())
         return 2
     except click.ClickException as error:
-        return _fail(" ".join(error.format_message().split()), 2)
-    except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
+        return _fail(_usage(error), 2)
     except (click.Abort, KeyboardInterrupt):
         return _fail("interrupted", 130)
+    except SystemExit:
+        return _reader_gone()  # how click and rich take a broken pipe; nothing below them exits
+    except BrokenPipeError:
+        return _reader_gone()
     except OSError as error:
         where = f"{error.filename}: " if error.filename else ""
+        _discard_output()
         return _fail(f"{where}{error.strerror or error}", 2)
 
 
+def _usage(error: click.ClickException) -> str:
+    """Click's message with what to do: quote a SPEC, or read the help of the command."""
+    message = error.format_message()
+    if len(message) > _MAX_MESSAGE:
+        return f"{message[: _MAX_MESSAGE - 3]}..."
+    if not isinstance(error, click.UsageError) or error.ctx is None:
+        return message
+    hint = f"see {error.ctx.command_path} --help"
+    if "unexpected extra argument" in message and "=" in message:
+        hint = "quote a SPEC with its spaces as one argument"
+    return f"{message.rstrip('.')}; {hint}"
+
+
+def _reader_gone() -> int:
+    """`costmodel ... | head`: the reader has what it wanted."""
+    _discard_output()
+    return 0
+
+
+def _discard_output() -> None:
+    """Send what is still buffered nowhere, so that the interpreter does not fail on it at exit."""
+    with contextlib.suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _fail(message: str, code: int) -> int:
-    print(f"error: {message}", file=sys.stderr)
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
     return code

@@ -5,8 +5,10 @@ from __future__ import annotations
 import csv
 import json
 import os
+import shutil
 import sys
 import tempfile
+import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, TypeVar
@@ -42,6 +44,11 @@ def write_csv(rows: Iterable[Mapping[str, object]], stream: IO[str] | None = Non
     writer.writerows(rows)
 
 
+def text_width() -> int:
+    """Columns to print to: the terminal's, or 120 into a file or a pipe."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else 120
+
+
 def print_table(
     title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], *, left: int = 1, caption: str = ""
 ) -> None:
@@ -56,15 +63,18 @@ def print_table(
         table.add_column(name, justify="left" if index < left else "right", overflow="fold", no_wrap=index == 0)
     for row in rows:
         table.add_row(*(Text("-" if cell is None else str(cell)) for cell in row))
-    console = Console(width=None if sys.stdout.isatty() else 120)
+    console = Console(width=text_width())
     console.print(Text(title, style="bold"), soft_wrap=True)
-    console.print(table)
+    with console.capture() as captured:
+        console.print(table)
+    for line in captured.get().splitlines():
+        print(line.rstrip())
 
 
 def print_lines(lines: Iterable[str]) -> None:
-    """Print plain lines."""
+    """Print plain lines, long ones wrapped and indented to the width of the terminal."""
     for line in lines:
-        click.echo(line)
+        print(textwrap.fill(line, text_width(), subsequent_indent="  ", break_long_words=False, break_on_hyphens=False))
 
 
 def write_file(path: Path, content: bytes) -> None:
@@ -78,9 +88,16 @@ def write_file(path: Path, content: bytes) -> None:
         try:
             with os.fdopen(handle, "wb") as stream:
                 stream.write(content)
+            os.chmod(temporary, 0o666 & ~_umask())  # as an ordinary new file; mkstemp's are for the owner alone
             os.replace(temporary, path)
         except BaseException:
             os.unlink(temporary)
             raise
     except OSError as error:
         raise InputError("cannot write", value=str(path), hint=error.strerror or str(error)) from error
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

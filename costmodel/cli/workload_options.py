@@ -10,13 +10,14 @@ import click
 
 from costmodel.calibration import Calibration, find_calibration
 from costmodel.decomposition import Decomposition, load_decomposition
-from costmodel.errors import InputError
+from costmodel.errors import HardwareError, InputError
 from costmodel.hardware import HardwareProfile, load_hardware
 from costmodel.model_config import load_model
 from costmodel.model_spec import ModelSpec
+from costmodel.request import MAX_NEW_TOKENS
 from costmodel.spec_text import parse_decomposition
 from costmodel.units import COMPUTE_DTYPES, WEIGHT_DTYPES, DType
-from costmodel.workload import Attention, LmHead, Phase, Runtime, Workload
+from costmodel.workload import MAX_BATCH, MAX_LENGTH, Attention, LmHead, Runtime, Workload
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -89,10 +90,10 @@ def read_setup(
     Raises:
         CostModelError: in one line, naming the option.
     """
-    model, hardware = load_model(model_name), load_hardware(hw_name)
     _check_numbers(batch, seq_len, kv_len, new_tokens)
     compute = DType.parse(dtype, "dtype", COMPUTE_DTYPES)
-    hardware.matrix_rate(compute)
+    model, hardware = load_model(model_name), load_hardware(hw_name)
+    _check_dtype(hardware, compute)
     how: dict[str, Any] = {
         "batch": batch, "dtype": compute, "runtime": Runtime(runtime), "attention": Attention(attention),
         "weight_dtype": DType.parse(weight_dtype, "weight dtype", WEIGHT_DTYPES) if weight_dtype else None,
@@ -102,14 +103,17 @@ def read_setup(
         asked = phase if phase == "decode" else f"--kv-len {kv_len}"
         raise InputError(f"{model.name} is an encoder and has no decode phase", value=asked, hint="use --phase prefill")
     if phase == "prefill" and kv_len is not None:
-        raise InputError("--kv-len is of the decode phase, and only prefill is asked for", value=kv_len,
+        raise InputError("--kv-len belongs to the decode phase, and only prefill is asked for", value=kv_len,
                          hint="use --seq-len, or --phase both")  # fmt: skip
     workloads = []
     if phase != "decode":
         workloads.append(Workload.prefill(seq_len, **how))
     if phase != "prefill" and not model.is_encoder:
-        workloads.append(Workload.decode(kv_len or seq_len + 1, **how))
-    if new_tokens is not None and workloads[0].phase is not Phase.PREFILL:
+        workloads.append(Workload.decode(seq_len + 1 if kv_len is None else kv_len, **how))
+    if new_tokens is not None and model.is_encoder:
+        raise InputError(f"{model.name} is an encoder and generates no tokens", value=f"--new-tokens {new_tokens}",
+                         hint="leave --new-tokens out")  # fmt: skip
+    if new_tokens is not None and phase == "decode":
         raise InputError("--new-tokens prices a prefill and its decode steps", value=f"--phase {phase}",
                          hint="use --phase both")  # fmt: skip
     calibration = find_calibration(calibration_option, hardware, compute, Runtime(runtime))
@@ -120,12 +124,24 @@ def read_setup(
 
 def read_decomposition(model: ModelSpec, specs: tuple[str, ...], config_file: str | None) -> Decomposition:
     """The configuration file, if any, with every SPEC on top."""
-    base = load_decomposition(config_file, model) if config_file else Decomposition()
+    base = Decomposition() if config_file is None else load_decomposition(config_file, model)
     return parse_decomposition(specs, model, base)
 
 
 def _check_numbers(batch: int, seq_len: int, kv_len: int | None, new_tokens: int | None) -> None:
-    options = (("--batch", batch), ("--seq-len", seq_len), ("--kv-len", kv_len), ("--new-tokens", new_tokens))
-    for name, value in options:
-        if value is not None and value < 1:
-            raise InputError(f"{name} out of range", value=value, allowed="a whole number of at least 1")
+    options = (
+        ("--batch", batch, MAX_BATCH), ("--seq-len", seq_len, MAX_LENGTH - 1), ("--kv-len", kv_len, MAX_LENGTH),
+        ("--new-tokens", new_tokens, MAX_NEW_TOKENS),
+    )  # fmt: skip
+    for name, value, limit in options:
+        if value is not None and not 1 <= value <= limit:
+            raise InputError(f"{name} out of range", value=value, allowed=f"a whole number from 1 to {limit:,}")
+
+
+def _check_dtype(hardware: HardwareProfile, dtype: DType) -> None:
+    """Raise HardwareError unless the device has a rate for products of `dtype`, naming the types that it has."""
+    if dtype not in hardware.matrix_flops_per_s:
+        known = [each.value for each in COMPUTE_DTYPES if each in hardware.matrix_flops_per_s]
+        hint = f"use --dtype {known[-1]}" if known else "no type that activations can have has a rate there"
+        raise HardwareError(f"{hardware.name} has no matrix rate for --dtype", value=dtype.value,
+                            allowed=", ".join(known), hint=hint)  # fmt: skip
