@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from costmodel.decomposition import Decomposition, break_even_rank
+from costmodel.decomposition import FORMS, Decomposition, break_even_rank
 from costmodel.hardware import HardwareProfile
 from costmodel.model_spec import ModelSpec
-from costmodel.spec_text import compact
-from costmodel.workload import Attention, Runtime, Workload
+from costmodel.spec_text import describe_layers
+from costmodel.workload import Attention, Runtime
 
 if TYPE_CHECKING:
     from costmodel.pricing import PhasePricer
@@ -36,6 +36,11 @@ def assumptions(hardware: HardwareProfile, pricers: tuple[PhasePricer, ...]) -> 
         texts.append("attention: one fused kernel reads grouped K and V once and skips masked tiles (too low)")
     if work.quantised:
         texts.append(f"weight-only {work.site_dtype.value}: fewer bytes, dequantisation free, uncalibrated (too low)")
+    elif work.site_dtype is not work.dtype:
+        texts.append(
+            f"weights held in {work.site_dtype.value}, computed in {work.dtype.value}: conversion free, "
+            "uncalibrated (too low)"
+        )
     if any(window is not None for window in pricers[0].model.sliding_windows):
         texts.append(
             "sliding-window layers keep and read no more than the window's keys (too low without such a cache)"
@@ -48,20 +53,22 @@ def assumptions(hardware: HardwareProfile, pricers: tuple[PhasePricer, ...]) -> 
     return tuple(texts)
 
 
-def warnings_for(model: ModelSpec, decomposition: Decomposition, workloads: tuple[Workload, ...]) -> tuple[str, ...]:
-    """Ranks above break-even, and lengths beyond the model's positions."""
+def warnings_for(model: ModelSpec, decomposition: Decomposition, longest: int) -> tuple[str, ...]:
+    """Ranks above break-even, and a sequence of `longest` tokens beyond the model's positions."""
     texts = []
-    above = decomposition.above_break_even(model)
+    above = set(decomposition.above_break_even(model))
     if above:
-        names = [tensor for tensor in model.tensors if tensor.name in {site.tensor for site in above}]
+        found = {
+            (site.tensor, factor.to_json()["form"]) for site, factor in decomposition.factors.items() if site in above
+        }
         limits = ", ".join(
-            f"{t.name} {break_even_rank(t.out_features, t.in_features, 'svd')} (svd) / "
-            f"{break_even_rank(t.out_features, t.in_features, 'tucker')} (tucker)"
-            for t in names
+            f"{tensor.name} {break_even_rank(tensor.out_features, tensor.in_features, form)} ({form})"
+            for tensor in model.tensors
+            for form in FORMS
+            if (tensor.name, form) in found
         )
-        layers = compact(sorted({site.layer for site in above}))
-        texts.append(f"ranks above break-even cost more than dense in layers {layers}; break-even ranks: {limits}")
-    longest = max((work.kv_len for work in workloads), default=0)
+        layers = describe_layers({site.layer for site in above})
+        texts.append(f"ranks above break-even cost more than dense in {layers}; break-even ranks: {limits}")
     if longest > model.max_positions:
         texts.append(f"{longest} tokens are beyond the {model.max_positions} positions that {model.name} was made for")
     return tuple(texts)

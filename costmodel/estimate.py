@@ -90,12 +90,13 @@ class PhaseEstimate:
         rows = []
         for op, compute, memory, overhead, latency, bound in zip(ops, *lists, timings.bound(), strict=True):
             cost = op.cost
+            traffic = cost.hbm_bytes
             m, n, k = op.gemm or (None, None, None)
             rows.append({
                 "name": op.name, "kind": op.kind, "m": m, "n": n, "k": k, "flops": cost.flops,
-                "vector_flops": cost.vector_flops, "hbm_bytes": cost.hbm_bytes, "kernels": cost.kernels,
-                "arithmetic_intensity": cost.arithmetic_intensity, "compute_s": compute, "memory_s": memory,
-                "overhead_s": overhead, "latency_s": latency, "bound": bound,
+                "vector_flops": cost.vector_flops, "hbm_bytes": traffic, "kernels": cost.kernels,
+                "arithmetic_intensity": cost.flops / traffic if traffic else 0.0, "compute_s": compute,
+                "memory_s": memory, "overhead_s": overhead, "latency_s": latency, "bound": bound,
             })  # fmt: skip
         return rows
 
@@ -125,7 +126,10 @@ class Estimate:
     @property
     def warnings(self) -> tuple[str, ...]:
         """What a user should know before trusting or deploying this configuration."""
-        found = list(warnings_for(self.model, self.decomposition, tuple(phase.workload for phase in self.phases)))
+        lengths = [phase.workload.kv_len for phase in self.phases]
+        if self.request is not None:
+            lengths.append(self.request.prompt_tokens + self.request.new_tokens)
+        found = list(warnings_for(self.model, self.decomposition, max(lengths, default=0)))
         if self.calibration is not None:
             for phase in self.phases:
                 found += self.calibration.outside(phase.pricer, self.decomposition)
@@ -168,7 +172,8 @@ def estimate(
         HardwareError: when the device has no rate for a workload's type.
         InputError: when an encoder is asked to decode, or a request has no prefill.
     """
-    phases = tuple(_phase(model, hardware, decomposition, work, calibration) for work in workloads)
+    configuration = Configurations.of(model, decomposition.check(model))
+    phases = tuple(_phase(pricer(model, hardware, w, calibration), decomposition, configuration) for w in workloads)
     request = None
     if new_tokens is not None:
         if not phases:
@@ -206,12 +211,8 @@ def savings(dense: PhaseCosts, decomposed: PhaseCosts) -> dict[str, float | None
     return saved
 
 
-def _phase(
-    model: ModelSpec, hardware: HardwareProfile, decomposition: Decomposition, work: Workload,
-    calibration: Calibration | None,
-) -> PhaseEstimate:  # fmt: skip
-    priced = pricer(model, hardware, work, calibration)
-    dense, decomposed = _dense_costs(priced), phase_costs(priced, decomposition)
+def _phase(priced: PhasePricer, decomposition: Decomposition, configuration: Configurations) -> PhaseEstimate:
+    dense, decomposed = _dense_costs(priced), phase_costs(priced, configuration)
     return PhaseEstimate(
         pricer=priced, configuration=decomposition, dense=dense, decomposed=decomposed,
         verdict=judge(priced, decomposition, dense, decomposed),
@@ -220,12 +221,12 @@ def _phase(
 
 @functools.lru_cache(maxsize=64)
 def _dense_costs(priced: PhasePricer) -> PhaseCosts:
-    return phase_costs(priced, _DENSE)
+    return phase_costs(priced, Configurations.of(priced.model, _DENSE))
 
 
-def phase_costs(priced: PhasePricer, decomposition: Decomposition) -> PhaseCosts:
-    """Costs of one configuration as Python numbers."""
-    columns = priced.costs(Configurations.of(priced.model, decomposition))
+def phase_costs(priced: PhasePricer, configuration: Configurations) -> PhaseCosts:
+    """Costs of one configuration, arrays of shape (layers, tensors), as Python numbers."""
+    columns = priced.costs(configuration)
     values: dict[str, Any] = {name: None if column is None else column.item() for name, column in columns.items()}
     work, traffic = priced.work, values["hbm_bytes"]
     return PhaseCosts(

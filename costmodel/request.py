@@ -45,12 +45,13 @@ class Request:
     decomposed: RequestCosts
 
     def to_json(self) -> dict[str, object]:
-        saved: dict[str, object] = {
-            "latency_pct": 100 * (1 - self.decomposed.latency_s / self.dense.latency_s),
-            "speedup": self.dense.latency_s / self.decomposed.latency_s,
+        before, after = self.dense, self.decomposed
+        known = before.energy_j and after.energy_j is not None
+        saved = {
+            "latency_pct": 100 * (before.latency_s - after.latency_s) / before.latency_s,
+            "energy_pct": 100 * (before.energy_j - after.energy_j) / before.energy_j if known else None,  # type: ignore[operator]
+            "speedup": before.latency_s / after.latency_s,
         }
-        if self.dense.energy_j and self.decomposed.energy_j is not None:
-            saved["energy_pct"] = 100 * (1 - self.decomposed.energy_j / self.dense.energy_j)
         return {
             "prompt_tokens": self.prompt_tokens, "new_tokens": self.new_tokens, "dense": self.dense.to_json(),
             "decomposed": self.decomposed.to_json(), "saved": saved,

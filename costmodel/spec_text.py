@@ -149,7 +149,8 @@ def describe(decomposition: Decomposition, model: ModelSpec) -> str:
             groups.setdefault((factor, names), []).append(layer)
     texts = [_describe_group(factor, names, layers, model) for (factor, names), layers in groups.items()]
     if decomposition.dropped:
-        texts.append(f"layers={compact(sorted(decomposition.dropped))} form=drop")
+        whole = len(decomposition.dropped) == model.num_layers
+        texts.append(f"layers={'all' if whole else compact(sorted(decomposition.dropped))} form=drop")
     return " + ".join(texts)
 
 
@@ -163,6 +164,12 @@ def compact(layers: list[int]) -> str:
         suffix = f":{step}" if step > 1 else ""
         texts.append(f"{run[0]}-{run[-1]}{suffix}" if len(run) > 1 else f"{run[0]}")
     return ",".join(texts)
+
+
+def describe_layers(layers: Iterable[int]) -> str:
+    """`layer 5`, or `layers 0-2,5`."""
+    numbers = sorted(layers)
+    return f"layer{'s' if len(numbers) > 1 else ''} {compact(numbers)}"
 
 
 def _describe_group(factor: Factor, names: tuple[str, ...], layers: list[int], model: ModelSpec) -> str:
