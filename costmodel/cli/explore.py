@@ -1,0 +1,154 @@
+"""`costmodel explore`: answers about every configuration of a design space."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from costmodel.cli.common import format_option, print_lines, print_table, write_csv, write_file, write_json
+from costmodel.cli.space import readable
+from costmodel.cli.space_options import read_space, space_options
+from costmodel.cli.workload_options import read_setup, workload_options
+from costmodel.explore import Exploration, explore
+from costmodel.explore_answer import Found
+from costmodel.explore_distribution import Distribution
+from costmodel.explore_text import bars, objective_text
+from costmodel.spec_text import describe
+
+_SHOWN = 24
+"""Rows of the frontier in the table; JSON and CSV have all."""
+
+
+@click.command()
+@workload_options
+@space_options
+@click.option(
+    "--objectives",
+    metavar="A,B,...",
+    help="Keys of `estimate` with their phase: decode.latency_s, "
+    "decode.saved.energy_pct, saved.params_pct, request.latency_s, quality; the first orders --top.",
+)
+@click.option(
+    "--limit",
+    "limits",
+    multiple=True,
+    metavar="'NAME OP NUMBER'",
+    help="For example 'decode.latency_s<=0.02'; repeatable. Without a phase it holds in every phase.",
+)
+@click.option("--top", type=int, default=5, show_default=True, metavar="K", help="How many of the best to list.")
+@click.option(
+    "--quality",
+    metavar="FILE|standin:params|standin:energy:FILE",
+    help="What each factored weight costs in quality, less is better; the stand-ins are no measurement.",
+)
+@click.option("--plot", "plot_file", metavar="FILE", help="Draw the frontier of the first two objectives (.png, .svg).")
+@format_option
+def command(
+    kind: str, form: str, ranks: str | None, rank_multiple: int, keep: tuple[str, ...], objectives: str | None,
+    limits: tuple[str, ...], top: int, quality: str | None, plot_file: str | None, fmt: str, **options: Any,
+) -> None:  # fmt: skip
+    """Explore every configuration of a model's design space on a device.
+
+    Gives the distribution of each objective over all configurations, how many are within the limits, the best of them,
+    and the Pareto frontier. `guarantee` says whether all of that is exact, and if not, how far off it can be.
+
+    \b
+    Example:
+      costmodel explore --model llama2-7b --hw a100-sxm-80gb --ranks 64-1024:64 \\
+        --limit 'saved.peak_memory_pct>=20' --top 1
+    """
+    setup = read_setup(**options)
+    space = read_space(setup.model, kind=kind, form=form, ranks=ranks, rank_multiple=rank_multiple, keep=keep)
+    if plot_file is not None and Path(plot_file).suffix not in (".png", ".svg", ".pdf"):
+        raise click.BadParameter(f"{plot_file!r} does not end in .png, .svg or .pdf", param_hint="--plot")
+    result = explore(
+        space, setup.hardware, setup.workloads, top=top, limits=limits, quality=quality,
+        objectives=objectives.split(",") if objectives is not None else None, calibration=setup.calibration,
+        new_tokens=setup.new_tokens,
+    )  # fmt: skip
+    if plot_file is not None:
+        from costmodel.plot import frontier_plot
+
+        write_file(Path(plot_file), frontier_plot(result, Path(plot_file).suffix[1:]))
+    if fmt == "json":
+        write_json(result.to_json())
+    elif fmt == "csv":
+        write_csv(_csv_rows(result))
+    else:
+        _print(result)
+
+
+def _csv_rows(result: Exploration) -> list[dict[str, object]]:
+    """The best and the frontier, a row each, the configuration as JSON in the last column."""
+    answer = result.answer
+    rows = []
+    for name, founds in (("top", answer.top), ("frontier", answer.frontier)):
+        for position, found in enumerate(founds):
+            rows.append({
+                "list": name, "position": position, **found.objectives, "index": found.number,
+                "config": json.dumps(result.space.config(found.number).to_json()),
+            })  # fmt: skip
+    return rows
+
+
+def _print(result: Exploration) -> None:
+    space, answer, question = result.space, result.answer, result.question
+    quality = question.tables.quality
+    ranks = max(len(set(row)) for row in space.ranks)
+    lines = [
+        f"{space.model.name} on {result.hardware}: {space.kind} space, form {space.form}, {ranks} candidate "
+        f"rank{'s' if ranks > 1 else ''}",
+        f"configurations: {readable(space.size)} (the paper counts 2^{result.paper_count.bit_length() - 1})",
+    ]
+    if space.excluded:
+        lines.append(f"excluded: {readable(space.excluded)} with a rank above min(out, in) of a chosen tensor")
+    if question.limits:
+        lines.append(f"within {', '.join(map(str, question.limits))}: {_matching(result)}")
+    if quality:
+        lines.append(f"quality: {quality.metric}, less is better" + (" - NOT MEASURED" if quality.stand_in else ""))
+    print_lines(lines)
+    columns = ["objective", "min", "1 %", "median", "mean", "99 %", "max", "min to max"]
+    rows = [_row(name, each) for name, each in answer.distribution.items() if each]
+    if rows:
+        print_table("Distribution over all configurations", columns, rows)
+    names = [objective.name for objective in question.objectives]
+    if answer.top:
+        print_table(f"Best by {names[0]}", ["", "configuration", *names], _rows(result, answer.top), left=2)
+    elif question.limits and question.top:
+        print_lines(["no configuration found within the limits"])
+    if answer.frontier and len(names) > 1:
+        step = max(1, -(-len(answer.frontier) // _SHOWN))
+        shown = answer.frontier[::step]
+        title = f"Frontier: {len(answer.frontier)} points" + (f", every {step}. shown" if step > 1 else "")
+        print_table(title, ["", "configuration", *names], _rows(result, shown, step), left=2)
+    print_lines([f"guarantee: {answer.guarantee}", f"answered in {result.elapsed_s:.2f} s"])
+
+
+def _matching(result: Exploration) -> str:
+    answer = result.answer
+    if answer.matching is not None:
+        return f"{readable(answer.matching)} configurations"
+    if answer.matching_bounds is None:
+        return "not counted"
+    low, high = answer.matching_bounds
+    return f"between {readable(low)} and {readable(high)} configurations"
+
+
+def _row(name: str, each: Distribution) -> list[str]:
+    values = [each.minimum, each.quantiles["0.01"], each.quantiles["0.5"], each.mean, each.quantiles["0.99"],
+              each.maximum]  # fmt: skip
+    return [name, *(objective_text(name, value) for value in values), bars(each.counts, 16)]
+
+
+def _rows(result: Exploration, founds: Sequence[Found], step: int = 1) -> list[list[str]]:
+    rows = []
+    for position, found in enumerate(founds):
+        text = describe(result.space.config(found.number), result.space.model)
+        values = [objective_text(name, value) for name, value in found.objectives.items()]
+        shown = text if len(text) <= 160 else f"{text[:140]} ... (in full: --format json)"
+        rows.append([str(1 + position * step), shown, *values])
+    return rows

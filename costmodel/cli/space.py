@@ -1,0 +1,62 @@
+"""`costmodel space`: how many configurations there are."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+from costmodel.cli.common import format_option, print_lines, print_table, write_csv, write_json
+from costmodel.cli.space_options import parse_ranks
+from costmodel.decomposition import FORMS
+from costmodel.model_config import load_model
+from costmodel.space_sizes import PAPER_MODELS, space_sizes
+
+
+@click.command()
+@click.option("--model", "models", multiple=True, metavar="NAME|PATH",
+              help="Built-in name, or a config.json; repeatable.  [default: the paper's four]")  # fmt: skip
+@click.option("--ranks", default="1", show_default=True, metavar="R1,R2,...", help="Candidate ranks.")
+@click.option("--form", type=click.Choice(FORMS), default="svd", show_default=True, help="Two factors, or three.")
+@format_option
+def command(models: tuple[str, ...], ranks: str, form: Any, fmt: str) -> None:
+    """Count the configurations of a model's design spaces, exactly.
+
+    The paper counts 2^(layers + tensors) ways to choose layers and tensors; the distinct ones are fewer, since an
+    empty choice of either is the dense model, and more with several ranks.
+
+    Example: costmodel space --model llama2-7b --ranks 1,64,256
+    """
+    candidates = parse_ranks(ranks)
+    rows = [space_sizes(load_model(name), candidates, form).to_json() for name in models or PAPER_MODELS]
+    if fmt == "json":
+        write_json({"schema": 1, **rows[0]} if len(models) == 1 else {"schema": 1, "models": rows})
+    elif fmt == "csv":
+        write_csv([{**row, "tensors": json.dumps(row["tensors"])} for row in rows])
+    else:
+        count = rows[0]["ranks"]
+        columns = ["model", "layers", "tensors", "paper's count", "distinct, homogeneous", "distinct, per layer",
+                   "distinct, per site"]  # fmt: skip
+        cells = [
+            [row["model"], row["num_layers"], len(row["tensors"]), f"2^{row['homogeneous_log2']}",
+             readable(row["homogeneous_distinct"]), readable(row["per_layer_distinct"]),
+             readable(row["per_site_distinct"])]
+            for row in rows
+        ]  # fmt: skip
+        print_table(f"Design spaces with {count} candidate rank{'s' if count > 1 else ''}", columns, cells)
+        print_lines([
+            "homogeneous: a set of layers x a set of tensors x one rank, (2^L - 1)(2^K - 1) R + 1",
+            "per layer: each layer its own set of tensors, one rank for all, (2^(LK) - 1) R + 1",
+            "per site: each (layer, tensor) its own rank or dense, (R + 1)^(LK)",
+        ])  # fmt: skip
+
+
+def readable(count: int | None) -> str | None:
+    """A count in full up to 18 digits, else as 1.535e26."""
+    if count is None or count < 10**18:
+        return None if count is None else f"{count:,}"
+    digits = str(count)
+    exponent = len(digits) - 1
+    mantissa = round(int(digits[:6]) / 10**5, 3)
+    return f"{mantissa:.3f}e{exponent}" if mantissa < 10 else f"1.000e{exponent + 1}"

@@ -1,0 +1,222 @@
+"""Objectives and limits: the estimate's keys by name, which way is better, and their values for many configurations."""
+
+from __future__ import annotations
+
+import math
+import operator
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, fields
+from typing import Any
+
+import numpy as np
+
+from costmodel.errors import InputError, nearest
+from costmodel.estimate import PhaseCosts
+from costmodel.explore_tables import CostBatch
+from costmodel.request import RequestCosts
+from costmodel.roofline import Floats, Ints
+
+_PHASES = ("prefill", "decode")
+_METRICS = tuple(f.name for f in fields(PhaseCosts) if f.name not in ("level", "fits"))
+_REQUEST_METRICS = tuple(f.name for f in fields(RequestCosts))
+_SAVED = {
+    "params_pct": "params", "weight_bytes_pct": "weight_bytes", "flops_pct": "flops", "latency_pct": "latency_s",
+    "energy_pct": "energy_j", "peak_memory_pct": "peak_memory_bytes", "speedup": "latency_s",
+}  # fmt: skip
+_REQUEST_SAVED = {"latency_pct": "latency_s", "energy_pct": "energy_j", "speedup": "latency_s"}
+_SAME_IN_ALL = ("params", "weight_bytes")
+"""Metrics that no phase changes, so that none need be named."""
+_MORE_IS_BETTER = ("tokens_per_s", "arithmetic_intensity")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Priced:
+    """What is priced, hence which names mean something: the phases in order, a request or not, a quality or not."""
+
+    phases: tuple[str, ...]
+    request: bool = False
+    quality: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Objective:
+    """One number per configuration.
+
+    Attributes:
+        name: as it was asked for; the key of every answer.
+        part: prefill, decode, request or quality.
+        metric: the cost's key.
+        saving: `pct` or `speedup` relative to the dense model, else empty.
+    """
+
+    name: str
+    part: str
+    metric: str
+    saving: str = ""
+
+    @property
+    def maximise(self) -> bool:
+        """Whether more is better."""
+        return bool(self.saving) or self.metric in _MORE_IS_BETTER
+
+    def values(self, batch: CostBatch) -> Floats | Ints:
+        """Values of the batch's configurations, in the metric's unit, int64 where it is a count.
+
+        Raises:
+            InputError: when the cost is unknown (energy without a power figure, an interval without a calibration).
+        """
+        found: Floats | Ints = self._metric(batch)
+        if not self.saving:
+            return found
+        dense: Any = np.float64(self._metric(batch.tables.dense))
+        relative: Floats = dense / found if self.saving == "speedup" else 100 * (dense - found) / dense
+        return relative
+
+    def goal(self, batch: CostBatch) -> Floats:
+        """Values as float64 with the sign that makes less better."""
+        values = np.asarray(self.values(batch), dtype=np.float64)
+        return -values if self.maximise else values
+
+    def _metric(self, batch: CostBatch) -> Any:
+        if self.part == "quality":
+            return batch.quality()
+        costs = batch.costs(self.part)
+        if self.metric == "arithmetic_intensity":
+            return np.divide(costs["flops"], costs["hbm_bytes"])  # type: ignore[arg-type]
+        if self.metric == "tokens_per_s":
+            return batch.tables.phases[self.part].pricer.work.tokens / costs["latency_s"]  # type: ignore[operator]
+        values = costs[self.metric]
+        if values is None:
+            why = "the profile lacks a power figure" if self.metric == "energy_j" else "no calibration gives intervals"
+            raise InputError(f"{self.name} is unknown: {why}", hint="leave it out")
+        return values
+
+
+def parse_objective(text: str, priced: Priced) -> list[Objective]:
+    """The objective of a name, one for each phase where the name leaves out a phase that matters.
+
+    Args:
+        text: `decode.latency_s`, `saved.params_pct`, `prefill.saved.latency_pct`, `request.energy_j`, `quality`, ...
+        priced: what the name can refer to.
+
+    Raises:
+        InputError: on an unknown name, or one whose phase is not asked for.
+    """
+    name = text.strip()
+    if name == "quality":
+        if not priced.quality:
+            raise InputError("the objective quality needs --quality", hint="give a quality FILE, or standin:params for "
+                             "parameters removed as a labelled stand-in")  # fmt: skip
+        return [Objective(name=name, part="quality", metric="quality")]
+    words = name.split(".")
+    where = [word for word in words if word in (*_PHASES, "request")]
+    rest = [word for word in words if word not in (*_PHASES, "request")]
+    saved = len(rest) == 2 and rest[0] == "saved"
+    key = rest[-1] if rest else ""
+    metrics: dict[str, str] = {metric: metric for metric in _METRICS}
+    if where == ["request"]:
+        metrics = dict(_REQUEST_SAVED) if saved else {metric: metric for metric in _REQUEST_METRICS}
+    elif saved:
+        metrics = dict(_SAVED)
+    if len(where) > 1 or len(rest) != 1 + saved or key not in metrics:
+        raise InputError("unknown objective", value=text, hint=nearest(name, known_names(priced)))
+    metric, saving = metrics[key], ("speedup" if key == "speedup" else "pct") if saved else ""
+    if where == ["request"] and not priced.request:
+        raise InputError("a request is not priced", value=text, hint="add --new-tokens N")
+    if where and where[0] != "request" and where[0] not in priced.phases:
+        raise InputError("the phase is not priced", value=text, allowed=" or ".join(priced.phases), hint="see --phase")
+    parts = where or (priced.phases[:1] if metric in _SAME_IN_ALL else priced.phases)
+    return [Objective(name=name if where or len(parts) == 1 else f"{part}.{name}", part=part, metric=metric,
+                      saving=saving) for part in parts]  # fmt: skip
+
+
+def parse_objectives(texts: Sequence[str], priced: Priced) -> list[Objective]:
+    """Objectives in order, each once.
+
+    Raises:
+        InputError: on an unknown or repeated name, or one that leaves out the phase where two are priced.
+    """
+    found: list[Objective] = []
+    for text in texts:
+        each = parse_objective(text, priced)
+        if len(each) > 1:
+            choices = " or ".join(objective.name for objective in each)
+            raise InputError("the objective's phase is missing", value=text, hint=f"write {choices}")
+        if each[0].name in [objective.name for objective in found]:
+            raise InputError("objective given twice", value=text)
+        found += each
+    if not found:
+        raise InputError("no objective", hint="for example --objectives decode.latency_s,saved.params_pct")
+    return found
+
+
+def known_names(priced: Priced) -> list[str]:
+    """Every name that `parse_objective` takes, phases written out."""
+    names = [f"{phase}.{metric}" for phase in priced.phases for metric in _METRICS]
+    names += [f"{phase}.saved.{key}" for phase in priced.phases for key in _SAVED]
+    names += ["params", "weight_bytes", "saved.params_pct", "saved.weight_bytes_pct"]
+    if priced.request:
+        names += [f"request.{metric}" for metric in _REQUEST_METRICS]
+        names += [f"request.saved.{key}" for key in _REQUEST_SAVED]
+    return names + (["quality"] if priced.quality else [])
+
+
+_OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
+    "<=": operator.le, ">=": operator.ge, "==": operator.eq, "<": operator.lt, ">": operator.gt,
+}  # fmt: skip
+_LIMIT = re.compile(r"\s*([A-Za-z_.0-9]+?)\s*(<=|>=|==|=|<|>)\s*(\S+)\s*", re.ASCII)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limit:
+    """A bound on one objective: `decode.latency_s<=0.02`."""
+
+    objective: Objective
+    sign: str
+    """One of <=, >=, ==, <, >."""
+    value: float
+
+    def __str__(self) -> str:
+        return f"{self.objective.name}{self.sign}{self.value:g}"
+
+    def met(self, batch: CostBatch) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        """Which of the batch's configurations keep it."""
+        kept: np.ndarray[Any, np.dtype[np.bool_]] = self.holds(self.objective.values(batch))
+        return kept
+
+    def holds(self, values: Any) -> Any:
+        """Whether values of the objective keep it."""
+        return _OPERATORS[self.sign](values, self.value)
+
+    @property
+    def is_ceiling(self) -> bool:
+        """Whether it bounds the side that gets worse, so that a better value never breaks it."""
+        return self.sign in (("<=", "<") if not self.objective.maximise else (">=", ">"))
+
+
+def parse_limit(text: str, priced: Priced) -> list[Limit]:
+    """Read `NAME OP NUMBER`; without a phase it holds in every phase that is priced.
+
+    Raises:
+        InputError: on a malformed text, an unknown name, a number that is not finite, or a negative bound of
+            something that cannot be negative.
+    """
+    match = _LIMIT.fullmatch(text)
+    if not match:
+        raise InputError("not a limit", value=text, allowed="NAME OP NUMBER with OP one of <= >= == < >",
+                         hint="for example --limit 'decode.latency_s<=0.02'")  # fmt: skip
+    name, sign, number = match.groups()
+    objectives = parse_objective(name, priced)
+    try:
+        value = float(number)
+    except ValueError as error:
+        raise InputError("not a number in a limit", value=number, hint=f"in {text!r}") from error
+    if not math.isfinite(value):
+        raise InputError("a limit must be finite", value=number)
+    if value < 0 and not (objectives[0].saving == "pct" or objectives[0].part == "quality"):
+        raise InputError("a negative limit on what is never negative", value=text, allowed="0 or more")
+    if objectives[0].saving == "pct" and value > 100:
+        raise InputError("more than 100 % cannot be saved", value=text, allowed="at most 100")
+    sign = "==" if sign == "=" else sign
+    return [Limit(objective=objective, sign=sign, value=value) for objective in objectives]

@@ -1,0 +1,67 @@
+"""Exact Pareto frontiers of points given as rows; less is better in every column."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from costmodel.roofline import Floats, Ints
+
+_BLOCK = 1024
+_PIVOTS = 32
+
+
+def nondominated(goals: Floats) -> Ints:
+    """Rows that no other row dominates, one for each distinct point, in lexicographic order of the points.
+
+    A row dominates another when it is no worse in every column and better in one. Exact: values are compared as they
+    are, without a tolerance. Two columns take a sort; more take a sort and comparisons with the frontier so far,
+    since a row that comes later in lexicographic order never dominates an earlier one.
+
+    Args:
+        goals: float64 (points, columns), no NaN.
+
+    Returns:
+        int64 positions; of equal rows the first.
+    """
+    if not len(goals):
+        return np.zeros(0, dtype=np.int64)
+    order = np.lexsort(goals.T[::-1])
+    rows = goals[order]
+    fresh = np.ones(len(rows), dtype=np.bool_)
+    fresh[1:] = (rows[1:] != rows[:-1]).any(axis=1)
+    order, rows = order[fresh], rows[fresh]
+    if rows.shape[1] == 1:
+        return order[:1]
+    if rows.shape[1] == 2:
+        lowest = np.minimum.accumulate(rows[:, 1])
+        keep = np.ones(len(rows), dtype=np.bool_)
+        keep[1:] = rows[1:, 1] < lowest[:-1]
+        return order[keep]
+    span = np.ptp(rows, axis=0)
+    scaled = ((rows - rows.min(axis=0)) / np.where(span > 0, span, 1)).sum(axis=1)
+    pivots = rows[np.argsort(scaled, kind="stable")[:_PIVOTS]]
+    candidates = np.flatnonzero(~_dominated(rows, pivots))
+    front = np.zeros((0, rows.shape[1]))
+    found = []
+    for start in range(0, len(candidates), _BLOCK):
+        block = candidates[start : start + _BLOCK]
+        block = block[~_dominated(rows[block], front)]
+        block = block[~_dominated(rows[block], rows[block])]
+        front = np.concatenate([front, rows[block]])
+        found.append(order[block])
+    return np.concatenate(found)
+
+
+def _dominated(rows: Floats, by: Floats) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+    """Which of the distinct rows some row of `by` dominates."""
+    dominated = np.zeros(len(rows), dtype=np.bool_)
+    step = max(1, (1 << 22) // max(1, len(rows)))
+    for start in range(0, len(by), step):
+        some = by[start : start + step]
+        no_worse = np.ones((len(some), len(rows)), dtype=np.bool_)
+        better = np.zeros_like(no_worse)
+        for column in range(rows.shape[1]):
+            no_worse &= some[:, column, None] <= rows[None, :, column]
+            better |= some[:, column, None] < rows[None, :, column]
+        dominated |= (no_worse & better).any(axis=0)
+    return dominated

@@ -1,0 +1,199 @@
+"""Per-site cost tables of a design space, in integers, so that a sum of any order is the same number.
+
+Times are floats, and a float sum depends on its order: two configurations that cost the same would differ in the last
+bit, and a closed form would differ from brute force. So each time is rounded once to a grid of 2^-52 of the largest
+total that the space can reach; on the grid every sum is exact. A total moves by less than 1e-12 of that largest total.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from costmodel.explore_quality import QualityTable
+from costmodel.pricing import COUNTS, DENSE, SVD, TIMES, TUCKER, Additive, PhasePricer
+from costmodel.request import DecodeSteps
+from costmodel.roofline import Floats, Ints, energy_joules
+from costmodel.space import Choices, DesignSpace
+
+COLUMNS = (*COUNTS, *TIMES)
+"""Additive costs in the order of the last axis of every table; times in ticks of `PhaseTable.quantum_s`."""
+_WIDTH = len(COUNTS)
+_GRID_BITS = 52
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PhaseTable:
+    """Costs of one pass over a space: base + sum over sites of delta, and a maximum for the live activations.
+
+    Attributes:
+        pricer: what the numbers come from, and what turns sums into costs.
+        quantum_s: seconds of one tick, a power of two.
+        base: int64 (columns,): the dense model.
+        delta: int64 (tensors, 1 + R, columns): what a choice adds to it; choice 0 is dense and adds nothing.
+        live_floor: live bytes of the dense model at their peak.
+        excess: int64 (layers, tensors, 1 + R): live bytes of a choice beyond `live_floor`, 0 where it stays below.
+    """
+
+    pricer: PhasePricer
+    quantum_s: float
+    base: Ints
+    delta: Ints
+    live_floor: int
+    excess: Ints
+
+    @classmethod
+    def of(cls, pricer: PhasePricer, space: DesignSpace, repeats: int = 1, extra_s: float = 0.0) -> PhaseTable:
+        """The table of one workload; `repeats` times (its largest total + `extra_s`) stays exact."""
+        ranks = np.array(space.ranks, dtype=np.int64).T
+        choice = np.vstack([np.zeros((1, ranks.shape[1]), dtype=np.int64), ranks])
+        form = np.where(choice > 0, SVD if space.form == "svd" else TUCKER, DENSE)
+        sites, extra = pricer.sites(form, choice, choice)
+        layers = np.bincount(pricer.window_of_layer, minlength=len(pricer.layer_fixed.times))
+        fixed = pricer.outer.times + layers @ pricer.layer_fixed.times
+        highest = float((fixed + len(pricer.window_of_layer) * sites.times.max(axis=0).sum(axis=0)).max())
+        largest = (highest + extra_s) * repeats
+        quantum = 2.0 ** (math.ceil(math.log2(largest)) - _GRID_BITS)
+
+        def ticks(part: Additive) -> Ints:
+            return np.concatenate([part.counts, np.rint(part.times / quantum).astype(np.int64)], axis=-1)
+
+        table = ticks(sites).swapaxes(0, 1)
+        base = ticks(pricer.outer) + layers @ ticks(pricer.layer_fixed)
+        base = base + len(pricer.window_of_layer) * table[:, 0].sum(axis=0)
+        first = np.zeros(len(pricer.window_of_layer), dtype=np.int64)
+        first[0] = pricer.shared_bytes
+        live = (pricer.site_live[:, :, None] + extra.T)[pricer.window_of_layer] - first[:, None, None]
+        fixed_live = pricer.fixed_live[pricer.window_of_layer] - first
+        floor = max(int(live[:, :, 0].max()), int(fixed_live.max()), pricer.outer_live)
+        excess = np.maximum(live - floor, 0)
+        excess[:, :, 0] = 0
+        return cls(pricer=pricer, quantum_s=quantum, base=base, delta=table - table[:, :1], live_floor=floor,
+                   excess=excess)  # fmt: skip
+
+    def costs(self, columns: Ints, excess: Ints) -> dict[str, Floats | Ints | None]:
+        """Every cost from sums of columns, int64 (..., columns), and the largest excess, int64 (...)."""
+        additive = Additive(columns[..., :_WIDTH], columns[..., _WIDTH:] * np.float64(self.quantum_s))
+        return self.pricer.finish(additive, self.live_floor + excess)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class RequestTable:
+    """A prefill and decode steps whose KV cache grows; only the attention of a step grows with it.
+
+    Attributes:
+        first: the first decode step, on a grid on which the sum over all steps is exact.
+        growth: int64 (steps,) in ascending order: ticks by which the device takes longer at a step than at the first.
+        after: int64 (steps + 1,): sum of growth[i:].
+        busy: ticks of busy time that all steps together have beyond steps x first.
+    """
+
+    first: PhaseTable
+    growth: Ints
+    after: Ints
+    busy: int
+
+    @classmethod
+    def of(cls, steps: DecodeSteps, space: DesignSpace) -> RequestTable:
+        """The table of the decode steps after a prefill."""
+        count = len(steps.growth)
+        layers = np.bincount(steps.first.window_of_layer, minlength=steps.growth.shape[1]).astype(np.float64)
+        grown = np.einsum("swt,w->st", steps.growth, layers)
+        table = PhaseTable.of(steps.first, space, repeats=count, extra_s=float(np.abs(grown).max()))
+        ticks = np.rint(grown / table.quantum_s).astype(np.int64)
+        growth = np.sort(ticks[:, 0])
+        after = np.append(np.cumsum(growth[::-1])[::-1], 0)
+        return cls(first=table, growth=growth, after=after, busy=int(ticks[:, 1].sum()))
+
+    def costs(self, columns: Ints, prefill: Mapping[str, Floats | Ints | None]) -> dict[str, Floats | Ints | None]:
+        """`ttft_s, tpot_s, latency_s, energy_j` of whole requests.
+
+        A step takes max(device + growth, host). The growth is sorted, so the steps whose launches take longer than
+        the device are the first ones, found by bisection; the rest is a sum of a tail.
+        """
+        count = len(self.growth)
+        host = self.first.pricer.time_model.host_launch_s * columns[..., COUNTS.index("kernels")]
+        device = columns[..., COLUMNS.index("device_s")]
+        bound = np.searchsorted(self.growth, host / self.first.quantum_s - device)
+        steps = bound * host + ((count - bound) * device + self.after[bound]) * self.first.quantum_s
+        busy = (count * columns[..., COLUMNS.index("busy_s")] + self.busy) * np.float64(self.first.quantum_s)
+        energy = energy_joules(self.first.pricer.hardware, steps, busy)
+        ttft, before = prefill["latency_s"], prefill["energy_j"]
+        return {
+            "ttft_s": ttft, "tpot_s": steps / count, "latency_s": ttft + steps,
+            "energy_j": None if energy is None or before is None else before + energy,
+        }  # fmt: skip
+
+
+class CostTables:
+    """All tables that a space needs under some workloads: `phases` by phase name, and the request's.
+
+    Args:
+        space: whose sites and candidate ranks.
+        pricers: one per phase.
+        steps: the decode steps of a request, which needs the prefill among the pricers.
+        quality: the quality of the space's choices, where it is known.
+    """
+
+    def __init__(
+        self, space: DesignSpace, pricers: Sequence[PhasePricer], steps: DecodeSteps | None = None,
+        quality: QualityTable | None = None,
+    ) -> None:  # fmt: skip
+        self.space, self.quality = space, quality
+        self.phases = {pricer.work.phase.value: PhaseTable.of(pricer, space) for pricer in pricers}
+        self.request = RequestTable.of(steps, space) if steps else None
+        self.parts = {**self.phases, **({"step": self.request.first} if self.request else {})}
+        """Every table of columns: the phases, and `step` for the first decode step of a request."""
+
+    def batch(self, choices: Choices) -> CostBatch:
+        """Costs of configurations given site by site, choices int64 (..., layers, tensors)."""
+        columns, excess = {}, {}
+        tensors = np.arange(choices.shape[-1])
+        layers = np.arange(choices.shape[-2])[:, None]
+        for name, table in self.parts.items():
+            columns[name] = table.base + table.delta[tensors, choices].sum(axis=(-3, -2))
+            excess[name] = table.excess[layers, tensors, choices].max(axis=(-2, -1))
+        return CostBatch(self, columns, excess, self.quality.ticks(choices) if self.quality else None)
+
+    @functools.cached_property
+    def dense(self) -> CostBatch:
+        """The dense model, shape ()."""
+        return self.batch(np.zeros(self.space.free.shape, dtype=np.int64))
+
+
+class CostBatch:
+    """Costs of many configurations by name, each computed when first asked for.
+
+    Args:
+        tables: where the sums come from.
+        columns: for each part its sums, int64 (..., columns).
+        excess: for each part the live bytes beyond the floor, int64 (...).
+        quality_ticks: int64 (...), where quality is known for these configurations.
+    """
+
+    def __init__(
+        self, tables: CostTables, columns: Mapping[str, Ints], excess: Mapping[str, Ints],
+        quality_ticks: Ints | None = None,
+    ) -> None:  # fmt: skip
+        self.tables, self.columns, self.excess, self.quality_ticks = tables, columns, excess, quality_ticks
+        self._found: dict[str, dict[str, Floats | Ints | None]] = {}
+
+    def costs(self, part: str) -> dict[str, Floats | Ints | None]:
+        """Every cost of a phase by the contract's names, or of `request`."""
+        if part not in self._found:
+            if part == "request":
+                assert self.tables.request is not None
+                self._found[part] = self.tables.request.costs(self.columns["step"], self.costs("prefill"))
+            else:
+                self._found[part] = self.tables.phases[part].costs(self.columns[part], self.excess[part])
+        return self._found[part]
+
+    def quality(self) -> Floats:
+        """Quality in the unit of its file; lower is better."""
+        assert self.tables.quality is not None
+        assert self.quality_ticks is not None
+        return self.quality_ticks * np.float64(self.tables.quality.quantum)

@@ -1,0 +1,39 @@
+"""Numbers of an exploration as short text: values with units, and a histogram in one line."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+from costmodel.units import seconds, si
+
+_LEVELS = " ▁▂▃▄▅▆▇█"
+_UNITS: dict[str, Callable[[float], str]] = {
+    "_s": seconds, "_bytes": lambda value: si(value, "B", 4), "_j": lambda value: si(value, "J", 4),
+    "params": lambda value: si(value, "", 4).rstrip(),
+}  # fmt: skip
+
+
+def objective_text(name: str, value: float) -> str:
+    """A value of the objective called `name`, with the unit that its name says."""
+    if name.endswith("_pct"):
+        return f"{value:.3f} %"
+    if name.endswith("speedup"):
+        return f"{value:.3f}x"
+    if name.endswith("tokens_per_s"):
+        return f"{value:,.4g} tok/s"
+    for suffix, show in _UNITS.items():
+        if name.endswith(suffix):
+            return show(value)
+    return f"{value:,}" if isinstance(value, int) else f"{value:.5g}"
+
+
+def bars(counts: Sequence[int], width: int) -> str:
+    """A histogram as one line of blocks, neighbouring bins joined until they are no more than `width`; a bin with any
+    configuration shows at least the lowest block."""
+    step = -(-len(counts) // width)
+    counts = [sum(counts[start : start + step]) for start in range(0, len(counts), step)]
+    highest = max(counts, default=0)
+    if not highest:
+        return ""
+    return "".join(_LEVELS[math.ceil(8 * count / highest)] if count < highest else _LEVELS[8] for count in counts)
