@@ -12,6 +12,9 @@ from costmodel.workload import Workload
 
 Kind = Literal["embedding", "gemm", "attention", "kv_cache", "norm", "rope", "activation", "elementwise"]
 
+FACTOR_SUFFIXES = (".in", ".core", ".out")
+"""What the linears of a factored weight append to the module's name."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Op:
@@ -38,6 +41,17 @@ class Op:
     inputs: tuple[str, ...] = ()
     holds: tuple[str, ...] = ()
     site: str | None = None
+
+    @property
+    def role(self) -> str:
+        """What it is called where operations are added up: its tensor's name, its own outside the layers, else its
+        kind."""
+        return self.site or (self.name if self.name in ("lm_head", "pooler.dense") else self.kind)
+
+    @property
+    def is_factor(self) -> bool:
+        """Whether it is one of the linears that replace a factored weight."""
+        return self.site is not None and self.name.endswith(FACTOR_SUFFIXES)
 
 
 def live_bytes(ops: Sequence[Op]) -> list[int]:
