@@ -1,0 +1,93 @@
+"""`costmodel roofline`: an estimate's operations on the roofline of its device."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from costmodel.cli.common import format_option, print_lines, print_table, write_csv, write_file, write_json
+from costmodel.cli.workload_options import decomposition_options, read_decomposition, read_setup, workload_options
+from costmodel.estimate import estimate
+from costmodel.figure import SUFFIXES, Theme, figure_bytes, file_kind
+from costmodel.roofline_chart import RooflineChart
+from costmodel.units import seconds, si
+
+SCHEMA = 1
+"""Version of the JSON output."""
+
+
+@click.command()
+@workload_options
+@decomposition_options
+@click.option("-o", "--output", metavar="FILE.png|svg|html", help="Draw into this file; html is an interactive page "
+              "that needs no network.")  # fmt: skip
+@click.option("--theme", type=click.Choice(["light", "dark"]), default="light", show_default=True,
+              help="Colours of a PNG or SVG; a page follows the reader's setting.")  # fmt: skip
+@format_option
+def command(
+    specs: tuple[str, ...], config_file: str | None, output: str | None, theme: Theme, fmt: str, **options: Any
+) -> None:
+    """Show where a model's operations lie on the roofline of a device, dense and decomposed.
+
+    Operations are added up by tensor or kind. Without -o the places are printed only.
+
+    \b
+    Example:
+      costmodel roofline --model llama2-7b --hw a100-sxm-80gb \\
+        --decompose "layers=8-23 tensors=all rank=256" -o roofline.html
+    """
+    path = Path(output) if output is not None else None
+    kind = file_kind(path, (*SUFFIXES, "html")) if path else ""
+    setup = read_setup(**options)
+    decomposition = read_decomposition(setup.model, specs, config_file)
+    result = estimate(
+        setup.model, setup.hardware, decomposition, setup.workloads, calibration=setup.calibration
+    )  # fmt: skip
+    chart = RooflineChart.of(result)
+    if path:
+        write_file(path, _drawn(chart, kind, theme))
+    if fmt == "json":
+        write_json({"schema": SCHEMA, **chart.to_json(), "output": output})
+    elif fmt == "csv":
+        write_csv(_rows(chart))
+    else:
+        _print(chart, output)
+
+
+def _drawn(chart: RooflineChart, kind: str, theme: Theme) -> bytes:
+    if kind == "html":
+        from costmodel.roofline_html import roofline_page
+
+        return roofline_page(chart).encode()
+    from costmodel.roofline_plot import roofline_figure
+
+    return figure_bytes(roofline_figure(chart, theme), kind)
+
+
+def _rows(chart: RooflineChart) -> list[dict[str, Any]]:
+    return [
+        {"phase": panel.phase, **mark.to_json(), "roles": " ".join(mark.roles)}
+        for panel in chart.panels for mark in panel.marks
+    ]  # fmt: skip
+
+
+def _print(chart: RooflineChart, output: str | None) -> None:
+    print_lines([chart.title, f"configuration: {chart.configuration}"])
+    for panel in chart.panels:
+        rows = [
+            [mark.label, mark.variant, mark.operations, f"{mark.intensity:.3g} FLOP/B", si(mark.flops_per_s, "FLOP/s"),
+             seconds(mark.latency_s), f"{100 * mark.share:.1f} %", mark.bound]
+            for mark in panel.marks
+        ]  # fmt: skip
+        columns = ["operations", "variant", "number", "intensity", "achieved", "time", "share", "limited by"]
+        print_table(panel.title, columns, rows, left=2)
+        print_lines([f"verdict: {panel.verdict}"])
+    ridges = [
+        f"{roof.label} {si(roof.flops_per_s, 'FLOP/s')} above {roof.flops_per_s / chart.memory_bytes_per_s:.3g} FLOP/B"
+        for roof in chart.roofs
+    ]
+    print_lines([f"roofs over {si(chart.memory_bytes_per_s, 'B/s')}: {'; '.join(ridges)}"])
+    if output:
+        print_lines([f"wrote {output}"])
