@@ -1,0 +1,109 @@
+"""One code and one sentence per phase: gain, none, slower, does-not-fit."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from costmodel.estimate import PhaseEstimate, estimate
+from costmodel.hardware import load_hardware
+from costmodel.model_config import load_model
+from costmodel.spec_text import parse_decomposition
+from costmodel.workload import Runtime, Workload
+
+
+def judged(model: str, hardware: str, work: Workload, *specs: str) -> PhaseEstimate:
+    spec = load_model(model)
+    return estimate(spec, load_hardware(hardware), parse_decomposition(specs, spec), [work]).phases[0]
+
+
+def verdict(*arguments: Any) -> tuple[str, str]:
+    found = judged(*arguments).verdict
+    return found.code, found.text
+
+
+PREFILL = Workload.prefill(512)
+DECODE = Workload.decode(513)
+GRAPH_DECODE = Workload.decode(513, runtime=Runtime.GRAPH)
+POINT = "layers=2,17,31 rank=1 form=tucker"
+
+
+def test_gain() -> None:
+    phase = judged("llama2-7b", "a100-sxm-80gb", PREFILL, POINT)
+    assert phase.verdict.code == "gain"
+    assert phase.verdict.text == f"gain {phase.saved['latency_pct']:.1f} %"
+
+
+def test_dense() -> None:
+    assert verdict("llama2-7b", "a100-sxm-80gb", PREFILL) == ("none", "no gain: dense, nothing is decomposed")
+
+
+def test_launch_bound() -> None:
+    phase = judged("llama2-7b", "a100-sxm-80gb", DECODE, POINT)
+    kernels = f"{phase.decomposed.kernels} kernels instead of {phase.dense.kernels}"
+    assert phase.verdict.code == "none"
+    assert phase.verdict.text == f"no gain: launch-bound at batch 1 in eager mode, {kernels}"
+    assert phase.decomposed.kernels > phase.dense.kernels
+
+
+def test_the_same_configuration_gains_where_launches_cost_nothing() -> None:
+    assert verdict("llama2-7b", "a100-sxm-80gb", GRAPH_DECODE, POINT)[0] == "gain"
+
+
+def test_launch_bound_by_much_is_slower() -> None:
+    phase = judged("llama2-7b", "a100-sxm-80gb", DECODE, "rank=1 form=tucker")
+    longer = -phase.saved["latency_pct"]  # type: ignore[operator]
+    assert longer > 5
+    assert phase.verdict.code == "slower"
+    assert re.fullmatch(
+        rf"slower: launch-bound at batch 1 in eager mode, .* \({longer:.1f} % longer\)", phase.verdict.text
+    )
+
+
+@pytest.mark.parametrize("work", [PREFILL, DECODE, GRAPH_DECODE])
+def test_above_break_even_is_named_whatever_else_is_wrong(work: Workload) -> None:
+    code, text = verdict("llama2-7b", "a100-sxm-80gb", work, "layers=0-3 rank=130%")
+    assert code in ("slower", "none")
+    assert re.match(r"(slower|no gain): ranks above break-even in layers 0-3", text)
+    code, text = verdict("llama2-7b", "a100-sxm-80gb", work, "rank=130%")
+    assert code == "slower"
+    assert text.startswith("slower: ranks above break-even in layers 0-31 (")
+
+
+def test_more_kernels_than_saved_work() -> None:
+    code, text = verdict("gpt2", "a100-sxm-80gb", GRAPH_DECODE, "tensors=attn_proj rank=99% form=tucker")
+    assert code == "slower"
+    assert re.fullmatch(r"slower: \d+ kernels instead of \d+ cost more than the saved work \(\d+\.\d % longer\)", text)
+
+
+def test_does_not_fit() -> None:
+    for work in (PREFILL, DECODE):
+        assert verdict("llama2-70b", "a100-sxm-80gb", work) == ("does-not-fit", "does not fit: 138 GB on 80 GB")
+        assert verdict("llama2-70b", "a100-sxm-80gb", work, "layers=0 rank=1")[0] == "does-not-fit"
+
+
+def test_a_model_that_fits_only_decomposed() -> None:
+    code, text = verdict("llama2-70b", "a100-sxm-80gb", GRAPH_DECODE, "rank=30%")
+    assert code == "gain"
+    assert re.fullmatch(r"gain \d+\.\d %; dense does not fit: 138 GB on 80 GB", text)
+
+
+def test_dropped_layers_gain() -> None:
+    assert verdict("gpt2", "a100-sxm-80gb", DECODE, "layers=3,4 form=drop")[0] == "gain"
+
+
+@pytest.mark.parametrize("percent", [1, 20, 50, 80, 95, 100, 110, 130])
+@pytest.mark.parametrize("hardware", ["a100-sxm-80gb", "l4"])
+@pytest.mark.parametrize("work", [PREFILL, DECODE, GRAPH_DECODE])
+def test_code_agrees_with_latency(percent: int, hardware: str, work: Workload) -> None:
+    phase = judged("tinyllama-1.1b", hardware, work, f"tensors=q_proj,o_proj,mlp rank={percent}%")
+    gain = phase.saved["latency_pct"]
+    assert gain is not None
+    if phase.verdict.code == "gain":
+        assert gain >= 0.1
+    elif phase.verdict.code == "slower":
+        assert gain <= -0.1
+    else:
+        assert -5 < gain < 0.1
