@@ -10,7 +10,6 @@ from costmodel import report
 from costmodel.cli.common import format_option, print_lines, print_table, write_csv, write_json
 from costmodel.cli.workload_options import decomposition_options, read_decomposition, read_setup, workload_options
 from costmodel.estimate import Estimate, estimate
-from costmodel.spec_text import describe
 
 
 @click.command()
@@ -27,11 +26,13 @@ def command(specs: tuple[str, ...], config_file: str | None, show_ops: bool, fmt
         --decompose "layers=2,17,31 tensors=all rank=1 form=tucker"
 
     \b
-    SPEC: key=value words.
-      layers   all, 5, 8-23, 0-30:2, joined by commas   [default: all]
-      tensors  names or groups (all, attn, mlp)         [default: all]
-      rank     a number, or P% of break-even
-      form     svd (two factors), tucker (three), dense (restores), drop (whole layers)   [default: svd]
+    SPEC, one quoted argument of key=value words:
+      layers   all, 5, 8-23, 0-30:2, joined by commas  [default: all]
+      tensors  names, or groups all, attn, mlp         [default: all]
+      rank     a number, or P% of the break-even rank
+      form     svd (two factors) or tucker (three)     [default: svd]
+               dense restores, drop skips whole layers; both without rank
+    A later SPEC wins site by site; --config applies before every SPEC.
     """
     setup = read_setup(**options)
     decomposition = read_decomposition(setup.model, specs, config_file)
@@ -52,28 +53,35 @@ def command(specs: tuple[str, ...], config_file: str | None, show_ops: bool, fmt
 
 
 def _print(result: Estimate, show_ops: bool) -> None:
+    plain = not result.decomposition.factors and not result.decomposition.dropped
+    shown = (0, 1) if plain else (0, 1, 2, 3)
+    columns = [("", "dense", "decomposed", "saved")[index] for index in shown]
+
+    def costs(title: str, rows: list[tuple[str, str, str, str]]) -> None:
+        print_table(title, columns, [[row[index] for index in shown] for row in rows])
+
     print_lines([
         f"{result.model.name} on {result.hardware.name}",
-        f"configuration: {describe(result.decomposition, result.model)}",
+        f"configuration: {report.configuration_text(result.decomposition, result.model)}",
+        "",
     ])  # fmt: skip
     for phase in result.phases:
-        print_table(report.phase_title(phase), ["", "dense", "decomposed", "saved"], report.phase_rows(phase))
-        print_lines([f"verdict: {phase.verdict.text}"])
-        columns = ["operations", "number", "dense time", "time", "share", "limited by"]
-        print_table("where the device's time goes", columns, report.op_groups(phase))
+        costs(report.phase_title(phase), report.phase_rows(phase))
+        print_lines([f"{phase.workload.phase.value} verdict: {phase.verdict.text}", ""])
+        groups = report.op_groups(phase)
+        print_table(
+            f"{phase.workload.phase.value}: where the device's time goes",
+            ["operations", *([] if plain else ["dense time"]), "number", "time", "share", "limited by"],
+            [row[:1] + row[2:] for row in groups] if plain else groups,
+        )
         if show_ops:
-            rows = phase.op_rows()
-            print_table(
-                "operations", list(rows[0]), [[_short(value) for value in row.values()] for row in rows], left=2
-            )
+            columns_of_ops = ["operation", "m x n x k", "FLOPs", "traffic", "FLOP/B", "time", "limited by"]
+            print_table(f"{phase.workload.phase.value}: operations", columns_of_ops, report.op_lines(phase))
     if result.request:
-        title = f"request: {result.request.prompt_tokens} prompt tokens, {result.request.new_tokens} decode steps"
-        print_table(title, ["", "dense", "decomposed", "saved"], report.request_rows(result.request))
-    columns = ["tensor", "shape", "break-even svd", "break-even tucker", "rank here"]
-    print_table("ranks", columns, report.break_even_rows(result))
+        tokens = f"{result.request.prompt_tokens} prompt tokens, {result.request.new_tokens} decode steps"
+        costs(f"request: {tokens}", report.request_rows(result.request))
+    ranks = ["tensor", "out x in", "rank here", "layers", "break-even svd", "tucker"]
+    print_table("ranks (above break-even a factored weight costs more than the dense one)", ranks,
+                report.break_even_rows(result))  # fmt: skip
     print_lines([f"assumption: {text}" for text in result.assumptions])
     print_lines([f"warning: {text}" for text in result.warnings])
-
-
-def _short(value: object) -> str | None:
-    return None if value is None else f"{value:.4g}" if isinstance(value, float) else str(value)
