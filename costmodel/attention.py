@@ -7,10 +7,35 @@ from collections.abc import Sequence
 from costmodel.cost import FP32_BYTES, OpCost, batched_gemm, elementwise, fused_attention, keys_held, kv_append
 from costmodel.model_spec import Family
 from costmodel.ops import Builder
+from costmodel.units import DType
 from costmodel.workload import Attention
 
 _UPCASTING = (Family.LLAMA, Family.OPT)
 """Families whose unfused attention takes the softmax in fp32 and casts back."""
+_MASK_KERNELS, _WINDOW_MASK_KERNELS = 10, 15
+"""Kernels that make one additive mask, without and with a sliding window: position ranges, comparisons, select."""
+
+
+def mask_name(window: int | None) -> str:
+    """Name of the mask that unfused causal attention adds to its scores."""
+    return "attention_mask" if window is None else f"attention_mask.window_{window}"
+
+
+def add_masks(b: Builder) -> None:
+    """The additive masks of unfused causal attention, made once a pass for each sliding window.
+
+    Fused attention needs none: a causal kernel, also one with a window, works them out by itself.
+    """
+    model, work = b.model, b.work
+    if model.is_encoder or work.attention is Attention.FUSED:
+        return
+    for window in dict.fromkeys(model.sliding_windows):
+        pairs = work.q_len * keys_held(work.q_len, work.kv_len, window)
+        cost = OpCost(
+            vector_flops=pairs, act_read_bytes=pairs, act_write_bytes=pairs + work.batch * pairs * work.act_bytes,
+            kernels=_MASK_KERNELS if window is None else _WINDOW_MASK_KERNELS,
+        )  # fmt: skip
+        b.add(mask_name(window), "elementwise", cost, [], work.batch * pairs)
 
 
 def add_attention(
@@ -59,27 +84,40 @@ def _add_unfused(
         keys_values = expanded
     from_cache = not expanded and not model.is_encoder
 
+    def folded(name: str, source: str, copied: bool) -> str:
+        """torch.matmul's copy of an operand whose batch and heads are no single dimension of its memory."""
+        if not copied:
+            return source
+        cost = elementwise("copy", work.tokens, model.q_size, act_bytes=size)
+        return b.add(f"{prefix}.{name}", "elementwise", cost, [source], work.tokens * model.q_size)
+
     def product(name: str, n: int, k: int, sources: Sequence[str], holds: Sequence[str]) -> str:
         cost = batched_gemm(heads, work.q_len, n, k, act_bytes=size)
         if from_cache:
             cost += OpCost(act_read_bytes=-one_operand, kv_read_bytes=one_operand)
         return b.add(f"{prefix}.{name}", "attention", cost, sources, heads * work.q_len * n, holds=holds)
 
-    def pointwise(name: str, program: str, source: str, extra: OpCost, workspace: int = 0) -> str:
+    def pointwise(name: str, program: str, sources: list[str], extra: OpCost, workspace: int = 0) -> str:
         cost = elementwise(program, rows, keys, act_bytes=size) + extra
         held = [*keys_values, *expanded]
-        return b.add(f"{prefix}.{name}", "attention", cost, [source], scores, workspace=workspace, holds=held)
+        return b.add(f"{prefix}.{name}", "attention", cost, sources, scores, workspace=workspace, holds=held)
 
-    sources = [query, *(name for name in keys_values if name != query)]
-    weights = product("scores", keys, model.head_dim, sources, [])
-    weights = pointwise("scale", "scale", weights, OpCost())
+    strided = work.batch > 1 and model.num_heads > 1 and (work.q_len > 1 or model.family is Family.GPT2)
+    key, value = keys_values[0], keys_values[-1]
+    sources = [folded("copy_query", query, strided), folded("copy_key", key, strided and model.is_encoder)]
+    weights = product("scores", keys, model.head_dim, sources, [query, *keys_values])
+    weights = pointwise("scale", "scale", [weights], OpCost())
     if not model.is_encoder:
         mask_bytes = work.batch * work.q_len * keys * size
-        weights = pointwise("mask", "scale", weights, OpCost(act_read_bytes=mask_bytes))
+        weights = pointwise("mask", "scale", [weights, mask_name(window)], OpCost(act_read_bytes=mask_bytes))
     upcast = model.family in _UPCASTING and size < FP32_BYTES
-    weights = pointwise("softmax", "softmax_upcast" if upcast else "softmax", weights, OpCost(), 2 * scores * upcast)
-    context = product("context", model.head_dim, keys, [weights, *keys_values], [query])
-    if work.q_len > 1:
+    program, temporaries = "softmax", 0
+    if upcast:
+        program, temporaries = ("softmax_upcast_bf16", 3) if work.dtype is DType.BF16 else ("softmax_upcast", 2)
+    weights = pointwise("softmax", program, [weights], OpCost(), temporaries * scores)
+    value = folded("copy_value", value, strided and model.is_encoder)
+    context = product("context", model.head_dim, keys, [weights, value], [query, *keys_values])
+    if work.q_len > 1 and model.num_heads > 1:
         cost = elementwise("copy", work.tokens, model.q_size, act_bytes=size)
         context = b.add(
             f"{prefix}.merge_heads", "elementwise", cost, [context], work.tokens * model.q_size,

@@ -176,6 +176,7 @@ PROGRAMS = {
     "rotate": "h>h a:a a>a a>a aa>a",
     "softmax": "a>a",
     "softmax_upcast": "a>f f:a",
+    "softmax_upcast_bf16": "a:f f>f f:a",
     "silu": "a>a",
     "gelu": "a>a",
     "gelu_pytorch_tanh": "a>a",
@@ -188,7 +189,8 @@ PROGRAMS = {
 """Kernels that Hugging Face's modules launch, one word each: operands read, `>` (or `:` for a copy or a cast, which
 computes nothing), result written. a: an activation, h: half of one, f: fp32 of its size, r: an fp32 per row, w: a
 weight per column. rms_norm is LlamaRMSNorm: cast, pow, mean, add, rsqrt, mul, cast, mul by the weight; rotate is
-q * cos + rotate_half(q) * sin (the two tables stay in cache and are not counted); gelu_new is NewGELUActivation."""
+q * cos + rotate_half(q) * sin (the two tables stay in cache and are not counted); gelu_new is NewGELUActivation; a
+GPU's softmax in fp32 reads fp16 as it is, but wants bf16 cast first."""
 
 
 @functools.cache

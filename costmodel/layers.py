@@ -12,14 +12,18 @@ import functools
 from collections.abc import Callable
 from dataclasses import replace
 
-from costmodel.attention import add_attention
-from costmodel.cost import FP32_BYTES, elementwise
+from costmodel.attention import add_attention, add_masks
+from costmodel.cost import FP32_BYTES, INDEX_BYTES, OpCost, elementwise
 from costmodel.model_spec import Family, ModelSpec
 from costmodel.ops import Builder, Op
 from costmodel.workload import LmHead, Workload
 
 INPUT = "$input"
 TABLES = "model.rotary_emb"
+_POSITION_KERNELS = {
+    "llama": 2, "mistral": 2, "qwen2": 2, "qwen3": 2, "gpt2": 2, "opt": 6, "bert": 1, "roberta": 9
+}  # fmt: skip
+"""Kernels that number the positions (of BERT: the token types); OPT and RoBERTa count through a mask."""
 
 
 @functools.lru_cache(maxsize=256)
@@ -27,15 +31,30 @@ def layer_ops(model: ModelSpec, work: Workload, window: int | None) -> tuple[Op,
     """Operations of one dense layer with this sliding window, in execution order; the last one is its output."""
     b = Builder(model, work)
     _LAYERS[model.family](b, window)
-    return tuple(b.ops)
+    last = b.ops.pop()
+    return (*b.ops, replace(last, holds=(*last.holds, *carried(model, prologue_ops(model, work)))))
 
 
 @functools.lru_cache(maxsize=256)
 def prologue_ops(model: ModelSpec, work: Workload) -> tuple[Op, ...]:
     """Operations before the first layer; the first layer's input is `first_input` of them."""
     b = Builder(model, work)
+    b.ops.extend(position_ops(model, work))
     _PROLOGUES[model.family](b)
     return tuple(b.ops)
+
+
+def position_ops(model: ModelSpec, work: Workload) -> list[Op]:
+    """What numbers the positions and masks the scores: the only operations outside the layers that see kv_len."""
+    b = Builder(model, work)
+    kernels, rows = _POSITION_KERNELS[model.model_type], work.q_len
+    if model.model_type in ("opt", "roberta"):
+        rows = work.batch * work.kv_len
+    kept = FP32_BYTES + INDEX_BYTES if model.model_type == "opt" else INDEX_BYTES
+    cost = OpCost(act_write_bytes=INDEX_BYTES * kernels * rows, kernels=kernels)
+    b.add("position_ids", "elementwise", cost, [], kept * rows // work.act_bytes)
+    add_masks(b)
+    return b.ops
 
 
 @functools.lru_cache(maxsize=256)
@@ -43,14 +62,24 @@ def epilogue_ops(model: ModelSpec, work: Workload) -> tuple[Op, ...]:
     """Operations after the last layer, whose output is INPUT; all but the LM head hold the prologue's locals."""
     b = Builder(model, work)
     _epilogue(b)
-    before = prologue_ops(model, work)
-    held = (first_input(before),) if model.is_encoder else tuple(op.name for op in before)
+    held = carried(model, prologue_ops(model, work))
     return tuple(op if op.name == "lm_head" else replace(op, holds=(*op.holds, *held)) for op in b.ops)
 
 
 def first_input(prologue: tuple[Op, ...]) -> str:
     """Name of the prologue's result that enters the first layer: the last one that is not the rotary tables."""
     return next(op.name for op in reversed(prologue) if op.name != TABLES)
+
+
+def carried(model: ModelSpec, prologue: tuple[Op, ...]) -> tuple[str, ...]:
+    """Names of the prologue's results that locals of the model's forward keep alive through all layers."""
+    first = first_input(prologue)
+    if model.is_encoder:
+        return (first,)
+    gone = {first} if model.family is not Family.LLAMA else set()
+    if model.embed_dim != model.hidden_size:
+        gone.add("model.decoder.embed_tokens")
+    return tuple(op.name for op in prologue if op.name not in gone)
 
 
 def _llama_layer(b: Builder, window: int | None) -> None:
@@ -123,7 +152,7 @@ def _opt_layer(b: Builder, window: int | None) -> None:
     output = b.site(fc2, inner)
     last = b.pointwise("add_mlp", "add", [residual, output], hidden, holds=[INPUT, *_other(kept, context)])
     if not model.pre_norm:
-        b.norm("final_layer_norm", last, holds=[INPUT, *_other(kept, context)])
+        b.norm("final_layer_norm", last, holds=[INPUT, residual, *_other(kept, context)])
 
 
 def _other(kept: str, context: str) -> list[str]:

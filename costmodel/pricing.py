@@ -19,7 +19,7 @@ from costmodel.decomposition import Decomposition, LowRank
 from costmodel.errors import InputError
 from costmodel.graph import forward_ops
 from costmodel.hardware import HardwareProfile
-from costmodel.layers import INPUT, epilogue_ops, first_input, layer_ops, prologue_ops
+from costmodel.layers import INPUT, carried, epilogue_ops, first_input, layer_ops, prologue_ops
 from costmodel.model_spec import ModelSpec
 from costmodel.ops import Op, live_bytes
 from costmodel.roofline import DatasheetRoofline, Floats, Ints, OpColumns, OpTimings, TimeModel, energy_joules
@@ -112,13 +112,16 @@ class PhasePricer:
             ]
         )
         """Costs of a layer outside its tensors, shape (windows,)."""
-        carried = sum(op.out_bytes for op in before if not model.is_encoder or op.name == first_input(before))
-        self.hidden_bytes = next(op.out_bytes for op in before if op.name == first_input(before))
-        self.outer_live = _outer_live(before, after, self.hidden_bytes)
+        held, first = carried(model, before), first_input(before)
+        held_bytes = sum(op.out_bytes for op in before if op.name in held)
+        output_bytes = next(op.out_bytes for op in before if op.name == first)
+        self.shared_bytes = output_bytes if first in held else 0
+        """Bytes of the first layer's input that are counted twice: also among what lives through all layers."""
+        self.outer_live = _outer_live(before, after, output_bytes, held)
         empty = Decomposition(dropped=frozenset(range(model.num_layers)))
         self.empty_live = max(live_bytes(forward_ops(model, empty, work)))
         """Peak of a pass whose layers are all dropped."""
-        lives = [_layer_live(template, self.hidden_bytes, carried) for template in templates]
+        lives = [_layer_live(template, output_bytes, held_bytes) for template in templates]
         self.fixed_live = np.array([fixed for fixed, _ in lives], dtype=np.int64)
         self.site_live = np.array([[sites[t.name] for t in model.tensors] for _, sites in lives], dtype=np.int64)
         self.out_features = np.array([t.out_features for t in model.tensors], dtype=np.int64)
@@ -177,7 +180,7 @@ class PhasePricer:
         site_live = (self.site_live[self.window_of_layer] + extra).max(axis=-1)
         live = np.maximum(site_live, self.fixed_live[self.window_of_layer])
         first = kept & (np.cumsum(kept, axis=-1) == 1)
-        live = np.where(kept, live - first * self.hidden_bytes, 0)
+        live = np.where(kept, live - first * self.shared_bytes, 0)
         peak = np.where(kept.any(axis=-1), np.maximum(live.max(axis=-1), self.outer_live), self.empty_live)
         return Additive(counts, times), peak
 
@@ -189,7 +192,7 @@ class PhasePricer:
         """
         columns: dict[str, Floats | Ints | None] = dict(zip(COUNTS, np.moveaxis(additive.counts, -1, 0), strict=True))
         device, lower, upper, busy, low, high = np.moveaxis(additive.times, -1, 0)
-        host = self.time_model.host_launch_s * additive.counts[..., COUNTS.index("kernels")]
+        host = np.float64(self.time_model.host_launch_s) * additive.counts[..., COUNTS.index("kernels")]
         latency = np.maximum(device, host)
         columns |= {
             "device_s": device, "host_s": host, "latency_s": latency, "latency_lower_s": np.maximum(lower, host),
@@ -236,16 +239,18 @@ def _stack(parts: list[Additive]) -> Additive:
     return Additive(np.stack([part.counts for part in parts]), np.stack([part.times for part in parts]))
 
 
-def _layer_live(template: tuple[Op, ...], hidden_bytes: int, carried: int) -> tuple[int, dict[str, int]]:
+def _layer_live(template: tuple[Op, ...], hidden_bytes: int, held_bytes: int) -> tuple[int, dict[str, int]]:
     """Live bytes while a dense layer's operations run: the most over those without a site, and for each site's
-    linear. `carried` lives through all layers; the layer's input is a tensor of its own."""
+    linear. `held_bytes` live through all layers; the layer's input is a tensor of its own."""
     placeholder = Op(name=INPUT, kind="elementwise", cost=OpCost(), out_bytes=hidden_bytes)
     lives = live_bytes([placeholder, *template])[1:]
     fixed = max(live for op, live in zip(template, lives, strict=True) if op.site is None)
-    return fixed + carried, {op.site: live + carried for op, live in zip(template, lives, strict=True) if op.site}
+    return fixed + held_bytes, {op.site: live + held_bytes for op, live in zip(template, lives, strict=True) if op.site}
 
 
-def _outer_live(before: tuple[Op, ...], after: tuple[Op, ...], hidden_bytes: int) -> int:
+def _outer_live(before: tuple[Op, ...], after: tuple[Op, ...], hidden_bytes: int, held: tuple[str, ...]) -> int:
     """Most live bytes outside the layers, whose output is a tensor of its own."""
-    output = Op(name=INPUT, kind="elementwise", cost=OpCost(), out_bytes=hidden_bytes, inputs=(first_input(before),))
+    output = Op(
+        name=INPUT, kind="elementwise", cost=OpCost(), out_bytes=hidden_bytes, inputs=(first_input(before),), holds=held
+    )  # fmt: skip
     return max(live_bytes([*before, output, *after]))

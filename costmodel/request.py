@@ -10,6 +10,7 @@ import numpy as np
 from costmodel.attention import add_attention
 from costmodel.decomposition import Decomposition
 from costmodel.errors import InputError
+from costmodel.layers import position_ops
 from costmodel.model_spec import ModelSpec
 from costmodel.ops import Builder, Op
 from costmodel.pricing import COUNTS, TIMES, Configurations, PhasePricer
@@ -65,18 +66,20 @@ class DecodeSteps:
     Attributes:
         first: pricer of the first step.
         growth: float64 (steps, windows, 2): device and busy seconds by which the attention of one layer of each
-            sliding window takes longer at a step than at the first; nothing else depends on the KV length.
+            sliding window takes longer at a step than at the first.
+        outer_growth: float64 (steps, 2): the same of positions and masks; nothing else depends on the KV length.
     """
 
     first: PhasePricer
     growth: Floats
+    outer_growth: Floats
 
     def times(self, decomposition: Decomposition) -> tuple[Floats, Floats]:
         """Latency of each step in seconds, float64 (steps,), and its busy part."""
         configuration = Configurations.of(self.first.model, decomposition)
         additive, _ = self.first.additive(configuration)
         layers = np.bincount(self.first.window_of_layer[configuration.kept], minlength=self.growth.shape[1])
-        grown = np.einsum("swt,w->st", self.growth, layers.astype(np.float64))
+        grown = self.outer_growth + np.einsum("swt,w->st", self.growth, layers.astype(np.float64))
         device = additive.times[TIMES.index("device_s")] + grown[:, 0]
         host = self.first.time_model.host_launch_s * additive.counts[COUNTS.index("kernels")]
         return np.maximum(device, host), additive.times[TIMES.index("busy_s")] + grown[:, 1]
@@ -97,13 +100,19 @@ def decode_steps(prefill: PhasePricer, new_tokens: int) -> DecodeSteps:
                          hint="leave out --new-tokens, or ask for --phase prefill or both")  # fmt: skip
     first = replace(work, phase=Phase.DECODE, q_len=1, kv_len=work.kv_len + 1)
     windows = list(dict.fromkeys(model.sliding_windows))
-    times = np.empty((new_tokens, len(windows), 2))
-    for column, window in enumerate(windows):
-        ops = [op for step in range(new_tokens) for op in _attention(model, first, step, window)]
+    steps = [replace(first, kv_len=first.kv_len + step) for step in range(new_tokens)]
+
+    def times(ops: list[Op]) -> Floats:
         timings = prefill.time_model.times(OpColumns.of(ops))
-        for index, seconds in enumerate((timings.latency_s, timings.busy_s)):
-            times[:, column, index] = seconds.reshape(new_tokens, -1).sum(axis=1)
-    return DecodeSteps(first=PhasePricer(model, first, prefill.hardware, prefill.time_model), growth=times - times[0])
+        both: Floats = np.stack([timings.latency_s, timings.busy_s], axis=-1).reshape(new_tokens, -1, 2).sum(axis=1)
+        return both
+
+    layer = np.stack(
+        [times([op for step in steps for op in _attention(model, step, each)]) for each in windows], axis=1
+    )
+    outer = times([op for step in steps for op in position_ops(model, step)])
+    pricer = PhasePricer(model, first, prefill.hardware, prefill.time_model)
+    return DecodeSteps(first=pricer, growth=layer - layer[0], outer_growth=outer - outer[0])
 
 
 def request_of(prefill: PhasePricer, decomposition: Decomposition, new_tokens: int) -> Request:
@@ -130,7 +139,7 @@ def _costs(prefill: PhasePricer, steps: DecodeSteps, decomposition: Decompositio
     )
 
 
-def _attention(model: ModelSpec, first: Workload, step: int, window: int | None) -> list[Op]:
-    builder = Builder(model, replace(first, kv_len=first.kv_len + step))
+def _attention(model: ModelSpec, work: Workload, window: int | None) -> list[Op]:
+    builder = Builder(model, work)
     add_attention(builder, "attention", "query", ["key", "value"], window)
     return [op for op in builder.ops if op.kind == "attention"]
