@@ -21,7 +21,7 @@ MAX_CONFIGURATION = 240
 
 def amount(value: float, unit: str) -> str:
     """A cost with a prefix and all its digits, so that a column lines up: `13.80 GB`."""
-    return si(value, unit, DIGITS, pad=True)
+    return si(value, unit, DIGITS, pad=value >= 1000 or value % 1 > 0)
 
 
 def duration(value: float) -> str:

@@ -23,8 +23,8 @@ _COMMANDS = {
     "models": "list and show built-in models",
 }
 """Command name (= module under `costmodel.cli`) and its line in `--help`; modules are imported on use."""
-_MAX_MESSAGE = 1000
-"""Longer messages of click, which quotes arguments whole, are cut."""
+_MAX_MESSAGE = 400
+"""Longer messages of click, which quotes arguments whole, are cut in the middle."""
 
 
 class LazyGroup(click.Group):
@@ -99,7 +99,7 @@ def _usage(error: click.ClickException) -> str:
     """Click's message with what to do: quote a SPEC, or read the help of the command."""
     message = error.format_message()
     if len(message) > _MAX_MESSAGE:
-        return f"{message[: _MAX_MESSAGE - 3]}..."
+        message = f"{message[: _MAX_MESSAGE // 2]}...{message[-_MAX_MESSAGE // 2 :]}"
     if not isinstance(error, click.UsageError) or error.ctx is None:
         return message
     hint = f"see {error.ctx.command_path} --help"

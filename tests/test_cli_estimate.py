@@ -1,0 +1,392 @@
+"""`costmodel estimate` as a user meets it: the contract's keys and defaults, formats, phases, the printed table."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from costmodel.cli import cli, run
+from costmodel.cli.common import text_width
+from costmodel.model_config import load_model
+
+COSTS = [
+    "params", "weight_bytes", "flops", "vector_flops", "hbm_bytes", "arithmetic_intensity", "latency_s",
+    "latency_lower_s", "latency_upper_s", "latency_p05_s", "latency_p95_s", "level", "tokens_per_s", "kv_cache_bytes",
+    "peak_memory_bytes", "fits", "energy_j",
+]  # fmt: skip
+SAVED = ["params_pct", "weight_bytes_pct", "flops_pct", "latency_pct", "energy_pct", "peak_memory_pct", "speedup"]
+OPS = [
+    "name", "kind", "m", "n", "k", "flops", "hbm_bytes", "arithmetic_intensity", "compute_s", "memory_s", "overhead_s",
+    "latency_s", "bound",
+]  # fmt: skip
+POINT = "layers=2,17,31 tensors=all rank=1 form=tucker"
+LLAMA = ["--model", "llama2-7b", "--hw", "a100-sxm-80gb", "--calibration", "none"]
+GPT2 = ["--model", "gpt2", "--hw", "l4", "--calibration", "none"]
+
+
+@pytest.fixture
+def price(capsys: pytest.CaptureFixture[str]) -> Any:
+    """Runs the command; returns what it printed, after checking that it succeeded without a word on stderr."""
+
+    def call(*arguments: str) -> str:
+        code = run(cli, ["estimate", *arguments])
+        out, err = capsys.readouterr()
+        assert (code, err) == (0, "")
+        return out
+
+    return call
+
+
+@pytest.fixture
+def priced(price: Any) -> Any:
+    """The same as strict JSON, decoded."""
+
+    def call(*arguments: str) -> Any:
+        def refuse(name: str) -> None:
+            raise AssertionError(f"{name} is not JSON")
+
+        return json.loads(price(*arguments, "--format", "json"), parse_constant=refuse)
+
+    return call
+
+
+def test_json_has_every_key_of_the_contract(priced: Any) -> None:
+    found = priced(*LLAMA, "--decompose", POINT)
+    keys = ["schema", "model", "hardware", "decomposition", "phases", "request", "assumptions", "warnings"]
+    assert list(found) == keys
+    assert (found["schema"], found["model"], found["hardware"]) == (1, "llama2-7b", "a100-sxm-80gb")
+    assert found["request"] is None
+    assert found["warnings"] == []
+    assert all(isinstance(text, str) and text for text in found["assumptions"])
+    assert found["assumptions"]
+    assert [phase["workload"]["phase"] for phase in found["phases"]] == ["prefill", "decode"]
+    for phase in found["phases"]:
+        assert list(phase) == ["workload", "dense", "decomposed", "saved", "verdict", "ops"]
+        assert list(phase["dense"]) == list(phase["decomposed"])
+        assert set(COSTS) <= set(phase["dense"])
+        assert list(phase["saved"]) == SAVED
+        assert list(phase["verdict"]) == ["code", "text"]
+        assert phase["verdict"]["code"] in ("gain", "none", "slower", "does-not-fit")
+        assert phase["ops"]
+        for op in phase["ops"]:
+            assert set(OPS) <= set(op)
+            assert op["bound"] in ("compute", "memory", "overhead")
+
+
+def test_json_types_and_definitions(priced: Any) -> None:
+    for phase in priced(*LLAMA, "--decompose", POINT)["phases"]:
+        work = phase["workload"]
+        for costs in (phase["dense"], phase["decomposed"]):
+            for key in ("params", "weight_bytes", "flops", "vector_flops", "hbm_bytes", "kv_cache_bytes",
+                        "peak_memory_bytes", "kernels"):  # fmt: skip
+                assert type(costs[key]) is int, key
+            assert costs["fits"] is True
+            assert costs["level"] == "datasheet"
+            assert costs["latency_p05_s"] is None
+            assert costs["latency_p95_s"] is None
+            assert costs["latency_lower_s"] <= costs["latency_s"] <= costs["latency_upper_s"]
+            assert costs["arithmetic_intensity"] == costs["flops"] / costs["hbm_bytes"]
+            assert costs["tokens_per_s"] == work["batch"] * work["q_len"] / costs["latency_s"]
+            assert costs["peak_memory_bytes"] > costs["weight_bytes"] + costs["kv_cache_bytes"]
+        dense, decomposed = phase["dense"], phase["decomposed"]
+        for name in ("params", "weight_bytes", "flops", "latency", "energy", "peak_memory"):
+            key = {"latency": "latency_s", "energy": "energy_j", "peak_memory": "peak_memory_bytes"}.get(name, name)
+            expected = 100 * (dense[key] - decomposed[key]) / dense[key]
+            assert phase["saved"][f"{name}_pct"] == expected
+        assert phase["saved"]["speedup"] == dense["latency_s"] / decomposed["latency_s"]
+        assert dense["params"] == 6_738_415_616
+        assert round(phase["saved"]["params_pct"], 6) == 9.006438
+
+
+def test_ops_are_those_of_the_decomposed_model_and_add_up(priced: Any) -> None:
+    for phase in priced(*LLAMA, "--decompose", POINT, "--runtime", "graph")["phases"]:
+        ops, costs = phase["ops"], phase["decomposed"]
+        names = [op["name"] for op in ops]
+        assert len(set(names)) == len(names)
+        for suffix in ("in", "core", "out"):
+            assert f"model.layers.2.self_attn.q_proj.{suffix}" in names
+        assert "model.layers.2.self_attn.q_proj" not in names
+        assert "model.layers.3.self_attn.q_proj" in names
+        for key in ("flops", "vector_flops", "hbm_bytes", "kernels"):
+            assert sum(op[key] for op in ops) == costs[key]
+        assert sum(op["latency_s"] for op in ops) == pytest.approx(costs["latency_s"], rel=1e-12)
+        gemm = next(op for op in ops if op["name"] == "model.layers.2.mlp.up_proj.out")
+        tokens = phase["workload"]["batch"] * phase["workload"]["q_len"]
+        assert (gemm["m"], gemm["n"], gemm["k"], gemm["kind"]) == (tokens, 11008, 1, "gemm")
+        assert gemm["flops"] == 2 * tokens * 11008
+        norm = next(op for op in ops if op["name"] == "model.norm")
+        assert (norm["m"], norm["n"], norm["k"], norm["flops"]) == (None, None, None, 0)
+
+
+def test_defaults(priced: Any) -> None:
+    prefill, decode = (phase["workload"] for phase in priced(*LLAMA)["phases"])
+    same = {"batch": 1, "dtype": "bf16", "weight_dtype": "bf16", "runtime": "eager", "attention": "fused",
+            "lm_head": "last"}  # fmt: skip
+    assert prefill == {"phase": "prefill", "q_len": 512, "kv_len": 512, **same}
+    assert decode == {"phase": "decode", "q_len": 1, "kv_len": 513, **same}
+
+
+def test_options_reach_the_workload(priced: Any) -> None:
+    given = ["--batch", "3", "--seq-len", "100", "--kv-len", "777", "--dtype", "float16", "--weight-dtype", "int4",
+             "--runtime", "graph", "--attention", "unfused", "--lm-head", "all"]  # fmt: skip
+    prefill, decode = (phase["workload"] for phase in priced(*LLAMA, *given)["phases"])
+    same = {"batch": 3, "dtype": "fp16", "weight_dtype": "int4", "runtime": "graph", "attention": "unfused",
+            "lm_head": "all"}  # fmt: skip
+    assert prefill == {"phase": "prefill", "q_len": 100, "kv_len": 100, **same}
+    assert decode == {"phase": "decode", "q_len": 1, "kv_len": 777, **same}
+    assert priced(*LLAMA, "--seq-len", "100")["phases"][1]["workload"]["kv_len"] == 101
+
+
+@pytest.mark.parametrize(("phase", "expected"), [("prefill", ["prefill"]), ("decode", ["decode"])])
+def test_one_phase(phase: str, expected: list[str], priced: Any) -> None:
+    found = priced(*GPT2, "--phase", phase)["phases"]
+    assert [each["workload"]["phase"] for each in found] == expected
+    both = priced(*GPT2)["phases"]
+    assert found[0] == next(each for each in both if each["workload"]["phase"] == phase)
+
+
+@pytest.mark.parametrize("phase", ["both", "prefill"])
+@pytest.mark.parametrize("model", ["bert-base", "roberta-base"])
+def test_an_encoder_has_prefill_only(model: str, phase: str, priced: Any) -> None:
+    found = priced("--model", model, "--hw", "l4", "--phase", phase, "--decompose", "rank=25%")
+    assert [each["workload"]["phase"] for each in found["phases"]] == ["prefill"]
+    assert found["phases"][0]["dense"]["kv_cache_bytes"] == 0
+    assert found["phases"][0]["dense"]["params"] == load_model(model).num_params
+
+
+def test_unknown_power_is_null_energy(priced: Any) -> None:
+    found = priced("--model", "gpt2", "--hw", "epyc-9654", "--dtype", "fp32", "--new-tokens", "2")
+    for phase in found["phases"]:
+        assert phase["dense"]["energy_j"] is None
+        assert phase["saved"]["energy_pct"] is None
+    assert found["request"]["dense"]["energy_j"] is None
+    assert found["request"]["saved"]["energy_pct"] is None
+
+
+def test_a_request_is_a_prefill_and_its_decode_steps(priced: Any) -> None:
+    found = priced(*LLAMA, "--runtime", "graph", "--new-tokens", "20", "--seq-len", "64", "--decompose", POINT)
+    request = found["request"]
+    assert (request["prompt_tokens"], request["new_tokens"]) == (64, 20)
+    for variant in ("dense", "decomposed"):
+        assert list(request[variant]) == ["ttft_s", "tpot_s", "latency_s", "energy_j"]
+        steps = [priced(*LLAMA, "--runtime", "graph", "--phase", "decode", "--kv-len", str(65 + step), "--decompose",
+                        POINT)["phases"][0][variant] for step in (0, 7, 19)]  # fmt: skip
+        shown = request[variant]
+        assert shown["ttft_s"] == found["phases"][0][variant]["latency_s"]
+        assert steps[0]["latency_s"] <= shown["tpot_s"] <= steps[2]["latency_s"]
+        assert shown["latency_s"] == pytest.approx(shown["ttft_s"] + 20 * shown["tpot_s"])
+        assert shown["energy_j"] > found["phases"][0][variant]["energy_j"]
+    assert list(request["saved"]) == ["latency_pct", "energy_pct", "speedup"]
+    one = priced(*LLAMA, "--runtime", "graph", "--new-tokens", "1", "--seq-len", "64", "--decompose", POINT)
+    assert one["request"]["dense"]["tpot_s"] == pytest.approx(one["phases"][1]["dense"]["latency_s"], rel=1e-12)
+
+
+def test_a_request_needs_no_decode_phase(priced: Any) -> None:
+    both = priced(*GPT2, "--new-tokens", "5")
+    alone = priced(*GPT2, "--new-tokens", "5", "--phase", "prefill")
+    assert alone["request"] == both["request"]
+
+
+def configuration_of(found: Any) -> dict[str, Any]:
+    ranks: dict[str, Any] = found["decomposition"]["ranks"]
+    return ranks
+
+
+def test_config_applies_before_every_spec_wherever_it_stands(priced: Any, tmp_path: Path) -> None:
+    path = tmp_path / "ranks.json"
+    path.write_text('{"ranks": {"layers.0.c_attn": 5, "layers.1.c_attn": 6, "layers.2.mlp_proj": {"form": "tucker",'
+                    ' "rank": [2, 3]}}, "drop": [7]}')  # fmt: skip
+    for order in (["--config", str(path), "--decompose", "layers=1 tensors=attn rank=9"],
+                  ["--decompose", "layers=1 tensors=attn rank=9", "--config", str(path)]):  # fmt: skip
+        found = priced(*GPT2, *order)
+        assert configuration_of(found) == {
+            "layers.0.c_attn": 5, "layers.1.c_attn": 9, "layers.1.attn_proj": 9,
+            "layers.2.mlp_proj": {"form": "tucker", "rank": [2, 3]},
+        }  # fmt: skip
+        assert found["decomposition"]["drop"] == [7]
+
+
+def test_the_later_spec_wins(priced: Any) -> None:
+    found = priced(*GPT2, "--decompose", "rank=9", "--decompose", "layers=1-11 form=dense", "--decompose",
+                   "layers=0 tensors=c_fc rank=50%")  # fmt: skip
+    assert configuration_of(found) == {
+        "layers.0.c_attn": 9, "layers.0.attn_proj": 9, "layers.0.c_fc": 307, "layers.0.mlp_proj": 9,
+    }  # fmt: skip
+
+
+def test_the_decomposition_printed_is_a_file_that_is_read_back(priced: Any, tmp_path: Path) -> None:
+    first = priced(*GPT2, "--decompose", "layers=0-5 rank=33.3%", "--decompose", "layers=3 rank=7 form=tucker",
+                   "--decompose", "layers=11 form=drop")  # fmt: skip
+    path = tmp_path / "again.json"
+    path.write_text(json.dumps(first["decomposition"]))
+    assert priced(*GPT2, "--config", str(path)) == first
+
+
+def test_a_rank_above_break_even_is_allowed_and_its_loss_shown(priced: Any, price: Any) -> None:
+    spec = ["--decompose", "layers=0 tensors=q_proj rank=3000"]
+    found = priced(*LLAMA, *spec)
+    assert found["phases"][0]["saved"]["params_pct"] < 0
+    assert found["warnings"] == [
+        "ranks above break-even cost more than dense in layer 0; break-even ranks: q_proj 2048 (svd)"
+    ]
+    table = price(*LLAMA, *spec)
+    assert "warning: ranks above break-even cost more than dense in layer 0" in table
+    assert re.search(r"q_proj +4096 x 4096 +3000 +1 +2048 +1696", table)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "longest"),
+    [(["--seq-len", "5000"], 5001), (["--kv-len", "4097"], 4097), (["--new-tokens", "4000"], 4512)],
+)
+def test_lengths_beyond_the_positions_only_warn(arguments: list[str], longest: int, priced: Any) -> None:
+    assert priced(*LLAMA, *arguments)["warnings"] == [
+        f"{longest} tokens are beyond the 4096 positions that llama2-7b was made for"
+    ]
+    assert priced(*LLAMA, "--kv-len", "4096")["warnings"] == []
+
+
+@pytest.mark.parametrize("weight_dtype", ["int8", "int4", "fp32"])
+def test_weight_types_are_labelled_uncalibrated(weight_dtype: str, priced: Any, price: Any) -> None:
+    found = priced(*LLAMA, "--weight-dtype", weight_dtype)
+    assert any(weight_dtype in text and "uncalibrated" in text for text in found["assumptions"])
+    ratio = found["phases"][0]["dense"]["weight_bytes"] / 13_476_831_232
+    assert ratio == pytest.approx({"int8": 0.52, "int4": 0.29, "fp32": 1.96}[weight_dtype], abs=0.01)
+    assert f"bf16, {weight_dtype} weights" in price(*LLAMA, "--weight-dtype", weight_dtype)
+
+
+def test_csv_is_the_json_in_rows(price: Any, priced: Any) -> None:
+    arguments = [*LLAMA, "--decompose", POINT, "--new-tokens", "3"]
+    rows = list(csv.DictReader(io.StringIO(price(*arguments, "--format", "csv"))))
+    found = priced(*arguments)
+    assert [(row["phase"], row["variant"]) for row in rows] == [
+        ("prefill", "dense"), ("prefill", "decomposed"), ("decode", "dense"), ("decode", "decomposed"),
+    ]  # fmt: skip
+    for row in rows:
+        phase = next(each for each in found["phases"] if each["workload"]["phase"] == row["phase"])
+        costs = phase[row["variant"]]
+        assert int(row["params"]) == costs["params"]
+        assert float(row["latency_s"]) == costs["latency_s"]
+        assert row["latency_p05_s"] == ""
+        assert float(row["request_latency_s"]) == found["request"][row["variant"]]["latency_s"]
+        shown = {key: row[f"saved_{key}"] for key in SAVED}
+        if row["variant"] == "decomposed":
+            assert {key: float(value) for key, value in shown.items()} == phase["saved"]
+            assert row["verdict"] == phase["verdict"]["code"]
+        else:
+            assert set(shown.values()) == {""}
+    assert "request_latency_s" not in price(*GPT2, "--format", "csv")
+    assert "beyond the 1024 positions" in price(*GPT2, "--seq-len", "2000", "--format", "csv")
+
+
+def test_csv_of_operations(price: Any, priced: Any) -> None:
+    rows = list(csv.DictReader(io.StringIO(price(*GPT2, "--ops", "--format", "csv"))))
+    ops = [(phase["workload"]["phase"], op) for phase in priced(*GPT2)["phases"] for op in phase["ops"]]
+    assert [(row["phase"], row["name"], int(row["flops"])) for row in rows] == [
+        (phase, op["name"], op["flops"]) for phase, op in ops
+    ]
+
+
+def test_table(price: Any) -> None:
+    out = price(*LLAMA, "--decompose", POINT, "--new-tokens", "3")
+    for text in (
+        "llama2-7b on a100-sxm-80gb",
+        f"configuration: {POINT}",
+        "prefill: batch 1, 512 tokens, bf16, eager, fused attention, datasheet level",
+        "decode: batch 1, kv-len 513, bf16, eager, fused attention, datasheet level",
+        "prefill verdict: gain ",
+        "decode verdict: no gain: launch-bound at batch 1 in eager mode, ",
+        "request: 512 prompt tokens, 3 decode steps",
+        "assumption: ",
+    ):
+        assert text in out
+    assert re.search(r"parameters +6,738,415,616 +6,131,524,373 +9\.01 %", out)
+    assert re.search(r"weights +13\.48 GB +12\.26 GB +9\.01 %", out)
+    assert re.search(r"latency +\S+ ms +\S+ ms +\S+ %", out)
+    assert re.search(r"bounds +\S+ - \S+ ms +\S+ - \S+ ms", out)
+    assert re.search(r"down_proj +4096 x 11008 +1 +3 +2985 +2553", out)
+    assert re.search(r"gate_proj .*(compute|memory)", out)
+    assert not re.search(r"[ \t]$", out, re.MULTILINE)
+    assert "e+0" not in out
+    assert "warning" not in out
+
+
+def test_table_of_a_dense_model_has_one_column(price: Any) -> None:
+    out = price(*GPT2)
+    assert "configuration: dense" in out
+    assert "decomposed" not in out.split("prefill verdict")[0]
+    assert "saved" not in out
+    assert "verdict: no gain: dense, nothing is decomposed" in out
+
+
+def test_table_of_what_does_not_fit(price: Any) -> None:
+    out = price("--model", "llama2-70b", "--hw", "a100-sxm-80gb")
+    assert out.count("verdict: does not fit: 138 GB on 80 GB") == 2
+
+
+def test_table_of_a_cpu_has_no_launches(price: Any) -> None:
+    out = price("--model", "bert-base", "--hw", "epyc-9654", "--dtype", "fp32", "--decompose", "rank=25%")
+    assert "host launch time" not in out
+    assert re.search(r"energy +unknown +unknown$", out, re.MULTILINE)
+    assert "KV cache" not in out.split("verdict")[0]
+
+
+def test_table_shortens_a_long_configuration(price: Any, tmp_path: Path) -> None:
+    path = tmp_path / "ranks.json"
+    names = [tensor.name for tensor in load_model("gpt2").tensors]
+    ranks: dict[str, Any] = {f"layers.{n % 11}.{names[n % 4]}": n + 3 for n in range(44)}
+    ranks["layers.0.c_fc"] = {"form": "tucker", "rank": [4, 5]}
+    path.write_text(json.dumps({"ranks": ranks, "drop": [11]}))
+    out = price(*GPT2, "--config", str(path))
+    assert (
+        "configuration: 43 of 48 sites svd of rank 3 to 46, 1 of 48 sites tucker of rank 4 to 5, layer 11 dropped "
+        "(JSON output has each)"
+    ) in " ".join(out.split())
+
+
+def test_table_of_dropped_layers(price: Any) -> None:
+    out = price(*GPT2, "--decompose", "form=drop")
+    assert "configuration: layers=all form=drop" in out
+    assert re.search(r"c_attn +\S+ us +0 +0 s +0\.0 % +-", out)
+
+
+def test_table_lists_operations_on_demand(price: Any) -> None:
+    arguments = [*GPT2, "--phase", "decode", "--decompose", "layers=3 tensors=c_fc rank=8"]
+    assert "transformer.h.3.mlp.c_fc.in" not in price(*arguments)
+    out = price(*arguments, "--ops")
+    assert re.search(r"transformer\.h\.3\.mlp\.c_fc\.in +1 x 8 x 768 +12\.29 kFLOP", out)
+    assert re.search(r"transformer\.h\.3\.mlp\.c_fc\.out +1 x 3072 x 8", out)
+
+
+LARGE = ["--model", "llama3-70b", "--hw", "mi300x", "--decompose", "rank=50%", "--new-tokens", "9"]
+
+
+@pytest.mark.parametrize("arguments", [[*LLAMA, "--decompose", POINT], GPT2, LARGE])
+def test_table_fits_a_terminal_of_80_columns(arguments: list[str], price: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("costmodel.cli.common.text_width", lambda: 80)
+    out = price(*arguments)
+    assert max(map(len, out.splitlines())) <= 80
+    assert re.search(r"^ q_proj|^ c_attn", out, re.MULTILINE)
+    assert not re.search(r"^ {20,}(ms|us|%|tok/s)", out, re.MULTILINE)  # no number is folded away from its unit
+
+
+def test_width_into_a_pipe_does_not_depend_on_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    assert text_width() == 120
+
+
+def test_a_model_folder_and_a_profile_file(priced: Any, tmp_path: Path) -> None:
+    root = Path(__file__).resolve().parents[1]
+    folder = tmp_path / "my-model"
+    folder.mkdir()
+    (folder / "config.json").write_text((root / "costmodel" / "model_configs" / "gpt2.json").read_text())
+    profile = tmp_path / "my-card.toml"
+    profile.write_text((root / "hw_profiles" / "l4.toml").read_text().replace('name = "l4"', 'name = "my-card"'))
+    found = priced("--model", str(folder), "--hw", str(profile))
+    assert (found["model"], found["hardware"]) == ("my-model", "my-card")
+    assert found["phases"][0]["dense"] == priced(*GPT2)["phases"][0]["dense"]
