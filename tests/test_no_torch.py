@@ -1,0 +1,67 @@
+"""Every `costmodel` command runs where torch and its company cannot be imported."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from test_help import ALL
+
+ROOT = Path(__file__).resolve().parents[1]
+BLOCKED = ("torch", "transformers", "tensorly", "scipy", "matplotlib", "pandas", "pyarrow", "safetensors", "psutil")
+RUN = f"""
+import sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in {BLOCKED!r}:
+            raise ModuleNotFoundError(f"No module named {{name!r}}", name=name)
+
+sys.meta_path.insert(0, Absent())
+import shlex
+from costmodel.cli import cli, run
+for line in sys.stdin.read().splitlines():
+    code = run(cli, shlex.split(line))
+    assert code == 0, f"{{line}}: exit code {{code}}"
+assert not set({BLOCKED!r}) & set(sys.modules)
+"""
+SPEC = "'layers=2,17,31 rank=1 form=tucker'"
+LINES = {
+    ("estimate",): [f"estimate --model llama2-7b --hw a100-sxm-80gb --decompose {SPEC} --new-tokens 3 --format {fmt}"
+                    for fmt in ("table", "json", "csv")],
+    ("space",): ["space --model llama2-7b", "space --model bert-base --ranks 1,8 --format json"],
+    ("explore",): ["explore --model bert-base --hw l4 --ranks 1,8 --top 2 --format json"],
+    ("price",): ["price shapes.csv --hw l4"],
+    ("roofline",): ["roofline --model gpt2 --hw l4 -o roofline.html"],
+    ("hw", "list"): ["hw list", "hw list --format json"],
+    ("hw", "show"): ["hw show a100-sxm-80gb"],
+    ("hw", "check"): ["hw check"],
+    ("models", "list"): ["models list", "models list --format csv"],
+    ("models", "show"): ["models show llama2-7b", "models show opt-350m --format json"],
+}  # fmt: skip
+"""What is run of each command; a new command needs its entry."""
+
+
+def test_every_command_has_its_lines() -> None:
+    leaves = {words for words in ALL if not any(other[: len(words)] == words for other in ALL if other != words)}
+    assert leaves <= set(LINES)
+
+
+@pytest.mark.parametrize("words", [words for words in LINES if words in ALL], ids=" ".join)
+def test_runs_without_torch(words: tuple[str, ...], tmp_path: Path) -> None:
+    (tmp_path / "shapes.csv").write_text("m,n,k\n1,4096,4096\n512,4096,11008\n")
+    done = subprocess.run(
+        [sys.executable, "-c", RUN], input="\n".join([*LINES[words], " ".join([*words, "--help"])]),
+        capture_output=True, text=True, cwd=tmp_path, check=False,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout
+
+
+def test_the_block_blocks() -> None:
+    for name in BLOCKED:
+        code = RUN.replace("import shlex", f"import {name}")
+        done = subprocess.run([sys.executable, "-c", code], input="", capture_output=True, text=True, check=False)
+        assert f"No module named '{name}'" in done.stderr
