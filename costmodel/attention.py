@@ -64,7 +64,10 @@ def add_attention(
             act_bytes=work.act_bytes, causal=not model.is_encoder, window=window, cached=not model.is_encoder,
         )  # fmt: skip
         sources = [query, *(name for name in keys_values if name != query)]
-        name = b.add(f"{prefix}.sdpa", "attention", cost, sources, work.tokens * model.q_size)
+        logsumexp = work.tokens * model.num_heads * FP32_BYTES // work.act_bytes
+        name = b.add(
+            f"{prefix}.sdpa", "attention", cost, sources, work.tokens * model.q_size, workspace=logsumexp
+        )  # fmt: skip
         return name, name
     return _add_unfused(b, prefix, query, keys_values, window)
 

@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from costmodel.attention import add_attention, add_masks
 from costmodel.cost import FP32_BYTES, INDEX_BYTES, OpCost, elementwise
-from costmodel.model_spec import Family, ModelSpec
+from costmodel.model_spec import Family, ModelSpec, WeightTensor
 from costmodel.ops import Builder, Op
 from costmodel.workload import LmHead, Workload
 
@@ -86,10 +86,15 @@ def _llama_layer(b: Builder, window: int | None) -> None:
     model, work = b.model, b.work
     q, k, v, o, gate, up, down = model.tensors
     normed = b.norm("input_layernorm", INPUT)
-    query, key, value = (b.site(tensor, normed, holds=[INPUT]) for tensor in (q, k, v))
-    if model.qk_norm:
-        query = b.norm("self_attn.q_norm", query, rows=work.tokens * model.num_heads, columns=model.head_dim)
-        key = b.norm("self_attn.k_norm", key, rows=work.tokens * model.num_kv_heads, columns=model.head_dim)
+
+    def projected_heads(tensor: WeightTensor, norm: str, heads: int) -> str:
+        source = b.site(tensor, normed, holds=[INPUT])
+        rows = work.tokens * heads
+        return b.norm(f"self_attn.{norm}", source, rows=rows, columns=model.head_dim) if model.qk_norm else source
+
+    query = projected_heads(q, "q_norm", model.num_heads)
+    key = projected_heads(k, "k_norm", model.num_kv_heads)
+    value = b.site(v, normed, holds=[INPUT])
     query, key = (_rotate(b, *part) for part in (("q", query, model.q_size, ()), ("k", key, model.kv_size, (query,))))
     context, kept = add_attention(b, "self_attn", query, [key, value], window)
     projected = b.site(o, context, holds=[normed, query])

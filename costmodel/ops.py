@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from costmodel.cost import OpCost, activation_program, elementwise, embedding, gemm, norm_program
+from costmodel.cost import FP32_BYTES, OpCost, activation_program, elementwise, embedding, gemm, norm_program
 from costmodel.model_spec import ModelSpec, WeightTensor
 from costmodel.workload import Workload
 
@@ -103,13 +103,17 @@ class Builder:
         return self.add(name, "gemm", cost, [source], rows * n, gemm=(rows, n, k))
 
     def norm(self, name: str, source: str, *, rows: int = 0, columns: int = 0, holds: Sequence[str] = ()) -> str:
-        """A norm over hidden_size, or over `columns` of `rows`; RMSNorm works in fp32 on whole-size temporaries."""
+        """A norm over hidden_size, or over `columns` of `rows`; RMSNorm works in fp32 on whole-size temporaries.
+
+        Statistics of each row exist beside them, in fp32.
+        """
         rows, columns = rows or self.work.tokens, columns or self.model.hidden_size
         program = norm_program(self.model.rms_norm, self.work.act_bytes)
         cost = elementwise(program, rows, columns, act_bytes=self.work.act_bytes, weight=self.model.norm_affine)
-        temporaries = {"rms_norm": 3, "rms_norm_fp32": 1, "layer_norm": 0}[program]
+        temporaries, statistics = {"rms_norm": (3, 2), "rms_norm_fp32": (1, 1), "layer_norm": (0, 2)}[program]
         size = rows * columns
-        return self.add(name, "norm", cost, [source], size, workspace=temporaries * size, holds=holds)
+        workspace = temporaries * size + statistics * rows * FP32_BYTES // self.work.act_bytes
+        return self.add(name, "norm", cost, [source], size, workspace=workspace, holds=holds)
 
     def activation(self, name: str, source: str, columns: int, *, holds: Sequence[str] = ()) -> str:
         """The MLP's activation; gelu_new is a chain of kernels with temporaries."""
