@@ -87,7 +87,12 @@ def _read_weights(auto: Any, settings: Any, folder: Path, options: dict[str, Any
         raise ModelError("folder without weights", value=str(folder), allowed="a folder with *.safetensors files")
     try:
         model: nn.Module = auto.from_pretrained(
-            str(folder), config=settings, local_files_only=True, use_safetensors=True, trust_remote_code=False, **options
+            str(folder),
+            config=settings,
+            local_files_only=True,
+            use_safetensors=True,
+            trust_remote_code=False,
+            **options,
         )
     except (OSError, ValueError, RuntimeError) as error:
         raise ModelError("cannot read weights", value=str(folder), hint=reason_of(error)) from error

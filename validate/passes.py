@@ -12,7 +12,6 @@ from transformers.cache_utils import Cache, DynamicLayer
 
 from costmodel.decomposition import Decomposition
 from costmodel.model_spec import ModelSpec
-from costmodel.units import DType
 from costmodel.workload import LmHead, Phase, Workload
 from validate.build import TORCH_DTYPES
 
@@ -86,19 +85,21 @@ def make_pass(
     keep = 1 if work.lm_head is LmHead.LAST else 0
     if work.phase is Phase.PREFILL:
         config: Any = model.config
-        return lambda: model(
-            tokens, past_key_values=DynamicCache(config=config), use_cache=True, logits_to_keep=keep
-        ).logits
+        return lambda: (
+            model(tokens, past_key_values=DynamicCache(config=config), use_cache=True, logits_to_keep=keep).logits
+        )
     cache = fixed_cache(spec, decomposition, work, device)
     positions = torch.full((1, 1), work.kv_len - 1, dtype=torch.long, device=device)
-    return lambda: model(
-        tokens, past_key_values=cache, use_cache=True, position_ids=positions, logits_to_keep=keep
-    ).logits
+
+    def step() -> torch.Tensor:
+        return model(tokens, past_key_values=cache, use_cache=True, position_ids=positions, logits_to_keep=keep).logits  # type: ignore[no-any-return]
+
+    return step
 
 
 def fixed_cache(spec: ModelSpec, decomposition: Decomposition, work: Workload, device: torch.device) -> Cache:
     """The cache of one decode step: a FixedLayer per kept layer, of kv_len positions or of the layer's window."""
-    dtype = TORCH_DTYPES[work.dtype if isinstance(work.dtype, DType) else DType(work.dtype)]
+    dtype = TORCH_DTYPES[work.dtype]
     layers = []
     for index, window in enumerate(spec.sliding_windows):
         if index not in decomposition.dropped:

@@ -14,6 +14,8 @@ from validate.device import Device, Work
 from validate.records import Series, Timing
 
 MIN_PAIRS = 24
+_FEWEST = 6
+"""Pairs measured whatever the budget: fewer give no interval."""
 MAX_PAIRS = 4000
 _GROWTH = 1.25
 """The interval is looked at each time the series has grown by this factor, so that chance does not end it early."""
@@ -60,7 +62,10 @@ def compare(
         return seconds[::2], seconds[1::2]
 
     warm, settled = _warm_up(pairs, start + plan.budget_s / 4, copies, clock)
-    measured_a, measured_b = pairs(max(plan.min_pairs, copies))
+    per_pair = (clock() - start) / warm
+    measured_a, measured_b = pairs(
+        max(_FEWEST, min(plan.min_pairs, int((plan.budget_s - (clock() - start)) / per_pair)))
+    )
     while True:
         ratio, low, high = statistics.ratio_interval(measured_a, measured_b)
         precise = math.isfinite(high) and (high - low) / 2 / ratio <= plan.precision

@@ -1,0 +1,89 @@
+"""The `validate` command: arguments to library to report. Only this package prints or exits."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import os
+import sys
+
+import click
+
+from costmodel._version import __version__
+from costmodel.cli import LazyGroup, run
+from validate.cli.measure_options import measure_options
+
+_COMMANDS = {
+    "report": "rebuild table and page from a run's records",
+    "fit": "turn records into a calibration",
+    "probe": "characterise a device by micro-benchmarks",
+    "import": "read somebody else's timings into records",
+    "replay": "hold the model against somebody else's table",
+    "sensitivity": "how much each weight of a checkpoint can be truncated",
+    "quality": "perplexity and accuracy of factored models",
+    "apply": "write a factored checkpoint",
+}
+"""Command name (= module under `validate.cli`, `import_` for `import`) and its line in `--help`."""
+
+
+def _module(name: str) -> str:
+    return f"validate.cli.{name}_" if name == "import" else f"validate.cli.{name}"
+
+
+class ValidateGroup(LazyGroup):
+    """The commands that exist, each imported when it is called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return [name for name in _COMMANDS if importlib.util.find_spec(_module(name))]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in self.list_commands(ctx):
+            return None
+        command: click.Command = importlib.import_module(_module(cmd_name)).command
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, _COMMANDS[name]) for name in self.list_commands(ctx)])
+
+
+@click.group(
+    cls=ValidateGroup, invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
+)  # fmt: skip
+@click.version_option(__version__, prog_name="validate")
+@measure_options
+@click.pass_context
+def cli(ctx: click.Context, **options: object) -> int:
+    """Build really factored models, measure them, and say how wrong the predictions are.
+
+    Without a command: sample configurations, check that each model built is the one priced, time it interleaved with
+    the dense one, and write DIR/samples.jsonl, DIR/report.html and a table.
+
+    \b
+    Example:
+        validate --samples 20 --out my-run
+    """
+    given = {
+        name for name in ctx.params if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+    }  # fmt: skip
+    if ctx.invoked_subcommand is not None:
+        if given:
+            hint = f"put the options of {ctx.invoked_subcommand} after its name"
+            raise click.UsageError(
+                f"these options belong to a run without a command: {', '.join(sorted(given))}; {hint}"
+            )
+        return 0
+    if not given:
+        click.echo(ctx.get_help())
+        return 2
+    from validate.cli.measure import measure
+
+    return measure(options, given)
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Run the command; every expected failure is one line on stderr and exit code 2 (1 for a failed run)."""
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # models are built or read from disk, never fetched
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    sys.exit(run(cli, argv))

@@ -1,0 +1,195 @@
+"""`validate` without a command: measure samples and report."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from costmodel.calibration import find_calibration
+from costmodel.errors import InputError
+from costmodel.model_config import load_model, read_config
+from costmodel.model_spec import ModelSpec
+from costmodel.units import DType
+from costmodel.workload import Attention, Phase, Runtime
+from validate.case import Case
+from validate.cli.reporting import finish
+from validate.configs_file import load_configs
+from validate.journal import Journal
+from validate.sampling import WorkloadChoice, given_cases, sample_cases
+from validate.settings import load_settings, require_same, save_settings
+
+_CPU = {"batch": (1, 2, 4, 8), "seq_len": (16, 32, 64, 128), "kv_len": (64, 128, 256, 512), "max_tokens": 256}
+_CUDA = {"batch": (1, 4, 16, 64), "seq_len": (128, 512, 1024, 2048), "kv_len": (128, 512, 1024, 2048),
+         "max_tokens": 16384}  # fmt: skip
+"""Levels that samples are drawn from, small enough for a pass to take well under a second."""
+_REMEMBERED = ("samples", "model", "num_layers", "weights", "device", "threads", "hw", "calibration", "phase", "batch",
+               "seq_len", "kv_len", "dtype", "runtime", "attention", "seed", "configs", "precision", "budget")  # fmt: skip
+
+
+def measure(options: Mapping[str, Any], given: set[str]) -> int:
+    """Run, report, and return the exit code; options not given take the resumed run's values."""
+    folder = Path(options["out"])
+    settings = {name: options[name] for name in _REMEMBERED}
+    earlier = load_settings(folder) if options["resume"] else None
+    if earlier is not None:
+        settings |= {name: value for name, value in earlier["options"].items() if name not in given}
+    spec = _spec(settings)
+    pin_threads(settings["threads"])
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with Journal(folder, resume=options["resume"]) as journal:
+        if journal.repaired_bytes:
+            click.echo(f"note: cut off a half-written record of {journal.repaired_bytes} bytes", err=True)
+        interrupted = _run(settings, spec, folder, journal, earlier)
+        samples = list(journal.samples)
+        if interrupted and not samples:
+            raise click.Abort
+        code = finish(folder, samples, fmt=options["fmt"], fail_above=options["fail_above"])
+    if interrupted:
+        raise click.Abort
+    return code
+
+
+def _run(
+    settings: Mapping[str, Any], spec: ModelSpec, folder: Path, journal: Journal, earlier: Mapping[str, Any] | None
+) -> bool:
+    """Measure what has no record yet; True when interrupted."""
+    try:
+        with _Progress() as progress:
+            progress.status("loading torch and transformers")
+            from validate.device import open_device
+            from validate.hardware_match import hardware_for
+            from validate.predict import Predictor
+            from validate.runner import Runner
+            from validate.subject import Subject
+            from validate.timing import TimingPlan
+
+            device = open_device(settings["device"], settings["threads"])
+            progress.status("reading the hardware profile")
+            hardware = hardware_for(settings["hw"], device, folder)
+            dtype = _dtype(settings["dtype"], device.kind)
+            hardware.matrix_rate(dtype)
+            choice = _choice(settings, spec, device.kind, dtype)
+            cases = _cases(settings, spec, choice)
+            weights = _weights(settings)
+            runtimes = {Runtime(option["runtime"]) for option in choice.options}
+            found = {find_calibration(settings["calibration"], hardware, dtype, each) for each in runtimes}
+            fixed = {
+                "model": spec.name, "num_layers": spec.num_layers, "weights": str(weights) if weights else "random",
+                "dtype": dtype.value, "device": device.kind, "device_name": device.name,
+                "threads": getattr(device, "threads", None), "hardware": hardware.name, "seed": settings["seed"],
+                "configs": settings["configs"], "attention": settings["attention"],
+            }  # fmt: skip
+            if earlier is not None:
+                require_same(dict(earlier), fixed)
+            save_settings(folder, {**fixed, "options": dict(settings)})
+            done = {sample.id for sample in journal.samples}
+            if not [case for case in cases if case.id not in done]:
+                return False
+            progress.status(f"building {spec.name}")
+            subject = Subject(
+                read_config(settings["model"]), spec, device, dtype, seed=settings["seed"], weights=weights
+            )
+            plan = TimingPlan(precision=settings["precision"] / 100, budget_s=settings["budget"])
+            predictor = Predictor(hardware=hardware, calibrations=[each for each in found if each is not None])
+            progress.start(len(cases), len([case for case in cases if case.id in done]))
+            Runner(subject, predictor, plan, journal).run(cases, progress.advance)
+    except KeyboardInterrupt:
+        return True
+    return False
+
+
+def pin_threads(threads: int | None) -> None:
+    """Bind OpenMP's threads to cores, before torch loads it, when the run takes every core."""
+    if "torch" not in sys.modules and threads in (None, len(os.sched_getaffinity(0))):
+        os.environ.setdefault("OMP_PROC_BIND", "close")
+        os.environ.setdefault("OMP_PLACES", "cores")
+
+
+def _spec(settings: Mapping[str, Any]) -> ModelSpec:
+    spec = load_model(settings["model"], num_layers=settings["num_layers"])
+    if spec.is_encoder and settings["phase"] == "decode":
+        raise InputError(f"{spec.name} is an encoder and has no decode phase", value="decode", allowed="prefill")
+    return spec
+
+
+def _weights(settings: Mapping[str, Any]) -> Path | None:
+    folder = Path(settings["model"])
+    has = settings["weights"] == "auto" and folder.is_dir() and any(folder.glob("*.safetensors"))
+    return folder if has else None
+
+
+def _dtype(option: str, kind: str) -> DType:
+    return DType(option) if option != "auto" else DType.FP32 if kind == "cpu" else DType.BF16
+
+
+def _choice(settings: Mapping[str, Any], spec: ModelSpec, kind: str, dtype: DType) -> WorkloadChoice:
+    levels: dict[str, Any] = _CPU if kind == "cpu" else _CUDA
+    both = (Phase.PREFILL,) if spec.is_encoder else (Phase.PREFILL, Phase.DECODE)
+    phases = both if settings["phase"] == "both" else (Phase(settings["phase"]),)
+    runtime = {"auto": "eager" if kind == "cpu" else "both"}.get(settings["runtime"], settings["runtime"])
+    runtimes = ("eager", "graph") if runtime == "both" else (runtime,)
+    given_lengths = bool(settings["seq_len"])
+    few = settings["configs"] is not None  # given configurations run under one workload each unless asked for more
+    return WorkloadChoice(
+        phases=phases, batches=tuple(settings["batch"] or (levels["batch"][:1] if few else levels["batch"])),
+        seq_lens=tuple(settings["seq_len"] or (levels["seq_len"][2:3] if few else levels["seq_len"])),
+        kv_lens=tuple(settings["kv_len"] or (levels["kv_len"][1:2] if few else levels["kv_len"])),
+        max_tokens=2**40 if given_lengths else levels["max_tokens"],
+        options=tuple(
+            {"dtype": dtype, "runtime": Runtime(each), "attention": Attention(settings["attention"])}
+            for each in runtimes
+        ),
+    )  # fmt: skip
+
+
+def _cases(settings: Mapping[str, Any], spec: ModelSpec, choice: WorkloadChoice) -> list[Case]:
+    if settings["configs"] is not None:
+        return given_cases(spec, load_configs(settings["configs"], spec), choice)
+    return sample_cases(spec, settings["samples"], settings["seed"], choice)
+
+
+class _Progress:
+    """A bar on stderr with the samples done, those failed, and the time left."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            Progress,
+            SpinnerColumn,
+            TextColumn,
+            TimeRemainingColumn,
+        )
+
+        columns = [SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
+                   TimeRemainingColumn()]  # fmt: skip
+        self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
+        self._task = self._bar.add_task("starting", total=None)
+        self._failed = 0
+
+    def __enter__(self) -> _Progress:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.stop()
+
+    def status(self, text: str) -> None:
+        self._bar.update(self._task, description=text)
+
+    def start(self, total: int, done: int) -> None:
+        self._bar.reset(self._task, total=total, completed=done, description="measuring")
+
+    def advance(self, sample: Any) -> None:
+        self._failed += sample.status != "ok"
+        text = f"measuring, {self._failed} failed" if self._failed else "measuring"
+        self._bar.update(self._task, advance=1, description=text)
+        if sample.failure is not None:
+            self._bar.console.print(f"sample {sample.index} failed: {sample.failure.reason}", highlight=False)

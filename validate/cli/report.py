@@ -1,0 +1,23 @@
+"""`validate report`: table and page from records alone."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from validate.cli.reporting import finish
+from validate.records import read_samples
+
+
+@click.command()
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+@click.option("--fail-above", type=click.FloatRange(0), metavar="PCT", help="Exit 1 when the median error is above.")
+@click.option("--format", "fmt", type=click.Choice(["table", "json", "csv"]), default="table", show_default=True,
+              help="How to print the result.")  # fmt: skip
+def command(folder: Path, fail_above: float | None, fmt: str) -> int:
+    """Rebuild table and page from the records of a run; nothing is measured.
+
+    Example: validate report my-run
+    """
+    return finish(folder, read_samples(folder), fmt=fmt, fail_above=fail_above)

@@ -1,0 +1,48 @@
+"""`--configs FILE`: configurations to measure, in any of the forms that the tools write. No torch."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from costmodel.decomposition import Decomposition
+from costmodel.errors import DecompositionError
+from costmodel.model_spec import ModelSpec
+
+_LISTS = ("frontier", "top", "configs")
+
+
+def load_configs(path: str | Path, model: ModelSpec) -> list[Decomposition]:
+    """Distinct configurations of a file, in its order.
+
+    A file is one configuration (the contract's FILE), a list of them, or an object with a `frontier`, `top` or
+    `configs` list whose entries are configurations or hold one under `config`, as `costmodel explore` writes.
+
+    Raises:
+        DecompositionError: when the file cannot be read, is of another form, or a configuration does not fit `model`.
+    """
+    try:
+        data = json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise DecompositionError("cannot read configurations", value=str(path), hint=str(error)) from error
+    except (ValueError, RecursionError) as error:
+        raise DecompositionError("configurations are not JSON", value=str(path), hint=str(error)) from error
+    found: dict[str, Decomposition] = {}
+    for index, entry in enumerate(_entries(data, path)):
+        config = entry["config"] if isinstance(entry, dict) and "config" in entry else entry
+        decomposition = Decomposition.from_json(config, model, where=f"{path}[{index}]")
+        found.setdefault(json.dumps(decomposition.to_json(), sort_keys=True), decomposition)
+    return list(found.values())
+
+
+def _entries(data: object, path: str | Path) -> list[object]:
+    if isinstance(data, dict) and any(name in data for name in _LISTS):
+        lists = [data.get(name, []) for name in _LISTS]
+        if all(isinstance(each, list) for each in lists):
+            data = [entry for each in lists for entry in each]
+    elif isinstance(data, dict):
+        data = [data]
+    if not isinstance(data, list) or not data:
+        allowed = "a configuration, a list of them, or the JSON of `costmodel explore`"
+        raise DecompositionError(f"{path}: no configurations", allowed=allowed)
+    return data
