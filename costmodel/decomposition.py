@@ -131,13 +131,13 @@ class Decomposition:
 
     def above_break_even(self, model: ModelSpec) -> list[Site]:
         """Sites whose factors hold more parameters than the dense weight they replace."""
-        tensors = {tensor.name: tensor for tensor in model.tensors}
-
-        def costs_more(site: Site, factor: Factor) -> bool:
-            tensor = tensors[site.tensor]
-            return factor.weight_params(tensor.out_features, tensor.in_features) > tensor.weight_params
-
-        return sorted(site for site, factor in self.factors.items() if costs_more(site, factor))
+        sizes = {tensor.name: (tensor.out_features, tensor.in_features) for tensor in model.tensors}
+        above = []
+        for site, factor in self.factors.items():
+            out_features, in_features = sizes[site[1]]
+            if factor.weight_params(out_features, in_features) > out_features * in_features:
+                above.append(site)
+        return sorted(above)
 
     def to_json(self) -> dict[str, Any]:
         """The configuration as the contract's FILE: a plain rank where the form is the file's, else both."""

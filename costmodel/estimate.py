@@ -14,6 +14,7 @@ from costmodel.errors import InputError
 from costmodel.graph import forward_ops
 from costmodel.hardware import HardwareProfile
 from costmodel.model_spec import ModelSpec
+from costmodel.op_rows import op_rows
 from costmodel.ops import Op
 from costmodel.pricing import Configurations, PhasePricer
 from costmodel.request import Request, request_of
@@ -84,21 +85,7 @@ class PhaseEstimate:
 
     def op_rows(self, which: Literal["dense", "decomposed"] = "decomposed") -> list[dict[str, Any]]:
         """The operations as rows with the contract's keys."""
-        ops, timings = self.ops(which)
-        columns = (timings.compute_s, timings.memory_s, timings.overhead_s, timings.latency_s)
-        lists = [column.tolist() for column in columns]
-        rows = []
-        for op, compute, memory, overhead, latency, bound in zip(ops, *lists, timings.bound(), strict=True):
-            cost = op.cost
-            traffic = cost.hbm_bytes
-            m, n, k = op.gemm or (None, None, None)
-            rows.append({
-                "name": op.name, "kind": op.kind, "m": m, "n": n, "k": k, "flops": cost.flops,
-                "vector_flops": cost.vector_flops, "hbm_bytes": traffic, "kernels": cost.kernels,
-                "arithmetic_intensity": cost.flops / traffic if traffic else 0.0, "compute_s": compute,
-                "memory_s": memory, "overhead_s": overhead, "latency_s": latency, "bound": bound,
-            })  # fmt: skip
-        return rows
+        return op_rows(self.pricer, self.configuration if which == "decomposed" else _DENSE)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -172,7 +159,7 @@ def estimate(
         HardwareError: when the device has no rate for a workload's type.
         InputError: when an encoder is asked to decode, or a request has no prefill.
     """
-    configuration = Configurations.of(model, decomposition.check(model))
+    configuration = Configurations.of(model, decomposition)
     phases = tuple(_phase(pricer(model, hardware, w, calibration), decomposition, configuration) for w in workloads)
     request = None
     if new_tokens is not None:

@@ -71,7 +71,10 @@ class Configurations:
                 decomposition.check(model)
             rows.append((layer * shape[1] + column, SVD if isinstance(factor, LowRank) else TUCKER, first, last))
         if rows:
-            places, *values = np.array(rows, dtype=np.int64).T
+            table = np.array(rows)
+            if table.dtype.kind != "i":  # a rank that is no whole number
+                decomposition.check(model)
+            places, *values = table.T
             arrays.reshape(3, -1)[:, places] = values
         kept = np.ones(shape[0], dtype=np.bool_)
         if decomposition.dropped:
