@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterable
 
 
@@ -60,6 +59,8 @@ def shorten(value: object, limit: int = 120) -> str:
 def nearest(name: str, known: Iterable[str], count: int = 3) -> str:
     """A hint that offers the closest known names, those that begin with `name` first, or lists them all when nothing
     is close."""
+    import difflib  # on use: errors is imported by every command, and few fail
+
     names, wanted = sorted(known), name.lower()
     begun = [each for each in names if wanted and each.startswith(wanted)]
     close = list(dict.fromkeys([*begun, *difflib.get_close_matches(wanted, names, n=count, cutoff=0.5)]))[:count]

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import os
 import shutil
 import sys
-import tempfile
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -36,6 +34,8 @@ def write_json(value: object, stream: IO[str] | None = None) -> None:
 
 def write_csv(rows: Iterable[Mapping[str, object]], stream: IO[str] | None = None) -> None:
     """Print rows of equal keys as CSV with a header line; None is an empty cell."""
+    import csv
+
     rows = list(rows)
     if not rows:
         return
@@ -83,6 +83,8 @@ def write_file(path: Path, content: bytes) -> None:
     Raises:
         InputError: when the folder does not exist or cannot be written to.
     """
+    import tempfile
+
     try:
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:
