@@ -1,0 +1,96 @@
+"""The constants of a set-up from the benchmarks named for fitting; no other benchmark's rows are looked at."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from validate.replay_model import Floats, ReplayConstants, ScoringRun
+from validate.replay_table import DEVICES, Benchmark
+
+_START = ReplayConstants(
+    matrix_efficiency=0.6, memory_efficiency=0.6, harness_s_per_request=0.0, compute_w=1.0, memory_w=0.8, idle_w=0.5
+)
+"""Where the search starts; its result does not depend on it (tests/test_replay.py)."""
+_LEAST = 0.02
+_STEP = 0.01
+"""Relative step of the latency fit's derivatives: wide enough to smooth over prices at whole lengths."""
+_SCALE_PCT = 1.0
+"""Residual in percent above which a row counts linearly: one run per point strays by about that much."""
+
+
+def fit_constants(run: ScoringRun, benchmarks: Sequence[Benchmark]) -> ReplayConstants:
+    """Fit all constants on all rows of `benchmarks`.
+
+    Harness time: the median of the rows' waiting. Efficiencies: least squares with a soft L1 loss on the logarithm of
+    each row's latency, with one mean length per benchmark as a further unknown. Powers: the same on the rows' energy
+    and on power x latency, which may differ by a factor common to all rows.
+
+    The power while waiting cannot be told from one benchmark's rows: its harness time is the same in each, so waiting
+    and moving data trade against each other exactly. It lies between the device's idle power (clocks down) and the
+    power of moving data (the pauses last half a millisecond, clocks stay up); the middle is taken.
+    """
+    waiting = [row.waiting_s / each.batch for each in benchmarks for row in (each.dense, *each.rows)]
+    harness = statistics.median(waiting)
+    latency = [np.array([row.latency_s for row in (each.dense, *each.rows)]) for each in benchmarks]
+    lengths = [run.length_for(each, each.dense.latency_s - harness * each.batch, _START) for each in benchmarks]
+
+    def constants(x: Floats) -> ReplayConstants:
+        return ReplayConstants(
+            matrix_efficiency=float(x[0]), memory_efficiency=float(x[1]), harness_s_per_request=harness, compute_w=1.0,
+            memory_w=1.0, idle_w=1.0,
+        )  # fmt: skip
+
+    def late(x: Floats) -> Floats:
+        parts = []
+        for each, measured, scale, length in zip(benchmarks, latency, x[2:], lengths, strict=True):
+            device, _ = run.device_times(each, float(scale * length), constants(x))
+            parts.append(100 * np.log((device + harness * each.batch) / measured))
+        return np.concatenate(parts)
+
+    start = np.array([_START.matrix_efficiency, _START.memory_efficiency, *np.ones(len(lengths))])
+    lowest = np.array([_LEAST, _LEAST, *(1 / np.array(lengths))])
+    highest = np.array([1.0, 1.0, *(run.model.max_positions / length for length in lengths)])
+    x = _solve(late, start, (lowest, highest), _STEP)
+    found = constants(x)
+    times = [
+        run.device_times(each, float(scale * length), found)
+        for each, scale, length in zip(benchmarks, x[2:], lengths, strict=True)
+    ]
+    rows = [row for each in benchmarks for row in (each.dense, *each.rows)]
+    energy = np.array([row.energy_j for row in rows])
+    power = np.array([row.power_w * row.latency_s for row in rows])
+    busy = np.concatenate([part for _, part in times])
+    rest = np.concatenate([device - part for device, part in times])
+    idle = np.repeat([harness * each.batch for each in benchmarks], [len(part) for _, part in times])
+    scale = float((energy / (busy + rest + idle)).mean())
+
+    def powers(y: Floats) -> tuple[float, float, float]:
+        compute, memory = float(y[0]) * scale, float(y[0] * y[1]) * scale
+        return compute, memory, (min(asleep, memory) + memory) / 2
+
+    def hungry(y: Floats) -> Floats:
+        compute, memory, waiting = powers(y)
+        modelled = compute * busy + memory * rest + waiting * idle
+        return 100 * np.concatenate([np.log(modelled / energy), np.log(y[2] * modelled / power)])
+
+    asleep = DEVICES * (run.hardware.idle_power_w or 0.0)
+    y = _solve(hungry, np.array([1.0, 0.8, 1.0]), (np.array([_LEAST, 0.0, 0.5]), np.array([50.0, 1.0, 2.0])), None)
+    compute, memory, waiting = powers(y)
+    return ReplayConstants(
+        matrix_efficiency=found.matrix_efficiency, memory_efficiency=found.memory_efficiency,
+        harness_s_per_request=harness, compute_w=compute, memory_w=memory, idle_w=waiting,
+    )  # fmt: skip
+
+
+def _solve(
+    residuals: Callable[[Floats], Floats], start: Floats, bounds: tuple[Floats, Floats], step: float | None
+) -> Any:
+    from scipy.optimize import least_squares
+
+    return least_squares(
+        residuals, start, bounds=bounds, loss="soft_l1", f_scale=_SCALE_PCT, diff_step=step, x_scale="jac"
+    ).x
