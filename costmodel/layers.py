@@ -20,6 +20,7 @@ from costmodel.workload import LmHead, Workload
 
 INPUT = "$input"
 TABLES = "model.rotary_emb"
+POSITIONS = "position_ids"
 _POSITION_KERNELS = {
     "llama": 2, "mistral": 2, "qwen2": 2, "qwen3": 2, "gpt2": 2, "opt": 6, "bert": 1, "roberta": 9
 }  # fmt: skip
@@ -52,7 +53,7 @@ def position_ops(model: ModelSpec, work: Workload) -> list[Op]:
         rows = work.batch * work.kv_len
     kept = FP32_BYTES + INDEX_BYTES if model.model_type == "opt" else INDEX_BYTES
     cost = OpCost(act_write_bytes=INDEX_BYTES * kernels * rows, kernels=kernels)
-    b.add("position_ids", "elementwise", cost, [], kept * rows // work.act_bytes)
+    b.add(POSITIONS, "elementwise", cost, [], kept * rows // work.act_bytes)
     add_masks(b)
     return b.ops
 
@@ -169,7 +170,7 @@ def _llama_prologue(b: Builder) -> None:
     program = "rotary_tables_fp32" if work.act_bytes == FP32_BYTES else "rotary_tables"
     cost = elementwise(program, work.q_len, head_dim, act_bytes=work.act_bytes)
     b.embed("model.embed_tokens", work.tokens, b.model.hidden_size)
-    b.add(TABLES, "rope", cost, [], 2 * work.q_len * head_dim)
+    b.add(TABLES, "rope", cost, [POSITIONS], 2 * work.q_len * head_dim)
 
 
 def _bert_prologue(b: Builder) -> None:
@@ -177,21 +178,21 @@ def _bert_prologue(b: Builder) -> None:
     words = b.embed("embeddings.word_embeddings", tokens, hidden)
     types = b.embed("embeddings.token_type_embeddings", tokens, hidden)
     added = b.pointwise("embeddings.add_token_types", "add", [words, types], hidden)
-    positions = b.embed("embeddings.position_embeddings", b.work.q_len, hidden)
+    positions = b.embed("embeddings.position_embeddings", b.work.q_len, hidden, [POSITIONS])
     added = b.pointwise("embeddings.add_positions", "add", [added, positions], hidden, holds=[words, types])
-    b.norm("embeddings.LayerNorm", added, holds=[words, types, positions])
+    b.norm("embeddings.LayerNorm", added, holds=[words, types, positions, POSITIONS])
 
 
 def _gpt2_prologue(b: Builder) -> None:
     words = b.embed("transformer.wte", b.work.tokens, b.model.hidden_size)
-    positions = b.embed("transformer.wpe", b.work.q_len, b.model.hidden_size)
+    positions = b.embed("transformer.wpe", b.work.q_len, b.model.hidden_size, [POSITIONS])
     b.pointwise("transformer.add_positions", "add", [words, positions], b.model.hidden_size)
 
 
 def _opt_prologue(b: Builder) -> None:
     model, tokens = b.model, b.work.tokens
     words = b.embed("model.decoder.embed_tokens", tokens, model.embed_dim)
-    positions = b.embed("model.decoder.embed_positions", tokens, model.hidden_size)
+    positions = b.embed("model.decoder.embed_positions", tokens, model.hidden_size, [POSITIONS])
     if model.embed_dim != model.hidden_size:
         words = b.linear("model.decoder.project_in", tokens, model.hidden_size, model.embed_dim, words, bias=False)
     b.pointwise("model.decoder.add_positions", "add", [words, positions], model.hidden_size)

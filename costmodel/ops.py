@@ -131,6 +131,7 @@ class Builder:
         cost = elementwise(program, rows, columns, act_bytes=self.work.act_bytes)
         return self.add(name, "elementwise", cost, sources, rows * columns, holds=holds)
 
-    def embed(self, name: str, rows: int, columns: int) -> str:
-        """A table look-up."""
-        return self.add(name, "embedding", embedding(rows, columns, act_bytes=self.work.act_bytes), [], rows * columns)
+    def embed(self, name: str, rows: int, columns: int, sources: Sequence[str] = ()) -> str:
+        """A table look-up, of numbers that `sources` made or of the input tokens."""
+        cost = embedding(rows, columns, act_bytes=self.work.act_bytes)
+        return self.add(name, "embedding", cost, sources, rows * columns)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,20 +13,9 @@ import pytest
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
+from cases import MODEL_TYPES, random_config, random_decomposition, random_workload, spec_of  # noqa: E402
 from dispatch import Kernels, LiveBytes  # noqa: E402
-from factored import (  # noqa: E402
-    MODEL_TYPES,
-    TORCH_DTYPES,
-    build,
-    filled_cache,
-    random_config,
-    random_decomposition,
-    random_workload,
-    run,
-    spec_of,
-    tokens_of,
-    with_attention,
-)  # fmt: skip
+from factored import TORCH_DTYPES, build, filled_cache, run, tokens_of  # noqa: E402
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
 from costmodel.cost import keys_held  # noqa: E402
@@ -68,7 +58,7 @@ def test_flops_and_params(model_type: str, tmp_path: Path) -> None:
         with FlopCounterMode(display=False) as counter:
             run(real, spec, work, tokens, cache=cache)
         for attention in Attention:
-            phase = estimate(spec, hardware, decomposition, [with_attention(work, attention)]).phases[0]
+            phase = estimate(spec, hardware, decomposition, [replace(work, attention=attention)]).phases[0]
             assert phase.decomposed.flops == counter.get_total_flops(), (config, decomposition, work)
             assert phase.decomposed.params == sum(parameter.numel() for parameter in real.parameters())
             assert sum(row["flops"] for row in phase.op_rows()) == phase.decomposed.flops

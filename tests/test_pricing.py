@@ -1,0 +1,139 @@
+"""The vectorised path against the operations of the DAG: the same totals, for any configuration of any model."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from cases import MODEL_TYPES, random_config, random_decomposition, random_workload, spec_of
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from costmodel.cost import matrix_bytes
+from costmodel.decomposition import Decomposition
+from costmodel.errors import DecompositionError, InputError
+from costmodel.estimate import estimate, pricer
+from costmodel.graph import build_graph, forward_ops, peak_live_bytes
+from costmodel.hardware import HardwareProfile, load_hardware
+from costmodel.model_config import load_model
+from costmodel.model_spec import ModelSpec
+from costmodel.pricing import Configurations, PhasePricer, window_kv_bytes
+from costmodel.roofline import OpColumns, energy_joules
+from costmodel.units import DType
+from costmodel.workload import Runtime, Workload
+
+DEVICES = ("a100-sxm-80gb", "h100-pcie-80gb", "epyc-9654")
+
+
+def random_case(rng: random.Random) -> tuple[ModelSpec, Decomposition, Workload, HardwareProfile]:
+    model = spec_of(random_config(rng, rng.choice(MODEL_TYPES)))
+    work = replace(
+        random_workload(rng, model), dtype=rng.choice([DType.BF16, DType.FP32]), runtime=rng.choice(list(Runtime)),
+        weight_dtype=rng.choice([None, None, DType.INT8, DType.INT4]),
+    )  # fmt: skip
+    decomposition = random_decomposition(rng, model)
+    if rng.random() < 0.05:
+        decomposition = Decomposition({}, frozenset(range(model.num_layers)))
+    return model, decomposition, work, load_hardware(rng.choice(DEVICES))
+
+
+@settings(max_examples=150)
+@given(st.integers(0, 1 << 32).map(random.Random))
+def test_totals_are_sums_over_the_graph(rng: random.Random) -> None:
+    model, decomposition, work, hardware = random_case(rng)
+    phase = estimate(model, hardware, decomposition, [work]).phases[0]
+    priced, costs = phase.pricer, phase.decomposed
+    graph = build_graph(model, decomposition, work)
+    ops = [op for _, op in graph.nodes(data="op")]
+    for name in ("flops", "vector_flops", "hbm_bytes", "kernels"):
+        assert getattr(costs, name) == sum(getattr(op.cost, name) for op in ops), name
+    live = costs.peak_memory_bytes - costs.weight_bytes - costs.kv_cache_bytes
+    assert live == peak_live_bytes(graph)
+
+    times = priced.time_model.times(OpColumns.of(ops))
+    device, busy = float(times.latency_s.sum()), float(times.busy_s.sum())
+    host = priced.time_model.host_launch_s * costs.kernels
+    assert costs.device_s == pytest.approx(device, rel=1e-9)
+    assert costs.latency_s == pytest.approx(max(device, host), rel=1e-9)
+    assert costs.latency_lower_s == pytest.approx(max(times.lower_s.sum(), host), rel=1e-9)
+    assert costs.latency_upper_s == pytest.approx(max(times.upper_s.sum(), host), rel=1e-9)
+    energy = energy_joules(hardware, np.float64(costs.latency_s), np.float64(busy))
+    assert costs.energy_j == (None if energy is None else pytest.approx(float(energy), rel=1e-9))
+    assert costs.latency_lower_s <= costs.latency_s <= costs.latency_upper_s
+
+
+@settings(max_examples=60)
+@given(st.integers(0, 1 << 32).map(random.Random))
+def test_resident_memory_by_hand(rng: random.Random) -> None:
+    """Parameters, their bytes and the KV cache, layer by layer."""
+    model, decomposition, work, hardware = random_case(rng)
+    costs = estimate(model, hardware, decomposition, [work]).phases[0].decomposed
+    size = work.act_bytes
+    params = sum(model.outer_params.values())
+    stored, cache = params * size, 0
+    for layer in set(range(model.num_layers)) - decomposition.dropped:
+        norms = model.params_per_layer - sum(tensor.params for tensor in model.tensors)
+        params, stored = params + norms, stored + norms * size
+        cache += window_kv_bytes(model, work, model.sliding_windows[layer])
+        for tensor in model.tensors:
+            factor = decomposition.factors.get((layer, tensor.name))  # type: ignore[call-overload]
+            first, last = factor.ranks if factor else (0, 0)
+            shapes = [(tensor.out_features, tensor.in_features)]
+            if factor:
+                shapes = [(first, tensor.in_features), (tensor.out_features, last)]
+                shapes += [(last, first)] if factor.to_json()["form"] == "tucker" else []
+            bias = tensor.out_features if tensor.bias else 0
+            params += sum(n * k for n, k in shapes) + bias
+            stored += sum(matrix_bytes(n, k, work.site_dtype, size) for n, k in shapes) + bias * size
+    assert (costs.params, costs.weight_bytes, costs.kv_cache_bytes) == (params, stored, cache)
+
+
+@settings(max_examples=40)
+@given(st.integers(0, 1 << 32).map(random.Random))
+def test_a_batch_of_configurations_is_the_single_ones(rng: random.Random) -> None:
+    model, first, work, hardware = random_case(rng)
+    priced = pricer(model, hardware, work)
+    several = [first, Decomposition(), random_decomposition(rng, model), random_decomposition(rng, model)]
+    arrays = [Configurations.of(model, each) for each in several]
+    batch = Configurations(*(np.stack([getattr(each, name) for each in arrays]) for name in Configurations.__slots__))
+    together = priced.costs(batch)
+    for index, decomposition in enumerate(several):
+        alone = priced.costs(Configurations.of(model, decomposition))
+        for name, column in alone.items():
+            if column is None:
+                assert together[name] is None
+            else:
+                assert together[name][index] == pytest.approx(column, rel=1e-12), name  # type: ignore[index]
+
+
+def test_configurations_are_checked() -> None:
+    model = load_model("llama2-7b", num_layers=2)
+    wrong = Decomposition.from_json({"ranks": {"layers.5.q_proj": 3}}, load_model("llama2-7b"))
+    with pytest.raises(DecompositionError, match="layer out of range"):
+        Configurations.of(model, wrong)
+
+
+def test_counts_that_do_not_fit_are_refused() -> None:
+    model, hardware = load_model("llama2-70b"), load_hardware("a100-sxm-80gb")
+    with pytest.raises(InputError, match="too large to count"):
+        pricer(model, hardware, Workload.prefill(1 << 24, batch=1 << 20))
+
+
+def test_identical_layers_are_priced_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pricer of 80 layers asks the time model about one of them."""
+    model, hardware = load_model("llama2-70b"), load_hardware("a100-sxm-80gb")
+    asked = []
+    priced = pricer(model, hardware, Workload.prefill(64))
+
+    class Counting:
+        level, has_interval, host_launch_s = "datasheet", False, 0.0
+
+        def times(self, ops: OpColumns) -> object:
+            asked.append(np.size(ops.m))
+            return priced.time_model.times(ops)
+
+    PhasePricer(model, priced.work, hardware, Counting())  # type: ignore[arg-type]
+    per_layer = len(forward_ops(model, Decomposition(), priced.work)) / model.num_layers
+    assert sum(asked) < 2 * per_layer
