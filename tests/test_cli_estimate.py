@@ -104,6 +104,28 @@ def test_json_types_and_definitions(priced: Any) -> None:
         assert round(phase["saved"]["params_pct"], 6) == 9.006438
 
 
+@pytest.mark.parametrize(
+    ("layers", "count", "expected"),
+    [
+        ("2,29", 2, 6.004292),
+        ("2,17,31", 3, 9.006438),
+        ("2-26:6", 5, 15.010730),
+        ("4-28:4", 7, 21.015023),
+        ("2-29:3,31", 11, 33.023607),
+        ("0-30:2", 16, 48.034337),
+        ("1-9:2,10-18,20-30:2", 20, 60.042922),
+        ("1-9:2,10-29", 25, 75.053652),
+        ("0-6:2,8-31", 28, 84.060091),
+        ("all", 32, 96.068675),
+    ],
+)
+def test_sizes_of_the_paper(layers: str, count: int, expected: float, priced: Any) -> None:
+    """Each layer loses 202,375,168 parameters and gets 78,087 back."""
+    found = priced(*LLAMA, "--phase", "prefill", "--decompose", f"layers={layers} rank=1 form=tucker")["phases"][0]
+    assert found["dense"]["params"] - found["decomposed"]["params"] == count * (202_375_168 - 78_087)
+    assert round(found["saved"]["params_pct"], 6) == expected
+
+
 def test_ops_are_those_of_the_decomposed_model_and_add_up(priced: Any) -> None:
     for phase in priced(*LLAMA, "--decompose", POINT, "--runtime", "graph")["phases"]:
         ops, costs = phase["ops"], phase["decomposed"]

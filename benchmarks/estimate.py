@@ -1,0 +1,107 @@
+"""How fast one estimate is: from the shell, on import, and through the Python API. Run: python benchmarks/estimate.py
+
+Peers' published times for one configuration, none of which counts the FLOPs of a low-rank weight: LLM-Viewer 0.13 ms,
+llm-analysis 0.46 ms, aiconfigurator 6.6 ms, GenZ 60 ms, LLMCompass minutes.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gc
+import os
+import random
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from costmodel.decomposition import Decomposition, Factor, LowRank, Site, Tucker
+from costmodel.estimate import estimate
+from costmodel.hardware import load_hardware
+from costmodel.model_config import load_model
+from costmodel.workload import Workload
+
+TARGETS_S = {
+    "shell, table": 0.5,
+    "shell, JSON": 0.5,
+    "import costmodel": 0.05,
+    "API, totals": 0.001,
+    "API, all op rows": 0.01,
+}
+"""Most seconds that each may take on two cores."""
+COMMAND = [
+    "estimate", "--model", "llama2-7b", "--hw", "a100-sxm-80gb",
+    "--decompose", "layers=2,17,31 tensors=all rank=1 form=tucker",
+]  # fmt: skip
+
+
+def seconds_of(arguments: list[str]) -> float:
+    """Wall time of this interpreter with `arguments`."""
+    start = time.perf_counter()
+    subprocess.run([sys.executable, *arguments], check=True, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - start
+
+
+def heterogeneous(seed: int) -> Decomposition:
+    """Every weight of Llama 2 7B factored, each to a rank and form of its own."""
+    rng = random.Random(seed)
+    factors: dict[Site, Factor] = {}
+    for layer in range(32):
+        for tensor in load_model("llama2-7b").tensors:
+            form = LowRank(rng.randint(1, 2000)) if rng.random() < 0.5 else Tucker(rng.randint(1, 1600), 64)
+            factors[Site(layer, tensor.name)] = form
+    return Decomposition(factors)
+
+
+def median(run: Callable[[Decomposition], object], configurations: list[Decomposition]) -> float:
+    """Median seconds of `run` over configurations, after one that fills the caches; garbage collected in between."""
+    run(configurations[0])
+    samples = []
+    for configuration in configurations:
+        gc.collect()
+        start = time.perf_counter()
+        run(configuration)
+        samples.append(time.perf_counter() - start)
+    return statistics.median(samples)
+
+
+def measure(repeats: int) -> dict[str, float]:
+    """Median seconds of each entry of TARGETS_S; `import costmodel` over an interpreter that imports nothing."""
+    script = Path(sys.executable).with_name("costmodel")
+    program = [str(script)] if script.exists() and os.name == "posix" else ["-m", "costmodel"]
+    shell, as_json, importing = [], [], []
+    for _ in range(repeats):
+        shell.append(seconds_of([*program, *COMMAND]))
+        as_json.append(seconds_of([*program, *COMMAND, "--format", "json"]))
+        bare = seconds_of(["-c", "pass"])
+        importing.append(seconds_of(["-c", "import costmodel"]) - bare)
+    model, hardware = load_model("llama2-7b"), load_hardware("a100-sxm-80gb")
+    works = (Workload.prefill(512), Workload.decode(513))
+    configurations = [heterogeneous(seed) for seed in range(10 * repeats)]
+    return {
+        "shell, table": statistics.median(shell),
+        "shell, JSON": statistics.median(as_json),
+        "import costmodel": statistics.median(importing),
+        "API, totals": median(lambda each: estimate(model, hardware, each, works), configurations),
+        "API, all op rows": median(
+            lambda each: [phase.op_rows() for phase in estimate(model, hardware, each, works).phases], configurations
+        ),
+    }
+
+
+def main() -> int:
+    """Print the table; exit code 1 when a target is missed."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--repeats", type=int, default=10, help="runs from the shell; ten times as many in process")
+    measured = measure(parser.parse_args().repeats)
+    print(f"{'llama2-7b on a100-sxm-80gb, both phases':42} {'median':>10} {'target':>10}")
+    for name, value in measured.items():
+        missed = "  missed" if value > TARGETS_S[name] else ""
+        print(f"{name:42} {value * 1e3:7.2f} ms {TARGETS_S[name] * 1e3:7.2f} ms{missed}")
+    return int(any(value > TARGETS_S[name] for name, value in measured.items()))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
