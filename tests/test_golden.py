@@ -1,0 +1,55 @@
+"""No number of fifty estimates has changed: exact where they count, to 1e-12 where they are times."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from golden.regenerate import CASES, PATH, case_name, compute
+
+ADVICE = "the model's numbers changed; if on purpose: python tests/golden/regenerate.py, and look at the diff"
+GOLDEN: dict[str, Any] = json.loads(PATH.read_text(encoding="utf-8"))
+
+
+def differences(expected: Any, found: Any, where: str = "") -> list[str]:
+    """Every place where two JSON values differ: floats by more than 1e-12 of themselves, all else at all."""
+    if isinstance(expected, dict) and isinstance(found, dict) and list(expected) == list(found):
+        return [line for key in expected for line in differences(expected[key], found[key], f"{where}.{key}")]
+    if isinstance(expected, list) and isinstance(found, list) and len(expected) == len(found):
+        pairs = enumerate(zip(expected, found, strict=True))
+        return [line for index, (a, b) in pairs for line in differences(a, b, f"{where}[{index}]")]
+    same = type(expected) is type(found) and expected == found
+    if type(expected) is float and type(found) is float:
+        same = found == pytest.approx(expected, rel=1e-12, abs=1e-12 if ".saved." in where else 0)
+    return [] if same else [f"{where}: {expected!r} is now {found!r}"]
+
+
+def test_the_file_has_the_cases_in_order() -> None:
+    assert list(GOLDEN) == [case_name(case) for case in CASES], ADVICE
+    assert len(GOLDEN) == len(CASES) >= 50
+
+
+def test_the_cases_cover_every_model_and_device() -> None:
+    from costmodel.hardware import builtin_hardware
+    from costmodel.model_config import builtin_models
+
+    assert {case[0] for case in CASES} == set(builtin_models())
+    assert {case[1] for case in CASES} == set(builtin_hardware())
+
+
+@pytest.mark.parametrize("case", CASES, ids=case_name)
+def test_no_number_has_changed(case: Any) -> None:
+    found = json.loads(json.dumps(compute(case)))
+    lines = differences(GOLDEN[case_name(case)], found)
+    assert not lines, "\n".join([ADVICE, *lines[:20]])
+
+
+def test_differences_are_found() -> None:
+    assert differences({"a": [1, 2.0]}, {"a": [1, 2.0 * (1 + 1e-15)]}) == []
+    assert differences({"a": [1, 2.0]}, {"a": [1, 2.0 * (1 + 1e-11)]}) != []
+    assert differences({"a": 1}, {"a": 1.0}) == [".a: 1 is now 1.0"]
+    assert differences({"a": 1}, {"b": 1}) != []
+    assert differences([1], [1, 2]) != []
+    assert differences({"flops": 10**15}, {"flops": 10**15 + 1}) != []
+    assert differences(None, 0) != []
