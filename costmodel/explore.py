@@ -17,7 +17,7 @@ from costmodel.explore_tables import CostTables
 from costmodel.hardware import HardwareProfile
 from costmodel.request import decode_steps
 from costmodel.space import DesignSpace
-from costmodel.space_kinds import HomogeneousSpace
+from costmodel.space_kinds import HomogeneousSpace, PerLayerSpace
 from costmodel.workload import Phase, Workload
 
 SCHEMA = 1
@@ -65,7 +65,9 @@ class Exploration:
             "quality": quality and {"metric": quality.metric, "stand_in": quality.stand_in},
             "configurations": space.size, "paper_count": self.paper_count, "excluded": space.excluded,
             "matching": answer.matching, "matching_bounds": answer.matching_bounds,
+            "matching_share": answer.matching_share,
             "distinct_costs": answer.distinct_costs, "elapsed_s": self.elapsed_s, "guarantee": answer.guarantee,
+            "frontier_gap": answer.frontier_gap, "top_gap": answer.top_gap,
             "dense": question.dense(),
             "distribution": {name: each and each.to_json() for name, each in answer.distribution.items()},
             "top": [found.to_json(space) for found in answer.top],
@@ -131,8 +133,22 @@ def answer(question: Question) -> Answer:
     """Send a question to the method that answers it for its kind of space."""
     from costmodel.explore_answer import answer_by_classes
     from costmodel.explore_classes import HomogeneousClasses
+    from costmodel.explore_layers import PerLayerClasses, countable
+    from costmodel.explore_listing import MAX_LISTED, ListedConfigurations, listable
+    from costmodel.explore_problem import memory_parts
+    from costmodel.explore_sites import answer_by_sites
+    from costmodel.explore_uneven import answer_uneven
 
     space, tables = question.space, question.tables
     if isinstance(space, HomogeneousSpace):
-        return answer_by_classes(question, HomogeneousClasses(tables, space))
-    raise InputError("not yet", value=space.kind)
+        if tables.quality is None or tables.quality.alike(space):
+            return answer_by_classes(question, HomogeneousClasses(tables, space))
+        if space.valid_size > MAX_LISTED // 8:
+            return answer_uneven(question)
+    asked = [*question.objectives, *(limit.objective for limit in question.limits)]
+    memory = memory_parts(asked)
+    if isinstance(space, PerLayerSpace) and countable(tables, space, memory):
+        return answer_by_classes(question, PerLayerClasses(tables, space, memory))
+    if listable(space):
+        return answer_by_classes(question, ListedConfigurations(tables, space))
+    return answer_by_sites(question)

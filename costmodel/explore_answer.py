@@ -77,6 +77,9 @@ class Answer:
         top: the best within the limits, best first.
         frontier: the points that nothing within the limits dominates.
         guarantee: `exact`, or in words what is not and by how much.
+        matching_share: where `matching` is not known, its share of the space from a sample, with bounds.
+        frontier_gap: largest amount by which the first objective's cost could be lower than on the frontier.
+        top_gap: the same for the best one.
     """
 
     matching: int | None
@@ -86,6 +89,9 @@ class Answer:
     top: tuple[Found, ...]
     frontier: tuple[Found, ...]
     guarantee: str = EXACT
+    matching_share: dict[str, float] | None = None
+    frontier_gap: float = 0.0
+    top_gap: float = 0.0
 
 
 def answer_by_classes(question: Question, classes: CostClasses) -> Answer:

@@ -30,6 +30,8 @@ class Distribution:
             (NumPy's method "inverted_cdf").
         edges: of the histogram's bins, equally wide; a bin holds its lower edge, the last one its upper edge too.
         counts: configurations in each bin.
+        bin_error: how far a value can be from where it is counted in quantiles and histogram; 0 where exact.
+        sampled: size of the sample that this is the distribution of, 0 where it is of all configurations.
     """
 
     minimum: float
@@ -38,11 +40,14 @@ class Distribution:
     quantiles: dict[str, float]
     edges: tuple[float, ...]
     counts: tuple[int, ...]
+    sampled: int = 0
+    bin_error: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
         return {
             "min": self.minimum, "max": self.maximum, "mean": self.mean, "quantiles": self.quantiles,
-            "histogram": {"edges": list(self.edges), "counts": list(self.counts)},
+            "histogram": {"edges": list(self.edges), "counts": list(self.counts)}, "sampled": self.sampled or None,
+            "bin_error": self.bin_error,
         }  # fmt: skip
 
 
@@ -58,10 +63,7 @@ def histogram_edges(minimum: float, maximum: float, bins: int = BINS) -> Floats:
 
 
 def distribution(values: Floats | Ints, counts: Counts) -> Distribution:
-    """The exact distribution of values that are taken by given numbers of configurations.
-
-    The mean is a correctly rounded sum of rounded products: exact to about 1e-15 of the largest value.
-    """
+    """The exact distribution of values with their numbers of configurations; the mean is correctly rounded."""
     order = np.argsort(values, kind="stable")
     ordered = values[order]
     below: Counts = np.cumsum(counts[order])
@@ -77,9 +79,14 @@ def distribution(values: Floats | Ints, counts: Counts) -> Distribution:
 
 
 def weighted_mean(values: Floats | Ints, counts: Counts, total: int) -> float:
-    """Mean of values with exact counts."""
-    shares = np.array([count / total for count in counts.tolist()])
-    return math.fsum((values * shares).tolist())
+    """Mean of values with exact counts, correctly rounded: a float is an integer times a power of two."""
+    mantissas, exponents = np.frexp(np.asarray(values, dtype=np.float64))
+    whole = np.ldexp(mantissas, 53).astype(np.int64).astype(object) * counts
+    lowest = int(exponents.min())
+    exact = sum(int(whole[exponents == each].sum()) << (each - lowest) for each in np.unique(exponents).tolist())
+    power = lowest - 53
+    ratio = Fraction(exact * (1 << max(power, 0)), total * (1 << max(-power, 0)))
+    return float(ratio)
 
 
 def bin_counts(values: Floats | Ints, edges: Sequence[float] | Floats) -> Ints:

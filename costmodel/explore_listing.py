@@ -10,9 +10,9 @@ from costmodel.explore_distribution import Counts
 from costmodel.explore_tables import CostBatch, CostTables
 from costmodel.space import DesignSpace
 
-MAX_LISTED = 1 << 22
+MAX_LISTED = 1 << 20
 """Most configurations that are priced one by one."""
-_BLOCK = 1 << 14
+_BLOCK = 1 << 10
 
 
 class ListedConfigurations:
@@ -27,12 +27,9 @@ class ListedConfigurations:
         columns = {name: np.empty((total, len(table.base)), dtype=np.int64) for name, table in tables.parts.items()}
         excess = {name: np.empty(total, dtype=np.int64) for name in tables.parts}
         quality = np.empty(total, dtype=np.int64) if tables.quality else None
-        self.numbers: list[int] = []
         for start in range(0, total, _BLOCK):
             stop = min(total, start + _BLOCK)
-            numbers = [space.nth_valid(position) for position in range(start, stop)]
-            self.numbers += numbers
-            part = tables.batch(np.stack([space.choices(number) for number in numbers]))
+            part = tables.batch(space.valid_choices(start, stop))
             for name in tables.parts:
                 columns[name][start:stop], excess[name][start:stop] = part.columns[name], part.excess[name]
             if quality is not None and part.quality_ticks is not None:
@@ -42,7 +39,7 @@ class ListedConfigurations:
 
     def members(self, position: int) -> Iterator[int]:
         """The configuration itself."""
-        yield self.numbers[position]
+        yield self.space.nth_valid(position)
 
 
 def listable(space: DesignSpace) -> bool:

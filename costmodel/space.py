@@ -82,6 +82,13 @@ class DesignSpace(ABC):
     def nth_valid(self, position: int) -> int:
         """Number of the configuration at `position` (0 to valid_size - 1) among those without impossible ranks."""
 
+    @abstractmethod
+    def valid_choices(self, start: int, stop: int) -> Choices:
+        """Choices of the possible configurations at positions `start` to `stop` - 1, (stop - start, layers, tensors).
+
+        The positions must fit 62 bits.
+        """
+
     def config(self, index: int) -> Decomposition:
         """Configuration `index` as a decomposition.
 

@@ -91,6 +91,17 @@ class HomogeneousSpace(DesignSpace):
         subset, pair = divmod(position - 1, len(self.valid_pairs))
         return self.number(subset + 1, int(self.valid_pairs[pair]))
 
+    def valid_choices(self, start: int, stop: int) -> Choices:
+        at = np.arange(start, stop, dtype=np.int64)
+        subset, place = np.divmod(np.maximum(at - 1, 0), len(self.valid_pairs))
+        mask, candidate = self.pairs[self.valid_pairs[place]].T
+        rows = (subset + 1)[:, None] >> np.arange(len(self.layers)) & 1
+        columns = mask[:, None] >> np.arange(len(self.tensors)) & 1
+        choices = np.zeros((len(at), *self.free.shape), dtype=np.int64)
+        block = rows[:, :, None] * columns[:, None, :] * (1 + candidate)[:, None, None]
+        choices[np.ix_(np.arange(len(at)), self.layers, self.tensors)] = block * (at > 0)[:, None, None]
+        return choices
+
     @functools.cached_property
     def _pair_numbers(self) -> dict[tuple[int, int], int]:
         return {(mask, candidate): number for number, (mask, candidate) in enumerate(self.pairs.tolist())}
@@ -139,14 +150,30 @@ class PerLayerSpace(DesignSpace):
         return 1 + (subset - 1) * len(self.ranks[0]) + int(chosen[0]) - 1
 
     def nth_valid(self, position: int) -> int:
+        if not position:
+            return 0
         for candidate, sites in enumerate(self._allowed):
             count = (1 << len(sites)) - 1
-            if 1 <= position <= count:
+            if position <= count:
                 choices = np.zeros(self.free.size, dtype=np.int64)
                 choices[sites[_bits(position, len(sites))]] = 1 + candidate
                 return self.index_of(choices.reshape(self.free.shape))
-            position -= count if position else 0
-        return 0
+            position -= count
+        raise InputError("no possible configuration at that position", value=position)
+
+    def valid_choices(self, start: int, stop: int) -> Choices:
+        at = np.arange(start, stop, dtype=np.int64)
+        choices = np.zeros((len(at), self.free.size), dtype=np.int64)
+        before = 1
+        for candidate, sites in enumerate(self._allowed):
+            after = before + (1 << len(sites)) - 1
+            mine = np.flatnonzero((at >= before) & (at < after))
+            bits = (at[mine] - before + 1)[:, None] >> np.arange(len(sites)) & 1
+            choices[np.ix_(mine, sites)] = bits * (1 + candidate)
+            before = after
+            if before >= stop:
+                break
+        return choices.reshape(len(at), *self.free.shape)
 
 
 class PerSiteSpace(DesignSpace):
@@ -198,6 +225,14 @@ class PerSiteSpace(DesignSpace):
 
     def nth_valid(self, position: int) -> int:
         return self.index_of(self._read(position, self.valid_options))
+
+    def valid_choices(self, start: int, stop: int) -> Choices:
+        at = np.arange(start, stop, dtype=np.int64)
+        choices = np.zeros((len(at), self.free.size), dtype=np.int64)
+        for site, column in zip(self.sites.tolist(), self._columns.tolist(), strict=True):
+            at, digit = np.divmod(at, len(self.valid_options[column]))
+            choices[:, site] = self.valid_options[column][digit]
+        return choices.reshape(-1, *self.free.shape)
 
     def sample_choices(self, count: int, seed: int) -> Choices:
         generator = np.random.default_rng(seed)

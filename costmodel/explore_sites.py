@@ -1,0 +1,243 @@
+"""Answers about spaces too large for classes: frontier and best by knapsack methods, distribution by sampling.
+
+First the exact method (explore_labels). Where it would take too long: supported points and the lines through them
+(explore_hull), a program on a grid (explore_grid), multipliers for limits (explore_limits). Every configuration found
+is priced in full, so what is reported is attained; the lower bounds say how much better anything else could be.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from costmodel.errors import InputError
+from costmodel.explore_answer import EXACT, Answer, Found, Question
+from costmodel.explore_grid import WORK, Grid, grid
+from costmodel.explore_hull import Hull, fill, hull
+from costmodel.explore_labels import exact_labels
+from costmodel.explore_limits import best_under_limits
+from costmodel.explore_objectives import Objective
+from costmodel.explore_pareto import nondominated
+from costmodel.explore_problem import (
+    Functional,
+    SiteProblem,
+    all_coordinates,
+    ceiling,
+    memory_parts,
+    metric_of,
+    tangents,
+)  # fmt: skip
+from costmodel.explore_sample import sampled_distribution, sampled_share
+from costmodel.explore_tables import CostBatch
+from costmodel.explore_text import objective_text
+from costmodel.roofline import Floats, Ints
+from costmodel.space import Choices
+from costmodel.space_kinds import PerLayerSpace
+
+_POINTS = 1500
+_BLOCK = 512
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Pool:
+    """Distinct configurations, priced."""
+
+    choices: Choices
+    goals: Floats
+    allowed: np.ndarray[tuple[int], np.dtype[np.bool_]]
+    metrics: Floats
+    """The plain costs whose decrease is the objectives' improvement, float64 (n, objectives)."""
+
+
+def answer_by_sites(question: Question) -> Answer:
+    """The answer for a per-site space, or a per-layer space that is too large or uneven for classes.
+
+    Raises:
+        InputError: on more than two objectives where the exact method is out of reach, or a limit on the better side.
+    """
+    tables, space = question.tables, question.space
+    for limit in question.limits:
+        ceiling(tables, limit)
+    asked = [*question.objectives, *(limit.objective for limit in question.limits)]
+    metrics = [metric_of(objective) for objective in asked]
+    coordinates, parts = all_coordinates(tables, metrics), memory_parts(metrics)
+    candidates = range(len(space.ranks[0])) if isinstance(space, PerLayerSpace) else [None]
+    problems = [SiteProblem.of(tables, rank) for rank in candidates]
+    exact = [exact_labels(problem, coordinates, parts) for problem in problems]
+    gap = slack = 0.0
+    guarantee = EXACT
+    found = [choices for choices in exact if choices is not None]
+    if len(found) < len(problems):
+        if len(question.objectives) > 2:
+            raise InputError(f"a {space.kind} space of this size takes two objectives", value=len(question.objectives),
+                             hint="name two with --objectives, or use the homogeneous space")  # fmt: skip
+        found, bounds = _approximate(question, problems)
+        best, lowest = _limited(question, problems) if question.top else ([], None)
+        pool = _price(question, [*found, *best])
+    else:
+        pool = _price(question, found)
+    allowed = np.flatnonzero(pool.allowed)
+    front = allowed[nondominated(pool.goals[allowed])]
+    order = allowed[np.lexsort(pool.goals[allowed].T[::-1])][: question.top]
+    if len(exact) != len([each for each in exact if each is not None]):
+        gap = _frontier_gap(question, pool, front, bounds)
+        slack = _best_gap(question, pool, order, bounds, lowest)
+        guarantee = _words(question, pool, order, gap, slack)
+    elif question.top > 1:
+        guarantee = "exact; of the list of the best, the first (the others are the best of the undominated sums)"
+    distribution, note = sampled_distribution(question)
+    return Answer(
+        matching=space.valid_size if not question.limits else None,
+        matching_share=sampled_share(question) if question.limits else None, distinct_costs=None,
+        distribution=distribution, top=_found(question, pool, order.tolist()),
+        frontier=_found(question, pool, front.tolist()), guarantee=f"{guarantee}; {note}",
+        frontier_gap=gap, top_gap=slack,
+    )  # fmt: skip
+
+
+Bound = Callable[[Floats], Floats]
+"""Lower bounds of the first objective's metric, given ceilings of the second's."""
+
+
+def _approximate(question: Question, problems: Sequence[SiteProblem]) -> tuple[list[Choices], list[Bound]]:
+    """Configurations along the frontier, and for each problem what none of its configurations can go below."""
+    tables = question.tables
+    firsts = _useful(problems[0], tangents(tables, metric_of(question.objectives[0])))
+    seconds = [Functional(weights={})]
+    if len(question.objectives) > 1:
+        seconds = _useful(problems[0], tangents(tables, metric_of(question.objectives[1])))
+    pairs = list(itertools.product(firsts, seconds))
+    found, bounds = [], []
+    for problem in problems:
+        lines: list[Hull | Grid] = []
+        for first, second in pairs:
+            supported = hull(problem, first, second)
+            lines.append(supported)
+            found.append(fill(problem, supported.choices, 2 * _POINTS // (len(pairs) * len(problems))))
+            programmed = grid(problem, first, second, _POINTS // len(problems), WORK // (len(pairs) * len(problems)))
+            lines.append(programmed)
+            found.append(programmed.choices)
+        bounds.append(_highest(lines))
+    return found, bounds
+
+
+def _highest(lines: Sequence[Hull | Grid]) -> Bound:
+    return lambda second: np.max([each.least_first(second) for each in lines], axis=0)
+
+
+def _useful(problem: SiteProblem, functionals: Sequence[Functional]) -> list[Functional]:
+    """Tangents without those that another is above everywhere: device time where the host never takes longer."""
+    if len(functionals) == 1:
+        return list(functionals)
+    spans = []
+    for functional in functionals:
+        values = problem.values(functional)
+        finite = np.where(np.isfinite(values), values, -np.inf)
+        offset = problem.offset(functional)
+        spans.append((values.min(axis=-1).sum() + offset, finite.max(axis=-1).sum() + offset))
+    for position, (low, _) in enumerate(spans):
+        if all(low >= high for other, (_, high) in enumerate(spans) if other != position):
+            return [functionals[position]]
+    return list(functionals)
+
+
+def _limited(question: Question, problems: Sequence[SiteProblem]) -> tuple[list[Choices], float | None]:
+    """Candidates for the best under the limits, and a lower bound of the first objective's metric."""
+    tables = question.tables
+    firsts = _useful(problems[0], tangents(tables, metric_of(question.objectives[0])))
+    limits = [
+        (functional, ceiling(tables, limit))
+        for limit in question.limits
+        for functional in _useful(problems[0], tangents(tables, metric_of(limit.objective)))
+    ]
+    if not limits:
+        return [], None
+    results = [best_under_limits(problem, firsts, limits) for problem in problems]
+    return [each.choices for each in results], min(each.lower for each in results)
+
+
+def _price(question: Question, found: Sequence[Choices]) -> _Pool:
+    """Price distinct configurations in full."""
+    joined = np.concatenate(found)
+    small = joined.reshape(len(joined), -1).astype(np.int16)
+    _, first = np.unique(small.view(np.dtype((np.void, small.shape[1] * 2))).ravel(), return_index=True)
+    choices = joined[np.sort(first)]
+    goals, allowed, metrics = [], [], []
+    for start in range(0, len(choices), _BLOCK):
+        batch: CostBatch = question.tables.batch(choices[start : start + _BLOCK])
+        goals.append(question.goals(batch))
+        allowed.append(question.allowed(batch))
+        metrics.append(np.stack([_metric(each, batch) for each in question.objectives], axis=-1))
+    return _Pool(choices=choices, goals=np.concatenate(goals), allowed=np.concatenate(allowed),
+                 metrics=np.concatenate(metrics))  # fmt: skip
+
+
+def _metric(objective: Objective, batch: CostBatch) -> Floats:
+    return np.asarray(metric_of(objective).values(batch), dtype=np.float64)
+
+
+def _frontier_gap(question: Question, pool: _Pool, front: Ints, bounds: Sequence[Bound]) -> float:
+    """Largest amount by which some configuration could undercut the frontier in the first objective's metric.
+
+    Between two neighbours of the frontier the better first objective is the one with the worse second; whoever wants
+    a second objective just below that gets the other.
+    """
+    if not len(front):
+        return 0.0
+    metrics = pool.metrics[front]
+    metrics = metrics[np.argsort(metrics[:, 0], kind="stable")]
+    allowances = np.append(np.inf, metrics[:-1, 1]) if metrics.shape[1] > 1 else np.array([np.inf])
+    allowances[0] = np.nanmax(pool.metrics[:, -1]) * 2 if metrics.shape[1] > 1 else 0.0
+    lowest = np.min([bound(allowances) for bound in bounds], axis=0)
+    return float(np.max(metrics[: len(lowest), 0] - lowest, initial=0.0))
+
+
+def _best_gap(question: Question, pool: _Pool, order: Ints, bounds: Sequence[Bound], lowest: float | None) -> float:
+    """Amount by which the first objective's metric could be below that of the best one found within the limits."""
+    if not len(order):
+        return 0.0
+    best = float(pool.metrics[order[0], 0])
+    floor = -np.inf if lowest is None else lowest
+    for limit in question.limits or ():
+        if len(question.objectives) > 1 and metric_of(limit.objective) == metric_of(question.objectives[1]):
+            allowance = np.array([ceiling(question.tables, limit)])
+            floor = max(floor, float(np.min([bound(allowance) for bound in bounds])))
+    if not question.limits:
+        floor = float(np.min([bound(np.array([np.nanmax(pool.metrics[:, -1]) * 2])) for bound in bounds]))
+    return max(0.0, best - floor)
+
+
+def _words(question: Question, pool: _Pool, order: Ints, gap: float, slack: float) -> str:
+    first = metric_of(question.objectives[0])
+    least, most = pool.metrics[:, 0].min(), pool.metrics[:, 0].max()
+    words = f"frontier: within {_amount(first, gap, most - least)} of the least {first.metric} possible"
+    if len(question.objectives) > 1:
+        words += f" at every {question.objectives[1].name}"
+    if question.limits:
+        words += " (bound without regard to limits on other costs)"
+    if len(order):
+        words += f"; best: within {_amount(first, slack, most - least)} of the optimum"
+    return words
+
+
+def _amount(objective: Objective, value: float, span: float) -> str:
+    """An amount in the metric's unit and as a share of how far the metric ranges over what was found."""
+    if value <= 1e-12 * span:
+        return "rounding"
+    return f"{objective_text(objective.metric, value)} ({100 * value / span if span else 0:.2g} % of its range)"
+
+
+def _found(question: Question, pool: _Pool, positions: Sequence[int]) -> tuple[Found, ...]:
+    if not positions:
+        return ()
+    space = question.space
+    chosen = pool.choices[list(positions)]
+    found: list[Found] = []
+    for start in range(0, len(chosen), _BLOCK):
+        some = chosen[start : start + _BLOCK]
+        numbers = [(place, space.index_of(choices)) for place, choices in enumerate(some)]
+        found += question.found(question.tables.batch(some), numbers)
+    return tuple(found)
