@@ -24,10 +24,13 @@ def assumptions(hardware: HardwareProfile, pricers: tuple[PhasePricer, ...]) -> 
         texts.append(
             "latency: ideal roofline at datasheet peaks, no efficiency losses (too low; savings off either way)"
         )
-    if work.runtime is Runtime.EAGER and hardware.asynchronous:
-        source = "unverified" if not _verified(hardware, "host_launch_s") else "verified"
+    if work.runtime is Runtime.EAGER:
+        source = "verified" if _verified(hardware, "host_launch_s") else "unverified"
+        launch = f"{hardware.host_launch_s * 1e6:g} us"
         texts.append(
-            f"eager: a pass takes at least kernels x {hardware.host_launch_s * 1e6:g} us of host time ({source})"
+            f"eager: a pass takes at least kernels x {launch} of host time ({source}, either way)"
+            if hardware.asynchronous
+            else f"eager: dispatch adds {launch} to each kernel ({source}, either way)"
         )
     if hardware.kernel_floor_s:
         texts.append(f"each kernel takes {hardware.kernel_floor_s * 1e6:g} us beyond its roofline time (either way)")

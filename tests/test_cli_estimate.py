@@ -412,3 +412,20 @@ def test_a_model_folder_and_a_profile_file(priced: Any, tmp_path: Path) -> None:
     found = priced("--model", str(folder), "--hw", str(profile))
     assert (found["model"], found["hardware"]) == ("my-model", "my-card")
     assert found["phases"][0]["dense"] == priced(*GPT2)["phases"][0]["dense"]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        [*LLAMA, "--decompose", POINT],
+        ["--model", "mistral-7b", "--hw", "mi300x", "--runtime", "graph", "--weight-dtype", "int4"],
+        ["--model", "bert-base", "--hw", "epyc-9654", "--dtype", "fp32", "--attention", "unfused"],
+    ],
+)
+def test_every_assumption_says_which_way_it_errs(arguments: list[str], priced: Any) -> None:
+    found = priced(*arguments, "--calibration", "none")["assumptions"]
+    assert len(found) >= 4
+    for text in found:
+        assert re.search(r"\([^()]*(too low|too high|either way)[^()]*\)$", text), text
+    eager = [text for text in found if text.startswith("eager: ")]
+    assert len(eager) == (0 if "graph" in arguments else 1)
