@@ -85,18 +85,20 @@ def _layer_fields(config: Mapping[str, Any], spec: ModelSpec) -> dict[str, Any]:
 def _read_weights(auto: Any, settings: Any, folder: Path, options: dict[str, Any]) -> nn.Module:
     if not list(folder.glob("*.safetensors")):
         raise ModelError("folder without weights", value=str(folder), allowed="a folder with *.safetensors files")
+    from safetensors import SafetensorError
+
     try:
-        model: nn.Module = auto.from_pretrained(
-            str(folder),
-            config=settings,
-            local_files_only=True,
-            use_safetensors=True,
-            trust_remote_code=False,
-            **options,
-        )
-    except (OSError, ValueError, RuntimeError) as error:
+        model, found = auto.from_pretrained(
+            str(folder), config=settings, local_files_only=True, use_safetensors=True, trust_remote_code=False,
+            output_loading_info=True, **options,
+        )  # fmt: skip
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ModelError("cannot read weights", value=str(folder), hint=reason_of(error)) from error
-    return model
+    missing = sorted(map(str, [*found["missing_keys"], *found["mismatched_keys"]]))
+    if missing:  # transformers would go on with random values
+        hint = f"{len(missing)} missing or of another shape"
+        raise ModelError("folder lacks weights of the model", value=missing[0], hint=hint)
+    return model  # type: ignore[no-any-return]
 
 
 def _materialise(model: nn.Module, device: torch.device, dtype: torch.dtype, seed: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -111,5 +112,5 @@ class CudaDevice:
                 work()
                 mark.record()
             self.synchronize()
-            seconds += [a.elapsed_time(b) / 1e3 for a, b in zip(marks, marks[1:], strict=False)]
+            seconds += [a.elapsed_time(b) / 1e3 for a, b in itertools.pairwise(marks)]
         return seconds

@@ -1,4 +1,4 @@
-"""How wrong predictions were: errors by level beside the null models and the noise floor. Reads records only; no torch."""
+"""How wrong predictions were: errors by level beside null models and noise floor. Reads records only; no torch."""
 
 from __future__ import annotations
 

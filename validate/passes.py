@@ -28,20 +28,22 @@ class FixedLayer(DynamicLayer):
     Args:
         batch, heads, positions, head_dim: of the keys and values held, the new token included.
         past: tokens seen before the step; more than positions - 1 in a sliding window.
+        sliding: whether the layer has a window: models with both kinds make a mask for each.
     """
 
     is_compileable = False
 
     def __init__(
-        self, batch: int, heads: int, positions: int, head_dim: int, past: int, dtype: torch.dtype, device: torch.device
-    ) -> None:
+        self, batch: int, heads: int, positions: int, head_dim: int, past: int, sliding: bool, dtype: torch.dtype,
+        device: torch.device,
+    ) -> None:  # fmt: skip
         super().__init__()
         shape = (batch, heads, positions, head_dim)
         generator = torch.Generator().manual_seed(positions)
         values = torch.randn(1, 1, positions, head_dim, generator=generator).to(dtype=dtype, device=device)
         self.keys, self.values = values.expand(shape).contiguous(), values.expand(shape).contiguous()
         self.dtype, self.device, self.is_initialized = dtype, device, True
-        self._past, self._positions = past, positions
+        self._past, self._positions, self.is_sliding = past, positions, sliding
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
@@ -105,8 +107,9 @@ def fixed_cache(spec: ModelSpec, decomposition: Decomposition, work: Workload, d
         if index not in decomposition.dropped:
             held = work.kv_len if window is None else min(work.kv_len, window)
             layers.append(
-                FixedLayer(work.batch, spec.num_kv_heads, held, spec.head_dim, work.kv_len - 1, dtype, device)
-            )
+                FixedLayer(work.batch, spec.num_kv_heads, held, spec.head_dim, work.kv_len - 1, window is not None,
+                           dtype, device)
+            )  # fmt: skip
     return Cache(layers=layers)
 
 

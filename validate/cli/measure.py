@@ -28,8 +28,10 @@ _CPU = {"batch": (1, 2, 4, 8), "seq_len": (16, 32, 64, 128), "kv_len": (64, 128,
 _CUDA = {"batch": (1, 4, 16, 64), "seq_len": (128, 512, 1024, 2048), "kv_len": (128, 512, 1024, 2048),
          "max_tokens": 16384}  # fmt: skip
 """Levels that samples are drawn from, small enough for a pass to take well under a second."""
-_REMEMBERED = ("samples", "model", "num_layers", "weights", "device", "threads", "hw", "calibration", "phase", "batch",
-               "seq_len", "kv_len", "dtype", "runtime", "attention", "seed", "configs", "precision", "budget")  # fmt: skip
+_REMEMBERED = (
+    "samples", "model", "num_layers", "weights", "device", "threads", "hw", "calibration", "phase", "batch", "seq_len",
+    "kv_len", "dtype", "runtime", "attention", "seed", "configs", "precision", "budget",
+)  # fmt: skip
 
 
 def measure(options: Mapping[str, Any], given: set[str]) -> int:

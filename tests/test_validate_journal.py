@@ -1,0 +1,162 @@
+"""Records survive: half-written lines, full disks, two runs at once, kill -9 in the middle of an append."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from validate.errors import RecordError, RunError
+from validate.journal import Journal
+from validate.records import decode, encode, read_samples
+from validating import sample
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def test_a_line_is_read_back_equal() -> None:
+    record = sample(["rank=3"], 0.8, repeat=0.81)
+    line = encode(record)
+    assert line.count(b"\n") == 1
+    assert line.endswith(b"\n")
+    assert decode(line, "here") == record
+    spec = record.spec()
+    assert spec.num_layers == 3
+    assert record.decomposition(spec).to_json() == record.config
+    assert record.work().to_json() == record.workload
+
+
+def test_appended_records_are_there_after_reopening(tmp_path: Path) -> None:
+    records = [sample([f"rank={rank}"], 0.9, index=rank) for rank in (1, 2, 3)]
+    with Journal(tmp_path / "run", resume=False) as journal:
+        for record in records:
+            journal.append(record)
+    assert read_samples(tmp_path / "run") == records
+    with Journal(tmp_path / "run", resume=True) as journal:
+        assert journal.samples == records
+        assert journal.repaired_bytes == 0
+
+
+@pytest.mark.parametrize("cut", [1, 10, 200])
+def test_a_half_written_last_line_is_cut_off(tmp_path: Path, cut: int) -> None:
+    first, second = sample(["rank=1"], 0.9), sample(["rank=2"], 0.9)
+    (tmp_path / "samples.jsonl").write_bytes(encode(first) + encode(second)[:-cut])
+    assert read_samples(tmp_path) == [first]
+    with Journal(tmp_path, resume=True) as journal:
+        assert journal.repaired_bytes == len(encode(second)) - cut
+        journal.append(second)
+    assert (tmp_path / "samples.jsonl").read_bytes() == encode(first) + encode(second)
+
+
+def test_a_damaged_line_in_the_middle_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / "samples.jsonl").write_bytes(b'{"schema": 1, "id"\n' + encode(sample(["rank=1"], 0.9)))
+    with pytest.raises(RecordError, match=r"samples.jsonl:1: not a JSON object"):
+        Journal(tmp_path, resume=True)
+    with pytest.raises(RecordError, match="samples.jsonl:1"):
+        read_samples(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [(b'{"schema": 99}\n', "schema: got 99; allowed: 1"), (b"[]\n", "not a JSON object"),
+     (b'{"schema": 1, "id": 3}\n', "not a sample")],
+)  # fmt: skip
+def test_other_versions_and_shapes_are_refused(line: bytes, message: str) -> None:
+    with pytest.raises(RecordError, match=message):
+        decode(line, "there")
+
+
+def test_records_of_an_earlier_run_are_not_overwritten(tmp_path: Path) -> None:
+    with Journal(tmp_path, resume=False) as journal:
+        journal.append(sample(["rank=1"], 0.9))
+    with pytest.raises(RunError, match="holds 1 samples of an earlier run; add --resume"):
+        Journal(tmp_path, resume=False)
+
+
+def test_doubled_records_are_found(tmp_path: Path) -> None:
+    (tmp_path / "samples.jsonl").write_bytes(encode(sample(["rank=1"], 0.9)) * 2)
+    with pytest.raises(RecordError, match="sample twice"):
+        Journal(tmp_path, resume=True)
+
+
+def test_two_runs_on_one_folder_are_refused_until_the_first_ends(tmp_path: Path) -> None:
+    with Journal(tmp_path, resume=False), pytest.raises(RunError, match=f"process {os.getpid()} holds it"):
+        Journal(tmp_path, resume=True)
+    Journal(tmp_path, resume=True).close()
+
+
+def test_the_lock_of_a_killed_process_is_gone(tmp_path: Path) -> None:
+    code = f"""
+        import pathlib, sys, time
+        from validate.journal import Journal
+        journal = Journal(pathlib.Path({str(tmp_path)!r}), resume=False)
+        print("locked", flush=True)
+        time.sleep(60)
+    """
+    child = subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert child.stdout is not None
+    with child, child.stdout:
+        assert child.stdout.readline() == "locked\n"
+        with pytest.raises(RunError, match=f"process {child.pid} holds it"):
+            Journal(tmp_path, resume=True)
+        child.send_signal(signal.SIGKILL)
+    Journal(tmp_path, resume=True).close()
+
+
+def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = sample(["rank=1"], 0.9), sample(["rank=2"], 0.9)
+    with Journal(tmp_path, resume=False) as journal:
+        journal.append(first)
+        written = os.write
+
+        def full(handle: int, data: bytes) -> int:
+            if len(data) < 100:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+            return written(handle, data[: len(data) // 2])
+
+        monkeypatch.setattr("validate.journal.os.write", full)
+        with pytest.raises(RunError, match="No space left on device; 1 samples are safe"):
+            journal.append(second)
+        monkeypatch.undo()
+        assert (tmp_path / "samples.jsonl").read_bytes() == encode(first)
+        journal.append(second)
+    assert read_samples(tmp_path) == [first, second]
+
+
+@pytest.mark.parametrize("folder", ["/proc/validate", "file/inside"])
+def test_an_unwritable_folder_is_one_line(tmp_path: Path, folder: str) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(RunError, match="cannot write to folder"):
+        Journal(tmp_path / folder, resume=False)
+
+
+def test_a_killed_writer_leaves_whole_lines(tmp_path: Path) -> None:
+    code = f"""
+        import itertools, pathlib
+        from validate.journal import Journal
+        from validating import sample
+        spare = sample(["rank=1"], 0.9)
+        with Journal(pathlib.Path({str(tmp_path)!r}), resume=False) as journal:
+            print("ready", flush=True)
+            for number in itertools.count():
+                journal.append(__import__("msgspec").structs.replace(spare, id=str(number), index=number))
+    """
+    environment = {**os.environ, "PYTHONPATH": str(ROOT / "tests")}
+    child = subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(code)], cwd=ROOT, stdout=subprocess.PIPE, text=True, env=environment
+    )
+    assert child.stdout is not None
+    with child, child.stdout:
+        assert child.stdout.readline() == "ready\n"
+        while not (tmp_path / "samples.jsonl").stat().st_size > 50_000:
+            assert child.poll() is None
+        child.send_signal(signal.SIGKILL)
+    with Journal(tmp_path, resume=True) as journal:
+        assert [record.index for record in journal.samples] == list(range(len(journal.samples)))
+        assert len(journal.samples) >= 10
