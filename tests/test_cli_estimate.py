@@ -394,7 +394,17 @@ def test_table_fits_a_terminal_of_80_columns(arguments: list[str], price: Any, m
     out = price(*arguments)
     assert max(map(len, out.splitlines())) <= 80
     assert re.search(r"^ q_proj|^ c_attn", out, re.MULTILINE)
-    assert not re.search(r"^ {20,}(ms|us|%|tok/s)", out, re.MULTILINE)  # no number is folded away from its unit
+
+
+def test_a_terminal_too_narrow_does_not_cut_numbers(price: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    wide = price(*GPT2, "--ops")
+    monkeypatch.setattr("costmodel.cli.common.text_width", lambda: 40)
+    narrow = price(*GPT2, "--ops")
+    tables = [
+        [line for line in out.splitlines() if line.startswith(" ") and "  " in line.strip()] for out in (wide, narrow)
+    ]
+    assert tables[0] == tables[1]
+    assert len(tables[0]) > 300
 
 
 def test_width_into_a_pipe_does_not_depend_on_the_terminal(monkeypatch: pytest.MonkeyPatch) -> None:

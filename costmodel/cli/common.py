@@ -16,6 +16,8 @@ import click
 from costmodel.errors import InputError
 
 F = TypeVar("F", bound=Callable[..., Any])
+_UNBOUNDED = 10_000
+"""Columns that no table needs."""
 
 
 def format_option(function: F) -> F:
@@ -50,9 +52,14 @@ def text_width() -> int:
 
 
 def print_table(
-    title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], *, left: int = 1, caption: str = ""
-) -> None:
-    """Print a title line and a rich table: `left` columns flush left, the rest flush right; None shows as a dash."""
+    title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], *, left: int = 1, caption: str = "",
+    fold: bool = True,
+) -> None:  # fmt: skip
+    """Print a title line and a rich table: `left` columns flush left, the rest flush right; None shows as a dash.
+
+    Cells fold where the table is wider than the terminal; without `fold` lines are as long as they need, since a number
+    in two lines cannot be read.
+    """
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -63,7 +70,7 @@ def print_table(
         table.add_column(name, justify="left" if index < left else "right", overflow="fold", no_wrap=index == 0)
     for row in rows:
         table.add_row(*(Text("-" if cell is None else str(cell)) for cell in row))
-    console = Console(width=text_width())
+    console = Console(width=text_width() if fold else _UNBOUNDED)
     console.print(Text(title, style="bold"), soft_wrap=True)
     with console.capture() as captured:
         console.print(table)

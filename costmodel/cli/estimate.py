@@ -58,7 +58,7 @@ def _print(result: Estimate, show_ops: bool) -> None:
     columns = [("", "dense", "decomposed", "saved")[index] for index in shown]
 
     def costs(title: str, rows: list[tuple[str, str, str, str]]) -> None:
-        print_table(title, columns, [[row[index] for index in shown] for row in rows])
+        print_table(title, columns, [[row[index] for index in shown] for row in rows], fold=False)
 
     print_lines([
         f"{result.model.name} on {result.hardware.name}",
@@ -73,15 +73,16 @@ def _print(result: Estimate, show_ops: bool) -> None:
             f"{phase.workload.phase.value}: where the device's time goes",
             ["operations", *([] if plain else ["dense time"]), "number", "time", "share", "limited by"],
             [row[:1] + row[2:] for row in groups] if plain else groups,
+            fold=False,
         )
         if show_ops:
             columns_of_ops = ["operation", "m x n x k", "FLOPs", "traffic", "FLOP/B", "time", "limited by"]
-            print_table(f"{phase.workload.phase.value}: operations", columns_of_ops, report.op_lines(phase))
+            print_table(f"{phase.workload.phase.value}: operations", columns_of_ops, report.op_lines(phase), fold=False)
     if result.request:
         tokens = f"{result.request.prompt_tokens} prompt tokens, {result.request.new_tokens} decode steps"
         costs(f"request: {tokens}", report.request_rows(result.request))
     ranks = ["tensor", "out x in", "rank here", "layers", "break-even svd", "tucker"]
     print_table("ranks (above break-even a factored weight costs more than the dense one)", ranks,
-                report.break_even_rows(result))  # fmt: skip
+                report.break_even_rows(result), fold=False)  # fmt: skip
     print_lines([f"assumption: {text}" for text in result.assumptions])
     print_lines([f"warning: {text}" for text in result.warnings])
