@@ -307,7 +307,7 @@ def test_the_example_in_the_readme_is_a_valid_profile(tmp_path: Path) -> None:
 
 def test_found_beside_the_package_when_not_importable(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "hw_profiles", None)
-    assert hardware._folder() == ROOT / "hw_profiles"
+    assert hardware.profile_folder() == ROOT / "hw_profiles"
 
 
 def test_importing_is_light_and_loading_is_quick() -> None:
