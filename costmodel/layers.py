@@ -121,11 +121,11 @@ def _bert_layer(b: Builder, window: int | None) -> None:
     context, kept = add_attention(b, "attention.self", query, [key, value], window)
     dense = b.site(attn_output, context)
     added = b.pointwise("attention.output.add", "add", [dense, INPUT], hidden)
-    attended = b.norm("attention.output.LayerNorm", added, holds=[dense])
+    attended = b.norm("attention.output.LayerNorm", added, holds=[dense, context])
     inner = b.activation("intermediate.intermediate_act_fn", b.site(intermediate, attended), b.model.intermediate_size)
     dense = b.site(output, inner)
     added = b.pointwise("output.add", "add", [dense, attended], hidden, holds=[inner])
-    b.norm("output.LayerNorm", added, holds=[INPUT, dense, inner, *_other(kept, context)])
+    b.norm("output.LayerNorm", added, holds=[INPUT, attended, dense, inner, *_other(kept, context)])
 
 
 def _gpt2_layer(b: Builder, window: int | None) -> None:
@@ -178,7 +178,8 @@ def _bert_prologue(b: Builder) -> None:
     words = b.embed("embeddings.word_embeddings", tokens, hidden)
     types = b.embed("embeddings.token_type_embeddings", tokens, hidden)
     added = b.pointwise("embeddings.add_token_types", "add", [words, types], hidden)
-    positions = b.embed("embeddings.position_embeddings", b.work.q_len, hidden, [POSITIONS])
+    rows = tokens if b.model.model_type == "roberta" else b.work.q_len  # RoBERTa numbers each sequence by itself
+    positions = b.embed("embeddings.position_embeddings", rows, hidden, [POSITIONS])
     added = b.pointwise("embeddings.add_positions", "add", [added, positions], hidden, holds=[words, types])
     b.norm("embeddings.LayerNorm", added, holds=[words, types, positions, POSITIONS])
 

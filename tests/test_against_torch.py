@@ -239,8 +239,12 @@ def test_factors_launch_a_kernel_each() -> None:
 PEAK_TOLERANCE = 0.01
 """Left out: temporaries of position numbers, of masks and of a StaticCache's bookkeeping."""
 
-SIZES = ((1, 96, 160, LmHead.LAST), (2, 40, 160, LmHead.ALL), (2, 24, 3000, LmHead.ALL), (3, 1, 160, LmHead.ALL))
-"""batch, q_len (1: a decode step), vocabulary, head: peaks in attention, in the MLP and in the logits."""
+SIZES = (
+    (1, 96, 384, 160, LmHead.LAST), (2, 40, 40, 160, LmHead.ALL), (2, 24, 384, 3000, LmHead.ALL),
+    (3, 1, 384, 160, LmHead.ALL),
+)  # fmt: skip
+"""batch, q_len (1: a decode step), width of the MLP, vocabulary, head: peaks in attention, around a narrow MLP, in a
+wide one, and in the logits."""
 
 
 def factors(model: ModelSpec, kind: str) -> Decomposition:
@@ -256,8 +260,9 @@ def factors(model: ModelSpec, kind: str) -> Decomposition:
 @pytest.mark.parametrize("name", [name for name in VARIANTS if "window" not in name])
 def test_peak_live_bytes(name: str, kind: str) -> None:
     """Storages alive during a real pass on the CPU, beside the DAG's peak."""
-    for batch, q_len, vocab, head in SIZES:
+    for batch, q_len, inner, vocab, head in SIZES:
         config = variant(name, 3, vocab)
+        config[{"gpt2": "n_inner", "opt": "ffn_dim"}.get(config["model_type"], "intermediate_size")] = inner
         spec = spec_of(config)
         decomposition = factors(spec, kind)
         for attention in Attention:

@@ -39,7 +39,7 @@ def random_case(rng: random.Random) -> tuple[ModelSpec, Decomposition, Workload,
     return model, decomposition, work, load_hardware(rng.choice(DEVICES))
 
 
-@settings(max_examples=150)
+@settings(max_examples=300)
 @given(st.integers(0, 1 << 32).map(random.Random))
 def test_totals_are_sums_over_the_graph(rng: random.Random) -> None:
     model, decomposition, work, hardware = random_case(rng)
