@@ -9,6 +9,7 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from torch import nn  # noqa: E402
+from validating import BERT, FAMILIES, GPT2, LLAMA, predictor, tiny_spec, workloads  # noqa: E402
 
 from costmodel.decomposition import Decomposition  # noqa: E402
 from costmodel.errors import ModelError  # noqa: E402
@@ -23,7 +24,6 @@ from validate.identity import identities, require_equal  # noqa: E402
 from validate.passes import cache_bytes, make_pass  # noqa: E402
 from validate.records import Identity  # noqa: E402
 from validate.replace import RandomFactors, Replacement, WeightFactors, clone  # noqa: E402
-from validating import BERT, FAMILIES, GPT2, LLAMA, predictor, tiny_spec, workloads  # noqa: E402
 
 CPU = torch.device("cpu")
 CONFIGURATIONS = {
