@@ -132,9 +132,8 @@ class LayerQuality:
     def total(self) -> int:
         """Sum of the quality over all non-empty sets of free layers and all pairs, exact."""
         free = self.free.tolist()
-        layers = sum(free)
-        whole = 1 << layers
-        summed = sum(int(row.sum()) * whole // 2 for row, able in zip(self.value, free, strict=True) if able)
+        whole = 1 << sum(map(bool, free))
+        summed: int = sum(int(row.sum()) * whole // 2 for row, able in zip(self.value, free, strict=True) if able)
         for layer in range(len(free) - 1):
             here, there, pairs = free[layer], free[layer + 1], self.value.shape[1]
             parts = [int(self.stay[layer]) * pairs]
@@ -142,4 +141,4 @@ class LayerQuality:
             parts += [int(self.enter[layer].sum())] if there else []
             parts += [int(self.both[layer].sum())] if here and there else []
             summed += sum(parts) * whole // len(parts)
-        return summed - int(self.stay.sum()) * self.value.shape[1]
+        return int(summed - int(self.stay.sum()) * self.value.shape[1])

@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -101,10 +102,11 @@ class SiteProblem:
 
     def values(self, functional: Functional) -> Floats:
         """What each choice adds to a functional, float64 (layers, tensors, 1 + R), infinite where not open."""
-        total: Floats = np.zeros(self.open.shape)
+        total: Any = np.zeros(self.open.shape)
         for coordinate, weight in functional.weights.items():
             total += weight * self.ticks(coordinate)
-        return np.where(self.open, total, np.inf)
+        total[~self.open] = np.inf
+        return total  # type: ignore[no-any-return]
 
     def links(self, functional: Functional) -> Floats:
         """What a pair of neighbouring layers' states adds, float64 (layers - 1, states, states)."""

@@ -143,7 +143,7 @@ class CostTables:
         self, space: DesignSpace, pricers: Sequence[PhasePricer], steps: DecodeSteps | None = None,
         quality: QualityTable | None = None,
     ) -> None:  # fmt: skip
-        self.space, self.quality = space, quality
+        self.space, self.steps, self.quality = space, steps, quality
         self.phases = {pricer.work.phase.value: PhaseTable.of(pricer, space) for pricer in pricers}
         self.request = RequestTable.of(steps, space) if steps else None
         self.parts = {**self.phases, **({"step": self.request.first} if self.request else {})}

@@ -1,4 +1,4 @@
-"""Answers about the homogeneous space when quality differs from layer to layer: costs by classes, quality by programs."""
+"""Answers about the homogeneous space when quality differs by layer: costs by classes, quality by programs."""
 
 from __future__ import annotations
 
@@ -31,12 +31,11 @@ class _Sets:
         tables = question.tables
         types, kinds = live_types(tables, space.layers)
         columns, excess, _ = pair_costs(tables, space, kinds)
-        masks = range(1, 1 << len(kinds))
         self.allowed = [np.zeros(len(space.free), dtype=np.bool_) for _ in range(1 << len(kinds))]
-        for mask in masks:
-            self.allowed[mask][space.layers[[bool(mask >> kind & 1) for kind in types.tolist()]]] = True
-        least = np.stack([quality.least(self.allowed[mask])[1:] for mask in masks])
-        mask, size, self.pair = np.nonzero(least < FAR)
+        for present, allowed in enumerate(self.allowed):
+            allowed[space.layers[[bool(present >> kind & 1) for kind in types.tolist()]]] = True
+        least = np.stack([quality.least(allowed)[1:] for allowed in self.allowed[1:]])
+        mask, size, self.pair = np.argwhere(least < FAR).T
         self.mask, self.size = mask + 1, size + 1
         self.batch = CostBatch(
             tables,
@@ -94,9 +93,7 @@ def answer_uneven(question: Question) -> Answer:
         distributions["quality"] = _quality_distribution(question, sets, quality, bins)
         distributions = {objective.name: distributions[objective.name] for objective in question.objectives}
         error = bins.error * tables.quality.quantum
-        guarantee = (
-            f"exact, but for quality's quantiles and histogram: each configuration within {error:.3g} of its bin"
-        )
+        guarantee = f"exact but for quality's quantiles and histogram: each value within {error:.3g} of its bin"
     plain = dataclasses.replace(question, limits=tuple(x for x in question.limits if x not in limited))
     matching = int(classes.counts[plain.allowed(classes.batch)].sum())
     bounds = _matching_bounds(question, plain, sets, bins) if limited and bins else None

@@ -8,15 +8,20 @@ from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 
 from costmodel.cli.common import format_option, print_lines, print_table, write_csv, write_file, write_json
 from costmodel.cli.space import readable
 from costmodel.cli.space_options import read_space, space_options
 from costmodel.cli.workload_options import read_setup, workload_options
+from costmodel.errors import InputError
 from costmodel.explore import Exploration, explore
 from costmodel.explore_answer import Found
 from costmodel.explore_distribution import Distribution
+from costmodel.explore_sweep import sweep
 from costmodel.explore_text import bars, objective_text
+from costmodel.figure import file_kind
+from costmodel.space_kinds import HomogeneousSpace
 from costmodel.spec_text import describe
 
 _SHOWN = 24
@@ -45,11 +50,18 @@ _SHOWN = 24
     metavar="FILE|standin:params|standin:energy:FILE",
     help="What each factored weight costs in quality, less is better; the stand-ins are no measurement.",
 )
+@click.option(
+    "--sweep",
+    "literal",
+    is_flag=True,
+    help="Also price every configuration one by one for the first objective, and compare the histograms.",
+)
 @click.option("--plot", "plot_file", metavar="FILE", help="Draw the frontier of the first two objectives (.png, .svg).")
 @format_option
 def command(
     kind: str, form: str, ranks: str | None, rank_multiple: int, keep: tuple[str, ...], objectives: str | None,
-    limits: tuple[str, ...], top: int, quality: str | None, plot_file: str | None, fmt: str, **options: Any,
+    limits: tuple[str, ...], top: int, quality: str | None, literal: bool, plot_file: str | None, fmt: str,
+    **options: Any,
 ) -> None:  # fmt: skip
     """Explore every configuration of a model's design space on a device.
 
@@ -63,8 +75,7 @@ def command(
     """
     setup = read_setup(**options)
     space = read_space(setup.model, kind=kind, form=form, ranks=ranks, rank_multiple=rank_multiple, keep=keep)
-    if plot_file is not None and Path(plot_file).suffix not in (".png", ".svg", ".pdf"):
-        raise click.BadParameter(f"{plot_file!r} does not end in .png, .svg or .pdf", param_hint="--plot")
+    picture = file_kind(Path(plot_file)) if plot_file is not None else ""
     result = explore(
         space, setup.hardware, setup.workloads, top=top, limits=limits, quality=quality,
         objectives=objectives.split(",") if objectives is not None else None, calibration=setup.calibration,
@@ -73,13 +84,41 @@ def command(
     if plot_file is not None:
         from costmodel.plot import frontier_plot
 
-        write_file(Path(plot_file), frontier_plot(result, Path(plot_file).suffix[1:]))
+        write_file(Path(plot_file), frontier_plot(result, picture))
+    swept = _sweep(result) if literal else None
     if fmt == "json":
-        write_json(result.to_json())
+        write_json({**result.to_json(), **({"sweep": swept} if swept else {})})
     elif fmt == "csv":
         write_csv(_csv_rows(result))
     else:
         _print(result)
+        if swept:
+            verdict = "the same histogram" if swept["same"] else "ANOTHER HISTOGRAM" if swept["complete"] else "STOPPED"
+            print_lines([
+                f"sweep: {swept['configurations']:,} configurations priced one by one for {swept['objective']} "
+                f"in {swept['elapsed_s']:.1f} s, {swept['per_second']:.3g} a second; {verdict}"
+            ])  # fmt: skip
+
+
+def _sweep(result: Exploration) -> dict[str, Any]:
+    """The literal sweep beside the closed form, with a bar on a terminal; Ctrl-C stops it and keeps its counts."""
+    from rich.console import Console
+    from rich.progress import Progress
+
+    objective = result.question.objectives[0]
+    spread = result.answer.distribution[objective.name]
+    if spread is None or not isinstance(result.space, HomogeneousSpace):
+        raise InputError("--sweep needs the homogeneous space", value=result.space.kind)
+    console = Console(stderr=True)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
+        task = bar.add_task("sweep", total=result.space.size)
+        done = sweep(result.question.tables, objective, np.array(spread.edges),
+                     progress=lambda count: bar.advance(task, count))  # fmt: skip
+    return {
+        "objective": objective.name, "configurations": done.counted, "complete": done.complete,
+        "elapsed_s": done.elapsed_s, "per_second": done.counted / done.elapsed_s, "counts": list(done.counts),
+        "same": done.complete and done.counts == spread.counts,
+    }  # fmt: skip
 
 
 def _csv_rows(result: Exploration) -> list[dict[str, object]]:
