@@ -182,6 +182,7 @@ def test_constants_are_saved_and_read(table: Path, tmp_path: Path, capsys: pytes
     assert load_constants(saved).to_json() == first["splits"][0]["constants"]
     assert validate([str(table), *SETUP, "--constants", str(saved), "--format", "json"]) == 0
     second = json.loads(capsys.readouterr().out)
+    assert json.loads(saved.read_text())["set_ups"] == first["splits"][0]["set_ups"]
     known = {(row["benchmark"], row["param_reduction_pct"]): row["predicted"] for row in second["rows"]}
     assert len(known) == 3 * 5
     assert all(known[row["benchmark"], row["param_reduction_pct"]] == row["predicted"] for row in first["rows"])

@@ -152,7 +152,7 @@ def _split(
         dense = benchmark.dense
         length = run.length_for(benchmark, dense.latency_s - dense.waiting_s, constants)
         setups.append(SetUp(benchmark=benchmark.name, tokens_per_sequence=length, harness_s_per_batch=dense.waiting_s))
-        for row, predicted in zip(benchmark.rows, _predict(run, benchmark, length, constants), strict=True):
+        for row, predicted in zip(benchmark.rows, predict(run, benchmark, length, constants), strict=True):
             removed = row.param_reduction_pct
             rows.append(ReplayRow(
                 fit_on=names, benchmark=benchmark.name, row=row, measured=benchmark.measured(row), predicted=predicted,
@@ -162,9 +162,8 @@ def _split(
     return Split(fit_on=names, constants=constants, setups=tuple(setups), rows=tuple(rows))
 
 
-def _predict(
-    run: ScoringRun, benchmark: Benchmark, length: float, constants: ReplayConstants
-) -> list[dict[str, float]]:
+def predict(run: ScoringRun, benchmark: Benchmark, length: float, constants: ReplayConstants) -> list[dict[str, float]]:
+    """Savings of each row by METRICS at a mean padded length; of the measurements only the dense row's are used."""
     device, busy = run.device_times(benchmark, length, constants)
     harness = [benchmark.dense.waiting_s, *[constants.harness_s_per_request * benchmark.batch] * len(benchmark.rows)]
     latency = [float(each) + wait for each, wait in zip(device, harness, strict=True)]

@@ -27,7 +27,9 @@ _SHORT = {"latency_pct": "time", "energy_pct": "energy", "memory_pct": "mem."}
 @click.option("--fit-on", metavar="NAMES", help="Benchmarks to fit the common constants on, between commas; the others "
               "are predicted.  [default: each in turn]")  # fmt: skip
 @click.option("--constants", "constants_file", metavar="FILE", help="Common constants instead of fitted ones.")
-@click.option("--save-constants", metavar="FILE", help="Write the constants used, for --constants.")
+@click.option(
+    "--save-constants", metavar="FILE", help="Write the constants used, for --constants, with the errors of each split."
+)
 @click.option("--form", type=click.Choice(["tucker", "svd"]), default="tucker", show_default=True,
               help="Factors of the measured models.")  # fmt: skip
 @click.option("--dtype", default="fp16", show_default=True, help="Of the measured models.")
@@ -70,7 +72,7 @@ def _save(path: Path, result: Replay) -> None:
     split = result.splits[0]
     data = {
         "schema": SCHEMA, "model": result.run.model.name, "hardware": result.run.hardware.name,
-        "fitted_on": list(split.fit_on), "constants": split.constants.to_json(),
+        **split.to_json(), "splits": [each.to_json() for each in result.splits],
     }  # fmt: skip
     write_file(path, f"{json.dumps(data, indent=2)}\n".encode())
 
