@@ -9,7 +9,7 @@ PIP_INSTALL := $(BIN)/python -m pip install -q --disable-pip-version-check -c co
 PYTEST := $(BIN)/python -m pytest -n 2
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-slow lint format clean
+.PHONY: help demo test test-slow lint format notebooks clean
 
 help:
 	@echo "make demo       install costmodel with its own dependencies alone and price the paper's 9 % point on an A100"
@@ -17,6 +17,7 @@ help:
 	@echo "make test-slow  the same environment; run the slow tests"
 	@echo "make lint       ruff and mypy"
 	@echo "make format     let ruff format and fix what it can"
+	@echo "make notebooks  the same environment; run the notebooks again and keep their outputs"
 	@echo "make clean      remove the environment and the caches"
 
 demo: $(VENV)/.installed
@@ -38,6 +39,9 @@ format: $(VENV)/.installed-test
 	$(BIN)/ruff format
 	$(BIN)/ruff check --fix
 
+notebooks: $(VENV)/.installed-test
+	$(BIN)/python notebooks/execute.py
+
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
 
@@ -47,7 +51,7 @@ $(VENV)/.installed: $(BIN)/python pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/.installed-test: $(BIN)/python pyproject.toml constraints.txt
-	$(PIP_INSTALL) -e ".[validate,dev]"
+	$(PIP_INSTALL) -e ".[validate,notebooks,dev]"
 	@touch $@ $(VENV)/.installed
 
 # A link to the interpreter, so older than every stamp; one whose interpreter is gone counts as missing and is made anew.
