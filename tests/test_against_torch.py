@@ -26,6 +26,7 @@ from costmodel.hardware import load_hardware  # noqa: E402
 from costmodel.layers import epilogue_ops, layer_ops, prologue_ops  # noqa: E402
 from costmodel.model_config import load_model  # noqa: E402
 from costmodel.model_spec import ModelSpec  # noqa: E402
+from costmodel.ops import Op, live_bytes  # noqa: E402
 from costmodel.pricing import window_kv_bytes  # noqa: E402
 from costmodel.units import DType  # noqa: E402
 from costmodel.workload import Attention, LmHead, Workload  # noqa: E402
@@ -277,3 +278,24 @@ def test_peak_live_bytes(name: str, kind: str) -> None:
                     run(real, spec, work, tokens, cache=cache)
                 modelled = peak_live_bytes(build_graph(spec, decomposition, work))
                 assert modelled == pytest.approx(tracked.peak, rel=PEAK_TOLERANCE), (work, kind)
+                assert_same_course(tracked, forward_ops(spec, decomposition, work))
+
+
+def assert_same_course(tracked: LiveBytes, ops: list[Op]) -> None:
+    """Live bytes at every matrix product and LayerNorm of a pass, not only at its peak."""
+    kinds = {"aten.mm.default": "gemm", "aten.addmm.default": "gemm", "aten.bmm.default": "bmm",
+             "aten.native_layer_norm.default": "LayerNorm"}  # fmt: skip
+    real = [(kinds[name], live) for live, name in tracked.log if name in kinds]
+    rms_norm = "LayerNorm" not in {each for each, _ in real}
+
+    def kind(op: Op) -> str | None:
+        if op.name.endswith((".scores", ".context")):
+            return "bmm"
+        if op.kind == "norm" and not rms_norm:
+            return "LayerNorm"
+        return "gemm" if op.gemm else None
+
+    modelled = [(op, live) for op, live in zip(ops, live_bytes(ops), strict=True) if kind(op)]
+    assert [kind(op) for op, _ in modelled] == [each for each, _ in real]
+    for (op, expected), (_, live) in zip(modelled, real, strict=True):
+        assert expected == pytest.approx(live, abs=PEAK_TOLERANCE * tracked.peak), op.name
