@@ -83,8 +83,10 @@ class Refused(Exception):
 
 
 def library(**functions: object) -> types.SimpleNamespace:
-    return types.SimpleNamespace(NVMLError=Refused, NVML_CLOCK_SM=1, NVML_CLOCK_MEM=2, nvmlClocksThrottleReasonSwPowerCap=4,
-                                 nvmlClocksThrottleReasonHwSlowdown=8, **functions)  # fmt: skip
+    return types.SimpleNamespace(
+        NVMLError=Refused, NVML_CLOCK_SM=1, NVML_CLOCK_MEM=2, nvmlClocksThrottleReasonSwPowerCap=4,
+        nvmlClocksThrottleReasonHwSlowdown=8, **functions,
+    )  # fmt: skip
 
 
 def refuse(*arguments: object) -> None:

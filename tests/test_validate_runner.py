@@ -107,7 +107,8 @@ def boom(error: Exception) -> Callable[..., Any]:
 
 FAULTS: dict[str, tuple[str, Exception, str, str, str]] = {
     "out of memory in the build": (
-        "validate.subject.Replacement", torch.OutOfMemoryError("CUDA out of memory."), "build", "out-of-memory", "out of",
+        "validate.subject.Replacement", torch.OutOfMemoryError("CUDA out of memory."), "build", "out-of-memory",
+        "out of",
     ),
     "out of memory in the pass": (
         "validate.runner.compare", torch.OutOfMemoryError("CUDA out of memory."), "timing", "out-of-memory", "out of",

@@ -126,7 +126,7 @@ def test_configs_files(tmp_path: Path, content: Any, count: int) -> None:
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("", "not JSON"), ("[]", "no configurations"), ("3", "no configurations"), ('{"frontier": 3}', "no configurations"),
+    [("", "not JSON"), ("[]", "no configurations"), ("3", "no configurations"), ('{"frontier": 3}', "no conf"),
      ('{"ranks": {"layers.9.q_proj": 3}}', "layer out of range"), ('[{"config": {"rank": 3}}]', "unknown key"),
      ('{"a": 1}', "unknown key")],
 )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 from collections.abc import Iterator, Sequence
@@ -98,7 +99,9 @@ def _block(
     depths = _balanced(rng, _depths(spec.num_layers), BLOCK)
     shares = [(place + rng.random()) / BLOCK for place in _balanced(rng, range(BLOCK), BLOCK)]
     schemes = _balanced(rng, ["same", "same", "scaled", "scaled", "mixed"], BLOCK)
-    repeated = set(rng.sample(range(dense, BLOCK), round(BLOCK * REPEATED)))
+    stretches = round(BLOCK * REPEATED)
+    bounds = [dense + (BLOCK - dense) * place // stretches for place in range(stretches + 1)]
+    repeated = {rng.randrange(first, last) for first, last in itertools.pairwise(bounds)}  # spread over the block
     for index in range(BLOCK):
         work = choice.draw(phases[index], batches[index], lengths[index], options[index], spec)
         layers = sorted(rng.sample(range(spec.num_layers), depths[index]))

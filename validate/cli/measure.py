@@ -21,6 +21,7 @@ from validate.case import Case
 from validate.cli.reporting import finish
 from validate.configs_file import load_configs
 from validate.journal import Journal
+from validate.records import read_samples
 from validate.sampling import WorkloadChoice, given_cases, sample_cases
 from validate.settings import load_settings, require_same, save_settings
 
@@ -48,7 +49,7 @@ def measure(options: Mapping[str, Any], given: set[str]) -> int:
         if journal.repaired_bytes:
             click.echo(f"note: cut off a half-written record of {journal.repaired_bytes} bytes", err=True)
         interrupted = _run(settings, spec, folder, journal, earlier)
-        samples = list(journal.samples)
+        samples = read_samples(folder)  # from the file: an interrupt may fall between writing and remembering
         if interrupted and not samples:
             raise click.Abort
         code = finish(folder, samples, fmt=options["fmt"], fail_above=options["fail_above"])
@@ -64,6 +65,8 @@ def _run(
     try:
         with _Progress() as progress:
             progress.status("loading torch and transformers")
+            from transformers.utils import logging
+
             from validate.device import open_device
             from validate.hardware_match import hardware_for
             from validate.predict import Predictor
@@ -71,6 +74,8 @@ def _run(
             from validate.subject import Subject
             from validate.timing import TimingPlan
 
+            logging.set_verbosity_error()
+            logging.disable_progress_bar()
             device = open_device(settings["device"], settings["threads"])
             progress.status("reading the hardware profile")
             hardware = hardware_for(settings["hw"], device, folder)
@@ -172,7 +177,7 @@ class _Progress:
 
         columns = [SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
                    TimeRemainingColumn()]  # fmt: skip
-        self._bar = Progress(*columns, console=Console(stderr=True), transient=True)
+        self._bar = Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
         self._task = self._bar.add_task("starting", total=None)
         self._failed = 0
 
@@ -194,4 +199,6 @@ class _Progress:
         text = f"measuring, {self._failed} failed" if self._failed else "measuring"
         self._bar.update(self._task, advance=1, description=text)
         if sample.failure is not None:
-            self._bar.console.print(f"sample {sample.index} failed: {sample.failure.reason}", highlight=False)
+            self._bar.console.print(
+                f"sample {sample.index} failed: {sample.failure.reason}", highlight=False, soft_wrap=True
+            )

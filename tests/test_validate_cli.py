@@ -1,0 +1,258 @@
+"""The command end to end: three families, kill -9 and resume, gates, reports, and one line for everything wrong."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("torch")
+
+from validating import BERT, GPT2, LLAMA, write_config
+
+from validate.cli import cli
+from validate.records import read_samples
+
+ROOT = Path(__file__).resolve().parent.parent
+FAST = ["--threads", "1", "--budget", "0.15", "--precision", "40", "--device", "cpu"]
+SMALL = ["--seq-len", "8", "--kv-len", "12", "--batch", "1", "--batch", "2"]
+
+
+def invoke(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    from costmodel.cli import run
+
+    code = run(cli, list(arguments))
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+@pytest.mark.parametrize(("family", "config"), [("llama", LLAMA), ("bert", BERT), ("gpt2", GPT2)])
+def test_a_run_of_each_family(
+    family: str, config: dict[str, Any], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = write_config(tmp_path / family, config)
+    folder = tmp_path / "out"
+    common = ["--samples", "8", "--seed", "0", "--model", str(model), "--out", str(folder), *FAST, *SMALL]
+    code, out, err = invoke(capsys, *common, "--format", "json")
+    assert (code, err) == (0, "")
+    result = json.loads(out)
+    assert (result["schema"], result["samples"], result["ok"], result["identity_ok"]) == (1, 8, 8, 8)
+    assert {row["name"] for row in result["ratio_errors"]} >= {"datasheet", "time ~ parameters"}
+    records = read_samples(folder)
+    assert [record.index for record in records] == list(range(8))
+    assert {record.status for record in records} == {"ok"}
+    assert records[0].strata.form == "dense"
+    assert records[0].model.name == family
+    assert any(record.repeat for record in records)
+    assert {record.workload["phase"] for record in records} == (
+        {"prefill"} if family == "bert" else {"prefill", "decode"}
+    )
+    assert (folder / "report.html").stat().st_size > 20_000
+    assert json.loads((folder / "run.json").read_text())["hardware"] == records[0].hardware
+
+    (folder / "report.html").unlink()
+    code, out, err = invoke(capsys, "report", str(folder), "--format", "json")
+    assert (code, err) == (0, "")
+    again = json.loads(out)
+    assert again["ratio_errors"] == result["ratio_errors"]
+    assert (folder / "report.html").exists()
+    code, out, _ = invoke(capsys, "report", str(folder))
+    assert code == 0
+    assert "identity checks passed in 8" in " ".join(out.split())
+    code, out, _ = invoke(capsys, "report", str(folder), "--format", "csv")
+    assert out.startswith("name,count,bias,median")
+
+
+def test_the_gate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from validating import sample
+
+    from validate.records import encode
+
+    (tmp_path / "samples.jsonl").write_bytes(encode(sample(["rank=2"], 0.5)))
+    assert invoke(capsys, "report", str(tmp_path), "--fail-above", "1000")[0] == 0
+    code, _, err = invoke(capsys, "report", str(tmp_path), "--fail-above", "1")
+    assert code == 1
+    assert err.startswith("error: median error ")
+    assert err.endswith("of the ratio is above 1 %\n")
+    (tmp_path / "samples.jsonl").write_bytes(encode(sample([], 1.0)))
+    assert invoke(capsys, "report", str(tmp_path), "--fail-above", "1")[::2] == (
+        1, "error: no sample to compare with --fail-above\n",
+    )  # fmt: skip
+    (tmp_path / "samples.jsonl").write_bytes(encode(sample(["rank=2"], None)))
+    assert invoke(capsys, "report", str(tmp_path), "--fail-above", "1")[::2] == (1, "error: 1 samples failed\n")
+
+
+def test_given_configurations_and_resume(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = write_config(tmp_path / "llama", LLAMA)
+    configs, folder = tmp_path / "frontier.json", tmp_path / "out"
+    entries = [{"objectives": {}, "config": {"form": "svd", "ranks": {"layers.0.q_proj": rank}, "drop": []}}
+               for rank in (2, 4)]  # fmt: skip
+    configs.write_text(json.dumps({"frontier": entries, "top": []}))
+    start = ["--configs", str(configs), "--model", str(model), "--out", str(folder), "--phase", "decode", *FAST]
+    code, out, err = invoke(capsys, *start, "--format", "json")
+    assert (code, err) == (0, "")
+    assert json.loads(out)["samples"] == 3
+    lines = (folder / "samples.jsonl").read_bytes()
+    assert invoke(capsys, *start)[::2] == (
+        1, f"error: {folder} holds 3 samples of an earlier run; add --resume to continue it, or choose another --out\n",
+    )  # fmt: skip
+    code, out, err = invoke(capsys, "--out", str(folder), "--resume", "--format", "json")
+    assert (code, err) == (0, "")
+    assert json.loads(out)["samples"] == 3
+    assert (folder / "samples.jsonl").read_bytes() == lines
+    code, _, err = invoke(capsys, "--out", str(folder), "--resume", "--seed", "5")
+    assert code == 1
+    assert err == "error: cannot resume with another seed: got 5; allowed: 0; choose another --out\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "message"),
+    [
+        (["--samples", "0"], 2, "Invalid value for '--samples'"),
+        (["--samples", "ten"], 2, "Invalid value for '--samples'"),
+        (["--model", "llama2-7x"], 2, "unknown model: got 'llama2-7x'"),
+        (["--model", "bert-base", "--phase", "decode"], 2, "is an encoder and has no decode phase"),
+        (["--device", "cuda"], 2, "no CUDA device: got 'cuda'"),
+        (["--hw", "h1000"], 2, "unknown hardware: got 'h1000'"),
+        (["--hw", "t4", "--dtype", "bf16"], 2, "t4 has no bf16 rate"),
+        (["--configs", "missing.json"], 2, "cannot read configurations: got 'missing.json'"),
+        (["--num-layers", "0"], 2, "Invalid value for '--num-layers'"),
+        (["--calibration", "missing.json"], 2, "missing.json"),
+        (["--out", "/proc/nowhere"], 1, "cannot write to folder: got '/proc/nowhere'"),
+        (["--samples", "2", "report"], 2, "these options belong to a run without a command: samples"),
+        (["repot"], 2, "unknown command: got 'repot'; did you mean report"),
+        (["report", "/nowhere"], 2, "cannot read records"),
+    ],
+)
+def test_whatever_is_wrong_is_one_line(
+    arguments: list[str], code: int, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    monkeypatch.chdir(tmp_path)
+    found, _, err = invoke(capsys, *arguments)
+    assert found == code
+    assert err.startswith("error: ")
+    assert message in err
+    assert err.count("\n") == 1
+    assert "Traceback" not in err
+
+
+def test_help(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = invoke(capsys, "--help")
+    assert code == 0
+    assert "validate --samples 20" in out
+    assert "report" in out
+    code, out, _ = invoke(capsys)
+    assert code == 2
+    assert "--samples" in out
+
+
+def command(model: Path, folder: Path, samples: int) -> list[str]:
+    return [sys.executable, "-m", "validate", "--samples", str(samples), "--model", str(model), "--out", str(folder),
+            "--format", "json", "--resume", *FAST, *SMALL]  # fmt: skip
+
+
+def start(arguments: list[str]) -> subprocess.Popen[str]:
+    return subprocess.Popen(arguments, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+                            env={**os.environ, "OMP_NUM_THREADS": "1"})  # fmt: skip
+
+
+def killed_and_resumed(tmp_path: Path, kills: int, samples: int) -> tuple[set[str], list[str], list[int]]:
+    """Kill a run at random moments, resume it to the end; ids of an undisturbed plan, ids recorded, progress at kills.
+
+    The moment is drawn over start-up, building and measuring: the time that one process takes to add two samples.
+    """
+    rng = random.Random(0)
+    model, folder = write_config(tmp_path / "llama", LLAMA), tmp_path / "out"
+    progress: list[int] = []
+    began = time.monotonic()
+    calm = start(command(model, tmp_path / "calm", 2))
+    assert calm.wait() == 0, calm.stderr
+    calm.communicate()
+    span = time.monotonic() - began
+    for _ in range(kills):
+        with start(command(model, folder, samples)) as child:
+            time.sleep(rng.uniform(0.3, 1.0) * span)
+            child.send_signal(signal.SIGKILL)
+        file = folder / "samples.jsonl"
+        content = file.read_bytes() if file.exists() else b""
+        whole = content[: content.rfind(b"\n") + 1]
+        assert all(json.loads(line)["schema"] == 1 for line in whole.splitlines())
+        progress.append(whole.count(b"\n"))
+    with start(command(model, folder, samples)) as last:
+        out, err = last.communicate()
+    assert (last.returncode, err) == (0, "") or "half-written" in err, err
+    assert json.loads(out)["samples"] == samples
+    from costmodel.model_config import load_model
+    from costmodel.units import DType
+    from costmodel.workload import Attention, Phase, Runtime
+    from validate.sampling import WorkloadChoice, sample_cases
+
+    choice = WorkloadChoice(
+        phases=(Phase.PREFILL, Phase.DECODE), batches=(1, 2), seq_lens=(8,), kv_lens=(12,), max_tokens=2**40,
+        options=({"dtype": DType.FP32, "runtime": Runtime.EAGER, "attention": Attention.FUSED},),
+    )  # fmt: skip
+    plan = {case.id for case in sample_cases(load_model(model), samples, 0, choice)}
+    return plan, [record.id for record in read_samples(folder)], progress
+
+
+def test_kill_9_loses_and_doubles_nothing(tmp_path: Path) -> None:
+    plan, found, progress = killed_and_resumed(tmp_path, kills=2, samples=10)
+    assert sorted(found) == sorted(plan)
+    assert progress == sorted(progress)
+
+
+@pytest.mark.slow
+def test_kill_9_at_25_moments(tmp_path: Path) -> None:
+    plan, found, progress = killed_and_resumed(tmp_path, kills=25, samples=60)
+    assert sorted(found) == sorted(plan)
+    assert progress == sorted(progress)
+    assert len(set(progress)) >= 5
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
+def test_an_interrupt_ends_with_a_report(number: signal.Signals, tmp_path: Path) -> None:
+    model, folder = write_config(tmp_path / "llama", LLAMA), tmp_path / "out"
+    with start(command(model, folder, 5000)) as child:
+        file = folder / "samples.jsonl"
+        while not file.exists() or file.read_bytes().count(b"\n") < 3:
+            assert child.poll() is None, child.communicate()
+            time.sleep(0.05)
+        child.send_signal(number)
+        out, err = child.communicate()
+    assert child.returncode == 130
+    assert err.splitlines()[-1] == "error: interrupted"
+    assert json.loads(out)["samples"] == len(read_samples(folder)) >= 3
+    assert (folder / "report.html").exists()
+
+
+def test_a_second_run_on_the_folder_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from validate.journal import Journal
+
+    with Journal(tmp_path, resume=False):
+        code, _, err = invoke(capsys, "--samples", "2", "--out", str(tmp_path))
+    assert code == 1
+    assert err.startswith("error: folder is in use by another run")
+
+
+def test_a_file_too_large_for_the_disk_is_one_line(tmp_path: Path) -> None:
+    """A real refusal of the kernel: files of this process may not grow beyond a few kilobytes."""
+    model, folder = write_config(tmp_path / "llama", LLAMA), tmp_path / "out"
+    shell = 'trap \'\' XFSZ; ulimit -f 12; exec "$0" "$@"'
+    run = subprocess.run(["bash", "-c", shell, *command(model, folder, 20)], cwd=ROOT, capture_output=True, text=True,
+                         env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False)  # fmt: skip
+    assert run.returncode == 1
+    assert "Traceback" not in run.stderr
+    assert run.stderr.splitlines()[-1].startswith("error: cannot write record")
+    assert "--resume continues" in run.stderr
+    content = (folder / "samples.jsonl").read_bytes()
+    assert content.endswith(b"\n")
+    assert all(json.loads(line) for line in content.splitlines())
