@@ -113,7 +113,7 @@ class SiteProblem:
         layers = self.open.shape[0]
         if not self.interacting or self.tables.quality is None:
             return np.zeros((layers - 1, 1, 1))
-        return functional.weights.get(QUALITY, 0.0) * self.tables.quality.interactions
+        return np.float64(functional.weights.get(QUALITY, 0.0)) * self.tables.quality.interactions
 
     def offset(self, functional: Functional) -> float:
         """The functional of the dense model, interactions left out."""
@@ -245,13 +245,13 @@ def _request_tangents(tables: CostTables, objective: Objective) -> list[Function
     for share in _SHARES if launch else (1.0,):
         bound = round((1 - share) * count)
         weights = {device: (count - bound) * first.quantum_s, kernels: bound * launch}
-        steps.append(Functional(weights=weights, constant=float(request.after[bound]) * first.quantum_s))
+        steps.append(Functional(weights=weights, constant=float(request.after_s[bound])))
     zero = Functional(weights={})
     if objective.metric == "tpot_s":
         return [zero.plus(each, 1 / count) for each in steps]
     if energy:
         idle, peak = hardware.idle_power_w or 0.0, hardware.peak_power_w or 0.0
-        working = Functional(weights={busy: count * first.quantum_s}, constant=request.busy * first.quantum_s)
+        working = Functional(weights={busy: count * first.quantum_s}, constant=request.busy_s)
         steps = [zero.plus(each, idle).plus(working, peak - idle) for each in steps]
     if len(prefill) == 1 or len(steps) == 1:
         return [a.plus(b, 1.0) for a, b in itertools.product(prefill, steps)]

@@ -47,8 +47,8 @@ class PhaseTable:
     excess: Ints
 
     @classmethod
-    def of(cls, pricer: PhasePricer, space: DesignSpace, repeats: int = 1, extra_s: float = 0.0) -> PhaseTable:
-        """The table of one workload; `repeats` times (its largest total + `extra_s`) stays exact."""
+    def of(cls, pricer: PhasePricer, space: DesignSpace, extra_s: float = 0.0) -> PhaseTable:
+        """The table of one workload; totals stay exact when `extra_s` is added to them."""
         ranks = np.array(space.ranks, dtype=np.int64).T
         choice = np.vstack([np.zeros((1, ranks.shape[1]), dtype=np.int64), ranks])
         form = np.where(choice > 0, SVD if space.form == "svd" else TUCKER, DENSE)
@@ -56,8 +56,7 @@ class PhaseTable:
         layers = np.bincount(pricer.window_of_layer, minlength=len(pricer.layer_fixed.times))
         fixed = pricer.outer.times + layers @ pricer.layer_fixed.times
         highest = float((fixed + len(pricer.window_of_layer) * sites.times.max(axis=0).sum(axis=0)).max())
-        largest = (highest + extra_s) * repeats
-        quantum = 2.0 ** (math.ceil(math.log2(largest)) - _GRID_BITS)
+        quantum = 2.0 ** (math.ceil(math.log2(highest + extra_s)) - _GRID_BITS)
 
         def ticks(part: Additive) -> Ints:
             return np.concatenate([part.counts, np.rint(part.times / quantum).astype(np.int64)], axis=-1)
@@ -86,41 +85,41 @@ class RequestTable:
     """A prefill and decode steps whose KV cache grows; only the attention of a step grows with it.
 
     Attributes:
-        first: the first decode step, on a grid on which the sum over all steps is exact.
+        first: the first decode step, on a grid on which every step is exact.
         growth: int64 (steps,) in ascending order: ticks by which the device takes longer at a step than at the first.
-        after: int64 (steps + 1,): sum of growth[i:].
-        busy: ticks of busy time that all steps together have beyond steps x first.
+        after_s: float64 (steps + 1,): sum of growth[i:] in seconds.
+        busy_s: busy time that all steps together have beyond steps x first.
     """
 
     first: PhaseTable
     growth: Ints
-    after: Ints
-    busy: int
+    after_s: Floats
+    busy_s: float
 
     @classmethod
     def of(cls, steps: DecodeSteps, space: DesignSpace) -> RequestTable:
         """The table of the decode steps after a prefill."""
-        count = len(steps.growth)
         layers = np.bincount(steps.first.window_of_layer, minlength=steps.growth.shape[1]).astype(np.float64)
         grown = np.einsum("swt,w->st", steps.growth, layers)
-        table = PhaseTable.of(steps.first, space, repeats=count, extra_s=float(np.abs(grown).max()))
-        ticks = np.rint(grown / table.quantum_s).astype(np.int64)
-        growth = np.sort(ticks[:, 0])
-        after = np.append(np.cumsum(growth[::-1])[::-1], 0)
-        return cls(first=table, growth=growth, after=after, busy=int(ticks[:, 1].sum()))
+        table = PhaseTable.of(steps.first, space, extra_s=float(np.abs(grown).max()))
+        growth = np.sort(np.rint(grown[:, 0] / table.quantum_s).astype(np.int64))
+        tails = np.cumsum(growth[::-1] * table.quantum_s)[::-1]
+        return cls(first=table, growth=growth, after_s=np.append(tails, 0.0), busy_s=float(grown[:, 1].sum()))
 
     def costs(self, columns: Ints, prefill: Mapping[str, Floats | Ints | None]) -> dict[str, Floats | Ints | None]:
         """`ttft_s, tpot_s, latency_s, energy_j` of whole requests.
 
         A step takes max(device + growth, host). The growth is sorted, so the steps whose launches take longer than
-        the device are the first ones, found by bisection; the rest is a sum of a tail.
+        the device are the first ones, found by bisection; the rest is a sum of a tail. What enters are exact sums,
+        so configurations with equal sums have equal requests.
         """
         count = len(self.growth)
         host = self.first.pricer.time_model.host_launch_s * columns[..., COUNTS.index("kernels")]
         device = columns[..., COLUMNS.index("device_s")]
         bound = np.searchsorted(self.growth, host / self.first.quantum_s - device)
-        steps = bound * host + ((count - bound) * device + self.after[bound]) * self.first.quantum_s
-        busy = (count * columns[..., COLUMNS.index("busy_s")] + self.busy) * np.float64(self.first.quantum_s)
+        quantum = np.float64(self.first.quantum_s)
+        steps = bound * host + (count - bound) * (device * quantum) + self.after_s[bound]
+        busy = count * (columns[..., COLUMNS.index("busy_s")] * quantum) + self.busy_s
         energy = energy_joules(self.first.pricer.hardware, steps, busy)
         ttft, before = prefill["latency_s"], prefill["energy_j"]
         return {

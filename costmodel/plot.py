@@ -79,7 +79,8 @@ def frontier_figure(result: Exploration, theme: Theme = "light") -> Figure:
     paper = _paper(result, across, up)
     if len(paper):
         axes.scatter(paper[:, 0], paper[:, 1], marker="s", s=34, facecolors="none", edgecolors=colours["purple"],
-                     linewidths=1.4, zorder=5, label="the paper's ten points (rank 1, all tensors, three factors)")  # fmt: skip
+                     linewidths=1.4, zorder=5,
+                     label="the paper's ten points (rank 1, all tensors, three factors)")  # fmt: skip
     for axis, objective in ((axes.xaxis, across), (axes.yaxis, up)):
         _label(axis, objective, question.tables.quality.metric if question.tables.quality else "")
     axes.margins(0.04)

@@ -1,0 +1,183 @@
+"""The homogeneous space by classes against brute force: distribution, counts, best, frontier, all exactly."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from pathlib import Path
+
+import numpy as np
+import pytest
+from exploring import A100, all_but, independent_costs, question_of, small_model, with_live_peaks, workloads
+
+from costmodel.estimate import estimate
+from costmodel.explore import explore
+from costmodel.explore_answer import answer_by_classes
+from costmodel.explore_classes import HomogeneousClasses, layer_masks, subset_ways
+from costmodel.explore_listing import ListedConfigurations
+from costmodel.hardware import load_hardware
+from costmodel.model_config import load_model
+from costmodel.space import design_space
+from costmodel.workload import Runtime, Workload
+
+BERT = load_model("bert-base")
+SEVEN = load_model("llama2-7b")
+FOUR = ["prefill.latency_s", "prefill.peak_memory_bytes", "saved.params_pct", "prefill.energy_j"]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_equals_listing_on_random_subspaces(seed: int) -> None:
+    """Models, restrictions, forms and workloads drawn at random; `ListedConfigurations` sums site by site."""
+    rng = random.Random(seed)
+    model = load_model(rng.choice(["bert-base", "llama2-7b", "gpt2", "opt-125m", "qwen2.5-0.5b"]))
+    layers = rng.sample(range(model.num_layers), 5)
+    tensors = rng.sample([tensor.name for tensor in model.tensors], 3)
+    ranks = rng.sample([1, 8, 64, 100, 300, 700, 1000], 3)
+    space = design_space(model, ranks=ranks, form=rng.choice(["svd", "tucker"]), keep=all_but(model, layers, tensors))
+    works = workloads(model, seed, runtime=rng.choice(list(Runtime)))
+    last = works[-1].phase.value
+    question = question_of(
+        space, works, [f"{last}.latency_s", "prefill.energy_j", "params", f"{last}.peak_memory_bytes"],
+        ["saved.params_pct>=0.5", f"{last}.saved.latency_pct>=-5"], top=60,
+    )  # fmt: skip
+    classes = HomogeneousClasses(question.tables, space)
+    assert sum(classes.counts) == space.valid_size
+    assert answer_by_classes(question, classes) == answer_by_classes(
+        question, ListedConfigurations(question.tables, space)
+    )
+
+
+@pytest.mark.parametrize("form", ["svd", "tucker"])
+def test_equals_listing_where_live_bytes_differ_by_layer(form: str, tmp_path: Path) -> None:
+    model = small_model(tmp_path)
+    tensors = ["q_proj", "k_proj", "o_proj"]
+    space = design_space(model, ranks=[16, 128, 250], form=form, keep=all_but(model, [0, 1, 3, 4, 5], tensors))
+    question = with_live_peaks(question_of(
+        space, workloads(model, batch=64),
+        ["decode.peak_memory_bytes", "prefill.peak_memory_bytes", "prefill.latency_s"],
+        ["prefill.saved.peak_memory_pct>=-4000"], top=100, quality="standin:params",
+    ), seed=len(form))  # fmt: skip
+    classes = HomogeneousClasses(question.tables, space)
+    assert len(set(classes.layer_types.tolist())) > 1
+    assert answer_by_classes(question, classes) == answer_by_classes(
+        question, ListedConfigurations(question.tables, space)
+    )
+
+
+def test_against_the_estimates_own_pricing(tmp_path: Path) -> None:
+    """The listing itself against PhasePricer.costs, which shares no sum with it, to rounding."""
+    for model, keep in ((BERT, all_but(BERT, [0, 7], ["key", "output"])), (small_model(tmp_path), [])):
+        for kind in ("homogeneous", "per-layer", "per-site"):
+            space = design_space(model, kind, ranks=[1, 90], keep=keep)
+            question = question_of(space, workloads(model, 3, batch=16), ["params"])
+            numbers = space.sample(40, seed=5)
+            batch = question.tables.batch(np.stack([space.choices(number) for number in numbers]))
+            for name, table in question.tables.phases.items():
+                expected = independent_costs(table.pricer, space, numbers)
+                for key, values in batch.costs(name).items():
+                    if values is None or expected[key] is None:
+                        assert values is expected[key] is None
+                    elif np.asarray(values).dtype.kind == "i":
+                        assert (values == expected[key]).all(), key
+                    else:
+                        np.testing.assert_allclose(values, expected[key], rtol=1e-12, err_msg=key)
+
+
+def check_reported_costs(result, calibration=None) -> None:  # type: ignore[no-untyped-def]
+    """`estimate` on every reported configuration gives what was reported."""
+    answer, space = result.answer, result.space
+    for found in {each.number: each for each in (*answer.top, *answer.frontier)}.values():
+        again = estimate(space.model, load_hardware(result.hardware), space.config(found.number), result.workloads,
+                         calibration=calibration, new_tokens=result.new_tokens)  # fmt: skip
+        for objective in result.question.objectives:
+            if objective.part == "quality":
+                continue
+            if objective.part == "request":
+                source = again.request
+                assert source is not None
+                costs, saved = source.decomposed.to_json(), source.to_json()["saved"]
+            else:
+                phase = next(p for p in again.phases if p.workload.phase.value == objective.part)
+                costs, saved = phase.decomposed.to_json(), phase.saved
+            if objective.saving:
+                key = "speedup" if objective.saving == "speedup" else objective.name.rpartition(".")[2]
+                expected = saved[key]
+                assert found.objectives[objective.name] == pytest.approx(expected, rel=1e-9, abs=1e-9)
+            else:
+                assert found.objectives[objective.name] == pytest.approx(costs[objective.metric], rel=1e-9)
+
+
+@pytest.mark.parametrize("runtime", list(Runtime))
+def test_estimate_reproduces_what_is_reported(runtime: Runtime) -> None:
+    space = design_space(SEVEN, ranks=[64, 512, 1500, 3000], form="tucker")
+    works = [Workload.prefill(300, runtime=runtime, batch=2), Workload.decode(301, runtime=runtime, batch=2)]
+    result = explore(
+        space, A100, works, top=20, new_tokens=40, quality="standin:params", limits=["saved.params_pct>=5"],
+        objectives=["decode.latency_s", "request.latency_s", "request.energy_j", "quality",
+                    "decode.saved.energy_pct", "prefill.saved.speedup",
+                    "prefill.tokens_per_s", "prefill.peak_memory_bytes", "request.saved.latency_pct"],
+    )  # fmt: skip
+    assert result.answer.guarantee == "exact"
+    assert len(result.answer.top) == 20
+    check_reported_costs(result)
+
+
+def test_request_equals_a_sum_over_steps_for_each_configuration() -> None:
+    """Eager decode on a slow host crosses from host-bound to device-bound as the cache grows."""
+    space = design_space(SEVEN, ranks=[64, 2000], keep=all_but(SEVEN, [0, 9, 20], ["q_proj", "down_proj"]))
+    works = [Workload.prefill(64, batch=48)]
+    question = question_of(space, works, ["request.latency_s", "request.tpot_s", "request.energy_j"], new_tokens=700)
+    steps = question.tables.steps
+    assert steps is not None
+    listed = ListedConfigurations(question.tables, space)
+    latency = listed.batch.costs("request")["latency_s"] - listed.batch.costs("request")["ttft_s"]
+    crossing = 0
+    for position in range(0, space.valid_size, 7):
+        seconds, _ = steps.times(space.config(space.nth_valid(position)))
+        assert latency[position] == pytest.approx(float(seconds.sum()), rel=1e-12)
+        crossing += seconds[0] == seconds[1] and seconds[-1] > seconds[0]
+    assert crossing
+
+
+def test_frontier_has_no_dominated_point_and_best_are_best() -> None:
+    space = design_space(SEVEN, ranks=[64, 256, 1024])
+    question = question_of(space, [Workload.decode(513)], ["decode.latency_s", "decode.energy_j", "params"], top=200)
+    answer = answer_by_classes(question, HomogeneousClasses(question.tables, space))
+    points = np.array([list(found.objectives.values()) for found in answer.frontier])
+    for one, other in itertools.permutations(points, 2):
+        assert not ((one <= other).all() and (one < other).any())
+    sample = question.tables.batch(space.sample_choices(500, seed=2))
+    goals = question.goals(sample)
+    assert (points[:, None] <= goals[None]).all(axis=2).any(axis=0).all(), "something sampled beats the frontier"
+    values = [tuple(found.objectives.values()) for found in answer.top]
+    assert values == sorted(values)
+    assert len({found.number for found in answer.top}) == 200
+
+
+def test_subset_ways_and_masks_agree() -> None:
+    for types in ([0], [0, 0, 1, 0], [2, 1, 0, 0, 1, 2, 0]):
+        ways = subset_ways(np.array(types))
+        for size, present in itertools.product(range(1, len(types) + 1), range(1, 1 << (max(types) + 1))):
+            expected = [
+                sum(1 << place for place in chosen) for chosen in itertools.combinations(range(len(types)), size)
+                if {types[place] for place in chosen} == {k for k in range(8) if present >> k & 1}
+            ]  # fmt: skip
+            assert list(layer_masks(types, size, present)) == sorted(expected)
+            assert ways[size][present] == len(expected)
+
+
+def test_the_whole_of_two_to_the_39_times_16() -> None:
+    result = explore(
+        design_space(SEVEN, ranks=list(range(64, 1025, 64))), A100, [Workload.decode(513, runtime=Runtime.GRAPH)],
+        objectives=["decode.latency_s", "decode.energy_j", "decode.peak_memory_bytes", "params"],
+        limits=["saved.params_pct>=9", "saved.latency_pct>=1"],
+    )  # fmt: skip
+    answer = result.answer
+    assert result.space.size == (2**32 - 1) * 127 * 16 + 1 == sum(answer.distribution["params"].counts)  # type: ignore[union-attr]
+    assert 0 < answer.matching < result.space.size  # type: ignore[operator]
+    assert answer.guarantee == "exact"
+    mean = answer.distribution["params"].mean  # type: ignore[union-attr]
+    per_rank = [sum(tensor.weight_params - r * (tensor.out_features + tensor.in_features) for tensor in SEVEN.tensors)
+                for r in range(64, 1025, 64)]  # fmt: skip
+    saved = 32 * 2**31 * 64 * sum(per_rank)  # each layer is in half of the sets of layers, each tensor in 64 of 127
+    assert mean == pytest.approx(SEVEN.num_params - saved / result.space.size, rel=1e-14)
