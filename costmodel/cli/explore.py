@@ -11,6 +11,7 @@ import click
 import numpy as np
 
 from costmodel.cli.common import format_option, print_lines, print_table, write_csv, write_file, write_json
+from costmodel.cli.repeat import repeated
 from costmodel.cli.space import readable
 from costmodel.cli.space_options import read_space, space_options
 from costmodel.cli.workload_options import read_setup, workload_options
@@ -57,11 +58,13 @@ _SHOWN = 24
     help="Also price every configuration one by one for the first objective, and compare the histograms.",
 )
 @click.option("--plot", "plot_file", metavar="FILE", help="Draw the frontier of the first two objectives (.png, .svg).")
+@click.option("--report", "report_file", metavar="FILE.html", help="Write an interactive page that needs no network.")
 @format_option
+@click.pass_context
 def command(
-    kind: str, form: str, ranks: str | None, rank_multiple: int, keep: tuple[str, ...], objectives: str | None,
-    limits: tuple[str, ...], top: int, quality: str | None, literal: bool, plot_file: str | None, fmt: str,
-    **options: Any,
+    ctx: click.Context, /, kind: str, form: str, ranks: str | None, rank_multiple: int, keep: tuple[str, ...],
+    objectives: str | None, limits: tuple[str, ...], top: int, quality: str | None, literal: bool,
+    plot_file: str | None, report_file: str | None, fmt: str, **options: Any,
 ) -> None:  # fmt: skip
     """Explore every configuration of a model's design space on a device.
 
@@ -76,6 +79,8 @@ def command(
     setup = read_setup(**options)
     space = read_space(setup.model, kind=kind, form=form, ranks=ranks, rank_multiple=rank_multiple, keep=keep)
     picture = file_kind(Path(plot_file)) if plot_file is not None else ""
+    if report_file is not None:
+        file_kind(Path(report_file), ("html",))
     result = explore(
         space, setup.hardware, setup.workloads, top=top, limits=limits, quality=quality,
         objectives=objectives.split(",") if objectives is not None else None, calibration=setup.calibration,
@@ -85,6 +90,12 @@ def command(
         from costmodel.plot import frontier_plot
 
         write_file(Path(plot_file), frontier_plot(result, picture))
+    if report_file is not None:
+        from costmodel.cli.estimate import command as estimate_command
+        from costmodel.explore_html import explore_page
+
+        repeat = repeated(ctx, "costmodel estimate", estimate_command)
+        write_file(Path(report_file), explore_page(result, repeat).encode())
     swept = _sweep(result) if literal else None
     if fmt == "json":
         write_json({**result.to_json(), **({"sweep": swept} if swept else {})})

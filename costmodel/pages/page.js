@@ -66,7 +66,12 @@ function drawAxes(svg, box, x, y, xTitle, yTitle) {
   for (const [value, label] of x.ticks) {
     const at = x(value);
     svg.append(make("line", { class: "grid", x1: at, x2: at, y1: top, y2: bottom }));
-    svg.append(make("text", { class: "tick", x: at, y: bottom + 17, "text-anchor": "middle" }, label));
+    const text = make("text", { class: "tick", x: at, y: bottom + 17, "text-anchor": "middle" }, label);
+    svg.append(text);
+    if (at + text.getBBox().width / 2 > svg.viewBox.baseVal.width) {
+      text.setAttribute("text-anchor", "end");
+      text.setAttribute("x", svg.viewBox.baseVal.width - 2);
+    }
   }
   for (const [value, label] of y.ticks) {
     const at = y(value);
@@ -75,7 +80,7 @@ function drawAxes(svg, box, x, y, xTitle, yTitle) {
   }
   svg.append(make("path", { class: "axis", d: `M${left},${top}V${bottom}H${right}` }));
   svg.append(make("text", { x: (left + right) / 2, y: bottom + 38, "text-anchor": "middle" }, xTitle));
-  svg.append(make("text", { x: left, y: top - 8, "text-anchor": "start" }, yTitle));
+  svg.append(make("text", { x: 4, y: top - 10, "text-anchor": "start" }, yTitle));
 }
 
 const overlap = (a, b) => Math.max(0, Math.min(a.x1, b.x1) - Math.max(a.x0, b.x0)) * Math.max(0, Math.min(a.y1, b.y1) - Math.max(a.y0, b.y0));
