@@ -210,7 +210,6 @@ def test_a_gpu_is_asked_for_graphs_memory_and_energy(tmp_path: Path, monkeypatch
     """The whole path of a CUDA device through the same code, on a device that pretends."""
     monkeypatch.setattr("validate.energy.WINDOW_S", 0.02)
     monkeypatch.setattr("validate.runner.measure_energy.__defaults__", (0.02,))
-    monkeypatch.setattr("torch.cuda.synchronize", lambda: None)
     gpu = FakeGpu()
     run, subject, _ = runner(tmp_path, device=gpu)
     before = [parameter.data_ptr() for parameter in subject.model.parameters()]
@@ -233,11 +232,11 @@ def test_a_gpu_is_asked_for_graphs_memory_and_energy(tmp_path: Path, monkeypatch
 def test_dense_weights_are_away_while_memory_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
     from validate.memory import moved_away
 
-    monkeypatch.setattr("torch.cuda.synchronize", lambda: None)
     gpu = FakeGpu()
     subject = Subject(LLAMA, tiny_spec(LLAMA), gpu, DType.FP32)
     candidate = subject.candidate(parse_decomposition(["layers=0 tensors=q_proj rank=2"], subject.spec))
     own = subject.model.model.layers[0].self_attn.q_proj.weight
+    weights = own.clone()
     moves: list[tuple[int, str]] = []
     original = torch.Tensor.to
 
@@ -247,8 +246,15 @@ def test_dense_weights_are_away_while_memory_is_measured(monkeypatch: pytest.Mon
 
     monkeypatch.setattr(torch.Tensor, "to", to)
     with moved_away(candidate, subject.model, gpu):
-        assert moves == [(own.numel(), "cpu")]
-    assert moves == [(own.numel(), "cpu"), (own.numel(), "cpu")]  # the pretended device is the CPU
+        assert moves == [(weights.numel(), "cpu")]
+        assert own.numel() == 0
+    assert moves == [(weights.numel(), "cpu"), (weights.numel(), "cpu")]  # the pretended device is the CPU
+    assert torch.equal(own, weights)
+    moves.clear()
+    with moved_away(candidate, subject.model, gpu, subject.remake):
+        assert own.numel() == 0
+    assert moves == []  # made again instead of kept
+    assert torch.equal(own, weights)
 
 
 def test_a_dense_case_compares_the_model_with_itself(tmp_path: Path) -> None:

@@ -102,32 +102,37 @@ def _read_weights(auto: Any, settings: Any, folder: Path, options: dict[str, Any
 
 
 def _materialise(model: nn.Module, device: torch.device, dtype: torch.dtype, seed: int) -> None:
-    """Give every parameter memory and a value, tied ones once: biases 0, other weights normal. Matrices repeat a pool
-    of 2^20 values: drawing billions takes minutes, and times do not depend on them."""
-    generator = torch.Generator().manual_seed(seed)
-    pool = (torch.randn(_POOL, generator=generator) * _DEVIATION).to(device=device, dtype=dtype)
+    """Give every parameter memory and a value, tied ones once: biases 0, norms 1, matrices repeating a pool."""
+    matrices = RandomMatrices(seed, device, dtype)
     made: dict[int, nn.Parameter] = {}
     for module in model.modules():
         for name, parameter in module._parameters.items():
             if parameter is None:
                 continue
             if id(parameter) not in made:
-                made[id(parameter)] = nn.Parameter(_values(parameter, name, pool, device, dtype), requires_grad=False)
+                made[id(parameter)] = nn.Parameter(matrices(parameter.shape, name), requires_grad=False)
             module._parameters[name] = made[id(parameter)]
         for name, buffer in module._buffers.items():
             if buffer is not None:
                 module._buffers[name] = buffer.to(device)
 
 
-def _values(
-    parameter: nn.Parameter, name: str, pool: torch.Tensor, device: torch.device, dtype: torch.dtype
-) -> torch.Tensor:
-    if parameter.dim() < 2:
-        value = 0.0 if name == "bias" else 1.0
-        return torch.full(parameter.shape, value, device=device, dtype=dtype)
-    tensor = torch.empty(parameter.shape, device=device, dtype=dtype)
-    flat = tensor.view(-1)
-    whole = flat.numel() // pool.numel() * pool.numel()
-    flat[:whole].view(-1, pool.numel()).copy_(pool)
-    flat[whole:].copy_(pool[: flat.numel() - whole])
-    return tensor
+class RandomMatrices:
+    """Random weights by shape: normal, repeating a pool of 2^20 values, since drawing billions takes minutes and times
+    do not depend on them; vectors are constants."""
+
+    def __init__(self, seed: int, device: torch.device, dtype: torch.dtype) -> None:
+        generator = torch.Generator().manual_seed(seed)
+        self._pool = (torch.randn(_POOL, generator=generator) * _DEVIATION).to(device=device, dtype=dtype)
+
+    def __call__(self, shape: torch.Size, name: str = "weight") -> torch.Tensor:
+        """The weight of this shape, equal for equal shapes."""
+        pool = self._pool
+        if len(shape) < 2:
+            return torch.full(shape, 0.0 if name == "bias" else 1.0, device=pool.device, dtype=pool.dtype)
+        tensor = torch.empty(shape, device=pool.device, dtype=pool.dtype)
+        flat = tensor.view(-1)
+        whole = flat.numel() // _POOL * _POOL
+        flat[:whole].view(-1, _POOL).copy_(pool)
+        flat[whole:].copy_(pool[: flat.numel() - whole])
+        return tensor

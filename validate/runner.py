@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
@@ -58,8 +59,8 @@ class Runner:
         self._device: Device = subject.device
         self._environment = environment(self._device)
 
-    def run(self, cases: Iterable[Case], progress: Progress) -> None:
-        """Measure every case that has no record yet.
+    def run(self, cases: Iterable[Case], progress: Progress, deadline: float = math.inf) -> None:
+        """Measure every case that has no record yet, until `deadline` by the monotonic clock.
 
         Raises:
             RunError: when a record cannot be written.
@@ -67,7 +68,7 @@ class Runner:
         """
         done = {sample.id for sample in self._journal.samples}
         for case in cases:
-            if case.id not in done:
+            if case.id not in done and time.monotonic() < deadline:
                 sample = self.measure(case)
                 self._journal.append(sample)
                 progress(sample)
@@ -105,7 +106,7 @@ class Runner:
         run = self._subject.run(candidate, case.decomposition, case.work)
         require_finite(run())
         attempt.memory = measure_memory(
-            self._device, candidate, self._subject.model, run, case.work, counts["kv_cache_bytes"]
+            self._device, candidate, self._subject.model, run, case.work, counts["kv_cache_bytes"], self._subject.remake
         )
         attempt.timing, attempt.energy = self._time(case, candidate, attempt)
         if case.repeat:

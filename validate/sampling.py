@@ -34,13 +34,16 @@ class WorkloadChoice:
     kv_lens: tuple[int, ...]
     max_tokens: int
     """Most tokens of a prefill: larger draws are shortened."""
+    max_cached: int = 2**40
+    """Most tokens in the KV cache of a decode step, which a device's memory limits: larger draws are shortened."""
     options: tuple[dict[str, Any], ...]
     """Other fields of the workload: type, runtime, attention; drawn in turn."""
 
     def draw(self, phase: Phase, batch: int, length: int, options: dict[str, Any], spec: ModelSpec) -> Workload:
         """The workload of a phase; `length` counts levels of its kind, from 0."""
         if phase is Phase.DECODE:
-            kv_len = min(self.kv_lens[length % len(self.kv_lens)], spec.max_positions)
+            longest = max(1, self.max_cached // batch)
+            kv_len = min(self.kv_lens[length % len(self.kv_lens)], spec.max_positions, longest)
             return Workload.decode(kv_len, batch=batch, **options)
         seq_len = min(self.seq_lens[length % len(self.seq_lens)], spec.max_positions, max(1, self.max_tokens // batch))
         return Workload.prefill(seq_len, batch=batch, **options)

@@ -15,7 +15,7 @@ from costmodel.decomposition import Decomposition
 from costmodel.model_spec import ModelSpec
 from costmodel.units import DType
 from costmodel.workload import Workload
-from validate.build import build_model, set_attention
+from validate.build import TORCH_DTYPES, RandomMatrices, build_model, set_attention
 from validate.case import Case
 from validate.device import Device
 from validate.passes import Pass, make_pass
@@ -51,6 +51,8 @@ class Subject:
         self.spec, self.device, self._seed = spec, device, seed
         self.model = build_model(config, spec, dtype=dtype, device=device.torch_device, seed=seed, weights=weights)
         self._weight_factors = WeightFactors() if weights else None
+        self.remake = None if weights else RandomMatrices(seed, device.torch_device, TORCH_DTYPES[dtype])
+        """Makes a matrix of the dense model again; None with real weights."""
         self.record = ModelRecord(
             name=spec.name, config=dict(config), num_layers=spec.num_layers,
             weights=str(weights.name) if weights else "random", factors="factorised" if weights else "random",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import os
 import signal
 import sys
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -27,7 +29,7 @@ from validate.settings import load_settings, require_same, save_settings
 
 _CPU = {"batch": (1, 2, 4, 8), "seq_len": (16, 32, 64, 128), "kv_len": (64, 128, 256, 512), "max_tokens": 256}
 _CUDA = {"batch": (1, 4, 16, 64), "seq_len": (128, 512, 1024, 2048), "kv_len": (128, 512, 1024, 2048),
-         "max_tokens": 16384}  # fmt: skip
+         "max_tokens": 8192}  # fmt: skip
 """Levels that samples are drawn from, small enough for a pass to take well under a second."""
 _REMEMBERED = (
     "samples", "model", "num_layers", "weights", "device", "threads", "hw", "calibration", "phase", "batch", "seq_len",
@@ -38,6 +40,7 @@ _REMEMBERED = (
 def measure(options: Mapping[str, Any], given: set[str]) -> int:
     """Run, report, and return the exit code; options not given take the resumed run's values."""
     folder = Path(options["out"])
+    deadline = time.monotonic() + (options["stop_after"] or math.inf)
     settings = {name: options[name] for name in _REMEMBERED}
     earlier = load_settings(folder) if options["resume"] else None
     if earlier is not None:
@@ -48,7 +51,7 @@ def measure(options: Mapping[str, Any], given: set[str]) -> int:
     with Journal(folder, resume=options["resume"]) as journal:
         if journal.repaired_bytes:
             click.echo(f"note: cut off a half-written record of {journal.repaired_bytes} bytes", err=True)
-        interrupted = _run(settings, spec, folder, journal, earlier)
+        interrupted = _run(settings, spec, folder, journal, earlier, deadline)
         samples = read_samples(folder)  # from the file: an interrupt may fall between writing and remembering
         if interrupted and not samples:
             raise click.Abort
@@ -59,8 +62,9 @@ def measure(options: Mapping[str, Any], given: set[str]) -> int:
 
 
 def _run(
-    settings: Mapping[str, Any], spec: ModelSpec, folder: Path, journal: Journal, earlier: Mapping[str, Any] | None
-) -> bool:
+    settings: Mapping[str, Any], spec: ModelSpec, folder: Path, journal: Journal, earlier: Mapping[str, Any] | None,
+    deadline: float,
+) -> bool:  # fmt: skip
     """Measure what has no record yet; True when interrupted."""
     try:
         with _Progress() as progress:
@@ -81,7 +85,7 @@ def _run(
             hardware = hardware_for(settings["hw"], device, folder)
             dtype = _dtype(settings["dtype"], device.kind)
             hardware.matrix_rate(dtype)
-            choice = _choice(settings, spec, device.kind, dtype)
+            choice = _choice(settings, spec, device, dtype)
             cases = _cases(settings, spec, choice)
             weights = _weights(settings)
             runtimes = {Runtime(option["runtime"]) for option in choice.options}
@@ -105,7 +109,7 @@ def _run(
             plan = TimingPlan(precision=settings["precision"] / 100, budget_s=settings["budget"])
             predictor = Predictor(hardware=hardware, calibrations=[each for each in found if each is not None])
             progress.start(len(cases), len([case for case in cases if case.id in done]))
-            Runner(subject, predictor, plan, journal).run(cases, progress.advance)
+            Runner(subject, predictor, plan, journal).run(cases, progress.advance, deadline)
     except KeyboardInterrupt:
         return True
     return False
@@ -135,7 +139,8 @@ def _dtype(option: str, kind: str) -> DType:
     return DType(option) if option != "auto" else DType.FP32 if kind == "cpu" else DType.BF16
 
 
-def _choice(settings: Mapping[str, Any], spec: ModelSpec, kind: str, dtype: DType) -> WorkloadChoice:
+def _choice(settings: Mapping[str, Any], spec: ModelSpec, device: Any, dtype: DType) -> WorkloadChoice:
+    kind = device.kind
     levels: dict[str, Any] = _CPU if kind == "cpu" else _CUDA
     both = (Phase.PREFILL,) if spec.is_encoder else (Phase.PREFILL, Phase.DECODE)
     phases = both if settings["phase"] == "both" else (Phase(settings["phase"]),)
@@ -148,11 +153,18 @@ def _choice(settings: Mapping[str, Any], spec: ModelSpec, kind: str, dtype: DTyp
         seq_lens=tuple(settings["seq_len"] or (levels["seq_len"][2:3] if few else levels["seq_len"])),
         kv_lens=tuple(settings["kv_len"] or (levels["kv_len"][1:2] if few else levels["kv_len"])),
         max_tokens=2**40 if given_lengths else levels["max_tokens"],
+        max_cached=2**40 if settings["kv_len"] else _cached_tokens(spec, device.memory_bytes, dtype),
         options=tuple(
             {"dtype": dtype, "runtime": Runtime(each), "attention": Attention(settings["attention"])}
             for each in runtimes
         ),
     )  # fmt: skip
+
+
+def _cached_tokens(spec: ModelSpec, memory_bytes: int, dtype: DType) -> int:
+    """Tokens whose keys and values fit twice, for candidate and reference, beside up to two models."""
+    room = 0.8 * memory_bytes - 2.2 * dtype.bytes_for(spec.num_params)
+    return max(1, int(room / 2 / dtype.bytes_for(2 * spec.num_layers * spec.kv_size)))
 
 
 def _cases(settings: Mapping[str, Any], spec: ModelSpec, choice: WorkloadChoice) -> list[Case]:

@@ -52,6 +52,8 @@ _OPTIONS = [
                  help="Stop a comparison when its 95 % interval is this narrow, to each side."),
     click.option("--budget", type=click.FloatRange(0.1, 3600), default=5.5, show_default=True, metavar="SECONDS",
                  help="Stop a comparison after this long anyway."),
+    click.option("--stop-after", type=click.FloatRange(1), metavar="SECONDS",
+                 help="Start no further sample after this long, and report; --resume continues."),
     click.option("--out", default="validation", show_default=True, metavar="DIR", help="Where records and report go."),
     click.option("--resume", is_flag=True, help="Continue the run in DIR with its own settings."),
     click.option("--fail-above", type=click.FloatRange(0), metavar="PCT",
