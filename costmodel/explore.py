@@ -140,12 +140,13 @@ def answer(question: Question) -> Answer:
     from costmodel.explore_uneven import answer_uneven
 
     space, tables = question.space, question.tables
+    asked = [*question.objectives, *(limit.objective for limit in question.limits)]
     if isinstance(space, HomogeneousSpace):
-        if tables.quality is None or tables.quality.alike(space):
+        graded = any(objective.part == "quality" for objective in asked)
+        if not graded or tables.quality is None or tables.quality.alike(space):
             return answer_by_classes(question, HomogeneousClasses(tables, space))
         if space.valid_size > MAX_LISTED // 8:
             return answer_uneven(question)
-    asked = [*question.objectives, *(limit.objective for limit in question.limits)]
     memory = memory_parts(asked)
     if isinstance(space, PerLayerSpace) and countable(tables, space, memory):
         return answer_by_classes(question, PerLayerClasses(tables, space, memory))

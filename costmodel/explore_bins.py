@@ -48,11 +48,13 @@ def binned(quality: LayerQuality, lowest: int, highest: int) -> BinnedQuality:
     """
     layers, pairs = quality.value.shape
     width = max(1, -(-(highest - lowest) // (BINS - 1)))
+    margin = layers + 2  # bins by which rounding can leave the range
+    lowest -= margin * width
     steps = _increments(quality)
     shift = steps.min(axis=1)
     cells = np.where(steps < _NONE, (2 * (steps - shift[:, None]) + width) // (2 * width), -1)
     offset = (2 * (shift.sum(axis=0) - lowest) + width) // (2 * width)
-    counts = np.zeros((pairs, BINS + layers + 2))
+    counts = np.zeros((pairs, BINS + 2 * margin))
     width_of = counts.shape[1]
     room = width_of + max(0, -int(offset.min()))
     for pair in range(pairs):

@@ -106,7 +106,7 @@ def answer_uneven(question: Question) -> Answer:
 
 
 def _best(question: Question, sets: _Sets, goals: Floats, allowed: Ints) -> Iterator[Found]:
-    """The best configurations in order: classes are entered when their least quality comes up."""
+    """The best configurations in order, ties by quality, then number: classes enter as their least quality comes up."""
     order = allowed[np.lexsort(goals[allowed].T[::-1])].tolist()
     heap: list[tuple[Any, ...]] = []
     given: set[int] = set()
@@ -132,12 +132,12 @@ def _push(
     heap: list[tuple[Any, ...]], given: set[int],
 ) -> None:  # fmt: skip
     """Put the next configuration of a class that keeps the limits on the heap, with its own costs."""
-    for _, number in streams[position]:
+    for ticks, number in streams[position]:
         batch = question.tables.batch(question.space.choices(number)[None])
         if not question.allowed(batch)[0]:  # the class's costs are within the limits, so it is quality, which grows
             return
         if number not in given:
-            key = tuple(question.goals(batch)[0].tolist())
+            key = (*question.goals(batch)[0].tolist(), ticks)
             heapq.heappush(heap, (key, number, position, question.found(batch, [(0, number)])[0]))
             return
 
@@ -168,11 +168,11 @@ def _quality_distribution(
     counts = np.array([int(each) for each in bins.counts.sum(axis=0).tolist()], dtype=object)
     place = min(len(counts) - 1, max(0, round((dense - bins.lowest) / bins.width)))
     counts[place] += 1
-    ticks = np.minimum(bins.lowest + bins.width * np.arange(len(counts)), bins.lowest + bins.width * (len(counts)))
+    ends = _ends(sets, quality)
+    ticks = np.clip(bins.lowest + bins.width * np.arange(len(counts)), *ends)
     occupied = counts > 0
     found = distribution(ticks[occupied] * np.float64(table.quantum), counts[occupied])
     mean = (quality.total() + dense) / question.space.valid_size
-    ends = _ends(sets, quality)
     return dataclasses.replace(
         found, minimum=ends[0] * table.quantum, maximum=ends[1] * table.quantum, mean=mean * table.quantum,
         bin_error=bins.error * table.quantum,
