@@ -84,10 +84,8 @@ def _print(chart: RooflineChart, output: str | None) -> None:
         columns = ["operations", "variant", "number", "intensity", "achieved", "time", "share", "limited by"]
         print_table(panel.title, columns, rows, left=2)
         print_lines([f"verdict: {panel.verdict}"])
-    ridges = [
-        f"{roof.label} {si(roof.flops_per_s, 'FLOP/s')} above {roof.flops_per_s / chart.memory_bytes_per_s:.3g} FLOP/B"
-        for roof in chart.roofs
-    ]
-    print_lines([f"roofs over {si(chart.memory_bytes_per_s, 'B/s')}: {'; '.join(ridges)}"])
+    for roof in chart.roofs:
+        ridge = roof.flops_per_s / chart.memory_bytes_per_s
+        print_lines([f"roof: {roof.label} {si(roof.flops_per_s, 'FLOP/s')} from {ridge:.3g} FLOP/B on"])
     if output:
         print_lines([f"wrote {output}"])
