@@ -3,8 +3,8 @@
     python benchmarks/timing_honesty.py [--repeats 50] [--device auto|cpu|cuda] [--out honesty.json]
 
 Exits with 1 when fewer than 90 % of the repeats hold 1 within an interval of at most 3 % to each side, or when a
-busy-wait is measured wrong by more than 5 % of the total. Takes about six minutes on two cores; whatever else runs beside
-it shows.
+busy-wait is measured wrong by more than 5 % of the total. Takes about six minutes on two cores; whatever else runs
+beside it shows.
 """
 
 from __future__ import annotations

@@ -145,6 +145,44 @@ def test_whatever_is_wrong_is_one_line(
     assert "Traceback" not in err
 
 
+def test_a_missing_library_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
+    monkeypatch.setitem(sys.modules, "validate.runner", None)
+    monkeypatch.setattr("validate.cli._EXTRA", ("validate",))
+    code, _, err = invoke(capsys, "--samples", "2", "--out", str(tmp_path / "out"), "--device", "cpu")
+    assert code == 2
+    assert err.startswith("error: a library that measuring needs is missing: got 'validate.runner'; install the extra")
+
+
+def test_a_run_stops_when_told_and_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    model = write_config(tmp_path / "llama", LLAMA)
+    start = ["--samples", "3", "--model", str(model), "--out", str(tmp_path / "out"), *FAST, *SMALL]
+    clock = iter([0.0, *[10.0] * 10_000])
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("validate.cli.measure.time.monotonic", lambda: next(clock))
+        code, out, _ = invoke(capsys, *start, "--stop-after", "5", "--format", "json")
+    assert (code, json.loads(out)["samples"]) == (0, 0)
+    code, out, _ = invoke(capsys, "--out", str(tmp_path / "out"), "--resume", "--format", "json")
+    assert (code, json.loads(out)["samples"]) == (0, 3)
+
+
+def test_weights_of_a_folder_are_factored(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from validating import tiny_spec
+
+    from costmodel.units import DType
+    from validate.device import CpuDevice
+    from validate.subject import Subject
+
+    model = tmp_path / "trained"
+    Subject(LLAMA, tiny_spec(LLAMA), CpuDevice(1), DType.FP32, seed=3).model.save_pretrained(model)
+    code, out, err = invoke(capsys, "--samples", "4", "--model", str(model), "--out", str(tmp_path / "out"),
+                            "--num-layers", "2", *FAST, *SMALL, "--format", "json")  # fmt: skip
+    assert (code, err) == (0, "")
+    assert json.loads(out)["ok"] == 4
+    assert {(r.model.weights, r.model.factors, r.model.num_layers) for r in read_samples(tmp_path / "out")} == {
+        ("trained", "factorised", 2)
+    }
+
+
 def test_help(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = invoke(capsys, "--help")
     assert code == 0

@@ -31,7 +31,7 @@ class CudaDevice:
         properties = torch.cuda.get_device_properties(index)
         self.torch_device = torch.device("cuda", index)
         self.name = properties.name
-        self.cache_bytes = int(properties.L2_cache_size)
+        self.cache_bytes = int(getattr(properties, "L2_cache_size", 50 * 2**20))
         self.memory_bytes = int(properties.total_memory)
         self._nvml = Nvml.open(str(getattr(properties, "uuid", "")), index)
 

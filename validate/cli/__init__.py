@@ -11,6 +11,7 @@ import click
 
 from costmodel._version import __version__
 from costmodel.cli import LazyGroup, run
+from costmodel.errors import CostModelError
 from validate.cli.measure_options import measure_options
 
 _COMMANDS = {
@@ -24,6 +25,9 @@ _COMMANDS = {
     "apply": "write a factored checkpoint",
 }
 """Command name (= module under `validate.cli`, `import_` for `import`) and its line in `--help`."""
+
+_EXTRA = ("matplotlib", "psutil", "pyarrow", "safetensors", "scipy", "tensorly", "torch", "transformers")
+"""Libraries of the extra `validate`."""
 
 
 def _module(name: str) -> str:
@@ -41,6 +45,15 @@ class ValidateGroup(LazyGroup):
             return None
         command: click.Command = importlib.import_module(_module(cmd_name)).command
         return command
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except ModuleNotFoundError as error:
+            if (error.name or "").partition(".")[0] not in _EXTRA:
+                raise
+            hint = "install the extra: pip install 'costmodel[validate]'"
+            raise CostModelError("a library that measuring needs is missing", value=error.name, hint=hint) from error
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
