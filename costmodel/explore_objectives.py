@@ -165,7 +165,7 @@ def known_names(priced: Priced) -> list[str]:
 _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
     "<=": operator.le, ">=": operator.ge, "==": operator.eq, "<": operator.lt, ">": operator.gt,
 }  # fmt: skip
-_LIMIT = re.compile(r"\s*([A-Za-z_.0-9]+?)\s*(<=|>=|==|=|<|>)\s*(\S+)\s*", re.ASCII)
+_LIMIT = re.compile(r"\s*([A-Za-z_.0-9]+?)\s*(<=|>=|==|=|<|>)\s*([^\s<=>]\S*)\s*", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -100,7 +100,7 @@ class RequestTable:
     def of(cls, steps: DecodeSteps, space: DesignSpace) -> RequestTable:
         """The table of the decode steps after a prefill."""
         layers = np.bincount(steps.first.window_of_layer, minlength=steps.growth.shape[1]).astype(np.float64)
-        grown = np.einsum("swt,w->st", steps.growth, layers)
+        grown = steps.outer_growth + np.einsum("swt,w->st", steps.growth, layers)
         table = PhaseTable.of(steps.first, space, extra_s=float(np.abs(grown).max()))
         growth = np.sort(np.rint(grown[:, 0] / table.quantum_s).astype(np.int64))
         tails = np.cumsum(growth[::-1] * table.quantum_s)[::-1]

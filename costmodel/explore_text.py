@@ -31,7 +31,7 @@ def objective_text(name: str, value: float) -> str:
 def bars(counts: Sequence[int], width: int) -> str:
     """A histogram as one line of blocks, neighbouring bins joined until they are no more than `width`; a bin with any
     configuration shows at least the lowest block."""
-    step = -(-len(counts) // width)
+    step = max(1, -(-len(counts) // width))
     counts = [sum(counts[start : start + step]) for start in range(0, len(counts), step)]
     highest = max(counts, default=0)
     if not highest:
