@@ -18,7 +18,9 @@ SECONDS = 60
 def test_the_notebooks_are_there() -> None:
     names = [path.stem for path in NOTEBOOKS]
     assert names == sorted(names)
-    assert {"01_roofline", "02_design_space", "04_paper_revisited", "05_pick_a_configuration"} <= set(names)
+    assert {"01_roofline", "02_design_space", "03_validation", "04_paper_revisited", "05_pick_a_configuration"} <= set(
+        names
+    )
 
 
 @pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
