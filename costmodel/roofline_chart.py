@@ -21,7 +21,7 @@ GROUPS = {
     "vector": "norms, RoPE, element-wise",
 }  # fmt: skip
 """Key and name of each class of roles; a class has a colour of its own."""
-SAME = 0.02
+SAME = 0.12
 """Marks of one class whose coordinates differ by less than this share are drawn as one."""
 
 

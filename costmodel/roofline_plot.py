@@ -143,7 +143,7 @@ def _place_labels(axes: Any, panel: Panel, chart: RooflineChart, theme: Theme) -
                 if best is None or hidden + 60 * order < best[0]:
                     best = (hidden + 60 * order, cx, cy, placed)
         assert best is not None
-        taken.append(best[3])
+        taken.append(best[3].padded(2 * scale))
         text.remove()
         shift = ((best[1] - x) / scale, (best[2] - y) / scale)
         colours = COLOURS[theme]

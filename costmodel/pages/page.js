@@ -103,7 +103,7 @@ function placeNames(svg, points, taken, frame) {
         if (best === null || hidden < best.hidden) best = { hidden, cx, cy, box, gap };
       }
     }
-    boxes.push(best.box);
+    boxes.push({ x0: best.box.x0 - 2, x1: best.box.x1 + 2, y0: best.box.y0 - 1, y1: best.box.y1 + 1 });
     text.setAttribute("x", best.cx);
     text.setAttribute("y", best.cy + size.height * 0.3);
     if (best.gap > 0) {
