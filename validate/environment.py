@@ -17,7 +17,7 @@ def environment(device: Device) -> dict[str, Any]:
     """JSON values; no host or user name."""
     import torch
 
-    versions = {}
+    versions: dict[str, str | None] = {}
     for name in _LIBRARIES:
         try:
             versions[name] = importlib.metadata.version(name)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -121,12 +122,13 @@ def evaluate(samples: Iterable[Sample], extra: Mapping[str, Predicted] | None = 
     levels = {**recorded_levels(good), **(extra or {})}
     noise = noise_floor(good)
     compared = [sample for sample in good if sample.strata.form != "dense"]
-    ratios, latencies = [], []
+    ratios: list[ErrorRow] = []
+    latencies: list[ErrorRow] = []
     for name, predicted in levels.items():
-        ratios += _row(name, compared, lambda s, p=predicted: _ratio(p, s), noise.floor)
+        ratios += _row(name, compared, functools.partial(_ratio, predicted), noise.floor)
         latencies += _latency_rows(name, good, predicted)
     for name, part in NULL_MODELS.items():
-        ratios += _row(name, compared, lambda s, part=part: 1 - part * (1 - s.strata.param_ratio), noise.floor)
+        ratios += _row(name, compared, functools.partial(_null, part), noise.floor)
     level = list(levels)[-1] if levels else None
     groups = _groups(compared, levels[level], noise.floor) if level else {}
     failed = [sample for sample in everything if sample.status != "ok" or sample.timing is None]
@@ -167,6 +169,10 @@ def decided(sample: Sample, floor: float) -> bool:
 def _ratio(predicted: Predicted, sample: Sample) -> float | None:
     pair = predicted.get(sample.id)
     return None if pair is None else pair[1] / pair[0]
+
+
+def _null(part: float, sample: Sample) -> float:
+    return 1 - part * (1 - sample.strata.param_ratio)
 
 
 def _row(
@@ -218,6 +224,6 @@ def _groups(samples: Sequence[Sample], predicted: Predicted, floor: float) -> di
                 row
                 for name in names
                 for row in _row(name.strip(), [s for s in samples if of(s) == name],
-                                lambda s: _ratio(predicted, s), floor)
+                                functools.partial(_ratio, predicted), floor)
             ]  # fmt: skip
     return result
