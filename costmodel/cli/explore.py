@@ -103,6 +103,7 @@ def command(
         write_csv(_csv_rows(result))
     else:
         _print(result)
+        print_lines(f"wrote {file}" for file in (plot_file, report_file) if file is not None)
         if swept:
             verdict = "the same histogram" if swept["same"] else "ANOTHER HISTOGRAM" if swept["complete"] else "STOPPED"
             print_lines([
