@@ -17,18 +17,21 @@ import time
 from pathlib import Path
 from typing import Any
 
-import torch
+from validate.threads import pin_threads
 
-from costmodel.decomposition import Decomposition
-from costmodel.model_config import load_model, read_config
-from costmodel.units import DType
-from costmodel.workload import Runtime, Workload
-from validate.build import build_model
-from validate.cli.measure import pin_threads
-from validate.device import Device, open_device
-from validate.passes import make_pass
-from validate.replace import clone
-from validate.timing import TimingPlan, compare
+THREADS = pin_threads(None)  # before torch is loaded
+
+import torch  # noqa: E402
+
+from costmodel.decomposition import Decomposition  # noqa: E402
+from costmodel.model_config import load_model, read_config  # noqa: E402
+from costmodel.units import DType  # noqa: E402
+from costmodel.workload import Runtime, Workload  # noqa: E402
+from validate.build import build_model  # noqa: E402
+from validate.device import Device, open_device  # noqa: E402
+from validate.passes import make_pass  # noqa: E402
+from validate.replace import clone  # noqa: E402
+from validate.timing import TimingPlan, compare  # noqa: E402
 
 MODEL = "llama-70m"
 HALF_WIDTH = 0.03
@@ -82,7 +85,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--repeats", type=int, default=50)
     parser.add_argument("--device", choices=["auto", "cpu", "cuda"], default="auto")
-    parser.add_argument("--threads", type=int)
+    parser.add_argument("--threads", type=int, default=THREADS)
     parser.add_argument("--out", type=Path)
     options = parser.parse_args()
     device = open_device(options.device, options.threads)
@@ -114,5 +117,4 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    pin_threads(None)
     sys.exit(main())

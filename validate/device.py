@@ -14,6 +14,7 @@ import torch
 
 from costmodel.errors import InputError
 from costmodel.workload import Runtime
+from validate.threads import usable_cores
 
 Work = Callable[[], object]
 
@@ -146,12 +147,6 @@ class CpuDevice:
 
     def release(self) -> None:
         """Nothing is cached."""
-
-
-def usable_cores() -> int:
-    """Physical cores that this process may run on."""
-    allowed = len(psutil.Process().cpu_affinity() or [0])
-    return max(1, min(allowed, psutil.cpu_count(logical=False) or allowed))
 
 
 def cpu_name() -> str:

@@ -31,7 +31,6 @@ def environment(device: Device) -> dict[str, Any]:
         "device": {"kind": device.kind, "name": device.name, "memory_bytes": device.memory_bytes,
                    "cache_bytes": device.cache_bytes},
         "threads": torch.get_num_threads(),
-        "affinity": sorted(os.sched_getaffinity(0)),
         "environment": {name: value for name, value in threads.items() if value is not None},
         "cuda": torch.version.cuda,
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),

@@ -149,7 +149,9 @@ def _group_figure(samples: Sequence[Sample], predicted: Predicted) -> str:
     for place, (_, errors) in enumerate(reversed(rows)):
         if errors:
             middle = sorted(errors)[len(errors) // 2] if len(errors) % 2 else _middle(errors)
-            axes.plot(errors, [place] * len(errors), "o", color=COLOURS[0], alpha=0.6, markersize=4, markeredgewidth=0)
+            axes.plot(
+                errors, [place] * len(errors), "o", color=COLOURS[0], alpha=0.75, markersize=4.5, markeredgewidth=0
+            )
             axes.plot([middle] * 2, [place - 0.35, place + 0.35], color=COLOURS[1], linewidth=2.2)
     axes.axvline(0, color=INK, linewidth=0.8)
     axes.set_yticks(range(len(rows)), [name for name, _ in reversed(rows)])

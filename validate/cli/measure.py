@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import signal
 import sys
 import time
@@ -26,6 +25,7 @@ from validate.journal import Journal
 from validate.records import read_samples
 from validate.sampling import WorkloadChoice, given_cases, sample_cases
 from validate.settings import load_settings, require_same, save_settings
+from validate.threads import pin_threads
 
 _CPU = {"batch": (1, 2, 4, 8), "seq_len": (16, 32, 64, 128), "kv_len": (64, 128, 256, 512), "max_tokens": 256}
 _CUDA = {"batch": (1, 4, 16, 64), "seq_len": (128, 512, 1024, 2048), "kv_len": (128, 512, 1024, 2048),
@@ -46,12 +46,12 @@ def measure(options: Mapping[str, Any], given: set[str]) -> int:
     if earlier is not None:
         settings |= {name: value for name, value in earlier["options"].items() if name not in given}
     spec = _spec(settings)
-    pin_threads(settings["threads"])
+    threads = pin_threads(settings["threads"])
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with Journal(folder, resume=options["resume"]) as journal:
         if journal.repaired_bytes:
             click.echo(f"note: cut off a half-written record of {journal.repaired_bytes} bytes", err=True)
-        interrupted = _run(settings, spec, folder, journal, earlier, deadline)
+        interrupted = _run(settings, spec, folder, journal, earlier, deadline, threads)
         samples = read_samples(folder)  # from the file: an interrupt may fall between writing and remembering
         if interrupted and not samples:
             raise click.Abort
@@ -63,7 +63,7 @@ def measure(options: Mapping[str, Any], given: set[str]) -> int:
 
 def _run(
     settings: Mapping[str, Any], spec: ModelSpec, folder: Path, journal: Journal, earlier: Mapping[str, Any] | None,
-    deadline: float,
+    deadline: float, threads: int,
 ) -> bool:  # fmt: skip
     """Measure what has no record yet; True when interrupted."""
     try:
@@ -80,7 +80,7 @@ def _run(
 
             logging.set_verbosity_error()
             logging.disable_progress_bar()
-            device = open_device(settings["device"], settings["threads"])
+            device = open_device(settings["device"], threads)
             progress.status("reading the hardware profile")
             hardware = hardware_for(settings["hw"], device, folder)
             dtype = _dtype(settings["dtype"], device.kind)
@@ -113,13 +113,6 @@ def _run(
     except KeyboardInterrupt:
         return True
     return False
-
-
-def pin_threads(threads: int | None) -> None:
-    """Bind OpenMP's threads to cores, before torch loads it, when the run takes every core."""
-    if "torch" not in sys.modules and threads in (None, len(os.sched_getaffinity(0))):
-        os.environ.setdefault("OMP_PROC_BIND", "close")
-        os.environ.setdefault("OMP_PLACES", "cores")
 
 
 def _spec(settings: Mapping[str, Any]) -> ModelSpec:

@@ -1,0 +1,29 @@
+"""How many threads a CPU is measured with, and where they run. No torch: it must be decided before torch loads."""
+
+from __future__ import annotations
+
+import os
+import sys
+
+import psutil
+
+
+def usable_cores() -> int:
+    """Physical cores that this process may run on, asked for before OpenMP binds its main thread to one of them."""
+    allowed = len(os.sched_getaffinity(0))
+    return max(1, min(allowed, psutil.cpu_count(logical=False) or allowed))
+
+
+def pin_threads(threads: int | None) -> int:
+    """Bind OpenMP's threads to cores when the run takes every core that it may.
+
+    Binding is read when torch loads its OpenMP, so it has no effect afterwards.
+
+    Returns:
+        `threads`, by default one per usable core.
+    """
+    chosen = threads or usable_cores()
+    if "torch" not in sys.modules and chosen == len(os.sched_getaffinity(0)):
+        os.environ.setdefault("OMP_PROC_BIND", "close")
+        os.environ.setdefault("OMP_PLACES", "cores")
+    return chosen
