@@ -19,6 +19,7 @@ from costmodel.ops import Op
 from costmodel.pricing import Configurations, PhasePricer
 from costmodel.request import Request, request_of
 from costmodel.roofline import OpColumns, OpTimings
+from costmodel.units import si
 from costmodel.verdict import Verdict, judge
 from costmodel.workload import Workload
 
@@ -117,6 +118,9 @@ class Estimate:
         if self.request is not None:
             lengths.append(self.request.prompt_tokens + self.request.new_tokens)
         found = list(warnings_for(self.model, self.decomposition, max(lengths, default=0)))
+        if self.request is not None and not self.request.decomposed.fits:
+            needed, capacity = self.request.decomposed.peak_memory_bytes, self.hardware.memory_bytes
+            found.append(f"the request does not fit: {si(needed, 'B')} at its peak on {si(capacity, 'B')}")
         if self.calibration is not None:
             for phase in self.phases:
                 found += self.calibration.outside(phase.pricer, self.decomposition)

@@ -19,7 +19,7 @@ from costmodel.roofline import Floats, Ints
 
 _PHASES = ("prefill", "decode")
 _METRICS = tuple(f.name for f in fields(PhaseCosts) if f.name not in ("level", "fits"))
-_REQUEST_METRICS = tuple(f.name for f in fields(RequestCosts))
+_REQUEST_METRICS = tuple(f.name for f in fields(RequestCosts) if f.name not in ("peak_memory_bytes", "fits"))
 _SAVED = {
     "params_pct": "params", "weight_bytes_pct": "weight_bytes", "flops_pct": "flops", "latency_pct": "latency_s",
     "energy_pct": "energy_j", "peak_memory_pct": "peak_memory_bytes", "speedup": "latency_s",

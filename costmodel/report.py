@@ -178,7 +178,9 @@ def request_rows(request: Request) -> list[tuple[str, str, str, str]]:
         for label, name in (("TTFT", "ttft_s"), ("TPOT (mean)", "tpot_s"), ("total", "latency_s"))
     ]  # fmt: skip
     saved = percent(before.energy_j, after.energy_j)
-    return [*rows, ("energy", energy(before.energy_j), energy(after.energy_j), saved)]
+    rows.append(("energy", energy(before.energy_j), energy(after.energy_j), saved))
+    peaks = (before.peak_memory_bytes, after.peak_memory_bytes)
+    return [*rows, ("peak memory", amount(peaks[0], "B"), amount(peaks[1], "B"), percent(*peaks))]
 
 
 def break_even_rows(result: Estimate) -> list[tuple[str, str, str, str, str, str]]:

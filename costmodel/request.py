@@ -22,15 +22,19 @@ MAX_NEW_TOKENS = 1 << 17
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestCosts:
-    """Latency and energy of a request; energy None where no power figure is known.
+    """Latency, energy and memory of a request; energy None where no power figure is known.
 
     `ttft_s` is the prefill, which yields the first token; `tpot_s` the mean decode step; `latency_s` all of them.
+    `peak_memory_bytes` is the most that any pass needs: of the prefill, or of the last step, whose KV cache is the
+    longest; `fits` whether the device has that much.
     """
 
     ttft_s: float
     tpot_s: float
     latency_s: float
     energy_j: float | None
+    peak_memory_bytes: int
+    fits: bool
 
     def to_json(self) -> dict[str, object]:
         return {name: getattr(self, name) for name in self.__slots__}
@@ -65,12 +69,14 @@ class DecodeSteps:
 
     Attributes:
         first: pricer of the first step.
+        last: pricer of the last step, for its memory.
         growth: float64 (steps, windows, 2): device and busy seconds by which the attention of one layer of each
             sliding window takes longer at a step than at the first.
         outer_growth: float64 (steps, 2): the same of positions and masks; nothing else depends on the KV length.
     """
 
     first: PhasePricer
+    last: PhasePricer
     growth: Floats
     outer_growth: Floats
 
@@ -111,8 +117,8 @@ def decode_steps(prefill: PhasePricer, new_tokens: int) -> DecodeSteps:
         [times([op for step in steps for op in _attention(model, step, each)]) for each in windows], axis=1
     )
     outer = times([op for step in steps for op in position_ops(model, step)])
-    pricer = PhasePricer(model, first, prefill.hardware, prefill.time_model)
-    return DecodeSteps(first=pricer, growth=layer - layer[0], outer_growth=outer - outer[0])
+    ends = [PhasePricer(model, steps[place], prefill.hardware, prefill.time_model) for place in (0, -1)]
+    return DecodeSteps(first=ends[0], last=ends[1], growth=layer - layer[0], outer_growth=outer - outer[0])
 
 
 def request_of(prefill: PhasePricer, decomposition: Decomposition, new_tokens: int) -> Request:
@@ -127,16 +133,19 @@ def request_of(prefill: PhasePricer, decomposition: Decomposition, new_tokens: i
 
 
 def _costs(prefill: PhasePricer, steps: DecodeSteps, decomposition: Decomposition) -> RequestCosts:
-    whole = prefill.costs(Configurations.of(prefill.model, decomposition))
+    configuration = Configurations.of(prefill.model, decomposition)
+    whole, end = prefill.costs(configuration), steps.last.costs(configuration)
     ttft, prefill_energy = float(whole["latency_s"]), whole["energy_j"]  # type: ignore[arg-type]
+    peak = max(int(each["peak_memory_bytes"]) for each in (whole, end))  # type: ignore[arg-type]
     latency, busy = steps.times(decomposition)
     decode_energy = energy_joules(prefill.hardware, latency, busy)
     energy = None
     if prefill_energy is not None and decode_energy is not None:
         energy = float(prefill_energy) + float(decode_energy.sum())
     return RequestCosts(
-        ttft_s=ttft, tpot_s=float(latency.mean()), latency_s=ttft + float(latency.sum()), energy_j=energy
-    )
+        ttft_s=ttft, tpot_s=float(latency.mean()), latency_s=ttft + float(latency.sum()), energy_j=energy,
+        peak_memory_bytes=peak, fits=peak <= prefill.hardware.memory_bytes,
+    )  # fmt: skip
 
 
 def _attention(model: ModelSpec, work: Workload, window: int | None) -> list[Op]:

@@ -196,7 +196,7 @@ def test_a_request_is_a_prefill_and_its_decode_steps(priced: Any) -> None:
     request = found["request"]
     assert (request["prompt_tokens"], request["new_tokens"]) == (64, 20)
     for variant in ("dense", "decomposed"):
-        assert list(request[variant]) == ["ttft_s", "tpot_s", "latency_s", "energy_j"]
+        assert list(request[variant]) == ["ttft_s", "tpot_s", "latency_s", "energy_j", "peak_memory_bytes", "fits"]
         steps = [priced(*LLAMA, "--runtime", "graph", "--phase", "decode", "--kv-len", str(65 + step), "--decompose",
                         POINT)["phases"][0][variant] for step in (0, 7, 19)]  # fmt: skip
         shown = request[variant]
@@ -213,6 +213,24 @@ def test_a_request_needs_no_decode_phase(priced: Any) -> None:
     both = priced(*GPT2, "--new-tokens", "5")
     alone = priced(*GPT2, "--new-tokens", "5", "--phase", "prefill")
     assert alone["request"] == both["request"]
+
+
+def test_a_request_that_grows_out_of_the_device_says_so(priced: Any, price: Any) -> None:
+    """Both phases fit, the last of the decode steps does not."""
+    arguments = [*LLAMA, "--batch", "32", "--runtime", "graph"]
+    found = priced(*arguments, "--new-tokens", "3500")
+    assert [phase["decomposed"]["fits"] for phase in found["phases"]] == [True, True]
+    last = priced(*arguments, "--phase", "decode", "--kv-len", "4012")["phases"][0]["decomposed"]
+    request = found["request"]["decomposed"]
+    assert (request["peak_memory_bytes"], request["fits"]) == (last["peak_memory_bytes"], False)
+    assert found["warnings"] == ["the request does not fit: 80.8 GB at its peak on 80 GB"]
+    out = price(*arguments, "--new-tokens", "3500")
+    assert re.search(r"request: .*peak memory +80\.\d\d GB", out, re.DOTALL)
+    assert "warning: the request does not fit: 80.8 GB" in out
+    short = priced(*arguments, "--new-tokens", "1")
+    peaks = [phase["decomposed"]["peak_memory_bytes"] for phase in short["phases"]]
+    assert short["request"]["decomposed"]["peak_memory_bytes"] == max(peaks)
+    assert (short["request"]["decomposed"]["fits"], short["warnings"]) == (True, [])
 
 
 def configuration_of(found: Any) -> dict[str, Any]:
