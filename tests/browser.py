@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import fcntl
 import json
 import os
 import shutil
@@ -34,8 +35,10 @@ class Browser:
     """One tab; `problems` collects console errors, exceptions and every request that is not for the page's own file."""
 
     def __init__(self, folder: Path) -> None:
-        to_read, self._write = os.pipe()
-        self._read, to_write = os.pipe()
+        low_read, self._write = os.pipe()
+        self._read, low_write = os.pipe()
+        # Above the two numbers that the child wants, so that putting them there closes neither.
+        to_read, to_write = (fcntl.fcntl(low, fcntl.F_DUPFD, 10) for low in (low_read, low_write))
         program = find_chromium()
         assert program
         line = f'exec "$0" "$@" 3<&{to_read} 4>&{to_write} {to_read}<&- {to_write}>&-'
@@ -43,8 +46,8 @@ class Browser:
             ["bash", "-c", line, program, *FLAGS, f"--user-data-dir={folder}", "about:blank"],
             pass_fds=(to_read, to_write), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
-        os.close(to_read)
-        os.close(to_write)
+        for end in (low_read, low_write, to_read, to_write):
+            os.close(end)
         self._buffer, self._number, self._session = b"", 0, ""
         self.problems: list[str] = []
         self._loaded = False

@@ -98,7 +98,7 @@ function rankRange(point) {
   const found = choices(point).flatMap((row) => row.flatMap((choice, t) => choice ? [rankOf(t, choice)] : []));
   if (!found.length) return "dense";
   const low = Math.min(...found), high = Math.max(...found);
-  return `${found.length} of ${DATA.layers * TENSORS.length} weights factored, rank ${low === high ? low : `${low} to ${high}`}`;
+  return `${found.length} of ${DATA.layers * TENSORS.length} weights, rank ${low === high ? low : `${low} to ${high}`}`;
 }
 
 function detail() {
@@ -195,7 +195,9 @@ function histogram() {
   const index = column(state.histogram), height = 240, box = { left: 56, right: width - 14, top: 26, bottom: height - 44 };
   const svg = make("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `distribution of ${COLUMNS[index].label}` });
   host.replaceChildren(svg);
-  const edges = found.edges, x = linearScale(edges[0], edges[edges.length - 1], box.left, box.right, (value) => axisText(value, index));
+  const edges = found.edges, marked = [DENSE, state.selected].filter(Boolean).map((point) => point.values[index]);
+  const ends = [Math.min(edges[0], ...marked), Math.max(edges[edges.length - 1], ...marked)];
+  const x = linearScale(...ends, box.left, box.right, (value) => axisText(value, index));
   const most = Math.max(...found.counts), y = linearScale(0, 100 * most, box.bottom, box.top, (value) => trim(value, 3));
   drawAxes(svg, box, x, y, COLUMNS[index].label, "configurations (%)");
   found.counts.forEach((count, bin) => {
