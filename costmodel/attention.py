@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from costmodel.cost import FP32_BYTES, OpCost, batched_gemm, elementwise, fused_attention, keys_held, kv_append
 from costmodel.model_spec import Family
@@ -14,6 +15,18 @@ _UPCASTING = (Family.LLAMA, Family.OPT)
 """Families whose unfused attention takes the softmax in fp32 and casts back."""
 _MASK_KERNELS, _WINDOW_MASK_KERNELS = 10, 15
 """Kernels that make one additive mask, without and with a sliding window: position ranges, comparisons, select."""
+
+
+class Attended(NamedTuple):
+    """What `add_attention` leaves to the rest of the layer, as names of operations."""
+
+    output: str
+    """(tokens, num_heads * head_dim)."""
+    kept: str
+    """What lives to the end of the layer: the attention weights of the unfused form, which Hugging Face's layers keep
+    in a local; else the output."""
+    held: tuple[str, ...] = ()
+    """Keys and values that a sliding window's cache has no room for, which live until the block returns."""
 
 
 def mask_name(window: int | None) -> str:
@@ -40,8 +53,11 @@ def add_masks(b: Builder) -> None:
 
 def add_attention(
     b: Builder, prefix: str, query: str, keys_values: Sequence[str], window: int | None
-) -> tuple[str, str]:
+) -> Attended:
     """Add KV-cache append and attention after the projections.
+
+    The cache of a sliding window keeps the last `window` keys and values. Several queries that need more than that read
+    the new ones where the projections left them or, after a past, a copy of the cache with the new ones behind it.
 
     Args:
         b: the builder, with model and workload.
@@ -49,15 +65,18 @@ def add_attention(
         query: name of the operation that made the queries.
         keys_values: names of those that made keys and values.
         window: sliding window in positions, or None.
-
-    Returns:
-        The name of the output, (tokens, num_heads * head_dim), and of what stays alive to the end of the layer
-        (the attention weights of the unfused form, which Hugging Face's layers keep in a local; else the output).
     """
     model, work = b.model, b.work
+    keys, held = keys_held(work.q_len, work.kv_len, window), tuple[str, ...]()
     if not model.is_encoder:
-        cost = kv_append(work.batch, model.num_kv_heads, work.q_len, model.head_dim, act_bytes=work.act_bytes)
-        keys_values = [b.add(f"{prefix}.kv_append", "kv_cache", cost, keys_values, 0)]
+        new = work.q_len if window is None else min(work.q_len, window)
+        cost = kv_append(work.batch, model.num_kv_heads, new, model.head_dim, act_bytes=work.act_bytes)
+        beyond = window is not None and work.kv_len > window and work.q_len > 1
+        copied = 2 * work.batch * keys * model.kv_size if beyond and work.q_len < work.kv_len else 0
+        appended = b.add(f"{prefix}.kv_append", "kv_cache", cost, keys_values, copied)
+        if beyond:
+            held = (appended,) if copied else tuple(keys_values)
+        keys_values = [appended]
     if work.attention is Attention.FUSED:
         cost = fused_attention(
             work.batch, model.num_heads, model.num_kv_heads, work.q_len, work.kv_len, model.head_dim,
@@ -66,26 +85,27 @@ def add_attention(
         sources = [query, *(name for name in keys_values if name != query)]
         logsumexp = work.tokens * model.num_heads * FP32_BYTES // work.act_bytes
         name = b.add(
-            f"{prefix}.sdpa", "attention", cost, sources, work.tokens * model.q_size, workspace=logsumexp
+            f"{prefix}.sdpa", "attention", cost, sources, work.tokens * model.q_size, workspace=logsumexp, holds=held,
+            attention=(work.batch, work.q_len, keys, model.num_heads, model.num_kv_heads, model.head_dim),
         )  # fmt: skip
-        return name, name
-    return _add_unfused(b, prefix, query, keys_values, window)
+        return Attended(name, name, held)
+    return _add_unfused(b, prefix, query, keys_values, mask_name(window), keys, held)
 
 
 def _add_unfused(
-    b: Builder, prefix: str, query: str, keys_values: Sequence[str], window: int | None
-) -> tuple[str, str]:
+    b: Builder, prefix: str, query: str, keys_values: Sequence[str], mask: str, keys: int, held: tuple[str, ...]
+) -> Attended:
     model, work, size = b.model, b.work, b.work.act_bytes
-    heads, keys = work.batch * model.num_heads, keys_held(work.q_len, work.kv_len, window)
+    heads = work.batch * model.num_heads
     rows, scores = heads * work.q_len, heads * work.q_len * keys
     one_operand = work.batch * model.num_kv_heads * keys * model.head_dim * size
-    expanded: list[str] = []
-    if model.num_kv_heads != model.num_heads:
+    grouped = model.num_kv_heads != model.num_heads
+    if grouped:
         wide = heads * keys * model.head_dim
         cost = OpCost(kv_read_bytes=2 * one_operand, act_write_bytes=2 * wide * size, kernels=2)
-        expanded = [b.add(f"{prefix}.repeat_kv", "attention", cost, keys_values, 2 * wide)]
-        keys_values = expanded
-    from_cache = not expanded and not model.is_encoder
+        keys_values = [b.add(f"{prefix}.repeat_kv", "attention", cost, keys_values, 2 * wide, holds=held)]
+    from_cache = not grouped and not model.is_encoder
+    locals_ = [*keys_values, *held]
 
     def folded(name: str, source: str, copied: bool) -> str:
         """torch.matmul's copy of an operand whose batch and heads are no single dimension of its memory."""
@@ -102,28 +122,27 @@ def _add_unfused(
 
     def pointwise(name: str, program: str, sources: list[str], extra: OpCost, workspace: int = 0) -> str:
         cost = elementwise(program, rows, keys, act_bytes=size) + extra
-        held = [*keys_values, *expanded]
-        return b.add(f"{prefix}.{name}", "attention", cost, sources, scores, workspace=workspace, holds=held)
+        return b.add(f"{prefix}.{name}", "attention", cost, sources, scores, workspace=workspace, holds=locals_)
 
     strided = work.batch > 1 and model.num_heads > 1 and (work.q_len > 1 or model.family is Family.GPT2)
     key, value = keys_values[0], keys_values[-1]
     sources = [folded("copy_query", query, strided), folded("copy_key", key, strided and model.is_encoder)]
-    weights = product("scores", keys, model.head_dim, sources, [query, *keys_values])
+    weights = product("scores", keys, model.head_dim, sources, [query, *locals_])
     weights = pointwise("scale", "scale", [weights], OpCost())
     if not model.is_encoder:
         mask_bytes = work.batch * work.q_len * keys * size
-        weights = pointwise("mask", "scale", [weights, mask_name(window)], OpCost(act_read_bytes=mask_bytes))
+        weights = pointwise("mask", "scale", [weights, mask], OpCost(act_read_bytes=mask_bytes))
     upcast = model.family in _UPCASTING and size < FP32_BYTES
     program, temporaries = "softmax", 0
     if upcast:
         program, temporaries = ("softmax_upcast_bf16", 3) if work.dtype is DType.BF16 else ("softmax_upcast", 2)
     weights = pointwise("softmax", program, [weights], OpCost(), temporaries * scores)
     value = folded("copy_value", value, strided and model.is_encoder)
-    context = product("context", model.head_dim, keys, [weights, value], [query, *keys_values])
+    context = product("context", model.head_dim, keys, [weights, value], [query, *locals_])
     if work.q_len > 1 and model.num_heads > 1:
         cost = elementwise("copy", work.tokens, model.q_size, act_bytes=size)
         context = b.add(
             f"{prefix}.merge_heads", "elementwise", cost, [context], work.tokens * model.q_size,
-            holds=[*keys_values, query],
+            holds=[*locals_, query],
         )  # fmt: skip
-    return context, weights
+    return Attended(context, weights, held)

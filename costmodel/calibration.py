@@ -1,14 +1,20 @@
-"""Calibrations: measured corrections to the roofline of one device. Loads, finds and applies them; fits nothing."""
+"""Calibrations: measured corrections to the roofline of one device. Finds and applies them; fits nothing.
+
+Needs numpy alone; `validate fit` makes the files.
+"""
 
 from __future__ import annotations
 
 import functools
-import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
+from costmodel.calibration_file import Node, read_node, read_shaped, read_streams
+from costmodel.calibration_form import DIMENSIONS, FormKind, ShapedForm, StreamForm
+from costmodel.calibration_model import CalibratedTimes
 from costmodel.errors import CalibrationError
 from costmodel.hardware import HardwareProfile, profile_folder
 from costmodel.roofline import DatasheetRoofline, TimeModel
@@ -19,9 +25,9 @@ if TYPE_CHECKING:
     from costmodel.decomposition import Decomposition
     from costmodel.pricing import PhasePricer
 
-SCHEMA = 1
-"""Version of the file format."""
-MAX_FILE_BYTES = 300_000
+_KEYS = (
+    "schema", "hardware", "dtypes", "runtimes", "level", "provenance", "host_launch_s", "forms", "streams", "errors",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -32,23 +38,30 @@ class Calibration:
         name: of the file, without its suffix.
         hardware: name of the profile that it belongs to.
         dtypes: types that it serves, the measured one first.
+        runtimes: ways of running that it serves: a GPU's device times hold for both, a CPU's include dispatch.
         level: what it was fitted from: bare operations (probes), or whole models as well (samples).
-        provenance: where the measurements come from, in words.
-        errors: rows of its error table on held-out points.
-        data: the forms and coefficients by class of operation.
+        provenance: where the measurements come from, an entry each.
+        errors: rows of its error table, on held-out points.
+        host_launch_s: measured host time per kernel, or None where the profile's figure stands.
+        shaped, streams: the forms by class of operation.
     """
 
     name: str
     hardware: str
     dtypes: tuple[DType, ...]
-    level: Literal["probes", "samples"]
-    provenance: MappingProxyType[str, Any]
-    errors: tuple[MappingProxyType[str, Any], ...]
-    data: MappingProxyType[str, Any]
+    runtimes: tuple[Runtime, ...]
+    level: str
+    provenance: tuple[Mapping[str, Any], ...]
+    errors: tuple[Mapping[str, Any], ...]
+    host_launch_s: float | None
+    shaped: Mapping[FormKind, ShapedForm]
+    streams: Mapping[str, StreamForm]
 
     def outside(self, pricer: PhasePricer, decomposition: Decomposition | None = None) -> list[str]:
-        """One line per way in which a pass leaves the measured range; empty when all of it lies inside."""
-        return []
+        """One line per way in which a pass leaves what was measured; empty when all of it lies inside."""
+        from costmodel.calibration_range import leaves
+
+        return leaves(self, pricer, decomposition)
 
 
 def load_calibration(path: str | Path) -> Calibration:
@@ -58,16 +71,20 @@ def load_calibration(path: str | Path) -> Calibration:
         CalibrationError: one line that names the file, the key, the value found and what is allowed.
     """
     path = Path(path)
-    try:
-        raw = json.loads(path.read_bytes())
-    except OSError as error:
-        raise CalibrationError(f"{path}: cannot read", hint=error.strerror or str(error)) from error
-    except (ValueError, RecursionError) as error:
-        raise CalibrationError(f"{path}: not a JSON file in UTF-8", hint=str(error)) from error
+    part = read_node(path).table(_KEYS)
+    shaped: dict[FormKind, ShapedForm] = {}
+    entries = part["forms"].table(["gemm"], ["prefill", "decode"])
+    for kind in DIMENSIONS:
+        if kind in entries:
+            shaped[kind] = read_shaped(entries[kind], kind)
+    launch = part["host_launch_s"]
     return Calibration(
-        name=path.stem, hardware=raw["hardware"], dtypes=tuple(DType(each) for each in raw["dtypes"]),
-        level=raw["level"], provenance=MappingProxyType(raw["provenance"]),
-        errors=tuple(MappingProxyType(row) for row in raw["errors"]), data=MappingProxyType(raw["classes"]),
+        name=path.stem, hardware=part["hardware"].text(),
+        dtypes=tuple(DType(node.text([each.value for each in DType])) for node in _some(part["dtypes"])),
+        runtimes=tuple(Runtime(node.text([each.value for each in Runtime])) for node in _some(part["runtimes"])),
+        level=part["level"].text(["probes", "samples"]), provenance=_rows(part["provenance"]),
+        errors=_rows(part["errors"]), host_launch_s=None if launch.value is None else launch.number(0, 1),
+        shaped=MappingProxyType(shaped), streams=MappingProxyType(dict(read_streams(part["streams"]))),
     )  # fmt: skip
 
 
@@ -75,24 +92,29 @@ def find_calibration(option: str, hardware: HardwareProfile, dtype: DType, runti
     """The calibration that `--calibration` asks for.
 
     Args:
-        option: "none"; "auto" for the shipped one of this device where there is one that serves `dtype`; or a path.
+        option: "none"; "auto" for the shipped one of this device where there is one that serves the workload; or a
+            path.
         hardware, dtype, runtime: what it must serve.
 
     Raises:
-        CalibrationError: when the named file cannot be read, is malformed, or was made for another device or type.
+        CalibrationError: when the named file cannot be read, is malformed, or was made for another device, type or way
+            of running.
     """
     if option == "none":
         return None
     if option == "auto":
         path = profile_folder() / "calibrations" / f"{hardware.name}.json"
         found = _shipped(path) if path.is_file() else None
-        return found if found and found.hardware == hardware.name and dtype in found.dtypes else None
+        return found if found and dtype in found.dtypes and runtime in found.runtimes else None
     found = load_calibration(option)
     if found.hardware != hardware.name:
         raise CalibrationError(f"{option} was fitted on another device", value=found.hardware, allowed=hardware.name)
     if dtype not in found.dtypes:
         served = ", ".join(each.value for each in found.dtypes)
         raise CalibrationError(f"{option} does not serve this dtype", value=dtype.value, allowed=served)
+    if runtime not in found.runtimes:
+        served = ", ".join(each.value for each in found.runtimes)
+        raise CalibrationError(f"{option} does not serve this runtime", value=runtime.value, allowed=served)
     return found
 
 
@@ -103,9 +125,28 @@ def time_model(hardware: HardwareProfile, dtype: DType, runtime: Runtime, calibr
     Raises:
         HardwareError: when the profile has no rate for `dtype`.
     """
-    return DatasheetRoofline.of(hardware, dtype, runtime)
+    roofline = DatasheetRoofline.of(hardware, dtype, runtime)
+    if calibration is None:
+        return roofline
+    launch = roofline.host_launch_s
+    if launch and calibration.host_launch_s is not None:
+        launch = calibration.host_launch_s
+    return CalibratedTimes(
+        level=calibration.level, shaped=calibration.shaped, streams=calibration.streams, host_launch_s=launch
+    )
 
 
 @functools.cache
 def _shipped(path: Path) -> Calibration:
     return load_calibration(path)
+
+
+def _some(node: Node) -> list[Node]:
+    items = node.items()
+    if not items:
+        raise node.wrong("at least one")
+    return items
+
+
+def _rows(node: Node) -> tuple[Mapping[str, Any], ...]:
+    return tuple(MappingProxyType({name: each.value for name, each in item.table().items()}) for item in node.items())

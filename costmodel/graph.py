@@ -69,7 +69,7 @@ def factor_ops(dense: Op, tensor: WeightTensor, factor: Factor, work: Workload) 
 def _place(op: Op, names: dict[str, str], prefix: str) -> Op:
     return Op(
         name=prefix + op.name, kind=op.kind, cost=op.cost, out_bytes=op.out_bytes, workspace_bytes=op.workspace_bytes,
-        gemm=op.gemm, inputs=tuple([names[name] for name in op.inputs]),
+        gemm=op.gemm, attention=op.attention, inputs=tuple([names[name] for name in op.inputs]),
         holds=tuple([names[name] for name in op.holds]), site=op.site,
     )  # fmt: skip
 

@@ -27,6 +27,7 @@ class Op:
         out_bytes: size of the result, alive until its last use.
         workspace_bytes: what exists besides inputs and result while the operation runs.
         gemm: (m, n, k) of a matrix product of activations with a weight, else None.
+        attention: (batch, q_len, kv_len, num_heads, num_kv_heads, head_dim) of fused attention, else None.
         inputs: names of the operations whose results it reads.
         holds: names of results that it does not read but that a Python frame keeps alive until it is done.
         site: the decomposable tensor that this is the linear of, else None.
@@ -38,6 +39,7 @@ class Op:
     out_bytes: int
     workspace_bytes: int = 0
     gemm: tuple[int, int, int] | None = None
+    attention: tuple[int, ...] | None = None
     inputs: tuple[str, ...] = ()
     holds: tuple[str, ...] = ()
     site: str | None = None
@@ -81,13 +83,13 @@ class Builder:
     def add(
         self, name: str, kind: Kind, cost: OpCost, inputs: Sequence[str], out_elements: int, *,
         workspace: int = 0, gemm: tuple[int, int, int] | None = None, holds: Sequence[str] = (),
-        site: str | None = None,
+        site: str | None = None, attention: tuple[int, ...] | None = None,
     ) -> str:  # fmt: skip
         """Add any operation; `out_elements` and `workspace` in elements of the activation type."""
         size = self.work.act_bytes
         self.ops.append(
             Op(name=name, kind=kind, cost=cost, out_bytes=out_elements * size, workspace_bytes=workspace * size,
-               gemm=gemm, inputs=tuple(inputs), holds=tuple(holds), site=site)
+               gemm=gemm, attention=attention, inputs=tuple(inputs), holds=tuple(holds), site=site)
         )  # fmt: skip
         return name
 

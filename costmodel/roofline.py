@@ -42,6 +42,9 @@ class OpColumns:
     vector_flops: Ints
     hbm_bytes: Ints
     kernels: Ints
+    attention: Ints | None = None
+    """Of one more axis, of length 6: batch, q_len, kv_len, num_heads, num_kv_heads, head_dim of fused attention, zeros
+    elsewhere; None where there is none."""
 
     @classmethod
     def of(cls, ops: Sequence[Op]) -> OpColumns:
@@ -51,7 +54,11 @@ class OpColumns:
             [(c.flops - c.skipped_flops, c.vector_flops, c.hbm_bytes, c.kernels) for c in (op.cost for op in ops)],
             dtype=np.int64,
         ).reshape(-1, 4)
+        attention = None
+        if any(op.attention for op in ops):
+            attention = np.array([op.attention or (0,) * 6 for op in ops], dtype=np.int64)
         return cls(
+            attention=attention,
             kind=np.array([op.kind for op in ops], dtype=np.str_), m=shapes[:, 0], n=shapes[:, 1], k=shapes[:, 2],
             matrix_flops=costs[:, 0], vector_flops=costs[:, 1], hbm_bytes=costs[:, 2], kernels=costs[:, 3],
         )  # fmt: skip
