@@ -15,6 +15,12 @@ class RecordError(CostModelError):
     """A file of records that is malformed or of another version."""
 
 
+class FitError(CostModelError):
+    """Measurements that cannot be fitted: too few, or of the wrong kind."""
+
+    exit_code = 1
+
+
 class MeasurementError(CostModelError):
     """A sample that cannot count: wrong identity, non-finite output, memory that does not suffice."""
 
