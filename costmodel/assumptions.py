@@ -46,7 +46,8 @@ def assumptions(hardware: HardwareProfile, pricers: tuple[PhasePricer, ...]) -> 
         )
     if any(window is not None for window in pricers[0].model.sliding_windows):
         texts.append(
-            "sliding-window layers keep and read no more than the window's keys (too low without such a cache)"
+            "sliding-window layers keep and read no more than the window's keys, without a mask if fused (too low for "
+            "caches that keep all, and for kernels that take a mask)"
         )
     texts.append("memory: weights, static KV cache and live activations; no allocator slack or CUDA context (too low)")
     if hardware.idle_power_w is not None and hardware.peak_power_w is not None:

@@ -51,9 +51,7 @@ def add_masks(b: Builder) -> None:
         b.add(mask_name(window), "elementwise", cost, [], work.batch * pairs)
 
 
-def add_attention(
-    b: Builder, prefix: str, query: str, keys_values: Sequence[str], window: int | None
-) -> Attended:
+def add_attention(b: Builder, prefix: str, query: str, keys_values: Sequence[str], window: int | None) -> Attended:
     """Add KV-cache append and attention after the projections.
 
     The cache of a sliding window keeps the last `window` keys and values. Several queries that need more than that read
@@ -124,9 +122,10 @@ def _add_unfused(
         cost = elementwise(program, rows, keys, act_bytes=size) + extra
         return b.add(f"{prefix}.{name}", "attention", cost, sources, scores, workspace=workspace, holds=locals_)
 
+    loose = model.is_encoder or (bool(held) and held[0] not in keys_values and not grouped)  # not out of a cache
     strided = work.batch > 1 and model.num_heads > 1 and (work.q_len > 1 or model.family is Family.GPT2)
     key, value = keys_values[0], keys_values[-1]
-    sources = [folded("copy_query", query, strided), folded("copy_key", key, strided and model.is_encoder)]
+    sources = [folded("copy_query", query, strided), folded("copy_key", key, strided and loose)]
     weights = product("scores", keys, model.head_dim, sources, [query, *locals_])
     weights = pointwise("scale", "scale", [weights], OpCost())
     if not model.is_encoder:
@@ -137,7 +136,7 @@ def _add_unfused(
     if upcast:
         program, temporaries = ("softmax_upcast_bf16", 3) if work.dtype is DType.BF16 else ("softmax_upcast", 2)
     weights = pointwise("softmax", program, [weights], OpCost(), temporaries * scores)
-    value = folded("copy_value", value, strided and model.is_encoder)
+    value = folded("copy_value", value, strided and loose)
     context = product("context", model.head_dim, keys, [weights, value], [query, *locals_])
     if work.q_len > 1 and model.num_heads > 1:
         cost = elementwise("copy", work.tokens, model.q_size, act_bytes=size)

@@ -97,8 +97,8 @@ def _llama_layer(b: Builder, window: int | None) -> None:
     key = projected_heads(k, "k_norm", model.num_kv_heads)
     value = b.site(v, normed, holds=[INPUT])
     query, key = (_rotate(b, *part) for part in (("q", query, model.q_size, ()), ("k", key, model.kv_size, (query,))))
-    context, kept = add_attention(b, "self_attn", query, [key, value], window)
-    projected = b.site(o, context, holds=[normed, query])
+    context, kept, held = add_attention(b, "self_attn", query, [key, value], window)
+    projected = b.site(o, context, holds=[normed, query, *held])
     residual = b.pointwise("add_attention", "add", [INPUT, projected], model.hidden_size)
     normed = b.norm("post_attention_layernorm", residual)
     inner = model.intermediate_size
@@ -118,7 +118,7 @@ def _bert_layer(b: Builder, window: int | None) -> None:
     hidden = b.model.hidden_size
     q, k, v, attn_output, intermediate, output = b.model.tensors
     query, key, value = (b.site(tensor, INPUT) for tensor in (q, k, v))
-    context, kept = add_attention(b, "attention.self", query, [key, value], window)
+    context, kept, _ = add_attention(b, "attention.self", query, [key, value], window)
     dense = b.site(attn_output, context)
     added = b.pointwise("attention.output.add", "add", [dense, INPUT], hidden)
     attended = b.norm("attention.output.LayerNorm", added, holds=[dense, context])
@@ -133,7 +133,7 @@ def _gpt2_layer(b: Builder, window: int | None) -> None:
     c_attn, attn_proj, c_fc, mlp_proj = b.model.tensors
     normed = b.norm("ln_1", INPUT)
     packed = b.site(c_attn, normed)
-    context, kept = add_attention(b, "attn", packed, [packed], window)
+    context, kept, _ = add_attention(b, "attn", packed, [packed], window)
     projected = b.site(attn_proj, context, holds=[packed])
     residual = b.pointwise("add_attention", "add", [projected, INPUT], hidden, holds=[normed])
     normed = b.norm("ln_2", residual, holds=[projected])
@@ -148,7 +148,7 @@ def _opt_layer(b: Builder, window: int | None) -> None:
     source = b.norm("self_attn_layer_norm", INPUT) if model.pre_norm else INPUT
     query = b.pointwise("self_attn.scale_q", "scale", [b.site(q, source)], hidden)
     key, value = b.site(k, source), b.site(v, source)
-    context, kept = add_attention(b, "self_attn", query, [key, value], window)
+    context, kept, _ = add_attention(b, "self_attn", query, [key, value], window)
     projected = b.site(out, context, holds=[source, query])
     residual = b.pointwise("add_attention", "add", [INPUT, projected], hidden)
     if not model.pre_norm:

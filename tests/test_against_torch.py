@@ -257,10 +257,29 @@ def factors(model: ModelSpec, kind: str) -> Decomposition:
     return Decomposition({Site(layer, t.name): chosen for layer in range(model.num_layers) for t in model.tensors})
 
 
+def maskless(module: Any, query: Any, key: Any, value: Any, mask: Any, scaling: float, **_: Any) -> tuple[Any, None]:
+    """Fused attention as `costmodel` means it: grouped K and V as they are, and no mask even for a window, which this
+    kernel ignores: its result is wrong and its storage right."""
+    assert mask is None
+    grouped = query.shape[1] != key.shape[1]
+    result = torch.nn.functional.scaled_dot_product_attention(
+        query, key, value, scale=scaling, is_causal=query.shape[2] > 1, enable_gqa=grouped
+    )
+    return result.transpose(1, 2).contiguous(), None
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _register_maskless() -> None:
+    transformers.AttentionInterface.register("maskless", maskless)
+    transformers.AttentionMaskInterface.register("maskless", lambda *_, **__: None)
+
+
 @pytest.mark.parametrize("kind", ["dense", "svd", "tucker", "above"])
-@pytest.mark.parametrize("name", [name for name in VARIANTS if "window" not in name])
+@pytest.mark.parametrize("name", VARIANTS)
 def test_peak_live_bytes(name: str, kind: str) -> None:
-    """Storages alive during a real pass on the CPU, beside the DAG's peak."""
+    """Storages alive during a real pass on the CPU, beside the DAG's peak. Of decode steps with a window only the
+    course: a static sliding cache that is full shifts itself in copies, which costmodel leaves out."""
+    windowed = "window" in name
     for batch, q_len, inner, vocab, head in SIZES:
         config = variant(name, 3, vocab)
         config[{"gpt2": "n_inner", "opt": "ffn_dim"}.get(config["model_type"], "intermediate_size")] = inner
@@ -271,13 +290,15 @@ def test_peak_live_bytes(name: str, kind: str) -> None:
                 options = {"batch": batch, "attention": attention, "dtype": dtype, "lm_head": head}
                 decode = q_len == 1 and not spec.is_encoder
                 work = Workload.decode(60, **options) if decode else Workload.prefill(q_len, **options)
-                implementation = "sdpa" if attention is Attention.FUSED else "eager"
+                fused = "maskless" if windowed else "sdpa"
+                implementation = fused if attention is Attention.FUSED else "eager"
                 real = build(config, decomposition, attention=implementation, dtype=TORCH_DTYPES[dtype.value])
                 cache, tokens = filled_cache(real, spec, work, static=True), tokens_of(work)
                 with LiveBytes() as tracked:
                     run(real, spec, work, tokens, cache=cache)
                 modelled = peak_live_bytes(build_graph(spec, decomposition, work))
-                assert modelled == pytest.approx(tracked.peak, rel=PEAK_TOLERANCE), (work, kind)
+                if not (windowed and decode):
+                    assert modelled == pytest.approx(tracked.peak, rel=PEAK_TOLERANCE), (work, kind)
                 assert_same_course(tracked, forward_ops(spec, decomposition, work))
 
 
