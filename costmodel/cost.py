@@ -180,17 +180,30 @@ PROGRAMS = {
     "silu": "a>a",
     "gelu": "a>a",
     "gelu_pytorch_tanh": "a>a",
+    "gelu_new": "a>a a>a aa>a a>a a>a a>a a>a aa>a",
+    "gelu_fast": "a>a a>a a>a aa>a a>a aa>a a>a a>a aa>a",
+    "gelu_python": "a>a a>a a>a a>a aa>a",
+    "quick_gelu": "a>a a>a aa>a",
+    "mish": "a>a",
     "relu": "a>a",
+    "relu2": "a>a a>a",
     "tanh": "a>a",
     "rotary_tables": "r:r rr>f f:f f>f f>f f>f f>f f:a f:a",
     "rotary_tables_fp32": "r:r rr>f f:f f>f f>f f>f f>f",
-    "gelu_new": "a>a a>a aa>a a>a a>a a>a a>a aa>a",
 }
 """Kernels that Hugging Face's modules launch, one word each: operands read, `>` (or `:` for a copy or a cast, which
 computes nothing), result written. a: an activation, h: half of one, f: fp32 of its size, r: an fp32 per row, w: a
 weight per column. rms_norm is LlamaRMSNorm: cast, pow, mean, add, rsqrt, mul, cast, mul by the weight; rotate is
-q * cos + rotate_half(q) * sin (the two tables stay in cache and are not counted); gelu_new is NewGELUActivation; a
-GPU's softmax in fp32 reads fp16 as it is, but wants bf16 cast first."""
+q * cos + rotate_half(q) * sin (the two tables stay in cache and are not counted); gelu_new, gelu_fast, gelu_python, quick_gelu and relu2 are formulas
+in Python, a kernel for each of their operations; a GPU's softmax in fp32 reads fp16 as it is, but wants bf16 cast
+first."""
+
+ACTIVATIONS = {
+    "gelu": 0, "gelu_fast": 3, "gelu_new": 2, "gelu_python": 2, "gelu_pytorch_tanh": 0, "quick_gelu": 1, "mish": 0,
+    "relu": 0, "relu2": 1, "silu": 0, "swish": 0, "tanh": 0,
+}  # fmt: skip
+"""MLP activations without parameters of their own, by Hugging Face's name, and the temporaries of whole activations
+that exist beside input and result while one runs."""
 
 
 @functools.cache
@@ -232,5 +245,7 @@ def norm_program(rms: bool, act_bytes: int) -> str:
 
 
 def activation_program(name: str) -> str:
-    """The program of an activation by its Hugging Face name; an unlisted one counts as one kernel."""
-    return name if name in PROGRAMS else "gelu"
+    """The program of an activation by its Hugging Face name, one of ACTIVATIONS; any other is a KeyError."""
+    if name not in ACTIVATIONS:
+        raise KeyError(name)
+    return "silu" if name == "swish" else name

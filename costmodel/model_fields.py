@@ -4,17 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
+from costmodel.cost import ACTIVATIONS
 from costmodel.errors import InputError, ModelError, nearest
 from costmodel.units import DType
 
 LIMITS = {"num_hidden_layers": 1_000, "n_layer": 1_000, "vocab_size": 10**8, "max_position_embeddings": 10**9}
 """Largest believable value of a field; 1,000,000 for every field that is not listed."""
-
-ACTIVATIONS = (
-    "gelu", "gelu_fast", "gelu_new", "gelu_python", "gelu_pytorch_tanh", "quick_gelu", "mish", "relu", "relu2", "silu",
-    "swish", "tanh",
-)  # fmt: skip
-"""MLP activations without parameters of their own."""
 
 _REQUIRED = -1
 _CHECKPOINT_DTYPES = (DType.FP32, DType.FP16, DType.BF16)

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from costmodel.cost import FP32_BYTES, OpCost, activation_program, elementwise, embedding, gemm, norm_program
+from costmodel.cost import (
+    ACTIVATIONS, FP32_BYTES, OpCost, activation_program, elementwise, embedding, gemm, norm_program,
+)  # fmt: skip
 from costmodel.model_spec import ModelSpec, WeightTensor
 from costmodel.workload import Workload
 
@@ -118,11 +120,11 @@ class Builder:
         return self.add(name, "norm", cost, [source], size, workspace=workspace, holds=holds)
 
     def activation(self, name: str, source: str, columns: int, *, holds: Sequence[str] = ()) -> str:
-        """The MLP's activation; gelu_new is a chain of kernels with temporaries."""
+        """The MLP's activation; one that is written in Python is a chain of kernels with temporaries."""
         program = activation_program(self.model.activation)
         cost = elementwise(program, self.work.tokens, columns, act_bytes=self.work.act_bytes)
         size = self.work.tokens * columns
-        temporaries = 2 if program == "gelu_new" else 0
+        temporaries = ACTIVATIONS[self.model.activation]
         return self.add(name, "activation", cost, [source], size, workspace=temporaries * size, holds=holds)
 
     def pointwise(

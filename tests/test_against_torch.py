@@ -17,8 +17,9 @@ from cases import MODEL_TYPES, random_config, random_decomposition, random_workl
 from dispatch import Kernels, LiveBytes  # noqa: E402
 from factored import TORCH_DTYPES, build, filled_cache, run, tokens_of  # noqa: E402
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
+from transformers.activations import ACT2FN  # noqa: E402
 
-from costmodel.cost import keys_held  # noqa: E402
+from costmodel.cost import ACTIVATIONS, activation_program, elementwise, keys_held  # noqa: E402
 from costmodel.decomposition import Decomposition, LowRank, Site, Tucker  # noqa: E402
 from costmodel.estimate import estimate  # noqa: E402
 from costmodel.graph import build_graph, forward_ops, peak_live_bytes  # noqa: E402
@@ -221,6 +222,18 @@ def _gpu_softmax_kernels(dtype: Any) -> int:
         with Kernels() as counter, torch.no_grad():
             torch.softmax(scores, -1, dtype=torch.float32).to(dtype)
     return sum(count for name, count in counter.counts.items() if name.startswith("aten."))
+
+
+@pytest.mark.parametrize("name", ACTIVATIONS)
+def test_activations(name: str) -> None:
+    """Every activation that a config.json may name: its kernels, and what is alive beside its input."""
+    function, values = ACT2FN[name], torch.ones(8, 64)
+    with Kernels() as counter, torch.no_grad():
+        function(values)
+    with LiveBytes() as tracked, torch.no_grad():
+        function(values)
+    assert elementwise(activation_program(name), 8, 64, act_bytes=4).kernels == sum(counter.counts.values())
+    assert (1 + ACTIVATIONS[name]) * 8 * 64 * 4 == tracked.peak
 
 
 def test_factors_launch_a_kernel_each() -> None:

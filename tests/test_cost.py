@@ -95,7 +95,9 @@ def test_small_operations() -> None:
     assert [norm_program(rms, size) for rms, size in ((False, 2), (True, 2), (True, 4))] == [
         "layer_norm", "rms_norm", "rms_norm_fp32",
     ]  # fmt: skip
-    assert [activation_program(name) for name in ("silu", "gelu_new", "mish")] == ["silu", "gelu_new", "gelu"]
+    assert [activation_program(name) for name in ("silu", "swish", "gelu_new")] == ["silu", "silu", "gelu_new"]
+    with pytest.raises(KeyError):
+        activation_program("celu")
 
 
 @given(costs, costs, costs)
