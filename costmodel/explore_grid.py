@@ -16,7 +16,7 @@ from costmodel.explore_problem import Functional, SiteProblem
 from costmodel.roofline import Floats, Ints
 from costmodel.space import Choices
 
-WORK = 1_500_000_000
+WORK = 3_000_000_000
 """Updates of a bin by a choice that one run may take: sites x choices x states x bins."""
 _MAX_BINS = 1 << 18
 
@@ -63,7 +63,9 @@ def grid(problem: SiteProblem, first: Functional, second: Functional, points: in
     least, final = run.solve()
     steps = np.flatnonzero(np.append(True, least[1:] < least[:-1]) & np.isfinite(least))
     if len(steps) > points:
-        steps = steps[np.unique(np.linspace(0, len(steps) - 1, points).round().astype(np.int64))]
+        # Even in the first objective, so that no stretch is bare, and both ends of a long step.
+        after = np.searchsorted(steps, np.linspace(steps[0], steps[-1], points // 2))
+        steps = steps[np.unique(np.concatenate([after, np.maximum(after - 1, 0)]))]
     return Grid(least=least + problem.offset(second), origin=float(forced), width=width, sites=len(free),
                 choices=run.trace(steps, final[steps]))  # fmt: skip
 

@@ -37,7 +37,11 @@ from costmodel.roofline import Floats, Ints
 from costmodel.space import Choices
 from costmodel.space_kinds import PerLayerSpace
 
-_POINTS = 1500
+_POINTS = 2000
+_REPORTED = 1200
+"""Most points of a frontier that is not exact; the gap is that of the points reported."""
+_EQUAL = 1e-9
+"""Share of its range by which two second objectives must differ to count as different in the gap."""
 _BLOCK = 512
 
 
@@ -83,6 +87,7 @@ def answer_by_sites(question: Question) -> Answer:
     front = allowed[nondominated(pool.goals[allowed])]
     order = allowed[np.lexsort(pool.goals[allowed].T[::-1])][: question.top]
     if len(exact) != len([each for each in exact if each is not None]):
+        front = front[_spread(pool.metrics[front, 0])]
         gap = _frontier_gap(question, pool, front, bounds)
         slack = _best_gap(question, pool, order, bounds, lowest)
         guarantee = _words(question, pool, order, gap, slack)
@@ -96,6 +101,16 @@ def answer_by_sites(question: Question) -> Answer:
         frontier=_found(question, pool, front.tolist()), guarantee=f"{guarantee}; {note}",
         frontier_gap=gap, top_gap=slack,
     )  # fmt: skip
+
+
+def _spread(first: Floats) -> Ints:
+    """Positions of at most _REPORTED points that cover the range of the first objective's metric evenly."""
+    if len(first) <= _REPORTED:
+        return np.arange(len(first))
+    order = np.argsort(first, kind="stable")
+    wanted = np.linspace(first[order[0]], first[order[-1]], _REPORTED // 2)
+    after = np.minimum(np.searchsorted(first[order], wanted), len(first) - 1)
+    return np.sort(order[np.unique(np.concatenate([after, np.maximum(after - 1, 0)]))])
 
 
 Bound = Callable[[Floats], Floats]
@@ -183,14 +198,17 @@ def _frontier_gap(question: Question, pool: _Pool, front: Ints, bounds: Sequence
     """Largest amount by which some configuration could undercut the frontier in the first objective's metric.
 
     Between two neighbours of the frontier the better first objective is the one with the worse second; whoever wants
-    a second objective just below that gets the other.
+    a second objective below that gets the other. Second objectives that differ by less than _EQUAL of their range count
+    as equal.
     """
     if not len(front):
         return 0.0
     metrics = pool.metrics[front]
     metrics = metrics[np.argsort(metrics[:, 0], kind="stable")]
-    allowances = np.append(np.inf, metrics[:-1, 1]) if metrics.shape[1] > 1 else np.array([np.inf])
-    allowances[0] = np.nanmax(pool.metrics[:, -1]) * 2 if metrics.shape[1] > 1 else 0.0
+    highest = float(pool.metrics[:, -1].max())
+    allowances = np.array([highest + abs(highest)])
+    if metrics.shape[1] > 1:
+        allowances = np.append(allowances, metrics[:-1, 1] - _EQUAL * np.ptp(pool.metrics[:, 1]))
     lowest = np.min([bound(allowances) for bound in bounds], axis=0)
     return float(np.max(metrics[: len(lowest), 0] - lowest, initial=0.0))
 
@@ -206,7 +224,8 @@ def _best_gap(question: Question, pool: _Pool, order: Ints, bounds: Sequence[Bou
             allowance = np.array([ceiling(question.tables, limit)])
             floor = max(floor, float(np.min([bound(allowance) for bound in bounds])))
     if not question.limits:
-        floor = float(np.min([bound(np.array([np.nanmax(pool.metrics[:, -1]) * 2])) for bound in bounds]))
+        highest = float(pool.metrics[:, -1].max())
+        floor = float(np.min([bound(np.array([highest + abs(highest)])) for bound in bounds]))
     return max(0.0, best - floor)
 
 
@@ -216,7 +235,8 @@ def _words(question: Question, pool: _Pool, order: Ints, gap: float, slack: floa
     words = f"frontier: within {_amount(first, gap, most - least)} of the least {first.metric} possible"
     if len(question.objectives) > 1:
         words += f" at every {question.objectives[1].name}"
-    if question.limits:
+    own = [metric_of(objective).metric for objective in question.objectives]
+    if any(metric_of(limit.objective).metric not in own for limit in question.limits):
         words += " (bound without regard to limits on other costs)"
     if len(order):
         words += f"; best: within {_amount(first, slack, most - least)} of the optimum"

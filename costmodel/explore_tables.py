@@ -122,6 +122,7 @@ class RequestTable:
         busy = count * (columns[..., COLUMNS.index("busy_s")] * quantum) + self.busy_s
         energy = energy_joules(self.first.pricer.hardware, steps, busy)
         ttft, before = prefill["latency_s"], prefill["energy_j"]
+        assert ttft is not None
         return {
             "ttft_s": ttft, "tpot_s": steps / count, "latency_s": ttft + steps,
             "energy_j": None if energy is None or before is None else before + energy,

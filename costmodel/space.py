@@ -80,8 +80,8 @@ class DesignSpace(ABC):
 
     @abstractmethod
     def nth_valid(self, position: int) -> int:
-        """Number of the configuration at `position` (0 to valid_size - 1) among those without impossible ranks, in an order
-        of the space's own that starts with the dense one."""
+        """Number of the configuration at `position` (0 to valid_size - 1) among those without impossible ranks, in an
+        order of the space's own that starts with the dense one."""
 
     @abstractmethod
     def valid_choices(self, start: int, stop: int) -> Choices:
