@@ -7,7 +7,14 @@ from dataclasses import dataclass
 from typing import Literal
 
 from costmodel.cost import (
-    ACTIVATIONS, FP32_BYTES, OpCost, activation_program, elementwise, embedding, gemm, norm_program,
+    ACTIVATIONS,
+    FP32_BYTES,
+    OpCost,
+    activation_program,
+    elementwise,
+    embedding,
+    gemm,
+    norm_program,
 )  # fmt: skip
 from costmodel.model_spec import ModelSpec, WeightTensor
 from costmodel.workload import Workload

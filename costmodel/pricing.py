@@ -9,8 +9,7 @@ takes the maximum of live activations. Tested against the operations of the DAG 
 
 from __future__ import annotations
 
-import functools
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -22,15 +21,20 @@ from costmodel.hardware import HardwareProfile
 from costmodel.layers import INPUT, carried, epilogue_ops, first_input, layer_ops, prologue_ops
 from costmodel.model_spec import ModelSpec
 from costmodel.ops import Op, live_bytes
-from costmodel.roofline import DatasheetRoofline, Floats, Ints, OpColumns, OpTimings, TimeModel, energy_joules
-from costmodel.workload import Workload
+from costmodel.roofline import Floats, Ints, OpColumns, OpTimings, TimeModel, energy_joules
+from costmodel.workload import Phase, Workload
 
 DENSE, SVD, TUCKER = 0, 1, 2
 COUNTS = ("params", "weight_bytes", "flops", "vector_flops", "hbm_bytes", "kernels", "kv_cache_bytes")
 """Additive integer costs, the last axis of `Additive.counts`."""
 TIMES = ("device_s", "lower_s", "upper_s", "busy_s", "p05_s", "p95_s")
 """Additive times of the device, the last axis of `Additive.times`."""
-_SAFE = 1 << 60
+_LARGEST = 1 << 62
+"""No count of a pass, whatever its ranks, exceeds this; sums of a few stay within int64."""
+_MOST_FACTORS = 3
+"""Factors multiply no count of a dense linear by more: three linears of at most the smaller side's rank."""
+_ORDINARY_TOKENS = 1 << 16
+"""A model that is too large to count with so many tokens is to blame itself, not the workload."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,13 +101,7 @@ class PhasePricer:
         self.window_of_layer = np.array([windows.index(window) for window in model.sliding_windows])
         templates = [layer_ops(model, work, window) for window in windows]
         before, after = prologue_ops(model, work), epilogue_ops(model, work)
-        inner, outer = (
-            sum(op.cost.flops + op.cost.vector_flops + op.cost.hbm_bytes for op in ops)
-            for ops in ([op for template in templates for op in template], [*before, *after])
-        )
-        if (inner * model.num_layers + outer) * 4 > _SAFE:
-            raise InputError("batch x length is too large to count", value=f"{work.batch} x {work.kv_len}",
-                             hint="lower --batch or the lengths")  # fmt: skip
+        _check_counts(model, work)
         outer_params = sum(model.outer_params.values())
         fixed_params = model.params_per_layer - sum(tensor.params for tensor in model.tensors)
         self.outer = self._fixed([*before, *after], outer_params, 0)
@@ -220,10 +218,27 @@ def window_kv_bytes(model: ModelSpec, work: Workload, window: int | None) -> int
     return 2 * work.batch * model.kv_size * positions * work.act_bytes
 
 
-@functools.lru_cache(maxsize=64)
-def datasheet_pricer(model: ModelSpec, work: Workload, hardware: HardwareProfile) -> PhasePricer:
-    """The pricer on the ideal roofline; cached, since models and profiles are shared objects."""
-    return PhasePricer(model, work, hardware, DatasheetRoofline.of(hardware, work.dtype, work.runtime))
+def _check_counts(model: ModelSpec, work: Workload) -> None:
+    """Raise InputError when a count of some configuration would not fit, and say whether model or workload is why."""
+    if _most(model, work) <= _LARGEST:
+        return
+    token = replace(work, phase=Phase.PREFILL, batch=1, q_len=1, kv_len=1)
+    if _most(model, token) * _ORDINARY_TOKENS > _LARGEST:
+        raise InputError(f"{model.name} is too large to count", value=f"{model.num_params:,} parameters",
+                         hint="check the sizes in its configuration")  # fmt: skip
+    raise InputError("batch x length is too large to count", value=f"{work.batch} x {work.kv_len}",
+                     hint="lower --batch or the lengths")  # fmt: skip
+
+
+def _most(model: ModelSpec, work: Workload) -> int:
+    """An upper bound of every count of a pass, of any configuration."""
+    layers = [
+        _summed([op.cost for op in layer_ops(model, work, each)]) for each in dict.fromkeys(model.sliding_windows)
+    ]
+    outer = _summed([op.cost for op in (*prologue_ops(model, work), *epilogue_ops(model, work))])
+    return _MOST_FACTORS * max(
+        model.num_layers * max(column) + rest for *column, rest in zip(*layers, outer, strict=True)
+    )
 
 
 def _columns(timings: OpTimings) -> list[Floats]:

@@ -12,7 +12,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from costmodel.cost import matrix_bytes
-from costmodel.decomposition import Decomposition
+from costmodel.decomposition import Decomposition, Site, Tucker
 from costmodel.errors import DecompositionError, InputError
 from costmodel.estimate import estimate, pricer
 from costmodel.graph import build_graph, forward_ops, peak_live_bytes
@@ -117,8 +117,35 @@ def test_configurations_are_checked() -> None:
 
 def test_counts_that_do_not_fit_are_refused() -> None:
     model, hardware = load_model("llama2-70b"), load_hardware("a100-sxm-80gb")
-    with pytest.raises(InputError, match="too large to count"):
+    with pytest.raises(InputError, match="batch x length is too large to count"):
         pricer(model, hardware, Workload.prefill(1 << 24, batch=1 << 20))
+    huge = spec_of({
+        "model_type": "llama", "hidden_size": 1_000_000, "intermediate_size": 1_000_000, "num_hidden_layers": 1000,
+        "num_attention_heads": 1000, "vocab_size": 100_000_000,
+    })  # fmt: skip
+    with pytest.raises(InputError, match=r"llama is too large to count: got '7,.*parameters'; check the sizes in its"):
+        pricer(huge, hardware, Workload.prefill(512))
+
+
+@pytest.mark.parametrize(
+    ("name", "work"),
+    [
+        ("llama3-8b", Workload.prefill(1_000_000)), ("llama2-70b", Workload.prefill(32_768, batch=64)),
+        ("llama2-70b", Workload.prefill(700_000, weight_dtype=DType.INT4)),
+    ],
+)  # fmt: skip
+def test_long_contexts_count_exactly(name: str, work: Workload) -> None:
+    """The highest counts that int64 holds, with the ranks that cost the most."""
+    model, hardware = load_model(name), load_hardware("h200-sxm")
+    full = Decomposition({
+        Site(layer, t.name): Tucker(*[min(t.out_features, t.in_features)] * 2)
+        for layer in range(model.num_layers) for t in model.tensors
+    })  # fmt: skip
+    costs = estimate(model, hardware, full, [work]).phases[0].decomposed
+    ops = forward_ops(model, full, work)
+    for name in ("flops", "vector_flops", "hbm_bytes", "kernels"):
+        assert getattr(costs, name) == sum(getattr(op.cost, name) for op in ops), name
+    assert costs.peak_memory_bytes > costs.weight_bytes + costs.kv_cache_bytes
 
 
 def test_identical_layers_are_priced_once(monkeypatch: pytest.MonkeyPatch) -> None:
