@@ -18,21 +18,29 @@ def assumptions(hardware: HardwareProfile, pricers: tuple[PhasePricer, ...]) -> 
     """One sentence each, for the workloads that were priced; docs/assumptions.md has the reasons."""
     if not pricers:
         return ()
-    work, level = pricers[0].work, pricers[0].time_model.level
+    work, model = pricers[0].work, pricers[0].time_model
+    measured = model.level != "datasheet"
     texts = []
-    if level == "datasheet":
+    if measured:
+        texts.append(
+            f"latency: the sum of operations as measured alone ({model.level}); the 90 % interval takes errors to go "
+            "together (either way)"
+        )
+    else:
         texts.append(
             "latency: ideal roofline at datasheet peaks, no efficiency losses (too low; savings off either way)"
         )
-    if work.runtime is Runtime.EAGER:
+    if work.runtime is Runtime.EAGER and (hardware.asynchronous or not measured):
+        launch_s = model.host_launch_s or hardware.host_launch_s
         source = "verified" if _verified(hardware, "host_launch_s") else "unverified"
-        launch = f"{hardware.host_launch_s * 1e6:g} us"
+        source = "measured" if launch_s != hardware.host_launch_s else source
+        launch = f"{launch_s * 1e6:g} us"
         texts.append(
             f"eager: a pass takes at least kernels x {launch} of host time ({source}, either way)"
             if hardware.asynchronous
             else f"eager: dispatch adds {launch} to each kernel ({source}, either way)"
         )
-    if hardware.kernel_floor_s:
+    if hardware.kernel_floor_s and not measured:
         texts.append(f"each kernel takes {hardware.kernel_floor_s * 1e6:g} us beyond its roofline time (either way)")
     texts.append("kernels: those of the Hugging Face modules run by PyTorch, nothing fused but attention (too high)")
     if work.attention is Attention.FUSED:

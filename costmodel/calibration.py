@@ -103,8 +103,7 @@ def find_calibration(option: str, hardware: HardwareProfile, dtype: DType, runti
     if option == "none":
         return None
     if option == "auto":
-        path = profile_folder() / "calibrations" / f"{hardware.name}.json"
-        found = _shipped(path) if path.is_file() else None
+        found = shipped_calibration(hardware)
         return found if found and dtype in found.dtypes and runtime in found.runtimes else None
     found = load_calibration(option)
     if found.hardware != hardware.name:
@@ -116,6 +115,12 @@ def find_calibration(option: str, hardware: HardwareProfile, dtype: DType, runti
         served = ", ".join(each.value for each in found.runtimes)
         raise CalibrationError(f"{option} does not serve this runtime", value=runtime.value, allowed=served)
     return found
+
+
+def shipped_calibration(hardware: HardwareProfile) -> Calibration | None:
+    """The calibration that ships for this device, if any."""
+    path = profile_folder() / "calibrations" / f"{hardware.name}.json"
+    return _shipped(path) if path.is_file() else None
 
 
 @functools.lru_cache(maxsize=64)

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from costmodel.calibration import Calibration, shipped_calibration
 from costmodel.cli.common import format_option, print_table, write_csv, write_json
 from costmodel.errors import HardwareError
 from costmodel.hardware import HardwareProfile, builtin_hardware, load_hardware
@@ -75,7 +76,7 @@ def list_command(fmt: str) -> None:
 @click.argument("name", metavar="NAME|PATH")
 @format_option
 def show_command(name: str, fmt: str) -> None:
-    """Show every figure of a profile with its unit and source, and its ridge points.
+    """Show every figure of a profile with its unit and source, its ridge points, and its calibration's errors.
 
     A ridge point is the arithmetic intensity above which a matrix product is limited by compute, not by memory.
 
@@ -83,9 +84,12 @@ def show_command(name: str, fmt: str) -> None:
     """
     profile = load_hardware(name)
     rows = _rows(profile)
+    calibration = shipped_calibration(profile)
     if fmt == "json":
         ridges = {dtype.value: profile.ridge_flops_per_byte(dtype) for dtype in profile.matrix_flops_per_s}
-        write_json({"schema": SCHEMA, **_summary(profile), "figures": rows, "ridge_flops_per_byte": ridges})
+        found = calibration and _calibration_json(calibration)
+        write_json({"schema": SCHEMA, **_summary(profile), "figures": rows, "ridge_flops_per_byte": ridges,
+                    "calibration": found})  # fmt: skip
     elif fmt == "csv":
         write_csv(rows + _ridge_rows(profile))
     else:
@@ -97,6 +101,8 @@ def show_command(name: str, fmt: str) -> None:
         launch = "the host runs ahead of the device" if profile.asynchronous else "each op is a synchronous call"
         title = f"{profile.name}: {profile.description} ({profile.kind}, {launch})"
         print_table(title, columns, cells, left=len(columns))
+        if calibration is not None:
+            _print_calibration(calibration)
 
 
 @command.command("check")
@@ -127,6 +133,30 @@ def check_command(names: tuple[str, ...], fmt: str) -> int:
         elif fmt == "table":
             click.echo(f"ok {result['profile']}: {result['figures']} figures, {result['unverified']} unverified")
     return 0 if all(result["ok"] for result in results) else 2
+
+
+def _print_calibration(calibration: Calibration) -> None:
+    """The error table: percent, on shapes that the fit had not seen unless the protocol says otherwise."""
+    columns = ["class", "subset", "points", "mean", "median", "p95", "bias", "held out"]
+    rows = [
+        [row["kind"], row["subset"], f"{row['points']:,}",
+         *(f"{row[name]:.1f} %" for name in ("mean_pct", "median_pct", "p95_pct", "bias_pct")), row["protocol"]]
+        for row in calibration.errors
+    ]  # fmt: skip
+    served = ", ".join(dtype.value for dtype in calibration.dtypes)
+    print()
+    title = f"calibration {calibration.name} ({calibration.level}; {served}): predicted / measured - 1"
+    print_table(title, columns, rows, left=2)
+    for text in dict.fromkeys(f"source: {each['source']} ({each['licence']})" for each in calibration.provenance):
+        print(text)
+
+
+def _calibration_json(calibration: Calibration) -> dict[str, Any]:
+    return {
+        "name": calibration.name, "level": calibration.level, "dtypes": [dtype.value for dtype in calibration.dtypes],
+        "errors": [dict(row) for row in calibration.errors],
+        "provenance": [dict(row) for row in calibration.provenance],
+    }  # fmt: skip
 
 
 def _summary(profile: HardwareProfile) -> dict[str, Any]:

@@ -1,0 +1,90 @@
+"""`costmodel price`: bare shapes in bulk."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import click
+
+from costmodel.bare_ops import price_shapes, read_shapes, rows_of
+from costmodel.calibration import find_calibration, time_model
+from costmodel.cli.common import write_file
+from costmodel.hardware import load_hardware
+from costmodel.units import COMPUTE_DTYPES, DType
+from costmodel.workload import Runtime
+
+SCHEMA = 1
+"""Version of the JSON output."""
+
+
+@click.command()
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--hw", "hardware", required=True, metavar="NAME|PATH", help="Built-in hardware profile or a .toml file.")
+@click.option("--dtype", default="bf16", show_default=True, help="Element type: bf16, fp16, tf32 or fp32.")
+@click.option("--runtime", type=click.Choice(["eager", "graph"]), default="eager", show_default=True,
+              help="Times are the device's; on a CPU, eager includes dispatch.")  # fmt: skip
+@click.option("--calibration", default="auto", show_default=True, metavar="FILE|auto|none",
+              help="Measured corrections: a file, the shipped one, or none.")  # fmt: skip
+@click.option("--format", "fmt", type=click.Choice(["csv", "json"]), default="csv", show_default=True,
+              help="How to print the result.")  # fmt: skip
+@click.option("--output", "-o", type=click.Path(path_type=Path), help="Write to this file instead of printing.")
+def command(
+    file: Path, hardware: str, dtype: str, runtime: str, calibration: str, fmt: str, output: Path | None
+) -> None:
+    """Price the bare GEMMs or attention kernels of a .csv or .parquet FILE.
+
+    Columns m, n, k: a linear (m, k) @ (k, n). Columns batch_size, q_len, past_len, num_heads, num_key_value_heads,
+    head_dim: causal fused attention. Other columns are passed through. The same rows come out in the same order with
+    latency_s, latency_lower_s, latency_upper_s, latency_p05_s, latency_p95_s and bound: the device's time of the kernel
+    alone.
+
+    \b
+    Example:
+      costmodel price shapes.csv --hw h100-sxm-80gb > priced.csv
+    """
+    profile, run = load_hardware(hardware), Runtime(runtime)
+    kind = DType.parse(dtype, allowed=COMPUTE_DTYPES)
+    found = find_calibration(calibration, profile, kind, run)
+    model = time_model(profile, kind, run, found)
+    table = read_shapes(file)
+    times = price_shapes(table, model, kind.bits // 8)
+    if fmt == "csv":
+        times = {name: _texts(values) for name, values in times.items()}
+    header, rows = rows_of(table, times)
+    facts = {
+        "schema": SCHEMA, "hardware": profile.name, "dtype": kind.value, "runtime": run.value, "level": model.level,
+        "calibration": found.name if found else None,
+    }  # fmt: skip
+    if output is None:
+        _write(fmt, facts, header, rows, sys.stdout)
+        return
+    content = io.StringIO()
+    _write(fmt, facts, header, rows, content)
+    write_file(output, content.getvalue().encode())
+
+
+def _texts(values: list[Any]) -> list[Any]:
+    """Numbers with nine digits, which is faster to write than all seventeen."""
+    return [f"{value:.9g}" for value in values] if values and isinstance(values[0], float) else values
+
+
+def _write(
+    fmt: str, facts: dict[str, Any], header: list[str], rows: Iterator[tuple[Any, ...]], stream: IO[str]
+) -> None:
+    if fmt == "csv":
+        writer = csv.writer(stream, lineterminator="\n")
+        writer.writerow(header)
+        writer.writerows(rows)
+        return
+    start = json.dumps(facts, indent=1).removesuffix("\n}")
+    stream.write(f'{start},\n "rows": [')
+    encode = json.JSONEncoder(allow_nan=False, default=str).encode
+    for index, row in enumerate(rows):
+        stream.write(f"{',' if index else ''}\n  {encode(dict(zip(header, row, strict=True)))}")
+    stream.write("\n ]\n}\n")
