@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from costmodel.errors import HardwareError
 from costmodel.hardware import HardwareProfile
 from costmodel.units import DType
 from costmodel.workload import Runtime
@@ -131,9 +132,13 @@ class DatasheetRoofline:
         """The model of one device, type and runtime.
 
         Raises:
-            HardwareError: when the profile has no rate for `dtype`.
+            HardwareError: when the profile has no rate for `dtype`, or a CPU is asked to replay a graph: PyTorch
+                captures none there, so each operation is dispatched.
         """
-        host = 0.0 if hardware.asynchronous or runtime is Runtime.GRAPH else hardware.host_launch_s
+        if not hardware.asynchronous and runtime is Runtime.GRAPH:
+            raise HardwareError(f"{hardware.name} is a CPU, which replays no graph", value=runtime.value,
+                                allowed=Runtime.EAGER.value, hint="use --runtime eager")  # fmt: skip
+        host = 0.0 if hardware.asynchronous else hardware.host_launch_s
         return cls(
             matrix_flops_per_s=hardware.matrix_rate(dtype), vector_flops_per_s=hardware.vector_flops_per_s,
             memory_bytes_per_s=hardware.memory_bytes_per_s, kernel_s=hardware.kernel_floor_s + host,

@@ -86,6 +86,8 @@ OPTIONS: list[tuple[list[str], str]] = [
     (["--weight-dtype", "fp8"], "unknown weight dtype: got 'fp8'; allowed: fp32, tf32, fp16, bf16, int8, int4"),
     (["--hw", "t4"], "t4 has no matrix rate for --dtype: got 'bf16'; allowed: fp32, fp16; use --dtype fp16"),
     (["--hw", "epyc-9654", "--dtype", "tf32"], "epyc-9654 has no matrix rate for --dtype: got 'tf32'"),
+    (["--hw", "epyc-9654", "--dtype", "fp32", "--runtime", "graph"],
+     "epyc-9654 is a CPU, which replays no graph: got 'graph'; allowed: eager; use --runtime eager"),
     (["--model", "bert-base", "--phase", "decode"], "bert-base is an encoder and has no decode phase"),
     (["--model", "bert-base", "--kv-len", "9"], "bert-base is an encoder and has no decode phase: got '--kv-len 9'"),
     (["--model", "bert-base", "--new-tokens", "9"], "bert-base is an encoder and generates no tokens"),

@@ -160,7 +160,8 @@ def test_decode_of_the_first_token_is_a_prefill_of_one(rng: random.Random) -> No
 def test_a_request_is_its_prefill_and_each_decode_step(rng: random.Random, new_tokens: int, device: str) -> None:
     model = spec_of(random_config(rng, rng.choice(DECODERS)))
     decomposition, hardware = random_decomposition(rng, model), load_hardware(device)
-    work = replace(random_workload(rng, model), phase=Phase.PREFILL, runtime=rng.choice(list(Runtime)))
+    runtime = rng.choice(list(Runtime)) if hardware.asynchronous else Runtime.EAGER
+    work = replace(random_workload(rng, model), phase=Phase.PREFILL, runtime=runtime)
     prefill = replace(work, q_len=work.kv_len)
     request = estimate(model, hardware, decomposition, [prefill], new_tokens=new_tokens).request
     assert request is not None

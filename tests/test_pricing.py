@@ -29,14 +29,16 @@ DEVICES = ("a100-sxm-80gb", "h100-pcie-80gb", "epyc-9654")
 
 def random_case(rng: random.Random) -> tuple[ModelSpec, Decomposition, Workload, HardwareProfile]:
     model = spec_of(random_config(rng, rng.choice(MODEL_TYPES)))
+    hardware = load_hardware(rng.choice(DEVICES))
     work = replace(
-        random_workload(rng, model), dtype=rng.choice([DType.BF16, DType.FP32]), runtime=rng.choice(list(Runtime)),
+        random_workload(rng, model), dtype=rng.choice([DType.BF16, DType.FP32]),
+        runtime=rng.choice(list(Runtime)) if hardware.asynchronous else Runtime.EAGER,
         weight_dtype=rng.choice([None, None, DType.INT8, DType.INT4]),
     )  # fmt: skip
     decomposition = random_decomposition(rng, model)
     if rng.random() < 0.05:
         decomposition = Decomposition({}, frozenset(range(model.num_layers)))
-    return model, decomposition, work, load_hardware(rng.choice(DEVICES))
+    return model, decomposition, work, hardware
 
 
 @settings(max_examples=300)

@@ -95,6 +95,8 @@ def test_launches_run_beside_a_gpu_and_before_each_kernel_of_a_cpu() -> None:
     cpu = DatasheetRoofline.of(EPYC, DType.FP32, Runtime.EAGER)
     assert (cpu.host_launch_s, cpu.kernel_s) == (0.0, EPYC.kernel_floor_s + EPYC.host_launch_s)
     assert host_seconds(A100, Runtime.EAGER, 100) == pytest.approx(100 * A100.host_launch_s)
+    with pytest.raises(HardwareError, match="epyc-9654 is a CPU, which replays no graph: got 'graph'; allowed: eager"):
+        DatasheetRoofline.of(EPYC, DType.BF16, Runtime.GRAPH)
     assert host_seconds(A100, Runtime.GRAPH, 100) == host_seconds(EPYC, Runtime.EAGER, 100) == 0.0
 
 
