@@ -8,8 +8,16 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, TypeVar
 
 from costmodel.units import DType
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+Count = TypeVar("Count", int, "npt.NDArray[np.int64]")
+"""A number, or an array of them."""
 
 FMA = 2
 """FLOPs of one multiply-add."""
@@ -59,15 +67,19 @@ class OpCost:
         return self.flops / self.hbm_bytes if self.hbm_bytes else 0.0
 
 
-def total(costs: list[OpCost]) -> OpCost:
-    """Sum of costs; the empty sum is zero."""
-    return functools.reduce(OpCost.__add__, costs, OpCost())
-
-
-def matrix_bytes(n: int, k: int, dtype: DType, scale_bytes: int = 2) -> int:
+def matrix_bytes(n: Count, k: Count, dtype: DType, scale_bytes: int = 2) -> Count:
     """Bytes of an n x k weight: int8 has one scale per output row, int4 one per row and group of 128 along k."""
-    groups = {DType.INT8: 1, DType.INT4: -(-k // INT4_GROUP)}.get(dtype, 0)
-    return dtype.bytes_for(n * k) + n * groups * scale_bytes
+    scales: Count = {DType.INT8: n, DType.INT4: n * -(-k // INT4_GROUP)}.get(dtype, n * 0)
+    return -(-n * k * dtype.bits // 8) + scales * scale_bytes
+
+
+def gemm_counts(
+    m: int, n: Count, k: Count, bias: Count, *, act_bytes: int, weight_dtype: DType
+) -> tuple[Count, Count, Count, Count]:
+    """Of (m, k) @ (k, n) plus `bias` elements, in numbers or int64 arrays: FLOPs, and the bytes of weight and bias, of
+    activations read, and of those written."""
+    weights = matrix_bytes(n, k, weight_dtype, act_bytes) + bias * act_bytes
+    return FMA * m * n * k, weights, m * k * act_bytes, m * n * act_bytes
 
 
 def gemm(m: int, n: int, k: int, *, act_bytes: int, weight_dtype: DType, bias: bool = False) -> OpCost:
@@ -75,27 +87,10 @@ def gemm(m: int, n: int, k: int, *, act_bytes: int, weight_dtype: DType, bias: b
 
     m = 1, n = k = 4096 in 16 bits: 33,554,432 FLOPs and 33,570,816 bytes, one FLOP per byte.
     """
-    return OpCost(
-        flops=FMA * m * n * k,
-        weight_bytes=matrix_bytes(n, k, weight_dtype, act_bytes) + (n * act_bytes if bias else 0),
-        act_read_bytes=m * k * act_bytes,
-        act_write_bytes=m * n * act_bytes,
-        kernels=1,
+    flops, weights, read, written = gemm_counts(
+        m, n, k, n if bias else 0, act_bytes=act_bytes, weight_dtype=weight_dtype
     )
-
-
-def low_rank_gemm(m: int, n: int, k: int, rank: int, *, act_bytes: int, weight_dtype: DType, bias: bool) -> OpCost:
-    """Two chained linears k -> rank -> n: 2 m rank (n + k) FLOPs, two kernels."""
-    first = gemm(m, rank, k, act_bytes=act_bytes, weight_dtype=weight_dtype)
-    return first + gemm(m, n, rank, act_bytes=act_bytes, weight_dtype=weight_dtype, bias=bias)
-
-
-def tucker_gemm(
-    m: int, n: int, k: int, rank_in: int, rank_out: int, *, act_bytes: int, weight_dtype: DType, bias: bool
-) -> OpCost:
-    """Three chained linears k -> rank_in -> rank_out -> n, three kernels."""
-    core = low_rank_gemm(m, rank_out, k, rank_in, act_bytes=act_bytes, weight_dtype=weight_dtype, bias=False)
-    return core + gemm(m, n, rank_out, act_bytes=act_bytes, weight_dtype=weight_dtype, bias=bias)
+    return OpCost(flops=flops, weight_bytes=weights, act_read_bytes=read, act_write_bytes=written, kernels=1)
 
 
 def visible_pairs(q_len: int, kv_len: int, causal: bool, window: int | None) -> int:
@@ -143,11 +138,11 @@ def fused_attention(
     )
 
 
-def batched_gemm(batch: int, m: int, n: int, k: int, *, act_bytes: int, shared_rhs: int = 1) -> OpCost:
-    """`batch` products (m, k) @ (k, n) of activations; `shared_rhs` > 1 products read one right-hand side."""
+def batched_gemm(batch: int, m: int, n: int, k: int, *, act_bytes: int) -> OpCost:
+    """`batch` products (m, k) @ (k, n) of activations."""
     return OpCost(
         flops=FMA * batch * m * n * k,
-        act_read_bytes=batch * m * k * act_bytes + batch // shared_rhs * k * n * act_bytes,
+        act_read_bytes=batch * (m + n) * k * act_bytes,
         act_write_bytes=batch * m * n * act_bytes,
         kernels=1,
     )

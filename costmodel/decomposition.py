@@ -69,6 +69,25 @@ class Tucker:
 Factor = LowRank | Tucker
 
 
+class Stage(NamedTuple):
+    """One of the linears that run in place of a factored weight, (m, k) @ (k, n)."""
+
+    suffix: str
+    """What it appends to the module's name."""
+    n: int
+    k: int
+    bias: bool
+
+
+def factor_stages(factor: Factor, tensor: WeightTensor) -> list[Stage]:
+    """The linears of a factored weight in the order in which they run; the bias stays with the last."""
+    first, last = factor.ranks
+    core = [] if isinstance(factor, LowRank) else [Stage(".core", last, first, False)]
+    return [
+        Stage(".in", first, tensor.in_features, False), *core, Stage(".out", tensor.out_features, last, tensor.bias),
+    ]  # fmt: skip
+
+
 def make_factor(form: Form, rank: int) -> Factor:
     """The factor of one rank: `svd` gives two factors, `tucker` three with both ranks equal."""
     return LowRank(rank) if form == "svd" else Tucker(rank, rank)

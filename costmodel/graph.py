@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from costmodel.cost import gemm
-from costmodel.decomposition import Decomposition, Factor, LowRank, Site
+from costmodel.decomposition import Decomposition, Factor, Site, factor_stages
 from costmodel.layers import INPUT, epilogue_ops, first_input, layer_ops, prologue_ops
 from costmodel.model_spec import ModelSpec, WeightTensor
 from costmodel.ops import Op
@@ -49,19 +49,13 @@ def forward_ops(model: ModelSpec, decomposition: Decomposition, work: Workload) 
 
 def factor_ops(dense: Op, tensor: WeightTensor, factor: Factor, work: Workload) -> Iterator[Op]:
     """The linears that replace one dense linear: `.in` and `.out`, with `.core` between them in the Tucker form."""
-    m = work.tokens
-    first, last = factor.ranks
-    stages = [("in", first, tensor.in_features), ("core", last, first), ("out", tensor.out_features, last)]
-    if isinstance(factor, LowRank):
-        del stages[1]
-    source = dense.inputs
-    for suffix, n, k in stages:
-        bias = tensor.bias and suffix == "out"
+    m, source = work.tokens, dense.inputs
+    for suffix, n, k, bias in factor_stages(factor, tensor):
         cost = gemm(m, n, k, act_bytes=work.act_bytes, weight_dtype=work.site_dtype, bias=bias)
-        name = f"{dense.name}.{suffix}"
+        name = dense.name + suffix
         yield Op(
             name=name, kind="gemm", cost=cost, out_bytes=m * n * work.act_bytes, gemm=(m, n, k), inputs=source,
-            holds=dense.holds if suffix == "in" else (*dense.holds, *dense.inputs), site=dense.site,
+            holds=dense.holds if source is dense.inputs else (*dense.holds, *dense.inputs), site=dense.site,
         )  # fmt: skip
         source = (name,)
 

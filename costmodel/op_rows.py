@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
-from costmodel.cost import FMA, matrix_bytes
-from costmodel.decomposition import Decomposition, LowRank, Site
+from costmodel.decomposition import Decomposition, Site, Stage, factor_stages
 from costmodel.layers import epilogue_ops, layer_ops, prologue_ops
-from costmodel.ops import FACTOR_SUFFIXES, Op
+from costmodel.linears import linear_columns
+from costmodel.ops import Op
 from costmodel.pricing import PhasePricer
 from costmodel.roofline import OpColumns, OpTimings, TimeModel
 
@@ -28,10 +28,10 @@ def op_rows(pricer: PhasePricer, decomposition: Decomposition) -> list[Row]:
     """Every operation of a pass in execution order, of a configuration that was checked against the model."""
     model = pricer.model
     before, layers, after = _templates(pricer)
-    sizes = {tensor.name: (tensor.out_features, tensor.in_features, tensor.bias) for tensor in model.tensors}
+    tensors = {tensor.name: tensor for tensor in model.tensors}
     rows = [row.copy() for row in before]
     names: list[str] = []
-    shapes: list[tuple[int, int, int]] = []  # n, k and elements of the bias of each factor
+    stages: list[Stage] = []
     places: list[int] = []
     for layer in range(model.num_layers):
         if layer in decomposition.dropped:
@@ -43,36 +43,26 @@ def op_rows(pricer: PhasePricer, decomposition: Decomposition) -> list[Row]:
             if factor is None or site is None:
                 rows.append({**template, "name": name})
                 continue
-            out_features, in_features, bias = sizes[site]
-            first, last = factor.ranks
-            stages = [(first, in_features, 0), (last, first, 0), (out_features, last, out_features if bias else 0)]
-            suffixes = list(FACTOR_SUFFIXES)
-            if isinstance(factor, LowRank):
-                del stages[1], suffixes[1]
-            names += [name + suffix for suffix in suffixes]
-            shapes += stages
-            places += range(len(rows), len(rows) + len(stages))
-            rows += [{}] * len(stages)
-    for place, row in zip(places, _factor_rows(pricer, names, shapes), strict=True):
+            chain = factor_stages(factor, tensors[site])
+            names += [name + stage.suffix for stage in chain]
+            stages += chain
+            places += range(len(rows), len(rows) + len(chain))
+            rows += [{}] * len(chain)
+    for place, row in zip(places, _factor_rows(pricer, names, stages), strict=True):
         rows[place] = row
     return rows + [row.copy() for row in after]
 
 
-def _factor_rows(pricer: PhasePricer, names: list[str], shapes: list[tuple[int, int, int]]) -> list[Row]:
-    """The linears of factored weights; n, k and the bias's elements of each."""
+def _factor_rows(pricer: PhasePricer, names: list[str], stages: list[Stage]) -> list[Row]:
+    """The linears of factored weights."""
     if not names:
         return []
-    m, size = pricer.work.tokens, pricer.work.act_bytes
-    n, k, bias = np.array(shapes, dtype=np.int64).T
-    flops = FMA * m * n * k
-    weights = matrix_bytes(n, k, pricer.work.site_dtype, size)
-    traffic = weights + (bias + m * (n + k)) * size
-    zero, one = np.zeros_like(n), np.ones_like(n)
-    timings = pricer.time_model.times(
-        OpColumns(kind="gemm", m=m * one, n=n, k=k, matrix_flops=flops, vector_flops=zero, hbm_bytes=traffic,
-                  kernels=one)
-    )  # fmt: skip
-    columns = [n.tolist(), k.tolist(), flops.tolist(), traffic.tolist(), *_timed(timings)]
+    m = pricer.work.tokens
+    n, k, has_bias = np.array([stage[1:] for stage in stages], dtype=np.int64).T
+    linears, _ = linear_columns(pricer.work, n, k, n * has_bias)
+    columns = [each.tolist() for each in (n, k, linears.matrix_flops, linears.hbm_bytes)] + _timed(
+        pricer.time_model.times(linears)
+    )
     return [
         {
             "name": name, "kind": "gemm", "m": m, "n": width, "k": depth, "flops": work, "vector_flops": 0,

@@ -13,12 +13,13 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from costmodel.cost import FMA, OpCost, matrix_bytes
+from costmodel.cost import OpCost
 from costmodel.decomposition import Decomposition, LowRank
 from costmodel.errors import InputError
 from costmodel.graph import forward_ops
 from costmodel.hardware import HardwareProfile
 from costmodel.layers import INPUT, carried, epilogue_ops, first_input, layer_ops, prologue_ops
+from costmodel.linears import linear_columns
 from costmodel.model_spec import ModelSpec
 from costmodel.ops import Op, live_bytes
 from costmodel.roofline import Floats, Ints, OpColumns, OpTimings, TimeModel, energy_joules
@@ -145,26 +146,21 @@ class PhasePricer:
         Returns:
             Additive of shape (..., tensors), and int64 (..., tensors): live bytes beyond the dense linear's.
         """
-        m, size, dtype = self.work.tokens, self.work.act_bytes, self.work.site_dtype
         dense, tucker = form == DENSE, form == TUCKER
         n = np.stack([rank_in, np.where(tucker, rank_out, 0), np.broadcast_to(self.out_features, form.shape)])
         first_k = np.where(dense, 0, self.in_features)
         k = np.stack([first_k, np.where(tucker, rank_in, 0), np.where(dense, self.in_features, rank_out)])
         bias = np.zeros_like(n)
         bias[2] = self.bias
-        kernels = np.minimum(n * k, 1)
-        weights = matrix_bytes(n, k, dtype, size)  # type: ignore[arg-type]
-        resident = weights * kernels + bias * size
-        flops = FMA * m * n * k
-        traffic = resident + m * size * (n + k) * kernels
-        timings = self.time_model.times(
-            OpColumns(kind="gemm", m=m * kernels, n=n, k=k, matrix_flops=flops, vector_flops=np.zeros_like(n),
-                      hbm_bytes=traffic, kernels=kernels)
-        )  # fmt: skip
-        zero = np.zeros_like(form)
-        columns = [(n * k + bias).sum(0), resident.sum(0), flops.sum(0), zero, traffic.sum(0), kernels.sum(0), zero]
+        linears, resident = linear_columns(self.work, n, k, bias)
+        timings = self.time_model.times(linears)
+        params, zero = n * k + bias, np.zeros_like(form)
+        columns = [
+            params.sum(0), resident.sum(0), linears.matrix_flops.sum(0), zero, linears.hbm_bytes.sum(0),
+            linears.kernels.sum(0), zero,
+        ]  # fmt: skip
         during_in = rank_in + np.where(tucker, rank_out, 0) - self.out_features
-        extra = np.where(dense, 0, m * size * np.maximum(during_in, rank_out))
+        extra = np.where(dense, 0, self.work.tokens * self.work.act_bytes * np.maximum(during_in, rank_out))
         return Additive(
             np.stack(columns, axis=-1), np.stack([each.sum(0) for each in _columns(timings)], axis=-1)
         ), extra
@@ -236,9 +232,8 @@ def _most(model: ModelSpec, work: Workload) -> int:
         _summed([op.cost for op in layer_ops(model, work, each)]) for each in dict.fromkeys(model.sliding_windows)
     ]
     outer = _summed([op.cost for op in (*prologue_ops(model, work), *epilogue_ops(model, work))])
-    return _MOST_FACTORS * max(
-        model.num_layers * max(column) + rest for *column, rest in zip(*layers, outer, strict=True)
-    )
+    columns: list[tuple[int, ...]] = list(zip(*layers, outer, strict=True))
+    return _MOST_FACTORS * max(model.num_layers * max(column[:-1]) + column[-1] for column in columns)
 
 
 def _columns(timings: OpTimings) -> list[Floats]:

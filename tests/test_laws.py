@@ -7,19 +7,21 @@ from __future__ import annotations
 
 import json
 import random
+from collections.abc import Sequence
 from dataclasses import replace
 
+import numpy as np
 import pytest
 from cases import MODEL_TYPES, random_config, random_decomposition, random_factor, random_workload, spec_of
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from costmodel.cost import gemm, low_rank_gemm, tucker_gemm
-from costmodel.decomposition import Decomposition, LowRank, Site, Tucker, break_even_rank
-from costmodel.estimate import PhaseCosts, estimate
+from costmodel.decomposition import Decomposition, Factor, LowRank, Site, Tucker, break_even_rank
+from costmodel.estimate import PhaseCosts, estimate, pricer
 from costmodel.hardware import load_hardware
 from costmodel.model_config import load_model
 from costmodel.model_spec import ModelSpec
+from costmodel.pricing import COUNTS, SVD, TUCKER
 from costmodel.units import DType
 from costmodel.workload import Phase, Runtime, Workload
 
@@ -90,39 +92,47 @@ def test_dropping_a_layer_saves(rng: random.Random) -> None:
 # --- Break-even -----------------------------------------------------------------------------------------------------
 
 
+def site_counts(n: int, k: int, rows: int, factors: Sequence[Factor | None]) -> list[dict[str, int]]:
+    """Counts of an n x k weight under several factors (None: dense), from the pricer of a model of one layer."""
+    config = {"model_type": "gpt2", "n_embd": k, "n_inner": n, "n_layer": 1, "n_head": 1, "vocab_size": 2}
+    priced = pricer(spec_of(config), load_hardware("a100-sxm-80gb"), Workload.prefill(rows))
+    column = [tensor.name for tensor in priced.model.tensors].index("c_fc")
+    arrays = np.zeros((3, len(factors), len(priced.model.tensors)), dtype=np.int64)
+    for row, factor in enumerate(factors):
+        if factor is not None:
+            arrays[:, row, column] = SVD if isinstance(factor, LowRank) else TUCKER, *factor.ranks
+    counts = priced.sites(*arrays)[0].counts[:, column]
+    return [dict(zip(COUNTS, row, strict=True)) for row in counts.tolist()]
+
+
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 12), st.integers(1, 100))
 def test_svd_costs_the_dense_flops_at_a_whole_break_even_rank(a: int, b: int, scale: int, rows: int) -> None:
     n, k, rank = a * (a + b) * scale, b * (a + b) * scale, a * b * scale  # n k / (n + k) = a b scale
     assert break_even_rank(n, k, "svd") == rank
-    options = {"act_bytes": 2, "weight_dtype": DType.BF16}
-    dense, factored = gemm(rows, n, k, **options), low_rank_gemm(rows, n, k, rank, **options, bias=False)
-    assert factored.flops == dense.flops
-    assert factored.weight_bytes == dense.weight_bytes
+    dense, factored = site_counts(n, k, rows, [None, LowRank(rank)])
+    for name in ("flops", "weight_bytes", "params"):
+        assert factored[name] == dense[name]
     assert LowRank(rank).weight_params(n, k) == n * k
 
 
 @given(sides, sides, st.integers(1, 100))
 def test_below_break_even_saves_and_above_loses(n: int, k: int, rows: int) -> None:
-    options = {"act_bytes": 2, "weight_dtype": DType.BF16, "bias": False}
-    dense = gemm(rows, n, k, **options)
     even = break_even_rank(n, k, "svd")
     assume(even)
-    below, above = (low_rank_gemm(rows, n, k, rank, **options) for rank in (even, even + 1))
+    dense, below, above = site_counts(n, k, rows, [None, LowRank(even), LowRank(even + 1)])
     whole = n * k % (n + k) == 0
-    assert below.flops == dense.flops if whole else below.flops < dense.flops
-    assert below.weight_bytes <= dense.weight_bytes < above.weight_bytes
-    assert above.flops > dense.flops
+    assert below["flops"] == dense["flops"] if whole else below["flops"] < dense["flops"]
+    assert below["weight_bytes"] <= dense["weight_bytes"] < above["weight_bytes"]
+    assert above["flops"] > dense["flops"]
     assert LowRank(even).weight_params(n, k) <= n * k < LowRank(even + 1).weight_params(n, k)
 
 
 @given(sides, sides, st.integers(1, 100))
 def test_tucker_break_even(n: int, k: int, rows: int) -> None:
-    options = {"act_bytes": 2, "weight_dtype": DType.BF16, "bias": False}
     even = break_even_rank(n, k, "tucker")
     assume(even)
-    dense = gemm(rows, n, k, **options)
-    below, above = (tucker_gemm(rows, n, k, rank, rank, **options) for rank in (even, even + 1))
-    assert below.flops <= dense.flops < above.flops
+    dense, below, above = site_counts(n, k, rows, [None, Tucker(even, even), Tucker(even + 1, even + 1)])
+    assert below["flops"] <= dense["flops"] < above["flops"]
     assert Tucker(even, even).weight_params(n, k) <= n * k < Tucker(even + 1, even + 1).weight_params(n, k)
     assert even <= break_even_rank(n, k, "svd") < min(n, k)
 
