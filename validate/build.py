@@ -70,7 +70,8 @@ def build_model(
 
 def set_attention(model: nn.Module, attention: Attention) -> None:
     """Choose the form of attention that the next pass uses."""
-    model.config._attn_implementation = ATTENTION[attention]
+    config: Any = model.config
+    config._attn_implementation = ATTENTION[attention]
 
 
 def _layer_fields(config: Mapping[str, Any], spec: ModelSpec) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import cast
 
 import torch
 from torch import nn
@@ -44,7 +45,7 @@ class FactoredLinear(nn.Module):
 
     def dense_weight(self) -> torch.Tensor:
         """The product of the factors, (out_features, in_features), in fp32 or fp64: for checking, never for running."""
-        weights = [stage.weight for stage in self._modules.values()]  # type: ignore[union-attr]
+        weights = [cast(nn.Linear, stage).weight for stage in self._modules.values()]
         product = _widened(weights[0])
         for weight in weights[1:]:
             product = _widened(weight) @ product
@@ -53,7 +54,7 @@ class FactoredLinear(nn.Module):
 
 def dense_weight(module: nn.Module) -> torch.Tensor:
     """The weight of a linear as (out_features, in_features): a view for nn.Linear, transposed for GPT-2's Conv1D."""
-    weight = module.weight.detach()  # type: ignore[union-attr, operator]
+    weight = cast(torch.Tensor, module.weight).detach()
     return weight if isinstance(module, nn.Linear) else weight.T
 
 
@@ -61,7 +62,7 @@ def _linear(weight: torch.Tensor, bias: nn.Parameter | None) -> nn.Linear:
     out_features, in_features = weight.shape
     linear = nn.Linear(in_features, out_features, bias=False, device="meta", dtype=weight.dtype)
     linear.weight = nn.Parameter(weight.contiguous(), requires_grad=False)
-    linear.bias = bias
+    linear.bias = bias  # type: ignore[assignment]
     return linear
 
 

@@ -41,7 +41,8 @@ class FixedLayer(DynamicLayer):
         shape = (batch, heads, positions, head_dim)
         generator = torch.Generator().manual_seed(positions)
         values = torch.randn(1, 1, positions, head_dim, generator=generator).to(dtype=dtype, device=device)
-        self.keys, self.values = values.expand(shape).contiguous(), values.expand(shape).contiguous()
+        self.keys: torch.Tensor = values.expand(shape).contiguous()
+        self.values: torch.Tensor = values.expand(shape).contiguous()
         self.dtype, self.device, self.is_initialized = dtype, device, True
         self._past, self._positions, self.is_sliding = past, positions, sliding
 
@@ -102,7 +103,7 @@ def make_pass(
 def fixed_cache(spec: ModelSpec, decomposition: Decomposition, work: Workload, device: torch.device) -> Cache:
     """The cache of one decode step: a FixedLayer per kept layer, of kv_len positions or of the layer's window."""
     dtype = TORCH_DTYPES[work.dtype]
-    layers = []
+    layers: list[Any] = []
     for index, window in enumerate(spec.sliding_windows):
         if index not in decomposition.dropped:
             held = work.kv_len if window is None else min(work.kv_len, window)
@@ -117,5 +118,5 @@ def cache_bytes(spec: ModelSpec, decomposition: Decomposition, work: Workload) -
     """Bytes of keys and values at the end of the pass, from the tensors that hold them (on the meta device)."""
     if spec.is_encoder:
         return 0
-    cache = fixed_cache(spec, decomposition, work, torch.device("meta"))
-    return sum(layer.keys.nbytes + layer.values.nbytes for layer in cache.layers)
+    layers: list[Any] = fixed_cache(spec, decomposition, work, torch.device("meta")).layers
+    return sum(layer.keys.nbytes + layer.values.nbytes for layer in layers)

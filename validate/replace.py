@@ -73,7 +73,7 @@ class Replacement:
         kept = [index for index in range(self._spec.num_layers) if index not in dropped]
         self._set(parent, child, nn.ModuleList([layers[index] for index in kept]))  # type: ignore[index]
         for position, index in enumerate(kept):
-            for module in layers[index].modules():  # type: ignore[index, union-attr]
+            for module in layers[index].modules():  # type: ignore[index]
                 if isinstance(getattr(module, "layer_idx", None), int):
                     self._set(module, "layer_idx", position)
         config: Any = self._model.config

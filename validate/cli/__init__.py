@@ -67,7 +67,7 @@ class ValidateGroup(LazyGroup):
 @click.version_option(__version__, prog_name="validate")
 @measure_options
 @click.pass_context
-def cli(ctx: click.Context, **options: object) -> int:
+def cli(ctx: click.Context, /, **options: object) -> int:
     """Build really factored models, measure them, and say how wrong the predictions are.
 
     Without a command: sample configurations, check that each model built is the one priced, time it interleaved with
