@@ -16,14 +16,16 @@ if TYPE_CHECKING:
 
 def assumptions(hardware: HardwareProfile, pricers: tuple[PhasePricer, ...]) -> tuple[str, ...]:
     """One sentence each, for the workloads that were priced; docs/assumptions.md has the reasons."""
-    if not pricers:
-        return ()
-    work, model = pricers[0].work, pricers[0].time_model
-    measured = model.level != "datasheet"
+    return tuple(dict.fromkeys(text for pricer in pricers for text in _of_one(hardware, pricer)))
+
+
+def _of_one(hardware: HardwareProfile, pricer: PhasePricer) -> list[str]:
+    model, work, times = pricer.model, pricer.work, pricer.time_model
+    measured = times.level != "datasheet"
     texts = []
     if measured:
         texts.append(
-            f"latency: the sum of operations as measured alone ({model.level}); the 90 % interval takes errors to go "
+            f"latency: the sum of operations as measured alone ({times.level}); the 90 % interval takes errors to go "
             "together (either way)"
         )
     else:
@@ -31,7 +33,7 @@ def assumptions(hardware: HardwareProfile, pricers: tuple[PhasePricer, ...]) -> 
             "latency: ideal roofline at datasheet peaks, no efficiency losses (too low; savings off either way)"
         )
     if work.runtime is Runtime.EAGER and (hardware.asynchronous or not measured):
-        launch_s = model.host_launch_s or hardware.host_launch_s
+        launch_s = times.host_launch_s or hardware.host_launch_s
         source = "verified" if _verified(hardware, "host_launch_s") else "unverified"
         source = "measured" if launch_s != hardware.host_launch_s else source
         launch = f"{launch_s * 1e6:g} us"
@@ -44,7 +46,9 @@ def assumptions(hardware: HardwareProfile, pricers: tuple[PhasePricer, ...]) -> 
         texts.append(f"each kernel takes {hardware.kernel_floor_s * 1e6:g} us beyond its roofline time (either way)")
     texts.append("kernels: those of the Hugging Face modules run by PyTorch, nothing fused but attention (too high)")
     if work.attention is Attention.FUSED:
-        texts.append("attention: one fused kernel reads grouped K and V once and skips masked tiles (too low)")
+        grouped = " reads grouped K and V once and" if model.num_kv_heads < model.num_heads else ""
+        masked = "never writes its scores" if model.is_encoder else "skips masked tiles"
+        texts.append(f"attention: one fused kernel{grouped} {masked} (too low)")
     if work.quantised:
         texts.append(f"weight-only {work.site_dtype.value}: fewer bytes, dequantisation free, uncalibrated (too low)")
     elif work.site_dtype is not work.dtype:
@@ -52,17 +56,18 @@ def assumptions(hardware: HardwareProfile, pricers: tuple[PhasePricer, ...]) -> 
             f"weights held in {work.site_dtype.value}, computed in {work.dtype.value}: conversion free, "
             "uncalibrated (too low)"
         )
-    if any(window is not None for window in pricers[0].model.sliding_windows):
+    if any(window is not None for window in model.sliding_windows):
         texts.append(
             "sliding-window layers keep and read no more than the window's keys, without a mask if fused (too low for "
             "caches that keep all, and for kernels that take a mask)"
         )
-    texts.append("memory: weights, static KV cache and live activations; no allocator slack or CUDA context (too low)")
+    cache = "" if model.is_encoder else ", static KV cache"
+    texts.append(f"memory: weights{cache} and live activations; no allocator slack or CUDA context (too low)")
     if hardware.idle_power_w is not None and hardware.peak_power_w is not None:
         texts.append(
             "energy: peak power while busy, idle power else, from unmeasured figures (too high if memory-bound)"
         )
-    return tuple(texts)
+    return texts
 
 
 def warnings_for(model: ModelSpec, decomposition: Decomposition, longest: int) -> tuple[str, ...]:

@@ -457,3 +457,16 @@ def test_every_assumption_says_which_way_it_errs(arguments: list[str], priced: A
         assert re.search(r"\([^()]*(too low|too high|either way)[^()]*\)$", text), text
     eager = [text for text in found if text.startswith("eager: ")]
     assert len(eager) == (0 if "graph" in arguments else 1)
+
+
+def test_an_encoder_is_told_nothing_about_caches_masks_or_groups(priced: Any) -> None:
+    bert = " ".join(priced("--model", "bert-base", "--hw", "l4", "--calibration", "none")["assumptions"])
+    assert not re.search("cache|mask|grouped", bert)
+    assert "attention: one fused kernel never writes its scores (too low)" in bert
+    llama, mistral = (
+        " ".join(priced("--model", name, "--hw", "l4", "--calibration", "none")["assumptions"])
+        for name in ("llama2-7b", "mistral-7b")
+    )
+    assert "one fused kernel skips masked tiles (too low)" in llama
+    assert "one fused kernel reads grouped K and V once and skips masked tiles (too low)" in mistral
+    assert "static KV cache" in llama
