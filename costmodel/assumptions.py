@@ -8,6 +8,7 @@ from costmodel.decomposition import FORMS, Decomposition, break_even_rank
 from costmodel.hardware import HardwareProfile
 from costmodel.model_spec import ModelSpec
 from costmodel.spec_text import describe_layers
+from costmodel.units import KIB
 from costmodel.workload import Attention, Runtime
 
 if TYPE_CHECKING:
@@ -42,6 +43,12 @@ def _of_one(hardware: HardwareProfile, pricer: PhasePricer) -> list[str]:
             if hardware.asynchronous
             else f"eager: dispatch adds {launch} to each kernel ({source}, either way)"
         )
+    last = hardware.caches[-1] if hardware.caches else None
+    if last and not measured and work.site_dtype.bytes_for(model.num_params) <= last.bytes:
+        texts.append(
+            f"weights that the {last.name.upper()} of {last.bytes / KIB**2:g} MiB could hold are read from memory "
+            "(too high)"
+        )
     if hardware.kernel_floor_s and not measured:
         texts.append(f"each kernel takes {hardware.kernel_floor_s * 1e6:g} us beyond its roofline time (either way)")
     texts.append("kernels: those of the Hugging Face modules run by PyTorch, nothing fused but attention (too high)")
@@ -64,8 +71,9 @@ def _of_one(hardware: HardwareProfile, pricer: PhasePricer) -> list[str]:
     cache = "" if model.is_encoder else ", static KV cache"
     texts.append(f"memory: weights{cache} and live activations; no allocator slack or CUDA context (too low)")
     if hardware.idle_power_w is not None and hardware.peak_power_w is not None:
+        late = "" if measured else "too low by the time that kernels take beyond the roofline, "
         texts.append(
-            "energy: peak power while busy, idle power else, from unmeasured figures (too high if memory-bound)"
+            f"energy: peak power while busy, idle power else, from unmeasured figures ({late}too high if memory-bound)"
         )
     return texts
 

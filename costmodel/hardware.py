@@ -29,7 +29,8 @@ class Figure:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CacheLevel:
-    """A cache shared by many cores; weights that stay in it are not read from memory again."""
+    """A cache shared by many cores. The ideal roofline reads everything from memory whatever fits in it; calibrations
+    know its size."""
 
     name: str
     bytes: int

@@ -470,3 +470,21 @@ def test_an_encoder_is_told_nothing_about_caches_masks_or_groups(priced: Any) ->
     assert "one fused kernel skips masked tiles (too low)" in llama
     assert "one fused kernel reads grouped K and V once and skips masked tiles (too low)" in mistral
     assert "static KV cache" in llama
+
+
+def test_energy_errs_both_ways_where_times_are_ideal(priced: Any) -> None:
+    found = [text for text in priced(*LLAMA)["assumptions"] if text.startswith("energy: ")]
+    assert len(found) == 1
+    assert found[0].endswith("(too low by the time that kernels take beyond the roofline, too high if memory-bound)")
+
+
+def test_weights_that_fit_a_cache_are_said_to_be_read(priced: Any) -> None:
+    def cached(model: str, hardware: str) -> list[str]:
+        found = priced("--model", model, "--hw", hardware, "--dtype", "fp32", "--calibration", "none")
+        return [text for text in found["assumptions"] if text.startswith("weights that ")]
+
+    # 70 million and 124 million parameters in 32 bits, and 384 MiB of L3
+    assert cached("llama-70m", "epyc-9654") == [
+        "weights that the L3 of 384 MiB could hold are read from memory (too high)"
+    ]
+    assert cached("gpt2", "epyc-9654") == cached("llama-70m", "l4") == []
