@@ -16,9 +16,9 @@ from costmodel.explore_problem import QUALITY, Coordinate, SiteProblem
 from costmodel.roofline import Floats, Ints
 from costmodel.space import Choices
 
-_WORK = {1: 8_000_000, 2: 8_000_000}
+_WORK = {1: 4_000_000, 2: 4_000_000}
 """Labels that may be compared in all by the number of coordinates, `_HARD` beyond two."""
-_HARD = 600_000
+_HARD = 200_000
 
 
 def exact_labels(problem: SiteProblem, coordinates: Sequence[Coordinate], parts: Sequence[str]) -> Choices | None:

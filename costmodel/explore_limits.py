@@ -55,6 +55,18 @@ def best_under_limits(
     return Limited(choices=np.concatenate(found), lower=lower)
 
 
+def best_of_all(problem: SiteProblem, objectives: Sequence[Functional]) -> Limited:
+    """Candidates for the least of the largest of some functionals, and a lower bound of it.
+
+    Means of the first and the last tangent are never above their maximum; the best of 65 shares is the bound. Sites
+    that cost the same change over together from one share to the next, so what lies between is filled in.
+    """
+    shares = np.linspace(0.0, 1.0, 65 if len(objectives) > 1 else 1)
+    minima, choices = minimise(problem, objectives[0], objectives[-1].plus(objectives[0], -1.0), shares)
+    lower = float(minima.max())
+    return Limited(choices=fill(problem, choices, 2000), lower=lower - abs(lower) * 1e-12)
+
+
 def _dual(
     problem: SiteProblem, objective: Functional, limits: Sequence[tuple[Functional, float]]
 ) -> tuple[np.ndarray[tuple[int], np.dtype[np.float64]], float, Choices]:

@@ -18,7 +18,7 @@ from costmodel.explore_answer import EXACT, Answer, Found, Question
 from costmodel.explore_grid import WORK, Grid, grid
 from costmodel.explore_hull import Hull, fill, hull
 from costmodel.explore_labels import exact_labels
-from costmodel.explore_limits import best_under_limits
+from costmodel.explore_limits import best_of_all, best_under_limits
 from costmodel.explore_objectives import Objective
 from costmodel.explore_pareto import nondominated
 from costmodel.explore_problem import (
@@ -88,7 +88,7 @@ def answer_by_sites(question: Question) -> Answer:
     order = allowed[np.lexsort(pool.goals[allowed].T[::-1])][: question.top]
     if len(exact) != len([each for each in exact if each is not None]):
         front = front[_spread(pool.metrics[front, 0])]
-        gap = _frontier_gap(question, pool, front, bounds)
+        gap = _frontier_gap(pool, front, bounds, lowest)
         slack = _best_gap(question, pool, order, bounds, lowest)
         guarantee = _words(question, pool, order, gap, slack)
     elif question.top > 1:
@@ -160,7 +160,7 @@ def _useful(problem: SiteProblem, functionals: Sequence[Functional]) -> list[Fun
 
 
 def _limited(question: Question, problems: Sequence[SiteProblem]) -> tuple[list[Choices], float | None]:
-    """Candidates for the best under the limits, and a lower bound of the first objective's metric."""
+    """Candidates for the best within the limits, and a lower bound of the first objective's metric."""
     tables = question.tables
     firsts = _useful(problems[0], tangents(tables, metric_of(question.objectives[0])))
     limits = [
@@ -169,7 +169,8 @@ def _limited(question: Question, problems: Sequence[SiteProblem]) -> tuple[list[
         for functional in _useful(problems[0], tangents(tables, metric_of(limit.objective)))
     ]
     if not limits:
-        return [], None
+        free = [best_of_all(problem, firsts) for problem in problems]
+        return [each.choices for each in free], min(each.lower for each in free)
     results = [best_under_limits(problem, firsts, limits) for problem in problems]
     return [each.choices for each in results], min(each.lower for each in results)
 
@@ -194,7 +195,7 @@ def _metric(objective: Objective, batch: CostBatch) -> Floats:
     return np.asarray(metric_of(objective).values(batch), dtype=np.float64)
 
 
-def _frontier_gap(question: Question, pool: _Pool, front: Ints, bounds: Sequence[Bound]) -> float:
+def _frontier_gap(pool: _Pool, front: Ints, bounds: Sequence[Bound], lowest: float | None) -> float:
     """Largest amount by which some configuration could undercut the frontier in the first objective's metric.
 
     Between two neighbours of the frontier the better first objective is the one with the worse second; whoever wants
@@ -209,8 +210,10 @@ def _frontier_gap(question: Question, pool: _Pool, front: Ints, bounds: Sequence
     allowances = np.array([highest + abs(highest)])
     if metrics.shape[1] > 1:
         allowances = np.append(allowances, metrics[:-1, 1] - _EQUAL * np.ptp(pool.metrics[:, 1]))
-    lowest = np.min([bound(allowances) for bound in bounds], axis=0)
-    return float(np.max(metrics[: len(lowest), 0] - lowest, initial=0.0))
+    floor = np.min([bound(allowances) for bound in bounds], axis=0)
+    if lowest is not None:
+        floor = np.maximum(floor, lowest)
+    return float(np.max(metrics[: len(floor), 0] - floor, initial=0.0))
 
 
 def _best_gap(question: Question, pool: _Pool, order: Ints, bounds: Sequence[Bound], lowest: float | None) -> float:
@@ -225,7 +228,7 @@ def _best_gap(question: Question, pool: _Pool, order: Ints, bounds: Sequence[Bou
             floor = max(floor, float(np.min([bound(allowance) for bound in bounds])))
     if not question.limits:
         highest = float(pool.metrics[:, -1].max())
-        floor = float(np.min([bound(np.array([highest + abs(highest)])) for bound in bounds]))
+        floor = max(floor, float(np.min([bound(np.array([highest + abs(highest)])) for bound in bounds])))
     return max(0.0, best - floor)
 
 
