@@ -13,10 +13,13 @@ if TYPE_CHECKING:
     from costmodel.estimate import PhaseCosts
     from costmodel.pricing import PhasePricer
 
-THRESHOLD_PCT = 0.1
-"""Changes of latency below this are called none."""
+THRESHOLD_PCT = 1.0
+"""A change of latency, for better or worse, counts from here on: a measurement that stops at its default precision of
+2 % tells no smaller ones apart, and no pass is priced that well."""
 LAUNCH_THRESHOLD_PCT = 5.0
-"""A loss below this of a launch-bound pass is called none: host time per kernel is known no better."""
+"""The same where launches set the pace of both passes. Their latency is kernels x one mean host time, and what a launch
+takes differs between kernels, hosts and runs (4 to 25 us in eager PyTorch): a few percent more or fewer launches decide
+nothing, many do."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +34,10 @@ class Verdict:
 
 
 def judge(priced: PhasePricer, decomposition: Decomposition, dense: PhaseCosts, decomposed: PhaseCosts) -> Verdict:
-    """Compare the decomposed pass with the dense one; a pass that does not fit the device is told first."""
+    """Compare the decomposed pass with the dense one; a pass that does not fit the device is told first.
+
+    A change within +-THRESHOLD_PCT, or +-LAUNCH_THRESHOLD_PCT where both passes wait for launches, is none.
+    """
     capacity = si(priced.hardware.memory_bytes, "B")
     if not decomposed.fits:
         return Verdict(code="does-not-fit", text=f"does not fit: {si(decomposed.peak_memory_bytes, 'B')} on {capacity}")
@@ -39,9 +45,9 @@ def judge(priced: PhasePricer, decomposition: Decomposition, dense: PhaseCosts, 
         return Verdict(code="none", text="no gain: dense, nothing is decomposed")
     rescued = "" if dense.fits else f"; dense does not fit: {si(dense.peak_memory_bytes, 'B')} on {capacity}"
     gain = 100 * (1 - decomposed.latency_s / dense.latency_s)
-    if gain >= THRESHOLD_PCT:
+    limit = LAUNCH_THRESHOLD_PCT if _launch_bound(dense) and _launch_bound(decomposed) else THRESHOLD_PCT
+    if gain >= limit:
         return Verdict(code="gain", text=f"gain {gain:.1f} %{rescued}")
-    limit = LAUNCH_THRESHOLD_PCT if _launch_bound(decomposed) else THRESHOLD_PCT
     reason = _reason(priced, decomposition, dense, decomposed)
     if gain <= -limit:
         return Verdict(code="slower", text=f"slower: {reason} ({-gain:.1f} % longer){rescued}")

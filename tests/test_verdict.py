@@ -44,7 +44,12 @@ def test_launch_bound() -> None:
     phase = judged("llama2-7b", "a100-sxm-80gb", DECODE, POINT)
     kernels = f"{phase.decomposed.kernels} kernels instead of {phase.dense.kernels}"
     assert phase.verdict.code == "none"
+    assert kernels == "1343 kernels instead of 1301"
     assert phase.verdict.text == f"no gain: launch-bound at batch 1 in eager mode, {kernels}"
+    fewer = judged("llama2-7b", "a100-sxm-80gb", DECODE, "layers=5 form=drop")  # 3.1 % fewer: no more than that
+    assert (fewer.verdict.code, fewer.verdict.text) == (
+        "none", "no gain: launch-bound at batch 1 in eager mode, 1261 kernels instead of 1301"
+    )  # fmt: skip
     assert phase.decomposed.kernels > phase.dense.kernels
 
 
@@ -62,11 +67,16 @@ def test_launch_bound_by_much_is_slower() -> None:
     )
 
 
-@pytest.mark.parametrize("work", [PREFILL, DECODE, GRAPH_DECODE])
-def test_above_break_even_is_named_whatever_else_is_wrong(work: Workload) -> None:
-    code, text = verdict("llama2-7b", "a100-sxm-80gb", work, "layers=0-3 rank=130%")
-    assert code in ("slower", "none")
-    assert re.match(r"(slower|no gain): ranks above break-even in layers 0-3", text)
+@pytest.mark.parametrize(
+    ("work", "expected"),
+    [
+        (PREFILL, ("slower", "slower: ranks above break-even in layers 0-3 (2.9 % longer)")),
+        (DECODE, ("none", "no gain: ranks above break-even in layers 0-3")),  # 28 kernels more, 2.2 % longer
+        (GRAPH_DECODE, ("slower", "slower: ranks above break-even in layers 0-3 (3.1 % longer)")),
+    ],
+)  # fmt: skip
+def test_above_break_even_is_named_whatever_else_is_wrong(work: Workload, expected: tuple[str, str]) -> None:
+    assert verdict("llama2-7b", "a100-sxm-80gb", work, "layers=0-3 rank=130%") == expected
     code, text = verdict("llama2-7b", "a100-sxm-80gb", work, "rank=130%")
     assert code == "slower"
     assert text.startswith("slower: ranks above break-even in layers 0-31 (")
@@ -101,9 +111,8 @@ def test_code_agrees_with_latency(percent: int, hardware: str, work: Workload) -
     phase = judged("tinyllama-1.1b", hardware, work, f"tensors=q_proj,o_proj,mlp rank={percent}%")
     gain = phase.saved["latency_pct"]
     assert gain is not None
-    if phase.verdict.code == "gain":
-        assert gain >= 0.1
-    elif phase.verdict.code == "slower":
-        assert gain <= -0.1
-    else:
-        assert -5 < gain < 0.1
+    waiting = all(costs.host_s >= costs.device_s for costs in (phase.dense, phase.decomposed))
+    limit = 5 if waiting else 1
+    assert phase.verdict.code == ("gain" if gain >= limit else "slower" if gain <= -limit else "none")
+    begins = {"gain": "gain ", "slower": "slower: ", "none": "no gain: "}
+    assert phase.verdict.text.startswith(begins[phase.verdict.code])
