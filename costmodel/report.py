@@ -202,8 +202,8 @@ def _span(ranks: list[tuple[int, int]]) -> str:
 
 
 def csv_rows(result: Estimate) -> list[dict[str, object]]:
-    """One row per phase and variant with every cost, the savings, the request where one was asked for, the verdict
-    and the warnings."""
+    """One row per phase and variant with its configuration as SPECs, every cost, the savings, the request where one was
+    asked for, the verdict and the warnings."""
     rows = []
     requests = {"dense": result.request.dense, "decomposed": result.request.decomposed} if result.request else {}
     for phase in result.phases:
@@ -212,9 +212,11 @@ def csv_rows(result: Estimate) -> list[dict[str, object]]:
             request: RequestCosts | None = requests.get(variant)
             rows.append({
                 "model": result.model.name, "hardware": result.hardware.name, "variant": variant,
+                "configuration": "dense" if variant == "dense" else describe(result.decomposition, result.model),
                 **phase.workload.to_json(), **costs.to_json(), **{f"saved_{k}": v for k, v in saved.items()},
                 **({f"request_{k}": v for k, v in request.to_json().items()} if request else {}),
                 "verdict": phase.verdict.code if variant == "decomposed" else None,
+                "verdict_text": phase.verdict.text if variant == "decomposed" else None,
                 "warnings": "; ".join(result.warnings),
             })  # fmt: skip
     return rows

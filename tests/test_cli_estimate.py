@@ -317,9 +317,11 @@ def test_csv_is_the_json_in_rows(price: Any, priced: Any) -> None:
         shown = {key: row[f"saved_{key}"] for key in SAVED}
         if row["variant"] == "decomposed":
             assert {key: float(value) for key, value in shown.items()} == phase["saved"]
-            assert row["verdict"] == phase["verdict"]["code"]
+            assert (row["verdict"], row["verdict_text"]) == tuple(phase["verdict"].values())
+            assert row["configuration"] == POINT
         else:
-            assert set(shown.values()) == {""}
+            assert {*shown.values(), row["verdict"], row["verdict_text"]} == {""}
+            assert row["configuration"] == "dense"
     assert "request_latency_s" not in price(*GPT2, "--format", "csv")
     assert "beyond the 1024 positions" in price(*GPT2, "--seq-len", "2000", "--format", "csv")
 
