@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from costmodel.calibration import Calibration, find_calibration
 from costmodel.decomposition import Decomposition, load_decomposition
@@ -105,6 +106,12 @@ def read_setup(
     if phase == "prefill" and kv_len is not None:
         raise InputError("--kv-len belongs to the decode phase, and only prefill is asked for", value=kv_len,
                          hint="use --seq-len, or --phase both")  # fmt: skip
+    if phase == "decode" and kv_len is not None and _is_given("seq_len"):
+        raise InputError("--seq-len and --kv-len both say what a decode step attends to", value=f"{seq_len}, {kv_len}",
+                         hint="leave out one of them, or use --phase both")  # fmt: skip
+    if new_tokens is not None and kv_len is not None:
+        raise InputError("--kv-len says nothing about a request, whose steps follow its prompt", value=kv_len,
+                         hint="leave out --kv-len or --new-tokens")  # fmt: skip
     workloads = []
     if phase != "decode":
         workloads.append(Workload.prefill(seq_len, **how))
@@ -126,6 +133,12 @@ def read_decomposition(model: ModelSpec, specs: tuple[str, ...], config_file: st
     """The configuration file, if any, with every SPEC on top."""
     base = Decomposition() if config_file is None else load_decomposition(config_file, model)
     return parse_decomposition(specs, model, base)
+
+
+def _is_given(option: str) -> bool:
+    """Whether the running command was given this option, rather than its default."""
+    context = click.get_current_context(silent=True)
+    return context is not None and context.get_parameter_source(option) is not ParameterSource.DEFAULT
 
 
 def _check_numbers(batch: int, seq_len: int, kv_len: int | None, new_tokens: int | None) -> None:
