@@ -19,8 +19,8 @@ import numpy as np
 
 from costmodel.estimate import estimate
 from costmodel.explore import explore
-from costmodel.explore_distribution import Distribution
-from costmodel.explore_sweep import sweep
+from costmodel.explore.distribution import Distribution
+from costmodel.explore.sweep import sweep
 from costmodel.hardware import load_hardware
 from costmodel.model_config import load_model
 from costmodel.space import DesignSpace, design_space

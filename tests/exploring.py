@@ -13,10 +13,10 @@ import numpy as np
 
 from costmodel.decomposition import Site
 from costmodel.estimate import pricer
-from costmodel.explore_answer import Question
-from costmodel.explore_objectives import Priced, parse_limit, parse_objectives
-from costmodel.explore_quality import load_quality
-from costmodel.explore_tables import CostTables
+from costmodel.explore.answer import Question
+from costmodel.explore.objectives import Priced, parse_limit, parse_objectives
+from costmodel.explore.quality import load_quality
+from costmodel.explore.tables import CostTables
 from costmodel.hardware import HardwareProfile, load_hardware
 from costmodel.model_config import load_model
 from costmodel.model_spec import ModelSpec

@@ -12,9 +12,9 @@ from exploring import A100, all_but, independent_costs, question_of, small_model
 
 from costmodel.estimate import estimate
 from costmodel.explore import explore
-from costmodel.explore_answer import answer_by_classes
-from costmodel.explore_classes import HomogeneousClasses, layer_masks, subset_ways
-from costmodel.explore_listing import ListedConfigurations
+from costmodel.explore.answer import answer_by_classes
+from costmodel.explore.classes import HomogeneousClasses, layer_masks, subset_ways
+from costmodel.explore.listing import ListedConfigurations
 from costmodel.hardware import load_hardware
 from costmodel.model_config import load_model
 from costmodel.space import design_space

@@ -13,7 +13,7 @@ import pytest
 from costmodel import load_hardware, load_model
 from costmodel.cli import cli, run
 from costmodel.explore import explore
-from costmodel.explore_html import CLOUD, FRONTIER, explore_page
+from costmodel.explore.html import CLOUD, FRONTIER, explore_page
 from costmodel.space import design_space
 from costmodel.workload import Workload
 

@@ -16,11 +16,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from costmodel.errors import InputError
-from costmodel.explore_distribution import distribution
-from costmodel.explore_objectives import Priced, known_names, parse_limit, parse_objective, parse_objectives
-from costmodel.explore_pareto import nondominated
-from costmodel.explore_quality import load_quality
-from costmodel.explore_text import bars, objective_text
+from costmodel.explore.distribution import distribution
+from costmodel.explore.objectives import Priced, known_names, parse_limit, parse_objective, parse_objectives
+from costmodel.explore.pareto import nondominated
+from costmodel.explore.quality import load_quality
+from costmodel.explore.text import bars, objective_text
 from costmodel.hardware import load_hardware
 from costmodel.model_config import load_model
 from costmodel.space import design_space

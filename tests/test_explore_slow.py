@@ -15,13 +15,13 @@ from exploring import A100, all_but, independent_costs, quality_data, question_o
 from test_explore_sites import points
 
 from costmodel.explore import explore
-from costmodel.explore_answer import answer_by_classes
-from costmodel.explore_classes import HomogeneousClasses
-from costmodel.explore_distribution import distribution
-from costmodel.explore_listing import ListedConfigurations
-from costmodel.explore_sites import answer_by_sites
-from costmodel.explore_sweep import sweep
-from costmodel.explore_uneven import answer_uneven
+from costmodel.explore.answer import answer_by_classes
+from costmodel.explore.classes import HomogeneousClasses
+from costmodel.explore.distribution import distribution
+from costmodel.explore.listing import ListedConfigurations
+from costmodel.explore.sites import answer_by_sites
+from costmodel.explore.sweep import sweep
+from costmodel.explore.uneven import answer_uneven
 from costmodel.model_config import load_model
 from costmodel.space import design_space
 from costmodel.workload import Runtime, Workload

@@ -9,10 +9,10 @@ import pytest
 from exploring import all_but, question_of
 
 from costmodel.errors import InputError
-from costmodel.explore_classes import HomogeneousClasses
-from costmodel.explore_distribution import bin_counts, distribution, histogram_edges
-from costmodel.explore_listing import ListedConfigurations
-from costmodel.explore_sweep import sweep
+from costmodel.explore.classes import HomogeneousClasses
+from costmodel.explore.distribution import bin_counts, distribution, histogram_edges
+from costmodel.explore.listing import ListedConfigurations
+from costmodel.explore.sweep import sweep
 from costmodel.model_config import load_model
 from costmodel.space import design_space
 from costmodel.workload import Runtime, Workload

@@ -12,10 +12,10 @@ from exploring import A100, all_but, quality_data, question_of, small_model, wit
 
 from costmodel.errors import InputError
 from costmodel.explore import explore
-from costmodel.explore_answer import answer_by_classes
-from costmodel.explore_layer_quality import LayerQuality
-from costmodel.explore_listing import ListedConfigurations
-from costmodel.explore_uneven import answer_uneven
+from costmodel.explore.answer import answer_by_classes
+from costmodel.explore.layer_quality import LayerQuality
+from costmodel.explore.listing import ListedConfigurations
+from costmodel.explore.uneven import answer_uneven
 from costmodel.model_config import load_model
 from costmodel.space import design_space
 from costmodel.workload import Runtime, Workload

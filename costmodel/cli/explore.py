@@ -17,10 +17,10 @@ from costmodel.cli.space_options import read_space, space_options
 from costmodel.cli.workload_options import read_setup, workload_options
 from costmodel.errors import InputError
 from costmodel.explore import Exploration, explore
-from costmodel.explore_answer import Found
-from costmodel.explore_distribution import Distribution
-from costmodel.explore_sweep import sweep
-from costmodel.explore_text import bars, objective_text
+from costmodel.explore.answer import Found
+from costmodel.explore.distribution import Distribution
+from costmodel.explore.sweep import sweep
+from costmodel.explore.text import bars, objective_text
 from costmodel.figure import file_kind
 from costmodel.space_kinds import HomogeneousSpace
 from costmodel.spec_text import describe
@@ -87,12 +87,12 @@ def command(
         new_tokens=setup.new_tokens,
     )  # fmt: skip
     if plot_file is not None:
-        from costmodel.plot import frontier_plot
+        from costmodel.explore.plot import frontier_plot
 
         write_file(Path(plot_file), frontier_plot(result, picture))
     if report_file is not None:
         from costmodel.cli.estimate import command as estimate_command
-        from costmodel.explore_html import explore_page
+        from costmodel.explore.html import explore_page
 
         repeat = repeated(ctx, "costmodel estimate", estimate_command)
         write_file(Path(report_file), explore_page(result, repeat).encode())

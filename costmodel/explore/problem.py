@@ -16,8 +16,8 @@ import numpy as np
 import numpy.typing as npt
 
 from costmodel.errors import InputError
-from costmodel.explore_objectives import Limit, Objective
-from costmodel.explore_tables import COLUMNS, CostTables
+from costmodel.explore.objectives import Limit, Objective
+from costmodel.explore.tables import COLUMNS, CostTables
 from costmodel.pricing import COUNTS
 from costmodel.roofline import Floats, Ints
 from costmodel.space_kinds import PerSiteSpace

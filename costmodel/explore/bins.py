@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from costmodel.explore_layer_quality import LayerQuality
+from costmodel.explore.layer_quality import LayerQuality
 from costmodel.roofline import Floats, Ints
 
 BINS = 4096

@@ -14,14 +14,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from costmodel.errors import InputError
-from costmodel.explore_answer import EXACT, Answer, Found, Question
-from costmodel.explore_grid import WORK, Grid, grid
-from costmodel.explore_hull import Hull, fill, hull
-from costmodel.explore_labels import exact_labels
-from costmodel.explore_limits import best_of_all, best_under_limits
-from costmodel.explore_objectives import Objective
-from costmodel.explore_pareto import nondominated
-from costmodel.explore_problem import (
+from costmodel.explore.answer import EXACT, Answer, Found, Question
+from costmodel.explore.grid import WORK, Grid, grid
+from costmodel.explore.hull import Hull, fill, hull
+from costmodel.explore.labels import exact_labels
+from costmodel.explore.limits import best_of_all, best_under_limits
+from costmodel.explore.objectives import Objective
+from costmodel.explore.pareto import nondominated
+from costmodel.explore.problem import (
     Functional,
     SiteProblem,
     all_coordinates,
@@ -30,9 +30,9 @@ from costmodel.explore_problem import (
     metric_of,
     tangents,
 )  # fmt: skip
-from costmodel.explore_sample import sampled_distribution, sampled_share
-from costmodel.explore_tables import CostBatch
-from costmodel.explore_text import objective_text
+from costmodel.explore.sample import sampled_distribution, sampled_share
+from costmodel.explore.tables import CostBatch
+from costmodel.explore.text import objective_text
 from costmodel.roofline import Floats, Ints
 from costmodel.space import Choices
 from costmodel.space_kinds import PerLayerSpace

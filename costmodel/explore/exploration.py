@@ -10,10 +10,10 @@ from typing import Any
 from costmodel.calibration import Calibration
 from costmodel.errors import InputError
 from costmodel.estimate import pricer
-from costmodel.explore_answer import Answer, Question
-from costmodel.explore_objectives import Priced, parse_limit, parse_objectives
-from costmodel.explore_quality import load_quality
-from costmodel.explore_tables import CostTables
+from costmodel.explore.answer import Answer, Question
+from costmodel.explore.objectives import Priced, parse_limit, parse_objectives
+from costmodel.explore.quality import load_quality
+from costmodel.explore.tables import CostTables
 from costmodel.hardware import HardwareProfile
 from costmodel.request import decode_steps
 from costmodel.space import DesignSpace
@@ -131,13 +131,13 @@ def default_objectives(space: DesignSpace, priced: Priced) -> list[str]:
 
 def answer(question: Question) -> Answer:
     """Send a question to the method that answers it for its kind of space."""
-    from costmodel.explore_answer import answer_by_classes
-    from costmodel.explore_classes import HomogeneousClasses
-    from costmodel.explore_layers import PerLayerClasses, countable
-    from costmodel.explore_listing import MAX_LISTED, ListedConfigurations, listable
-    from costmodel.explore_problem import memory_parts
-    from costmodel.explore_sites import answer_by_sites
-    from costmodel.explore_uneven import answer_uneven
+    from costmodel.explore.answer import answer_by_classes
+    from costmodel.explore.classes import HomogeneousClasses
+    from costmodel.explore.layers import PerLayerClasses, countable
+    from costmodel.explore.listing import MAX_LISTED, ListedConfigurations, listable
+    from costmodel.explore.problem import memory_parts
+    from costmodel.explore.sites import answer_by_sites
+    from costmodel.explore.uneven import answer_uneven
 
     space, tables = question.space, question.tables
     asked = [*question.objectives, *(limit.objective for limit in question.limits)]

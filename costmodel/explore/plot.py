@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from costmodel.errors import InputError
-from costmodel.explore_objectives import Objective
-from costmodel.explore_quality import params_removed
-from costmodel.explore_tables import CostBatch, CostTables
+from costmodel.explore.objectives import Objective
+from costmodel.explore.quality import params_removed
+from costmodel.explore.tables import CostBatch, CostTables
 from costmodel.figure import COLOURS, Theme, axes_style, figure_bytes, new_figure
 from costmodel.roofline import Floats
 from costmodel.space import design_space

@@ -8,8 +8,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from costmodel.explore_classes import CostClasses
-from costmodel.explore_pareto import nondominated
+from costmodel.explore.classes import CostClasses
+from costmodel.explore.pareto import nondominated
 from costmodel.roofline import Floats, Ints
 
 

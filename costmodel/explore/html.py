@@ -9,12 +9,12 @@ import numpy as np
 
 from costmodel.decomposition import break_even_rank
 from costmodel.errors import InputError
-from costmodel.explore_objectives import Objective, Priced, parse_objectives
+from costmodel.explore.objectives import Objective, Priced, parse_objectives
 from costmodel.page import make_page
 
 if TYPE_CHECKING:
     from costmodel.explore import Exploration
-    from costmodel.explore_tables import CostBatch
+    from costmodel.explore.tables import CostBatch
     from costmodel.space import Choices
 
 CLOUD = 1500

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from costmodel.explore_problem import Functional, SiteProblem
+from costmodel.explore.problem import Functional, SiteProblem
 from costmodel.roofline import Floats, Ints
 from costmodel.space import Choices
 

@@ -12,13 +12,13 @@ import numpy as np
 import numpy.typing as npt
 
 from costmodel.errors import InputError
-from costmodel.explore_answer import EXACT, Answer, Found, Question
-from costmodel.explore_bins import BinnedQuality, binned
-from costmodel.explore_classes import HomogeneousClasses, highest_present, live_types, pair_costs
-from costmodel.explore_distribution import Distribution, distribution
-from costmodel.explore_layer_quality import FAR, LayerQuality
-from costmodel.explore_pareto import nondominated
-from costmodel.explore_tables import CostBatch
+from costmodel.explore.answer import EXACT, Answer, Found, Question
+from costmodel.explore.bins import BinnedQuality, binned
+from costmodel.explore.classes import HomogeneousClasses, highest_present, live_types, pair_costs
+from costmodel.explore.distribution import Distribution, distribution
+from costmodel.explore.layer_quality import FAR, LayerQuality
+from costmodel.explore.pareto import nondominated
+from costmodel.explore.tables import CostBatch
 from costmodel.roofline import Floats, Ints
 from costmodel.space_kinds import HomogeneousSpace
 

@@ -11,8 +11,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from costmodel.explore_pareto import nondominated
-from costmodel.explore_problem import QUALITY, Coordinate, SiteProblem
+from costmodel.explore.pareto import nondominated
+from costmodel.explore.problem import QUALITY, Coordinate, SiteProblem
 from costmodel.roofline import Floats, Ints
 from costmodel.space import Choices
 

@@ -17,8 +17,8 @@ import numpy as np
 import numpy.typing as npt
 
 from costmodel.errors import InputError
-from costmodel.explore_distribution import Counts
-from costmodel.explore_tables import CostBatch, CostTables
+from costmodel.explore.distribution import Counts
+from costmodel.explore.tables import CostBatch, CostTables
 from costmodel.roofline import Ints
 from costmodel.space_kinds import HomogeneousSpace
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from costmodel.explore_quality import QualityTable
+from costmodel.explore.quality import QualityTable
 from costmodel.pricing import COUNTS, DENSE, SVD, TIMES, TUCKER, Additive, PhasePricer
 from costmodel.request import DecodeSteps
 from costmodel.roofline import Floats, Ints, energy_joules

@@ -19,9 +19,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from costmodel.errors import InputError
-from costmodel.explore_distribution import bin_counts
-from costmodel.explore_objectives import Objective
-from costmodel.explore_tables import COLUMNS, CostTables
+from costmodel.explore.distribution import bin_counts
+from costmodel.explore.objectives import Objective
+from costmodel.explore.tables import COLUMNS, CostTables
 from costmodel.pricing import COUNTS
 from costmodel.roofline import Floats, Ints
 from costmodel.space_kinds import HomogeneousSpace

@@ -11,8 +11,8 @@ import math
 
 import numpy as np
 
-from costmodel.explore_answer import Question
-from costmodel.explore_distribution import Distribution, distribution
+from costmodel.explore.answer import Question
+from costmodel.explore.distribution import Distribution, distribution
 
 SAMPLE = 8192
 SEED = 0

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from costmodel.explore_distribution import Counts
-from costmodel.explore_tables import CostBatch, CostTables
+from costmodel.explore.distribution import Counts
+from costmodel.explore.tables import CostBatch, CostTables
 from costmodel.space import DesignSpace
 
 MAX_LISTED = 1 << 20

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from costmodel.explore_classes import CostClasses
-from costmodel.explore_distribution import Distribution, distribution
-from costmodel.explore_objectives import Limit, Objective
-from costmodel.explore_select import best, frontier
-from costmodel.explore_tables import CostBatch, CostTables
+from costmodel.explore.classes import CostClasses
+from costmodel.explore.distribution import Distribution, distribution
+from costmodel.explore.objectives import Limit, Objective
+from costmodel.explore.select import best, frontier
+from costmodel.explore.tables import CostBatch, CostTables
 from costmodel.roofline import Floats
 from costmodel.space import DesignSpace
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from costmodel.explore_quality import QualityTable
+from costmodel.explore.quality import QualityTable
 from costmodel.roofline import Ints
 from costmodel.space_kinds import HomogeneousSpace
 

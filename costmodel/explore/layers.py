@@ -14,8 +14,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from costmodel.explore_distribution import Counts
-from costmodel.explore_tables import CostBatch, CostTables
+from costmodel.explore.distribution import Counts
+from costmodel.explore.tables import CostBatch, CostTables
 from costmodel.roofline import Ints
 from costmodel.space_kinds import PerLayerSpace
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from costmodel.errors import InputError, nearest
 from costmodel.estimate import PhaseCosts
-from costmodel.explore_tables import CostBatch
+from costmodel.explore.tables import CostBatch
 from costmodel.request import RequestCosts
 from costmodel.roofline import Floats, Ints
 

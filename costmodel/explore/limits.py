@@ -12,10 +12,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from costmodel.explore_chain import minimise
-from costmodel.explore_grid import WORK, grid
-from costmodel.explore_hull import evaluate, fill, hull, span
-from costmodel.explore_problem import Functional, SiteProblem
+from costmodel.explore.chain import minimise
+from costmodel.explore.grid import WORK, grid
+from costmodel.explore.hull import evaluate, fill, hull, span
+from costmodel.explore.problem import Functional, SiteProblem
 from costmodel.space import Choices
 
 _STEPS = 240

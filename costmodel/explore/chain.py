@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from costmodel.explore_problem import Functional, SiteProblem
+from costmodel.explore.problem import Functional, SiteProblem
 from costmodel.roofline import Floats, Ints
 from costmodel.space import Choices
 
