@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
@@ -14,7 +15,7 @@ from costmodel.layers import position_ops
 from costmodel.model_spec import ModelSpec
 from costmodel.ops import Builder, Op
 from costmodel.pricing import COUNTS, TIMES, Configurations, PhasePricer
-from costmodel.roofline import Floats, OpColumns, energy_joules
+from costmodel.roofline import Floats, Ints, OpColumns, energy_joules
 from costmodel.workload import Phase, Workload
 
 MAX_NEW_TOKENS = 1 << 17
@@ -105,20 +106,41 @@ def decode_steps(prefill: PhasePricer, new_tokens: int) -> DecodeSteps:
         raise InputError("a request needs the prefill of a decoder model", value=f"{work.phase.value} of {model.name}",
                          hint="leave out --new-tokens, or ask for --phase prefill or both")  # fmt: skip
     first = replace(work, phase=Phase.DECODE, q_len=1, kv_len=work.kv_len + 1)
+    last = replace(first, kv_len=work.kv_len + new_tokens)
     windows = list(dict.fromkeys(model.sliding_windows))
-    steps = [replace(first, kv_len=first.kv_len + step) for step in range(new_tokens)]
 
-    def times(ops: list[Op]) -> Floats:
-        timings = prefill.time_model.times(OpColumns.of(ops))
-        both: Floats = np.stack([timings.latency_s, timings.busy_s], axis=-1).reshape(new_tokens, -1, 2).sum(axis=1)
-        return both
+    def times(ops_at: Callable[[Workload], list[Op]]) -> Floats:
+        both = []
+        for start, stop in _runs(first.kv_len, last.kv_len, windows):
+            one, two = (OpColumns.of(ops_at(replace(first, kv_len=min(start + i, stop)))) for i in (0, 1))
+            timings = prefill.time_model.times(_along(one, two, stop - start + 1))
+            both.append(np.stack([timings.latency_s.sum(axis=1), timings.busy_s.sum(axis=1)], axis=-1))
+        return np.concatenate(both)
 
-    layer = np.stack(
-        [times([op for step in steps for op in _attention(model, step, each)]) for each in windows], axis=1
-    )
-    outer = times([op for step in steps for op in position_ops(model, step)])
-    ends = [PhasePricer(model, steps[place], prefill.hardware, prefill.time_model) for place in (0, -1)]
+    layer = np.stack([times(functools.partial(_attention, model, window=each)) for each in windows], axis=1)
+    outer = times(functools.partial(position_ops, model))
+    ends = [PhasePricer(model, each, prefill.hardware, prefill.time_model) for each in (first, last)]
     return DecodeSteps(first=ends[0], last=ends[1], growth=layer - layer[0], outer_growth=outer - outer[0])
+
+
+def _runs(first: int, last: int, windows: Iterable[int | None]) -> list[tuple[int, int]]:
+    """The KV lengths from `first` to `last` as runs (first, last) within which no window fills up."""
+    ends = sorted({each for each in windows if each is not None and first <= each < last} | {last})
+    return list(zip([first, *[each + 1 for each in ends]], ends, strict=False))
+
+
+def _along(one: OpColumns, two: OpColumns, steps: int) -> OpColumns:
+    """Columns of shape (steps, operations): from `one` on, growing at each step as from `one` to `two`. Exact, since
+    all counts of a decode step's attention and masks are linear in the keys."""
+    step = np.arange(steps)
+
+    def grown(name: str) -> Ints | None:
+        start, then = getattr(one, name), getattr(two, name)
+        return None if start is None else start + np.multiply.outer(step, then - start)
+
+    columns = {field.name: grown(field.name) for field in fields(OpColumns) if field.name != "kind"}
+    kind = np.broadcast_to(one.kind, (steps, len(one.kind)))
+    return OpColumns(kind=kind, **columns)  # type: ignore[arg-type]
 
 
 def request_of(prefill: PhasePricer, decomposition: Decomposition, new_tokens: int) -> Request:
@@ -148,7 +170,7 @@ def _costs(prefill: PhasePricer, steps: DecodeSteps, decomposition: Decompositio
     )  # fmt: skip
 
 
-def _attention(model: ModelSpec, work: Workload, window: int | None) -> list[Op]:
+def _attention(model: ModelSpec, work: Workload, *, window: int | None) -> list[Op]:
     builder = Builder(model, work)
     add_attention(builder, "attention", "query", ["key", "value"], window)
     return [op for op in builder.ops if op.kind == "attention"]
