@@ -29,7 +29,7 @@ ALIGNMENT_SOURCE = (
     " with k a multiple of 16, of 8 only, of neither, and GEMV loses 12 %; taken to hold for n and on this device too"
 )
 TRAINING: Mapping[FormKind, Training] = {
-    "gemm": Training(hidden=(64, 32, 32), epochs=250, batch=256),
+    "gemm": Training(hidden=(64, 64, 32), epochs=300, batch=256),
     "prefill": Training(hidden=(48, 48), epochs=250, batch=128),
     "decode": Training(hidden=(48, 48), epochs=250, batch=128),
 }

@@ -72,7 +72,7 @@ def read_tables(paths: Path | Iterable[Path]) -> dict[FormKind, OpTable]:
             sorted(each for each in path.glob("*") if each.suffix in (".parquet", ".csv")) if path.is_dir() else [path]
         )
         for file in files:
-            for table in tables_of(_columns(file), str(file)):
+            for table in tables_of(read_columns(file), str(file)):
                 parts[table.kind].append(table)
     found = {
         kind: OpTable(
@@ -120,7 +120,12 @@ def tables_of(columns: Mapping[str, Any], where: str) -> list[OpTable]:
     return [table for table in (prefill, whole.take(one)) if len(table)]
 
 
-def _columns(path: Path) -> Mapping[str, Any]:
+def read_columns(path: Path) -> Mapping[str, Any]:
+    """Columns of a .parquet or .csv file by name, those of a CSV file as texts.
+
+    Raises:
+        RecordError: when it cannot be read.
+    """
     try:
         if path.suffix == ".parquet":
             import pyarrow.parquet

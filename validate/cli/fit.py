@@ -1,0 +1,82 @@
+"""`validate fit`: measured times -> a calibration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+
+from costmodel.calibration_form import FormKind
+from costmodel.cli.common import format_option, print_table, write_csv, write_file, write_json
+from costmodel.errors import InputError
+from costmodel.hardware import load_hardware
+from costmodel.units import COMPUTE_DTYPES, DType
+from costmodel.workload import Runtime
+from validate.fit import fit_calibration
+from validate.fit_tables import OpTable, read_tables
+from validate.op_tables import MANIFEST, read_ops
+
+COLUMNS = ("kind", "subset", "protocol", "points", "mean_pct", "median_pct", "p95_pct", "bias_pct", "coverage_pct")
+
+
+@click.command()
+@click.argument("paths", nargs=-1, required=True, metavar="DIR|FILES", type=click.Path(path_type=Path))
+@click.option(
+    "--hw", "hardware", metavar="NAME|PATH", help="Profile of the device.  [default: the folder's tables.json]"
+)
+@click.option("--dtype", metavar="T", help="Type that was measured.  [default: the folder's, or bf16]")
+@click.option("--also", multiple=True, metavar="T", help="Further type that the calibration may serve; repeatable.")
+@click.option("--out", type=click.Path(path_type=Path), required=True, help="Calibration file to write.")
+@format_option
+def command(
+    paths: tuple[Path, ...], hardware: str | None, dtype: str | None, also: tuple[str, ...], out: Path, fmt: str
+) -> None:
+    """Fit a calibration to measured operations and print its errors on shapes held out.
+
+    DIR holds tables.json and CSV tables, as `validate probe` and `validate import` write them; FILES are .csv or
+    .parquet tables with columns m, n, k, latency_us (GEMM) or batch_size, q_len, past_len, num_heads,
+    num_key_value_heads, head_dim, latency_us (attention). Needs no torch and no device.
+
+    \b
+    Example:
+        validate fit l40s-times --out l40s.json
+        costmodel estimate --model llama3-8b --hw l40s --calibration l40s.json
+    """
+    folder = paths[0] if len(paths) == 1 and (paths[0] / MANIFEST).is_file() else None
+    more: dict[str, Any] = {}
+    tables: Mapping[FormKind, OpTable]
+    if folder is not None:
+        ops = read_ops(folder)
+        tables, manifest = ops.tables, ops.manifest
+        hardware, dtype = hardware or manifest.hardware, dtype or manifest.dtype
+        more = {"streams": ops.streams, "runtimes": ops.runtimes, "host_launch_s": manifest.host_launch_s}
+        provenance = manifest.provenance
+    else:
+        tables = read_tables(paths)
+        provenance = [
+            {"classes": sorted(tables), "source": ", ".join(path.name for path in paths), "licence": "unknown"}
+        ]
+    if hardware is None:
+        raise InputError("--hw is missing", hint=f"name the device's profile, or give a folder with {MANIFEST}")
+    profile = load_hardware(hardware)
+    kind = DType.parse(dtype or "bf16", allowed=COMPUTE_DTYPES)
+    if not profile.asynchronous:
+        more.setdefault("runtimes", [Runtime.EAGER])
+    served = [DType.parse(each, "--also", COMPUTE_DTYPES) for each in also]
+    fit = fit_calibration(tables, profile, kind, served=served, provenance=provenance, **more)
+    write_file(out, fit.to_bytes())
+    rows = fit.content["errors"]
+    if fmt == "json":
+        write_json({"schema": 1, "calibration": str(out), "hardware": profile.name, "errors": rows})
+    elif fmt == "csv":
+        write_csv([{name: row.get(name) for name in COLUMNS} for row in rows])
+    else:
+        columns = ["class", "subset", "held out", "points", "mean", "median", "p95", "bias", "covered"]
+        cells = [
+            [row["kind"], row["subset"], row["protocol"], f"{row['points']:,}",
+             *(f"{row[name]:.1f} %" if name in row else None for name in COLUMNS[4:])]
+            for row in rows
+        ]  # fmt: skip
+        print_table(f"{out}: predicted / measured - 1", columns, cells, left=3)
