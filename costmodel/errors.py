@@ -57,11 +57,12 @@ def shorten(value: object, limit: int = 120) -> str:
 
 
 def nearest(name: str, known: Iterable[str], count: int = 3) -> str:
-    """A hint that offers the closest known names, those that begin with `name` first, or lists them all when nothing
-    is close."""
+    """A hint that offers known names: those that begin with `name`, up to twice `count`, then the closest up to
+    `count`; all of them when nothing is close."""
     import difflib  # on use: errors is imported by every command, and few fail
 
     names, wanted = sorted(known), name.lower()
     begun = [each for each in names if wanted and each.startswith(wanted)]
-    close = list(dict.fromkeys([*begun, *difflib.get_close_matches(wanted, names, n=count, cutoff=0.5)]))[:count]
+    alike = difflib.get_close_matches(wanted, names, n=count, cutoff=0.5)
+    close = list(dict.fromkeys([*begun, *alike]))[: max(count, min(len(begun), 2 * count))]
     return f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(names)}"

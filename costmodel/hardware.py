@@ -102,7 +102,8 @@ def load_hardware(name_or_path: str | Path) -> HardwareProfile:
     """The profile of a built-in name, or of a TOML file.
 
     A file is a `Path`, or text that holds a separator, ends in `.toml` or names something that exists. A built-in
-    name wins over a file of the same name; write `./t4` for the file. Only built-in profiles are cached.
+    name, whatever its case, wins over a file of the same name; write `./t4` for the file. Only built-in profiles are
+    cached.
 
     Raises:
         HardwareError: unknown name (the nearest ones are offered), or a file that cannot be read or is malformed.
@@ -110,8 +111,8 @@ def load_hardware(name_or_path: str | Path) -> HardwareProfile:
     if isinstance(name_or_path, Path):
         return _load(name_or_path)
     known = builtin_hardware()
-    if name_or_path in known:
-        return _builtin(name_or_path)
+    if name_or_path.lower() in known:
+        return _builtin(name_or_path.lower())
     if os.path.dirname(name_or_path) or name_or_path.endswith(".toml") or os.path.exists(name_or_path):
         return _load(Path(name_or_path))
     hint = f"{nearest(name_or_path, known)} (`costmodel hw list` lists all; a path to a .toml file works too)"

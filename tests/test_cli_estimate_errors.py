@@ -49,7 +49,7 @@ OPTIONS: list[tuple[list[str], str]] = [
     (["--model", "a\nb"], "unknown model: got 'a\\nb'"),
     (["--model", "x" * 300], "cannot look up model"),
     (["--hw", "a100-sxm-80"], "unknown hardware: got 'a100-sxm-80'; did you mean a100-sxm-80gb"),
-    (["--hw", "a100"], "did you mean a100-pcie-40gb or a100-pcie-80gb or a100-sxm-40gb?"),
+    (["--hw", "a100"], "did you mean a100-pcie-40gb or a100-pcie-80gb or a100-sxm-40gb or a100-sxm-80gb?"),
     (["--hw", ""], "unknown hardware: got ''"),
     (["--hw", "none.toml"], "none.toml: cannot read; No such file"),
     (["--batch", "0"], "--batch out of range: got 0; allowed: a whole number from 1 to 1,048,576"),

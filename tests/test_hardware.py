@@ -180,6 +180,10 @@ def test_unknown_name(name: str) -> None:
     assert len(str(caught.value)) < 700
 
 
+def test_names_ignore_case() -> None:
+    assert load_hardware("A100-SXM-80GB") is load_hardware("a100-sxm-80gb")
+
+
 def test_nearest_names_are_offered() -> None:
     with pytest.raises(HardwareError, match="did you mean a100-sxm-80gb"):
         load_hardware("a100-sxm-80g")

@@ -137,6 +137,9 @@ def test_shorten_survives_anything() -> None:
 def test_nearest_prefers_what_begins_alike() -> None:
     known = ["a100-sxm-80gb", "a100-pcie-80gb", "a40", "h100-sxm-80gb"]
     assert nearest("a100", known) == "did you mean a100-pcie-80gb or a100-sxm-80gb or a40?"
+    every = [f"x-{number}" for number in range(9)]  # all that begin alike, within reason
+    assert nearest("x-", every[:6]).count(" or ") == 5
+    assert nearest("x-", every).count(" or ") == 5
     assert nearest("h100-sxm-80g", known, count=1) == "did you mean h100-sxm-80gb?"
     assert nearest("zzz", known).startswith("known: a100-pcie-80gb, ")
     assert nearest("", known).startswith("known: ")
