@@ -120,6 +120,13 @@ def test_options(arguments: list[str], expected: str, capsys: pytest.CaptureFixt
     [
         (["estimat"], "unknown command: got 'estimat'; did you mean estimate?"),
         (["Estimate"], "did you mean estimate?"),
+        (["hw", "shwo"], "unknown command: got 'shwo'; did you mean show?"),
+        (["models", "frob"], "unknown command: got 'frob'; known: list, show"),
+        (["estimate", "--format"], "Option '--format' requires an argument; see --help"),
+        (
+            ["estimate", "--model", "gpt2", "--hw", "l4", "--calibration", ""],
+            "--calibration is empty; allowed: auto, none or the path of a calibration",
+        ),
         (["--nonsense"], "No such option '--nonsense'"),
         (["estimate"], "Missing option '--model'"),
         (["estimate", "--model", "gpt2"], "Missing option '--hw'"),

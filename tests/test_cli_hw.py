@@ -115,7 +115,7 @@ def test_check_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
         (["hw", "show"], "Missing argument"),
         (["hw", "show", "t4", "l4"], "unexpected extra argument"),
         (["hw", "show", "t4", "--format", "xml"], "'xml' is not one of"),
-        (["hw", "draw"], "No such command"),
+        (["hw", "draw"], "unknown command"),
     ],
 )
 def test_bad_input_is_one_line_on_stderr(arguments: list[str], expected: str) -> None:

@@ -173,7 +173,7 @@ def test_the_file_schema_knows_every_dtype() -> None:
     assert MatrixRates.__struct_fields__ == tuple(dtype.value for dtype in DType)
 
 
-@pytest.mark.parametrize("name", ["a100", "A100-SXM-80GB", "", "no such thing", "x" * 5000])
+@pytest.mark.parametrize("name", ["a100", "", "no such thing", "x" * 5000])
 def test_unknown_name(name: str) -> None:
     with pytest.raises(HardwareError, match=r"unknown hardware: got .*(did you mean|known:).*hw list") as caught:
         load_hardware(name)

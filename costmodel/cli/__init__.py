@@ -11,7 +11,8 @@ import sys
 import click
 
 from costmodel._version import __version__
-from costmodel.errors import CostModelError, nearest
+from costmodel.cli.common import NamingGroup
+from costmodel.errors import CostModelError
 
 _COMMANDS = {
     "estimate": "price one rank configuration of a model on a device",
@@ -27,7 +28,7 @@ _MAX_MESSAGE = 400
 """Longer messages of click, which quotes arguments whole, are cut in the middle."""
 
 
-class LazyGroup(click.Group):
+class LazyGroup(NamingGroup):
     """A group whose commands are imported only when they are called, to keep start-up short."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -42,13 +43,6 @@ class LazyGroup(click.Group):
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(name, _COMMANDS[name]) for name in self.list_commands(ctx)])
-
-    def resolve_command(
-        self, ctx: click.Context, args: list[str]
-    ) -> tuple[str | None, click.Command | None, list[str]]:
-        if args and args[0] not in self.list_commands(ctx) and not args[0].startswith("-"):
-            raise CostModelError("unknown command", value=args[0], hint=nearest(args[0], self.list_commands(ctx)))
-        return super().resolve_command(ctx, args)
 
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
@@ -79,7 +73,7 @@ def run(group: click.Group, argv: list[str] | None = None) -> int:
     except CostModelError as error:
         return _fail(str(error), error.exit_code)
     except click.exceptions.NoArgsIsHelpError as error:
-        print(error.format_message())
+        print(error.format_message(), file=sys.stderr)
         return 2
     except click.ClickException as error:
         return _fail(_usage(error), 2)
@@ -100,9 +94,9 @@ def _usage(error: click.ClickException) -> str:
     message = error.format_message()
     if len(message) > _MAX_MESSAGE:
         message = f"{message[: _MAX_MESSAGE // 2]}...{message[-_MAX_MESSAGE // 2 :]}"
-    if not isinstance(error, click.UsageError) or error.ctx is None:
+    if not isinstance(error, click.UsageError):
         return message
-    hint = f"see {error.ctx.command_path} --help"
+    hint = f"see {error.ctx.command_path} --help" if error.ctx else "see --help"
     if "unexpected extra argument" in message and "=" in message:
         hint = "quote a SPEC with its spaces as one argument"
     return f"{message.rstrip('.')}; {hint}"

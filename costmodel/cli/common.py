@@ -13,11 +13,23 @@ from typing import IO, Any, TypeVar
 
 import click
 
-from costmodel.errors import InputError
+from costmodel.errors import InputError, nearest
 
 F = TypeVar("F", bound=Callable[..., Any])
 _UNBOUNDED = 10_000
 """Columns that no table needs."""
+
+
+class NamingGroup(click.Group):
+    """A group that offers the nearest names for a command that it lacks."""
+
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        known = self.list_commands(ctx)
+        if args and args[0] not in known and not args[0].startswith("-"):
+            raise InputError("unknown command", value=args[0], hint=nearest(args[0], known))
+        return super().resolve_command(ctx, args)
 
 
 def format_option(function: F) -> F:

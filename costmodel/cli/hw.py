@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from costmodel.calibration import Calibration, shipped_calibration
-from costmodel.cli.common import format_option, print_table, write_csv, write_json
+from costmodel.cli.common import NamingGroup, format_option, print_table, write_csv, write_json
 from costmodel.errors import HardwareError
 from costmodel.hardware import HardwareProfile, builtin_hardware, load_hardware
 from costmodel.units import KIB, DType, seconds, si
@@ -34,7 +34,7 @@ _UNITS = {
 _YES = {True: "yes", False: "no"}
 
 
-@click.group()
+@click.group(cls=NamingGroup)
 def command() -> None:
     """List, show and check hardware profiles.
 

@@ -7,13 +7,13 @@ import itertools
 
 import click
 
-from costmodel.cli.common import format_option, print_table, write_csv, write_json
+from costmodel.cli.common import NamingGroup, format_option, print_table, write_csv, write_json
 from costmodel.decomposition import break_even_rank
 from costmodel.model_config import HUB_NAMES, builtin_models, load_model
 from costmodel.model_spec import ModelSpec, WeightTensor
 
 
-@click.group()
+@click.group(cls=NamingGroup)
 def command() -> None:
     """List the built-in models and show the structure of any model.
 

@@ -11,7 +11,7 @@ from click.core import ParameterSource
 
 from costmodel.calibration import Calibration, find_calibration
 from costmodel.decomposition import Decomposition, load_decomposition
-from costmodel.errors import HardwareError, InputError
+from costmodel.errors import CalibrationError, HardwareError, InputError
 from costmodel.hardware import HardwareProfile, load_hardware
 from costmodel.model_config import load_model
 from costmodel.model_spec import ModelSpec
@@ -123,6 +123,8 @@ def read_setup(
     if new_tokens is not None and phase == "decode":
         raise InputError("--new-tokens prices a prefill and its decode steps", value=f"--phase {phase}",
                          hint="use --phase both")  # fmt: skip
+    if not calibration_option:
+        raise CalibrationError("--calibration is empty", allowed="auto, none or the path of a calibration")
     calibration = find_calibration(calibration_option, hardware, compute, Runtime(runtime))
     return Setup(
         model=model, hardware=hardware, workloads=tuple(workloads), calibration=calibration, new_tokens=new_tokens
