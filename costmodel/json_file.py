@@ -11,13 +11,14 @@ MAX_BYTES = 64 * 10**6
 """Larger files are refused unread; a configuration of the largest models takes a megabyte."""
 
 
-def read_json(path: str | Path, what: str, error: type[CostModelError]) -> object:
+def read_json(path: str | Path, what: str, error: type[CostModelError], *, limit: int = MAX_BYTES) -> object:
     """The decoded content of a file in UTF-8.
 
     Args:
         path: of the file.
         what: the kind of file, for messages: "configuration file".
         error: the class to raise.
+        limit: bytes; a larger file is refused.
 
     Raises:
         CostModelError: of class `error`, when the file cannot be read, is too large, is not UTF-8 or not JSON, holds
@@ -25,12 +26,12 @@ def read_json(path: str | Path, what: str, error: type[CostModelError]) -> objec
     """
     try:
         with Path(path).open("rb") as stream:
-            content = stream.read(MAX_BYTES + 1)
+            content = stream.read(limit + 1)
     except (OSError, ValueError) as cause:  # ValueError: a NUL byte in the name
         reason = getattr(cause, "strerror", None) or str(cause)
         raise error(f"cannot read {what}", value=str(path), hint=reason) from cause
-    if len(content) > MAX_BYTES:
-        raise error(f"{path}: too large for a {what}", allowed=f"up to {MAX_BYTES:,} bytes")
+    if len(content) > limit:
+        raise error(f"{path}: too large for a {what}", allowed=f"up to {limit:,} bytes")
     try:
         return json.loads(content.decode(), parse_constant=_refuse_constant, object_pairs_hook=_unique)
     except UnicodeDecodeError as cause:

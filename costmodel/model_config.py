@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import functools
-import json
 from pathlib import Path
 
 from costmodel.errors import ModelError, nearest
+from costmodel.json_file import read_json
 from costmodel.model_families import spec_from_config
 from costmodel.model_fields import LIMITS
 from costmodel.model_spec import ModelSpec
@@ -122,28 +122,8 @@ def _find(given: str | Path) -> Path:
 
 
 def _read(path: Path) -> dict[str, object]:
-    """The JSON object in `path`; NaN and infinities, which JSON does not have, are refused."""
-    try:
-        with path.open("rb") as stream:
-            content = stream.read(_MAX_BYTES + 1)
-    except OSError as error:
-        raise ModelError("cannot read model file", value=str(path), hint=error.strerror or str(error)) from error
-    if not content.strip():
-        raise ModelError(f"{path}: the file is empty", allowed="a config.json")
-    if len(content) > _MAX_BYTES:
-        raise ModelError(f"{path}: over {_MAX_BYTES:,} bytes", allowed="a config.json")
-    try:
-        data = json.loads(content.decode(), parse_constant=_refuse_constant)
-    except UnicodeDecodeError as error:
-        raise ModelError(f"{path}: not UTF-8 text, from byte {error.start} on", allowed="a config.json") from error
-    except RecursionError as error:
-        raise ModelError(f"{path}: nested too deeply", allowed="a config.json") from error
-    except ValueError as error:
-        raise ModelError(f"{path}: not valid JSON: {error}", allowed="a config.json") from error
+    """The JSON object in `path`, read strictly."""
+    data = read_json(path, "model file", ModelError, limit=_MAX_BYTES)
     if not isinstance(data, dict):
         raise ModelError(f"{path}: not a JSON object", value=data, allowed='such as {"model_type": "llama", ...}')
     return data
-
-
-def _refuse_constant(name: str) -> object:
-    raise ValueError(f"{name} is not a JSON number")

@@ -232,22 +232,23 @@ FIELDS = [
     ({**OPT, "do_layer_norm_before": "false"}, "do_layer_norm_before"),
 ]
 TEXTS: list[tuple[bytes, str]] = [
-    (b"", "the file is empty"),
-    (b" \n\t", "the file is empty"),
-    (b"not json", "not valid JSON"),
-    (b'{"hidden_size": 64', "not valid JSON"),
-    (b"{'hidden_size': 64}", "not valid JSON"),
+    (b"", "model file is not JSON"),
+    (b" \n\t", "model file is not JSON"),
+    (b"not json", "is not JSON"),
+    (b'{"hidden_size": 64, "hidden_size": 128}', "key 'hidden_size' twice in one object"),
+    (b'{"hidden_size": 64', "is not JSON"),
+    (b"{'hidden_size': 64}", "is not JSON"),
     (b"[1, 2]", r"not a JSON object: got \[1, 2\]"),
     (b'"llama2-7b"', "not a JSON object: got 'llama2-7b'"),
     (b"null", "not a JSON object: got None"),
     (json.dumps(LLAMA).replace("64", "NaN").encode(), "NaN is not a JSON number"),
     (json.dumps(LLAMA).replace("64", "-Infinity").encode(), "-Infinity is not a JSON number"),
-    (json.dumps(LLAMA).replace("64", HUGE).encode(), "not valid JSON"),
+    (json.dumps(LLAMA).replace("64", HUGE).encode(), "is not JSON"),
     (json.dumps(LLAMA).replace("64", "1e999").encode(), "hidden_size: got inf"),
     (b"[" * 200_000, "nested too deeply"),
     (b"\xff\xfe{\x00", "not UTF-8"),
-    (b"\xef\xbb\xbf{}", "not valid JSON"),
-    (b"\x00" * 17_000_000, "over 16,000,000 bytes"),
+    (b"\xef\xbb\xbf{}", "is not JSON"),
+    (b"\x00" * 17_000_000, "up to 16,000,000 bytes"),
 ]
 
 
