@@ -5,10 +5,9 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from costmodel.assumptions import assumptions, warnings_for
-from costmodel.calibration import Calibration, time_model
 from costmodel.decomposition import Decomposition
 from costmodel.errors import InputError
 from costmodel.graph import forward_ops
@@ -18,10 +17,13 @@ from costmodel.op_rows import op_rows
 from costmodel.ops import Op
 from costmodel.pricing import Configurations, PhasePricer
 from costmodel.request import Request, request_of
-from costmodel.roofline import OpColumns, OpTimings
+from costmodel.roofline import DatasheetRoofline, OpColumns, OpTimings
 from costmodel.units import si
 from costmodel.verdict import Verdict, judge
 from costmodel.workload import Workload
+
+if TYPE_CHECKING:
+    from costmodel.calibration import Calibration
 
 SCHEMA = 1
 _DENSE = Decomposition()
@@ -187,6 +189,10 @@ def pricer(
     """
     if model.is_encoder and work.phase.value == "decode":
         raise InputError(f"{model.name} is an encoder and has no decode phase", value="decode", allowed="prefill")
+    if calibration is None:
+        return PhasePricer(model, work, hardware, DatasheetRoofline.of(hardware, work.dtype, work.runtime))
+    from costmodel.calibration import time_model  # 20 ms of imports that most devices have no use for
+
     return PhasePricer(model, work, hardware, time_model(hardware, work.dtype, work.runtime, calibration))
 
 

@@ -182,7 +182,7 @@ def model(folder: Path, content: Any) -> str:
 
 
 MODELS: list[tuple[Any, str]] = [
-    (b"", "model file is not JSON"), (b"not json", "is not JSON"), (b"[1]", "not a JSON object"), (b"\xff", "not UTF-8"),
+    (b"", "is not JSON"), (b"not json", "is not JSON"), (b"[1]", "not a JSON object"), (b"\xff", "not UTF-8"),
     ({}, "model_type"), ({"model_type": "mamba"}, "gpt2"), ({"model_type": "t5", "d_model": 512}, "llama"),
     ({"model_type": 7}, "model_type"), ({"model_type": "gpt2"}, "missing"),
     ({**GPT2, "n_layer": -1}, "n_layer"), ({**GPT2, "n_layer": 0}, "n_layer"), ({**GPT2, "n_layer": 10**9}, "n_layer"),

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 from click.core import ParameterSource
 
-from costmodel.calibration import Calibration, find_calibration
 from costmodel.decomposition import Decomposition, load_decomposition
 from costmodel.errors import CalibrationError, HardwareError, InputError
-from costmodel.hardware import HardwareProfile, load_hardware
+from costmodel.hardware import HardwareProfile, load_hardware, profile_folder
 from costmodel.model_config import load_model
 from costmodel.model_spec import ModelSpec
 from costmodel.request import MAX_NEW_TOKENS
 from costmodel.spec_text import parse_decomposition
 from costmodel.units import COMPUTE_DTYPES, WEIGHT_DTYPES, DType
 from costmodel.workload import MAX_BATCH, MAX_LENGTH, Attention, LmHead, Runtime, Workload
+
+if TYPE_CHECKING:
+    from costmodel.calibration import Calibration
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -123,9 +125,7 @@ def read_setup(
     if new_tokens is not None and phase == "decode":
         raise InputError("--new-tokens prices a prefill and its decode steps", value=f"--phase {phase}",
                          hint="use --phase both")  # fmt: skip
-    if not calibration_option:
-        raise CalibrationError("--calibration is empty", allowed="auto, none or the path of a calibration")
-    calibration = find_calibration(calibration_option, hardware, compute, Runtime(runtime))
+    calibration = _calibration(calibration_option, hardware, compute, Runtime(runtime))
     return Setup(
         model=model, hardware=hardware, workloads=tuple(workloads), calibration=calibration, new_tokens=new_tokens
     )
@@ -135,6 +135,18 @@ def read_decomposition(model: ModelSpec, specs: tuple[str, ...], config_file: st
     """The configuration file, if any, with every SPEC on top."""
     base = Decomposition() if config_file is None else load_decomposition(config_file, model)
     return parse_decomposition(specs, model, base)
+
+
+def _calibration(option: str, hardware: HardwareProfile, dtype: DType, runtime: Runtime) -> Calibration | None:
+    """What the option asks for; calibrations are imported only where there is one."""
+    if not option:
+        raise CalibrationError("--calibration is empty", allowed="auto, none or the path of a calibration")
+    shipped = profile_folder() / "calibrations" / f"{hardware.name}.json"
+    if option == "none" or (option == "auto" and not shipped.is_file()):
+        return None
+    from costmodel.calibration import find_calibration
+
+    return find_calibration(option, hardware, dtype, runtime)
 
 
 def _is_given(option: str) -> bool:
