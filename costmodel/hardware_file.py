@@ -114,7 +114,11 @@ def read_profile_file(path: Path) -> ProfileFile:
         HardwareError: one line that names the file, the dotted key, the value found and what is allowed.
     """
     raw = _read_toml(path)
-    version = raw.get("schema", "nothing")
+    if "schema" not in raw:
+        raise HardwareError(
+            f"{path}: schema is missing", allowed=str(SCHEMA), hint="hw_profiles/README.md says what it is"
+        )
+    version = raw["schema"]
     if type(version) is not int or version != SCHEMA:
         hint = "written for another version of costmodel; hw_profiles/README.md says what this one reads"
         raise HardwareError(f"{path}: schema", value=version, allowed=str(SCHEMA), hint=hint)
@@ -157,10 +161,19 @@ def _explain(path: Path, raw: dict[str, Any], message: str) -> HardwareError:
     if problem.startswith("Invalid enum value"):
         expected = "gpu, cpu"
     elif problem.startswith("Number out of range"):
-        expected = "a finite number"
-    elif expected == "object":
-        expected = "a table"
-    return HardwareError(f"{path}: {where}", value=_at(raw, where), allowed=expected)
+        expected = "float"
+    return HardwareError(f"{path}: {where}", value=_at(raw, where), allowed=_in_words(expected, where))
+
+
+def _in_words(expected: str, where: str) -> str:
+    """msgspec's type and bound, "float >= 1e-06", as a range for people; other values as they are."""
+    kind = expected.partition(" ")[0]
+    if kind == "float":
+        return f"a number from {'0' if '_us.' in where else '1e-06'} to 1e6"
+    if kind == "str":
+        return "letters, digits and . _ - after a first letter or digit" if "regex" in expected else "text"
+    words = {"int": "a whole number from 1 to 1,000,000", "bool": "true or false", "object": "a table"}
+    return words.get(kind, expected)
 
 
 def _at(raw: Any, where: str) -> Any:
