@@ -16,7 +16,7 @@ from costmodel.model_spec import ModelSpec
 from costmodel.op_rows import op_rows
 from costmodel.ops import Op
 from costmodel.pricing import Configurations, PhasePricer
-from costmodel.request import Request, request_of
+from costmodel.request import Request, request_of, saved_pct
 from costmodel.roofline import DatasheetRoofline, OpColumns, OpTimings
 from costmodel.units import si
 from costmodel.verdict import Verdict, judge
@@ -202,8 +202,7 @@ def savings(dense: PhaseCosts, decomposed: PhaseCosts) -> dict[str, float | None
     saved: dict[str, float | None] = {}
     for name in names:
         field = {"latency": "latency_s", "energy": "energy_j", "peak_memory": "peak_memory_bytes"}.get(name, name)
-        before, after = getattr(dense, field), getattr(decomposed, field)
-        saved[f"{name}_pct"] = None if before is None or after is None else 100 * (before - after) / before
+        saved[f"{name}_pct"] = saved_pct(getattr(dense, field), getattr(decomposed, field))
     saved["speedup"] = dense.latency_s / decomposed.latency_s
     return saved
 

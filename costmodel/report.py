@@ -8,7 +8,7 @@ from typing import Any
 from costmodel.decomposition import Decomposition, LowRank, break_even_rank
 from costmodel.estimate import Estimate, PhaseCosts, PhaseEstimate
 from costmodel.model_spec import ModelSpec
-from costmodel.request import Request, RequestCosts
+from costmodel.request import Request, RequestCosts, saved_pct
 from costmodel.spec_text import describe, describe_layers
 from costmodel.units import seconds, si, significant
 from costmodel.workload import LmHead, Phase
@@ -43,7 +43,8 @@ def energy(value: float | None) -> str:
 
 def percent(before: float | None, after: float | None) -> str:
     """The saving of `after` over `before`, in percent; negative where it costs more."""
-    return "" if not before or after is None else f"{round(100 * (before - after) / before, 2) + 0.0:.2f} %"
+    saved = saved_pct(before, after)
+    return "" if saved is None else f"{round(saved, 2) + 0.0:.2f} %"
 
 
 _METRICS: tuple[tuple[str, str, Callable[[Any], str]], ...] = (

@@ -21,6 +21,11 @@ from costmodel.workload import Phase, Workload
 MAX_NEW_TOKENS = 1 << 17
 
 
+def saved_pct(before: float | None, after: float | None) -> float | None:
+    """100 (before - after) / before; None where one of them is unknown or there is nothing to save."""
+    return 100 * (before - after) / before if before and after is not None else None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RequestCosts:
     """Latency, energy and memory of a request; energy None where no power figure is known.
@@ -52,10 +57,9 @@ class Request:
 
     def to_json(self) -> dict[str, object]:
         before, after = self.dense, self.decomposed
-        known = before.energy_j and after.energy_j is not None
         saved = {
-            "latency_pct": 100 * (before.latency_s - after.latency_s) / before.latency_s,
-            "energy_pct": 100 * (before.energy_j - after.energy_j) / before.energy_j if known else None,  # type: ignore[operator]
+            "latency_pct": saved_pct(before.latency_s, after.latency_s),
+            "energy_pct": saved_pct(before.energy_j, after.energy_j),
             "speedup": before.latency_s / after.latency_s,
         }
         return {
