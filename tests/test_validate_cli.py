@@ -123,6 +123,7 @@ def test_given_configurations_and_resume(tmp_path: Path, capsys: pytest.CaptureF
         (["--device", "cuda"], 2, "no CUDA device: got 'cuda'"),
         (["--hw", "h1000"], 2, "unknown hardware: got 'h1000'"),
         (["--hw", "t4", "--dtype", "bf16"], 2, "t4 has no bf16 rate"),
+        (["--device", "cpu", "--runtime", "graph"], 2, "which replays no graph"),
         (["--configs", "missing.json"], 2, "cannot read configurations: got 'missing.json'"),
         (["--num-layers", "0"], 2, "Invalid value for '--num-layers'"),
         (["--calibration", "missing.json"], 2, "missing.json"),

@@ -60,8 +60,8 @@ def workloads(spec: ModelSpec, **options: Any) -> list[Workload]:
     return [prefill] if spec.is_encoder else [prefill, Workload.decode(17, batch=2, dtype=DType.FP32, **options)]
 
 
-def predictor() -> Predictor:
-    return Predictor(hardware=load_hardware("epyc-9654"))
+def predictor(hardware: str = "epyc-9654") -> Predictor:
+    return Predictor(hardware=load_hardware(hardware))
 
 
 class FakeGpu:

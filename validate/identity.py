@@ -48,8 +48,8 @@ def require_equal(checks: list[Identity]) -> None:
 def count_flops(model: nn.Module, spec: ModelSpec, decomposition: Decomposition, work: Workload) -> int:
     """FLOPs of matrix products in one pass, by torch's own counter.
 
-    The rotary tables are left out: up to transformers 5.17 positions and frequencies are multiplied as matrices there, an
-    outer product that later versions do element by element.
+    The rotary tables are left out: transformers 5.17 multiplies positions and frequencies as matrices there, an outer
+    product that later versions do element by element.
     """
     meta = torch.device("meta")
     twin = clone(model, lambda tensor: tensor.to(meta))

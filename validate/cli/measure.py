@@ -84,12 +84,16 @@ def _run(
             progress.status("reading the hardware profile")
             hardware = hardware_for(settings["hw"], device, folder)
             dtype = _dtype(settings["dtype"], device.kind)
-            hardware.matrix_rate(dtype)
             choice = _choice(settings, spec, device, dtype)
             cases = _cases(settings, spec, choice)
             weights = _weights(settings)
             runtimes = {Runtime(option["runtime"]) for option in choice.options}
             found = {find_calibration(settings["calibration"], hardware, dtype, each) for each in runtimes}
+            predictor = Predictor(hardware=hardware, calibrations=[each for each in found if each is not None])
+            for case in {case.work.runtime: case for case in cases}.values():
+                predictor.predictions(
+                    spec, case.decomposition, case.work
+                )  # what cannot be priced fails before building
             fixed = {
                 "model": spec.name, "num_layers": spec.num_layers, "weights": str(weights) if weights else "random",
                 "dtype": dtype.value, "device": device.kind, "device_name": device.name,
@@ -107,7 +111,6 @@ def _run(
                 read_config(settings["model"]), spec, device, dtype, seed=settings["seed"], weights=weights
             )
             plan = TimingPlan(precision=settings["precision"] / 100, budget_s=settings["budget"])
-            predictor = Predictor(hardware=hardware, calibrations=[each for each in found if each is not None])
             progress.start(len(cases), len([case for case in cases if case.id in done]))
             Runner(subject, predictor, plan, journal).run(cases, progress.advance, deadline)
     except KeyboardInterrupt:
