@@ -46,9 +46,6 @@ class HardwareProfile:
     name: str
     description: str
     kind: Literal["gpu", "cpu"]
-    asynchronous: bool
-    """GPU: the host runs ahead, an eager phase takes max(device, host). CPU: each op is a call, the times add."""
-
     matrix_flops_per_s: Mapping[DType, float]
     """Dense peak of matrix products by element type (an FMA is 2); never the rate "with sparsity".
     fp32 on an NVIDIA GPU is that of its CUDA cores, since PyTorch leaves tf32 off by default."""
@@ -76,6 +73,11 @@ class HardwareProfile:
     """Every figure that a roofline time rests on (matrix and vector rates, bandwidth) is verified."""
     figures: Mapping[str, Figure] = field(default_factory=lambda: MappingProxyType({}))
     """Origin by field name and, where a field has several, suffix: `memory_bytes`, `matrix_flops_per_s.bf16`."""
+
+    @property
+    def asynchronous(self) -> bool:
+        """GPU: the host runs ahead, an eager phase takes max(device, host). CPU: each op is a call, the times add."""
+        return self.kind == "gpu"
 
     def matrix_rate(self, dtype: DType) -> float:
         """Dense peak for products of `dtype`, in FLOP/s: 312e12 for bf16 on an A100.
@@ -183,7 +185,6 @@ def _to_si(file: ProfileFile) -> HardwareProfile:
         name=file.name,
         description=file.description,
         kind=file.kind,
-        asynchronous=file.kind == "gpu",
         matrix_flops_per_s=MappingProxyType(rates),
         vector_flops_per_s=values["vector_flops_per_s"],
         memory_bytes_per_s=values["memory_bytes_per_s"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 from dataclasses import replace
 
@@ -11,7 +12,6 @@ from cases import MODEL_TYPES, random_config, random_decomposition, random_workl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from costmodel.cost import matrix_bytes
 from costmodel.decomposition import Decomposition, Site, Tucker
 from costmodel.errors import DecompositionError, InputError
 from costmodel.estimate import estimate, pricer
@@ -73,6 +73,13 @@ def test_resident_memory_by_hand(rng: random.Random) -> None:
     model, decomposition, work, hardware = random_case(rng)
     costs = estimate(model, hardware, decomposition, [work]).phases[0].decomposed
     size = work.act_bytes
+
+    def held(n: int, k: int) -> int:
+        """int4: half a byte, and a scale for each 128 of a row; int8: a byte, and a scale a row."""
+        if work.site_dtype is DType.INT4:
+            return math.ceil(n * k / 2) + n * math.ceil(k / 128) * size
+        return n * k + n * size if work.site_dtype is DType.INT8 else n * k * size
+
     params = sum(model.outer_params.values())
     stored, cache = params * size, 0
     for layer in set(range(model.num_layers)) - decomposition.dropped:
@@ -88,7 +95,7 @@ def test_resident_memory_by_hand(rng: random.Random) -> None:
                 shapes += [(last, first)] if factor.to_json()["form"] == "tucker" else []
             bias = tensor.out_features if tensor.bias else 0
             params += sum(n * k for n, k in shapes) + bias
-            stored += sum(matrix_bytes(n, k, work.site_dtype, size) for n, k in shapes) + bias * size
+            stored += sum(held(n, k) for n, k in shapes) + bias * size
     assert (costs.params, costs.weight_bytes, costs.kv_cache_bytes) == (params, stored, cache)
 
 
