@@ -53,7 +53,7 @@ class Additive:
 @dataclass(frozen=True, slots=True)
 class Configurations:
     """Ranks of many configurations: `form`, `rank_in`, `rank_out` int64 of shape (..., layers, tensors), with ranks 0
-    where the form is DENSE; `kept` bool of shape (..., layers), False where the layer is dropped."""
+    where the form is DENSE and two equal ones where it is SVD; `kept` bool of shape (..., layers), False where the layer is dropped."""
 
     form: Ints
     rank_in: Ints
@@ -114,6 +114,15 @@ class PhasePricer:
             ]
         )
         """Costs of a layer outside its tensors, shape (windows,)."""
+        self._liveness(before, templates, after)
+        self.out_features = np.array([t.out_features for t in model.tensors], dtype=np.int64)
+        self.in_features = np.array([t.in_features for t in model.tensors], dtype=np.int64)
+        self.bias = np.array([t.out_features if t.bias else 0 for t in model.tensors], dtype=np.int64)
+        """Elements of each tensor's bias."""
+
+    def _liveness(self, before: tuple[Op, ...], templates: list[tuple[Op, ...]], after: tuple[Op, ...]) -> None:
+        """Set what peak memory is put together from: live bytes of dense layers by window, and outside of them."""
+        model = self.model
         held, first = carried(model, before), first_input(before)
         held_bytes = sum(op.out_bytes for op in before if op.name in held)
         output_bytes = next(op.out_bytes for op in before if op.name == first)
@@ -121,15 +130,11 @@ class PhasePricer:
         """Bytes of the first layer's input that are counted twice: also among what lives through all layers."""
         self.outer_live = _outer_live(before, after, output_bytes, held)
         empty = Decomposition(dropped=frozenset(range(model.num_layers)))
-        self.empty_live = max(live_bytes(forward_ops(model, empty, work)))
+        self.empty_live = max(live_bytes(forward_ops(model, empty, self.work)))
         """Peak of a pass whose layers are all dropped."""
         lives = [_layer_live(template, output_bytes, held_bytes) for template in templates]
         self.fixed_live = np.array([fixed for fixed, _ in lives], dtype=np.int64)
         self.site_live = np.array([[sites[t.name] for t in model.tensors] for _, sites in lives], dtype=np.int64)
-        self.out_features = np.array([t.out_features for t in model.tensors], dtype=np.int64)
-        self.in_features = np.array([t.in_features for t in model.tensors], dtype=np.int64)
-        self.bias = np.array([t.out_features if t.bias else 0 for t in model.tensors], dtype=np.int64)
-        """Elements of each tensor's bias."""
 
     def _fixed(self, ops: list[Op], params: int, kv_bytes: int) -> Additive:
         costs = [op.cost for op in ops]
@@ -141,7 +146,7 @@ class PhasePricer:
         """Costs of sites, tensors on the last axis, and the live bytes that each adds to the rest of its layer's.
 
         Args:
-            form, rank_in, rank_out: int64 of one shape (..., tensors).
+            form, rank_in, rank_out: int64 of one shape (..., tensors), as in Configurations.
 
         Returns:
             Additive of shape (..., tensors), and int64 (..., tensors): live bytes beyond the dense linear's.
