@@ -53,7 +53,8 @@ class Additive:
 @dataclass(frozen=True, slots=True)
 class Configurations:
     """Ranks of many configurations: `form`, `rank_in`, `rank_out` int64 of shape (..., layers, tensors), with ranks 0
-    where the form is DENSE and two equal ones where it is SVD; `kept` bool of shape (..., layers), False where the layer is dropped."""
+    where the form is DENSE and two equal ones where it is SVD; `kept` bool of shape (..., layers), False where the
+    layer is dropped."""
 
     form: Ints
     rank_in: Ints
