@@ -17,7 +17,7 @@ from costmodel.hardware import HardwareProfile
 from costmodel.units import DType
 from costmodel.workload import Runtime
 from validate.errors import FitError
-from validate.fit_errors import coverage_pct, error_row, speedup_row
+from validate.fit_errors import coverage_pct, error_row, speedup_rows
 from validate.fit_net import Training
 from validate.fit_shaped import FOLDS, Device, FittedForm, fit_shaped, rounded
 from validate.fit_streams import StreamTable, fit_stream, held_out_halves, stream_to_json, with_interval
@@ -42,8 +42,8 @@ PROTOCOL: Mapping[FormKind, str] = {
     "prefill": f"{FOLDS} folds over whole (num_heads, num_kv_heads, head_dim)",
     "decode": f"{FOLDS} folds over whole (num_heads, num_kv_heads, head_dim)",
 }
-_SMALLEST = 40
-_GROUPS = 10
+_SMALLEST = 20
+_GROUPS = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -164,7 +164,7 @@ def _shaped_errors(fitted: FittedForm, table: OpTable, kind: FormKind) -> list[d
         name = "low-rank: min(n, k) <= 512, max >= 2048"
         rows.append(error_row(kind, name, PROTOCOL[kind], predicted[low_rank], table.take(low_rank)))
     if kind == "gemm":
-        rows.append(speedup_row(PROTOCOL[kind], predicted, table))
+        rows += speedup_rows(PROTOCOL[kind], predicted, table)
     roofline = form.base.busy(*form.parts(table.shape, *table.work(form.element_bytes))[:2]) + form.base.fixed_s
     rows.append(error_row(kind, "all, base without correction", "in sample", roofline, table))
     return rows

@@ -10,6 +10,7 @@ from validate.fit_shaped import FOLDS, folds_of, rounded, sizes, summary
 from validate.fit_spread import fit_spread
 from validate.fit_tables import Floats, OpTable
 
+_FEWEST = 100
 CHANGE = 0.05
 """A change of time that is worth a sign: smaller ones are noise."""
 
@@ -61,9 +62,14 @@ def speedups(predicted: Floats, table: OpTable) -> tuple[Floats, Floats]:
     return both[0], both[1]
 
 
-def speedup_row(protocol: str, predicted: Floats, table: OpTable) -> dict[str, Any]:
-    """A row about speed-ups; `sign_pct` is the share of cases whose true change exceeds 5 % with the right sign."""
+def speedup_rows(protocol: str, predicted: Floats, table: OpTable) -> list[dict[str, Any]]:
+    """A row about speed-ups; `sign_pct` is the share of cases whose true change exceeds 5 % with the right sign.
+
+    Empty where the table holds too few dense shapes with their pairs.
+    """
     ours, true = speedups(predicted, table)
+    if len(ours) < _FEWEST:
+        return []
     error = 100 * (ours / true - 1)
     size = np.abs(error)
     clear = np.abs(true - 1) > CHANGE
@@ -72,5 +78,5 @@ def speedup_row(protocol: str, predicted: Floats, table: OpTable) -> dict[str, A
         "mean_pct": size.mean(), "median_pct": np.median(size), "p95_pct": np.quantile(size, 0.95),
         "bias_pct": error.mean(), "sign_pct": 100 * right[clear].mean(),
     }  # fmt: skip
-    return {"kind": "gemm", "subset": "speed-up of a rank-r pair", "protocol": protocol, "points": len(ours),
-            **{name: rounded(float(value), 4) for name, value in figures.items()}}  # fmt: skip
+    shown = {name: rounded(float(value), 4) for name, value in figures.items()}
+    return [{"kind": "gemm", "subset": "speed-up of a rank-r pair", "protocol": protocol, "points": len(ours), **shown}]

@@ -1,0 +1,163 @@
+"""Times bare operations on a device, in passes over a shuffled plan, so that drift hits all alike."""
+
+from __future__ import annotations
+
+import math
+import random
+import time
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+
+from costmodel.calibration_form import FormKind
+from costmodel.units import DType
+from costmodel.workload import Runtime
+from validate.build import TORCH_DTYPES
+from validate.device import Device, Work
+from validate.fit_streams import StreamTable
+from validate.fit_tables import OpTable
+from validate.probe_plan import Attention, Gemm, ProbePlan, Stream
+
+PASSES = 4
+QUIET = 0.25
+"""Quantile of a point's times over all passes: load only ever adds time."""
+_CALL_S = 0.012
+"""Seconds spent on a point in one pass."""
+_COLD = 2
+_MAX_COPIES = 8
+_MAX_CALLS = 200
+_VOCABULARY = 32_000
+
+Progress = Callable[[int], None]
+
+
+class Microbench:
+    """Times operations of one type under one runtime.
+
+    Weights are rotated through as many copies as it takes for the last cache to forget them, up to eight; activations
+    stay where they are, as in a model.
+    """
+
+    def __init__(self, device: Device, dtype: DType, runtime: Runtime, seed: int = 0) -> None:
+        self.device, self.dtype, self.runtime = device, dtype, runtime
+        self._rng = random.Random(seed)
+        self._torch_dtype = TORCH_DTYPES[dtype]
+        self._generator = torch.Generator().manual_seed(seed)
+
+    def measure(self, plan: ProbePlan, progress: Progress = lambda done: None, passes: int = PASSES) -> list[float]:
+        """Seconds of every operation of the plan: GEMMs, then attention, then streams."""
+        makers: list[Callable[[], list[Work]]] = [lambda shape=shape: self.gemm(shape) for shape in plan.gemms]
+        makers += [lambda shape=shape: self.attention(shape) for shape in plan.attention]
+        makers += [lambda shape=shape: self.stream(shape) for shape in plan.streams]
+        times: list[list[float]] = [[] for _ in makers]
+        order = list(range(len(makers)))
+        done = 0
+        with torch.inference_mode():
+            for _ in range(passes):
+                self._rng.shuffle(order)
+                for index in order:
+                    times[index] += self._time(makers[index]())
+                    done += 1
+                    progress(done)
+        return [float(np.quantile(each, QUIET)) for each in times]
+
+    def gemm(self, shape: Gemm) -> list[Work]:
+        """(m, k) @ (k, n) as a linear layer does it, over copies of the weight."""
+        m, n, k = shape
+        x = self._random(m, k)
+        weights = [self._random(n, k) for _ in range(self._copies(n * k))]
+        return [lambda weight=weight: F.linear(x, weight) for weight in weights]
+
+    def attention(self, shape: Attention) -> list[Work]:
+        """Causal scaled-dot-product attention; with one query nothing is masked."""
+        batch, q_len, kv_len, heads, kv_heads, head_dim = shape
+        query = self._random(batch, heads, q_len, head_dim)
+        pairs = [
+            (self._random(batch, kv_heads, kv_len, head_dim), self._random(batch, kv_heads, kv_len, head_dim))
+            for _ in range(self._copies(2 * batch * kv_heads * kv_len * head_dim))
+        ]
+        grouped, causal = kv_heads != heads, q_len > 1
+        return [
+            lambda pair=pair: F.scaled_dot_product_attention(query, *pair, is_causal=causal, enable_gqa=grouped)
+            for pair in pairs
+        ]
+
+    def stream(self, shape: Stream) -> list[Work]:
+        """One kernel that moves data: an addition, a layer norm, a SiLU, a look-up."""
+        kind, rows, columns = shape
+        x = self._random(rows, columns)
+        if kind == "elementwise":
+            other = self._random(rows, columns)
+            return [lambda: x + other]
+        if kind == "norm":
+            weight, bias = self._random(columns), self._random(columns)
+            return [lambda: F.layer_norm(x, (columns,), weight, bias)]
+        if kind == "activation":
+            return [lambda: F.silu(x)]
+        table = self._random(min(_VOCABULARY, max(rows, 1 << 24 // columns)), columns)
+        tokens = torch.randint(0, len(table), (rows,), generator=self._generator).to(self.device.torch_device)
+        return [lambda: F.embedding(tokens, table)]
+
+    def host_launch_seconds(self, count: int = 2000) -> float:
+        """Host time per kernel where the host runs ahead: many small kernels queued, the device left behind or not."""
+        one = self._random(1)
+        with torch.inference_mode():
+            for _ in range(100):
+                one + one
+            self.device.synchronize()
+            start = time.perf_counter()
+            for _ in range(count):
+                one + one
+            return (time.perf_counter() - start) / count
+
+    def _time(self, works: list[Work]) -> list[float]:
+        prepared = [self.device.prepare(work, self.runtime) for work in works]
+        first = self.device.time(prepared[:1] * 2, self.runtime)[-1]
+        calls = max(3, min(_MAX_CALLS, math.ceil(_CALL_S / max(first, 1e-7))))
+        turn = [prepared[index % len(prepared)] for index in range(calls + 1)]
+        return self.device.time(turn, self.runtime)[1:]
+
+    def _copies(self, elements: int) -> int:
+        size = elements * self.dtype.bits // 8
+        return max(1, min(_MAX_COPIES, math.ceil(_COLD * self.device.cache_bytes / size)))
+
+    def _random(self, *shape: int) -> torch.Tensor:
+        values = torch.randn(shape, generator=self._generator)
+        return values.to(dtype=self._torch_dtype, device=self.device.torch_device)
+
+
+def tables_from(
+    plan: ProbePlan, seconds: Sequence[float], element_bytes: int
+) -> tuple[dict[FormKind, OpTable], list[StreamTable]]:
+    """The measured plan as tables, by kind of shape and by class of stream."""
+    times = np.asarray(seconds, dtype=np.float64)
+    first, second = len(plan.gemms), len(plan.gemms) + len(plan.attention)
+    tables: dict[FormKind, OpTable] = {}
+    if plan.gemms:
+        tables["gemm"] = OpTable(kind="gemm", shape=np.array(plan.gemms, dtype=np.float64).T, seconds=times[:first])
+    if plan.attention:
+        shape, taken = np.array(plan.attention, dtype=np.float64).T, times[first:second]
+        one = shape[1] == 1
+        kinds: list[tuple[FormKind, np.ndarray]] = [("prefill", ~one), ("decode", one)]
+        for kind, rows in kinds:
+            if rows.any():
+                tables[kind] = OpTable(kind=kind, shape=shape[:, rows], seconds=taken[rows])
+    streams = []
+    for kind in dict.fromkeys(name for name, _, _ in plan.streams):
+        rows = [index for index, each in enumerate(plan.streams) if each[0] == kind]
+        moved = [_stream_bytes(plan.streams[index], element_bytes) for index in rows]
+        streams.append(StreamTable(kind=kind, moved=np.array(moved, dtype=np.float64), seconds=times[second:][rows]))
+    return tables, streams
+
+
+def _stream_bytes(shape: Stream, element_bytes: int) -> int:
+    """What the cost model counts: see costmodel.cost.PROGRAMS and embedding."""
+    kind, rows, columns = shape
+    size = rows * columns * element_bytes
+    if kind == "elementwise":
+        return 3 * size
+    if kind == "norm":
+        return 2 * size + 2 * columns * element_bytes
+    return 2 * size + (8 * rows if kind == "embedding" else 0)
