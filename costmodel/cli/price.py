@@ -46,7 +46,7 @@ def command(
 
     \b
     Example:
-      costmodel price shapes.csv --hw h100-sxm-80gb > priced.csv
+      costmodel price shapes.csv --hw h100-sxm-80gb
     """
     profile, run = load_hardware(hardware), Runtime(runtime)
     kind = DType.parse(dtype, allowed=COMPUTE_DTYPES)
