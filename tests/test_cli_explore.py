@@ -132,6 +132,26 @@ def test_table_and_csv(capsys: pytest.CaptureFixture[str]) -> None:
     assert json.loads(rows[0]["config"])["form"] == "svd"
 
 
+def test_limits_are_repeated_in_full(capsys: pytest.CaptureFixture[str]) -> None:
+    found = json_of(capsys, *SMALL, "--limit", "params<=98765432.0", "--limit", "saved.latency_pct>=-0.125")
+    assert found["limits"] == ["params<=98765432", "saved.latency_pct>=-0.125"]
+
+
+def test_counts_of_more_digits_than_python_prints_by_default(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:  # fmt: skip
+    """1001^2100 has 6,301 digits; Python refuses to print integers beyond 4,300 unless told otherwise."""
+    config = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": 1024,
+              "intermediate_size": 2816, "num_hidden_layers": 300, "num_attention_heads": 16,
+              "num_key_value_heads": 16, "vocab_size": 320}  # fmt: skip
+    path = tmp_path / "config.json"
+    path.write_text(json.dumps(config))
+    found = json_of(capsys, "space", "--model", str(path), "--ranks", "1-1000")
+    assert found["per_site_distinct"] == 1001**2100
+    assert run(cli, ["space", "--model", str(path), "--ranks", "1-1000"]) == 0
+    assert "e6300" in capsys.readouterr().out
+
+
 def test_sweep(capsys: pytest.CaptureFixture[str]) -> None:
     found = json_of(capsys, *SMALL, "--ranks", "8,64", "--sweep", "--keep", "layers=0-3")
     swept = found["sweep"]

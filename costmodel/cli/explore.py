@@ -12,7 +12,7 @@ import numpy as np
 
 from costmodel.cli.common import format_option, print_lines, print_table, write_csv, write_file, write_json
 from costmodel.cli.repeat import repeated
-from costmodel.cli.space import readable
+from costmodel.cli.space import print_every_digit, readable
 from costmodel.cli.space_options import read_space, space_options
 from costmodel.cli.workload_options import read_setup, workload_options
 from costmodel.errors import InputError
@@ -76,6 +76,7 @@ def command(
       costmodel explore --model llama2-7b --hw a100-sxm-80gb --ranks 64-1024:64 \\
         --limit 'saved.peak_memory_pct>=20' --top 1
     """
+    print_every_digit()
     setup = read_setup(**options)
     space = read_space(setup.model, kind=kind, form=form, ranks=ranks, rank_multiple=rank_multiple, keep=keep)
     picture = file_kind(Path(plot_file)) if plot_file is not None else ""

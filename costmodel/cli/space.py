@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from typing import Any
 
 import click
@@ -28,6 +29,7 @@ def command(models: tuple[str, ...], ranks: str, form: Any, fmt: str) -> None:
 
     Example: costmodel space --model llama2-7b --ranks 1,64,256
     """
+    print_every_digit()
     candidates = parse_ranks(ranks)
     rows = [space_sizes(load_model(name), candidates, form).to_json() for name in models or PAPER_MODELS]
     if fmt == "json":
@@ -50,6 +52,11 @@ def command(models: tuple[str, ...], ranks: str, form: Any, fmt: str) -> None:
             "per layer: each layer its own set of tensors, one rank for all, (2^(LK) - 1) R + 1",
             "per site: each (layer, tensor) its own rank or dense, (R + 1)^(LK)",
         ])  # fmt: skip
+
+
+def print_every_digit() -> None:
+    """Let this process print exact counts of any length; Python stops at 4,300 digits, a per-site space need not."""
+    sys.set_int_max_str_digits(0)
 
 
 def readable(count: int | None) -> str | None:

@@ -178,7 +178,8 @@ class Limit:
     value: float
 
     def __str__(self) -> str:
-        return f"{self.objective.name}{self.sign}{self.value:g}"
+        number = int(self.value) if self.value.is_integer() and abs(self.value) < 1e15 else self.value
+        return f"{self.objective.name}{self.sign}{number}"
 
     def met(self, batch: CostBatch) -> np.ndarray[Any, np.dtype[np.bool_]]:
         """Which of the batch's configurations keep it."""
