@@ -20,8 +20,9 @@ from costmodel.explore.labels import exact_labels
 from costmodel.explore.layers import PerLayerClasses
 from costmodel.explore.limits import best_under_limits
 from costmodel.explore.listing import ListedConfigurations
-from costmodel.explore.problem import SiteProblem, all_coordinates, ceiling, metric_of, tangents
+from costmodel.explore.problem import SiteProblem, all_coordinates, ceiling, metric_of
 from costmodel.explore.sites import answer_by_sites
+from costmodel.explore.tangents import tangents
 from costmodel.model_config import load_model
 from costmodel.space import design_space
 from costmodel.workload import Runtime, Workload

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,8 +73,12 @@ def command(
 
     \b
     Example:
-      costmodel explore --model llama2-7b --hw a100-sxm-80gb --ranks 64-1024:64 \\
+      costmodel explore --model llama2-7b --hw a100-sxm-80gb --phase decode \\
+        --runtime graph --ranks 64-1024:64 \\
         --limit 'saved.peak_memory_pct>=20' --top 1
+
+    One token at a time in the eager runtime the host's launches set the pace, so that
+    factors, which are more kernels, save memory but no time; a replayed graph has none.
     """
     print_every_digit()
     setup = read_setup(**options)
@@ -166,7 +170,7 @@ def _print(result: Exploration) -> None:
     columns = ["objective", "min", "1 %", "median", "mean", "99 %", "max", "min to max"]
     rows = [_row(name, each) for name, each in answer.distribution.items() if each]
     if rows:
-        print_table("Distribution over all configurations", columns, rows)
+        print_table(_distribution_title(answer.distribution.values()), columns, rows)
     names = [objective.name for objective in question.objectives]
     if answer.top:
         print_table(f"Best by {names[0]}", ["", "configuration", *names], _rows(result, answer.top), left=2)
@@ -175,7 +179,8 @@ def _print(result: Exploration) -> None:
     if answer.frontier and len(names) > 1:
         step = max(1, -(-len(answer.frontier) // _SHOWN))
         shown = answer.frontier[::step]
-        title = f"Frontier: {len(answer.frontier)} points" + (f", every {step}. shown" if step > 1 else "")
+        count = len(answer.frontier)
+        title = f"Frontier: {count} point{'s' if count > 1 else ''}" + (f", one in {step} shown" if step > 1 else "")
         print_table(title, ["", "configuration", *names], _rows(result, shown, step), left=2)
     print_lines([f"guarantee: {answer.guarantee}", f"answered in {result.elapsed_s:.2f} s"])
 
@@ -190,10 +195,24 @@ def _matching(result: Exploration) -> str:
     return f"between {readable(low)} and {readable(high)} configurations"
 
 
+def _distribution_title(spreads: Iterable[Distribution | None]) -> str:
+    known = [each for each in spreads if each]
+    sampled = max((each for each in known if each.sampled), key=lambda each: len(each.exact), default=None)
+    if sampled is None:
+        return "Distribution over all configurations"
+    marked = ", ~ over the sample" if any({"min", "max", "mean"} - set(each.exact) for each in known) else ""
+    error = f"{100 * sampled.share_error:.1f} points"
+    return (f"Distribution: min, mean and max over all configurations{marked}; the rest from {sampled.sampled:,} "
+            f"samples, shares within {error}")  # fmt: skip
+
+
 def _row(name: str, each: Distribution) -> list[str]:
-    values = [each.minimum, each.quantiles["0.01"], each.quantiles["0.5"], each.mean, each.quantiles["0.99"],
-              each.maximum]  # fmt: skip
-    return [name, *(objective_text(name, value) for value in values), bars(each.counts, 16)]
+    def text(value: float, key: str) -> str:
+        return f"{'' if key in each.exact or not each.sampled else '~'}{objective_text(name, value)}"
+
+    low, median, high = (objective_text(name, each.quantiles[q]) for q in ("0.01", "0.5", "0.99"))
+    values = [text(each.minimum, "min"), low, median, text(each.mean, "mean"), high, text(each.maximum, "max")]
+    return [name, *values, bars(each.counts, 16)]
 
 
 def _rows(result: Exploration, founds: Sequence[Found], step: int = 1) -> list[list[str]]:

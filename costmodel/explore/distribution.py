@@ -15,6 +15,7 @@ import numpy.typing as npt
 from costmodel.roofline import Floats, Ints
 
 BINS = 32
+ALL = ("min", "max", "mean", "quantiles", "histogram")
 QUANTILES = ("0.01", "0.05", "0.25", "0.5", "0.75", "0.95", "0.99")
 Counts = npt.NDArray[np.object_]
 """Exact numbers of configurations: Python ints, which go beyond 64 bits."""
@@ -31,7 +32,11 @@ class Distribution:
         edges: of the histogram's bins, equally wide; a bin holds its lower edge, the last one its upper edge too.
         counts: configurations in each bin.
         bin_error: how far a value can be from where it is counted in quantiles and histogram; 0 where exact.
-        sampled: size of the sample that this is the distribution of, 0 where it is of all configurations.
+        sampled: size of the sample that quantiles and histogram are of, 0 where they are of all configurations.
+        exact: which of the numbers are those of all configurations, by their JSON keys.
+        share_error: how far a share of the configurations can be from the sample's, with the sample's confidence.
+        quantile_bounds: for each probability what the quantile is between with that confidence, where sampled.
+        mean_standard_error: of a sampled mean; 0 where the mean is exact.
     """
 
     minimum: float
@@ -42,12 +47,18 @@ class Distribution:
     counts: tuple[int, ...]
     sampled: int = 0
     bin_error: float = 0.0
+    exact: tuple[str, ...] = ALL
+    share_error: float = 0.0
+    quantile_bounds: dict[str, tuple[float, float]] | None = None
+    mean_standard_error: float = 0.0
 
     def to_json(self) -> dict[str, Any]:
         return {
             "min": self.minimum, "max": self.maximum, "mean": self.mean, "quantiles": self.quantiles,
             "histogram": {"edges": list(self.edges), "counts": list(self.counts)}, "sampled": self.sampled or None,
-            "bin_error": self.bin_error,
+            "bin_error": self.bin_error, "exact": list(self.exact), "share_error": self.share_error,
+            "quantile_bounds": self.quantile_bounds and {q: list(ends) for q, ends in self.quantile_bounds.items()},
+            "mean_standard_error": self.mean_standard_error,
         }  # fmt: skip
 
 

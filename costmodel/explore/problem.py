@@ -7,7 +7,6 @@ time, energy, a request's steps, the peak of live bytes. A `Functional` is a wei
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -18,19 +17,16 @@ import numpy.typing as npt
 from costmodel.errors import InputError
 from costmodel.explore.objectives import Limit, Objective
 from costmodel.explore.tables import COLUMNS, CostTables
-from costmodel.pricing import COUNTS
 from costmodel.roofline import Floats, Ints
 from costmodel.space_kinds import PerSiteSpace
 
 QUALITY = ("quality", 0)
 """The coordinate of quality among coordinates (part, column)."""
 Coordinate = tuple[str, int]
-_TIME_OF = {
+TIME_OF = {
     "latency_s": "device_s", "latency_lower_s": "lower_s", "latency_upper_s": "upper_s", "latency_p05_s": "p05_s",
     "latency_p95_s": "p95_s", "tokens_per_s": "device_s",
 }  # fmt: skip
-_SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
-"""Weights of device time against host time in the tangents of their maximum."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,14 +128,14 @@ def coordinates(tables: CostTables, objective: Objective) -> list[Coordinate]:
     if metric == "arithmetic_intensity":
         raise InputError(f"{objective.name} cannot be optimised site by site", hint="use the homogeneous space")
     if part == "request":
-        both = [_replaced(objective, "prefill", "latency_s" if metric != "energy_j" else "energy_j")]
+        both = [replaced(objective, "prefill", "latency_s" if metric != "energy_j" else "energy_j")]
         found = [] if metric == "tpot_s" else coordinates(tables, both[0])
         if metric != "ttft_s":
             names = ["device_s", *_host(tables, "step"), *(["busy_s"] if metric == "energy_j" else [])]
             found += [("step", COLUMNS.index(name)) for name in names]
         return found
-    if metric in _TIME_OF:
-        names = [_TIME_OF[metric], *_host(tables, part)]
+    if metric in TIME_OF:
+        names = [TIME_OF[metric], *_host(tables, part)]
     elif metric == "energy_j":
         names = ["device_s", "busy_s", *_host(tables, part)]
     elif metric == "peak_memory_bytes":
@@ -147,36 +143,6 @@ def coordinates(tables: CostTables, objective: Objective) -> list[Coordinate]:
     else:
         names = [{"host_s": "kernels"}.get(metric, metric)]
     return [(part, COLUMNS.index(name)) for name in names]
-
-
-def tangents(tables: CostTables, objective: Objective) -> list[Functional]:
-    """Functionals that never exceed the objective's metric, whose maximum is (nearly) the metric.
-
-    For a sum the metric itself. For max(device, host) weighted means of the two. Of the peak of live activations the
-    part that the dense model has.
-    """
-    metric, part = objective.metric, objective.part
-    if part == "quality":
-        assert tables.quality is not None
-        return [Functional(weights={QUALITY: tables.quality.quantum})]
-    if part == "request":
-        return _request_tangents(tables, objective)
-    table = tables.parts[part]
-    hardware = table.pricer.hardware
-    if metric in _TIME_OF:
-        return _larger(tables, part, _TIME_OF[metric])
-    if metric == "energy_j":
-        idle, peak = hardware.idle_power_w or 0.0, hardware.peak_power_w or 0.0
-        busy = Functional(weights={(part, COLUMNS.index("busy_s")): table.quantum_s})
-        zero = Functional(weights={})
-        return [zero.plus(each, idle).plus(busy, peak - idle) for each in _larger(tables, part, "device_s")]
-    if metric == "peak_memory_bytes":
-        weights = {(part, COUNTS.index("weight_bytes")): 1.0, (part, COUNTS.index("kv_cache_bytes")): 1.0}
-        return [Functional(weights=weights, constant=float(table.live_floor))]
-    if metric == "host_s":
-        return [Functional(weights={(part, COUNTS.index("kernels")): table.pricer.time_model.host_launch_s})]
-    scale = 1.0 if metric in COUNTS else table.quantum_s
-    return [Functional(weights={(part, COLUMNS.index(metric)): scale})]
 
 
 def ceiling(tables: CostTables, limit: Limit) -> float:
@@ -193,14 +159,14 @@ def ceiling(tables: CostTables, limit: Limit) -> float:
         return tables.phases[objective.part].pricer.work.tokens / max(limit.value, 1e-300)
     if not objective.saving:
         return limit.value
-    dense = float(np.asarray(_replaced(objective, objective.part, objective.metric).values(tables.dense)))
+    dense = float(np.asarray(replaced(objective, objective.part, objective.metric).values(tables.dense)))
     return dense / max(limit.value, 1e-300) if objective.saving == "speedup" else dense * (1 - limit.value / 100)
 
 
 def metric_of(objective: Objective) -> Objective:
     """The plain cost whose decrease is the objective's improvement."""
     metric = "latency_s" if objective.metric == "tokens_per_s" else objective.metric
-    return _replaced(objective, objective.part, metric)
+    return replaced(objective, objective.part, metric)
 
 
 def all_coordinates(tables: CostTables, objectives: Sequence[Objective]) -> list[Coordinate]:
@@ -213,47 +179,9 @@ def memory_parts(objectives: Sequence[Objective]) -> list[str]:
     return list(dict.fromkeys(o.part for o in objectives if o.metric == "peak_memory_bytes"))
 
 
-def _replaced(objective: Objective, part: str, metric: str) -> Objective:
+def replaced(objective: Objective, part: str, metric: str) -> Objective:
     return Objective(name=objective.name, part=part, metric=metric)
 
 
 def _host(tables: CostTables, part: str) -> list[str]:
     return ["kernels"] if tables.parts[part].pricer.time_model.host_launch_s else []
-
-
-def _larger(tables: CostTables, part: str, time: str) -> list[Functional]:
-    """Weighted means of a device time and the host's launch time, which their maximum is never below."""
-    table = tables.parts[part]
-    launch = table.pricer.time_model.host_launch_s
-    kernels = (part, COUNTS.index("kernels"))
-    device = (part, COLUMNS.index(time))
-    shares = _SHARES if launch else (1.0,)
-    return [Functional(weights={device: share * table.quantum_s, kernels: (1 - share) * launch}) for share in shares]
-
-
-def _request_tangents(tables: CostTables, objective: Objective) -> list[Functional]:
-    request = tables.request
-    assert request is not None
-    first, count = request.first, len(request.growth)
-    launch, hardware = first.pricer.time_model.host_launch_s, first.pricer.hardware
-    device, kernels, busy = (("step", COLUMNS.index(name)) for name in ("device_s", "kernels", "busy_s"))
-    energy = objective.metric == "energy_j"
-    prefill = tangents(tables, _replaced(objective, "prefill", "energy_j" if energy else "latency_s"))
-    if objective.metric == "ttft_s":
-        return prefill
-    steps = []
-    for share in _SHARES if launch else (1.0,):
-        bound = round((1 - share) * count)
-        weights = {device: (count - bound) * first.quantum_s, kernels: bound * launch}
-        steps.append(Functional(weights=weights, constant=float(request.after_s[bound])))
-    zero = Functional(weights={})
-    if objective.metric == "tpot_s":
-        return [zero.plus(each, 1 / count) for each in steps]
-    if energy:
-        idle, peak = hardware.idle_power_w or 0.0, hardware.peak_power_w or 0.0
-        working = Functional(weights={busy: count * first.quantum_s}, constant=request.busy_s)
-        steps = [zero.plus(each, idle).plus(working, peak - idle) for each in steps]
-    if len(prefill) == 1 or len(steps) == 1:
-        return [a.plus(b, 1.0) for a, b in itertools.product(prefill, steps)]
-    ends = (0, len(prefill) - 1)
-    return [prefill[i].plus(step, 1.0) for i in ends for step in steps]

@@ -1,8 +1,9 @@
-"""Answers about spaces too large for classes: frontier and best by knapsack methods, distribution by sampling.
+"""Answers about spaces too large for classes: frontier and best by knapsack methods, quantiles by sampling.
 
-First the exact method (explore_labels). Where it would take too long: supported points and the lines through them
-(explore_hull), a program on a grid (explore_grid), multipliers for limits (explore_limits). Every configuration found
-is priced in full, so what is reported is attained; the lower bounds say how much better anything else could be.
+First the exact method (`labels`). Where it would take too long: supported points and the lines through them (`hull`), a
+program on a grid (`grid`), multipliers for limits (`limits`). Every configuration found is priced in full, so what is
+reported is attained; the lower bounds say how much better anything else could be. Extremes and means of the costs come
+from their sums (`extremes`), the rest of a distribution from a sample.
 """
 
 from __future__ import annotations
@@ -21,17 +22,10 @@ from costmodel.explore.labels import exact_labels
 from costmodel.explore.limits import best_of_all, best_under_limits
 from costmodel.explore.objectives import Objective
 from costmodel.explore.pareto import nondominated
-from costmodel.explore.problem import (
-    Functional,
-    SiteProblem,
-    all_coordinates,
-    ceiling,
-    memory_parts,
-    metric_of,
-    tangents,
-)  # fmt: skip
+from costmodel.explore.problem import Functional, SiteProblem, all_coordinates, ceiling, memory_parts, metric_of
 from costmodel.explore.sample import sampled_distribution, sampled_share
 from costmodel.explore.tables import CostBatch
+from costmodel.explore.tangents import tangents, useful
 from costmodel.explore.text import objective_text
 from costmodel.roofline import Floats, Ints
 from costmodel.space import Choices
@@ -79,8 +73,8 @@ def answer_by_sites(question: Question) -> Answer:
             raise InputError(f"a {space.kind} space of this size takes two objectives", value=len(question.objectives),
                              hint="name two with --objectives, or use the homogeneous space")  # fmt: skip
         found, bounds = _approximate(question, problems)
-        best, lowest = _limited(question, problems) if question.top else ([], None)
-        pool = _price(question, [*found, *best])
+        bests, lowest = _limited(question, problems) if question.top else ([], None)
+        pool = _price(question, [*found, *bests])
     else:
         pool = _price(question, found)
     allowed = np.flatnonzero(pool.allowed)
@@ -93,13 +87,13 @@ def answer_by_sites(question: Question) -> Answer:
         guarantee = _words(question, pool, order, gap, slack)
     elif question.top > 1:
         guarantee = "exact; of the list of the best, the first (the others are the best of the undominated sums)"
-    distribution, note = sampled_distribution(question)
+    best, points = _found(question, pool, order.tolist()), _found(question, pool, front.tolist())
+    distribution, note = sampled_distribution(question, problems, [*best, *points])
     return Answer(
         matching=space.valid_size if not question.limits else None,
         matching_share=sampled_share(question) if question.limits else None, distinct_costs=None,
-        distribution=distribution, top=_found(question, pool, order.tolist()),
-        frontier=_found(question, pool, front.tolist()), guarantee=f"{guarantee}; {note}",
-        frontier_gap=gap, top_gap=slack,
+        distribution=distribution, top=best, frontier=points, guarantee=f"{guarantee}; {note}", frontier_gap=gap,
+        top_gap=slack,
     )  # fmt: skip
 
 
@@ -120,10 +114,10 @@ Bound = Callable[[Floats], Floats]
 def _approximate(question: Question, problems: Sequence[SiteProblem]) -> tuple[list[Choices], list[Bound]]:
     """Configurations along the frontier, and for each problem what none of its configurations can go below."""
     tables = question.tables
-    firsts = _useful(problems[0], tangents(tables, metric_of(question.objectives[0])))
+    firsts = useful(problems, tangents(tables, metric_of(question.objectives[0])))
     seconds = [Functional(weights={})]
     if len(question.objectives) > 1:
-        seconds = _useful(problems[0], tangents(tables, metric_of(question.objectives[1])))
+        seconds = useful(problems, tangents(tables, metric_of(question.objectives[1])))
     pairs = list(itertools.product(firsts, seconds))
     found, bounds = [], []
     for problem in problems:
@@ -143,30 +137,14 @@ def _highest(lines: Sequence[Hull | Grid]) -> Bound:
     return lambda second: np.max([each.least_first(second) for each in lines], axis=0)
 
 
-def _useful(problem: SiteProblem, functionals: Sequence[Functional]) -> list[Functional]:
-    """Tangents without those that another is above everywhere: device time where the host never takes longer."""
-    if len(functionals) == 1:
-        return list(functionals)
-    spans = []
-    for functional in functionals:
-        values = problem.values(functional)
-        finite = np.where(np.isfinite(values), values, -np.inf)
-        offset = problem.offset(functional)
-        spans.append((values.min(axis=-1).sum() + offset, finite.max(axis=-1).sum() + offset))
-    for position, (low, _) in enumerate(spans):
-        if all(low >= high for other, (_, high) in enumerate(spans) if other != position):
-            return [functionals[position]]
-    return list(functionals)
-
-
 def _limited(question: Question, problems: Sequence[SiteProblem]) -> tuple[list[Choices], float | None]:
     """Candidates for the best within the limits, and a lower bound of the first objective's metric."""
     tables = question.tables
-    firsts = _useful(problems[0], tangents(tables, metric_of(question.objectives[0])))
+    firsts = useful(problems, tangents(tables, metric_of(question.objectives[0])))
     limits = [
         (functional, ceiling(tables, limit))
         for limit in question.limits
-        for functional in _useful(problems[0], tangents(tables, metric_of(limit.objective)))
+        for functional in useful(problems, tangents(tables, metric_of(limit.objective)))
     ]
     if not limits:
         free = [best_of_all(problem, firsts) for problem in problems]

@@ -3,7 +3,7 @@
 It knows nothing of equal layers: the mask of layers of each number is cut into pieces, each piece looks up the sum of
 its layers' own costs, and the sums go into a histogram. Numbers come in blocks of whole sets of layers, a row for each
 set and a column for each pair (mask of tensors, rank), so that decoding is a shift and a mask per row. On the grid of
-the tables (explore_tables) sums are exact, so the histogram equals that of the closed form to the last configuration.
+the tables (`tables`) sums are exact, so the histogram equals that of the closed form to the last configuration.
 NumPy releases the interpreter's lock in these loops, so threads share the work.
 """
 

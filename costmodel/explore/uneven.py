@@ -175,7 +175,7 @@ def _quality_distribution(
     mean = (quality.total() + dense) / question.space.valid_size
     return dataclasses.replace(
         found, minimum=ends[0] * table.quantum, maximum=ends[1] * table.quantum, mean=mean * table.quantum,
-        bin_error=bins.error * table.quantum,
+        bin_error=bins.error * table.quantum, exact=("min", "max", "mean"),
     )  # fmt: skip
 
 

@@ -1,0 +1,71 @@
+"""Minimum, maximum and mean of spaces that are sampled, against listing; and what says how far they are exact."""
+
+from __future__ import annotations
+
+import json
+import random
+from pathlib import Path
+
+import pytest
+from exploring import all_but, quality_data, question_of, small_model, with_live_peaks
+
+from costmodel.explore.answer import answer_by_classes
+from costmodel.explore.listing import ListedConfigurations
+from costmodel.explore.sites import answer_by_sites
+from costmodel.space import design_space
+from costmodel.workload import Runtime, Workload
+
+NAMES = ["quality", "params", "decode.latency_s", "prefill.latency_s", "prefill.energy_j", "decode.tokens_per_s",
+         "prefill.saved.latency_pct", "prefill.saved.speedup", "decode.peak_memory_bytes", "request.latency_s",
+         "request.tpot_s", "request.energy_j", "request.saved.latency_pct"]  # fmt: skip
+KEYS = {"min": "minimum", "max": "maximum", "mean": "mean"}
+
+
+@pytest.mark.parametrize("kind", ["per-layer", "per-site"])
+@pytest.mark.parametrize("seed", range(4))
+def test_extremes_equal_listing(kind: str, seed: int, tmp_path: Path) -> None:
+    """What is called exact is, what is not lies inside, and the quantiles' bounds hold; launch-bound in part or not."""
+    rng = random.Random(seed)
+    model = small_model(tmp_path)
+    layers, tensors = sorted(rng.sample(range(6), 3)), rng.sample([t.name for t in model.tensors], 2)
+    space = design_space(model, kind, ranks=rng.sample([4, 16, 60, 200], 3), keep=all_but(model, layers, tensors))  # type: ignore[arg-type]
+    path = tmp_path / "quality.json"
+    path.write_text(json.dumps(quality_data(space, seed, states=(1, 2, 5, 5)[seed])))
+    runtime = Runtime.GRAPH if seed == 0 else Runtime.EAGER
+    works = [Workload.prefill(512, batch=rng.choice([4, 64]), runtime=runtime),
+             Workload.decode(513, batch=rng.choice([4, 4096]), runtime=runtime)]  # fmt: skip
+    for name in NAMES:
+        question = question_of(space, works, [name], top=1, quality=str(path), new_tokens=5)
+        if seed == 3:
+            question = with_live_peaks(question, seed)
+        listed = answer_by_classes(question, ListedConfigurations(question.tables, space)).distribution[name]
+        found = answer_by_sites(question).distribution[name]
+        assert listed is not None
+        assert found is not None
+        assert found.sampled
+        slack = 1e-9 * max(abs(listed.minimum), abs(listed.maximum))
+        for key, attribute in KEYS.items():
+            expected = getattr(listed, attribute)
+            if key in found.exact:
+                assert getattr(found, attribute) == pytest.approx(expected, abs=slack), (name, key)
+        assert listed.minimum - slack <= found.minimum <= found.maximum <= listed.maximum + slack
+        assert (found.mean_standard_error > 0) == ("mean" not in found.exact)
+        assert found.quantile_bounds is not None
+        for quantile, (low, high) in found.quantile_bounds.items():
+            assert low <= listed.quantiles[quantile] + slack
+            assert high >= listed.quantiles[quantile] - slack
+        if seed == 0 and name in ("quality", "params", "request.latency_s", "decode.peak_memory_bytes"):
+            assert found.exact == ("min", "max", "mean"), name
+
+
+def test_extremes_hold_what_is_reported(tmp_path: Path) -> None:
+    """A space of 10^14 configurations: the best found is the minimum, where a sample does not come near it."""
+    model = small_model(tmp_path)
+    space = design_space(model, "per-site", ranks=[4, 16, 60, 100, 128])
+    question = question_of(space, [Workload.decode(200, runtime=Runtime.GRAPH)], ["latency_s", "params"], top=1)
+    found = answer_by_sites(question)
+    spread = found.distribution["latency_s"]
+    assert spread is not None
+    assert spread.minimum == pytest.approx(found.top[0].objectives["latency_s"], rel=1e-12)
+    assert spread.minimum < spread.edges[0]
+    assert "min, max and mean exact" in found.guarantee
