@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from exploring import all_but, quality_data, question_of, small_model, with_live_peaks
 
-from costmodel.explore.answer import answer_by_classes
+from costmodel.explore.answer import Answer, answer_by_classes
 from costmodel.explore.listing import ListedConfigurations
 from costmodel.explore.sites import answer_by_sites
 from costmodel.space import design_space
@@ -69,3 +69,21 @@ def test_extremes_hold_what_is_reported(tmp_path: Path) -> None:
     assert spread.minimum == pytest.approx(found.top[0].objectives["latency_s"], rel=1e-12)
     assert spread.minimum < spread.edges[0]
     assert "min, max and mean exact" in found.guarantee
+
+
+def test_limits_that_all_or_none_keep_are_counted(tmp_path: Path) -> None:
+    """In a space too large to list, a limit beyond the extremes is answered exactly, without a search."""
+    space = design_space(small_model(tmp_path), "per-site", ranks=[4, 16, 60])
+
+    def asked(limit: str) -> Answer:
+        return answer_by_sites(question_of(space, [Workload.decode(200)], ["latency_s", "params"], [limit], top=1))
+
+    none = asked("saved.params_pct>=99.9")
+    assert (none.matching, none.top, none.frontier) == (0, (), ())
+    assert none.guarantee.startswith("exact: no configuration keeps saved.params_pct>=99.9")
+    every = asked("saved.params_pct>=-300")
+    assert every.matching == space.valid_size
+    assert every.matching_share is None
+    some = asked("saved.params_pct>=30")
+    assert some.matching is None
+    assert some.matching_share is not None

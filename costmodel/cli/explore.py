@@ -189,6 +189,9 @@ def _matching(result: Exploration) -> str:
     answer = result.answer
     if answer.matching is not None:
         return f"{readable(answer.matching)} configurations"
+    if answer.matching_share is not None:
+        low, high = (100 * answer.matching_share[key] for key in ("low", "high"))
+        return f"{low:.1f} to {high:.1f} % of the configurations, from a sample"
     if answer.matching_bounds is None:
         return "not counted"
     low, high = answer.matching_bounds

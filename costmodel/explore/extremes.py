@@ -17,7 +17,7 @@ import numpy as np
 
 from costmodel.explore.chain import minimise
 from costmodel.explore.limits import best_of_all
-from costmodel.explore.objectives import Objective
+from costmodel.explore.objectives import Limit, Objective
 from costmodel.explore.problem import QUALITY, Coordinate, Functional, SiteProblem, metric_of
 from costmodel.explore.tables import CostBatch, CostTables
 from costmodel.explore.tangents import leading, peaked, tangents, useful
@@ -77,6 +77,18 @@ def extremes(tables: CostTables, problems: Sequence[SiteProblem], objective: Obj
         exact.append("mean")
     return Extremes(minimum=values.min().item(), maximum=values.max().item(), mean=mean,
                     exact=tuple(name for name in ("min", "max", "mean") if name in exact))  # fmt: skip
+
+
+def settled(tables: CostTables, problems: Sequence[SiteProblem], limit: Limit) -> bool | None:
+    """Whether every configuration keeps a limit on the worse side (True), or none does (False); None where unknown."""
+    known = extremes(tables, problems, limit.objective)
+    slack = _EQUAL * max(abs(known.minimum), abs(known.maximum))
+    best, worst = ("min", known.minimum - slack), ("max", known.maximum + slack)
+    if limit.objective.maximise:
+        best, worst = ("max", known.maximum + slack), ("min", known.minimum - slack)
+    if worst[0] in known.exact and limit.holds(worst[1]):
+        return True
+    return False if best[0] in known.exact and not limit.holds(best[1]) else None
 
 
 def _whole(metric: Objective, problems: Sequence[SiteProblem]) -> bool:

@@ -16,6 +16,7 @@ import numpy as np
 
 from costmodel.errors import InputError
 from costmodel.explore.answer import EXACT, Answer, Found, Question
+from costmodel.explore.extremes import settled
 from costmodel.explore.grid import WORK, Grid, grid
 from costmodel.explore.hull import Hull, fill, hull
 from costmodel.explore.labels import exact_labels
@@ -36,6 +37,8 @@ _REPORTED = 1200
 """Most points of a frontier that is not exact; the gap is that of the points reported."""
 _EQUAL = 1e-9
 """Share of its range by which two second objectives must differ to count as different in the gap."""
+_ROUNDING = 1e-11
+"""Share of the largest cost below which a gap is that of floats, not of the method."""
 _BLOCK = 512
 
 
@@ -64,6 +67,13 @@ def answer_by_sites(question: Question) -> Answer:
     coordinates, parts = all_coordinates(tables, metrics), memory_parts(metrics)
     candidates = range(len(space.ranks[0])) if isinstance(space, PerLayerSpace) else [None]
     problems = [SiteProblem.of(tables, rank) for rank in candidates]
+    kept = [settled(tables, problems, limit) for limit in question.limits]
+    if False in kept:
+        distribution, note = sampled_distribution(question, problems, [])
+        words = f"exact: no configuration keeps {question.limits[kept.index(False)]}; {note}"
+        return Answer(
+            matching=0, distinct_costs=None, distribution=distribution, top=(), frontier=(), guarantee=words
+        )  # fmt: skip
     exact = [exact_labels(problem, coordinates, parts) for problem in problems]
     gap = slack = 0.0
     guarantee = EXACT
@@ -90,8 +100,8 @@ def answer_by_sites(question: Question) -> Answer:
     best, points = _found(question, pool, order.tolist()), _found(question, pool, front.tolist())
     distribution, note = sampled_distribution(question, problems, [*best, *points])
     return Answer(
-        matching=space.valid_size if not question.limits else None,
-        matching_share=sampled_share(question) if question.limits else None, distinct_costs=None,
+        matching=space.valid_size if all(kept) else None,
+        matching_share=None if all(kept) else sampled_share(question), distinct_costs=None,
         distribution=distribution, top=best, frontier=points, guarantee=f"{guarantee}; {note}", frontier_gap=gap,
         top_gap=slack,
     )  # fmt: skip
@@ -211,22 +221,24 @@ def _best_gap(question: Question, pool: _Pool, order: Ints, bounds: Sequence[Bou
 
 
 def _words(question: Question, pool: _Pool, order: Ints, gap: float, slack: float) -> str:
+    if not pool.allowed.any():
+        return "no configuration was found within the limits, which is no proof that there is none"
     first = metric_of(question.objectives[0])
     least, most = pool.metrics[:, 0].min(), pool.metrics[:, 0].max()
-    words = f"frontier: within {_amount(first, gap, most - least)} of the least {first.metric} possible"
+    words = f"frontier: within {_amount(first, gap, most - least, most)} of the least {first.metric} possible"
     if len(question.objectives) > 1:
         words += f" at every {question.objectives[1].name}"
     own = [metric_of(objective).metric for objective in question.objectives]
     if any(metric_of(limit.objective).metric not in own for limit in question.limits):
         words += " (bound without regard to limits on other costs)"
     if len(order):
-        words += f"; best: within {_amount(first, slack, most - least)} of the optimum"
+        words += f"; best: within {_amount(first, slack, most - least, most)} of the optimum"
     return words
 
 
-def _amount(objective: Objective, value: float, span: float) -> str:
+def _amount(objective: Objective, value: float, span: float, largest: float) -> str:
     """An amount in the metric's unit and as a share of how far the metric ranges over what was found."""
-    if value <= 1e-12 * span:
+    if value <= _ROUNDING * largest:
         return "rounding"
     return f"{objective_text(objective.metric, value)} ({100 * value / span if span else 0:.2g} % of its range)"
 
