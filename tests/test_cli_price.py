@@ -1,0 +1,196 @@
+"""`costmodel price`: rows in, the same rows with times out."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from costmodel import bare_ops
+from costmodel.calibration import load_calibration, time_model
+from costmodel.cli import cli, run
+from costmodel.hardware import load_hardware, profile_folder
+from costmodel.roofline import DatasheetRoofline
+from costmodel.units import DType
+from costmodel.workload import Runtime
+
+GEMMS = "m,n,k\n1,4096,4096\n512,32,4096\n8192,4096,4096\n"
+ATTENTION = (
+    "batch_size,q_len,past_len,num_heads,num_key_value_heads,head_dim,note\n"
+    "1,512,0,32,32,128,first\n8,1,2047,32,8,128,\"a, b\"\n"
+)  # fmt: skip
+
+
+def price(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
+    code = run(cli, ["price", *map(str, arguments)])
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def rows_of(text: str) -> list[dict[str, str]]:
+    return list(csv.DictReader(io.StringIO(text)))
+
+
+@pytest.fixture
+def gemms(tmp_path: Path) -> Path:
+    path = tmp_path / "gemms.csv"
+    path.write_text(GEMMS)
+    return path
+
+
+def test_gemms_on_the_datasheet(gemms: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = price(capsys, gemms, "--hw", "t4", "--dtype", "fp16")
+    assert (code, err) == (0, "")
+    assert out.splitlines()[0] == (
+        "m,n,k,latency_s,latency_lower_s,latency_upper_s,latency_p05_s,latency_p95_s,bound"
+    )  # fmt: skip
+    rows = rows_of(out)
+    assert [(row["m"], row["n"], row["k"]) for row in rows] == [("1", "4096", "4096"), ("512", "32", "4096"),
+                                                                ("8192", "4096", "4096")]  # fmt: skip
+    assert {row["latency_p05_s"] for row in rows} == {""}
+    assert [row["bound"] for row in rows] == ["memory", "memory", "compute"]
+    # 2 x 8192 x 4096 x 4096 FLOPs at 65 TFLOP/s, plus the kernel's fixed time
+    expected = 2 * 8192 * 4096**2 / 65e12 + load_hardware("t4").kernel_floor_s
+    assert float(rows[2]["latency_s"]) == pytest.approx(expected, rel=1e-8)
+
+
+def test_calibrated_rows_have_an_interval(gemms: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = price(capsys, gemms, "--hw", "h100-sxm-80gb", "--runtime", "graph")
+    assert code == 0
+    for row in rows_of(out):
+        low, mid, high = (float(row[f"latency_{name}s"]) for name in ("p05_", "", "p95_"))
+        assert low < mid < high
+        assert float(row["latency_lower_s"]) <= mid <= float(row["latency_upper_s"])
+    path = profile_folder() / "calibrations" / "h100-sxm-80gb.json"
+    assert price(capsys, gemms, "--hw", "h100-sxm-80gb", "--runtime", "graph", "--calibration", path)[1] == out
+    uncalibrated = price(capsys, gemms, "--hw", "h100-sxm-80gb", "--calibration", "none")[1]
+    assert {row["latency_p95_s"] for row in rows_of(uncalibrated)} == {""}
+
+
+def test_attention_passes_other_columns_through(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "attention.csv"
+    path.write_text(ATTENTION)
+    code, out, _ = price(capsys, path, "--hw", "a100-sxm-80gb", "--format", "json")
+    found = json.loads(out)
+    assert code == 0
+    assert (found["schema"], found["hardware"], found["level"]) == (1, "a100-sxm-80gb", "probes")
+    assert [row["note"] for row in found["rows"]] == ["first", "a, b"]
+    assert all(row["latency_p05_s"] < row["latency_s"] < row["latency_p95_s"] for row in found["rows"])
+    code, out, _ = price(capsys, path, "--hw", "a100-sxm-80gb")
+    assert rows_of(out)[1]["note"] == "a, b"
+
+
+def test_parquet_and_csv_agree(gemms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    import pyarrow
+
+    columns: dict[str, Any] = {"m": [1, 512, 8192], "n": [4096, 32, 4096], "k": [4096, 4096, 4096]}
+    parquet.write_table(pyarrow.table(columns), tmp_path / "gemms.parquet")
+    assert price(capsys, tmp_path / "gemms.parquet", "--hw", "l4") == price(capsys, gemms, "--hw", "l4")
+
+
+def test_output_file_and_order_over_chunks(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(bare_ops, "_CHUNK", 7)
+    path, out = tmp_path / "many.csv", tmp_path / "out.csv"
+    path.write_text("k,note,m,n\n" + "".join(f"{64 + i},x{i},{i + 1},128\n" for i in range(40)))
+    assert price(capsys, path, "--hw", "l4", "-o", out)[:2] == (0, "")
+    rows = rows_of(out.read_text())
+    assert [row["note"] for row in rows] == [f"x{i}" for i in range(40)]
+    times = [float(row["latency_s"]) for row in rows]
+    assert times == sorted(times)
+    assert price(capsys, path, "--hw", "l4", "-o", tmp_path / "none" / "out.csv")[2].startswith("error: cannot write")
+
+
+def test_a_row_is_priced_as_the_estimate_prices_it() -> None:
+    hardware = load_hardware("a100-sxm-80gb")
+    calibration = load_calibration(profile_folder() / "calibrations" / "a100-sxm-80gb.json")
+    for model in (
+        time_model(hardware, DType.BF16, Runtime.GRAPH, calibration),
+        DatasheetRoofline.of(hardware, DType.BF16, Runtime.GRAPH),
+    ):
+        from costmodel.decomposition import Decomposition
+        from costmodel.estimate import estimate
+        from costmodel.model_config import load_model
+        from costmodel.workload import Workload
+
+        found = calibration if model.has_interval else None
+        work = Workload.decode(2048, batch=8, runtime=Runtime.GRAPH)
+        rows = (
+            estimate(load_model("mistral-7b"), hardware, Decomposition(), [work], calibration=found).phases[0].op_rows()
+        )
+        attention = next(row["latency_s"] for row in rows if row["kind"] == "attention")
+        linear = next(row["latency_s"] for row in rows if row["name"].endswith("0.mlp.down_proj"))
+        table = bare_ops.ShapeTable(columns={}, shape=_shape([8, 1, 2047, 32, 8, 128]))
+        assert bare_ops.price_shapes(table, model, 2)["latency_s"] == pytest.approx([attention], rel=1e-9)
+        table = bare_ops.ShapeTable(columns={}, shape=_shape([8, 4096, 14336]))
+        assert bare_ops.price_shapes(table, model, 2)["latency_s"] == pytest.approx([linear], rel=1e-9)
+
+
+def _shape(values: list[int]) -> Any:
+    import numpy as np
+
+    return np.array(values, dtype=np.int64)[:, None]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("", "columns: got 'none'; allowed: either m, n, k or batch_size"),
+        ("m,n\n1,2\n", "columns: got 'm, n'; allowed"),
+        ("m,n,k\n1,2,x\n", "k in row 1: got 'x'; allowed: a whole number from 1"),
+        ("m,n,k\n1,2,3\n1,0,3\n", "n in row 2: got '0'"),
+        ("m,n,k\n1,2,1.5\n", "k in row 1: got '1.5'"),
+        ("m,n,k\n1,2,nan\n", "k in row 1: got 'nan'"),
+        ("m,n,k\n1,2,-3\n", "k in row 1: got '-3'"),
+        ("m,n,k\n1,2\n", "values in row 1: got 2; allowed: 3"),
+        ("m,n,k,m\n1,2,3,4\n", "a column's name comes twice"),
+        ('m,n,k\n1,"2"\n', "values in row 1: got 2; allowed: 3"),
+        ("m,n,k\n16777216,16777216,16777216\n", "row 1 is too large to count"),
+        ("batch_size,q_len,past_len,num_heads,num_key_value_heads,head_dim\n1,1,-1,8,8,64\n", "past_len in row 1"),
+        ("batch_size,q_len,past_len,num_heads,num_key_value_heads,head_dim\n1,1,0,8,3,64\n", "a divisor of num_heads, 8"),
+    ],
+)  # fmt: skip
+def test_bad_input_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str, message: str) -> None:
+    path = tmp_path / "shapes.csv"
+    path.write_text(content)
+    code, out, err = price(capsys, path, "--hw", "l4")
+    assert (code, out) == (2, "")
+    assert message in err
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+
+
+def test_other_bad_input(gemms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments, message in (
+        ((tmp_path / "none.csv", "--hw", "l4"), "cannot read as CSV"),
+        ((tmp_path, "--hw", "l4"), "cannot read as CSV"),
+        ((gemms, "--hw", "nonesuch"), "unknown hardware"),
+        ((gemms,), "Missing option '--hw'"),
+        ((gemms, "--hw", "t4"), "t4 has no bf16 rate"),
+        ((gemms, "--hw", "l4", "--dtype", "int4"), "unknown dtype"),
+        ((gemms, "--hw", "l4", "--calibration", tmp_path / "none.json"), "cannot read"),
+    ):
+        code, out, err = price(capsys, *arguments)
+        assert (code, out) == (2, "")
+        assert message in err
+        assert err.count("\n") == 1
+    (tmp_path / "binary.csv").write_bytes(b"\xff\xfe\x00")
+    assert "cannot read as CSV" in price(capsys, tmp_path / "binary.csv", "--hw", "l4")[2]
+    (tmp_path / "bad.parquet").write_bytes(b"nothing")
+    assert "arquet" in price(capsys, tmp_path / "bad.parquet", "--hw", "l4")[2]
+
+
+def test_a_header_alone_gives_a_header(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "empty.csv"
+    path.write_text("m,n,k\n")
+    assert price(capsys, path, "--hw", "l4") == (
+        0, "m,n,k,latency_s,latency_lower_s,latency_upper_s,latency_p05_s,latency_p95_s,bound\n", ""
+    )  # fmt: skip
+    code, out, _ = price(capsys, path, "--hw", "l4", "--format", "json")
+    assert json.loads(out)["rows"] == []
