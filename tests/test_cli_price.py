@@ -8,17 +8,22 @@ import json
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from costmodel import bare_ops
 from costmodel.calibration import load_calibration, time_model
 from costmodel.cli import cli, run
+from costmodel.decomposition import Decomposition
+from costmodel.estimate import estimate
 from costmodel.hardware import load_hardware, profile_folder
+from costmodel.model_config import load_model
 from costmodel.roofline import DatasheetRoofline
 from costmodel.units import DType
-from costmodel.workload import Runtime
+from costmodel.workload import Runtime, Workload
 
 GEMMS = "m,n,k\n1,4096,4096\n512,32,4096\n8192,4096,4096\n"
+HEADS = "batch_size,q_len,past_len,num_heads,num_key_value_heads,head_dim\n"
 ATTENTION = (
     "batch_size,q_len,past_len,num_heads,num_key_value_heads,head_dim,note\n"
     "1,512,0,32,32,128,first\n8,1,2047,32,8,128,\"a, b\"\n"
@@ -114,11 +119,6 @@ def test_a_row_is_priced_as_the_estimate_prices_it() -> None:
         time_model(hardware, DType.BF16, Runtime.GRAPH, calibration),
         DatasheetRoofline.of(hardware, DType.BF16, Runtime.GRAPH),
     ):
-        from costmodel.decomposition import Decomposition
-        from costmodel.estimate import estimate
-        from costmodel.model_config import load_model
-        from costmodel.workload import Workload
-
         found = calibration if model.has_interval else None
         work = Workload.decode(2048, batch=8, runtime=Runtime.GRAPH)
         rows = (
@@ -133,8 +133,6 @@ def test_a_row_is_priced_as_the_estimate_prices_it() -> None:
 
 
 def _shape(values: list[int]) -> Any:
-    import numpy as np
-
     return np.array(values, dtype=np.int64)[:, None]
 
 
@@ -152,8 +150,8 @@ def _shape(values: list[int]) -> Any:
         ("m,n,k,m\n1,2,3,4\n", "a column's name comes twice"),
         ('m,n,k\n1,"2"\n', "values in row 1: got 2; allowed: 3"),
         ("m,n,k\n16777216,16777216,16777216\n", "row 1 is too large to count"),
-        ("batch_size,q_len,past_len,num_heads,num_key_value_heads,head_dim\n1,1,-1,8,8,64\n", "past_len in row 1"),
-        ("batch_size,q_len,past_len,num_heads,num_key_value_heads,head_dim\n1,1,0,8,3,64\n", "a divisor of num_heads, 8"),
+        (HEADS + "1,1,-1,8,8,64\n", "past_len in row 1"),
+        (HEADS + "1,1,0,8,3,64\n", "a divisor of num_heads, 8"),
     ],
 )  # fmt: skip
 def test_bad_input_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str, message: str) -> None:
@@ -192,5 +190,4 @@ def test_a_header_alone_gives_a_header(tmp_path: Path, capsys: pytest.CaptureFix
     assert price(capsys, path, "--hw", "l4") == (
         0, "m,n,k,latency_s,latency_lower_s,latency_upper_s,latency_p05_s,latency_p95_s,bound\n", ""
     )  # fmt: skip
-    code, out, _ = price(capsys, path, "--hw", "l4", "--format", "json")
-    assert json.loads(out)["rows"] == []
+    assert json.loads(price(capsys, path, "--hw", "l4", "--format", "json")[1])["rows"] == []
