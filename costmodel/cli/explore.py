@@ -188,7 +188,7 @@ def _print(result: Exploration) -> None:
 def _matching(result: Exploration) -> str:
     answer = result.answer
     if answer.matching is not None:
-        return f"{readable(answer.matching)} configurations"
+        return f"{readable(answer.matching)} configuration{'' if answer.matching == 1 else 's'}"
     if answer.matching_share is not None:
         low, high = (100 * answer.matching_share[key] for key in ("low", "high"))
         return f"{low:.1f} to {high:.1f} % of the configurations, from a sample"
