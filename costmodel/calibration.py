@@ -12,6 +12,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from costmodel.calibration_additive import FORM, KEYS, AdditiveForm, AdditiveTimes, read_additive
 from costmodel.calibration_file import Node, read_node, read_shaped, read_streams
 from costmodel.calibration_form import DIMENSIONS, FormKind, ShapedForm, StreamForm
 from costmodel.calibration_model import CalibratedTimes
@@ -43,7 +44,8 @@ class Calibration:
         provenance: where the measurements come from, an entry each.
         errors: rows of its error table, on held-out points.
         host_launch_s: measured host time per kernel, or None where the profile's figure stands.
-        shaped, streams: the forms by class of operation.
+        shaped, streams: the forms by class of operation; empty where there is
+        additive: one form for all, fitted to whole passes.
     """
 
     name: str
@@ -56,6 +58,7 @@ class Calibration:
     host_launch_s: float | None
     shaped: Mapping[FormKind, ShapedForm]
     streams: Mapping[str, StreamForm]
+    additive: AdditiveForm | None = None
 
     def outside(self, pricer: PhasePricer, decomposition: Decomposition | None = None) -> list[str]:
         """One line per way in which a pass leaves what was measured; empty when all of it lies inside."""
@@ -71,7 +74,15 @@ def load_calibration(path: str | Path) -> Calibration:
         CalibrationError: one line that names the file, the key, the value found and what is allowed.
     """
     path = Path(path)
-    part = read_node(path).table(_KEYS)
+    node = read_node(path)
+    additive = "form" in node.value
+    part = node.table(KEYS if additive else _KEYS)
+    if additive:
+        part["form"].text([FORM])
+        return Calibration(
+            **_about(path, part), host_launch_s=None, shaped=MappingProxyType({}), streams=MappingProxyType({}),
+            additive=read_additive(part),
+        )  # fmt: skip
     shaped: dict[FormKind, ShapedForm] = {}
     entries = part["forms"].table(["gemm"], ["prefill", "decode"])
     for kind in DIMENSIONS:
@@ -79,11 +90,7 @@ def load_calibration(path: str | Path) -> Calibration:
             shaped[kind] = read_shaped(entries[kind], kind)
     launch = part["host_launch_s"]
     return Calibration(
-        name=path.stem, hardware=part["hardware"].text(),
-        dtypes=tuple(DType(node.text([each.value for each in DType])) for node in _some(part["dtypes"])),
-        runtimes=tuple(Runtime(node.text([each.value for each in Runtime])) for node in _some(part["runtimes"])),
-        level=part["level"].text(["probes", "samples"]), provenance=_rows(part["provenance"]),
-        errors=_rows(part["errors"]), host_launch_s=None if launch.value is None else launch.number(0, 1),
+        **_about(path, part), host_launch_s=None if launch.value is None else launch.number(0, 1),
         shaped=MappingProxyType(shaped), streams=MappingProxyType(dict(read_streams(part["streams"]))),
     )  # fmt: skip
 
@@ -134,6 +141,8 @@ def time_model(hardware: HardwareProfile, dtype: DType, runtime: Runtime, calibr
     if calibration is None:
         return roofline
     launch = roofline.host_launch_s
+    if calibration.additive is not None:
+        return AdditiveTimes(form=calibration.additive, level=calibration.level, host_launch_s=launch)
     if launch and calibration.host_launch_s is not None:
         launch = calibration.host_launch_s
     return CalibratedTimes(
@@ -144,6 +153,17 @@ def time_model(hardware: HardwareProfile, dtype: DType, runtime: Runtime, calibr
 @functools.cache
 def _shipped(path: Path) -> Calibration:
     return load_calibration(path)
+
+
+def _about(path: Path, part: Mapping[str, Node]) -> dict[str, Any]:
+    """What every file says, whatever its form."""
+    return {
+        "name": path.stem, "hardware": part["hardware"].text(),
+        "dtypes": tuple(DType(node.text([each.value for each in DType])) for node in _some(part["dtypes"])),
+        "runtimes": tuple(Runtime(node.text([each.value for each in Runtime])) for node in _some(part["runtimes"])),
+        "level": part["level"].text(["probes", "samples"]), "provenance": _rows(part["provenance"]),
+        "errors": _rows(part["errors"]),
+    }  # fmt: skip
 
 
 def _some(node: Node) -> list[Node]:
