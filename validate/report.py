@@ -26,7 +26,8 @@ def page(evaluation: Evaluation, samples: Sequence[Sample], extra: dict[str, Pre
         extra: predictions of further levels, as given to `evaluate`.
     """
     parts = [
-        _header(evaluation, samples), _tiles(evaluation, samples), _figures(evaluation, extra), _errors(evaluation),
+        _header(evaluation, samples), _tiles(evaluation, samples), _figures(evaluation, extra),
+        _errors(evaluation, extra),
         _groups(evaluation), _failures(evaluation), _memory(evaluation), _samples(evaluation, extra),
         _environment(samples),
     ]  # fmt: skip
@@ -95,7 +96,10 @@ def _figures(evaluation: Evaluation, extra: dict[str, Predicted] | None) -> str:
     return f'<h2>Figures</h2><div class="figures">{drawn}</div>' if drawn else ""
 
 
-def _errors(evaluation: Evaluation) -> str:
+def _errors(evaluation: Evaluation, extra: dict[str, Predicted] | None) -> str:
+    fitted = "".join(
+        f" {name} is fitted to this run, each configuration predicted from the others." for name in extra or ()
+    )
     noise, lines = evaluation.noise, []
     if noise.median is not None:
         lines.append(f"{noise.repeats} samples were built and measured twice: the deviation of one measurement is "
@@ -114,7 +118,7 @@ def _errors(evaluation: Evaluation) -> str:
         + _table(_RATIO_COLUMNS, [_cells(row) for row in evaluation.ratios])
         + '<p class="note">Error = predicted / measured - 1; bias is its mean, the others are of its size. The two '
         "null models take the saving in time to be the saving in parameters, or 0.6 of it. Sign right: of the samples "
-        "whose difference from dense is clear of the noise.</p>"
+        f"whose difference from dense is clear of the noise.{_text(fitted)}</p>"
         + "<h2>Noise floor</h2>"
         + (paragraphs or "<p>Not measured.</p>")
         + "<h2>Error of predicted seconds</h2>"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from costmodel.errors import InputError
 from costmodel.hardware import load_hardware
 from costmodel.units import COMPUTE_DTYPES, DType
 from costmodel.workload import Runtime
+from validate.cli.fit_records import fit_records, is_records
 from validate.fit import fit_calibration
 from validate.fit_tables import OpTable, read_tables
 from validate.op_tables import MANIFEST, read_ops
@@ -28,22 +29,30 @@ COLUMNS = ("kind", "subset", "protocol", "points", "mean_pct", "median_pct", "p9
 )
 @click.option("--dtype", metavar="T", help="Type that was measured.  [default: the folder's, or bf16]")
 @click.option("--also", multiple=True, metavar="T", help="Further type that the calibration may serve; repeatable.")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Calibration file to write.")
+@click.option("--out", type=click.Path(path_type=Path), metavar="FILE",
+              help="Calibration file to write.  [default: calibration.json in a run's folder]")  # fmt: skip
 @format_option
 def command(
-    paths: tuple[Path, ...], hardware: str | None, dtype: str | None, also: tuple[str, ...], out: Path, fmt: str
+    paths: tuple[Path, ...], hardware: str | None, dtype: str | None, also: tuple[str, ...], out: Path | None, fmt: str
 ) -> None:
     """Fit a calibration to measured operations and print its errors on shapes held out.
 
     DIR holds tables.json and CSV tables, as `validate probe` and `validate import` write them; FILES are .csv or
     .parquet tables with columns m, n, k, latency_us (GEMM) or batch_size, q_len, past_len, num_heads,
-    num_key_value_heads, head_dim, latency_us (attention). Needs no torch and no device.
+    num_key_value_heads, head_dim, latency_us (attention). A run's folder or .jsonl files of records give a calibration
+    of level samples. Needs no torch and no device.
 
     \b
     Example:
         validate fit l40s-times --out l40s.json
         costmodel estimate --model llama3-8b --hw l40s --calibration l40s.json
     """
+    if is_records(paths):
+        out, rows, name = fit_records(paths, hardware, out)
+        _print(out, rows, name, fmt)
+        return
+    if out is None:
+        raise InputError("--out is missing", hint="name the calibration file to write")
     folder = paths[0] if len(paths) == 1 and (paths[0] / MANIFEST).is_file() else None
     more: dict[str, Any] = {}
     tables: Mapping[FormKind, OpTable]
@@ -67,9 +76,13 @@ def command(
     served = [DType.parse(each, "--also", COMPUTE_DTYPES) for each in also]
     fit = fit_calibration(tables, profile, kind, served=served, provenance=provenance, **more)
     write_file(out, fit.to_bytes())
-    rows = fit.content["errors"]
+    _print(out, fit.content["errors"], profile.name, fmt)
+
+
+def _print(out: Path, rows: Sequence[Mapping[str, Any]], hardware: str, fmt: str) -> None:
+    """The error table."""
     if fmt == "json":
-        write_json({"schema": 1, "calibration": str(out), "hardware": profile.name, "errors": rows})
+        write_json({"schema": 1, "calibration": str(out), "hardware": hardware, "errors": rows})
     elif fmt == "csv":
         write_csv([{name: row.get(name) for name in COLUMNS} for row in rows])
     else:

@@ -16,20 +16,27 @@ SCHEMA = 1
 
 
 def finish(folder: Path, samples: Sequence[Sample], *, fmt: str, fail_above: float | None) -> int:
-    """Write DIR/report.html, print the tables, and return 1 when the gate is not met."""
+    """Write DIR/report.html and DIR/calibration.json, print the tables, and return 1 when the gate is not met."""
+    from validate.fit_folder import CALIBRATION, fit_folder
     from validate.report import page
 
-    evaluation = evaluate(samples)
-    html = folder / "report.html"
-    write_file(html, page(evaluation, samples).encode())
+    fit, note = fit_folder(folder, samples)
+    extra = {fit.level: fit.predicted} if fit else None
+    evaluation = evaluate(samples, extra)
+    html, calibration = folder / "report.html", folder / CALIBRATION
+    if fit is not None:
+        write_file(calibration, fit.to_bytes())
+    write_file(html, page(evaluation, samples, extra).encode())
     if fmt == "json":
-        paths = {"samples": str(folder / "samples.jsonl"), "report": str(html)}
-        write_json({"schema": SCHEMA, **evaluation.to_json(), "paths": paths})
+        paths = {"samples": str(folder / "samples.jsonl"), "report": str(html),
+                 "calibration": str(calibration) if fit else None}  # fmt: skip
+        write_json({"schema": SCHEMA, **evaluation.to_json(), "calibration_note": note, "paths": paths})
     elif fmt == "csv":
         write_csv([row.to_json() for row in evaluation.ratios])
     else:
         print_evaluation(evaluation)
-        click.echo(f"records {folder / 'samples.jsonl'}, page {html}")
+        click.echo(f"note: {note}")
+        click.echo(f"records {folder / 'samples.jsonl'}, page {html}{f', calibration {calibration}' if fit else ''}")
     return gate(evaluation, fail_above)
 
 

@@ -1,0 +1,201 @@
+"""Fits to records of whole passes: known factors are found, nothing held out is seen, the file is applied."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+from validating import LLAMA, sample, tiny_spec, write_config
+
+from costmodel.calibration import load_calibration
+from costmodel.calibration_additive import PARTS, AdditiveForm
+from costmodel.cli import main as costmodel
+from costmodel.decomposition import Decomposition
+from costmodel.errors import CalibrationError
+from costmodel.estimate import estimate
+from costmodel.hardware import load_hardware
+from costmodel.units import DType
+from costmodel.workload import Workload
+from validate.cli import main as validate
+from validate.errors import FitError
+from validate.fit_samples import MIN_SAMPLES, _parts, _Problem, fit_samples
+from validate.records import Sample, encode
+
+HARDWARE = load_hardware("epyc-9654")
+TRUE = (2.0, 3.0, 4.0, 1.5, 2.5, 1.2, 3e-6)
+SPECS = ([], ["rank=2"], ["rank=9"], ["rank=24 form=tucker"], ["tensors=mlp rank=16"], ["tensors=attn rank=5"],
+         ["layers=1 form=drop"], ["layers=0,2 rank=12"], ["rank=32"])  # fmt: skip
+WORKS = [Workload.prefill(64, batch=2, dtype=DType.FP32), Workload.decode(100, batch=8, dtype=DType.FP32),
+         Workload.prefill(16, dtype=DType.FP32), Workload.decode(33, dtype=DType.FP32)]  # fmt: skip
+
+
+def records(noise: float = 0.0, seed: int = 0) -> list[Sample]:
+    """A run on a device whose factors are TRUE."""
+    form, rng, made = AdditiveForm.of(HARDWARE, DType.FP32), np.random.default_rng(seed), []
+    for index, (work, specs) in enumerate((work, specs) for work in WORKS for specs in SPECS):
+        record = sample(list(specs), 1.0, index=index, work=work)
+        spec = record.spec()
+        own, dense = (
+            float(_parts(form, spec, each, work) @ TRUE) * math.exp(noise * rng.standard_normal())
+            for each in (record.decomposition(spec), Decomposition())
+        )
+        made.append(sample(list(specs), own / dense, index=index, work=work, dense_s=dense))
+    return made
+
+
+def run_folder(folder: Path, samples: list[Sample]) -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / "samples.jsonl").write_bytes(b"".join(map(encode, samples)))
+    return folder
+
+
+def call(main: Callable[[list[str]], None], *arguments: str) -> int:
+    """The exit code of a command."""
+    with pytest.raises(SystemExit) as caught:
+        main(list(arguments))
+    return int(caught.value.code or 0)
+
+
+def test_known_factors_are_recovered() -> None:
+    fit = fit_samples(records(), HARDWARE)
+    assert len(fit.predicted) == len(SPECS) * len(WORKS)
+    for record in records():
+        assert record.timing is not None
+        dense, own = fit.predicted[record.id]
+        assert own / dense == pytest.approx(record.timing.ratio, rel=0.03)
+        assert dense == pytest.approx(record.timing.dense.median_s, rel=0.1)
+    assert fit.content["kernel_s"] == pytest.approx(TRUE[-1], rel=0.1)
+    assert fit.content["errors"][0]["subset"] == "ratio to dense"
+    assert fit.content["errors"][0]["points"] == (len(SPECS) - 1) * len(WORKS)
+
+
+def test_noise_shows_in_the_held_out_error_and_the_interval() -> None:
+    clean, noisy = fit_samples(records(), HARDWARE).content, fit_samples(records(noise=0.1), HARDWARE).content
+    assert noisy["errors"][0]["median_pct"] > 3 > clean["errors"][0]["median_pct"]
+    assert noisy["interval"]["high"] - noisy["interval"]["low"] > 0.2
+
+
+def test_nothing_held_out_is_fitted_to() -> None:
+    samples = records()
+    problem = _Problem.of(samples, AdditiveForm.of(HARDWARE, DType.FP32), np.ones(len(PARTS)))
+    for name in set(problem.configurations):
+        test, own, dense = problem.split([name])
+        assert len(test)
+        held = {json.dumps(samples[i].config) for i in test if samples[i].strata.form != "dense"}
+        assert held.isdisjoint(json.dumps(samples[i].config) for i in own)
+        passes = {json.dumps(samples[i].workload) for i in test}
+        assert passes.isdisjoint(json.dumps(samples[i].workload) for i in dense)
+        assert not [i for i in own if samples[i].strata.form == "dense" and json.dumps(samples[i].workload) in passes]
+
+
+def test_a_held_out_prediction_does_not_depend_on_its_measurement() -> None:
+    samples = records(noise=0.05)
+    problem = _Problem.of(samples, AdditiveForm.of(HARDWARE, DType.FP32), np.ones(len(PARTS)))
+    predicted, _ = problem.held_out()
+    chosen = [i for i, each in enumerate(problem.configurations) if each == problem.configurations[1]]
+    seconds = problem.seconds.copy()
+    seconds[chosen, 0] *= 7
+    changed, _ = replace(problem, seconds=seconds).held_out()
+    assert (changed[chosen] == predicted[chosen]).all()
+    assert (changed != predicted).any()
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, 0.0, -1.0])
+def test_times_that_are_no_times_are_passed_over(bad: float) -> None:
+    good = records()
+    timing = good[3].timing
+    assert timing is not None
+    series = msgspec.structs.replace(timing.candidate, median_s=bad)
+    broken = msgspec.structs.replace(good[3], timing=msgspec.structs.replace(timing, candidate=series))
+    fit = fit_samples([*good[:3], broken, *good[4:]], HARDWARE)
+    assert broken.id not in fit.predicted
+    assert np.isfinite([each for pair in fit.predicted.values() for each in pair]).all()
+    json.loads(fit.to_bytes(), parse_constant=pytest.fail)
+
+
+def test_too_few_and_mixed_records_are_refused() -> None:
+    for samples in ([], records()[: MIN_SAMPLES - 1], [sample(["rank=2"], None)] * 20):
+        with pytest.raises(FitError, match="usable samples; allowed: at least 8"):
+            fit_samples(samples, HARDWARE)
+    with pytest.raises(FitError, match="another device"):
+        fit_samples(records(), load_hardware("epyc-7763"))
+    with pytest.raises(FitError, match="too few configurations"):
+        fit_samples([records()[1]] * 10, HARDWARE)
+
+
+def test_estimate_applies_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = run_folder(tmp_path / "run", records())
+    assert call(validate, "fit", str(folder)) == 0
+    assert "ratio to dense" in capsys.readouterr().out
+    path = folder / "calibration.json"
+    calibration = load_calibration(path)
+    spec, record = tiny_spec(LLAMA), records()[1]
+    found = estimate(spec, HARDWARE, record.decomposition(spec), [record.work()], calibration=calibration)
+    phase = found.phases[0].decomposed
+    assert record.timing is not None
+    assert phase.latency_s == pytest.approx(record.timing.candidate.median_s, rel=0.1)
+    assert phase.latency_p05_s is not None
+    assert phase.latency_p05_s <= phase.latency_s <= phase.latency_p95_s  # type: ignore[operator]
+    assert (phase.level, found.warnings) == ("samples", ())
+    assert phase.latency_s == pytest.approx(found.phases[0].ops()[1].latency_s.sum())
+
+    model = write_config(tmp_path / "other", LLAMA)
+    code = call(costmodel, "estimate", "--model", str(model), "--hw", "epyc-9654", "--calibration", str(path),
+                      "--dtype", "fp32", "--seq-len", "100", "--decompose", "rank=4", "--format", "json")  # fmt: skip
+    result = json.loads(capsys.readouterr().out)
+    assert code == 0
+    assert {each["decomposed"]["level"] for each in result["phases"]} == {"samples"}
+    assert any("taken to hold for other" in text for text in result["warnings"])
+
+
+def test_the_report_has_the_level_and_writes_the_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = run_folder(tmp_path / "run", records())
+    assert call(validate, "report", str(folder), "--format", "json") == 0
+    result = json.loads(capsys.readouterr().out)
+    assert [row["name"] for row in result["ratio_errors"]][:2] == ["datasheet", "samples"]
+    assert result["paths"]["calibration"] == str(folder / "calibration.json")
+    assert load_calibration(folder / "calibration.json").level == "samples"
+    assert "samples is fitted to this run" in (folder / "report.html").read_text()
+
+    few = run_folder(tmp_path / "few", records()[:3])
+    assert call(validate, "report", str(few)) == 0
+    assert "note: no calibration.json: 3 usable samples; allowed: at least 8" in capsys.readouterr().out
+    assert not (few / "calibration.json").exists()
+    assert call(validate, "fit", str(few)) == 1
+    assert capsys.readouterr().err == "error: 3 usable samples; allowed: at least 8\n"
+
+
+BROKEN: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
+    "form": (lambda raw: raw.update(form="cubic"), "form: got 'cubic'; allowed: additive"),
+    "form type": (lambda raw: raw.update(form=[]), "form: got "),
+    "missing": (lambda raw: raw.pop("base"), "base is missing"),
+    "unknown": (lambda raw: raw.update(extra=1), "unknown key in the file: got 'extra'"),
+    "negative": (lambda raw: raw["factors"]["gemm"].update(memory=-1), "factors.gemm.memory: got -1"),
+    "not finite": (lambda raw: raw.update(kernel_s=math.nan), "kernel_s: got nan"),
+    "no GEMM": (lambda raw: raw["factors"].update(gemm={"compute": 0, "memory": 0}), "factors.gemm: got '0 and 0'"),
+    "class": (lambda raw: raw["factors"].pop("other"), "factors.other is missing"),
+    "rate": (lambda raw: raw["base"].update(memory_bytes_per_s=0), "base.memory_bytes_per_s: got 0"),
+    "interval": (lambda raw: raw["interval"].update(low=0.5), "interval.low: got 0.5"),
+    "range": (lambda raw: raw["range"].update(tokens=[5, 2]), "range.tokens: got "),
+    "models": (lambda raw: raw["range"].update(models="tiny"), "range.models: got 'tiny'; allowed: a list"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_a_malformed_file_is_one_line(tmp_path: Path, name: str) -> None:
+    change, message = BROKEN[name]
+    raw = dict(json.loads(fit_samples(records(), HARDWARE).to_bytes()))
+    change(raw)
+    path = tmp_path / "calibration.json"
+    path.write_text(json.dumps(raw))
+    with pytest.raises(CalibrationError) as caught:
+        load_calibration(path)
+    assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
