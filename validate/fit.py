@@ -19,7 +19,7 @@ from costmodel.workload import Runtime
 from validate.errors import FitError
 from validate.fit_errors import coverage_pct, error_row, speedup_rows
 from validate.fit_net import Training
-from validate.fit_shaped import FOLDS, Device, FittedForm, fit_shaped, rounded
+from validate.fit_shaped import FEW, FOLDS, Device, FittedForm, fit_shaped, rounded
 from validate.fit_streams import StreamTable, fit_stream, held_out_halves, stream_to_json, with_interval
 from validate.fit_tables import Floats, OpTable
 
@@ -34,8 +34,6 @@ TRAINING: Mapping[FormKind, Training] = {
     "decode": Training(hidden=(48, 48), epochs=250, batch=128),
 }
 """Settings for tables of thousands of points."""
-FEW = 3000
-"""Tables of fewer rows take smaller steps over more epochs, with smaller networks."""
 SEED = 0
 PROTOCOL: Mapping[FormKind, str] = {
     "gemm": f"{FOLDS} folds over whole (n, k) pairs",

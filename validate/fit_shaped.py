@@ -13,6 +13,7 @@ from costmodel.calibration_base import Base
 from costmodel.calibration_form import Alignment, ShapedForm
 from costmodel.calibration_net import Net
 from validate.fit_base import fit_base
+from validate.fit_few import train_from_few
 from validate.fit_grown import grown_pairs
 from validate.fit_net import TrainedNet, Training, train
 from validate.fit_spread import fit_spread, no_spread
@@ -20,6 +21,9 @@ from validate.fit_tables import Floats, OpTable
 
 FOLDS = 5
 PAIRS = 40_000
+FEW = 3000
+"""Tables of fewer rows are fitted with more assumptions: GEMMs by several fits that teach the network, attention by a
+smaller network."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -126,9 +130,12 @@ def fit_once(table: OpTable, device: Device, settings: Training) -> tuple[Shaped
         high=table.shape.max(axis=1), multiple=1,
     )  # fmt: skip
     _, _, busy = form.parts(table.shape, flops, moved)
-    target = np.log(table.seconds / (busy + base.fixed_s))
-    pairs = grown_pairs(form, table, PAIRS, settings.seed) if settings.order else None
-    net = train(form.features(table.shape).T, target, settings, pairs)
+    if table.kind == "gemm" and len(table) < FEW:
+        net = train_from_few(form, table, PAIRS // 4)
+    else:
+        target = np.log(table.seconds / (busy + base.fixed_s))
+        pairs = grown_pairs(form, table, PAIRS, settings.seed) if settings.order else None
+        net = train(form.features(table.shape).T, target, settings, pairs)
     weights = [np.array(each, dtype=np.float64) for each in net.weights]
     biases = [np.array(each, dtype=np.float64) for each in net.biases]
     return replace(form, net=Net.of(weights, biases, net.centre, net.scale)), net
