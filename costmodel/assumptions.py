@@ -25,9 +25,10 @@ def _of_one(hardware: HardwareProfile, pricer: PhasePricer) -> list[str]:
     measured = times.level != "datasheet"
     texts = []
     if measured:
+        how = "as fitted to whole passes" if times.level == "samples" else "as measured alone"
         texts.append(
-            f"latency: the sum of operations as measured alone ({times.level}); the 90 % interval takes errors to go "
-            "together (either way)"
+            f"latency: the sum of operations {how} ({times.level}); the 90 % interval takes errors to go together "
+            "(either way)"
         )
     else:
         texts.append(

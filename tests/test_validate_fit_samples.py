@@ -29,6 +29,7 @@ from validate.fit_samples import MIN_SAMPLES, _parts, _Problem, fit_samples
 from validate.records import Sample, encode
 
 HARDWARE = load_hardware("epyc-9654")
+START = np.array([1.0] * (len(PARTS) - 1) + [1e-6])
 TRUE = (2.0, 3.0, 4.0, 1.5, 2.5, 1.2, 3e-6)
 SPECS = ([], ["rank=2"], ["rank=9"], ["rank=24 form=tucker"], ["tensors=mlp rank=16"], ["tensors=attn rank=5"],
          ["layers=1 form=drop"], ["layers=0,2 rank=12"], ["rank=32"])  # fmt: skip
@@ -84,7 +85,7 @@ def test_noise_shows_in_the_held_out_error_and_the_interval() -> None:
 
 def test_nothing_held_out_is_fitted_to() -> None:
     samples = records()
-    problem = _Problem.of(samples, AdditiveForm.of(HARDWARE, DType.FP32), np.ones(len(PARTS)))
+    problem = _Problem.of(samples, AdditiveForm.of(HARDWARE, DType.FP32), START)
     for name in set(problem.configurations):
         test, own, dense = problem.split([name])
         assert len(test)
@@ -97,7 +98,7 @@ def test_nothing_held_out_is_fitted_to() -> None:
 
 def test_a_held_out_prediction_does_not_depend_on_its_measurement() -> None:
     samples = records(noise=0.05)
-    problem = _Problem.of(samples, AdditiveForm.of(HARDWARE, DType.FP32), np.ones(len(PARTS)))
+    problem = _Problem.of(samples, AdditiveForm.of(HARDWARE, DType.FP32), START)
     predicted, _ = problem.held_out()
     chosen = [i for i, each in enumerate(problem.configurations) if each == problem.configurations[1]]
     seconds = problem.seconds.copy()

@@ -97,15 +97,18 @@ def fit_samples(samples: Sequence[Sample], hardware: HardwareProfile) -> Samples
     kernel_s = DatasheetRoofline.of(hardware, work.dtype, work.runtime).kernel_s
     problem = _Problem.of(good, form, np.array([*form.factors[:-1], kernel_s]))
     predicted, folds = problem.held_out()
+    factors = problem.solve(np.arange(len(good)), np.arange(len(good)))
+    if not factors[:2].any():
+        raise FitError("the fit leaves no time to GEMMs", hint="measure more samples, or undisturbed ones")
     known = np.flatnonzero(np.isfinite(predicted[:, 0]))
     if len(known) < MIN_SAMPLES:
         raise FitError("too few configurations to hold any out", value=len(set(problem.configurations)))
-    residuals = np.log(problem.seconds[known] / predicted[known]).ravel()
+    residuals = np.log(problem.seconds[known] / predicted[known]).clip(-10, 10).ravel()
     ratios = np.array([measured(each).ratio for each in good])
     tokens = [each.work().tokens for each in good]
     lengths = [each.work().kv_len for each in good]
     form = replace(
-        form, factors=tuple(problem.solve(np.arange(len(good)), np.arange(len(good))).tolist()),
+        form, factors=tuple(factors.tolist()),
         low=min(0.0, float(np.quantile(residuals, 0.05))), high=max(0.0, float(np.quantile(residuals, 0.95))),
         tokens=(min(tokens), max(tokens)), kv_len=(min(lengths), max(lengths)),
         models=tuple(sorted({each.model.name for each in good})),
@@ -154,7 +157,11 @@ class _Problem:
                    configurations=tuple(configurations), references=tuple(references))  # fmt: skip
 
     def solve(self, own: Indices, dense: Indices) -> Floats:
-        """The factors that fit the configurations of samples `own` and the dense passes of samples `dense`."""
+        """The factors that fit the configurations of samples `own` and the dense passes of samples `dense`.
+
+        Raises:
+            FitError: when they are not found.
+        """
         shares = self.parts / self.seconds[..., None]
         passes = np.concatenate([shares[own, 0], shares[dense, 1]])
         both = np.intersect1d(own, dense)
@@ -166,7 +173,10 @@ class _Problem:
         weight[:-1] = np.maximum(weight[:-1], _LEAST_PULL)
         pull = np.diag(weight)
         known = np.concatenate([np.ones(len(passes)), np.zeros(len(both)), pull @ self.start])
-        solution, _ = nnls(np.concatenate([passes, difference, pull]) / unit, known)
+        try:
+            solution, _ = nnls(np.concatenate([passes, difference, pull]) / unit, known)
+        except RuntimeError as error:
+            raise FitError("the fit does not converge", hint=str(error)) from error
         return np.asarray(solution / unit, dtype=np.float64)
 
     def held_out(self) -> tuple[Floats, int]:
@@ -180,6 +190,7 @@ class _Problem:
             test, own, dense = self.split([name for name in names if place[name] == fold])
             if len(own) + len(dense) >= MIN_SAMPLES:
                 predicted[test] = self.parts[test] @ self.solve(own, dense)
+        predicted[~(predicted > 0).all(axis=1)] = np.nan
         return predicted, folds
 
     def split(self, names: Sequence[str]) -> tuple[Indices, Indices, Indices]:
