@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -17,7 +17,7 @@ from costmodel.calibration_file import Node, read_node, read_shaped, read_stream
 from costmodel.calibration_form import DIMENSIONS, FormKind, ShapedForm, StreamForm
 from costmodel.calibration_model import CalibratedTimes
 from costmodel.errors import CalibrationError
-from costmodel.hardware import HardwareProfile, profile_folder
+from costmodel.hardware import HardwareProfile, load_hardware, profile_folder
 from costmodel.roofline import DatasheetRoofline, TimeModel
 from costmodel.units import DType
 from costmodel.workload import Runtime
@@ -125,9 +125,18 @@ def find_calibration(option: str, hardware: HardwareProfile, dtype: DType, runti
 
 
 def shipped_calibration(hardware: HardwareProfile) -> Calibration | None:
-    """The calibration that ships for this device, if any."""
+    """The calibration that ships for this device, if any.
+
+    A profile of the same name with other figures is another device: it stands on its own figures.
+    """
     path = profile_folder() / "calibrations" / f"{hardware.name}.json"
-    return _shipped(path) if path.is_file() else None
+    return _shipped(path) if path.is_file() and _same_device(hardware, load_hardware(hardware.name)) else None
+
+
+def _same_device(one: HardwareProfile, other: HardwareProfile) -> bool:
+    words = ("description", "figures", "verified")
+    names = [field.name for field in fields(HardwareProfile) if field.name not in words]
+    return one is other or all(getattr(one, name) == getattr(other, name) for name in names)
 
 
 @functools.lru_cache(maxsize=64)

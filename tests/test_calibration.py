@@ -272,3 +272,15 @@ def _seconds(work: Callable[[], object]) -> float:
     start = time.thread_time()
     work()
     return time.thread_time() - start
+
+
+def test_a_profile_with_other_figures_is_another_device(tmp_path: Path) -> None:
+    text = (profile_folder() / "a100-sxm-80gb.toml").read_text(encoding="utf-8")
+    same, changed = tmp_path / "same.toml", tmp_path / "changed.toml"
+    same.write_text(text)
+    changed.write_text(text.replace("memory_gb_per_s         = { value = 2039", "memory_gb_per_s = { value = 4000"))
+    assert load_hardware(changed).memory_bytes_per_s == 4e12
+    found = find_calibration("auto", load_hardware(same), DType.BF16, Runtime.EAGER)
+    assert found is not None
+    assert found.name == "a100-sxm-80gb"
+    assert find_calibration("auto", load_hardware(changed), DType.BF16, Runtime.EAGER) is None
