@@ -36,3 +36,9 @@ def test_continued_commands_are_joined(tmp_path: Path):
     first, second = blocks(page)
     assert (first.command, first.output, first.skipped) == ("costmodel hw list", "out\n", False)
     assert second.skipped
+
+
+def test_the_python_example_runs(capsys: pytest.CaptureFixture[str]):
+    code = (ROOT / "README.md").read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
+    exec(compile(code, "README.md", "exec"), {})
+    assert float(capsys.readouterr().out) < 100
