@@ -55,7 +55,9 @@ def command(models: tuple[str, ...], ranks: str, form: Any, fmt: str) -> None:
 
 
 def print_every_digit() -> None:
-    """Let this process print exact counts of any length; Python stops at 4,300 digits, a per-site space need not."""
+    """Let this command print exact counts of any length; Python stops at 4,300 digits, a per-site space need not."""
+    before = sys.get_int_max_str_digits()
+    click.get_current_context().call_on_close(lambda: sys.set_int_max_str_digits(before))
     sys.set_int_max_str_digits(0)
 
 
