@@ -109,6 +109,11 @@ class Estimate:
     calibration: Calibration | None
 
     @property
+    def level(self) -> str:
+        """What the times come from: datasheet, probes or samples; one calibration serves every phase."""
+        return self.phases[0].decomposed.level
+
+    @property
     def assumptions(self) -> tuple[str, ...]:
         """What the numbers rest on, each with the sign of its error."""
         return assumptions(self.hardware, tuple(phase.pricer for phase in self.phases))

@@ -7,6 +7,7 @@ import io
 import itertools
 import json
 import math
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,12 @@ def json_of(capsys: pytest.CaptureFixture[str], *arguments: str) -> Any:
     assert run(cli, [*arguments, "--format", "json"]) == 0
     captured = capsys.readouterr()
     assert captured.err == ""
-    return json.loads(captured.out)
+    before = sys.get_int_max_str_digits()
+    sys.set_int_max_str_digits(0)  # a count may have more digits than Python reads by default
+    try:
+        return json.loads(captured.out)
+    finally:
+        sys.set_int_max_str_digits(before)
 
 
 def error_of(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
@@ -223,3 +229,23 @@ def test_bad_input(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     assert match in error_of(capsys, *SMALL, *arguments)
+
+
+def test_what_the_prices_rest_on(capsys: pytest.CaptureFixture[str]) -> None:
+    """The same assumptions as `estimate` states, and its warnings about the best configuration."""
+    arguments = ["--seq-len", "2000", "--ranks", "700", "--top", "1"]
+    found = json_of(capsys, *SMALL, *arguments, "--limit", "saved.params_pct<=-1")
+    priced = json_of(capsys, "estimate", *SMALL[1:], "--seq-len", "2000", "--decompose", "rank=700")
+    assert found["level"] == priced["phases"][0]["decomposed"]["level"]
+    assert found["assumptions"] == priced["assumptions"]
+    assert any("2000 tokens are beyond the 512 positions" in text for text in found["warnings"])
+    assert any("above break-even" in text for text in found["warnings"])
+    assert run(cli, [*SMALL, *arguments]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    title = next(line for line in lines[:5] if line.startswith("prefill: batch 1, 2000 tokens, bf16, eager, fused"))
+    assert title.endswith(f"{found['level']} level")
+    assert sum(line.startswith("assumption: ") for line in lines) == len(found["assumptions"])
+    assert any(line.startswith("warning: the best configuration: ") for line in lines)
+    assert any("within the model" in line for line in lines)
+    unfit = json_of(capsys, "explore", "--model", "llama2-70b", "--hw", "l4", "--ranks", "4096", "--top", "1")
+    assert any(text.startswith("decode: ") and "does not fit" in text for text in unfit["warnings"])

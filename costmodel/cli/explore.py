@@ -19,9 +19,11 @@ from costmodel.errors import InputError
 from costmodel.explore import Exploration, explore
 from costmodel.explore.answer import Found
 from costmodel.explore.distribution import Distribution
+from costmodel.explore.exploration import best_warnings
 from costmodel.explore.sweep import sweep
 from costmodel.explore.text import bars, objective_text
 from costmodel.figure import file_kind
+from costmodel.report import phase_title
 from costmodel.space_kinds import HomogeneousSpace
 from costmodel.spec_text import describe
 
@@ -69,7 +71,8 @@ def command(
     """Explore every configuration of a model's design space on a device.
 
     Gives the distribution of each objective over all configurations, how many are within the limits, the best of them,
-    and the Pareto frontier. `guarantee` says whether all of that is exact, and if not, how far off it can be.
+    and the Pareto frontier. `guarantee` says whether all of that is exact within the model, and if not, how far off it
+    can be; the assumptions say how far off the model can be.
 
     \b
     Example:
@@ -166,7 +169,8 @@ def _print(result: Exploration) -> None:
         lines.append(f"within {', '.join(map(str, question.limits))}: {_matching(result)}")
     if quality:
         lines.append(f"quality: {quality.metric}, less is better" + (" - NOT MEASURED" if quality.stand_in else ""))
-    print_lines(lines)
+    priced = result.estimate_best()
+    print_lines([*lines, *map(phase_title, priced.phases)])
     columns = ["objective", "min", "1 %", "median", "mean", "99 %", "max", "min to max"]
     rows = [_row(name, each) for name, each in answer.distribution.items() if each]
     if rows:
@@ -182,7 +186,13 @@ def _print(result: Exploration) -> None:
         count = len(answer.frontier)
         title = f"Frontier: {count} point{'s' if count > 1 else ''}" + (f", one in {step} shown" if step > 1 else "")
         print_table(title, ["", "configuration", *names], _rows(result, shown, step), left=2)
-    print_lines([f"guarantee: {answer.guarantee}", f"answered in {result.elapsed_s:.2f} s"])
+    print_lines([
+        f"guarantee: {answer.guarantee}",
+        f"note: that is within the model, of prices at {priced.level} level that rest on the assumptions below",
+        f"answered in {result.elapsed_s:.2f} s",
+        *(f"assumption: {text}" for text in priced.assumptions),
+        *(f"warning: the best configuration: {text}" for text in best_warnings(priced)),
+    ])  # fmt: skip
 
 
 def _matching(result: Exploration) -> str:

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from costmodel.calibration import Calibration
+from costmodel.decomposition import Decomposition
 from costmodel.errors import InputError
-from costmodel.estimate import pricer
+from costmodel.estimate import Estimate, estimate, pricer
 from costmodel.explore.answer import Answer, Question
 from costmodel.explore.objectives import Priced, parse_limit, parse_objectives
 from costmodel.explore.quality import load_quality
@@ -31,6 +32,8 @@ class Exploration:
     Attributes:
         space: what was explored.
         hardware: name of the device.
+        profile: the device.
+        calibration: what corrected the roofline, or None.
         workloads: one per phase.
         new_tokens: decode steps of the request, if one was priced.
         question: objectives, limits and how many of the best were asked for, with the tables that price them.
@@ -40,6 +43,8 @@ class Exploration:
 
     space: DesignSpace
     hardware: str
+    profile: HardwareProfile
+    calibration: Calibration | None
     workloads: tuple[Workload, ...]
     new_tokens: int | None
     question: Question
@@ -51,9 +56,23 @@ class Exploration:
         """2^(layers + tensors) of the whole model, the paper's size of the homogeneous space, rank not counted."""
         return 1 << (self.space.model.num_layers + len(self.space.model.tensors))
 
+    @property
+    def best(self) -> Decomposition:
+        """The first of the best, else of the frontier, else the dense model."""
+        found = self.answer.top or self.answer.frontier
+        return self.space.config(found[0].number) if found else Decomposition()
+
+    def estimate_best(self) -> Estimate:
+        """The best configuration as `estimate` prices it."""
+        return estimate(
+            self.space.model, self.profile, self.best, self.workloads, calibration=self.calibration,
+            new_tokens=self.new_tokens,
+        )  # fmt: skip
+
     def to_json(self) -> dict[str, Any]:
         """The contract's JSON."""
         space, question, answer = self.space, self.question, self.answer
+        priced = self.estimate_best()
         quality = question.tables.quality
         names = [tensor.name for tensor in space.model.tensors]
         return {
@@ -68,6 +87,7 @@ class Exploration:
             "matching_share": answer.matching_share,
             "distinct_costs": answer.distinct_costs, "elapsed_s": self.elapsed_s, "guarantee": answer.guarantee,
             "frontier_gap": answer.frontier_gap, "top_gap": answer.top_gap,
+            "level": priced.level, "assumptions": list(priced.assumptions), "warnings": list(best_warnings(priced)),
             "dense": question.dense(),
             "distribution": {name: each and each.to_json() for name, each in answer.distribution.items()},
             "top": [found.to_json(space) for found in answer.top],
@@ -115,9 +135,15 @@ def explore(
         limits=tuple(limit for text in limits for limit in parse_limit(text, priced)), top=top,
     )  # fmt: skip
     return Exploration(
-        space=space, hardware=hardware.name, workloads=tuple(workloads), new_tokens=new_tokens, question=question,
-        answer=answer(question), elapsed_s=time.perf_counter() - began,
+        space=space, hardware=hardware.name, profile=hardware, calibration=calibration, workloads=tuple(workloads),
+        new_tokens=new_tokens, question=question, answer=answer(question), elapsed_s=time.perf_counter() - began,
     )  # fmt: skip
+
+
+def best_warnings(priced: Estimate) -> tuple[str, ...]:
+    """What a user should know before trusting the best configuration: the estimate's, and where it does not fit."""
+    unfit = [f"{p.workload.phase.value}: {p.verdict.text}" for p in priced.phases if not p.decomposed.fits]
+    return (*unfit, *priced.warnings)
 
 
 def default_objectives(space: DesignSpace, priced: Priced) -> list[str]:
