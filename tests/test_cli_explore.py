@@ -7,6 +7,7 @@ import io
 import itertools
 import json
 import math
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -152,8 +153,13 @@ def test_counts_of_more_digits_than_python_prints_by_default(
               "num_key_value_heads": 16, "vocab_size": 320}  # fmt: skip
     path = tmp_path / "config.json"
     path.write_text(json.dumps(config))
-    found = json_of(capsys, "space", "--model", str(path), "--ranks", "1-1000")
-    assert found["per_site_distinct"] == 1001**2100
+    limit = sys.get_int_max_str_digits()
+    assert run(cli, ["space", "--model", str(path), "--ranks", "1-1000", "--format", "json"]) == 0
+    assert sys.get_int_max_str_digits() == limit
+    printed = re.search(r'"per_site_distinct": (\d+)', capsys.readouterr().out)
+    assert printed
+    assert len(printed[1]) == 6301
+    assert int(printed[1][-9:]) == 1001**2100 % 10**9
     assert run(cli, ["space", "--model", str(path), "--ranks", "1-1000"]) == 0
     assert "e6300" in capsys.readouterr().out
 
