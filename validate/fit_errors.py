@@ -10,7 +10,7 @@ from validate.fit_shaped import FOLDS, folds_of, rounded, sizes, summary
 from validate.fit_spread import fit_spread
 from validate.fit_tables import Floats, OpTable
 
-_FEWEST = 100
+_FEWEST, _WIDEST = 100, 80
 CHANGE = 0.05
 """A change of time that is worth a sign: smaller ones are noise."""
 
@@ -43,10 +43,13 @@ def speedups(predicted: Floats, table: OpTable) -> tuple[Floats, Floats]:
     below both that the table holds.
 
     Returns:
-        Two arrays of one length, time of the dense linear / time of the pair.
+        Two arrays of one length, time of the dense linear / time of the pair; empty where widths are too many to share
+        any.
     """
     m, n, k = table.shape
     widths = np.unique(np.concatenate([n, k]))
+    if len(widths) > _WIDEST:
+        return np.empty(0), np.empty(0)
     rows, columns = np.searchsorted(widths, n), np.searchsorted(widths, k)
     found: list[Floats] = []
     for each in np.unique(m):

@@ -16,6 +16,8 @@ from validate.fit_tables import Floats
 
 LEARNING = 500
 """Points that hyperparameters are learned from; all points enter the prediction."""
+STEPS = 60
+"""Most steps of the search for hyperparameters."""
 _JITTER = 1e-8
 _CHUNK = 4096
 
@@ -57,11 +59,13 @@ def fit_process(features: Floats, target: Floats, seed: int = 0) -> Process:
     )
     bounds = [(-12.0, 4.0), (-14.0, 2.0), *[(np.log(0.1), np.log(100.0))] * inputs]
     found = minimize(_loss, start, args=(x[chosen], y[chosen]), jac=True, method="L-BFGS-B", bounds=bounds,
-                     options={"maxiter": 60})  # fmt: skip
+                     options={"maxiter": STEPS})  # fmt: skip
     amplitude, noise = np.exp(found.x[:2])
     lengths = np.exp(found.x[2:])
     scaled = x / lengths
-    kernel = amplitude * np.exp(-_distance(scaled, scaled))
+    distance = _distance(scaled, scaled)
+    np.fill_diagonal(distance, 0.0)
+    kernel = amplitude * np.exp(-distance)
     kernel[np.diag_indices_from(kernel)] += noise + _JITTER
     weights = cho_solve(cho_factor(kernel, lower=True), y)
     return Process(
@@ -76,6 +80,7 @@ def _loss(values: Floats, x: Floats, y: Floats) -> tuple[float, Floats]:
     lengths = np.exp(values[2:])
     scaled = x / lengths
     distance = _distance(scaled, scaled)
+    np.fill_diagonal(distance, 0.0)
     plain = amplitude * np.exp(-distance)
     kernel = plain.copy()
     kernel[np.diag_indices_from(kernel)] += noise + _JITTER

@@ -19,6 +19,8 @@ SPLITS = (1, 2, 3, 4, 6, 8, 16)
 _K_STEP = 32
 """Depth of one step of a kernel's loop."""
 _PULL = 0.02
+STEPS = 80
+"""Most steps of the search."""
 _OUTLIER = 0.1
 _START = {
     "bandwidth": 0.7, "fixed_us": 3.0, "overlap": 1.5, "idle": 0.05, "reduce_us": 1.0, "wave_us": 0.5, "partial": 0.5,
@@ -69,7 +71,7 @@ def fit_tiles(
         return np.concatenate([np.log(_micros(logs, empty, shape) / micros), _PULL * away])
 
     found = least_squares(
-        residuals, start, bounds=(start - 6, start + 6), loss="soft_l1", f_scale=_OUTLIER, max_nfev=80
+        residuals, start, bounds=(start - 6, start + 6), loss="soft_l1", f_scale=_OUTLIER, max_nfev=STEPS
     )
     return TileModel(
         logs=found.x, flops_per_s=flops_per_s, bytes_per_s=bytes_per_s, cores=cores, cache_bytes=cache_bytes,
