@@ -24,6 +24,7 @@ from costmodel.model_spec import ModelSpec, WeightTensor
 _KEYS = ("layers", "tensors", "rank", "form")
 _RANGE = re.compile(r"(\d{1,9})(?:-(\d{1,9})(?::(\d{1,9}))?)?", re.ASCII)
 _NUMBER = re.compile(r"\d{1,12}", re.ASCII)
+_PLUS = re.compile(r"(?:^|\s)\+(?:\s|$)")
 _PERCENT = re.compile(r"(\d{1,6}\.?\d{0,30}|\.\d{1,30})%", re.ASCII)
 
 
@@ -84,6 +85,9 @@ def parse_tensors(text: str, model: ModelSpec) -> list[str]:
             chosen.update(model.groups[part])
         elif part in names:
             chosen.add(part)
+        elif not part:
+            raise DecompositionError(f"{model.family.value} layers have no tensor of that name", value=part,
+                                     hint=f"empty name: a stray comma? in tensors={text}")  # fmt: skip
         else:
             raise DecompositionError(f"{model.family.value} layers have no tensor of that name", value=part,
                                      allowed=", ".join([*names, *model.groups]))  # fmt: skip
@@ -125,10 +129,17 @@ def apply_spec(base: Decomposition, text: str, model: ModelSpec) -> Decompositio
 
 
 def parse_decomposition(specs: Iterable[str], model: ModelSpec, base: Decomposition | None = None) -> Decomposition:
-    """Apply SPECs in order on top of `base` (the dense model by default); the later one wins."""
+    """Apply SPECs in order on top of `base` (the dense model by default); the later one wins.
+
+    A text may hold several SPECs joined by ` + `, as `describe` writes them.
+
+    Raises:
+        DecompositionError: when a SPEC is empty, malformed, contradicts itself or does not fit `model`.
+    """
     result = base or Decomposition()
     for text in specs:
-        result = apply_spec(result, text, model)
+        for spec in _PLUS.split(text):
+            result = apply_spec(result, spec, model)
     return result
 
 

@@ -315,3 +315,22 @@ def test_describe_of_the_rest() -> None:
     assert describe(Decomposition(), LLAMA) == "dense"
     unequal = Decomposition({Site(3, "o_proj"): Tucker(8, 16)})
     assert describe(unequal, LLAMA) == "layers=3 tensors=o_proj rank=8x16 form=tucker"
+
+
+def test_specs_joined_as_they_are_printed_are_read() -> None:
+    first, second = "layers=2,3 tensors=attn rank=8 form=tucker", "layers=5-9 tensors=mlp rank=64 form=svd"
+    expected = parse(first, second)
+    assert parse(describe(expected, LLAMA)) == expected
+    assert parse(f"{first}  +\n{second}", "layers=31 form=drop") == parse(first, second, "layers=31 form=drop")
+    assert parse("rank=8 + rank=9") == parse("rank=9"), "the later wins"
+
+
+@pytest.mark.parametrize("text", ["+", "rank=8 +", "+ rank=8", "rank=8 + + rank=9", "rank=8+rank=9", "rank=8 +rank=9"])
+def test_a_plus_without_a_spec_on_each_side_is_refused(text: str) -> None:
+    with pytest.raises(DecompositionError):
+        parse(text)
+
+
+def test_a_stray_comma_is_named() -> None:
+    with pytest.raises(DecompositionError, match="a stray comma"):
+        parse("tensors=mlp, rank=25%")

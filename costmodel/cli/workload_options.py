@@ -77,7 +77,8 @@ def decomposition_options(function: F) -> F:
     for option in (
         click.option("--config", "config_file", metavar="FILE", help="Configuration as JSON; SPECs apply on top."),
         click.option("--decompose", "specs", multiple=True, metavar="SPEC",
-                     help='For example "layers=2,17,31 tensors=all rank=1 form=tucker"; repeatable, the later wins.'),
+                     help='For example "layers=2,17,31 tensors=all rank=1 form=tucker"; repeatable, or joined by '
+                     '" + "; the later wins.'),
     ):  # fmt: skip
         function = option(function)
     return function
