@@ -18,6 +18,10 @@ from costmodel.errors import InputError, nearest
 F = TypeVar("F", bound=Callable[..., Any])
 _UNBOUNDED = 10_000
 """Columns that no table needs."""
+_MIN_TEXT = 24
+"""Columns that a cell of text keeps, if it has as many, however narrow the terminal is."""
+_GAP = 3
+"""Columns between two cells of a table."""
 
 
 class NamingGroup(click.Group):
@@ -69,20 +73,26 @@ def print_table(
 ) -> None:  # fmt: skip
     """Print a title line and a rich table: `left` columns flush left, the rest flush right; None shows as a dash.
 
-    Cells fold where the table is wider than the terminal; without `fold` lines are as long as they need, since a number
-    in two lines cannot be read.
+    Cells of text fold where the table is wider than the terminal, the first column's and those flush right never, since
+    a number in two lines cannot be read: lines grow beyond the terminal instead. Without `fold` nothing folds.
     """
     from rich import box
+    from rich.cells import cell_len
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
     table = Table(box=box.SIMPLE_HEAD, caption=caption or None, caption_justify="left", pad_edge=False)
+    cells = [["-" if cell is None else str(cell) for cell in row] for row in rows]
+    needed = 0
     for index, name in enumerate(columns):
-        table.add_column(name, justify="left" if index < left else "right", overflow="fold", no_wrap=index == 0)
-    for row in rows:
-        table.add_row(*(Text("-" if cell is None else str(cell)) for cell in row))
-    console = Console(width=text_width() if fold else _UNBOUNDED)
+        whole = index == 0 or index >= left
+        width = max(cell_len(text) for text in (name, *(row[index] for row in cells)))
+        needed += _GAP + (width if whole else min(width, _MIN_TEXT))
+        table.add_column(name, justify="left" if index < left else "right", overflow="fold", no_wrap=whole)
+    for row in cells:
+        table.add_row(*map(Text, row))
+    console = Console(width=max(text_width(), needed) if fold else _UNBOUNDED)
     console.print(Text(title, style="bold"), soft_wrap=True)
     with console.capture() as captured:
         console.print(table)
