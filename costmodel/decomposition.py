@@ -209,12 +209,12 @@ def check_layer(layer: int, model: ModelSpec, where: str = "") -> None:
         raise DecompositionError(f"{where}layer out of range for {model.name}", value=layer, allowed=allowed)
 
 
-def check_rank(rank: int, tensor: WeightTensor, where: str) -> None:
+def check_rank(rank: int, tensor: WeightTensor, where: str, hint: str = "") -> None:
     """Raise DecompositionError unless `rank` is a whole number with 1 <= rank <= min(out, in) of `tensor`."""
     limit = min(tensor.out_features, tensor.in_features)
     if isinstance(rank, float | bool) or not 1 <= rank <= limit:
-        raise DecompositionError(f"{where}: rank out of range", value=rank,
-                                 allowed=f"1 to {limit} ({tensor.out_features} x {tensor.in_features})")  # fmt: skip
+        allowed = f"1 to {limit} ({tensor.out_features} x {tensor.in_features})"
+        raise DecompositionError(f"{where}: rank out of range", value=rank, allowed=allowed, hint=hint)
 
 
 def _form(value: object, where: str) -> Form:

@@ -172,6 +172,8 @@ def _in_words(expected: str, where: str) -> str:
         return f"a number from {'0' if '_us.' in where else '1e-06'} to 1e6"
     if kind == "str":
         return "letters, digits and . _ - after a first letter or digit" if "regex" in expected else "text"
+    if kind == "object" and where.startswith("figures.") and where not in _TABLES:
+        return "{ value = ..., source = ..., verified = ... }"
     words = {"int": "a whole number from 1 to 1,000,000", "bool": "true or false", "object": "a table"}
     return words.get(kind, expected)
 

@@ -212,6 +212,7 @@ def _factors(rank: Rank, tensors: list[str], form: Form, model: ModelSpec) -> di
     for name in tensors:
         tensor = model.tensor(name)
         number = rank.of(tensor, form)
-        check_rank(number, tensor, name)
+        hint = "use a percentage of break-even such as 50%, or restrict tensors="
+        check_rank(number, tensor, name, hint if len(tensors) > 1 else "")
         factors[name] = make_factor(form, number)
     return factors

@@ -216,7 +216,7 @@ MALFORMED = {
     "boolean": (BANDWIDTH, "memory_gb_per_s = { value = true,", "figures.memory_gb_per_s.value: got True"),
     "list": (BANDWIDTH, "memory_gb_per_s = { value = [320],", "figures.memory_gb_per_s.value: got [320]"),
     "date": (BANDWIDTH, "memory_gb_per_s = { value = 2024-01-01,", "figures.memory_gb_per_s.value: got datetime"),
-    "bare number": (POWER, "peak_power_w = 3 # {", "figures.peak_power_w: got 3; allowed: a table"),
+    "bare number": (POWER, "peak_power_w = 3 # {", "figures.peak_power_w: got 3; allowed: { value = ..., source"),
     "negative": (BANDWIDTH, "memory_gb_per_s = { value = -320,", "_s.value: got -320; allowed: a number from 1e-06"),
     "zero": (BANDWIDTH, "memory_gb_per_s = { value = 0,", "memory_gb_per_s.value: got 0; allowed: a number from"),
     "infinite": (BANDWIDTH, "memory_gb_per_s = { value = inf,", "gb_per_s.value: got inf; allowed: a number from"),

@@ -334,3 +334,10 @@ def test_a_plus_without_a_spec_on_each_side_is_refused(text: str) -> None:
 def test_a_stray_comma_is_named() -> None:
     with pytest.raises(DecompositionError, match="a stray comma"):
         parse("tensors=mlp, rank=25%")
+
+
+def test_a_rank_too_large_for_one_of_several_tensors_says_what_to_do() -> None:
+    with pytest.raises(DecompositionError, match=r"k_proj: rank out of range.*percentage of break-even.*tensors="):
+        parse("rank=2048", model=MODELS["mistral-7b"])
+    with pytest.raises(DecompositionError, match=r"\(1024 x 4096\)$"):
+        parse("tensors=k_proj rank=2048", model=MODELS["mistral-7b"])

@@ -66,6 +66,9 @@ def parse_ranks(text: str) -> list[Rank]:
             if not 1 <= first <= last or step < 1 or (last - first) // step >= MAX_RANKS:
                 raise InputError("not a range of ranks", value=part, allowed="FIRST-LAST:STEP with 1 <= FIRST <= LAST")
             ranks += [Rank.parse(str(number)) for number in range(first, last + 1, step)]
+        elif not part.strip().rstrip("%").replace(".", "", 1).isdecimal():
+            raise InputError("not a rank", value=part, allowed="a number, a range such as 64-512:64, or a percentage "
+                             "of break-even such as 50%")  # fmt: skip
         else:
             ranks.append(Rank.parse(part.strip()))
     return ranks

@@ -165,6 +165,8 @@ def known_names(priced: Priced) -> list[str]:
 _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
     "<=": operator.le, ">=": operator.ge, "==": operator.eq, "<": operator.lt, ">": operator.gt,
 }  # fmt: skip
+_UNIT = re.compile(r"[+-]?\d+(?:\.\d+)?(?=\s*[%A-Za-z])", re.ASCII)
+"""The number before a unit."""
 _LIMIT = re.compile(r"\s*([A-Za-z_.0-9]+?)\s*(<=|>=|==|=|<|>)\s*([^\s<=>]\S*)\s*", re.ASCII)
 
 
@@ -212,7 +214,9 @@ def parse_limit(text: str, priced: Priced) -> list[Limit]:
     try:
         value = float(number)
     except ValueError as error:
-        raise InputError("not a number in a limit", value=number, hint=f"in {text!r}") from error
+        plain = _UNIT.match(number)
+        hint = f"write {plain[0]}, in the unit that the name says" if plain else f"in {text!r}"
+        raise InputError("not a number in a limit", value=number, hint=hint) from error
     if not math.isfinite(value):
         raise InputError("a limit must be finite", value=number)
     if value < 0 and not (objectives[0].saving == "pct" or objectives[0].part == "quality"):
