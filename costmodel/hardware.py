@@ -167,6 +167,15 @@ _TO_SI: dict[str, tuple[str, float]] = {
 }
 """Key in the file -> (field of the profile, what one unit of the file is in SI). The only place that converts."""
 
+_TO_FILE = {field: key for key, (field, _) in _TO_SI.items()}
+
+
+def file_key(figure: str) -> str:
+    """The key under [figures] of a profile's file that a figure comes from: of `caches.l2`, `cache_mib.l2`."""
+    field, dot, part = figure.partition(".")
+    return _TO_FILE[field] + dot + part
+
+
 _ROOFLINE = ("matrix_flops_per_s", "vector_flops_per_s", "memory_bytes_per_s")
 
 

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from costmodel.cli import cli, run
-from costmodel.hardware import builtin_hardware
+from costmodel.hardware import builtin_hardware, profile_folder
+from costmodel.hardware_file import read_profile_file
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -58,7 +59,7 @@ def test_show_json_gives_each_figure_its_unit_and_source(name: str, capsys: pyte
     assert run(cli, ["hw", "show", name, "--format", "json"]) == 0
     shown = json.loads(capsys.readouterr().out)
     for figure in shown["figures"]:
-        assert list(figure) == ["figure", "value", "unit", "verified", "source"]
+        assert list(figure) == ["figure", "value", "unit", "verified", "source", "key"]
         assert isinstance(figure["value"], int | float)
         assert isinstance(figure["verified"], bool)
         assert figure["source"]
@@ -66,6 +67,14 @@ def test_show_json_gives_each_figure_its_unit_and_source(name: str, capsys: pyte
     bandwidth = shown["memory_bytes_per_s"]
     rates = {dtype: rate for dtype, rate in shown["matrix_flops_per_s"].items() if rate}
     assert shown["ridge_flops_per_byte"] == {dtype: rate / bandwidth for dtype, rate in rates.items()}
+
+
+def test_show_names_figures_as_the_file_does(capsys: pytest.CaptureFixture[str]) -> None:
+    """What is read in the table can be looked up, and changed, in a copy of the profile."""
+    assert run(cli, ["hw", "show", "l4"]) == 0
+    shown = {line.split()[0] for line in capsys.readouterr().out.splitlines() if line.startswith(" ") and line.split()}
+    figures = read_profile_file(profile_folder() / "l4.toml").figures
+    assert {key for key, _ in figures.items()} <= shown
 
 
 def test_show_csv_has_the_ridge_points_as_rows(capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,7 +10,7 @@ import click
 from costmodel.calibration import Calibration, shipped_calibration
 from costmodel.cli.common import NamingGroup, format_option, print_table, write_csv, write_json
 from costmodel.errors import HardwareError
-from costmodel.hardware import HardwareProfile, builtin_hardware, load_hardware
+from costmodel.hardware import HardwareProfile, builtin_hardware, file_key, load_hardware
 from costmodel.units import KIB, DType, seconds, si
 
 SCHEMA = 1
@@ -78,6 +78,7 @@ def list_command(fmt: str) -> None:
 def show_command(name: str, fmt: str) -> None:
     """Show every figure of a profile with its unit and source, its ridge points, and its calibration's errors.
 
+    The table names figures by their keys in a profile's file; JSON and CSV by field, in SI units, with the key beside.
     A ridge point is the arithmetic intensity above which a matrix product is limited by compute, not by memory.
 
     Example: costmodel hw show h100-sxm-80gb --format json
@@ -95,7 +96,12 @@ def show_command(name: str, fmt: str) -> None:
     else:
         columns = ["figure", "value", "verified", "source"]
         cells = [
-            [row["figure"], _show(row["value"], row["unit"], row["figure"]), _YES[row["verified"]], row["source"]]
+            [
+                row["key"] or row["figure"],
+                _show(row["value"], row["unit"], row["figure"]),
+                _YES[row["verified"]],
+                row["source"],
+            ]
             for row in rows + _ridge_rows(profile)
         ]
         launch = "the host runs ahead of the device" if profile.asynchronous else "each op is a synchronous call"
@@ -189,7 +195,7 @@ def _flat(summary: Mapping[str, Any]) -> dict[str, object]:
 
 
 def _rows(profile: HardwareProfile) -> list[dict[str, Any]]:
-    """One row per figure: its field, value in SI, unit, whether it is verified, and its source."""
+    """One row per figure: its field, value in SI, unit, whether it is verified, its source, and its key in the file."""
     values: dict[str, object] = {f"caches.{cache.name}": cache.bytes for cache in profile.caches}
     values |= {f"matrix_flops_per_s.{dtype.value}": rate for dtype, rate in profile.matrix_flops_per_s.items()}
     return [
@@ -199,6 +205,7 @@ def _rows(profile: HardwareProfile) -> list[dict[str, Any]]:
             "unit": _UNITS[key.partition(".")[0]],
             "verified": figure.verified,
             "source": figure.source,
+            "key": file_key(key),
         }
         for key, figure in profile.figures.items()
     ]
@@ -214,6 +221,7 @@ def _ridge_rows(profile: HardwareProfile) -> list[dict[str, Any]]:
             "verified": profile.figures[f"matrix_flops_per_s.{dtype.value}"].verified
             and profile.figures["memory_bytes_per_s"].verified,
             "source": "derived: matrix rate / memory bandwidth",
+            "key": None,
         }
         for dtype in profile.matrix_flops_per_s
     ]
