@@ -21,7 +21,7 @@ from validate.fit_tables import OpTable
 from validate.probe_plan import Attention, Gemm, ProbePlan, Stream
 
 PASSES = 4
-QUIET = 0.25
+QUIET = 0.1
 """Quantile of a point's times over all passes: load only ever adds time."""
 _CALL_S = 0.012
 """Seconds spent on a point in one pass."""

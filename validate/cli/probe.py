@@ -77,7 +77,7 @@ def command(
     provenance = [{
         "classes": [*tables, *(table.kind for table in streams)], "points": len(plan), "dtype": kind.value,
         "source": f"validate probe on {opened.name}, seed {seed}", "licence": "own measurement",
-        "method": f"{passes} passes over a shuffled plan, first quartile of the calls, weights rotated",
+        "method": f"{passes} passes over a shuffled plan, tenth percentile of the calls, weights rotated",
         "environment": found,
     }]  # fmt: skip
     manifest = Manifest(hardware=profile.name, dtype=kind.value, runtimes=[each.value for each in runtimes],

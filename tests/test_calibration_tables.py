@@ -1,0 +1,59 @@
+"""The shipped files against the tables that they were fitted to, where those are at hand.
+
+COSTMODEL_MEASUREMENTS names the folder of `scripts/fit_shipped.py`. Errors here are in sample: the held-out ones are in
+hw_profiles/calibrations/ERRORS.md.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from costmodel.calibration import load_calibration
+from costmodel.hardware import profile_folder
+from validate.fit_errors import speedups
+from validate.fit_shaped import summary
+from validate.fit_tables import OpTable, read_tables
+
+FOLDER = Path(os.environ.get("COSTMODEL_MEASUREMENTS", "no-measurements"))
+LIMITS = {
+    "a100-sxm-80gb": {"gemm": 5.0, "low-rank": 6.0, "prefill": 8.0, "decode": 8.0},
+    "h100-sxm-80gb": {"gemm": 4.0, "low-rank": 4.5, "prefill": 8.0, "decode": 8.0},
+}
+"""Most mean absolute error in percent."""
+
+pytestmark = pytest.mark.skipif(not FOLDER.is_dir(), reason="COSTMODEL_MEASUREMENTS names no folder")
+
+
+def tables(device: str) -> dict[str, OpTable]:
+    names = ("gemm", "attention_prefill", "attention_decode")
+    return dict(read_tables([FOLDER / f"{device}_{name}_bf16.parquet" for name in names]))
+
+
+@pytest.mark.parametrize("device", LIMITS)
+def test_errors_and_coverage(device: str) -> None:
+    calibration = load_calibration(profile_folder() / "calibrations" / f"{device}.json")
+    for kind, table in tables(device).items():
+        timings = calibration.shaped[kind].times(table.shape, *table.work(2))  # type: ignore[index]
+        found = summary(timings.latency_s, table)
+        assert found["mean_pct"] < LIMITS[device][kind]
+        assert abs(found["bias_pct"]) < 1
+        covered = ((timings.p05_s <= table.seconds) & (table.seconds <= timings.p95_s)).mean()
+        assert 0.85 <= covered <= 0.99  # in sample, more than the nine in ten of held-out points
+        low_rank = table.low_rank()
+        if low_rank.any():
+            part = summary(timings.latency_s[low_rank], table.take(low_rank))
+            assert part["mean_pct"] < LIMITS[device]["low-rank"]
+
+
+@pytest.mark.parametrize("device", LIMITS)
+def test_speed_ups(device: str) -> None:
+    calibration = load_calibration(profile_folder() / "calibrations" / f"{device}.json")
+    table = tables(device)["gemm"]
+    ours, true = speedups(calibration.shaped["gemm"].times(table.shape, *table.work(2)).latency_s, table)
+    assert np.abs(ours / true - 1).mean() < 0.06
+    clear = np.abs(true - 1) > 0.05
+    assert ((ours > 1) == (true > 1))[clear].mean() > 0.985
