@@ -29,6 +29,7 @@ _COLD = 2
 _MAX_COPIES = 8
 _MAX_CALLS = 200
 _VOCABULARY = 32_000
+_PATTERN = 1 << 16
 
 Progress = Callable[[int], None]
 
@@ -124,8 +125,11 @@ class Microbench:
         return max(1, min(_MAX_COPIES, math.ceil(_COLD * self.device.cache_bytes / size)))
 
     def _random(self, *shape: int) -> torch.Tensor:
-        values = torch.randn(shape, generator=self._generator)
-        return values.to(dtype=self._torch_dtype, device=self.device.torch_device)
+        """Random numbers, repeated after a while: making hundreds of megabytes takes longer than timing them."""
+        values = torch.randn(_PATTERN, generator=self._generator)
+        values = values.to(dtype=self._torch_dtype, device=self.device.torch_device)
+        count = math.prod(shape)
+        return values.repeat(-(-count // _PATTERN))[:count].reshape(shape)
 
 
 def tables_from(

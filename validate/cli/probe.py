@@ -13,7 +13,7 @@ from costmodel.workload import Runtime
 from validate.threads import pin_threads
 
 CALIBRATION = "calibration.json"
-_LIMITS = {"cpu": (1024, 0.15, 0.02), "cuda": (16384, 0.02, 0.2)}
+_LIMITS = {"cpu": (1024, 0.1, 0.008), "cuda": (16384, 0.02, 0.1)}
 """Largest number of rows; seconds of peak compute and share of memory that one operation may take."""
 
 
