@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import pytest
 
 from costmodel.units import DType
 from costmodel.workload import Runtime
-from validate.device import CpuDevice
+from validate.device import CpuDevice, Work
 from validate.microbench import Microbench, tables_from
 from validate.probe_plan import ProbePlan, probe_plan
 
@@ -67,6 +68,32 @@ def test_a_small_plan_on_the_cpu(bench: Microbench) -> None:
         "elementwise": [3 * 4 * 64 * 4], "norm": [2 * 4 * 64 * 4 + 2 * 64 * 4], "activation": [2 * 4 * 64 * 4],
         "embedding": [2 * 4 * 64 * 4 + 8 * 4],
     }  # fmt: skip
+
+
+def test_short_kernels_share_a_graph() -> None:
+    """A device behind its host: one replay holds many calls, and each gets its share of the time."""
+
+    class Behind(CpuDevice):
+        kind = "cuda"
+        calls = 0
+
+        def prepare(self, work: Work, runtime: Runtime) -> Work:
+            assert runtime is Runtime.GRAPH
+            return work
+
+        def time(self, works: Sequence[Work], runtime: Runtime) -> list[float]:
+            for work in works:
+                work()
+            return [0.016] * len(works)
+
+    device = Behind(1)
+    bench = Microbench(device, DType.FP32, Runtime.GRAPH)
+
+    def count() -> None:
+        device.calls += 1
+
+    assert bench._time([count, count]) == pytest.approx([0.001] * 3)
+    assert device.calls == 16 * (2 + 4)
 
 
 def test_weights_take_turns_until_the_cache_forgets_them(bench: Microbench) -> None:
