@@ -144,7 +144,7 @@ def _uniform(rng: np.random.Generator, shape: tuple[int, ...], inputs: int) -> S
 def _cycle(progress: float) -> float:
     """The learning rate as a share of its peak: half a cosine up, half a cosine down to 0."""
     if progress < _WARM_UP:
-        return _START + (1 - _START) * (1 - np.cos(np.pi * progress / _WARM_UP)) / 2
+        return float(_START + (1 - _START) * (1 - np.cos(np.pi * progress / _WARM_UP)) / 2)
     return float(1 + np.cos(np.pi * (progress - _WARM_UP) / (1 - _WARM_UP))) / 2
 
 

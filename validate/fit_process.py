@@ -107,4 +107,4 @@ def _loss(values: Floats, x: Floats, y: Floats) -> tuple[float, Floats]:
 def _distance(a: Floats, b: Floats) -> Floats:
     """Euclidean distances (rows of a, rows of b)."""
     squares = (a * a).sum(axis=1)[:, None] + (b * b).sum(axis=1)[None, :] - 2 * a @ b.T
-    return np.sqrt(np.maximum(squares, 0.0))
+    return np.asarray(np.sqrt(np.maximum(squares, 0.0)))

@@ -95,6 +95,7 @@ def tables_of(columns: Mapping[str, Any], where: str) -> list[OpTable]:
     """
     if TIME not in columns:
         return []
+    names: tuple[str, ...]
     if set(GEMM_COLUMNS) <= set(columns):
         names = GEMM_COLUMNS
     elif set(ATTENTION_COLUMNS) <= set(columns):

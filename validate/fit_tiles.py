@@ -108,4 +108,4 @@ def _micros(logs: Floats, device: TileModel, shape: Floats) -> Floats:
             if split > 1:
                 time = time + part["reduce_us"] + part["reduce_bytes"] * 2 * size * m * n * split / bandwidth
             best = np.minimum(best, time)
-    return best + part["fixed_us"]
+    return np.asarray(best + part["fixed_us"])

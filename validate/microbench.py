@@ -158,15 +158,15 @@ def tables_from(
     if plan.attention:
         shape, taken = np.array(plan.attention, dtype=np.float64).T, times[first:second]
         one = shape[1] == 1
-        kinds: list[tuple[FormKind, np.ndarray]] = [("prefill", ~one), ("decode", one)]
-        for kind, rows in kinds:
+        halves: list[tuple[FormKind, np.ndarray]] = [("prefill", ~one), ("decode", one)]
+        for form, rows in halves:
             if rows.any():
-                tables[kind] = OpTable(kind=kind, shape=shape[:, rows], seconds=taken[rows])
+                tables[form] = OpTable(kind=form, shape=shape[:, rows], seconds=taken[rows])
     streams = []
     for kind in dict.fromkeys(name for name, _, _ in plan.streams):
-        rows = [index for index, each in enumerate(plan.streams) if each[0] == kind]
-        moved = [_stream_bytes(plan.streams[index], element_bytes) for index in rows]
-        streams.append(StreamTable(kind=kind, moved=np.array(moved, dtype=np.float64), seconds=times[second:][rows]))
+        places = [index for index, each in enumerate(plan.streams) if each[0] == kind]
+        moved = [_stream_bytes(plan.streams[index], element_bytes) for index in places]
+        streams.append(StreamTable(kind=kind, moved=np.array(moved, dtype=np.float64), seconds=times[second:][places]))
     return tables, streams
 
 

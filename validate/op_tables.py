@@ -69,7 +69,7 @@ def write_ops(folder: Path, ops: MeasuredOps) -> None:
     gemm = ops.tables.get("gemm")
     if gemm is not None:
         _write(folder / "gemm.csv", GEMM_COLUMNS, gemm.shape, gemm.seconds)
-    attention = [ops.tables[kind] for kind in ("prefill", "decode") if kind in ops.tables]  # type: ignore[index]
+    attention = [ops.tables[kind] for kind in ("prefill", "decode") if kind in ops.tables]
     if attention:
         shape = np.concatenate([table.shape for table in attention], axis=1)
         shape[2] -= shape[1]  # kv_len -> past_len

@@ -87,4 +87,4 @@ def _rows(rng: random.Random, largest: int) -> int:
     """Rows of the work: powers of two, in between, and one off a tile; small ones as often as large ones."""
     value = round(2 ** rng.uniform(0, math.log2(largest)))
     power = 2 ** round(math.log2(value))
-    return max(1, min(largest, rng.choice([power, power, value, power + 1])))
+    return int(max(1, min(largest, rng.choice([power, power, value, power + 1]))))
