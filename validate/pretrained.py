@@ -1,0 +1,115 @@
+"""A trained model with its head and tokenizer, from a local folder or the Hugging Face hub, read from safetensors."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from costmodel.errors import ModelError
+from costmodel.model_config import load_model, read_config
+from costmodel.model_spec import ModelSpec
+from validate.errors import reason_of
+
+_FILES = ["*.json", "*.safetensors", "*.model", "*.txt"]
+"""What a checkpoint without code consists of."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Pretrained:
+    """A checkpoint in memory, in evaluation mode and without gradients.
+
+    Attributes:
+        folder: where it was read from.
+        config: its config.json.
+        spec: its structure.
+        model: with its head: causal, masked or for classification, as the checkpoint says.
+        body: the module that the spec's paths start from: `model`, or an encoder without its head.
+        tokenizer: None where the folder has none.
+    """
+
+    folder: Path
+    config: Mapping[str, Any]
+    spec: ModelSpec
+    model: nn.Module
+    body: nn.Module
+    tokenizer: Any
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.model.parameters()).device
+
+
+def locate(path_or_id: str) -> Path:
+    """The folder of a checkpoint: the one given, or the hub's snapshot of that name, fetched when it is not cached.
+
+    Raises:
+        ModelError: when it is neither.
+    """
+    folder = Path(path_or_id)
+    if folder.is_dir():
+        return folder
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    try:
+        return Path(snapshot_download(path_or_id, allow_patterns=_FILES))
+    except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
+        allowed = "a folder with config.json and *.safetensors, or a name on the Hugging Face hub"
+        raise ModelError("no such checkpoint", value=path_or_id, allowed=allowed, hint=reason_of(error, 160)) from error
+
+
+def open_pretrained(
+    path_or_id: str, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+) -> Pretrained:
+    """Read a checkpoint: safetensors only, no code of its own, every weight of the model there.
+
+    Raises:
+        ModelError: when it is missing, of an unsupported architecture, or lacks weights.
+    """
+    import transformers
+
+    folder = locate(path_or_id)
+    spec, config = load_model(folder), read_config(folder)
+    if not any(folder.glob("*.safetensors")):
+        raise ModelError("folder without weights", value=str(folder), allowed="a folder with *.safetensors files")
+    try:
+        model, found = _auto(spec, config).from_pretrained(
+            str(folder), dtype=dtype, local_files_only=True, use_safetensors=True, trust_remote_code=False,
+            output_loading_info=True, attn_implementation="sdpa",
+        )  # fmt: skip
+    except Exception as error:  # transformers raises many kinds for a damaged folder
+        raise ModelError("cannot read weights", value=str(folder), hint=reason_of(error)) from error
+    missing = sorted(map(str, [*found["missing_keys"], *found["mismatched_keys"]]))
+    if missing:  # transformers would go on with random values
+        hint = f"{len(missing)} missing or of another shape"
+        raise ModelError("folder lacks weights of the model", value=missing[0], hint=hint)
+    model = model.to(device).eval().requires_grad_(False)
+    has_tokenizer = any((folder / name).exists() for name in ("tokenizer.json", "tokenizer_config.json", "vocab.txt"))
+    tokenizer = None
+    if has_tokenizer:
+        try:
+            tokenizer = transformers.AutoTokenizer.from_pretrained(
+                str(folder), local_files_only=True, trust_remote_code=False
+            )
+        except Exception as error:
+            raise ModelError("cannot read tokenizer", value=str(folder), hint=reason_of(error)) from error
+    body = model.base_model if spec.is_encoder else model
+    return Pretrained(folder=folder, config=config, spec=spec, model=model, body=body, tokenizer=tokenizer)
+
+
+def _auto(spec: ModelSpec, config: Mapping[str, Any]) -> Any:
+    import transformers
+
+    if not spec.is_encoder:
+        return transformers.AutoModelForCausalLM
+    architectures = config.get("architectures")
+    name = str(architectures[0]) if isinstance(architectures, list) and architectures else ""
+    if name.endswith("ForSequenceClassification"):
+        return transformers.AutoModelForSequenceClassification
+    return transformers.AutoModelForMaskedLM if name.endswith("ForMaskedLM") else transformers.AutoModel
