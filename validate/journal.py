@@ -6,20 +6,23 @@ import fcntl
 import os
 from pathlib import Path
 from types import TracebackType
+from typing import Generic, Self
 
 from validate.errors import RecordError, RunError
-from validate.records import Sample, decode, encode
+from validate.record_format import R, RecordFormat
+from validate.records import SAMPLES, Sample
 
-NAME = "samples.jsonl"
+NAME = SAMPLES.file
 
 
-class Journal:
+class RecordJournal(Generic[R]):
     """The records of one run's folder, open for appending by one process at a time.
 
     The lock is the kernel's (flock on DIR/lock): it goes with the process, however that ends, so none is ever stale.
 
     Args:
         folder: made if it does not exist.
+        kind: what the records are, and the file that they are in.
         resume: keep and continue the records found; without it a folder that has some is refused.
 
     Raises:
@@ -28,8 +31,8 @@ class Journal:
         RecordError: when a line in it is damaged elsewhere than at the end.
     """
 
-    def __init__(self, folder: Path, *, resume: bool) -> None:
-        self.folder, self.path = folder, folder / NAME
+    def __init__(self, folder: Path, kind: RecordFormat[R], *, resume: bool) -> None:
+        self.folder, self.path, self._kind = folder, folder / kind.file, kind
         try:
             folder.mkdir(parents=True, exist_ok=True)
             self._lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
@@ -39,22 +42,22 @@ class Journal:
         try:
             self._acquire()
             self._file = self._open()
-            self.repaired_bytes, self.samples = self._load()
+            self.repaired_bytes, self.records = self._load()
             """Bytes of a half-written last line that were cut off, and the records that the file holds."""
-            if self.samples and not resume:
+            if self.records and not resume:
                 hint = "add --resume to continue it, or choose another --out"
-                raise RunError(f"{folder} holds {len(self.samples)} samples of an earlier run", hint=hint)
+                raise RunError(f"{folder} holds {len(self.records)} {kind.noun}s of an earlier run", hint=hint)
         except BaseException:
             self.close()
             raise
 
-    def append(self, sample: Sample) -> None:
+    def append(self, record: R) -> None:
         """Write one line and return once it is on the disk.
 
         Raises:
             RunError: when the disk is full or fails; what was written of the line is cut off again.
         """
-        line, start = encode(sample), os.lseek(self._file, 0, os.SEEK_END)
+        line, start = self._kind.encode(record), os.lseek(self._file, 0, os.SEEK_END)
         try:
             written = 0
             while written < len(line):
@@ -62,9 +65,9 @@ class Journal:
             os.fsync(self._file)
         except OSError as error:
             os.ftruncate(self._file, start)
-            hint = f"{error.strerror}; {len(self.samples)} samples are safe, --resume continues"
+            hint = f"{error.strerror}; {len(self.records)} {self._kind.noun}s are safe, --resume continues"
             raise RunError("cannot write record", value=str(self.path), hint=hint) from error
-        self.samples.append(sample)
+        self.records.append(record)
 
     def close(self) -> None:
         """Release the lock."""
@@ -73,7 +76,7 @@ class Journal:
                 os.close(handle)
         self._file = self._lock = -1
 
-    def __enter__(self) -> Journal:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(
@@ -97,20 +100,33 @@ class Journal:
         except OSError as error:
             raise RunError("cannot open records", value=str(self.path), hint=error.strerror or str(error)) from error
 
-    def _load(self) -> tuple[int, list[Sample]]:
+    def _load(self) -> tuple[int, list[R]]:
         content = self.path.read_bytes()
         end = content.rfind(b"\n") + 1
         lines = content[:end].splitlines()
-        samples = [decode(line, f"{self.path}:{number}") for number, line in enumerate(lines, 1) if line.strip()]
+        decode = self._kind.decode
+        records = [decode(line, f"{self.path}:{number}") for number, line in enumerate(lines, 1) if line.strip()]
         seen: set[str] = set()
-        for sample in samples:
-            if sample.id in seen:
-                raise RecordError(f"{self.path}: sample twice", value=sample.id)
-            seen.add(sample.id)
+        for record in records:
+            if record.id in seen:
+                raise RecordError(f"{self.path}: {self._kind.noun} twice", value=record.id)
+            seen.add(record.id)
         if end < len(content):
             os.ftruncate(self._file, end)
             os.fsync(self._file)
-        return len(content) - end, samples
+        return len(content) - end, records
 
     def _write(self, data: bytes) -> int:
         return os.write(self._file, data)
+
+
+class Journal(RecordJournal[Sample]):
+    """The journal of a timing run."""
+
+    def __init__(self, folder: Path, *, resume: bool) -> None:
+        super().__init__(folder, SAMPLES, resume=resume)
+
+    @property
+    def samples(self) -> list[Sample]:
+        """The records."""
+        return self.records

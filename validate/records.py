@@ -5,7 +5,7 @@ docs/validate.md describes each key. Times are in seconds, sizes in bytes, energ
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,7 +16,7 @@ from costmodel.model_families import spec_from_config
 from costmodel.model_spec import ModelSpec
 from costmodel.units import DType
 from costmodel.workload import Attention, LmHead, Phase, Runtime, Workload
-from validate.errors import RecordError
+from validate.record_format import RecordFormat
 
 SCHEMA = 1
 """Version of the line format; raise it when a key is renamed, dropped or changes its meaning."""
@@ -190,13 +190,15 @@ def workload_from_json(data: dict[str, Any]) -> Workload:
     )  # fmt: skip
 
 
-_DECODER = msgspec.json.Decoder(Sample)
-_ENCODER = msgspec.json.Encoder()
+SAMPLES = RecordFormat(
+    kind=Sample, schema=SCHEMA, file="samples.jsonl", noun="sample", manual="docs/validate.md"
+)  # fmt: skip
+"""The records of a timing run."""
 
 
 def encode(sample: Sample) -> bytes:
     """The line of a sample, newline included."""
-    return _ENCODER.encode(sample) + b"\n"
+    return SAMPLES.encode(sample)
 
 
 def decode(line: bytes, where: str) -> Sample:
@@ -205,17 +207,7 @@ def decode(line: bytes, where: str) -> Sample:
     Raises:
         RecordError: when it is not a sample of this schema version; `where` names it.
     """
-    try:
-        version = msgspec.json.decode(line, type=dict).get("schema")
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise RecordError(f"{where}: not a JSON object", hint=str(error)) from error
-    if version != SCHEMA:
-        hint = "written by another version; docs/validate.md has the history of the format"
-        raise RecordError(f"{where}: schema", value=version, allowed=str(SCHEMA), hint=hint)
-    try:
-        return _DECODER.decode(line)
-    except msgspec.DecodeError as error:
-        raise RecordError(f"{where}: not a sample", hint=str(error)) from error
+    return SAMPLES.decode(line, where)
 
 
 def read_samples(paths: Path | Iterable[Path]) -> list[Sample]:
@@ -224,16 +216,4 @@ def read_samples(paths: Path | Iterable[Path]) -> list[Sample]:
     Raises:
         RecordError: when a file cannot be read or a line is not a sample.
     """
-    return [sample for path in ([paths] if isinstance(paths, Path) else paths) for sample in _read(path)]
-
-
-def _read(path: Path) -> Iterator[Sample]:
-    file = path / "samples.jsonl" if path.is_dir() else path
-    try:
-        content = file.read_bytes()
-    except OSError as error:
-        raise RecordError("cannot read records", value=str(file), hint=error.strerror or str(error)) from error
-    complete = content[: content.rfind(b"\n") + 1]
-    for number, line in enumerate(complete.splitlines(), start=1):
-        if line.strip():
-            yield decode(line, f"{file}:{number}")
+    return SAMPLES.read(paths)

@@ -1,0 +1,90 @@
+"""How records of one kind are kept: a file of JSON lines with a schema version, read strictly. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Generic, Protocol, TypeVar
+
+import msgspec
+
+from validate.errors import RecordError
+
+_ENCODER = msgspec.json.Encoder()
+
+
+class Identified(Protocol):
+    """A record: equal ids mean the same thing measured."""
+
+    @property
+    def id(self) -> str:
+        """Unique in a file."""
+        ...
+
+
+R = TypeVar("R", bound=Identified)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordFormat(Generic[R]):
+    """One kind of record.
+
+    Attributes:
+        kind: the msgspec type of a line; it has a field `schema`.
+        schema: the version that is written and read.
+        file: name of the file in a run's folder.
+        noun: what messages call a record.
+        manual: the page that has the history of the format.
+    """
+
+    kind: type[R]
+    schema: int
+    file: str
+    noun: str
+    manual: str
+    _decoder: msgspec.json.Decoder[R] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "_decoder", msgspec.json.Decoder(self.kind))
+
+    def encode(self, record: R) -> bytes:
+        """The line of a record, newline included."""
+        return _ENCODER.encode(record) + b"\n"
+
+    def decode(self, line: bytes, where: str) -> R:
+        """Read one line.
+
+        Raises:
+            RecordError: when it is not a record of this kind and version; `where` names it.
+        """
+        try:
+            version = msgspec.json.decode(line, type=dict).get("schema")
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise RecordError(f"{where}: not a JSON object", hint=str(error)) from error
+        if version != self.schema:
+            hint = f"written by another version; {self.manual} has the history of the format"
+            raise RecordError(f"{where}: schema", value=version, allowed=str(self.schema), hint=hint)
+        try:
+            return self._decoder.decode(line)
+        except msgspec.DecodeError as error:
+            raise RecordError(f"{where}: not a {self.noun}", hint=str(error)) from error
+
+    def read(self, paths: Path | Iterable[Path]) -> list[R]:
+        """Records of files, or of folders that hold one, in order; a line cut off at the end is left out.
+
+        Raises:
+            RecordError: when a file cannot be read or a line is not a record.
+        """
+        return [record for path in ([paths] if isinstance(paths, Path) else paths) for record in self._read(path)]
+
+    def _read(self, path: Path) -> Iterator[R]:
+        file = path / self.file if path.is_dir() else path
+        try:
+            content = file.read_bytes()
+        except OSError as error:
+            raise RecordError("cannot read records", value=str(file), hint=error.strerror or str(error)) from error
+        complete = content[: content.rfind(b"\n") + 1]
+        for number, line in enumerate(complete.splitlines(), start=1):
+            if line.strip():
+                yield self.decode(line, f"{file}:{number}")
