@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import signal
-import sys
 import time
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +18,7 @@ from costmodel.model_spec import ModelSpec
 from costmodel.units import DType
 from costmodel.workload import Attention, Phase, Runtime
 from validate.case import Case
+from validate.cli.progress import RunProgress
 from validate.cli.reporting import finish
 from validate.configs_file import load_configs
 from validate.journal import Journal
@@ -67,7 +67,7 @@ def _run(
 ) -> bool:  # fmt: skip
     """Measure what has no record yet; True when interrupted."""
     try:
-        with _Progress() as progress:
+        with RunProgress() as progress:
             progress.status("loading torch and transformers")
             from transformers.utils import logging
 
@@ -167,46 +167,3 @@ def _cases(settings: Mapping[str, Any], spec: ModelSpec, choice: WorkloadChoice)
     if settings["configs"] is not None:
         return given_cases(spec, load_configs(settings["configs"], spec), choice)
     return sample_cases(spec, settings["samples"], settings["seed"], choice)
-
-
-class _Progress:
-    """A bar on stderr with the samples done, those failed, and the time left."""
-
-    def __init__(self) -> None:
-        from rich.console import Console
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            Progress,
-            SpinnerColumn,
-            TextColumn,
-            TimeRemainingColumn,
-        )
-
-        columns = [SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-                   TimeRemainingColumn()]  # fmt: skip
-        self._bar = Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
-        self._task = self._bar.add_task("starting", total=None)
-        self._failed = 0
-
-    def __enter__(self) -> _Progress:
-        self._bar.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._bar.stop()
-
-    def status(self, text: str) -> None:
-        self._bar.update(self._task, description=text)
-
-    def start(self, total: int, done: int) -> None:
-        self._bar.reset(self._task, total=total, completed=done, description="measuring")
-
-    def advance(self, sample: Any) -> None:
-        self._failed += sample.status != "ok"
-        text = f"measuring, {self._failed} failed" if self._failed else "measuring"
-        self._bar.update(self._task, advance=1, description=text)
-        if sample.failure is not None:
-            self._bar.console.print(
-                f"sample {sample.index} failed: {sample.failure.reason}", highlight=False, soft_wrap=True
-            )
