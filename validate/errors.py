@@ -37,3 +37,13 @@ def reason_of(error: BaseException, limit: int = 400) -> str:
     text = " ".join(str(error).split()) or "no message"
     line = text if isinstance(error, CostModelError) else f"{type(error).__name__}: {text}"
     return line if len(line) <= limit else f"{line[: limit - 3]}..."
+
+
+def kind_of(error: BaseException) -> str:
+    """The kind of failure that an exception is: its own, out-of-memory, input, or the exception's name. No torch."""
+    if isinstance(error, MeasurementError):
+        return error.kind
+    names = {each.__name__ for each in type(error).__mro__}
+    if names & {"OutOfMemoryError", "MemoryError"} or "out of memory" in str(error).lower():
+        return "out-of-memory"
+    return "input" if isinstance(error, CostModelError) else type(error).__name__

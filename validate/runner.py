@@ -13,12 +13,11 @@ import torch
 from torch import nn
 
 from costmodel.decomposition import Decomposition
-from costmodel.errors import CostModelError
 from validate.case import Case
 from validate.device import Device
 from validate.energy import measure_energy
 from validate.environment import environment
-from validate.errors import MeasurementError, RunError, reason_of
+from validate.errors import MeasurementError, RunError, kind_of, reason_of
 from validate.identity import identities, require_equal
 from validate.journal import Journal
 from validate.memory import measure_memory
@@ -83,7 +82,7 @@ class Runner:
         except RunError:
             raise
         except Exception as error:  # whatever goes wrong with one sample is its record, and the run goes on
-            failure = Failure(stage=attempt.stage, kind=_kind(error), reason=reason_of(error))
+            failure = Failure(stage=attempt.stage, kind=kind_of(error), reason=reason_of(error))
         self._device.release()
         return Sample(
             id=case.id, index=case.index, status="failed" if failure else "ok", failure=failure,
@@ -139,11 +138,3 @@ def require_finite(output: torch.Tensor) -> None:
     bad = int((~torch.isfinite(output)).sum())
     if bad:
         raise MeasurementError("non-finite", f"{bad:,} of {output.numel():,} outputs are NaN or infinite")
-
-
-def _kind(error: Exception) -> str:
-    if isinstance(error, MeasurementError):
-        return error.kind
-    if isinstance(error, torch.OutOfMemoryError | MemoryError) or "out of memory" in str(error).lower():
-        return "out-of-memory"
-    return "input" if isinstance(error, CostModelError) else type(error).__name__
