@@ -30,6 +30,10 @@ _EXTRA = ("matplotlib", "psutil", "pyarrow", "safetensors", "scipy", "tensorly",
 """Libraries of the extra `validate`."""
 
 
+_MAY_FETCH = ("sensitivity", "quality", "apply")
+"""Commands that take checkpoints and data sets from the Hugging Face hub; every other one reads from disk."""
+
+
 def _module(name: str) -> str:
     return f"validate.cli.{name}_" if name == "import" else f"validate.cli.{name}"
 
@@ -97,6 +101,8 @@ def cli(ctx: click.Context, /, **options: object) -> int:
 
 def main(argv: list[str] | None = None) -> None:
     """Run the command; every expected failure is one line on stderr and exit code 2 (1 for a failed run)."""
-    os.environ.setdefault("HF_HUB_OFFLINE", "1")  # models are built or read from disk, never fetched
+    arguments = sys.argv[1:] if argv is None else argv
+    if not set(arguments[:1]) & set(_MAY_FETCH):
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")  # models are built or read from disk, never fetched
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     sys.exit(run(cli, argv))
