@@ -12,16 +12,12 @@ from torch import nn  # noqa: E402
 
 from costmodel.decomposition import Factor, LowRank, Tucker  # noqa: E402
 from validate.errors import MeasurementError  # noqa: E402
-from validate.factored_linear import FactoredLinear  # noqa: E402
+from validate.factored_linear import FactoredLinear, product  # noqa: E402
 from validate.factorize import factorize, random_stages  # noqa: E402
 
 
 def weight(rows: int, columns: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> torch.Tensor:
     return torch.randn(rows, columns, generator=torch.Generator().manual_seed(seed)).to(dtype)
-
-
-def product(stages: list[torch.Tensor]) -> torch.Tensor:
-    return FactoredLinear(stages, None).dense_weight()
 
 
 @settings(max_examples=40)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
-from torch.overrides import TorchFunctionMode
 
 from costmodel.errors import ModelError
 from costmodel.model_spec import ModelSpec
 from costmodel.units import DType
 from costmodel.workload import Attention
+from validate.checkpoint.loader import EmptyOnMeta
 from validate.errors import MeasurementError, reason_of
 
 TORCH_DTYPES = {DType.FP32: torch.float32, DType.TF32: torch.float32, DType.FP16: torch.float16,
@@ -22,15 +22,6 @@ ATTENTION = {Attention.FUSED: "sdpa", Attention.UNFUSED: "eager"}
 """transformers' name of each form of attention."""
 _POOL = 1 << 20
 _DEVIATION = 0.02
-
-
-class _EmptyOnMeta(TorchFunctionMode):
-    """Weights, which modules allocate with torch.empty, take no memory; buffers, which are computed, are real."""
-
-    def __torch_function__(self, func: Callable[..., Any], types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if func is torch.empty:
-            kwargs = {**(kwargs or {}), "device": "meta"}
-        return func(*args, **(kwargs or {}))
 
 
 def build_model(
@@ -58,7 +49,7 @@ def build_model(
     options = {"dtype": TORCH_DTYPES[dtype], "attn_implementation": "sdpa"}
     try:
         if weights is None:
-            with _EmptyOnMeta():
+            with EmptyOnMeta():
                 model = auto.from_config(settings, **options)
             _materialise(model, device, TORCH_DTYPES[dtype], seed)
         else:

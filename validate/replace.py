@@ -11,6 +11,7 @@ from torch import nn
 
 from costmodel.decomposition import Decomposition, Factor, Site, Tucker
 from costmodel.model_spec import ModelSpec, WeightTensor
+from validate.checkpoint.loader import without_layers
 from validate.factored_linear import FactoredLinear, dense_weight
 from validate.factorize import Factorization, factorize, random_stages
 
@@ -67,19 +68,9 @@ class Replacement:
         self._undo.append(lambda: setattr(parent, child, dense))
 
     def _drop(self, dropped: frozenset[int]) -> None:
-        """Leave layers out and renumber the rest, whose number is their place in the KV cache."""
-        parent_path, _, child = self._spec.layer_prefix.rpartition(".")
-        parent, layers = self._model.get_submodule(parent_path), self._model.get_submodule(self._spec.layer_prefix)
-        kept = [index for index in range(self._spec.num_layers) if index not in dropped]
-        self._set(parent, child, nn.ModuleList([layers[index] for index in kept]))  # type: ignore[index]
-        for position, index in enumerate(kept):
-            for module in layers[index].modules():  # type: ignore[index]
-                if isinstance(getattr(module, "layer_idx", None), int):
-                    self._set(module, "layer_idx", position)
-        config: Any = self._model.config
-        self._set(config, "num_hidden_layers", len(kept))
-        if isinstance(getattr(config, "layer_types", None), list):
-            self._set(config, "layer_types", [config.layer_types[index] for index in kept])
+        """Leave layers out and renumber the rest."""
+        for owner, name, value in without_layers(self._model, self._spec.layer_prefix, dropped):
+            self._set(owner, name, value)
 
     def _set(self, owner: Any, name: str, value: Any) -> None:
         before = getattr(owner, name)
