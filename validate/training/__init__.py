@@ -1,0 +1,1 @@
+"""Trains small models on text that every machine has, to measure quality where no weights can be fetched."""

@@ -1,0 +1,108 @@
+"""What a model makes of held-out tokens: the loss of each, and the choices it takes."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from validate.errors import MeasurementError
+from validate.training.batches import IGNORED
+from validate.training.loop import masked_logits
+
+
+@torch.no_grad()
+def causal_losses(model: nn.Module, blocks: torch.Tensor, *, batch: int = 16) -> torch.Tensor:
+    """Negative log-likelihood of each token but the first, given those before it in its block.
+
+    Args:
+        blocks: int64 (blocks, length).
+
+    Returns:
+        float64 (blocks, length - 1), nats.
+
+    Raises:
+        MeasurementError: when one is not finite.
+    """
+    parts = []
+    for part in blocks.split(batch):
+        logits = model(input_ids=part, use_cache=False).logits[:, :-1].float()
+        losses = functional.cross_entropy(logits.flatten(0, 1), part[:, 1:].flatten(), reduction="none")
+        parts.append(losses.view(len(part), -1).double())
+    return _finite(torch.cat(parts))
+
+
+@torch.no_grad()
+def masked_losses(model: nn.Module, inputs: torch.Tensor, targets: torch.Tensor, *, batch: int = 16) -> torch.Tensor:
+    """Negative log-likelihood of each token asked for, in the order of the rows.
+
+    Args:
+        inputs, targets: int64 (blocks, length); targets are IGNORED where nothing is asked.
+
+    Returns:
+        float64 (positions,), nats.
+
+    Raises:
+        MeasurementError: when one is not finite.
+    """
+    parts = []
+    for seen, asked in zip(inputs.split(batch), targets.split(batch), strict=True):
+        logits = masked_logits(model, seen, asked)
+        parts.append(functional.cross_entropy(logits, asked[asked != IGNORED], reduction="none").double())
+    return _finite(torch.cat(parts))
+
+
+@torch.no_grad()
+def chosen(model: nn.Module, tokenizer: Any, items: Sequence[dict[str, Any]]) -> list[int]:
+    """The choice that the model takes in each item: the likeliest as a whole, not per token or byte.
+
+    A causal model continues the context by each choice; a masked one fills the mask, for which a choice is one token.
+
+    Raises:
+        MeasurementError: when a likelihood is not finite.
+    """
+    return [_fill(model, tokenizer, item) if tokenizer.mask_token else _continue(model, tokenizer, item)
+            for item in items]  # fmt: skip
+
+
+def accuracy(answers: Sequence[int], items: Sequence[dict[str, Any]]) -> float:
+    """Share of items whose answer is right."""
+    return sum(answer == item["answer"] for answer, item in zip(answers, items, strict=True)) / len(items)
+
+
+def weights_digest(model: nn.Module) -> str:
+    """SHA-256 over names and bytes of all parameters: equal for equal bits alone."""
+    digest = hashlib.sha256()
+    for name, parameter in sorted(model.named_parameters()):
+        digest.update(name.encode())
+        digest.update(parameter.detach().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _continue(model: nn.Module, tokenizer: Any, item: dict[str, Any]) -> int:
+    context = tokenizer(item["context"], add_special_tokens=False)["input_ids"]
+    rows = [tokenizer(item["context"] + choice, add_special_tokens=False)["input_ids"] for choice in item["choices"]]
+    start, width = len(context), max(map(len, rows))
+    ids = torch.tensor([row + [0] * (width - len(row)) for row in rows])  # a causal model never looks at what follows
+    logits = model(input_ids=ids, use_cache=False).logits.float()
+    losses = functional.cross_entropy(logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
+    sums = [losses.view(len(rows), -1)[at, start - 1 : len(row) - 1].double().sum() for at, row in enumerate(rows)]
+    return int(_finite(torch.stack(sums)).argmin())
+
+
+def _fill(model: nn.Module, tokenizer: Any, item: dict[str, Any]) -> int:
+    ids = torch.tensor([tokenizer(item["context"])["input_ids"]])
+    asked = torch.where(ids == tokenizer.mask_token_id, 0, IGNORED)
+    logits = masked_logits(model, ids, asked)[0].log_softmax(-1)
+    tokens = [tokenizer(choice, add_special_tokens=False)["input_ids"][0] for choice in item["choices"]]
+    return int(_finite(-logits[tokens]).argmin())
+
+
+def _finite(losses: torch.Tensor) -> torch.Tensor:
+    if not torch.isfinite(losses).all():
+        raise MeasurementError("non-finite", "a loss is not finite", value=float(losses.sum()))
+    return losses
