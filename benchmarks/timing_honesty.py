@@ -48,11 +48,11 @@ def workloads(dtype: DType, runtime: Runtime) -> list[Workload]:
 
 
 def dense_against_dense(device: Device, model: torch.nn.Module, work: Workload) -> dict[str, Any]:
-    """One comparison with a copy that has weights of its own."""
+    """One comparison of a model with itself, in as many copies of each as `validate` takes."""
     spec = load_model(MODEL)
-    trees = [clone(model, torch.clone), model]
+    trees = [clone(model, torch.clone) for _ in range(2 * device.placements)]
     runs = [device.prepare(make_pass(tree, spec, DENSE, work, device.torch_device), work.runtime) for tree in trees]
-    timing = compare(device, runs[:1], runs[1:], PLAN, work.runtime)
+    timing = compare(device, runs[::2], runs[1::2], PLAN, work.runtime)
     holds, narrow = timing.ratio_low <= 1 <= timing.ratio_high, timing.half_width <= HALF_WIDTH
     return {
         "phase": work.phase.value, "ratio": timing.ratio, "low": timing.ratio_low, "high": timing.ratio_high,

@@ -79,7 +79,7 @@ def test_copies_keep_small_models_cold(tmp_path: Path) -> None:
     subject.device.cache_bytes = resident_bytes(subject.model) * 2  # type: ignore[misc]
     candidate = subject.candidate(parse_decomposition(["rank=4"], subject.spec))
     pair = subject.pair(case(subject, ["rank=4"]), candidate)
-    assert len(pair.references) == 4
+    assert len(pair.references) == len(pair.candidates)
     assert 4 < len(pair.candidates) <= 8
     assert len({tree.model.embed_tokens.weight.data_ptr() for tree in pair.candidates + pair.references}) == len(
         pair.candidates + pair.references
@@ -87,6 +87,16 @@ def test_copies_keep_small_models_cold(tmp_path: Path) -> None:
     subject.device.cache_bytes = 1  # type: ignore[misc]
     pair = subject.pair(case(subject, ["rank=4"]), candidate)
     assert (pair.candidates, pair.references) == ([candidate], [subject.model])
+
+
+def test_copies_lie_at_several_places_where_there_is_room(tmp_path: Path) -> None:
+    _, subject, _ = runner(tmp_path)
+    candidate = subject.candidate(parse_decomposition(["rank=4"], subject.spec))
+    size = resident_bytes(candidate) + resident_bytes(subject.model)
+    subject.device.placements = 4  # type: ignore[misc]
+    for memory, copies in ((80 * size, 4), (13 * size, 3), (7 * size, 1), (size, 1)):
+        subject.device.memory_bytes = memory  # type: ignore[misc]
+        assert len(subject.pair(case(subject, ["rank=4"]), candidate).candidates) == copies
 
 
 def test_records_are_appended_and_not_measured_again(tmp_path: Path) -> None:

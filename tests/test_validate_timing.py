@@ -124,6 +124,33 @@ def test_the_interval_covers_the_truth(correlation: float) -> None:
     assert covered >= 180
 
 
+@pytest.mark.parametrize("copies", [1, 4])
+def test_the_interval_covers_the_truth_where_places_in_memory_differ(copies: int) -> None:
+    """200 comparisons of the same work; each copy is off by a deviation of 0.7 % for as long as it lives."""
+    rng = np.random.default_rng(11)
+    plan = TimingPlan(precision=0.001, budget_s=2.0)
+    covered, widths = 0, []
+    for seed in range(200):
+        device = SyntheticDevice(lognormal(0.01, seed))
+        device.placement = 0.01
+        works = [[_taking(0.01 * math.exp(rng.normal(0, 0.007))) for _ in range(copies)] for _ in range(2)]
+        timing = compare(device, *works, plan, Runtime.EAGER, clock=lambda device=device: device.now)
+        covered += timing.ratio_low <= 1 <= timing.ratio_high
+        widths.append(timing.half_width)
+    assert 182 <= covered <= 199
+    assert np.median(widths) < 0.03
+
+
+def _taking(seconds: float) -> Callable[[], float]:
+    return lambda: seconds
+
+
+def test_an_interval_is_widened_in_quadrature() -> None:
+    low, high = statistics.widened(1.0, math.exp(-0.03), math.exp(0.03), 0.04 / 1.959964)
+    assert (low, high) == pytest.approx((math.exp(-0.05), math.exp(0.05)))
+    assert statistics.widened(2.0, 0.0, math.inf, 0.01) == (0.0, math.inf)
+
+
 def test_too_few_pairs_give_no_interval() -> None:
     assert statistics.ratio_interval([1.0] * 5, [2.0] * 5) == (0.5, 0.0, math.inf)
 

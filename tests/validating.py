@@ -71,6 +71,8 @@ class FakeGpu:
     name = "NVIDIA H100 80GB HBM3"
     cache_bytes = 1
     memory_bytes = 80 * 10**9
+    placements = 1
+    placement = 0.0
 
     def __init__(self) -> None:
         import torch

@@ -17,6 +17,8 @@ from costmodel.workload import Runtime
 from validate.threads import usable_cores
 
 Work = Callable[[], object]
+PLACEMENT = 0.01
+"""Of a CPU: twin copies of a model differ by 0.3 to 1.6 % for as long as they live (benchmarks/README.md)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,6 +45,10 @@ class Device(Protocol):
     cache_bytes: int
     """Of the last level of cache; weights that fit in it are not read from memory again."""
     memory_bytes: int
+    placements: int
+    """Copies of a model that a comparison takes where memory allows, so that no one place in memory decides."""
+    placement: float
+    """Standard deviation of the ratio of the same work at two places in memory, as a fraction."""
 
     def synchronize(self) -> None:
         """Wait until all work is done."""
@@ -90,6 +96,8 @@ class CpuDevice:
     """
 
     kind = "cpu"
+    placements = 4
+    placement = PLACEMENT
 
     def __init__(self, threads: int | None = None) -> None:
         self.torch_device = torch.device("cpu")

@@ -86,9 +86,9 @@ class Timing(Record, frozen=True, kw_only=True):
     settled: bool
     """Whether warm-up ended because times had settled, not because its limit was reached."""
     precise: bool
-    """Whether the interval reached the asked precision within the budget."""
+    """Whether the interval reached the asked precision within the budget, before it was widened for a single copy."""
     copies: int
-    """Sets of weights that were rotated so that caches stay cold; 1 where one pass flushes them anyway."""
+    """Sets of weights that took turns, so that caches stay cold and no one place in memory decides."""
     disturbed: list[str]
     """What else went on meanwhile; empty for an undisturbed block."""
     conditions: dict[str, Any]

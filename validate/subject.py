@@ -25,6 +25,8 @@ from validate.replace import RandomFactors, Replacement, StageMaker, WeightFacto
 COLD = 2
 """Weights count as cold when this many times the last cache is read between two uses of them."""
 MAX_COPIES = 8
+ROOM = 0.25
+"""Share of the device's memory that copies for the sake of their places may take."""
 
 
 @dataclass(slots=True, kw_only=True)
@@ -70,14 +72,18 @@ class Subject:
         return tree
 
     def pair(self, case: Case, candidate: nn.Module) -> Pair:
-        """Candidate and reference as often as caches demand: once where a pass reads more than COLD times the last
-        cache, else in private copies that take turns, so that no pass finds the weights of the one before it."""
+        """Candidate and reference in copies that take turns.
+
+        As many as caches demand, so that no pass finds the weights of the one before it, and as many as the device
+        wants places in memory and has room for.
+        """
         needed = COLD * self.device.cache_bytes
         sizes = [resident_bytes(tree) for tree in (candidate, self.model)]
-        counts = [min(MAX_COPIES, math.ceil(needed / size)) for size in sizes]
-        if max(counts) == 1:
+        room = int(ROOM * self.device.memory_bytes / sum(sizes))
+        count = max(min(MAX_COPIES, math.ceil(needed / min(sizes))), min(self.device.placements, room))
+        if count == 1:
             return Pair(candidates=[candidate], references=[self.model])
-        return Pair(candidates=_copies(candidate, counts[0]), references=_copies(self.model, counts[1]))
+        return Pair(candidates=_copies(candidate, count), references=_copies(self.model, count))
 
     def run(self, tree: nn.Module, decomposition: Decomposition, work: Workload) -> Pass:
         """The pass of a workload through one tree."""

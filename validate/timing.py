@@ -43,13 +43,17 @@ def compare(
     """Time a candidate and a reference in strict alternation: A B A B ...
 
     Args:
-        candidates, references: the same work over as many sets of weights as caches need to stay cold, rotated.
+        candidates, references: the same work over several sets of weights, which take turns: as many as caches need to
+            stay cold, and at least three where another place in memory changes the time. With fewer the interval is
+            widened by what the device says of that.
         plan: precision and budget.
         runtime: how the device runs them.
         clock: seconds, for the budget.
     """
     start, before = clock(), dict(device.conditions())
-    copies = max(len(candidates), len(references))
+    turns = max(len(candidates), len(references))
+    copies = min(len(candidates), len(references))
+    told_apart = copies == turns and copies >= statistics.FEWEST_COPIES
     turn = 0
 
     def pairs(count: int) -> tuple[list[float], list[float]]:
@@ -61,13 +65,13 @@ def compare(
         seconds = device.time(works, runtime)
         return seconds[::2], seconds[1::2]
 
-    warm, settled = _warm_up(pairs, start + plan.budget_s / 4, copies, clock)
+    warm, settled = _warm_up(pairs, start + plan.budget_s / 4, turns, clock)
     per_pair = (clock() - start) / warm
     measured_a, measured_b = pairs(
         max(_FEWEST, min(plan.min_pairs, int((plan.budget_s - (clock() - start)) / per_pair)))
     )
     while True:
-        ratio, low, high = statistics.ratio_interval(measured_a, measured_b)
+        ratio, low, high = statistics.ratio_interval(measured_a, measured_b, copies if told_apart else 1)
         precise = math.isfinite(high) and (high - low) / 2 / ratio <= plan.precision
         used = clock() - start
         if precise or used >= plan.budget_s or len(measured_a) >= plan.max_pairs:
@@ -77,10 +81,12 @@ def compare(
         more_a, more_b = pairs(max(1, count))
         measured_a += more_a
         measured_b += more_b
+    if not told_apart:
+        low, high = statistics.widened(ratio, low, high, device.placement)
     after = dict(device.conditions())
     return Timing(
         candidate=_series(measured_a), dense=_series(measured_b), ratio=ratio, ratio_low=low, ratio_high=high,
-        warmup_pairs=warm, settled=settled, precise=precise, copies=copies, disturbed=disturbances(before, after),
+        warmup_pairs=warm, settled=settled, precise=precise, copies=turns, disturbed=disturbances(before, after),
         conditions={"before": before, "after": after},
     )  # fmt: skip
 
