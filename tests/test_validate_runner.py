@@ -77,6 +77,7 @@ def test_peak_memory_on_a_cpu_is_near_the_prediction(tmp_path: Path) -> None:
 def test_copies_keep_small_models_cold(tmp_path: Path) -> None:
     _, subject, _ = runner(tmp_path)
     subject.device.cache_bytes = resident_bytes(subject.model) * 2  # type: ignore[misc]
+    subject.device.placements = 1  # type: ignore[misc]
     candidate = subject.candidate(parse_decomposition(["rank=4"], subject.spec))
     pair = subject.pair(case(subject, ["rank=4"]), candidate)
     assert len(pair.references) == len(pair.candidates)
@@ -93,7 +94,7 @@ def test_copies_lie_at_several_places_where_there_is_room(tmp_path: Path) -> Non
     _, subject, _ = runner(tmp_path)
     candidate = subject.candidate(parse_decomposition(["rank=4"], subject.spec))
     size = resident_bytes(candidate) + resident_bytes(subject.model)
-    subject.device.placements = 4  # type: ignore[misc]
+    subject.device.cache_bytes, subject.device.placements = 1, 4  # type: ignore[misc]
     for memory, copies in ((80 * size, 4), (13 * size, 3), (7 * size, 1), (size, 1)):
         subject.device.memory_bytes = memory  # type: ignore[misc]
         assert len(subject.pair(case(subject, ["rank=4"]), candidate).candidates) == copies
