@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
+from costmodel.decomposition import Decomposition
 from costmodel.errors import ModelError
 from costmodel.model_config import load_model, read_config
 from costmodel.model_spec import ModelSpec
+from validate.checkpoint.loader import is_factored
+from validate.checkpoint.read import read_factored
 from validate.errors import reason_of
 
 _FILES = ["*.json", "*.safetensors", "*.model", "*.txt"]
@@ -30,6 +33,7 @@ class Pretrained:
         model: with its head: causal, masked or for classification, as the checkpoint says.
         body: the module that the spec's paths start from: `model`, or an encoder without its head.
         tokenizer: None where the folder has none.
+        decomposition: what the weights are factors of; empty for a dense checkpoint. `spec` is the dense model's.
     """
 
     folder: Path
@@ -38,6 +42,7 @@ class Pretrained:
     model: nn.Module
     body: nn.Module
     tokenizer: Any
+    decomposition: Decomposition = field(default_factory=Decomposition)
 
     @property
     def device(self) -> torch.device:
@@ -65,21 +70,39 @@ def locate(path_or_id: str) -> Path:
 
 
 def open_pretrained(
-    path_or_id: str, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+    path_or_id: str, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu", factored: bool = False
 ) -> Pretrained:
     """Read a checkpoint: safetensors only, no code of its own, every weight of the model there.
 
-    Raises:
-        ModelError: when it is missing, of an unsupported architecture, or lacks weights.
-    """
-    import transformers
+    Args:
+        factored: take a factored checkpoint too; its sites have no dense weight to factor or to hook.
 
+    Raises:
+        ModelError: when it is missing, of an unsupported architecture, or lacks weights; when it is a factored one and
+            `factored` is false.
+    """
     folder = locate(path_or_id)
     spec, config = load_model(folder), read_config(folder)
+    decomposition = Decomposition()
+    if not is_factored(folder):
+        model = _read_dense(folder, spec, config, dtype).to(device).eval().requires_grad_(False)
+    elif factored:
+        model, decomposition = read_factored(folder, spec, dtype=dtype, device=device)
+    else:
+        hint = "give the dense checkpoint that it was made from"
+        raise ModelError("a factored checkpoint, where a dense one is needed", value=str(folder), hint=hint)
+    body: Any = model.base_model if spec.is_encoder else model
+    return Pretrained(
+        folder=folder, config=config, spec=spec, model=model, body=body, tokenizer=read_tokenizer(folder),
+        decomposition=decomposition,
+    )  # fmt: skip
+
+
+def _read_dense(folder: Path, spec: ModelSpec, config: Mapping[str, Any], dtype: torch.dtype) -> nn.Module:
     if not any(folder.glob("*.safetensors")):
         raise ModelError("folder without weights", value=str(folder), allowed="a folder with *.safetensors files")
     try:
-        model, found = _auto(spec, config).from_pretrained(
+        model, found = auto_class(spec, config).from_pretrained(
             str(folder), dtype=dtype, local_files_only=True, use_safetensors=True, trust_remote_code=False,
             output_loading_info=True, attn_implementation="sdpa",
         )  # fmt: skip
@@ -89,21 +112,27 @@ def open_pretrained(
     if missing:  # transformers would go on with random values
         hint = f"{len(missing)} missing or of another shape"
         raise ModelError("folder lacks weights of the model", value=missing[0], hint=hint)
-    model = model.to(device).eval().requires_grad_(False)
-    has_tokenizer = any((folder / name).exists() for name in ("tokenizer.json", "tokenizer_config.json", "vocab.txt"))
-    tokenizer = None
-    if has_tokenizer:
-        try:
-            tokenizer = transformers.AutoTokenizer.from_pretrained(
-                str(folder), local_files_only=True, trust_remote_code=False
-            )
-        except Exception as error:
-            raise ModelError("cannot read tokenizer", value=str(folder), hint=reason_of(error)) from error
-    body = model.base_model if spec.is_encoder else model
-    return Pretrained(folder=folder, config=config, spec=spec, model=model, body=body, tokenizer=tokenizer)
+    return model  # type: ignore[no-any-return]
 
 
-def _auto(spec: ModelSpec, config: Mapping[str, Any]) -> Any:
+def read_tokenizer(folder: Path) -> Any:
+    """The tokenizer of a folder, None where it has none.
+
+    Raises:
+        ModelError: when it cannot be read.
+    """
+    import transformers
+
+    if not any((folder / name).exists() for name in ("tokenizer.json", "tokenizer_config.json", "vocab.txt")):
+        return None
+    try:
+        return transformers.AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
+    except Exception as error:
+        raise ModelError("cannot read tokenizer", value=str(folder), hint=reason_of(error)) from error
+
+
+def auto_class(spec: ModelSpec, config: Mapping[str, Any]) -> Any:
+    """transformers' class that gives the model its head: causal, masked, for classification, or none."""
     import transformers
 
     if not spec.is_encoder:

@@ -1,4 +1,4 @@
-"""Loads a folder that `validate apply` wrote; needs torch, transformers, safetensors, and no other file of this project.
+"""Loads a folder that `validate apply` wrote; needs torch, transformers, safetensors, and no other file of the project.
 
     model = load_factored("factored")
     tokenizer = transformers.AutoTokenizer.from_pretrained("factored")
@@ -210,7 +210,7 @@ def tensor_places(model: nn.Module) -> dict[str, list[tuple[dict[str, Any], str]
 
 
 def _check(folder: Path, verify: bool) -> Checked:
-    manifest = _read_manifest(folder)
+    manifest = read_manifest(folder)
     for entry in manifest["files"]:
         path = _inside(folder, entry["name"])
         if path.stat().st_size != entry["bytes"]:
@@ -250,8 +250,12 @@ def _check(folder: Path, verify: bool) -> Checked:
     return Checked(manifest, config, {name: folder / shard for name, shard in held.items()})
 
 
-def _read_manifest(folder: Path) -> dict[str, Any]:
-    """factored.json with the types that the rest relies on."""
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The content of factored.json, with the types that the rest relies on.
+
+    Raises:
+        FactoredCheckpointError: when it is damaged, of another schema or no manifest.
+    """
     data = _read_json(folder, MANIFEST)
     if data.get("format") != FORMAT or type(data.get("schema")) is not int or data["schema"] != SCHEMA:
         _refuse(f"{MANIFEST}: format and schema", [data.get("format"), data.get("schema")], f"{FORMAT}, {SCHEMA}")

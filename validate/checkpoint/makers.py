@@ -1,0 +1,59 @@
+"""Where the factors of each site come from while weights pass by one at a time, so that little is kept in memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+
+from costmodel.decomposition import Site
+from costmodel.model_spec import ModelSpec
+from validate.moments import LayerMoments, Moments
+from validate.replace import StageMaker, WeightFactors
+from validate.sensitivity.stream import LayerStream
+from validate.whitening import WhitenedFactors
+
+Makers = Callable[[Site], StageMaker]
+"""From a site to what makes its factors; asked for layer by layer, from the first on."""
+
+
+def plain_makers(site: Site) -> StageMaker:
+    """Factors from the weight alone; a factorisation is forgotten with its site."""
+    return WeightFactors()
+
+
+class WhitenedMakers:
+    """Factors that fit the dense model's activations; runs it layer by layer as far as sites are asked for.
+
+    In memory are one layer, its second moments (`moment_bytes`) and the hidden states of the text.
+
+    Args:
+        stream: the dense model.
+        blocks: calibration text, int64 (blocks, length).
+    """
+
+    def __init__(self, stream: LayerStream, blocks: torch.Tensor) -> None:
+        self._stream, self._tokens = stream, blocks.numel()
+        self._hidden = stream.start(blocks)
+        self._ready = -1
+        self._moments = Moments(matrices={}, tokens=0)
+
+    def __call__(self, site: Site) -> StageMaker:
+        while self._ready < site.layer:
+            self._moments = Moments(matrices={}, tokens=0)  # this layer's go before the next one's come
+            self._ready += 1
+            self._collect(self._ready, wanted=self._ready == site.layer)
+        return WhitenedFactors(self._moments)
+
+    def _collect(self, index: int, *, wanted: bool) -> None:
+        tensors = self._stream.spec.tensors if wanted else ()
+        with self._stream.layer(index) as layer, LayerMoments(layer, tensors) as recorder:
+            self._hidden = self._stream.run_all(index, layer, self._hidden)
+        matrices = {Site(index, name): matrix for name, matrix in recorder.means().items()}
+        self._moments = Moments(matrices=matrices, tokens=self._tokens)
+
+
+def moment_bytes(spec: ModelSpec) -> int:
+    """Bytes of one layer's second moments in float64, sums and means: q, k and v share theirs, gate and up too."""
+    inputs = {(each.path.rpartition(".")[0], each.in_features) for each in spec.tensors}
+    return sum(2 * 8 * width**2 for _, width in inputs)

@@ -1,0 +1,153 @@
+"""What a factored checkpoint will hold, before any weight is read: names, shapes, files, and the memory to write it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import prod
+
+from costmodel.decomposition import Decomposition, Factor, Site, Tucker, factor_stages
+from costmodel.model_spec import ModelSpec
+from validate.checkpoint.loader import DTYPES
+from validate.checkpoint.source import DenseSource
+
+PROCESS_BYTES = 10**9
+"""An interpreter with torch and transformers, before any weight; measured 0.5 GB."""
+_SVD_MATRICES, _TUCKER_MATRICES = 9, 16
+"""Matrices of the weight's size in fp32 that one factorisation holds at its peak, its result and LAPACK's workspace
+included: an upper bound of what was measured at 5632 x 2048."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Output:
+    """One tensor to write, and the number of its file."""
+
+    name: str
+    shape: tuple[int, ...]
+    shard: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Step:
+    """One tensor to read, and what becomes of it: itself, or the factors of a site in the order they run."""
+
+    source: str
+    outputs: tuple[Output, ...]
+    site: Site | None = None
+    factor: Factor | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Plan:
+    """The steps in the model's order, so that files fill one after the other.
+
+    Attributes:
+        dtype: fp32, bf16 or fp16, of every tensor.
+        steps: what is not named in them belongs to dropped layers.
+        files: names of the weight files; a step's outputs name them by their place here.
+    """
+
+    dtype: str
+    steps: tuple[Step, ...]
+    files: tuple[str, ...]
+
+    @property
+    def element_bytes(self) -> int:
+        """Bytes of one weight."""
+        return DTYPES[self.dtype][0].itemsize
+
+    @property
+    def params(self) -> int:
+        """Weights to write, tied ones once."""
+        return sum(prod(each.shape) for step in self.steps for each in step.outputs)
+
+    @property
+    def bytes(self) -> int:
+        """Bytes of all tensors."""
+        return self.params * self.element_bytes
+
+    def shard_bytes(self) -> list[int]:
+        """Bytes of the tensors of each file."""
+        sizes = [0] * len(self.files)
+        for step in self.steps:
+            for each in step.outputs:
+                sizes[each.shard] += prod(each.shape) * self.element_bytes
+        return sizes
+
+
+def plan_checkpoint(source: DenseSource, decomposition: Decomposition, dtype: str, max_shard_bytes: int) -> Plan:
+    """Decide what is written where.
+
+    Args:
+        dtype: fp32, bf16 or fp16.
+        max_shard_bytes: a file takes tensors up to this size, at least one.
+    """
+    steps: list[Step] = []
+    shard, filled = 0, 0
+    width = DTYPES[dtype][0].itemsize
+    for step in _steps(source, decomposition):
+        outputs = []
+        for output in step.outputs:
+            size = prod(output.shape) * width
+            if filled and filled + size > max_shard_bytes:
+                shard, filled = shard + 1, 0
+            filled += size
+            outputs.append(Output(name=output.name, shape=output.shape, shard=shard))
+        steps.append(Step(source=step.source, outputs=tuple(outputs), site=step.site, factor=step.factor))
+    count = shard + 1
+    names = [f"factored-{index:05d}-of-{count:05d}.safetensors" for index in range(1, count + 1)]
+    return Plan(dtype=dtype, steps=tuple(steps), files=tuple(names if count > 1 else ["factored.safetensors"]))
+
+
+def peak_bytes(plan: Plan, source: DenseSource) -> int:
+    """An upper bound of resident memory while writing plain factors; the size of the model is no part of it.
+
+    One file's tensors twice, since old versions of safetensors copy them to save them; the largest weight as read and
+    as cast; and for the largest factored weight, in fp32, `_SVD_MATRICES` or `_TUCKER_MATRICES` times its size.
+    """
+    largest = max(prod(shape) for shape in source.weights.shapes.values())
+    factoring = 0
+    for step in plan.steps:
+        matrices = _TUCKER_MATRICES if isinstance(step.factor, Tucker) else _SVD_MATRICES
+        if step.factor is not None:
+            factoring = max(factoring, matrices * 4 * prod(source.weights.shapes[step.source]))
+    return PROCESS_BYTES + 2 * max(plan.shard_bytes()) + 2 * 4 * largest + factoring
+
+
+def step_cost(step: Step, source: DenseSource) -> float:
+    """Seconds that a step takes, roughly, for the time left: 1 GB/s of weights, a factorisation of m x n at 20 m n
+    min(m, n) operations and 20 GFLOP/s."""
+    shape = source.weights.shapes[step.source]
+    work = 0.0 if step.factor is None else 20 * prod(shape) * min(shape) / 20e9
+    return work + 4 * prod(shape) / 1e9
+
+
+def _steps(source: DenseSource, decomposition: Decomposition) -> Iterator[Step]:
+    spec = source.spec
+    kept = [index for index in range(spec.num_layers) if index not in decomposition.dropped]
+    for name, shape in source.weights.shapes.items():
+        number, _, rest = name.removeprefix(f"{source.layers}.").partition(".")
+        if not name.startswith(f"{source.layers}."):
+            yield Step(source=name, outputs=(Output(name=name, shape=shape, shard=0),))
+            continue
+        layer = int(number)
+        if layer in decomposition.dropped:
+            continue
+        place = f"{source.layers}.{kept.index(layer)}"
+        module, _, kind = rest.rpartition(".")
+        site = _site(spec, layer, module)
+        factor = decomposition.factors.get(site) if site else None
+        if site is None or factor is None:
+            yield Step(source=name, outputs=(Output(name=f"{place}.{rest}", shape=shape, shard=0),))
+        elif kind == "bias":
+            yield Step(source=name, outputs=(Output(name=f"{place}.{module}.out.bias", shape=shape, shard=0),))
+        else:
+            stages = factor_stages(factor, spec.tensor(site.tensor))
+            outputs = [
+                Output(name=f"{place}.{module}{each.suffix}.weight", shape=(each.n, each.k), shard=0) for each in stages
+            ]
+            yield Step(source=name, outputs=tuple(outputs), site=site, factor=factor)
+
+
+def _site(spec: ModelSpec, layer: int, path: str) -> Site | None:
+    return next((Site(layer, each.name) for each in spec.tensors if each.path == path), None)

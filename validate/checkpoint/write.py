@@ -1,0 +1,207 @@
+"""Writes a factored checkpoint: one weight in memory at a time, a file when it is full, the folder when it is whole."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import torch
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import nn
+
+from costmodel.decomposition import Decomposition, Factor, Site
+from validate.checkpoint.folder import new_folder
+from validate.checkpoint.loader import DTYPES, FORMAT, INDEX, MANIFEST, FactoredCheckpointError, check_factored
+from validate.checkpoint.makers import Makers
+from validate.checkpoint.manifest import FactorsRecord, FileRecord, Manifest, SiteRecord, SourceRecord
+from validate.checkpoint.plan import Plan, step_cost
+from validate.checkpoint.source import DenseSource, file_record
+from validate.errors import MeasurementError, RunError
+from validate.factored_linear import dense_weight, product
+
+COPIED = (
+    "generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
+    "vocab.txt", "vocab.json", "merges.txt", "tokenizer.model", "spiece.model", "chat_template.jinja",
+    "chat_template.json",
+)  # fmt: skip
+"""Files of the dense checkpoint that are copied as they are, where it has them."""
+CONFIGURATION = "decomposition.json"
+"""The decomposition in the form that `costmodel estimate --config` reads."""
+_CONFIG_TYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+
+Progress = Callable[[str, float, float], None]
+"""Called with what is being done, the work done so far and the work in all."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checkpoint:
+    """What was written.
+
+    Attributes:
+        bytes: of all files.
+    """
+
+    folder: Path
+    manifest: Manifest
+    bytes: int
+
+
+def write_checkpoint(
+    source: DenseSource, decomposition: Decomposition, plan: Plan, out: Path, *, makers: Makers,
+    factors: FactorsRecord, device: torch.device, progress: Progress = lambda text, done, total: None,
+) -> Checkpoint:  # fmt: skip
+    """Write the folder `out`, which must not exist; it appears when all of it is written, read back and compared.
+
+    Args:
+        plan: of this source and decomposition.
+        makers: give the factors of each site.
+        factors: what the manifest says of them.
+        device: where weights are factored.
+
+    Raises:
+        InputError: when `out` exists.
+        ModelError: when a weight cannot be read.
+        MeasurementError: when a weight is not finite, or not in the type asked for, or a factorisation fails.
+        RunError: when the disk is full or fails, or gives back other bytes than were written.
+    """
+    clock = _Clock(plan, source, progress)
+    with new_folder(out) as folder:
+        clock.at("reading the source", 0)
+        digests = source.weights.digests(lambda size: clock.at("reading the source", size / 1e9))
+        sites = _write_weights(source, plan, folder, makers, device, clock)
+        if len(plan.files) > 1:
+            _write_index(plan, folder)
+        _write_settings(source, decomposition, plan, folder)
+        clock.at("reading back", 0)
+        records = [FileRecord(**file_record(path)) for path in sorted(folder.iterdir())]
+        manifest = Manifest(
+            architecture=type(source.model).__name__, layers=source.layers, num_layers=source.spec.num_layers,
+            dtype=plan.dtype, sites=sites, drop=sorted(decomposition.dropped), factors=factors, params=plan.params,
+            dense_params=sum(torch.Size(shape).numel() for shape in source.weights.shapes.values()),
+            source=SourceRecord(name=source.folder.resolve().name, dtype=source.weights.stored_types,
+                                files=msgspec.convert(digests, list[FileRecord])),
+            files=records,
+        )  # fmt: skip
+        (folder / MANIFEST).write_bytes(manifest.to_bytes())
+        try:
+            check_factored(folder)
+        except FactoredCheckpointError as error:
+            raise RunError("what was written does not read back", hint=str(error)) from error
+        size = sum(path.stat().st_size for path in folder.iterdir())
+    return Checkpoint(folder=out, manifest=manifest, bytes=size)
+
+
+class _Clock:
+    """Counts work in seconds as the plan expects them."""
+
+    def __init__(self, plan: Plan, source: DenseSource, progress: Progress) -> None:
+        self._progress, self._done = progress, 0.0
+        reading = sum(path.stat().st_size for path in source.weights.files) / 1e9
+        self._total = reading + sum(step_cost(step, source) for step in plan.steps)
+
+    def at(self, text: str, done: float) -> None:
+        """Say what comes, after some work was done."""
+        self._done += done
+        self._progress(text, self._done, self._total)
+
+
+def _write_weights(
+    source: DenseSource, plan: Plan, folder: Path, makers: Makers, device: torch.device, clock: _Clock
+) -> list[SiteRecord]:
+    sites: list[SiteRecord] = []
+    buffer: dict[str, torch.Tensor] = {}
+    dtype = DTYPES[plan.dtype][0]
+    current = 0
+    for step in plan.steps:
+        clock.at(f"factoring {step.site}" if step.factor else f"copying {step.source}", 0)
+        weight = source.weights.read(step.source, dtype)
+        _require_finite(weight, step.source, plan.dtype)
+        if step.site is None or step.factor is None:
+            tensors = [weight]
+        else:
+            tensors, record = _factor(source, step.source, step.site, step.factor, weight.to(device), makers)
+            sites.append(record)
+        for output, tensor in zip(step.outputs, tensors, strict=True):
+            if output.shard != current:
+                _write_file(folder / plan.files[current], buffer)
+                current, buffer = output.shard, {}
+            if tuple(tensor.shape) != output.shape:
+                raise MeasurementError("identity", f"{output.name} came out as {list(tensor.shape)}",
+                                       allowed=str(list(output.shape)))  # fmt: skip
+            _require_finite(tensor, output.name, plan.dtype)
+            buffer[output.name] = tensor
+        clock.at(f"wrote {step.source}", step_cost(step, source))
+    clock.at("writing", 0)
+    _write_file(folder / plan.files[current], buffer)
+    return sites
+
+
+def _factor(
+    source: DenseSource, name: str, site: Site, factor: Factor, weight: torch.Tensor, makers: Makers
+) -> tuple[list[torch.Tensor], SiteRecord]:
+    """The factors of one weight in memory of their own, and what the manifest says of them."""
+    tensor = source.spec.tensor(site.tensor)
+    dense = source.model.get_submodule(name.removesuffix(".weight"))
+    empty = dense.weight
+    dense.weight = nn.Parameter(weight, requires_grad=False)
+    try:
+        stages = makers(site)(site, tensor, factor, dense)
+        exact = dense_weight(dense).to(torch.float32)
+    finally:
+        dense.weight = empty
+    norm = float(torch.linalg.vector_norm(exact, dtype=torch.float64))
+    off = float(torch.linalg.vector_norm(exact - product(stages), dtype=torch.float64))
+    first, last = factor.ranks
+    record = SiteRecord(
+        layer=site.layer, tensor=site.tensor, module=tensor.path, form=_form(factor), rank=(first, last),
+        relative_error=off / norm if norm else off,
+    )  # fmt: skip
+    return [stage.detach().cpu().clone(memory_format=torch.contiguous_format) for stage in stages], record
+
+
+def _form(factor: Factor) -> Any:
+    return factor.to_json()["form"]
+
+
+def _require_finite(tensor: torch.Tensor, name: str, dtype: str) -> None:
+    if not bool(torch.isfinite(tensor).all()):
+        hint = f"the source holds it, or its values do not fit {dtype}: try another --dtype"
+        raise MeasurementError("non-finite", f"{name} holds NaN or infinity", hint=hint)
+
+
+def _write_file(path: Path, tensors: dict[str, torch.Tensor]) -> None:
+    """Save and compare with what is read back; the metadata keeps transformers from taking the file for a plain one."""
+    save_file(tensors, path, metadata={"format": FORMAT})
+    with safe_open(path, framework="pt", device="cpu") as file:
+        for name, tensor in tensors.items():
+            if not torch.equal(file.get_tensor(name), tensor):
+                raise RunError("the disk gives back other bytes than were written", value=f"{path.name}: {name}")
+
+
+def _write_index(plan: Plan, folder: Path) -> None:
+    names = {output.name: plan.files[output.shard] for step in plan.steps for output in step.outputs}
+    index = {"metadata": {"total_size": plan.bytes}, "weight_map": names}
+    (folder / INDEX).write_text(f"{json.dumps(index, indent=2)}\n", encoding="utf-8")
+
+
+def _write_settings(source: DenseSource, decomposition: Decomposition, plan: Plan, folder: Path) -> None:
+    """config.json of the dense model, the decomposition, and the tokenizer's files."""
+    config = {**source.config}
+    kind = _CONFIG_TYPES[plan.dtype]
+    if config.get("dtype", config.get("torch_dtype")) == kind:
+        shutil.copyfile(source.folder / "config.json", folder / "config.json")
+    else:
+        config.pop("torch_dtype", None)
+        text = json.dumps({**config, "dtype": kind}, indent=2, ensure_ascii=False)
+        (folder / "config.json").write_text(f"{text}\n", encoding="utf-8")
+    text = json.dumps(decomposition.to_json(), indent=2)
+    (folder / CONFIGURATION).write_text(f"{text}\n", encoding="utf-8")
+    for name in COPIED:
+        if (source.folder / name).is_file():
+            shutil.copyfile(source.folder / name, folder / name)
