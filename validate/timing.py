@@ -99,7 +99,7 @@ def _warm_up(
     Returns:
         The number of pairs run, and whether they settled before the deadline.
     """
-    window = max(3, copies)
+    window = max(3, math.ceil(copies / 2))  # two windows run every copy
     seconds = [a + b for a, b in zip(*pairs(2 * window), strict=True)]
     while True:
         earlier, later = seconds[-2 * window : -window], seconds[-window:]
