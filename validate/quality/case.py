@@ -1,0 +1,45 @@
+"""A configuration whose quality is to be measured, with the way its factors are computed. No torch."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass
+
+from costmodel.decomposition import Decomposition
+from costmodel.model_spec import ModelSpec
+from validate.quality.records import FactorKind
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QualityCase:
+    """One configuration.
+
+    Attributes:
+        decomposition: what is factored or dropped.
+        factors: how factors are computed.
+        origin: dense, given, or sample.
+    """
+
+    decomposition: Decomposition
+    factors: FactorKind = "plain"
+    origin: str = "given"
+
+    @property
+    def kind(self) -> FactorKind:
+        """How factors are computed: none where nothing is factored, whatever was asked for."""
+        return self.factors if self.decomposition.factors else "none"
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether nothing is factored or dropped."""
+        return not self.decomposition.factors and not self.decomposition.dropped
+
+    def id(self, spec: ModelSpec, model_sha256: str) -> str:
+        """Digest of model, configuration and factors."""
+        parts = [model_sha256, spec.num_layers, self.decomposition.to_json(), self.kind]
+        return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()[:16]
+
+
+DENSE = QualityCase(decomposition=Decomposition(), factors="none", origin="dense")
+"""The model as it is, which every other case is compared with."""

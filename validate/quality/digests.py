@@ -1,0 +1,34 @@
+"""Digests of what was measured: a checkpoint's files, a text. No torch."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from costmodel.errors import ModelError
+from validate.quality.records import Source
+
+
+def checkpoint_sha256(folder: Path) -> str:
+    """SHA-256 over config.json and every *.safetensors, by name and content.
+
+    Raises:
+        ModelError: when one cannot be read or there are no weights.
+    """
+    files = [folder / "config.json", *sorted(folder.glob("*.safetensors"))]
+    if len(files) == 1:
+        raise ModelError("folder without weights", value=str(folder), allowed="a folder with *.safetensors files")
+    total = hashlib.sha256()
+    for path in files:
+        try:
+            with path.open("rb") as stream:
+                digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        except OSError as error:
+            raise ModelError("cannot read checkpoint", value=str(path), hint=error.strerror or str(error)) from error
+        total.update(f"{path.name} {digest}\n".encode())
+    return total.hexdigest()
+
+
+def source_of(path: str | Path, content: str) -> Source:
+    """Name and digest of a file that was read."""
+    return Source(name=Path(path).name, sha256=hashlib.sha256(content.encode()).hexdigest())

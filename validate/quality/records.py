@@ -1,0 +1,128 @@
+"""What a quality measurement leaves behind: one JSON object per configuration, with all that refitting needs. No torch.
+
+docs/quality.md describes each key. Sums over tokens are in nats; times are in seconds.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from costmodel.decomposition import Decomposition
+from costmodel.model_families import spec_from_config
+from costmodel.model_spec import ModelSpec
+from validate.record_format import RecordFormat
+from validate.records import Failure, Record, Strata
+
+SCHEMA = 1
+"""Version of the line format; raise it when a key is renamed, dropped or changes its meaning."""
+
+FactorKind = Literal["none", "plain", "whitened"]
+
+
+class CheckpointRecord(Record, frozen=True, kw_only=True):
+    """The trained model that was measured."""
+
+    name: str
+    sha256: str
+    """Digest of its config.json and all of its *.safetensors."""
+    config: dict[str, Any]
+    """The decoded config.json: with `num_layers` it gives the ModelSpec again."""
+    num_layers: int
+
+
+class Source(Record, frozen=True, kw_only=True):
+    """A file that was read: where numbers may be compared, digests are equal."""
+
+    name: str
+    sha256: str
+
+
+class TextRecord(Record, frozen=True, kw_only=True):
+    """One row of numbers per block of text, so that statistics can be paired with the dense model's."""
+
+    kind: Literal["causal", "masked"]
+    """Each token given those before it, or masked tokens given all others."""
+    source: Source
+    length: int
+    """Tokens of a block."""
+    tokens: list[int]
+    """Predicted tokens."""
+    nll: list[float]
+    """Negative log-likelihood of the text's own tokens, summed."""
+    kl: list[float]
+    """Kullback-Leibler divergence of the prediction from the dense model's, summed."""
+    flips: list[int]
+    """Tokens whose likeliest prediction is another than the dense model's."""
+    hits: list[int]
+    """Tokens whose likeliest prediction is the text's own."""
+
+
+class TaskRecord(Record, frozen=True, kw_only=True):
+    """One entry per item of a task, in the order of its data."""
+
+    name: str
+    group: str
+    """The name that was asked for: `mmlu` for each of its subjects."""
+    kind: Literal["multiple-choice", "generation", "cloze", "classification"]
+    items: int
+    prompts: str
+    """Digest of what the model was asked; equal for paired records."""
+    chance: float | None = None
+    """Accuracy of guessing."""
+    metrics: dict[str, str | list[float]]
+    """By metric: a string of 0 and 1 where every item is wrong or right, else its values."""
+    answers: list[int] | None = None
+    """The choice taken: the likeliest as a whole."""
+    truth_nll: list[float] | None = None
+    """Negative logarithm of the right choice's share of the likelihood of all choices."""
+
+
+class QualityRecord(Record, frozen=True, kw_only=True):
+    """One line of quality.jsonl."""
+
+    schema: int = SCHEMA
+    id: str
+    """Digest of model, configuration and factors: equal for the same configuration in every run."""
+    index: int
+    status: Literal["ok", "failed"]
+    failure: Failure | None = None
+    model: CheckpointRecord
+    config: dict[str, Any]
+    """The configuration as the contract's FILE."""
+    origin: str
+    """Why it was measured: dense, given, or sample."""
+    factors: FactorKind
+    """How factors were computed: from the weights alone, or from calibration text too; none where none are."""
+    calibration: Source | None = None
+    """The text that whitened factors were computed from."""
+    strata: Strata
+    params: int
+    """Of the configuration."""
+    text: TextRecord | None = None
+    tasks: tuple[TaskRecord, ...] = ()
+    seconds: dict[str, float]
+    """What building, text and tasks took."""
+    environment: dict[str, Any]
+    started: str
+    """UTC, ISO 8601."""
+
+    def spec(self) -> ModelSpec:
+        """The structure of the model, rebuilt from the record."""
+        return spec_from_config(
+            self.model.config, name=self.model.name, source=f"record {self.id}", num_layers=self.model.num_layers
+        )
+
+    def decomposition(self, spec: ModelSpec) -> Decomposition:
+        """The configuration, checked against `spec`."""
+        return Decomposition.from_json(self.config, spec, where=f"record {self.id}")
+
+    @property
+    def is_dense(self) -> bool:
+        """Whether nothing is factored or dropped."""
+        return not self.config["ranks"] and not self.config["drop"]
+
+
+QUALITY = RecordFormat(
+    kind=QualityRecord, schema=SCHEMA, file="quality.jsonl", noun="record", manual="docs/quality.md"
+)  # fmt: skip
+"""The records of a quality run."""
