@@ -1,0 +1,120 @@
+"""Negative log-likelihood, divergence and flips on text, block by block, of the model as it is at the moment."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import nn
+
+from validate.errors import MeasurementError
+from validate.pretrained import Pretrained
+from validate.quality.blocks import IGNORED, Blocks
+from validate.quality.records import Source, TextRecord
+from validate.replace import clone
+
+KEPT_BYTES = 4 * 2**30
+"""Dense predictions that are kept in memory; larger ones are computed again, which takes a dense pass for each case."""
+
+
+class TextMeasure:
+    """Measures a model against itself before anything was replaced in it.
+
+    Make it, and ask for `dense`, while the model is dense: that computes the predictions which all candidates are
+    compared with.
+
+    Args:
+        pretrained: a model with a language-modelling head, dense.
+        blocks: what to predict.
+        source: where the text is from.
+        batch: blocks that run together; the same for all that is compared, since roundings depend on it.
+        kept_bytes: see KEPT_BYTES.
+    """
+
+    def __init__(
+        self, pretrained: Pretrained, blocks: Blocks, source: Source, *, batch: int = 8, kept_bytes: int = KEPT_BYTES
+    ) -> None:
+        self._model, self._device = pretrained.model, pretrained.device
+        self._blocks, self._source, self._batch = blocks, source, batch
+        self._cached = {} if pretrained.spec.is_encoder else {"use_cache": False}
+        size = 4 * sum(blocks.tokens) * pretrained.spec.vocab_size
+        self._twin = clone(self._model) if size > kept_bytes else None
+        self._kept: list[torch.Tensor] = []
+        self._dense: TextRecord | None = None
+
+    @property
+    def dense(self) -> TextRecord:
+        """The dense model's own record, computed at the first call: no divergence, no flips.
+
+        Raises:
+            MeasurementError: when a prediction is not finite.
+        """
+        if self._dense is None:
+            with torch.inference_mode():
+                self._dense = self._measure(remember=True)
+        return self._dense
+
+    def measure(self) -> TextRecord:
+        """The record of the model as it is now, after `dense` was computed.
+
+        Raises:
+            MeasurementError: when a prediction is not finite.
+        """
+        with torch.inference_mode():
+            return self._measure(remember=False)
+
+    def _measure(self, *, remember: bool) -> TextRecord:
+        rows: list[torch.Tensor] = []
+        for index, (inputs, targets) in enumerate(self._batches()):
+            own = self._predict(self._model, inputs, targets)
+            if remember:
+                dense = own
+                if self._twin is None:
+                    self._kept.append(own)
+            else:
+                dense = self._kept[index] if self._twin is None else self._predict(self._twin, inputs, targets)
+            rows.append(_sums(own, dense, targets))
+        nll, kl, flips, hits = torch.cat(rows, dim=1)
+        tokens = self._blocks.tokens
+        for name, sums in (("negative log-likelihood", nll), ("divergence from dense", kl)):
+            bad = int((~torch.isfinite(sums)).sum())
+            if bad:
+                raise MeasurementError("non-finite", f"{name} is NaN or infinite in {bad} of {len(tokens)} blocks")
+        return TextRecord(
+            kind=self._blocks.kind, source=self._source, length=self._blocks.inputs.shape[1], tokens=tokens,
+            nll=_rounded(nll), kl=_rounded(kl), flips=_counts(flips), hits=_counts(hits),
+        )  # fmt: skip
+
+    def _batches(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        blocks = self._blocks
+        parts = (torch.split(each, self._batch) for each in (blocks.inputs, blocks.targets))
+        for inputs, targets in zip(*parts, strict=True):
+            yield inputs.to(self._device), targets.to(self._device)
+
+    def _predict(self, model: nn.Module, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Log-probabilities where something is asked: float32 (predictions, vocabulary)."""
+        logits = model(input_ids=inputs, **self._cached).logits
+        return torch.log_softmax(logits[targets != IGNORED].float(), dim=-1)
+
+
+def _sums(own: torch.Tensor, dense: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+    """nll, kl, flips and hits of each block: float64 (4, blocks).
+
+    KL(dense || own) = sum_v p_dense (log p_dense - log p_own), exactly 0 where both are the same bits.
+    """
+    asked = targets != IGNORED
+    truth, best = targets[asked], own.argmax(-1)
+    nll = -own.gather(1, truth[:, None])[:, 0]
+    kl = (dense - own).mul_(dense.exp()).sum(-1)
+    values = torch.stack([each.to(torch.float64) for each in (nll, kl, best != dense.argmax(-1), best == truth)])
+    block = asked.nonzero()[:, 0]
+    return torch.zeros(4, len(targets), dtype=torch.float64, device=own.device).index_add_(1, block, values).cpu()
+
+
+def _rounded(sums: torch.Tensor) -> list[float]:
+    """Nats to 1e-6, far below what fp32 resolves in a sum over a block."""
+    return [round(value, 6) for value in sums.tolist()]
+
+
+def _counts(sums: torch.Tensor) -> list[int]:
+    return [round(value) for value in sums.tolist()]
