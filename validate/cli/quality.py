@@ -1,0 +1,104 @@
+"""`validate quality`: perplexity, divergence and accuracy of factored models against the dense one."""
+
+from __future__ import annotations
+
+import math
+import os
+import signal
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from validate.cli.progress import RunProgress
+from validate.cli.quality_options import quality_options
+from validate.cli.quality_report import finish
+from validate.errors import RunError
+from validate.journal import RecordJournal
+from validate.quality.case import DENSE
+from validate.quality.job import FIXED, Job
+from validate.quality.records import QUALITY, QualityRecord
+from validate.settings import load_settings, require_same, save_settings
+
+SETTINGS = "quality.json"
+_NOT_REMEMBERED = ("out", "resume", "fmt", "stop_after")
+
+
+@click.command()
+@quality_options
+@click.pass_context
+def command(ctx: click.Context, /, **options: Any) -> int:
+    """Measure what factoring costs: loss and divergence on text, accuracy on tasks, each paired with the dense model.
+
+    Configurations come from files, SPECs, or a seeded sample of the space; the dense model is always measured. Every
+    one leaves a line in DIR/quality.jsonl as soon as it is measured, so a run can be interrupted and resumed.
+
+    \b
+    Example:
+      validate quality --model my-llama --text heldout.txt --tasks items.jsonl \\
+        --decompose "tensors=mlp rank=50%" --decompose "layers=5 form=drop"
+    """
+    given = {name for name in options if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE}
+    return measure(options, given)
+
+
+def measure(options: Mapping[str, Any], given: set[str]) -> int:
+    """Run, report, and return the exit code; options not given take the resumed run's values."""
+    start = time.monotonic()
+    deadline = start + (options["stop_after"] or math.inf)
+    folder = Path(options["out"])
+    settings = {name: value for name, value in options.items() if name not in _NOT_REMEMBERED}
+    earlier = load_settings(folder, SETTINGS) if options["resume"] else None
+    if earlier is not None:
+        settings |= {name: value for name, value in earlier["options"].items() if name not in given}
+    job = Job.read(settings)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with RecordJournal(folder, QUALITY, resume=options["resume"]) as journal:
+        if journal.repaired_bytes:
+            click.echo(f"note: cut off a half-written record of {journal.repaired_bytes} bytes", err=True)
+        before = len(journal.records)
+        if earlier is not None:
+            calibration = earlier["calibration"] or job.fixed["calibration"]  # a later run may add one
+            require_same({**earlier, "calibration": calibration}, {**job.fixed, "calibration": calibration}, FIXED)
+            if job.fixed["calibration"] not in (None, calibration):
+                raise RunError("cannot resume with another calibration text", hint="choose another --out")
+        save_settings(folder, {**job.fixed, "options": settings}, SETTINGS)
+        interrupted = _run(job, journal, deadline)
+        records = QUALITY.read(folder)  # from the file: an interrupt may fall between writing and remembering
+        if interrupted and not records:
+            raise click.Abort
+        code = finish(folder, records, fmt=options["fmt"], measured=len(records) - before,
+                      elapsed_s=time.monotonic() - start)  # fmt: skip
+    if interrupted:
+        raise click.Abort
+    return code
+
+
+def _run(job: Job, journal: RecordJournal[QualityRecord], deadline: float) -> bool:
+    """Measure what has no record yet; True when interrupted."""
+    done = {record.id for record in journal.records}
+    wanted = {case.id(job.spec, job.model.sha256) for case in (DENSE, *job.cases)}
+    if wanted <= done:
+        return False  # without torch
+    if job.is_local:
+        for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"):
+            os.environ.setdefault(name, "1")
+    try:
+        with RunProgress("configuration") as progress:
+            progress.status("loading torch and transformers")
+            from transformers.utils import logging
+
+            from validate.quality.opening import open_evaluator
+            from validate.quality.runner import QualityRunner
+
+            logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+            logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+            evaluator = open_evaluator(job, progress.status)
+            progress.start(len(wanted), len(wanted & done))
+            QualityRunner(evaluator, journal).run(job.cases, progress.advance, deadline)
+    except KeyboardInterrupt:
+        return True
+    return False

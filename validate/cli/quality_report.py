@@ -1,0 +1,139 @@
+"""What `validate quality` prints: a table of configurations beside the dense model, JSON, CSV; and its exit code."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from costmodel.cli.common import print_table, write_csv, write_json
+from costmodel.report import configuration_text
+from validate.quality.intervals import Interval
+from validate.quality.records import QUALITY, QualityRecord
+from validate.quality.summary import Row, bands, rows
+
+SCHEMA = 1
+MAX_ROWS = 60
+"""Configurations that a table lists."""
+_MAIN = ("acc", "acc_norm", "exact_match")
+"""Metrics that a table shows, the first that a task has; JSON has all."""
+
+
+def finish(
+    folder: Path, records: Sequence[QualityRecord], *, fmt: str, measured: int = 0, elapsed_s: float = 0.0
+) -> int:  # fmt: skip
+    """Print the records of a run; 1 where one failed, else 0.
+
+    Args:
+        measured: how many of them this run made, in `elapsed_s` seconds.
+    """
+    found = rows(records)
+    failed = [row for row in found if row.record.failure is not None]
+    counts = bands(found)
+    if fmt == "json":
+        write_json({
+            "schema": SCHEMA, "model": records[0].model.name if records else None,
+            "checkpoint": records[0].model.sha256 if records else None,
+            "configurations": [row.to_json() for row in found],
+            "nll_change_bands": counts, "ok": len(found) - len(failed), "failed": len(failed), "measured": measured,
+            "elapsed_s": round(elapsed_s, 3), "paths": {"records": str(folder / QUALITY.file)},
+        })  # fmt: skip
+    elif fmt == "csv":
+        write_csv(_csv(found))
+    else:
+        _print(found, folder, counts, measured, elapsed_s)
+    for row in failed:
+        reason = row.record.failure.reason if row.record.failure else ""
+        click.echo(f"error: configuration {row.record.index} failed: {reason}", err=True)
+    return 1 if failed else 0
+
+
+def _print(found: Sequence[Row], folder: Path, counts: dict[str, int], measured: int, elapsed_s: float) -> None:
+    if not found:
+        click.echo("no records")
+        return
+    spec = found[0].record.spec()
+    dense = next(row for row in found if row.record.is_dense)
+    metrics = {row.task: row.metric for row in reversed(dense.tasks) for name in reversed(_MAIN)
+               if row.metric.partition(",")[0] == name}  # fmt: skip
+    metrics = {row.task: metrics.get(row.task, row.metric) for row in dense.tasks}
+    kinds = {row.record.factors for row in found} - {"none"}
+    columns = ["#", "configuration", *(["factors"] if len(kinds) > 1 else []), "removed"]
+    columns += ["NLL", "change", "KL", "flips"] if dense.text else []
+    columns += [name for task in metrics for name in (task, "change")]
+    cells = []
+    for row in found[:MAX_ROWS]:
+        record = row.record
+        line: list[Any] = [record.index, configuration_text(record.decomposition(spec), spec)]
+        line += [record.factors] if len(kinds) > 1 else []
+        line += [f"{100 * row.params_removed:.1f} %"]
+        if dense.text:
+            line += _text_cells(row)
+        by_task = {(task.task, task.metric): task for task in row.tasks}
+        for name, metric in metrics.items():
+            task = by_task.get((name, metric))
+            line += [None, None] if task is None else [_percent(task.value), _percent(task.change, signed=True)]
+        cells.append(line)
+    title = f"{dense.record.model.name}: quality against dense, changes with 95 % intervals"
+    print_table(title, columns, cells, left=2 + (len(kinds) > 1))
+    if len(found) > MAX_ROWS:
+        click.echo(f"{len(found) - MAX_ROWS} more configurations; --format csv or json has all")
+    if dense.text and len(found) >= 10:
+        click.echo("change of NLL in nats: " + ", ".join(f"{count} {name}" for name, count in counts.items()))
+    chances = {task.task: task.chance for task in dense.tasks if task.chance is not None}
+    if chances:
+        click.echo("chance: " + ", ".join(f"{name} {100 * value:.1f} %" for name, value in chances.items()))
+    rate = f", {elapsed_s / measured:.2f} s each with start-up" if measured else ""
+    click.echo(f"{measured} of {len(found)} configurations measured in {elapsed_s:.1f} s{rate}; "
+               f"records {folder / QUALITY.file}")  # fmt: skip
+
+
+def _text_cells(row: Row) -> list[str | None]:
+    if row.text is None:
+        return [None] * 4
+    text = row.text
+    return [f"{text.nll:.4f}", _number(text.nll_change), f"{text.kl.value:.4f}", f"{100 * text.flips:.1f} %"]
+
+
+def _number(interval: Interval) -> str:
+    if interval.low is None or interval.high is None:
+        return f"{interval.value:+.4f}"
+    return f"{interval.value:+.4f} [{interval.low:+.4f}, {interval.high:+.4f}]"
+
+
+def _percent(interval: Interval, signed: bool = False) -> str:
+    sign = "+" if signed else ""
+    value = f"{100 * interval.value:{sign}.1f} %"
+    if interval.low is None or interval.high is None:
+        return value
+    return f"{value} [{100 * interval.low:{sign}.1f}, {100 * interval.high:{sign}.1f}]"
+
+
+def _csv(found: Sequence[Row]) -> list[dict[str, Any]]:
+    """A line per configuration; columns of tasks are `TASK.METRIC` with `_low`, `_high` and `_change`."""
+    import json
+
+    names = list(dict.fromkeys((task.task, task.metric) for row in found for task in row.tasks))
+    lines = []
+    for row in found:
+        record, text = row.record, row.text
+        line: dict[str, Any] = {
+            "index": record.index, "id": record.id, "status": record.status, "origin": record.origin,
+            "factors": record.factors, "params_removed_pct": 100 * row.params_removed,
+            "nll": text and text.nll, "perplexity": text and text.perplexity,
+            "nll_change": text and text.nll_change.value, "nll_change_low": text and text.nll_change.low,
+            "nll_change_high": text and text.nll_change.high, "kl": text and text.kl.value,
+            "flips": text and text.flips,
+        }  # fmt: skip
+        by_task = {(task.task, task.metric): task for task in row.tasks}
+        for key in names:
+            task, name = by_task.get(key), ".".join(key)
+            line |= {name: task and task.value.value, f"{name}_low": task and task.value.low,
+                     f"{name}_high": task and task.value.high, f"{name}_change": task and task.change.value,
+                     f"{name}_change_low": task and task.change.low,
+                     f"{name}_change_high": task and task.change.high}  # fmt: skip
+        reason = record.failure.reason if record.failure else None
+        lines.append({**line, "failure": reason, "config": json.dumps(record.config)})
+    return lines

@@ -1,0 +1,114 @@
+"""One configuration to one record: replace, measure text and tasks, take back."""
+
+from __future__ import annotations
+
+import datetime
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from validate.case import params_of, strata_of
+from validate.errors import RunError, kind_of, reason_of
+from validate.pretrained import Pretrained
+from validate.quality.case import QualityCase
+from validate.quality.records import CheckpointRecord, QualityRecord, Source, TaskRecord, TextRecord
+from validate.quality.tasks import TaskMeasure
+from validate.quality.text import TextMeasure
+from validate.records import Failure
+from validate.replace import Replacement, StageMaker
+
+
+class Evaluator:
+    """Measures configurations of one checkpoint, which is factored in place and restored for each.
+
+    Args:
+        pretrained: the checkpoint, dense.
+        model: what records call it.
+        makers: where factors come from, by kind; each factorises a tensor once for all ranks.
+        text: what to predict, if anything.
+        tasks: what to ask, if anything.
+        calibration: the text of whitened factors.
+        environment: what the measurement is made with.
+    """
+
+    def __init__(
+        self, pretrained: Pretrained, model: CheckpointRecord, makers: Mapping[str, StageMaker], *,
+        text: TextMeasure | None = None, tasks: Sequence[TaskMeasure] = (), calibration: Source | None = None,
+        environment: Mapping[str, Any] | None = None,
+    ) -> None:  # fmt: skip
+        self._pretrained, self._model, self._makers = pretrained, model, makers
+        self._text, self._tasks, self._calibration = text, tasks, calibration
+        self._environment = dict(environment or {})
+
+    def dense_text(self) -> TextRecord | None:
+        """The dense model's measurement that candidates are compared with; the first call computes it."""
+        return self._text.dense if self._text is not None else None
+
+    def id(self, case: QualityCase) -> str:
+        """The id that the record of a case has."""
+        return case.id(self._pretrained.spec, self._model.sha256)
+
+    def measure(self, case: QualityCase, index: int) -> QualityRecord:
+        """The record of one case, failed or not.
+
+        Args:
+            index: its place among the run's records.
+
+        Raises:
+            RunError: when the run as a whole cannot go on.
+        """
+        started = datetime.datetime.now(datetime.UTC).isoformat(timespec="milliseconds")
+        attempt = _Attempt()
+        failure = None
+        try:
+            self._attempt(case, attempt)
+        except RunError:
+            raise
+        except Exception as error:  # whatever goes wrong with one configuration is its record, and the run goes on
+            failure = Failure(stage=attempt.stage, kind=kind_of(error), reason=reason_of(error))
+        spec, kind = self._pretrained.spec, case.kind
+        return QualityRecord(
+            id=self.id(case), index=index, status="failed" if failure else "ok", failure=failure, model=self._model,
+            config=case.decomposition.to_json(), origin=case.origin, factors=kind,
+            calibration=self._calibration if kind == "whitened" else None, strata=strata_of(spec, case.decomposition),
+            params=params_of(spec, case.decomposition), text=None if failure else attempt.text,
+            tasks=() if failure else tuple(attempt.tasks), seconds=attempt.seconds, environment=self._environment,
+            started=started,
+        )  # fmt: skip
+
+    def _attempt(self, case: QualityCase, attempt: _Attempt) -> None:
+        with attempt.timed("factors"):
+            pretrained = self._pretrained
+            make = self._makers.get(case.kind, _none)
+            replacement = Replacement(pretrained.body, pretrained.spec, case.decomposition, make)
+        with replacement:
+            if self._text is not None:
+                with attempt.timed("text"):
+                    attempt.text = self._text.dense if case.is_dense else self._text.measure()
+            with attempt.timed("tasks"):
+                for task in self._tasks:
+                    attempt.tasks += task.measure()
+
+
+class _Attempt:
+    """What a case has gathered when it succeeds or fails."""
+
+    def __init__(self) -> None:
+        self.stage = ""
+        self.text: TextRecord | None = None
+        self.tasks: list[TaskRecord] = []
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def timed(self, stage: str) -> Iterator[None]:
+        self.stage = stage
+        start = time.perf_counter()
+        try:
+            yield
+        finally:
+            self.seconds[stage] = round(time.perf_counter() - start, 3)
+
+
+def _none(*_: object) -> Any:
+    raise RunError("no source of factors of this kind")

@@ -1,0 +1,26 @@
+"""Configurations that a user names: files, lists of them, SPECs. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from costmodel.decomposition import load_decomposition
+from costmodel.model_spec import ModelSpec
+from costmodel.spec_text import parse_decomposition
+from validate.configs_file import load_configs
+from validate.quality.case import QualityCase
+from validate.quality.records import FactorKind
+
+
+def given_cases(
+    spec: ModelSpec, *, config: Sequence[str], configs: str | None, decompose: Sequence[str], factors: FactorKind
+) -> list[QualityCase]:
+    """Each file, each entry of a list, and each SPEC as a case of its own.
+
+    Raises:
+        DecompositionError: when one cannot be read or does not fit `spec`.
+    """
+    found = [load_decomposition(path, spec) for path in config]
+    found += load_configs(configs, spec) if configs is not None else []
+    found += [parse_decomposition([text], spec) for text in decompose]
+    return [QualityCase(decomposition=each, factors=factors) for each in found]

@@ -1,0 +1,149 @@
+"""What a quality run is to measure, read and checked before torch is loaded."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from costmodel.errors import InputError
+from costmodel.model_config import load_model, read_config
+from costmodel.model_spec import ModelSpec
+from validate.quality.case import QualityCase
+from validate.quality.digests import checkpoint_sha256, source_of
+from validate.quality.given import given_cases
+from validate.quality.plan import sample_cases
+from validate.quality.records import CheckpointRecord, Source
+from validate.quality.task_names import is_file
+
+FIXED = ("checkpoint", "dtype", "text", "blocks", "length", "tasks", "limit", "calibration")
+"""Settings that the records of one folder share; numbers of unlike runs are not compared."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TextFile:
+    """A text and where it is from."""
+
+    content: str
+    source: Source
+
+    @classmethod
+    def read(cls, path: str | None) -> TextFile | None:
+        """None for no path.
+
+        Raises:
+            InputError: when it cannot be read, is not UTF-8 or is empty.
+        """
+        if path is None:
+            return None
+        try:
+            content = Path(path).read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            raise InputError("cannot read text", value=path, allowed="a UTF-8 file", hint=str(error)) from error
+        if not content.strip():
+            raise InputError("empty text", value=path, allowed="a UTF-8 file with text in it")
+        return cls(content=content, source=source_of(path, content))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Job:
+    """Everything that is decided before anything is measured.
+
+    Attributes:
+        folder: the checkpoint.
+        spec: its structure.
+        model: as records name it.
+        cases: configurations beside the dense model.
+        text, calibration: what to predict, and what to whiten with.
+        tasks: names of benchmarks, and paths.
+        settings: the options.
+    """
+
+    folder: Path
+    spec: ModelSpec
+    model: CheckpointRecord
+    cases: Sequence[QualityCase]
+    text: TextFile | None
+    calibration: TextFile | None
+    tasks: Sequence[str]
+    settings: Mapping[str, Any]
+
+    @classmethod
+    def read(cls, settings: Mapping[str, Any]) -> Job:
+        """The job that the options of `validate quality` describe.
+
+        Raises:
+            InputError: naming the option that is missing or cannot be.
+        """
+        if settings["model"] is None:
+            raise InputError("--model is missing", hint="name a folder with config.json and *.safetensors")
+        folder = _locate(settings["model"])
+        spec = load_model(folder)
+        text, calibration = TextFile.read(settings["text"]), TextFile.read(settings["calibration_text"])
+        _check(settings, spec, text, calibration)
+        cases = given_cases(
+            spec, config=settings["config"], configs=settings["configs"], decompose=settings["decompose"],
+            factors=settings["factors"],
+        )  # fmt: skip
+        if settings["samples"] is not None:
+            cases += sample_cases(spec, settings["samples"], settings["seed"], settings["factors"])
+        model = CheckpointRecord(
+            name=spec.name, sha256=checkpoint_sha256(folder), config=dict(read_config(folder)),
+            num_layers=spec.num_layers,
+        )  # fmt: skip
+        return cls(folder=folder, spec=spec, model=model, cases=cases, text=text, calibration=calibration,
+                   tasks=tuple(settings["tasks"]), settings=settings)  # fmt: skip
+
+    @property
+    def fixed(self) -> dict[str, Any]:
+        """What a run that continues this one must share with it; see FIXED."""
+        text = self.text.source.sha256 if self.text else None
+        return {
+            "checkpoint": self.model.sha256, "dtype": self.settings["dtype"], "text": text,
+            "blocks": self.settings["blocks"] if text else None, "length": self.settings["length"] if text else None,
+            "tasks": [_identity(task) for task in self.tasks], "limit": self.settings["limit"],
+            "calibration": self.calibration.source.sha256 if self.calibration else None,
+        }  # fmt: skip
+
+    @property
+    def is_local(self) -> bool:
+        """Whether nothing needs to be fetched."""
+        return Path(self.settings["model"]).is_dir() and all(map(is_file, self.tasks))
+
+
+def _check(
+    settings: Mapping[str, Any], spec: ModelSpec, text: TextFile | None, calibration: TextFile | None
+) -> None:  # fmt: skip
+    if text is None and not settings["tasks"]:
+        raise InputError("nothing to measure", hint="give --text FILE, --tasks NAME|FILE.jsonl, or both")
+    if settings["length"] > spec.max_positions and (text or calibration):
+        raise InputError(
+            "--length is beyond the model", value=settings["length"], allowed=f"up to {spec.max_positions}"
+        )
+    if settings["factors"] == "whitened" and calibration is None:
+        raise InputError("whitened factors need calibration text", hint="give --calibration-text FILE")
+    if text and calibration and text.source.sha256 == calibration.source.sha256:
+        raise InputError("--calibration-text is the text to predict", value=settings["calibration_text"],
+                         hint="calibrate on a part that is not measured")  # fmt: skip
+
+
+def _locate(model: str) -> Path:
+    folder = Path(model)
+    if folder.is_dir():
+        return folder
+    from validate.pretrained import locate  # loads torch
+
+    return locate(model)
+
+
+def _identity(task: str) -> str:
+    """A benchmark's name, or name and digest of a file."""
+    if not is_file(task):
+        return task
+    try:
+        return f"{Path(task).stem} {hashlib.sha256(Path(task).read_bytes()).hexdigest()}"
+    except OSError as error:
+        raise InputError("cannot read task", value=task, allowed="a UTF-8 file of JSON lines",
+                         hint=error.strerror or str(error)) from error  # fmt: skip
