@@ -20,6 +20,8 @@ from validate.training.recipe import Recipe
 from validate.training.state import Point, State, load_state, save_state
 
 Watch = Callable[[State], None]
+SAVE_S = 60.0
+"""Seconds between saves of the state: an interruption loses no more than those."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,12 +44,11 @@ class Training:
     folder: Path | None
     key: str
 
-    def run(self, model: nn.Module, *, points: int = 20, save_s: float = 60.0, watch: Watch | None = None) -> State:
+    def run(self, model: nn.Module, *, points: int = 20, watch: Watch | None = None) -> State:
         """Train in place, continuing from the folder's state if there is one.
 
         Args:
             points: of the curve.
-            save_s: seconds between saves of the state; an interruption loses no more than those.
             watch: called after every step.
 
         Raises:
@@ -62,7 +63,7 @@ class Training:
             self._step(model, optimizer, state)
             if state.step in marks:
                 self._mark(model, state)
-            if time.monotonic() - saved > save_s or state.step == recipe.steps:
+            if time.monotonic() - saved > SAVE_S or state.step == recipe.steps:
                 self._save(model, optimizer, state)
                 saved = time.monotonic()
             if watch:

@@ -8,7 +8,7 @@ from validate.training.ngram import Floats, Ints, KneserNey, Level, contexts_of,
 
 WEIGHTS = (0.5, 0.6, 0.7, 0.8, 0.9, 1.0)
 """Exponents of both sides that are tried; 1 is Bayes' rule for sides that are independent given the token."""
-SIDES = (2, 3)
+SIDES = (2, 3, 4)
 """Orders that are tried of the n-grams on either side."""
 
 
