@@ -76,14 +76,17 @@ class LayerMoments:
     def means(self) -> dict[str, torch.Tensor]:
         """E[x x^T] by tensor name, float64 (in, in) where the layer is; the same matrix where the input is the same.
 
+        To be called once: the sums become the means in place.
+
         Raises:
             MeasurementError: when an input was not finite.
         """
-        means = {}
-        for name, total in self._sums.items():
+        means: dict[str, torch.Tensor] = {}
+        while self._sums:
+            name, total = self._sums.popitem()
             if not bool(torch.isfinite(total).all()):
                 raise MeasurementError("non-finite", f"input of {name} holds NaN or infinity")
-            means[name] = total / self._rows[name]
+            means[name] = total.div_(self._rows[name])
         return {name: means[source] for name, source in self._source.items()}
 
     def _hook(self, name: str) -> Any:

@@ -1,0 +1,177 @@
+"""`validate sensitivity`: how much each weight of a checkpoint can be truncated, for every rank."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from pathlib import Path
+from types import TracebackType
+from typing import Any, get_args
+
+import click
+
+from costmodel.cli.common import format_option, print_table, write_csv, write_file, write_json
+from costmodel.cli.space_options import parse_ranks
+from costmodel.decomposition import FORMS, Form
+from costmodel.errors import InputError
+from costmodel.spec_text import Rank
+from validate.sensitivity.file import Sensitivity, load_sensitivity
+from validate.sensitivity.quality_file import quality_bytes, quality_file
+from validate.sensitivity.spectra import Factors
+from validate.sensitivity.table import site_rows
+
+SCHEMA = 1
+"""Version of the JSON output."""
+_BESIDE = "beside the sensitivity file"
+_RANKS = "1,5%,10%,15%,20%,25%,30%,40%,50%,60%,70%,80%,90%,100%"
+_SHOWN = 28
+"""Rows of the table; JSON and CSV have all."""
+
+
+@click.command()
+@click.option("--model", metavar="PATH", help="Dense checkpoint: a folder, or a name on the hub.")
+@click.option("--text", type=click.Path(path_type=Path), metavar="FILE", help="UTF-8 text to calibrate on.")
+@click.option("--blocks", type=click.IntRange(1, 100_000), default=32, show_default=True,
+              help="Blocks of text, spread over the file.")  # fmt: skip
+@click.option("--length", type=click.IntRange(2, 1_000_000), help="Tokens of a block.  [default: 512, or what the "
+              "model can take]")  # fmt: skip
+@click.option("--batch", type=click.IntRange(1, 4096), default=8, show_default=True, help="Blocks that run together.")
+@click.option("--fisher", is_flag=True, help="Also how the loss answers, from its gradients: needs about three times "
+              "the time, and the hidden states before every layer on disk.")  # fmt: skip
+@click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True,
+              help="Of the tokens that --fisher masks for an encoder.")  # fmt: skip
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True,
+              help="auto takes CUDA where there is one.")  # fmt: skip
+@click.option("--dtype", type=click.Choice(["auto", "fp32", "bf16", "fp16"]), default="auto", show_default=True,
+              help="That layers compute in; auto: fp32. Sums and factorisations are in fp64.")  # fmt: skip
+@click.option("--out", type=click.Path(path_type=Path), metavar="FILE",
+              help="File to write; what is finished is in FILE.partial until then.")  # fmt: skip
+@click.option("--from", "source", type=click.Path(path_type=Path), metavar="FILE",
+              help="Read this file instead of measuring.")  # fmt: skip
+@click.option("--as-quality", is_flag=False, flag_value=_BESIDE, metavar="[FILE]", help="Also write a quality file "
+              f"for `costmodel explore --quality`.  [default: {_BESIDE}, .quality.json]")  # fmt: skip
+@click.option("--ranks", default=_RANKS, metavar="R1,R2,...", help="Of the quality file: numbers, ranges 64-512:64, "
+              "shares of break-even 50%, as in `explore`.  [default: 1 and shares from 5% to 100%]")  # fmt: skip
+@click.option("--rank-multiple", type=int, default=1, show_default=True, metavar="N",
+              help="As in `explore`: percentages are rounded down to a multiple.")  # fmt: skip
+@click.option("--form", type=click.Choice(FORMS), default="svd", show_default=True, help="Of the quality file.")
+@click.option("--factors", type=click.Choice(get_args(Factors)), default="plain", show_default=True,
+              help="Of the quality file: how `validate quality` and `apply` will compute them.")  # fmt: skip
+@format_option
+def command(
+    model: str | None, text: Path | None, blocks: int, length: int | None, batch: int, fisher: bool, seed: int,
+    device: str, dtype: str, out: Path | None, source: Path | None, as_quality: str | None, ranks: str,
+    rank_multiple: int, form: Form, factors: Factors, fmt: str,
+) -> None:  # fmt: skip
+    """Measure what truncating each weight does to its outputs on a text, for every rank, one layer at a time.
+
+    Per site: the singular values; the squared Frobenius error and the expected squared output error of the plain
+    truncation; the least output error of any weight of that rank (whitened); with --fisher slope and curvature of the
+    loss. Memory holds one layer. A run that was killed continues where it was when started again.
+
+    \b
+    Example:
+        validate sensitivity --model my-model --text book.txt --out my-model.sensitivity --as-quality
+        costmodel explore --model my-model --hw a100-sxm-80gb --objectives latency_s,quality \\
+            --quality my-model.sensitivity.quality.json --ranks 25%,50%,75%
+    """
+    parsed = parse_ranks(ranks)
+    if source is not None:
+        if model is not None or text is not None or out is not None:
+            raise InputError("--from reads a file, nothing is measured", hint="leave out --model, --text and --out")
+        found, path = load_sensitivity(source), source
+    else:
+        if model is None or text is None or out is None:
+            raise InputError("--model, --text and --out are needed", hint="or --from FILE to read an earlier result")
+        settings = {"blocks": blocks, "length": length, "batch": batch, "fisher": fisher, "seed": seed,
+                    "device": device, "dtype": dtype}  # fmt: skip
+        found, path = _measure(model, text, out, settings), out
+    quality = _write_quality(found, path, as_quality, parsed, rank_multiple, form, factors)
+    _print(found, path, quality, fmt)
+
+
+def _measure(model: str, text: Path, out: Path, settings: dict[str, Any]) -> Sensitivity:
+    if not out.parent.is_dir():
+        raise InputError("no such folder", value=str(out.parent), hint="make it, or choose another --out")
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with _Bar() as bar:
+        bar.show("loading torch and transformers")
+        from transformers.utils import logging
+
+        from validate.sensitivity.measure import measure_sensitivity
+
+        logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+        found = measure_sensitivity(model, text, out, show=bar.show, count=bar.count, **settings)
+    if found.run.whole:
+        click.echo(f"note: the model was read whole: {found.run.whole}", err=True)
+    return found
+
+
+def _write_quality(
+    found: Sensitivity, path: Path, target: str | None, ranks: list[Rank], multiple: int, form: Form, factors: Factors
+) -> Path | None:  # fmt: skip
+    if target is None:
+        return None
+    file = path.with_name(f"{path.name}.quality.json") if target == _BESIDE else Path(target)
+    content = quality_file(found, ranks=ranks, form=form, factors=factors, multiple=multiple)
+    write_file(file, quality_bytes(content))
+    return file
+
+
+def _print(found: Sensitivity, path: Path, quality: Path | None, fmt: str) -> None:
+    rows = site_rows(found)
+    run = found.run
+    if fmt == "json":
+        about = {"model": run.model, "tokens": run.blocks * run.length, "nll": run.nll, "seconds": run.seconds}
+        files = {"file": str(path), "quality_file": None if quality is None else str(quality)}
+        write_json({"schema": SCHEMA, **files, **about, "sites": rows})
+        return
+    if fmt == "csv":
+        write_csv(rows)
+        return
+    tokens = f"{run.blocks} x {run.length} tokens"
+    nll = "" if run.nll is None else f", dense NLL {run.nll:.4f} nats"
+    title = f"{path}: {run.model}, {len(found.sites)} sites, {tokens}{nll}, {run.seconds:,.0f} s"
+    caption = "output error of a truncation in % of the outputs' energy at 50 % of break-even; rank for 5 % error"
+    if len(rows) > _SHOWN:
+        caption += f"; {len(rows) - _SHOWN} sites not shown: --format csv"
+    columns = ["site", "shape", "stable rank", "plain", "whitened", "rank plain", "rank whitened"]
+    cells = [
+        [row["site"], f"{row['out_features']} x {row['in_features']}", f"{row['stable_rank']:.1f}",
+         f"{row['plain_output_pct']:.2f}", f"{row['whitened_pct']:.2f}", row["plain_rank_5pct"],
+         row["whitened_rank_5pct"]]
+        for row in rows[:_SHOWN]
+    ]  # fmt: skip
+    print_table(title, columns, cells, caption=caption)
+    if quality is not None:
+        print(f"{quality}: an estimate for costmodel explore --quality, not measured")
+
+
+class _Bar:
+    """Sites done and time left on stderr, nothing where no terminal is."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()]
+        self._bar = Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
+        self._task = self._bar.add_task("starting", total=None)
+
+    def __enter__(self) -> _Bar:
+        self._bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._bar.stop()
+
+    def show(self, text: str) -> None:
+        self._bar.update(self._task, description=text)
+
+    def count(self, done: int, total: int) -> None:
+        if self._bar.tasks[self._task].total != total:
+            self._bar.reset(self._task, total=total, completed=done)
+        self._bar.update(self._task, completed=done)

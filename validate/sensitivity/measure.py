@@ -1,0 +1,129 @@
+"""From a checkpoint and a text to a sensitivity file, in one call that can be killed and made again."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from costmodel.errors import InputError, ModelError
+from costmodel.model_config import load_model
+from validate.checkpoint.source import file_record
+from validate.errors import RunError
+from validate.sensitivity.file import Sensitivity, SensitivityRun, load_sensitivity, save_sensitivity
+from validate.sensitivity.run import SensitivityRunner
+from validate.sensitivity.stream import LayerStream
+from validate.sensitivity.targets import with_targets
+from validate.sensitivity.work import WorkFolder
+from validate.text import read_text, token_blocks
+
+_DTYPES = {"auto": "fp32", "fp32": "fp32", "bf16": "bf16", "fp16": "fp16"}
+_TORCH = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+_LENGTH = 512
+_SAME = ("model", "weights", "text", "blocks", "length", "dtype", "device", "gradients", "seed")
+"""What two parts of one run have in common."""
+
+
+def measure_sensitivity(
+    model: str, text: Path, out: Path, *, blocks: int = 32, length: int | None = None, batch: int = 8,
+    fisher: bool = False, seed: int = 0, device: str = "auto", dtype: str = "auto",
+    show: Callable[[str], None] = lambda text: None, count: Callable[[int, int], None] = lambda done, total: None,
+) -> Sensitivity:  # fmt: skip
+    """Measure every site and write the file; continue a killed run, and only read a file that is complete.
+
+    Args:
+        model: a folder or a name on the hub.
+        text: UTF-8 file.
+        out: the file to write.
+        blocks, length: how much of the text; None for 512 tokens, or what the model can take.
+        batch: blocks that run together.
+        fisher: with loss terms.
+        seed: of masked tokens.
+        device: auto, cpu or cuda.
+        dtype: auto, fp32, bf16 or fp16, that layers compute in.
+        show: told what is being done.
+        count: told how many sites are done, and of how many.
+
+    Raises:
+        InputError: when an argument, the text or the model does not do.
+        RunError: when `out` holds, or is being written by, another run.
+        MeasurementError: when a number is not finite.
+    """
+    where = _device(device)
+    show("reading the checkpoint's index")
+    stream = LayerStream(model, dtype=_TORCH[_DTYPES[dtype]], device=where, batch=batch)
+    name = stream.spec.name if Path(model).is_dir() else _hub_name(model)
+    longest = stream.spec.max_positions
+    length = min(_LENGTH, longest) if length is None else length
+    if length > longest:
+        raise InputError("--length", value=length, allowed=f"up to {longest}, the model's positions")
+    show("reading the text")
+    tokenizer = stream.tokenizer()
+    if tokenizer is None:
+        raise ModelError("folder without a tokenizer", value=str(stream.folder), hint="the text cannot become tokens")
+    tokens = token_blocks(tokenizer, read_text(text), length, blocks)
+    if int(tokens.max()) >= stream.spec.vocab_size:
+        raise ModelError("the tokenizer has tokens that the model lacks", value=int(tokens.max()),
+                         allowed=f"below {stream.spec.vocab_size}")  # fmt: skip
+    inputs, targets = with_targets(tokens, stream.spec, stream.model, tokenizer, seed) if fisher else (tokens, None)
+    show("hashing the weights")
+    settings: dict[str, Any] = {
+        "model": name, "weights": _digest(stream.folder), "text": hashlib.sha256(tokens.numpy().tobytes()).hexdigest(),
+        "blocks": blocks, "length": length, "dtype": _DTYPES[dtype], "device": where, "gradients": fisher,
+        "seed": seed if fisher and stream.spec.is_encoder else 0,
+    }  # fmt: skip
+    if out.exists():
+        found = load_sensitivity(out)
+        for key in _SAME:
+            if getattr(found.run, key) != settings[key]:
+                raise RunError(f"{out} is of another {key}", value=settings[key], allowed=str(getattr(found.run, key)),
+                               hint="choose another --out")  # fmt: skip
+        return found
+    total, done = stream.spec.num_layers * len(stream.spec.tensors), 0
+
+    def advance(sites: int) -> None:
+        nonlocal done
+        done += sites
+        count(done, total)
+
+    with WorkFolder(out, settings | {"batch": batch}) as work:
+        show("measuring sites")
+        runner = SensitivityRunner(stream, inputs, targets, work, advance)
+        sites = runner.run()
+        run = SensitivityRun(
+            **settings, config=dict(stream.config), nll=runner.nll, whole=stream.whole, versions=_versions(),
+            seconds=runner.seconds,
+        )  # fmt: skip
+        found = Sensitivity(run=run, spec=stream.spec, sites=sites)
+        save_sensitivity(out, found)
+        work.remove()
+    return found
+
+
+def _device(choice: str) -> str:
+    if choice == "cuda" and not torch.cuda.is_available():
+        raise InputError("no CUDA device", value=choice, hint="use --device cpu, or install a torch built for CUDA")
+    return "cuda" if choice != "cpu" and torch.cuda.is_available() else "cpu"
+
+
+def _hub_name(path_or_id: str) -> str:
+    """The built-in name of a checkpoint on the hub, as `costmodel --model` calls it, else its own."""
+    try:
+        return load_model(path_or_id).name
+    except ModelError:
+        return path_or_id
+
+
+def _digest(folder: Path) -> str:
+    """SHA-256 of the hashes of the weight files, in the order of their names."""
+    records = [file_record(path) for path in sorted(folder.glob("*.safetensors"))]
+    return hashlib.sha256("".join(f"{each['name']} {each['sha256']}\n" for each in records).encode()).hexdigest()
+
+
+def _versions() -> dict[str, str]:
+    import transformers
+
+    return {"torch": torch.__version__, "transformers": transformers.__version__}
