@@ -26,7 +26,7 @@ QUIET = 0.1
 _CALL_S = 0.012
 """Seconds spent on a point in one pass."""
 _COLD = 2
-_MAX_COPIES = 8
+"""Caches' worth of other weights that are read before the same one is read again."""
 _MAX_CALLS = 200
 _GRAPH_CALLS = 16
 _VOCABULARY = 32_000
@@ -38,8 +38,8 @@ Progress = Callable[[int], None]
 class Microbench:
     """Times operations of one type under one runtime.
 
-    Weights are rotated through as many copies as it takes for the last cache to forget them, up to eight; activations
-    stay where they are, as in a model.
+    Every call takes the next weight from a stretch of memory twice as large as the last cache, so that no weight is
+    cached, however small: a factor of low rank is read from memory in a model too. Activations stay where they are.
     """
 
     def __init__(self, device: Device, dtype: DType, runtime: Runtime, seed: int = 0) -> None:
@@ -47,6 +47,8 @@ class Microbench:
         self._rng = random.Random(seed)
         self._torch_dtype = TORCH_DTYPES[dtype]
         self._generator = torch.Generator().manual_seed(seed)
+        self._weights = self._random(_COLD * device.cache_bytes * 8 // dtype.bits)
+        self._next = 0
 
     def measure(self, plan: ProbePlan, progress: Progress = lambda done: None, passes: int = PASSES) -> list[float]:
         """Seconds of every operation of the plan: GEMMs, then attention, then streams."""
@@ -66,24 +68,24 @@ class Microbench:
         return [float(np.quantile(each, QUIET)) for each in times]
 
     def gemm(self, shape: Gemm) -> list[Work]:
-        """(m, k) @ (k, n) as a linear layer does it, over copies of the weight."""
+        """(m, k) @ (k, n) as a linear layer does it, over weights that are not cached."""
         m, n, k = shape
         x = self._random(m, k)
-        weights = [self._random(n, k) for _ in range(self._copies(n * k))]
+        weights = [each.view(n, k) for each in self._cold(n * k)]
         return [lambda weight=weight: F.linear(x, weight) for weight in weights]
 
     def attention(self, shape: Attention) -> list[Work]:
         """Causal scaled-dot-product attention; with one query nothing is masked."""
         batch, q_len, kv_len, heads, kv_heads, head_dim = shape
         query = self._random(batch, heads, q_len, head_dim)
-        pairs = [
-            (self._random(batch, kv_heads, kv_len, head_dim), self._random(batch, kv_heads, kv_len, head_dim))
-            for _ in range(self._copies(2 * batch * kv_heads * kv_len * head_dim))
-        ]
+        cached = (batch, kv_heads, kv_len, head_dim)
+        pairs = [each.view(2, *cached).unbind() for each in self._cold(2 * math.prod(cached))]
         grouped, causal = kv_heads != heads, q_len > 1
         return [
-            lambda pair=pair: F.scaled_dot_product_attention(query, *pair, is_causal=causal, enable_gqa=grouped)
-            for pair in pairs
+            lambda key=key, value=value: F.scaled_dot_product_attention(
+                query, key, value, is_causal=causal, enable_gqa=grouped
+            )
+            for key, value in pairs
         ]
 
     def stream(self, shape: Stream) -> list[Work]:
@@ -134,9 +136,17 @@ class Microbench:
         turn = [prepared[index % len(prepared)] for index in range(calls + 1)]
         return [seconds / together for seconds in self.device.time(turn, self.runtime)[1:]]
 
-    def _copies(self, elements: int) -> int:
-        size = elements * self.dtype.bits // 8
-        return max(1, min(_MAX_COPIES, math.ceil(_COLD * self.device.cache_bytes / size)))
+    def _cold(self, elements: int) -> list[torch.Tensor]:
+        """Flat stretches of so many elements, as many as one pass can use; none was read lately."""
+        room = len(self._weights)
+        if elements > room:
+            return [self._random(elements)]
+        found = []
+        for _ in range(min(_MAX_CALLS + 1, max(1, room // elements))):
+            start = self._next if self._next + elements <= room else 0
+            found.append(self._weights[start : start + elements])
+            self._next = start + elements
+        return found
 
     def _random(self, *shape: int) -> torch.Tensor:
         """Random numbers, repeated after a while: making hundreds of megabytes takes longer than timing them."""
