@@ -48,11 +48,11 @@ def continuations(texts: Sequence[str], count: int, *, same_file: bool, seed: in
 
 
 def _line_ends(text: str) -> list[int]:
-    """Positions of line ends that a line with enough to read follows."""
+    """Positions of line ends with enough to read after them and nothing blank before them: a tokenizer splits there."""
     ends, at = [], text.find("\n")
     while 0 <= at <= len(text) - CHOICE:
         choice = text[at : at + CHOICE]
-        if len("".join(choice.split())) >= CHOICE // 2 and choice[1:2] != "\n":
+        if len("".join(choice.split())) >= CHOICE // 2 and not text[at - 1 : at].isspace():
             ends.append(at)
         at = text.find("\n", at + 1)
     return ends

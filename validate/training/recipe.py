@@ -51,11 +51,11 @@ class Recipe:
     heads: int = 4
     kv_heads: int = 2
     length: int = 256
-    batch: int = 16
-    steps: int = 2000
-    warmup: int = 100
-    matrix_rate: float = 0.0
-    rate: float = 2e-3
+    batch: int = 8
+    steps: int = 3400
+    warmup: int = 200
+    matrix_rate: float = 1e-2
+    rate: float = 5e-3
     weight_decay: float = 0.1
     clip: float = 1.0
     masked_share: float = 0.15

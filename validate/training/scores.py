@@ -84,9 +84,14 @@ def weights_digest(model: nn.Module) -> str:
 
 
 def _continue(model: nn.Module, tokenizer: Any, item: dict[str, Any]) -> int:
-    context = tokenizer(item["context"], add_special_tokens=False)["input_ids"]
-    rows = [tokenizer(item["context"] + choice, add_special_tokens=False)["input_ids"] for choice in item["choices"]]
-    start, width = len(context), max(map(len, rows))
+    def tokens(text: str) -> list[int]:
+        return list(tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+
+    rows = [tokens(item["context"] + choice) for choice in item["choices"]]
+    width = max(map(len, rows))
+    cut = max(0, width - tokenizer.model_max_length)  # of the context's beginning, the same for all choices
+    start, width = len(tokens(item["context"])) - cut, width - cut
+    rows = [row[cut:] for row in rows]
     ids = torch.tensor([row + [0] * (width - len(row)) for row in rows])  # a causal model never looks at what follows
     logits = model(input_ids=ids, use_cache=False).logits.float()
     losses = functional.cross_entropy(logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
