@@ -213,7 +213,7 @@ class LayerStream:
 
 
 def _emptied(model: nn.Module) -> nn.Module:
-    """The model with every parameter on the meta device, tied ones still one; norms make theirs as ones, for instance."""
+    """The model with every parameter on the meta device, tied ones still one; norms make theirs with torch.ones."""
     made: dict[int, nn.Parameter] = {}
     for module in model.modules():
         for key, parameter in module._parameters.items():
