@@ -106,9 +106,10 @@ def load_factored(
                 tensor = file.get_tensor(name)
                 kind = dtype if dtype is not None and tensor.is_floating_point() else tensor.dtype
                 tensor = tensor.to(device=device, dtype=kind, copy=True)  # aligned, and no view of the file
+                owner, key = places[name][0]
+                value = nn.Parameter(tensor, requires_grad=False) if isinstance(owner[key], nn.Parameter) else tensor
                 for owner, key in places[name]:
-                    parameter = isinstance(owner[key], nn.Parameter)
-                    owner[key] = nn.Parameter(tensor, requires_grad=False) if parameter else tensor
+                    owner[key] = value
     if any(each["name"] == "generation_config.json" for each in checked.manifest["files"]) and model.can_generate():
         settings = _read_json(Path(folder), "generation_config.json")
         model.generation_config = type(model.generation_config).from_dict(settings)
@@ -146,6 +147,8 @@ def build_factored(manifest: dict[str, Any], config: dict[str, Any]) -> nn.Modul
     dtype = DTYPES[manifest["dtype"]][0]
     try:
         settings = transformers.CONFIG_MAPPING[config["model_type"]].from_dict(dict(config))
+        if not isinstance(settings, cast(Any, kind).config_class):
+            raise TypeError(f"it is a {config['model_type']}'s")
         model: Any = cast(Any, kind)._from_config(settings, dtype=dtype, attn_implementation="sdpa")
         layers = len(model.get_submodule(manifest["layers"]))
     except Exception as error:  # any kind, for any field of the configuration

@@ -54,6 +54,5 @@ class WhitenedMakers:
 
 
 def moment_bytes(spec: ModelSpec) -> int:
-    """Bytes of one layer's second moments in float64, sums and means: q, k and v share theirs, gate and up too."""
-    inputs = {(each.path.rpartition(".")[0], each.in_features) for each in spec.tensors}
-    return sum(2 * 8 * width**2 for _, width in inputs)
+    """Bytes of one layer's second moments in float64, sums and means, at most: weights of equal input share them."""
+    return sum(2 * 8 * each.in_features**2 for each in spec.tensors)

@@ -176,7 +176,7 @@ def _require_finite(tensor: torch.Tensor, name: str, dtype: str) -> None:
 
 
 def _write_file(path: Path, tensors: dict[str, torch.Tensor]) -> None:
-    """Save and compare with what is read back; the metadata keeps transformers from taking the file for a plain one."""
+    """Save and compare with what is read back."""
     save_file(tensors, path, metadata={"format": FORMAT})
     with safe_open(path, framework="pt", device="cpu") as file:
         for name, tensor in tensors.items():

@@ -1,0 +1,446 @@
+"""Factored checkpoints: what is loaded computes, bit for bit, what the model factored in memory computes."""
+
+from __future__ import annotations
+
+import ast
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+
+from checkpoints import CPU, INDEX, dense_folder, factored_folder, in_memory, logits, of, random_tokens  # noqa: E402
+from safetensors.torch import load_file, save_file  # noqa: E402
+from validating import BERT, FAMILIES, GPT2, LLAMA, QWEN3  # noqa: E402
+
+from costmodel.decomposition import Site, Tucker  # noqa: E402
+from costmodel.errors import ModelError  # noqa: E402
+from costmodel.model_config import load_model  # noqa: E402
+from costmodel.units import DType  # noqa: E402
+from costmodel.workload import Workload  # noqa: E402
+from validate.checkpoint import loader  # noqa: E402
+from validate.checkpoint.loader import FactoredCheckpointError, is_factored, load_factored  # noqa: E402
+from validate.checkpoint.makers import WhitenedMakers, moment_bytes  # noqa: E402
+from validate.checkpoint.manifest import FactorsRecord  # noqa: E402
+from validate.checkpoint.plan import PROCESS_BYTES, peak_bytes, plan_checkpoint  # noqa: E402
+from validate.checkpoint.source import open_source  # noqa: E402
+from validate.checkpoint.write import write_checkpoint  # noqa: E402
+from validate.errors import MeasurementError, RunError  # noqa: E402
+from validate.factored_linear import FactoredLinear  # noqa: E402
+from validate.pretrained import open_pretrained  # noqa: E402
+from validate.replace import WeightFactors  # noqa: E402
+from validate.sensitivity.stream import LayerStream  # noqa: E402
+from validate.storage import StorageTracker  # noqa: E402
+from validate.whitening import make_factors  # noqa: E402
+
+ROOT = Path(__file__).resolve().parents[1]
+MIXED = ["layers=0 rank=7", "layers=2 tensors=mlp rank=9 form=tucker", "layers=1 form=drop"]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_logits_are_those_of_the_model_factored_in_memory(family: str, tmp_path: Path) -> None:
+    dense = dense_folder(tmp_path / "dense", FAMILIES[family])
+    written = factored_folder(dense, tmp_path / "out", MIXED)
+    model, tokens = load_factored(tmp_path / "out"), random_tokens()
+    pretrained, decomposition = open_pretrained(str(dense)), of(dense, MIXED)
+    assert torch.equal(
+        logits(model, tokens),
+        in_memory(pretrained, decomposition, WeightFactors(), lambda tree: logits(tree, tokens)),
+    )
+    names = in_memory(pretrained, decomposition, WeightFactors(), lambda tree: set(tree.state_dict()))
+    assert set(model.state_dict()) == names
+    assert not torch.equal(logits(model, tokens), logits(pretrained.model, tokens))
+    assert sum(parameter.numel() for parameter in model.parameters()) == written.manifest.params
+    assert not any(tensor.is_meta for tensor in [*model.parameters(), *model.buffers()])
+
+
+@pytest.mark.parametrize("family", ["llama", "bert", "gpt2", "opt", "qwen3"])
+@pytest.mark.parametrize("kind", ["plain", "whitened"])
+def test_unequal_ranks_and_whitened_factors(family: str, kind: str, tmp_path: Path) -> None:
+    dense = dense_folder(tmp_path / "dense", FAMILIES[family])
+    spec = load_model(dense)
+    first, last = spec.tensors[0].name, spec.tensors[-1].name
+    decomposition = of(dense, ["layers=1 rank=5"])
+    factors = {**decomposition.factors, Site(0, first): Tucker(3, 11), Site(2, last): Tucker(13, 5)}
+    decomposition = type(decomposition)(factors)
+    blocks, tokens = random_tokens(5).repeat(6, 1), random_tokens()
+    source = open_source(str(dense))
+    plan = plan_checkpoint(source, decomposition, "fp32", 10**9)
+    makers = WhitenedMakers(LayerStream(str(dense)), blocks) if kind == "whitened" else lambda site: WeightFactors()
+    write_checkpoint(source, decomposition, plan, tmp_path / "out", makers=makers, device=CPU,
+                     factors=FactorsRecord(kind=kind))  # fmt: skip
+    pretrained = open_pretrained(str(dense))
+    make = make_factors(kind, pretrained, blocks)
+    assert torch.equal(
+        logits(load_factored(tmp_path / "out"), tokens),
+        in_memory(pretrained, decomposition, make, lambda tree: logits(tree, tokens)),
+    )
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "mixed"])
+def test_generate_gives_the_tokens_of_the_model_factored_in_memory(family: str, tmp_path: Path) -> None:
+    dense = dense_folder(tmp_path / "dense", FAMILIES[family])
+    factored_folder(dense, tmp_path / "out", MIXED)
+
+    def run(model: Any) -> Any:
+        mask = torch.ones_like(random_tokens())
+        return model.generate(random_tokens(), attention_mask=mask, max_new_tokens=12, do_sample=False, pad_token_id=0)
+
+    found = run(load_factored(tmp_path / "out"))
+    assert torch.equal(found, in_memory(open_pretrained(str(dense)), of(dense, MIXED), WeightFactors(), run))
+    assert found.shape == (2, 24)
+
+
+def test_an_encoder_comes_with_its_head(tmp_path: Path) -> None:
+    for auto in (transformers.AutoModelForSequenceClassification, transformers.AutoModel):
+        config = {**BERT, "num_labels": 5, "id2label": {index: str(index) for index in range(5)}}
+        dense = dense_folder(tmp_path / auto.__name__, config, auto)
+        out = tmp_path / f"{auto.__name__}-out"
+        factored_folder(dense, out, MIXED)
+        model, pretrained = load_factored(out), open_pretrained(str(dense))
+        assert type(model) is type(pretrained.model)
+        with torch.inference_mode():
+            ours = model(random_tokens())[-1]
+            theirs = in_memory(pretrained, of(dense, MIXED), WeightFactors(), lambda tree: tree(random_tokens())[-1])
+        assert torch.equal(ours, theirs)
+        assert ours.shape == ((2, 5) if "Classification" in auto.__name__ else (2, 64))
+
+
+def test_tied_embeddings_are_stored_once(tmp_path: Path) -> None:
+    dense = dense_folder(tmp_path / "dense", QWEN3)
+    written = factored_folder(dense, tmp_path / "out", ["layers=0 rank=4"])
+    names = set(load_file(tmp_path / "out" / "factored.safetensors"))
+    assert "model.embed_tokens.weight" in names
+    assert "lm_head.weight" not in names
+    model: Any = load_factored(tmp_path / "out")
+    assert model.lm_head.weight is model.model.embed_tokens.weight
+    assert written.manifest.dense_params == load_model(dense).num_params
+
+
+@pytest.mark.parametrize("config", [LLAMA, GPT2, QWEN3])
+def test_the_cost_model_reads_the_folder_and_counts_the_same_parameters(config: dict[str, Any], tmp_path: Path) -> None:
+    from validating import predictor
+
+    dense = dense_folder(tmp_path / "dense", config)
+    written = factored_folder(dense, tmp_path / "out", MIXED)
+    spec = load_model(tmp_path / "out")
+    from costmodel.decomposition import load_decomposition
+
+    decomposition = load_decomposition(tmp_path / "out" / "decomposition.json", spec)
+    assert decomposition == of(dense, MIXED)
+    counts = predictor().counts(spec, decomposition, Workload.prefill(4, dtype=DType.FP32))
+    assert written.manifest.params == counts["params"]
+
+
+def test_files_are_filled_up_to_the_size_given(tmp_path: Path) -> None:
+    dense = dense_folder(tmp_path / "dense", LLAMA, max_shard_size="100KB")
+    assert len(list(dense.glob("*.safetensors"))) > 1
+    limit = 40_000
+    factored_folder(dense, tmp_path / "out", MIXED, max_shard_bytes=limit)
+    factored_folder(dense, tmp_path / "one", MIXED)
+    shards = sorted((tmp_path / "out").glob("*.safetensors"))
+    assert len(shards) > 2
+    assert [path.name for path in shards] == [
+        f"factored-{index:05d}-of-{len(shards):05d}.safetensors" for index in range(1, len(shards) + 1)
+    ]
+    together: dict[str, Any] = {}
+    for path in shards:
+        tensors = load_file(path)
+        assert len(tensors) == 1 or sum(tensor.nbytes for tensor in tensors.values()) <= limit
+        together |= tensors
+    single = load_file(tmp_path / "one" / "factored.safetensors")
+    assert together.keys() == single.keys()
+    assert all(torch.equal(together[name], single[name]) for name in single)
+    index = json.loads((tmp_path / "out" / INDEX).read_text())
+    assert index["metadata"]["total_size"] == sum(tensor.nbytes for tensor in single.values())
+    assert not (tmp_path / "one" / INDEX).exists()
+    tokens = random_tokens()
+    assert torch.equal(logits(load_factored(tmp_path / "out"), tokens), logits(load_factored(tmp_path / "one"), tokens))
+
+
+@pytest.mark.parametrize(("stored", "wanted"), [("bf16", "bf16"), ("fp32", "fp16"), ("bf16", "fp32")])
+def test_types_of_weights(stored: str, wanted: str, tmp_path: Path) -> None:
+    dense = dense_folder(tmp_path / "dense", LLAMA, dtype=loader.DTYPES[stored][0])
+    factored_folder(dense, tmp_path / "out", MIXED, dtype=wanted)
+    model, kind = load_factored(tmp_path / "out"), loader.DTYPES[wanted][0]
+    assert {parameter.dtype for parameter in model.parameters()} == {kind}
+    spec = load_model(tmp_path / "out")
+    assert spec.dtype is not None
+    assert spec.dtype.value == wanted
+    pretrained = open_pretrained(str(dense), dtype=kind)
+    assert torch.equal(
+        logits(model, random_tokens()),
+        in_memory(pretrained, of(dense, MIXED), WeightFactors(), lambda tree: logits(tree, random_tokens())),
+    )
+    wide = load_factored(tmp_path / "out", dtype=torch.float64)
+    assert {parameter.dtype for parameter in wide.parameters()} == {torch.float64}
+    buffers = {name: tensor.dtype for name, tensor in wide.named_buffers()}
+    assert buffers == {name: tensor.dtype for name, tensor in model.named_buffers()}
+
+
+def test_weights_of_several_types_ask_for_one(tmp_path: Path) -> None:
+    dense = dense_folder(tmp_path / "dense", LLAMA)
+    tensors = load_file(dense / "model.safetensors")
+    tensors["model.norm.weight"] = tensors["model.norm.weight"].to(torch.bfloat16)
+    save_file(tensors, dense / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(ModelError, match=r"got 'fp32, bf16'.*choose one with --dtype"):
+        factored_folder(dense, tmp_path / "out", MIXED)
+    written = factored_folder(dense, tmp_path / "out", MIXED, dtype="fp32")
+    assert written.manifest.source.dtype == "fp32, bf16"
+
+
+def test_the_manifest_says_where_the_weights_come_from(tmp_path: Path) -> None:
+    import hashlib
+
+    dense = dense_folder(tmp_path / "dense", LLAMA)
+    (dense / "tokenizer.json").write_text("{}")
+    (dense / "modeling_own.py").write_text("raise SystemExit")
+    (dense / "pytorch_model.bin").write_bytes(b"pickle")
+    manifest = factored_folder(dense, tmp_path / "out", ["layers=0 tensors=q_proj rank=5"]).manifest
+    content = (dense / "model.safetensors").read_bytes()
+    assert [each.sha256 for each in manifest.source.files] == [hashlib.sha256(content).hexdigest()]
+    assert manifest.source.name == "dense"
+    assert {each.name for each in manifest.files} == {path.name for path in (tmp_path / "out").iterdir()} - {
+        "factored.json"
+    }
+    assert (tmp_path / "out" / "tokenizer.json").exists()
+    assert not list((tmp_path / "out").glob("*.py")) + list((tmp_path / "out").glob("*.bin"))
+    assert str(tmp_path) not in (tmp_path / "out" / "factored.json").read_text()
+    weight = load_file(dense / "model.safetensors")["model.layers.0.self_attn.q_proj.weight"]
+    values = torch.linalg.svdvals(weight)
+    [site] = manifest.sites
+    assert site.relative_error == pytest.approx(float(values[5:].norm() / values.norm()), rel=1e-4)
+    assert set(manifest.versions) >= {"torch", "transformers", "safetensors", "costmodel"}
+
+
+def test_plain_transformers_refuses_the_folder(tmp_path: Path) -> None:
+    dense = dense_folder(tmp_path / "dense", LLAMA)
+    factored_folder(dense, tmp_path / "out", MIXED)
+    with pytest.raises(OSError, match=r"no file named model\.safetensors"):
+        transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+
+
+def test_a_loaded_model_is_not_saved_where_it_would_be_read_wrongly(tmp_path: Path) -> None:
+    dense = dense_folder(tmp_path / "dense", LLAMA)
+    factored_folder(dense, tmp_path / "out", MIXED)
+    with pytest.raises(FactoredCheckpointError, match="copy its folder instead"):
+        load_factored(tmp_path / "out").save_pretrained(tmp_path / "again")  # type: ignore[operator]
+    assert not (tmp_path / "again").exists()
+
+
+def test_the_project_opens_a_factored_folder_only_where_asked(tmp_path: Path) -> None:
+    dense = dense_folder(tmp_path / "dense", LLAMA)
+    factored_folder(dense, tmp_path / "out", MIXED, dtype="bf16")
+    assert is_factored(tmp_path / "out")
+    assert not is_factored(dense)
+    with pytest.raises(ModelError, match=r"^a factored checkpoint, where a dense one is needed: got '[^\n]*$"):
+        open_pretrained(str(tmp_path / "out"))
+    with pytest.raises(ModelError, match="cannot be factored again"):
+        open_source(str(tmp_path / "out"))
+    opened = open_pretrained(str(tmp_path / "out"), factored=True)
+    assert opened.decomposition == of(dense, MIXED)
+    assert opened.spec.num_layers == 3
+    assert {parameter.dtype for parameter in opened.model.parameters()} == {torch.float32}
+    assert isinstance(opened.model.model.layers[0].self_attn.q_proj, FactoredLinear)
+    assert open_pretrained(str(dense)).decomposition == of(dense, [])
+
+
+def test_old_names_of_weights_are_found(tmp_path: Path) -> None:
+    """Without the prefix of the model, as GPT-2's on the hub, or with BERT's first names of norms."""
+    for config in (GPT2, BERT):
+        dense = dense_folder(tmp_path / config["model_type"], config)
+        expected = factored_folder(dense, tmp_path / f"{config['model_type']}-1", MIXED)
+        tensors = load_file(dense / "model.safetensors")
+        renamed = {
+            name.removeprefix("transformer.").replace("LayerNorm.weight", "LayerNorm.gamma")
+            .replace("LayerNorm.bias", "LayerNorm.beta"): tensor
+            for name, tensor in tensors.items()
+        }  # fmt: skip
+        assert renamed.keys() != tensors.keys()
+        save_file({**renamed, "nobody.knows": torch.zeros(3)}, dense / "model.safetensors", metadata={"format": "pt"})
+        found = factored_folder(dense, tmp_path / f"{config['model_type']}-2", MIXED)
+        ours, theirs = (load_file(each.folder / "factored.safetensors") for each in (found, expected))
+        assert ours.keys() == theirs.keys()
+        assert all(torch.equal(ours[name], theirs[name]) for name in ours)
+        assert open_source(str(dense)).weights.left_out == ["nobody.knows"]
+
+
+def test_a_source_that_lacks_or_reshapes_a_weight_is_refused(tmp_path: Path) -> None:
+    dense = dense_folder(tmp_path / "dense", LLAMA)
+    tensors = load_file(dense / "model.safetensors")
+    name = "model.layers.1.mlp.up_proj.weight"
+    save_file({key: each for key, each in tensors.items() if key != name}, dense / "model.safetensors")
+    with pytest.raises(ModelError, match=r"lacks weights of the model: got 'model\.layers\.1\.mlp\.up_proj\.weight'"):
+        open_source(str(dense))
+    save_file({**tensors, name: torch.zeros(5, 4)}, dense / "model.safetensors")
+    with pytest.raises(ModelError, match=r"is of another shape: got \[5, 4\]; allowed: shape \[96, 64\]"):
+        open_source(str(dense))
+    (dense / "model.safetensors").write_bytes(b"broken")
+    with pytest.raises(ModelError, match="cannot read weights"):
+        open_source(str(dense))
+    (dense / "model.safetensors").unlink()
+    with pytest.raises(ModelError, match="folder without weights"):
+        open_source(str(dense))
+    index = dense / "model.safetensors.index.json"
+    for bad in ("../dense/x.safetensors", "/x.safetensors", "gone.safetensors", "model.bin"):
+        index.write_text(json.dumps({"weight_map": {"a": bad}}))
+        with pytest.raises(ModelError, match="no such weight file"):
+            open_source(str(dense))
+
+
+@pytest.mark.parametrize(("value", "dtype"), [(float("nan"), "fp32"), (1e6, "fp16")])
+@pytest.mark.parametrize("name", ["model.norm.weight", "model.layers.0.mlp.up_proj.weight"])
+def test_a_value_that_is_not_finite_is_a_failure(value: float, dtype: str, name: str, tmp_path: Path) -> None:
+    dense = dense_folder(tmp_path / "dense", LLAMA)
+    tensors = load_file(dense / "model.safetensors")
+    tensors[name].view(-1)[1] = value
+    save_file(tensors, dense / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(MeasurementError, match=f"{name} holds NaN or infinity.*--dtype"):
+        factored_folder(dense, tmp_path / "out", MIXED, dtype=dtype)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["dense"]
+
+
+def test_an_interrupted_write_leaves_nothing(tmp_path: Path) -> None:
+    dense = dense_folder(tmp_path / "dense", LLAMA)
+
+    def stop(text: str, done: float, total: float) -> None:
+        if done > total / 2:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        factored_folder(dense, tmp_path / "out", MIXED, max_shard_bytes=20_000, progress=stop)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["dense"]
+
+
+def test_a_disk_that_gives_back_other_bytes_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dense = dense_folder(tmp_path / "dense", LLAMA)
+    import validate.checkpoint.write as write
+
+    def spoiled(tensors: Any, path: Path, metadata: Any) -> None:
+        save_file({name: tensor + 1 for name, tensor in tensors.items()}, path, metadata=metadata)
+
+    monkeypatch.setattr(write, "save_file", spoiled)
+    with pytest.raises(RunError, match="gives back other bytes"):
+        factored_folder(dense, tmp_path / "out", MIXED)
+    monkeypatch.undo()
+
+    def full(*args: object, **options: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(write, "save_file", full)
+    with pytest.raises(RunError, match="No space left on device"):
+        factored_folder(dense, tmp_path / "out", MIXED)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["dense"]
+
+
+def test_progress_ends_at_the_whole(tmp_path: Path) -> None:
+    dense = dense_folder(tmp_path / "dense", LLAMA)
+    seen: list[tuple[float, float]] = []
+    factored_folder(dense, tmp_path / "out", MIXED, progress=lambda text, done, total: seen.append((done, total)))
+    assert [done for done, _ in seen] == sorted(done for done, _ in seen)
+    assert len({total for _, total in seen}) == 1
+    assert seen[-1][0] == pytest.approx(seen[-1][1])
+
+
+def test_memory_does_not_grow_with_the_number_of_layers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import validate.checkpoint.write as write
+
+    monkeypatch.setattr(write, "check_factored", lambda folder: None)  # its tensors on meta would be counted
+    peaks = []
+    for layers in (2, 12):
+        dense = dense_folder(tmp_path / f"dense{layers}", {**LLAMA, "num_hidden_layers": layers, "hidden_size": 128})
+        source = open_source(str(dense))
+        decomposition = of(dense, ["layers=all rank=8"])
+        plan = plan_checkpoint(source, decomposition, "fp32", 100_000)
+        with StorageTracker() as tracker:
+            write_checkpoint(source, decomposition, plan, tmp_path / f"out{layers}", device=CPU,
+                             makers=lambda site: WeightFactors(), factors=FactorsRecord(kind="plain"))  # fmt: skip
+        peaks.append(tracker.peak_bytes)
+        assert tracker.peak_bytes < peak_bytes(plan, source) - PROCESS_BYTES
+    assert peaks[1] < 1.2 * peaks[0]
+
+
+def test_memory_that_7b_needs(tmp_path: Path) -> None:
+    """By arithmetic, without weights: below 24 GB in every type that is stored."""
+    from dataclasses import dataclass
+
+    from costmodel.model_config import read_config
+
+    @dataclass
+    class Shapes:
+        shapes: dict[str, tuple[int, ...]]
+
+    settings = transformers.CONFIG_MAPPING["llama"].from_dict(read_config("llama2-7b"))
+    with torch.device("meta"):
+        model = transformers.AutoModelForCausalLM.from_config(settings)
+    source: Any = type("Source", (), {})()
+    source.spec, source.layers = load_model("llama2-7b"), "model.layers"
+    source.weights = Shapes({name: tuple(each.shape) for name, each in model.state_dict().items()})
+    from costmodel.spec_text import parse_decomposition
+
+    for dtype in ("bf16", "fp32"):
+        for form in ("svd", "tucker"):
+            decomposition = parse_decomposition([f"rank=50% form={form}"], source.spec)
+            plan = plan_checkpoint(source, decomposition, dtype, 5 * 10**9)
+            assert 10e9 < peak_bytes(plan, source) < 17e9
+    assert moment_bytes(source.spec) == 2 * 8 * (6 * 4096**2 + 11008**2)
+
+
+def test_the_loader_stands_alone(tmp_path: Path) -> None:
+    names = set()
+    for node in ast.walk(ast.parse(Path(loader.__file__).read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name.partition(".")[0] for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0
+            names.add(str(node.module).partition(".")[0])
+    assert names - set(sys.stdlib_module_names) == {"torch", "transformers", "safetensors"}
+    dense = dense_folder(tmp_path / "dense", LLAMA)
+    factored_folder(dense, tmp_path / "out", MIXED)
+    (tmp_path / "alone").mkdir()
+    shutil.copy(loader.__file__, tmp_path / "alone" / "loader.py")
+    code = (
+        "import sys, torch; from loader import load_factored\n"
+        "model = load_factored('../out')\n"
+        "tokens = model.generate(torch.tensor([[3, 4, 5]]), attention_mask=torch.ones(1, 3), max_new_tokens=4,"
+        " do_sample=False, pad_token_id=0)\n"
+        "assert not {'validate', 'costmodel'} & set(sys.modules)\n"
+        "print(tokens.tolist())\n"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", code], cwd=tmp_path / "alone", capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, run.stderr
+    model: Any = load_factored(tmp_path / "out")
+    tokens = model.generate(torch.tensor([[3, 4, 5]]), attention_mask=torch.ones(1, 3), max_new_tokens=4,
+                            do_sample=False, pad_token_id=0)  # fmt: skip
+    assert json.loads(run.stdout) == tokens.tolist()
+
+
+def test_there_is_one_factored_linear() -> None:
+    assert FactoredLinear is loader.FactoredLinear
+
+
+def test_nothing_is_pickled() -> None:
+    banned = {"pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal"}
+    found = []
+    for path in sorted((ROOT / "validate").rglob("*.py")):
+        for node in ast.walk(ast.parse(path.read_text())):
+            match node:
+                case ast.Import(names=names) if {each.name.partition(".")[0] for each in names} & banned:
+                    found.append(f"{path.name}:{node.lineno}")
+                case ast.ImportFrom(module=str(module)) if module.partition(".")[0] in banned:
+                    found.append(f"{path.name}:{node.lineno}")
+                case ast.ImportFrom(module="torch", names=names) if {each.name for each in names} & {"load", "save"}:
+                    found.append(f"{path.name}:{node.lineno}")
+                case ast.Attribute(value=ast.Name(id="torch"), attr="load" | "save"):
+                    found.append(f"{path.name}:{node.lineno}")
+                case ast.keyword(arg="allow_pickle" | "trust_remote_code", value=ast.Constant(value=True)):
+                    found.append(f"{path.name}:{node.value.lineno}")
+    assert not found
