@@ -1,0 +1,246 @@
+"""`validate apply`: a dense checkpoint and a configuration -> a factored checkpoint."""
+
+from __future__ import annotations
+
+import re
+import signal
+import sys
+import time
+from fractions import Fraction
+from pathlib import Path
+from typing import Any
+
+import click
+
+from costmodel.cli.common import format_option, print_table, write_csv, write_json
+from costmodel.cli.workload_options import decomposition_options, read_decomposition
+from costmodel.errors import DecompositionError, InputError
+from costmodel.units import seconds, si
+
+SCHEMA = 1
+"""Version of the JSON output."""
+_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KI": 2**10, "MI": 2**20, "GI": 2**30}
+_SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,6})?) ?([KMG]I?|)B?", re.ASCII | re.IGNORECASE)
+
+
+@click.command()
+@click.option("--model", required=True, metavar="PATH", help="Dense checkpoint: a folder, or a name on the hub.")
+@decomposition_options
+@click.option("--factors", type=click.Choice(["plain", "whitened"]), default="plain", show_default=True,
+              help="From the weights alone, or fitted to activations on --calibration-text.")  # fmt: skip
+@click.option("--calibration-text", type=click.Path(path_type=Path), metavar="FILE",
+              help="UTF-8 text for whitened factors.")  # fmt: skip
+@click.option("--blocks", type=click.IntRange(1, 100_000), default=64, show_default=True,
+              help="Blocks of calibration text.")  # fmt: skip
+@click.option("--length", type=click.IntRange(2, 100_000), default=128, show_default=True, help="Tokens of a block.")
+@click.option("--dtype", type=click.Choice(["auto", "fp32", "bf16", "fp16"]), default="auto", show_default=True,
+              help="Of the weights written; auto keeps the checkpoint's.")  # fmt: skip
+@click.option("--max-shard-size", default="5GB", show_default=True, metavar="SIZE",
+              help="Of one file of weights; memory holds about one, or two.")  # fmt: skip
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True,
+              help="Where weights are factored; auto takes CUDA where there is one.")  # fmt: skip
+@click.option("--out", type=click.Path(path_type=Path), required=True, metavar="DIR",
+              help="Folder to write; one that exists is refused.")  # fmt: skip
+@format_option
+def command(
+    model: str, specs: tuple[str, ...], config_file: str | None, factors: str, calibration_text: Path | None,
+    blocks: int, length: int, dtype: str, max_shard_size: str, device: str, out: Path, fmt: str,
+) -> None:  # fmt: skip
+    """Write a factored checkpoint: every weight that the configuration names becomes its factors.
+
+    Weights pass through memory one at a time. DIR appears when all of it is written and read back. It holds
+    factored*.safetensors, factored.json (ranks, errors, source, hashes), config.json and the tokenizer of the dense
+    model, and decomposition.json for `costmodel estimate --config`. Load it with `load_factored` of
+    validate/checkpoint/loader.py; plain from_pretrained refuses it.
+
+    \b
+    Example:
+        validate apply --model my-model --decompose "layers=2-5 rank=50%" --out my-model-factored
+    """
+    started = time.monotonic()
+    shard_bytes = parse_size(max_shard_size)
+    if (factors == "whitened") != (calibration_text is not None):
+        hint = "give both or neither: whitened factors are fitted to a text, plain ones need none"
+        raise InputError("--factors and --calibration-text", value=f"{factors}, {calibration_text}", hint=hint)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with _Bar() as bar:
+        bar.show("loading torch and transformers", 0, 0)
+        from transformers.utils import logging
+
+        from validate.checkpoint.folder import require_new
+        from validate.checkpoint.plan import peak_bytes, plan_checkpoint
+        from validate.checkpoint.source import open_source
+        from validate.checkpoint.write import write_checkpoint
+
+        logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+        require_new(out)
+        bar.show("reading the checkpoint's index", 0, 0)
+        source = open_source(model)
+        decomposition = read_decomposition(source.spec, specs, config_file)
+        if not decomposition.factors and not decomposition.dropped:
+            raise DecompositionError("nothing to factor or drop", hint="give --config FILE or --decompose SPEC")
+        plan = plan_checkpoint(source, decomposition, source.weights.dtype if dtype == "auto" else dtype, shard_bytes)
+        require_new(out, plan.bytes)
+        where = _device(device)
+        makers, record = _makers(source, factors, calibration_text, blocks, length, plan.dtype, where, bar)
+        needed = peak_bytes(plan, source)
+        bar.warn_memory(needed)
+        written = write_checkpoint(
+            source, decomposition, plan, out, makers=makers, factors=record, device=where, progress=bar.show
+        )
+    above = len(decomposition.above_break_even(source.spec))
+    _print(written, above, source.weights.left_out, needed, time.monotonic() - started, fmt)
+
+
+def parse_size(text: str) -> int:
+    """Bytes of `5GB`, `500MB`, `2GiB`; decimal unless with an i.
+
+    Raises:
+        InputError: when it is no size, or none at all.
+    """
+    match = _SIZE.fullmatch(text.strip())
+    size = int(Fraction(match[1]) * _UNITS[match[2].upper()]) if match else 0
+    if size < 1:
+        raise InputError("--max-shard-size", value=text, allowed="a size such as 5GB, 500MB or 2GiB")
+    return size
+
+
+def _device(choice: str) -> Any:
+    import torch
+
+    has = torch.cuda.is_available()
+    if choice == "cuda" and not has:
+        raise InputError("no CUDA device", value=choice, hint="use --device cpu, or install a torch built for CUDA")
+    return torch.device("cuda" if has and choice != "cpu" else "cpu")
+
+
+def _makers(
+    source: Any, kind: str, text: Path | None, blocks: int, length: int, dtype: str, device: Any, bar: _Bar
+) -> tuple[Any, Any]:
+    """What makes the factors, and what the manifest says of it."""
+    from validate.checkpoint.loader import DTYPES
+    from validate.checkpoint.makers import WhitenedMakers, plain_makers
+    from validate.checkpoint.manifest import FactorsRecord, FileRecord
+    from validate.checkpoint.source import file_record
+    from validate.pretrained import read_tokenizer
+    from validate.sensitivity.stream import LayerStream
+    from validate.text import read_text, token_blocks
+
+    if text is None:
+        return plain_makers, FactorsRecord(kind="plain")
+    content = read_text(text)
+    tokenizer = read_tokenizer(source.folder)
+    if tokenizer is None:
+        raise InputError("the checkpoint has no tokenizer to read --calibration-text with", value=str(source.folder))
+    if length > source.spec.max_positions:
+        allowed = f"at most {source.spec.max_positions:,} for {source.spec.name}"
+        raise InputError("--length", value=length, allowed=allowed)
+    bar.show("reading the calibration text", 0, 0)
+    chosen = token_blocks(tokenizer, content, length, blocks)
+    stream = LayerStream(str(source.folder), dtype=DTYPES[dtype][0], device=device)
+    record = FactorsRecord(
+        kind="whitened", calibration=FileRecord(**file_record(text)), blocks=blocks, length=length
+    )  # fmt: skip
+    return WhitenedMakers(stream, chosen), record
+
+
+def _print(written: Any, above: int, left_out: list[str], needed: int, elapsed: float, fmt: str) -> None:
+    manifest = written.manifest
+    rows = [
+        {"layer": each.layer, "tensor": each.tensor, "form": each.form, "rank_in": each.rank[0],
+         "rank_out": each.rank[1], "relative_error": each.relative_error}
+        for each in manifest.sites
+    ]  # fmt: skip
+    if fmt == "csv":
+        write_csv(rows)
+        return
+    saved = 100 * (manifest.dense_params - manifest.params) / manifest.dense_params
+    if fmt == "json":
+        write_json({
+            "schema": SCHEMA, "out": str(written.folder), "architecture": manifest.architecture,
+            "dtype": manifest.dtype, "factors": manifest.factors.kind, "params": manifest.params,
+            "dense_params": manifest.dense_params, "saved_params_pct": saved, "bytes": written.bytes,
+            "files": [each.name for each in manifest.files], "drop": manifest.drop, "sites": rows,
+            "above_break_even": above, "left_out": left_out, "peak_memory_bound_bytes": needed,
+            "peak_memory_bytes": _peak_resident(), "elapsed_s": elapsed,
+        })  # fmt: skip
+        return
+    columns = ["tensor", "form", "sites", "ranks", "mean error", "largest"]
+    print_table(f"{written.folder}: relative error of the factored weights", columns, _summary(manifest.sites), left=2)
+    shards = sum(each.name.endswith(".safetensors") for each in manifest.files)
+    dropped = f", {len(manifest.drop)} layers dropped" if manifest.drop else ""
+    click.echo(
+        f"{si(manifest.params, 'parameters')} of {si(manifest.dense_params, 'parameters')} ({saved:.1f} % saved"
+        f"{dropped}), {si(written.bytes, 'B')} of {manifest.dtype} in {shards} weight file{'s' if shards > 1 else ''}, "
+        f"{seconds(elapsed, 3)}, peak memory {si(_peak_resident(), 'B')}"
+    )
+    if above:
+        click.echo(f"note: {above} sites hold more parameters than the dense weight that they replace", err=True)
+    if left_out:
+        more = f" and {len(left_out) - 1} more" if len(left_out) > 1 else ""
+        click.echo(f"note: not of {manifest.architecture}, left out: {left_out[0]}{more}", err=True)
+
+
+def _summary(sites: list[Any]) -> list[list[object]]:
+    """One row for each tensor and form, in the order met."""
+    groups: dict[tuple[str, str], list[Any]] = {}
+    for each in sites:
+        groups.setdefault((each.tensor, each.form), []).append(each)
+    rows: list[list[object]] = []
+    for (tensor, form), found in groups.items():
+        errors = [each.relative_error for each in found]
+        ranks = sorted({rank for each in found for rank in each.rank})
+        shown = f"{ranks[0]}" if len(ranks) == 1 else f"{ranks[0]}-{ranks[-1]}"
+        rows.append([tensor, form, len(found), shown, f"{sum(errors) / len(errors):.4f}", f"{max(errors):.4f}"])
+    return rows
+
+
+def _peak_resident() -> int:
+    """Bytes of main memory that this process held at its peak, mapped files included."""
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+class _Bar:
+    """A transient bar on stderr with what is being done and the time left; nothing where no terminal is."""
+
+    def __init__(self) -> None:
+        from rich.console import Console
+        from rich.progress import (
+            BarColumn,
+            Progress,
+            SpinnerColumn,
+            TaskProgressColumn,
+            TextColumn,
+            TimeRemainingColumn,
+        )
+
+        columns = [SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(),
+                   TimeRemainingColumn()]  # fmt: skip
+        self._bar = Progress(
+            *columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty(),
+            speed_estimate_period=3600,  # one factorisation may take minutes
+        )  # fmt: skip
+        self._task = self._bar.add_task("starting", total=None)
+
+    def __enter__(self) -> _Bar:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.stop()
+
+    def show(self, text: str, done: float, total: float) -> None:
+        """Say what is being done, and how much of the work is done."""
+        self._bar.update(self._task, description=text, completed=done, total=total or None)
+
+    def warn_memory(self, needed: int) -> None:
+        """Say so when the work may take more memory than is free."""
+        import psutil  # type: ignore[import-untyped]
+
+        free = psutil.virtual_memory().available
+        if needed > free:
+            text = f"may take up to {si(needed, 'B')} of memory, {si(free, 'B')} are free; lower --max-shard-size"
+            click.echo(f"note: {text}", err=True)
