@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from costmodel.errors import InputError
+from costmodel.units import si
 from validate.errors import RunError
 
 
@@ -17,22 +18,18 @@ def require_new(path: Path, needed_bytes: int = 0) -> None:
     """Make sure that a folder can be written: nothing is there yet, and the disk has room.
 
     Raises:
-        InputError: when something exists at `path`, or it is no name for a folder.
-        RunError: when its parent cannot be made, or the disk has fewer than `needed_bytes` free.
+        InputError: when something exists at `path`, or nothing can be made there.
+        RunError: when the disk has fewer than `needed_bytes` free.
     """
     if path.is_symlink() or path.exists():
         raise InputError("--out exists", value=str(path), allowed="a folder that does not exist yet")
-    if path.name in ("", ".."):
-        raise InputError("--out is no name for a folder", value=str(path))
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(path.parent).free
-    except OSError as error:
-        raise RunError("cannot write to folder", value=str(path.parent), hint=error.strerror or str(error)) from error
+    above = next(each for each in path.absolute().parents if each.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise InputError("cannot write to folder", value=str(above), hint="choose another --out")
+    free = shutil.disk_usage(above).free
     if free < needed_bytes:
-        value = f"{free / 1e9:.1f} GB free"
-        raise RunError(f"not enough room on the disk of {path.parent}", value=value,
-                       allowed=f"at least {needed_bytes / 1e9:.1f} GB")  # fmt: skip
+        allowed = f"at least {si(needed_bytes, 'B')}"
+        raise RunError(f"not enough room on the disk of {above}", value=f"{si(free, 'B')} free", allowed=allowed)
 
 
 @contextlib.contextmanager
@@ -45,12 +42,14 @@ def new_folder(path: Path) -> Iterator[Path]:
     """
     require_new(path)
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.partial-"))
         try:
             yield temporary
             for each in temporary.iterdir():
+                each.chmod(0o666 & ~_umask())  # as ordinary new files; mkdtemp and safetensors serve the owner alone
                 _sync(each)
-            temporary.chmod(0o777 & ~_umask())  # as an ordinary new folder; mkdtemp's are for the owner alone
+            temporary.chmod(0o777 & ~_umask())
             require_new(path)
             temporary.rename(path)
         except BaseException:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import signal
-import sys
 import time
 from fractions import Fraction
 from pathlib import Path
@@ -16,9 +15,12 @@ from costmodel.cli.common import format_option, print_table, write_csv, write_js
 from costmodel.cli.workload_options import decomposition_options, read_decomposition
 from costmodel.errors import DecompositionError, InputError
 from costmodel.units import seconds, si
+from validate.cli.work_bar import WorkBar
 
 SCHEMA = 1
 """Version of the JSON output."""
+_LENGTH = 256
+"""Tokens of a block of calibration text, as `validate quality` takes them."""
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KI": 2**10, "MI": 2**20, "GI": 2**30}
 _SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,6})?) ?([KMG]I?|)B?", re.ASCII | re.IGNORECASE)
 
@@ -32,7 +34,8 @@ _SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,6})?) ?([KMG]I?|)B?", re.ASCII | re.IGNO
               help="UTF-8 text for whitened factors.")  # fmt: skip
 @click.option("--blocks", type=click.IntRange(1, 100_000), default=64, show_default=True,
               help="Blocks of calibration text.")  # fmt: skip
-@click.option("--length", type=click.IntRange(2, 100_000), default=128, show_default=True, help="Tokens of a block.")
+@click.option("--length", type=click.IntRange(2, 100_000), help="Tokens of a block.  [default: 256, or what the model "
+              "can take]")  # fmt: skip
 @click.option("--dtype", type=click.Choice(["auto", "fp32", "bf16", "fp16"]), default="auto", show_default=True,
               help="Of the weights written; auto keeps the checkpoint's.")  # fmt: skip
 @click.option("--max-shard-size", default="5GB", show_default=True, metavar="SIZE",
@@ -44,7 +47,7 @@ _SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,6})?) ?([KMG]I?|)B?", re.ASCII | re.IGNO
 @format_option
 def command(
     model: str, specs: tuple[str, ...], config_file: str | None, factors: str, calibration_text: Path | None,
-    blocks: int, length: int, dtype: str, max_shard_size: str, device: str, out: Path, fmt: str,
+    blocks: int, length: int | None, dtype: str, max_shard_size: str, device: str, out: Path, fmt: str,
 ) -> None:  # fmt: skip
     """Write a factored checkpoint: every weight that the configuration names becomes its factors.
 
@@ -63,8 +66,9 @@ def command(
         hint = "give both or neither: whitened factors are fitted to a text, plain ones need none"
         raise InputError("--factors and --calibration-text", value=f"{factors}, {calibration_text}", hint=hint)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with _Bar() as bar:
+    with WorkBar() as bar:
         bar.show("loading torch and transformers", 0, 0)
+        import psutil  # type: ignore[import-untyped]
         from transformers.utils import logging
 
         from validate.checkpoint.folder import require_new
@@ -85,7 +89,9 @@ def command(
         where = _device(device)
         makers, record = _makers(source, factors, calibration_text, blocks, length, plan.dtype, where, bar)
         needed = peak_bytes(plan, source)
-        bar.warn_memory(needed)
+        if needed > (free := psutil.virtual_memory().available):
+            note = f"may take up to {si(needed, 'B')} of memory, {si(free, 'B')} are free; lower --max-shard-size"
+            click.echo(f"note: {note}", err=True)
         written = write_checkpoint(
             source, decomposition, plan, out, makers=makers, factors=record, device=where, progress=bar.show
         )
@@ -116,7 +122,7 @@ def _device(choice: str) -> Any:
 
 
 def _makers(
-    source: Any, kind: str, text: Path | None, blocks: int, length: int, dtype: str, device: Any, bar: _Bar
+    source: Any, kind: str, text: Path | None, blocks: int, length: int | None, dtype: str, device: Any, bar: WorkBar
 ) -> tuple[Any, Any]:
     """What makes the factors, and what the manifest says of it."""
     from validate.checkpoint.loader import DTYPES
@@ -133,9 +139,10 @@ def _makers(
     tokenizer = read_tokenizer(source.folder)
     if tokenizer is None:
         raise InputError("the checkpoint has no tokenizer to read --calibration-text with", value=str(source.folder))
-    if length > source.spec.max_positions:
-        allowed = f"at most {source.spec.max_positions:,} for {source.spec.name}"
-        raise InputError("--length", value=length, allowed=allowed)
+    longest = source.spec.max_positions
+    length = length or min(_LENGTH, longest)
+    if length > longest:
+        raise InputError("--length is beyond the model", value=length, allowed=f"up to {longest}")
     bar.show("reading the calibration text", 0, 0)
     chosen = token_blocks(tokenizer, content, length, blocks)
     stream = LayerStream(str(source.folder), dtype=DTYPES[dtype][0], device=device)
@@ -171,7 +178,7 @@ def _print(written: Any, above: int, left_out: list[str], needed: int, elapsed: 
     shards = sum(each.name.endswith(".safetensors") for each in manifest.files)
     dropped = f", {len(manifest.drop)} layers dropped" if manifest.drop else ""
     click.echo(
-        f"{si(manifest.params, 'parameters')} of {si(manifest.dense_params, 'parameters')} ({saved:.1f} % saved"
+        f"{si(manifest.params, '')}of {si(manifest.dense_params, '')}parameters ({saved:.1f} % saved"
         f"{dropped}), {si(written.bytes, 'B')} of {manifest.dtype} in {shards} weight file{'s' if shards > 1 else ''}, "
         f"{seconds(elapsed, 3)}, peak memory {si(_peak_resident(), 'B')}"
     )
@@ -201,46 +208,3 @@ def _peak_resident() -> int:
     import resource
 
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
-class _Bar:
-    """A transient bar on stderr with what is being done and the time left; nothing where no terminal is."""
-
-    def __init__(self) -> None:
-        from rich.console import Console
-        from rich.progress import (
-            BarColumn,
-            Progress,
-            SpinnerColumn,
-            TaskProgressColumn,
-            TextColumn,
-            TimeRemainingColumn,
-        )
-
-        columns = [SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(),
-                   TimeRemainingColumn()]  # fmt: skip
-        self._bar = Progress(
-            *columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty(),
-            speed_estimate_period=3600,  # one factorisation may take minutes
-        )  # fmt: skip
-        self._task = self._bar.add_task("starting", total=None)
-
-    def __enter__(self) -> _Bar:
-        self._bar.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self._bar.stop()
-
-    def show(self, text: str, done: float, total: float) -> None:
-        """Say what is being done, and how much of the work is done."""
-        self._bar.update(self._task, description=text, completed=done, total=total or None)
-
-    def warn_memory(self, needed: int) -> None:
-        """Say so when the work may take more memory than is free."""
-        import psutil  # type: ignore[import-untyped]
-
-        free = psutil.virtual_memory().available
-        if needed > free:
-            text = f"may take up to {si(needed, 'B')} of memory, {si(free, 'B')} are free; lower --max-shard-size"
-            click.echo(f"note: {text}", err=True)
