@@ -13,7 +13,7 @@ from costmodel.errors import ModelError
 from costmodel.model_spec import ModelSpec
 from costmodel.units import DType
 from costmodel.workload import Attention
-from validate.checkpoint.loader import EmptyOnMeta
+from validate.checkpoint.loader import EmptyOnMeta, is_factored
 from validate.errors import MeasurementError, reason_of
 
 TORCH_DTYPES = {DType.FP32: torch.float32, DType.TF32: torch.float32, DType.FP16: torch.float16,
@@ -75,6 +75,9 @@ def _layer_fields(config: Mapping[str, Any], spec: ModelSpec) -> dict[str, Any]:
 
 
 def _read_weights(auto: Any, settings: Any, folder: Path, options: dict[str, Any]) -> nn.Module:
+    if is_factored(folder):
+        hint = "give the dense checkpoint that it was made from"
+        raise ModelError("a factored checkpoint, where a dense one is needed", value=str(folder), hint=hint)
     if not list(folder.glob("*.safetensors")):
         raise ModelError("folder without weights", value=str(folder), allowed="a folder with *.safetensors files")
     from safetensors import SafetensorError
