@@ -28,8 +28,8 @@ _OPTIONS = [
     click.option("--text", metavar="FILE", help="Text to predict, one that the model was not trained on."),
     click.option("--blocks", type=click.IntRange(2, 1_000_000), default=64, show_default=True,
                  help="Blocks of the text, spread evenly over it."),
-    click.option("--length", type=click.IntRange(2, 1_000_000), default=256, show_default=True,
-                 help="Tokens of a block."),
+    click.option("--length", type=click.IntRange(2, 1_000_000), metavar="L",
+                 help="Tokens of a block.  [default: 256, or the most that the model takes]"),
     click.option("--tasks", multiple=True, metavar="NAME|FILE.jsonl", help="Task: arc_easy, arc_challenge, hellaswag, "
                  "mmlu, truthfulqa, winogrande, gsm8k, others of lm-evaluation-harness, or local items; repeatable."),
     click.option("--limit", type=click.IntRange(1), metavar="N", help="Items of each task, the first ones."),

@@ -44,9 +44,10 @@ def finish(
         write_csv(_csv(found))
     else:
         _print(found, folder, counts, measured, elapsed_s)
-    for row in failed:
-        reason = row.record.failure.reason if row.record.failure else ""
-        click.echo(f"error: configuration {row.record.index} failed: {reason}", err=True)
+    if failed:
+        first = failed[0].record
+        reason = first.failure.reason if first.failure else ""
+        click.echo(f"error: {len(failed)} of {len(found)} configurations failed; {first.index}: {reason}", err=True)
     return 1 if failed else 0
 
 
@@ -85,9 +86,12 @@ def _print(found: Sequence[Row], folder: Path, counts: dict[str, int], measured:
     chances = {task.task: task.chance for task in dense.tasks if task.chance is not None}
     if chances:
         click.echo("chance: " + ", ".join(f"{name} {100 * value:.1f} %" for name, value in chances.items()))
-    rate = f", {elapsed_s / measured:.2f} s each with start-up" if measured else ""
-    click.echo(f"{measured} of {len(found)} configurations measured in {elapsed_s:.1f} s{rate}; "
-               f"records {folder / QUALITY.file}")  # fmt: skip
+    where = f"records {folder / QUALITY.file}"
+    if measured:
+        rate = f"{elapsed_s / measured:.2f} s each with start-up"
+        click.echo(f"{measured} of {len(found)} configurations measured now, in {elapsed_s:.1f} s, {rate}; {where}")
+    else:
+        click.echo(f"{len(found)} configurations measured before; {where}")
 
 
 def _text_cells(row: Row) -> list[str | None]:

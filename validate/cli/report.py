@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 from validate.cli.reporting import finish
-from validate.records import read_samples
+from validate.quality.records import QUALITY
+from validate.records import SAMPLES, read_samples
 
 
 @click.command()
@@ -16,8 +17,12 @@ from validate.records import read_samples
 @click.option("--format", "fmt", type=click.Choice(["table", "json", "csv"]), default="table", show_default=True,
               help="How to print the result.")  # fmt: skip
 def command(folder: Path, fail_above: float | None, fmt: str) -> int:
-    """Rebuild table and page from the records of a run; nothing is measured.
+    """Rebuild table and page from the records of a run, timed or of quality; nothing is measured.
 
     Example: validate report my-run
     """
+    if (folder / QUALITY.file).is_file() and not (folder / SAMPLES.file).exists():
+        from validate.cli import quality_report
+
+        return quality_report.finish(folder, QUALITY.read(folder), fmt=fmt)
     return finish(folder, read_samples(folder), fmt=fmt, fail_above=fail_above)

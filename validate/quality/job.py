@@ -20,6 +20,8 @@ from validate.quality.task_names import is_file
 
 FIXED = ("checkpoint", "dtype", "text", "blocks", "length", "tasks", "limit", "calibration")
 """Settings that the records of one folder share; numbers of unlike runs are not compared."""
+LENGTH = 256
+"""Tokens of a block, unless told otherwise."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +60,7 @@ class Job:
         cases: configurations beside the dense model.
         text, calibration: what to predict, and what to whiten with.
         tasks: names of benchmarks, and paths.
+        length: tokens of a block of either text.
         settings: the options.
     """
 
@@ -68,6 +71,7 @@ class Job:
     text: TextFile | None
     calibration: TextFile | None
     tasks: Sequence[str]
+    length: int
     settings: Mapping[str, Any]
 
     @classmethod
@@ -94,7 +98,8 @@ class Job:
             num_layers=spec.num_layers,
         )  # fmt: skip
         return cls(folder=folder, spec=spec, model=model, cases=cases, text=text, calibration=calibration,
-                   tasks=tuple(settings["tasks"]), settings=settings)  # fmt: skip
+                   tasks=tuple(settings["tasks"]), length=settings["length"] or min(LENGTH, spec.max_positions),
+                   settings=settings)  # fmt: skip
 
     @property
     def fixed(self) -> dict[str, Any]:
@@ -102,7 +107,7 @@ class Job:
         text = self.text.source.sha256 if self.text else None
         return {
             "checkpoint": self.model.sha256, "dtype": self.settings["dtype"], "text": text,
-            "blocks": self.settings["blocks"] if text else None, "length": self.settings["length"] if text else None,
+            "blocks": self.settings["blocks"] if text else None, "length": self.length if text else None,
             "tasks": [_identity(task) for task in self.tasks], "limit": self.settings["limit"],
             "calibration": self.calibration.source.sha256 if self.calibration else None,
         }  # fmt: skip
@@ -118,7 +123,7 @@ def _check(
 ) -> None:  # fmt: skip
     if text is None and not settings["tasks"]:
         raise InputError("nothing to measure", hint="give --text FILE, --tasks NAME|FILE.jsonl, or both")
-    if settings["length"] > spec.max_positions and (text or calibration):
+    if settings["length"] is not None and settings["length"] > spec.max_positions:
         raise InputError(
             "--length is beyond the model", value=settings["length"], allowed=f"up to {spec.max_positions}"
         )

@@ -39,7 +39,7 @@ def open_evaluator(job: Job, status: Callable[[str], None]) -> Evaluator:
         pretrained.model.config.use_cache = False  # type: ignore[union-attr]  # nothing is generated
     text = None
     if job.text is not None:
-        blocks = text_blocks(pretrained, job.text.content, settings["length"], settings["blocks"])
+        blocks = text_blocks(pretrained, job.text.content, job.length, settings["blocks"])
         text = TextMeasure(pretrained, blocks, job.text.source, batch=settings["batch"])
     if job.tasks:
         status("loading tasks")
@@ -48,7 +48,7 @@ def open_evaluator(job: Job, status: Callable[[str], None]) -> Evaluator:
     if settings["factors"] == "whitened" and job.calibration is not None:
         status("reading calibration text")
         makers["whitened"] = whitened_factors(
-            pretrained, job.calibration, length=settings["length"], blocks=settings["calibration_blocks"]
+            pretrained, job.calibration, length=job.length, blocks=settings["calibration_blocks"]
         )
     return Evaluator(
         pretrained, job.model, makers, text=text, tasks=tasks,
