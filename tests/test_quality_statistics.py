@@ -1,0 +1,209 @@
+"""Intervals, the plan of samples, and rows made of records; nothing here needs torch."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("scipy")
+
+from validating import BERT, LLAMA, tiny_spec
+
+from costmodel.decomposition import Decomposition
+from costmodel.model_config import load_model
+from costmodel.spec_text import parse_decomposition
+from validate.case import params_of, strata_of
+from validate.errors import MeasurementError, RunError
+from validate.quality.answers import choice_fields, compact
+from validate.quality.case import QualityCase
+from validate.quality.intervals import change, mcnemar, share
+from validate.quality.plan import BLOCK, sample_cases
+from validate.quality.records import CheckpointRecord, QualityRecord, Source, TaskRecord, TextRecord
+from validate.quality.summary import bands, rows
+
+
+def test_the_bootstrap_covers_what_it_says() -> None:
+    """Skewed sums over 64 paired blocks of unlike size: 95 % intervals hold the truth in 90 to 99 % of 300 trials."""
+    rng = np.random.default_rng(0)
+    held = 0
+    for _ in range(300):
+        counts = rng.integers(100, 300, 64)
+        dense = counts * rng.gamma(20.0, 0.15, 64)
+        candidate = dense + counts * rng.gamma(2.0, 0.05, 64)  # 0.1 nats per token more
+        found = change(candidate.tolist(), dense.tolist(), counts.tolist())
+        assert found.low is not None
+        assert found.high is not None
+        held += found.low <= 0.1 <= found.high
+    assert 0.90 <= held / 300 <= 0.99
+
+
+def test_pairing_is_what_makes_an_interval_narrow() -> None:
+    rng = np.random.default_rng(1)
+    dense = rng.normal(600, 100, 64)
+    paired = change((dense + 10 + rng.normal(0, 1, 64)).tolist(), dense.tolist(), [200] * 64)
+    shuffled = change(rng.permutation(dense + 10).tolist(), dense.tolist(), [200] * 64)
+    assert paired.value == pytest.approx(0.05, abs=0.005)
+    assert paired.high is not None
+    assert paired.low is not None
+    assert shuffled.high is not None
+    assert shuffled.low is not None
+    assert (shuffled.high - shuffled.low) > 20 * (paired.high - paired.low)
+
+
+def test_intervals_of_few_and_equal_units() -> None:
+    assert change([3.0], [1.0], [4]).to_json() == {"value": 0.5, "low": None, "high": None}
+    assert change([3.0, 5.0], [1.0, 3.0], [2, 2]).to_json() == {"value": 1.0, "low": 1.0, "high": 1.0}
+    one = change([1.0] + [0.0] * 30, [0.0] * 31)  # one item of 31 changed
+    assert one.low is not None
+    assert one.high is not None
+    assert one.low <= one.value <= one.high
+    assert change([1.0, 2.0, 4.0], [0.0] * 3) == change([1.0, 2.0, 4.0], [0.0] * 3)  # the same seed
+
+
+def test_shares_and_mcnemar() -> None:
+    half = share(50, 100)
+    assert (half.value, half.low, half.high) == (0.5, pytest.approx(0.4038, abs=1e-3), pytest.approx(0.5962, abs=1e-3))
+    assert mcnemar("1100", "1100") == 1.0
+    assert mcnemar("000000", "111111") == pytest.approx(2 * 0.5**6)
+    assert mcnemar("0011", "1100") == 1.0
+
+
+def test_answers_of_likelihoods() -> None:
+    fields = choice_fields([[-1.0, -2.0], [-3.0, -1.0, -2.0, -9.0]], [1, 1], "task")
+    assert fields["answers"] == [0, 1]
+    assert fields["chance"] == 0.375
+    assert fields["truth_nll"] == pytest.approx([1.3133, 0.4079], abs=1e-4)
+    assert "truth_nll" not in choice_fields([[-1.0, -2.0]], ["text"], "task")
+    assert compact([1.0, 0.0, 1.0], "task") == "101"
+    assert compact([0.5, 1.0], "task") == [0.5, 1.0]
+    with pytest.raises(MeasurementError, match="in 1 of 2 items of task"):
+        choice_fields([[-1.0, float("nan")], [0.0, 0.0]], [0, 0], "task")
+    with pytest.raises(MeasurementError, match="a metric of task"):
+        compact([float("inf")], "task")
+
+
+@pytest.mark.parametrize("seed", [0, 1])
+def test_a_longer_plan_begins_with_a_shorter_one(seed: int) -> None:
+    spec = load_model("llama-70m")
+    long = sample_cases(spec, 120, seed)
+    assert [case.decomposition for case in sample_cases(spec, 47, seed)] == [case.decomposition for case in long[:47]]
+    assert [case.decomposition for case in sample_cases(spec, 120, seed, "whitened")] == [
+        case.decomposition for case in long
+    ]
+    assert long[0].is_dense
+    assert len({case.id(spec, "model") for case in long}) == 120
+    assert sample_cases(spec, 2, seed)[1].decomposition != sample_cases(spec, 2, seed + 1)[1].decomposition
+
+
+@pytest.mark.parametrize("name", ["llama-70m", "bert-base"])
+def test_a_plan_is_balanced_and_fits(name: str) -> None:
+    spec = load_model(name)
+    cases = sample_cases(spec, 1 + 10 * BLOCK, 0)[1:]
+    for case in cases:
+        case.decomposition.check(spec)
+        assert not case.decomposition.above_break_even(spec)
+        assert case.decomposition.factors or case.decomposition.dropped
+    forms = Counter(strata_of(spec, case.decomposition).form for case in cases)
+    assert forms["svd"] >= 80
+    assert forms["tucker"] >= 60
+    assert 10 <= forms["drop"] <= 20
+    assert forms["drop+svd"] >= 10
+    removed = [1 - params_of(spec, case.decomposition) / spec.num_params for case in cases]
+    assert min(removed) < 0.01
+    assert max(removed) > 0.4
+    depths = Counter(len({site.layer for site in case.decomposition.factors}) for case in cases)
+    assert depths[1] >= 20
+    assert depths[spec.num_layers] >= 40
+
+
+def test_a_small_space_is_taken_whole() -> None:
+    spec = tiny_spec({**LLAMA, "num_hidden_layers": 1, "hidden_size": 4, "intermediate_size": 4,
+                      "num_attention_heads": 1, "num_key_value_heads": 1})  # fmt: skip
+    cases = sample_cases(spec, 100_000, 0)
+    assert 50 < len(cases) < 100_000
+
+
+def test_what_is_not_factored_has_no_kind_of_factors() -> None:
+    dropped = Decomposition(dropped=frozenset({1}))
+    spec = tiny_spec(LLAMA)
+    one, other = (QualityCase(decomposition=dropped, factors=kind) for kind in ("plain", "whitened"))
+    assert one.kind == other.kind == "none"
+    assert one.id(spec, "model") == other.id(spec, "model")
+    factored = parse_decomposition(["rank=1"], spec)
+    ids = {QualityCase(decomposition=factored, factors=kind).id(spec, "model") for kind in ("plain", "whitened")}
+    assert len(ids) == 2
+
+
+def record(specs: list[str], *, nll: list[float], bits: str, index: int = 0, **fields: Any) -> QualityRecord:
+    """A record of the tiny Llama as a run would have made it."""
+    spec = tiny_spec(LLAMA)
+    decomposition = parse_decomposition(specs, spec)
+    case = QualityCase(decomposition=decomposition)
+    text = TextRecord(kind="causal", source=Source(name="t", sha256="0"), length=11, tokens=[10] * len(nll), nll=nll,
+                      kl=[0.5 * value for value in nll], flips=[1] * len(nll), hits=[2] * len(nll))  # fmt: skip
+    tasks = tuple(
+        TaskRecord(name=name, group="many", kind="multiple-choice", items=len(bits), prompts=name, chance=0.25,
+                   metrics={"acc": bits}, answers=[int(bit) for bit in bits], truth_nll=[1.0] * len(bits))
+        for name in ("one", "two", "three")
+    )  # fmt: skip
+    given: dict[str, Any] = {
+        "id": case.id(spec, "model"), "index": index, "status": "ok", "config": decomposition.to_json(),
+        "model": CheckpointRecord(name="tiny", sha256="model", config=LLAMA, num_layers=3), "origin": "given",
+        "factors": case.kind, "strata": strata_of(spec, decomposition), "params": params_of(spec, decomposition),
+        "text": text, "tasks": tasks, "seconds": {}, "environment": {}, "started": "2026-01-02T03:04:05+00:00",
+    }  # fmt: skip
+    return QualityRecord(**{**given, **fields})
+
+
+def test_rows_compare_with_the_dense_record() -> None:
+    dense = record([], nll=[20.0, 30.0, 40.0], bits="1100")
+    worse = record(["rank=1"], nll=[21.0, 32.0, 43.0], bits="0100", index=1)
+    first, second = rows([dense, worse])
+    assert first.text is not None
+    assert first.text.nll_change.to_json() == {"value": 0.0, "low": 0.0, "high": 0.0}
+    assert first.params_removed == 0
+    assert second.text is not None
+    assert second.text.nll == pytest.approx(3.2)
+    assert second.text.nll_change.value == pytest.approx(0.2)
+    assert second.text.perplexity == pytest.approx(np.exp(3.2))
+    assert second.text.flips == pytest.approx(0.1)
+    assert second.params_removed == pytest.approx(1 - worse.params / dense.params)
+    (pooled,) = second.tasks  # three subjects of one group, all items together
+    assert (pooled.task, pooled.items, pooled.chance) == ("many", 12, 0.25)
+    assert (pooled.value.value, pooled.change.value, pooled.flips) == (0.25, -0.25, 0.25)
+    assert pooled.p == mcnemar("0100" * 3, "1100" * 3)
+    assert bands([first, second]) == {"below 0.05": 0, "0.05 to 0.2": 0, "0.2 to 1": 1, "above 1": 0}
+    assert second.to_json()["text"]["nll_change"]["value"] == pytest.approx(0.2)
+
+
+def test_records_that_cannot_be_paired_are_refused() -> None:
+    dense, worse = record([], nll=[20.0, 30.0], bits="1100"), record(["rank=1"], nll=[21.0, 32.0, 43.0], bits="0100")
+    with pytest.raises(RunError, match="of another text"):
+        rows([dense, worse])
+    with pytest.raises(RunError, match="without the dense model"):
+        rows([worse])
+    other = record(["rank=1"], nll=[21.0, 32.0], bits="0100")
+    tasks = tuple(
+        TaskRecord(**{**{f: getattr(t, f) for f in t.__struct_fields__}, "prompts": "x"}) for t in other.tasks
+    )
+    with pytest.raises(RunError, match="was asked something else"):
+        rows([dense, record(["rank=1"], nll=[21.0, 32.0], bits="0100", tasks=tasks)])
+
+
+def test_reading_and_comparing_need_no_torch() -> None:
+    names = ("plan", "summary", "intervals", "records", "case", "job", "given", "items", "answers", "task_names")
+    code = "import sys\nimport validate.cli.quality, validate.cli.quality_report\n"
+    code += "\n".join(f"import validate.quality.{name}" for name in names)
+    code += "\nassert not {'torch', 'transformers', 'tensorly', 'lm_eval'} & {n.partition('.')[0] for n in sys.modules}"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_bert_has_its_own_tensors() -> None:
+    spec = tiny_spec(BERT)
+    names = {site.tensor for case in sample_cases(spec, 60, 0) for site in case.decomposition.factors}
+    assert names == set(spec.groups["all"])
