@@ -65,11 +65,10 @@ class Harness:
         self._limit = limit
         self._groups: dict[str, str] = {}
         self._tasks: dict[str, Any] = {"tasks": {}, "groups": {}, "group_map": {}}
-        self._scratch = tempfile.TemporaryDirectory(prefix="quality-")  # removed with this object
         for name in names:
             self._add(name, _load(name))
         for name, items in local.items():
-            self._add(name, _load_local(name, items, Path(self._scratch.name)))
+            self._add(name, _load_local(name, items))
         windows = [window for window in pretrained.spec.sliding_windows if window is not None]
         self._lm = SharedContextLM(pretrained.model, pretrained.tokenizer, batch=batch, shared=not windows)
 
@@ -149,24 +148,27 @@ def _load(name: str) -> dict[str, Any]:
     return loaded
 
 
-def _load_local(name: str, items: Sequence[ChoiceItem], scratch: Path) -> dict[str, Any]:
+def _load_local(name: str, items: Sequence[ChoiceItem]) -> dict[str, Any]:
     """The items as a task of the harness, read back from a file of its own by its own loader."""
     import datasets
     import lm_eval.tasks
 
-    path = scratch / f"{hashlib.sha256(name.encode()).hexdigest()[:16]}.jsonl"
     rows = [{"context": item.context, "choices": list(item.choices), "answer": item.answer} for item in items]
-    path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
-    config = {
+    config: dict[str, Any] = {
         "task": name, "dataset_path": "json", "test_split": "test", "output_type": "multiple_choice",
-        "dataset_kwargs": {"data_files": {"test": str(path)}, "cache_dir": str(scratch / "cache")},
         "doc_to_text": lambda item: item["context"], "doc_to_choice": lambda item: item["choices"],
         "doc_to_target": lambda item: item["answer"],
         "target_delimiter": "",  # choices are appended as they are
         "metric_list": [{"metric": metric, "aggregation": "mean", "higher_is_better": True}
                         for metric in ("acc", "acc_norm")],
     }  # fmt: skip
-    with mock.patch.object(datasets.config, "HF_UPDATE_DOWNLOAD_COUNTS", False):  # else it tells its server of the load
+    with (
+        tempfile.TemporaryDirectory(prefix="quality-") as scratch,
+        mock.patch.object(datasets.config, "HF_UPDATE_DOWNLOAD_COUNTS", False),  # else it tells its server of the load
+    ):
+        path = Path(scratch) / "items.jsonl"
+        path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
+        config["dataset_kwargs"] = {"data_files": {"test": str(path)}, "cache_dir": scratch, "keep_in_memory": True}
         loaded: dict[str, Any] = lm_eval.tasks.TaskManager(include_defaults=False).load([config])
     return loaded
 
