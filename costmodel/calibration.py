@@ -16,6 +16,8 @@ from costmodel.calibration_additive import FORM, KEYS, AdditiveForm, AdditiveTim
 from costmodel.calibration_file import Node, read_node, read_shaped, read_streams
 from costmodel.calibration_form import DIMENSIONS, FormKind, ShapedForm, StreamForm
 from costmodel.calibration_model import CalibratedTimes
+from costmodel.calibration_scaled import FORM as SCALED
+from costmodel.calibration_scaled import SCALED_KEYS, ScaledForm, ScaledTimes, read_scaled
 from costmodel.errors import CalibrationError
 from costmodel.hardware import HardwareProfile, load_hardware, profile_folder
 from costmodel.roofline import DatasheetRoofline, TimeModel
@@ -44,8 +46,8 @@ class Calibration:
         provenance: where the measurements come from, an entry each.
         errors: rows of its error table, on held-out points.
         host_launch_s: measured host time per kernel, or None where the profile's figure stands.
-        shaped, streams: the forms by class of operation; empty where there is
-        additive: one form for all, fitted to whole passes.
+        shaped, streams: the forms by class of operation; empty where there is one form for all.
+        passes: what whole passes were fitted with: one form for all, or corrections of the forms by class.
     """
 
     name: str
@@ -58,7 +60,7 @@ class Calibration:
     host_launch_s: float | None
     shaped: Mapping[FormKind, ShapedForm]
     streams: Mapping[str, StreamForm]
-    additive: AdditiveForm | None = None
+    passes: AdditiveForm | ScaledForm | None = None
 
     def outside(self, pricer: PhasePricer, decomposition: Decomposition | None = None) -> list[str]:
         """One line per way in which a pass leaves what was measured; empty when all of it lies inside."""
@@ -75,13 +77,12 @@ def load_calibration(path: str | Path) -> Calibration:
     """
     path = Path(path)
     node = read_node(path)
-    additive = "form" in node.value
-    part = node.table(KEYS if additive else _KEYS)
-    if additive:
-        part["form"].text([FORM])
+    kind = node.table()["form"].text([FORM, SCALED]) if "form" in node.value else None
+    part = node.table({FORM: KEYS, SCALED: (*_KEYS, *SCALED_KEYS), None: _KEYS}[kind])
+    if kind == FORM:
         return Calibration(
             **_about(path, part), host_launch_s=None, shaped=MappingProxyType({}), streams=MappingProxyType({}),
-            additive=read_additive(part),
+            passes=read_additive(part),
         )  # fmt: skip
     shaped: dict[FormKind, ShapedForm] = {}
     entries = part["forms"].table(["gemm"], ["prefill", "decode"])
@@ -92,6 +93,7 @@ def load_calibration(path: str | Path) -> Calibration:
     return Calibration(
         **_about(path, part), host_launch_s=None if launch.value is None else launch.number(0, 1),
         shaped=MappingProxyType(shaped), streams=MappingProxyType(dict(read_streams(part["streams"]))),
+        passes=read_scaled(part) if kind == SCALED else None,
     )  # fmt: skip
 
 
@@ -150,13 +152,16 @@ def time_model(hardware: HardwareProfile, dtype: DType, runtime: Runtime, calibr
     if calibration is None:
         return roofline
     launch = roofline.host_launch_s
-    if calibration.additive is not None:
-        return AdditiveTimes(form=calibration.additive, level=calibration.level, host_launch_s=launch)
+    if isinstance(calibration.passes, AdditiveForm):
+        return AdditiveTimes(form=calibration.passes, level=calibration.level, host_launch_s=launch)
     if launch and calibration.host_launch_s is not None:
         launch = calibration.host_launch_s
-    return CalibratedTimes(
-        level=calibration.level, shaped=calibration.shaped, streams=calibration.streams, host_launch_s=launch
+    probes = CalibratedTimes(
+        level="probes", shaped=calibration.shaped, streams=calibration.streams, host_launch_s=launch
     )
+    if calibration.passes is None:
+        return probes
+    return ScaledTimes(form=calibration.passes, probes=probes, level=calibration.level, host_launch_s=launch)
 
 
 @functools.cache

@@ -7,25 +7,21 @@ factors for GEMMs, attention and everything else. All are non-negative, so more 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
 
 import numpy as np
 
 from costmodel.calibration_file import Node
+from costmodel.calibration_passes import CLASSES, REACH_KEYS, Reach, class_masks, read_reach
 from costmodel.errors import CalibrationError
 from costmodel.hardware import HardwareProfile
 from costmodel.roofline import Floats, OpColumns, OpTimings
 from costmodel.units import DType
 
-if TYPE_CHECKING:
-    from costmodel.pricing import PhasePricer
-
 FORM = "additive"
 """What the file's key `form` says."""
 KEYS = ("schema", "form", "hardware", "dtypes", "runtimes", "level", "provenance", "errors", "base", "factors",
-        "kernel_s", "interval", "range")  # fmt: skip
-CLASSES = ("gemm", "attention", "other")
+        "kernel_s", *REACH_KEYS)  # fmt: skip
 PARTS = (*((kind, part) for kind in CLASSES for part in ("compute", "memory")), ("kernels", "count"))
 """What a time is the sum of, the first axis of `AdditiveForm.parts`."""
 _BASE = ("matrix_flops_per_s", "vector_flops_per_s", "memory_bytes_per_s")
@@ -38,20 +34,14 @@ class AdditiveForm:
     Attributes:
         matrix_flops_per_s, vector_flops_per_s, memory_bytes_per_s: the roofline that the factors multiply.
         factors: in the order of PARTS; the last one in seconds per kernel.
-        low, high: 90 % of measured passes take between exp(low) and exp(high) times what is predicted.
-        tokens, kv_len: least and most that were measured.
-        models: what was measured.
+        reach: where it holds.
     """
 
     matrix_flops_per_s: float
     vector_flops_per_s: float
     memory_bytes_per_s: float
     factors: tuple[float, ...] = (1.0,) * (len(PARTS) - 1) + (0.0,)
-    low: float = 0.0
-    high: float = 0.0
-    tokens: tuple[float, float] = (1, 1)
-    kv_len: tuple[float, float] = (1, 1)
-    models: tuple[str, ...] = ()
+    reach: Reach = field(default_factory=Reach)
 
     @classmethod
     def of(cls, hardware: HardwareProfile, dtype: DType) -> AdditiveForm:
@@ -69,23 +59,8 @@ class AdditiveForm:
         """What the factors multiply, float64 of shape (parts, ...)."""
         compute = ops.matrix_flops / self.matrix_flops_per_s + ops.vector_flops / self.vector_flops_per_s
         memory = ops.hbm_bytes / self.memory_bytes_per_s
-        gemm = ops.k > 0
-        attention = ~gemm & (np.asarray(ops.kind) == "attention")
-        masks = (gemm, attention, ~gemm & ~attention)
-        columns = [np.where(mask, part, 0.0) for mask in masks for part in (compute, memory)]
+        columns = [mask * part for mask in class_masks(ops) for part in (compute, memory)]
         return np.stack([*columns, ops.kernels.astype(np.float64)])
-
-    def outside(self, pricer: PhasePricer) -> list[str]:
-        """One line per way in which a pass leaves what was measured."""
-        work, texts = pricer.work, []
-        for name, value, (low, high) in (
-            ("batch x length", work.tokens, self.tokens), ("kv_len", work.kv_len, self.kv_len),
-        ):  # fmt: skip
-            if not low <= value <= high:
-                texts.append(f"{name} {value} is outside the {low:g} to {high:g} that were measured")
-        if pricer.model.name not in self.models:
-            texts.append(f"measured on {', '.join(self.models)}, taken to hold for {pricer.model.name}")
-        return texts
 
     def to_json(self) -> dict[str, object]:
         """The keys of the file that this class reads."""
@@ -93,8 +68,7 @@ class AdditiveForm:
         return {
             "base": {name: getattr(self, name) for name in _BASE},
             "factors": {kind: {part: factors[kind, part] for part in ("compute", "memory")} for kind in CLASSES},
-            "kernel_s": self.factors[-1], "interval": {"low": self.low, "high": self.high},
-            "range": {"tokens": list(self.tokens), "kv_len": list(self.kv_len), "models": list(self.models)},
+            "kernel_s": self.factors[-1], **self.reach.to_json(),
         }  # fmt: skip
 
 
@@ -114,13 +88,9 @@ def read_additive(part: Mapping[str, Node]) -> AdditiveForm:
         if kind == "gemm" and not any(values):
             raise CalibrationError(f"{entry.file}: {entry.key}", value="0 and 0", allowed="one factor above 0")
         factors += values
-    interval, limits = part["interval"].table(["low", "high"]), part["range"].table(["tokens", "kv_len", "models"])
     return AdditiveForm(
         **{name: base[name].number(1, 1e24) for name in _BASE},
-        factors=(*factors, part["kernel_s"].number(0, 1)),
-        low=interval["low"].number(-10, 0), high=interval["high"].number(0, 10),
-        tokens=_limits(limits["tokens"]), kv_len=_limits(limits["kv_len"]),
-        models=tuple(node.text() for node in limits["models"].items()),
+        factors=(*factors, part["kernel_s"].number(0, 1)), reach=read_reach(part),
     )  # fmt: skip
 
 
@@ -144,12 +114,5 @@ class AdditiveTimes:
         return OpTimings(
             compute_s=compute, memory_s=memory, overhead_s=overhead, latency_s=latency,
             lower_s=np.maximum(compute, memory) + overhead, upper_s=latency, busy_s=busy,
-            p05_s=latency * np.exp(form.low), p95_s=latency * np.exp(form.high),
+            p05_s=latency * np.exp(form.reach.low), p95_s=latency * np.exp(form.reach.high),
         )  # fmt: skip
-
-
-def _limits(node: Node) -> tuple[float, float]:
-    low, high = node.array((2,), 1).tolist()
-    if low > high:
-        raise node.wrong("least and most")
-    return low, high

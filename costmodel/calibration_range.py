@@ -18,8 +18,8 @@ _SHOWN = 4
 def leaves(calibration: Calibration, pricer: PhasePricer, decomposition: Decomposition | None) -> list[str]:
     """One line per way in which a pass leaves the measured range; empty when all of it lies inside."""
     model, work = pricer.model, pricer.work
-    if calibration.additive is not None:
-        return [f"calibration {calibration.name}: {text}" for text in calibration.additive.outside(pricer)]
+    if calibration.passes is not None:
+        return [f"calibration {calibration.name}: {text}" for text in calibration.passes.reach.outside(pricer)]
     form = calibration.shaped["gemm"]
     (m_low, n_low, k_low), (m_high, n_high, k_high) = form.low, form.high
     texts = []

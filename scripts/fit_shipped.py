@@ -1,6 +1,7 @@
 """Refits the calibrations that ship, from a folder of measured tables, and writes their error tables.
 
-Run: python scripts/fit_shipped.py FOLDER [--out hw_profiles/calibrations] [--only a100-sxm-80gb]
+Run: python scripts/fit_shipped.py [FOLDER] [--out hw_profiles/calibrations] [--only a100-sxm-80gb]
+Without FOLDER nothing is fitted and the table is written from the files that are there.
 The folder holds DEVICE_gemm_bf16.parquet, DEVICE_attention_prefill_bf16.parquet, DEVICE_attention_decode_bf16.parquet
 and a100-sxm-80gb_llama2-7b_ops_fp16.csv. Takes a few minutes; the same tables give the same files.
 """
@@ -83,7 +84,7 @@ def error_table(folder: Path) -> str:
         rows = json.loads(path.read_text())["errors"]
         lines += [f"## {path.stem}", "", f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
         for row in rows:
-            more = ", ".join(f"{key.removesuffix('_pct')} {row[key]:g} %" for key in row if key not in known)
+            more = ", ".join(_figure(key, row[key]) for key in row if key not in known)
             cells = [row["kind"], row["subset"], row["protocol"], f"{row['points']:,}"]
             cells += [f"{row[name]:.2f}" for name in known[4:]] + [more]
             lines.append(f"| {' | '.join(cells)} |")
@@ -91,15 +92,21 @@ def error_table(folder: Path) -> str:
     return "\n".join(lines)
 
 
+def _figure(key: str, value: float) -> str:
+    name = key.removesuffix("_pct")
+    return f"{name} {value:g} %" if name != key else f"{key} {value:g}"
+
+
 def main() -> int:
     """Fit, write, and print the table."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("folder", type=Path)
+    parser.add_argument("folder", type=Path, nargs="?")
     parser.add_argument("--out", type=Path, default=Path(__file__).parents[1] / "hw_profiles" / "calibrations")
     parser.add_argument("--only", choices=DEVICES)
     arguments = parser.parse_args()
     np.seterr(all="raise", under="ignore")
-    for name in [arguments.only] if arguments.only else DEVICES:
+    wanted = [arguments.only] if arguments.only else DEVICES
+    for name in wanted if arguments.folder else []:
         fit = fit_device(arguments.folder, name, arguments.out / f"{DEVICES[0]}.json")
         write_file(arguments.out / f"{name}.json", fit.to_bytes())
         load_calibration(arguments.out / f"{name}.json")

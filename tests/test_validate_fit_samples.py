@@ -15,21 +15,22 @@ import pytest
 from validating import LLAMA, sample, tiny_spec, write_config
 
 from costmodel.calibration import load_calibration
-from costmodel.calibration_additive import PARTS, AdditiveForm
 from costmodel.cli import main as costmodel
 from costmodel.decomposition import Decomposition
 from costmodel.errors import CalibrationError
 from costmodel.estimate import estimate
 from costmodel.hardware import load_hardware
 from costmodel.units import DType
-from costmodel.workload import Workload
+from costmodel.workload import Runtime, Workload
 from validate.cli import main as validate
 from validate.errors import FitError
-from validate.fit_samples import MIN_SAMPLES, _parts, _Problem, fit_samples
+from validate.fit_basis import RooflineBasis
+from validate.fit_passes import MIN_SAMPLES, Passes, _parts
+from validate.fit_samples import fit_samples
 from validate.records import Sample, encode
 
 HARDWARE = load_hardware("epyc-9654")
-START = np.array([1.0] * (len(PARTS) - 1) + [1e-6])
+BASIS = RooflineBasis.of(HARDWARE, DType.FP32, Runtime.EAGER)
 TRUE = (2.0, 3.0, 4.0, 1.5, 2.5, 1.2, 3e-6)
 SPECS = ([], ["rank=2"], ["rank=9"], ["rank=24 form=tucker"], ["tensors=mlp rank=16"], ["tensors=attn rank=5"],
          ["layers=1 form=drop"], ["layers=0,2 rank=12"], ["rank=32"])  # fmt: skip
@@ -39,12 +40,12 @@ WORKS = [Workload.prefill(64, batch=2, dtype=DType.FP32), Workload.decode(100, b
 
 def records(noise: float = 0.0, seed: int = 0) -> list[Sample]:
     """A run on a device whose factors are TRUE."""
-    form, rng, made = AdditiveForm.of(HARDWARE, DType.FP32), np.random.default_rng(seed), []
+    basis, rng, made = BASIS, np.random.default_rng(seed), []
     for index, (work, specs) in enumerate((work, specs) for work in WORKS for specs in SPECS):
         record = sample(list(specs), 1.0, index=index, work=work)
         spec = record.spec()
         own, dense = (
-            float(_parts(form, spec, each, work) @ TRUE) * math.exp(noise * rng.standard_normal())
+            float(_parts(basis, spec, each, work) @ TRUE) * math.exp(noise * rng.standard_normal())
             for each in (record.decomposition(spec), Decomposition())
         )
         made.append(sample(list(specs), own / dense, index=index, work=work, dense_s=dense))
@@ -85,9 +86,10 @@ def test_noise_shows_in_the_held_out_error_and_the_interval() -> None:
 
 def test_nothing_held_out_is_fitted_to() -> None:
     samples = records()
-    problem = _Problem.of(samples, AdditiveForm.of(HARDWARE, DType.FP32), START)
+    problem = Passes.of(samples, BASIS)
     for name in set(problem.configurations):
-        test, own, dense = problem.split([name])
+        test = np.flatnonzero(np.array(problem.configurations) == name)
+        own, dense = problem.unseen(test)
         assert len(test)
         held = {json.dumps(samples[i].config) for i in test if samples[i].strata.form != "dense"}
         assert held.isdisjoint(json.dumps(samples[i].config) for i in own)
@@ -98,12 +100,12 @@ def test_nothing_held_out_is_fitted_to() -> None:
 
 def test_a_held_out_prediction_does_not_depend_on_its_measurement() -> None:
     samples = records(noise=0.05)
-    problem = _Problem.of(samples, AdditiveForm.of(HARDWARE, DType.FP32), START)
-    predicted, _ = problem.held_out()
+    problem = Passes.of(samples, BASIS)
+    predicted, _ = problem.held_out(problem.configurations)
     chosen = [i for i, each in enumerate(problem.configurations) if each == problem.configurations[1]]
     seconds = problem.seconds.copy()
     seconds[chosen, 0] *= 7
-    changed, _ = replace(problem, seconds=seconds).held_out()
+    changed, _ = replace(problem, seconds=seconds).held_out(problem.configurations)
     assert (changed[chosen] == predicted[chosen]).all()
     assert (changed != predicted).any()
 
@@ -174,7 +176,7 @@ def test_the_report_has_the_level_and_writes_the_file(tmp_path: Path, capsys: py
 
 
 BROKEN: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
-    "form": (lambda raw: raw.update(form="cubic"), "form: got 'cubic'; allowed: additive"),
+    "form": (lambda raw: raw.update(form="cubic"), "form: got 'cubic'; allowed: additive, scaled"),
     "form type": (lambda raw: raw.update(form=[]), "form: got "),
     "missing": (lambda raw: raw.pop("base"), "base is missing"),
     "unknown": (lambda raw: raw.update(extra=1), "unknown key in the file: got 'extra'"),

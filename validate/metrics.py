@@ -34,6 +34,7 @@ class ErrorRow:
     tau: float | None = None
     sign_right: float | None = None
     decided: int = 0
+    mean: float
 
     def to_json(self) -> dict[str, object]:
         return {name: getattr(self, name) for name in self.__slots__}
@@ -185,8 +186,9 @@ def _row(
     clear = [(value < 1) == (measured(sample).ratio < 1) for sample, value in found if decided(sample, floor)]
     tau = statistics.kendall_tau([value for _, value in found], [measured(sample).ratio for sample, _ in found])
     return [ErrorRow(
-        name=name, count=len(found), bias=errors["bias"], median=errors["median"], p95=errors["p95"],
-        worst=errors["worst"], tau=tau, sign_right=sum(clear) / len(clear) if clear else None, decided=len(clear),
+        name=name, count=len(found), bias=errors["bias"], mean=errors["mean"], median=errors["median"],
+        p95=errors["p95"], worst=errors["worst"], tau=tau, sign_right=sum(clear) / len(clear) if clear else None,
+        decided=len(clear),
     )]  # fmt: skip
 
 
@@ -200,8 +202,8 @@ def _latency_rows(name: str, samples: Sequence[Sample], predicted: Predicted) ->
     if not errors:
         return []
     row = statistics.summary(errors)
-    return [ErrorRow(name=name, count=len(errors), bias=row["bias"], median=row["median"], p95=row["p95"],
-                     worst=row["worst"])]  # fmt: skip
+    return [ErrorRow(name=name, count=len(errors), bias=row["bias"], mean=row["mean"], median=row["median"],
+                     p95=row["p95"], worst=row["worst"])]  # fmt: skip
 
 
 STRATA: dict[str, Callable[[Sample], str]] = {

@@ -28,12 +28,24 @@ COLUMNS = ("kind", "subset", "protocol", "points", "mean_pct", "median_pct", "p9
     "--hw", "hardware", metavar="NAME|PATH", help="Profile of the device.  [default: the folder's tables.json]"
 )
 @click.option("--dtype", metavar="T", help="Type that was measured.  [default: the folder's, or bf16]")
+@click.option(
+    "--probes",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="With records: a calibration from probes of the device to stand on, instead of its datasheet.",
+)
 @click.option("--also", multiple=True, metavar="T", help="Further type that the calibration may serve; repeatable.")
 @click.option("--out", type=click.Path(path_type=Path), metavar="FILE",
               help="Calibration file to write.  [default: calibration.json in a run's folder]")  # fmt: skip
 @format_option
 def command(
-    paths: tuple[Path, ...], hardware: str | None, dtype: str | None, also: tuple[str, ...], out: Path | None, fmt: str
+    paths: tuple[Path, ...],
+    hardware: str | None,
+    dtype: str | None,
+    also: tuple[str, ...],
+    out: Path | None,
+    fmt: str,
+    probes: Path | None,
 ) -> None:
     """Fit a calibration to measured operations and print its errors on shapes held out.
 
@@ -48,9 +60,12 @@ def command(
         costmodel estimate --model llama3-8b --hw l40s --calibration l40s.json
     """
     if is_records(paths):
-        out, rows, name = fit_records(paths, hardware, out)
+        out, rows, name = fit_records(paths, hardware, out, probes)
         _print(out, rows, name, fmt)
         return
+    if probes is not None:
+        raise InputError("--probes is for records of whole passes", value=str(paths[0]),
+                         allowed="a run's folder or .jsonl files")  # fmt: skip
     if out is None:
         raise InputError("--out is missing", hint="name the calibration file to write")
     folder = paths[0] if len(paths) == 1 and (paths[0] / MANIFEST).is_file() else None

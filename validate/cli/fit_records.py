@@ -21,7 +21,7 @@ def is_records(paths: Sequence[Path]) -> bool:
 
 
 def fit_records(
-    paths: Sequence[Path], hardware: str | None, out: Path | None
+    paths: Sequence[Path], hardware: str | None, out: Path | None, probes: Path | None = None
 ) -> tuple[Path, Sequence[Mapping[str, Any]], str]:
     """Write the calibration; its path, its error table, and the device's name.
 
@@ -29,6 +29,7 @@ def fit_records(
         InputError: when there is no place to write to.
         RecordError: when records cannot be read.
         FitError: when they are too few.
+        CalibrationError: when the probes' file cannot be read or is of another device.
         HardwareError: when the profile cannot be found.
     """
     folder = paths[0] if paths[0].is_dir() else paths[0].parent
@@ -36,7 +37,7 @@ def fit_records(
         raise InputError("--out is missing", hint="name the calibration file to write")
     samples = read_samples(paths)
     profile = load_hardware(hardware) if hardware else profile_of(folder, samples)
-    fit = fit_samples(samples, profile)
+    fit = fit_samples(samples, profile, probes)
     path = out or folder / CALIBRATION
     write_file(path, fit.to_bytes())
     return path, fit.content["errors"], profile.name
