@@ -126,4 +126,4 @@ def _digest(folder: Path) -> str:
 def _versions() -> dict[str, str]:
     import transformers
 
-    return {"torch": torch.__version__, "transformers": transformers.__version__}
+    return {"torch": str(torch.__version__), "transformers": transformers.__version__}

@@ -1,0 +1,83 @@
+"""Write a checkpoint of random weights with a model's true shapes, to try what memory and time a command needs.
+
+    python scripts/random_model.py --model tinyllama-1.1b --out random-1.1b
+    validate sensitivity --model random-1.1b --text some.txt --out random-1.1b.sensitivity
+
+Weights are normal with deviation 0.02, norms 1 and biases 0, made and written a gigabyte at a time, so a model larger
+than memory can be written. The tokenizer has one token for each byte, so any text will do. Needs torch.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save_file
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import CONFIG_MAPPING, AutoModelForCausalLM, AutoModelForMaskedLM, PreTrainedTokenizerFast
+
+from costmodel.model_config import load_model, read_config
+
+_SHARD_BYTES = 10**9
+_DEVIATION = 0.02
+_DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
+
+
+def write_random_model(name: str, out: Path, *, dtype: str, seed: int) -> int:
+    """Write the checkpoint and return its bytes."""
+    spec, config = load_model(name), read_config(name)
+    auto: Any = AutoModelForMaskedLM if spec.is_encoder else AutoModelForCausalLM
+    settings = CONFIG_MAPPING[spec.model_type].from_dict({**config, "dtype": str(_DTYPES[dtype]).partition(".")[2]})
+    with torch.device("meta"):
+        model = auto.from_config(settings)
+    out.mkdir(parents=True)
+    generator = torch.Generator().manual_seed(seed)
+    shard: dict[str, torch.Tensor] = {}
+    places: dict[str, str] = {}
+    held = total = 0
+    shapes = {name: parameter.shape for name, parameter in model.named_parameters()}  # tied ones once
+    for count, (key, shape) in enumerate(shapes.items(), 1):
+        shard[key] = _weight(key, shape, generator).to(_DTYPES[dtype])
+        held += shard[key].nbytes
+        if held >= _SHARD_BYTES or count == len(shapes):
+            file = f"model-{1 + len(set(places.values())):05d}.safetensors"
+            save_file(shard, out / file, metadata={"format": "pt"})
+            places |= dict.fromkeys(shard, file)
+            shard, held, total = {}, 0, total + held
+    index = {"metadata": {"total_size": total}, "weight_map": places}
+    (out / "model.safetensors.index.json").write_text(json.dumps(index, indent=1))
+    settings.save_pretrained(out)
+    _tokenizer().save_pretrained(out)
+    return total
+
+
+def _weight(name: str, shape: torch.Size, generator: torch.Generator) -> torch.Tensor:
+    if len(shape) > 1:
+        return torch.empty(shape).normal_(0, _DEVIATION, generator=generator)
+    return torch.full(shape, 0.0 if name.endswith("bias") else 1.0)
+
+
+def _tokenizer() -> PreTrainedTokenizerFast:
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE(vocab={byte: index for index, byte in enumerate(alphabet)}, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer)  # type: ignore[no-untyped-call]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", required=True, help="a built-in model or a config.json")
+    parser.add_argument("--out", type=Path, required=True, help="folder to write; it must not exist")
+    parser.add_argument("--dtype", choices=list(_DTYPES), default="bf16")
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args()
+    size = write_random_model(options.model, options.out, dtype=options.dtype, seed=options.seed)
+    print(f"{options.out}: {size / 1e9:.2f} GB of random weights")
+
+
+if __name__ == "__main__":
+    main()
