@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -31,11 +32,13 @@ def pass_rows(samples: Sequence[Sample], levels: Mapping[str, Predicted]) -> lis
         }
         for row in sorted(found.ratios, key=lambda row: order.index(row.name))
     ]  # fmt: skip
-    noise = found.noise
-    if noise.median is not None and noise.worst is not None:
+    repeats = [
+        math.log(measured(each).ratio / each.repeat.ratio) / math.sqrt(2) for each in samples if each.repeat is not None
+    ]
+    if repeats:
         rows.append({
-            "kind": "pass", "subset": RATIO, "protocol": "noise floor: measured a second time", "points": noise.repeats,
-            **_percent(statistics.summary([noise.median])), "worst_pct": rounded(100 * noise.worst, 3),
+            "kind": "pass", "subset": RATIO, "protocol": "noise floor: measured a second time", "points": len(repeats),
+            **_percent(statistics.summary(repeats)),
         })  # fmt: skip
     for name, predicted in levels.items():
         errors = [

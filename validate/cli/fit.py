@@ -19,7 +19,11 @@ from validate.fit import fit_calibration
 from validate.fit_tables import OpTable, read_tables
 from validate.op_tables import MANIFEST, read_ops
 
-COLUMNS = ("kind", "subset", "protocol", "points", "mean_pct", "median_pct", "p95_pct", "bias_pct", "coverage_pct")
+COLUMNS = (
+    "kind", "subset", "protocol", "points", "mean_pct", "median_pct", "p95_pct", "bias_pct", "coverage_pct", "tau",
+    "sign_pct",
+)  # fmt: skip
+_TITLES = {"coverage_pct": "covered", "tau": "tau", "sign_pct": "sign right"}
 
 
 @click.command()
@@ -94,6 +98,10 @@ def command(
     _print(out, fit.content["errors"], profile.name, fmt)
 
 
+def _figure(name: str, value: float) -> str:
+    return f"{value:.2f}" if name == "tau" else f"{value:.1f} %"
+
+
 def _print(out: Path, rows: Sequence[Mapping[str, Any]], hardware: str, fmt: str) -> None:
     """The error table."""
     if fmt == "json":
@@ -101,10 +109,11 @@ def _print(out: Path, rows: Sequence[Mapping[str, Any]], hardware: str, fmt: str
     elif fmt == "csv":
         write_csv([{name: row.get(name) for name in COLUMNS} for row in rows])
     else:
-        columns = ["class", "subset", "held out", "points", "mean", "median", "p95", "bias", "covered"]
+        shown = [name for name in COLUMNS[4:] if any(name in row for row in rows)]
+        columns = ["class", "subset", "held out", "points", *(_TITLES.get(name, name[:-4]) for name in shown)]
         cells = [
             [row["kind"], row["subset"], row["protocol"], f"{row['points']:,}",
-             *(f"{row[name]:.1f} %" if name in row else None for name in COLUMNS[4:])]
+             *(_figure(name, row[name]) if name in row else None for name in shown)]
             for row in rows
         ]  # fmt: skip
         print_table(f"{out}: predicted / measured - 1", columns, cells, left=3)
