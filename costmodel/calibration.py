@@ -77,9 +77,9 @@ def load_calibration(path: str | Path) -> Calibration:
     """
     path = Path(path)
     node = read_node(path)
-    kind = node.table()["form"].text([FORM, SCALED]) if "form" in node.value else None
-    part = node.table({FORM: KEYS, SCALED: (*_KEYS, *SCALED_KEYS), None: _KEYS}[kind])
-    if kind == FORM:
+    form = node.table()["form"].text([FORM, SCALED]) if "form" in node.value else None
+    part = node.table({FORM: KEYS, SCALED: (*_KEYS, *SCALED_KEYS), None: _KEYS}[form])
+    if form == FORM:
         return Calibration(
             **_about(path, part), host_launch_s=None, shaped=MappingProxyType({}), streams=MappingProxyType({}),
             passes=read_additive(part),
@@ -93,7 +93,7 @@ def load_calibration(path: str | Path) -> Calibration:
     return Calibration(
         **_about(path, part), host_launch_s=None if launch.value is None else launch.number(0, 1),
         shaped=MappingProxyType(shaped), streams=MappingProxyType(dict(read_streams(part["streams"]))),
-        passes=read_scaled(part) if kind == SCALED else None,
+        passes=read_scaled(part) if form == SCALED else None,
     )  # fmt: skip
 
 
