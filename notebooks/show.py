@@ -15,12 +15,16 @@ LINES = [INK[name] for name in ("blue", "orange", "green", "purple", "amber", "g
 
 
 def plots(count: int = 1, height: float = 4.2) -> tuple[Figure, list]:
-    """A figure with axes side by side."""
-    figure = new_figure(5.6 * count, height)
-    grid = list(figure.subplots(1, count, squeeze=False)[0])
-    for axes in grid:
+    """A figure with axes side by side, in rows of three where there are more."""
+    columns = min(count, 3)
+    rows = -(-count // columns)
+    figure = new_figure(5.6 * columns, height * rows)
+    grid = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for axes in grid[:count]:
         axes_style(axes)
-    return figure, grid
+    for axes in grid[count:]:
+        axes.remove()
+    return figure, grid[:count]
 
 
 def picture(figure: Figure) -> Image:
