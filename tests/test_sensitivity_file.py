@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -192,6 +194,14 @@ def test_a_changed_file_is_refused(
     code, out, err = invoke(capsys, "sensitivity", "--from", str(tmp_path / "file"))
     assert (code, out, len(err.splitlines())) == (2, "", 1)
     assert err.startswith("error: ")
+
+
+def test_files_are_read_without_torch() -> None:
+    code = """import sys
+import validate.cli.sensitivity, validate.sensitivity.file
+import validate.sensitivity.quality_file, validate.sensitivity.table
+assert not {"torch", "transformers"} & set(sys.modules)"""
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 @pytest.mark.parametrize("content", [b"", b"x" * 40, b"\xff" * 8])

@@ -100,6 +100,8 @@ def test_ranks_beyond_the_moments_go_to_the_plain_truncation_of_the_rest() -> No
     full = factorize_whitened(weight, moment, tucker=False)
     seen = numerical_rank(torch.linalg.eigvalsh(weight @ moment @ weight.T))
     assert seen == 4
+    assert (full.left.shape, full.right.shape) == ((20, 20), (20, 30))
+    assert factorize_whitened(weight.T, torch.eye(20), tucker=False).left.shape == (30, 20)
     kept = product(full.stages(LowRank(seen)))
     rest = torch.linalg.svdvals(weight - kept).square()
     for rank in range(seen, 21):

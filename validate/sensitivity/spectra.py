@@ -21,16 +21,17 @@ MEASURES: tuple[Measure, ...] = ("plain", "plain_output", "whitened")
 class LossTerms:
     """How the loss answers to truncation of one site, to second order; float64 (k) of each kind of factors.
 
-    L is the mean negative log-likelihood of a prediction on the calibration text, in nats. With g = dL/dy at the site's
-    outputs, truncation changes L by about the slope, sum of g (W_r - W) x over tokens, plus the curvature, half the
-    expectation of its square under the empirical Fisher information, with outputs and gradients taken as independent
-    (K-FAC: Martens and Grosse, arXiv:1503.05671) and tokens too. It falls short where truncation is no small change.
+    Let L be the negative log-likelihood of all N predictions on the calibration text in nats, and g = dL/dy at the
+    output y of a token. Truncation changes L / N, the mean NLL, by about slope + curvature: the slope is the sum over
+    tokens of g (W_r - W) x, divided by N; the curvature half the sum of the squares of these terms, divided by N (the
+    empirical Fisher information), with x and g taken as independent (K-FAC: Martens and Grosse, arXiv:1503.05671).
+    For small changes.
 
     Attributes:
-        slope_plain, slope_whitened: of either sign; towards 0 for a model trained to convergence on such text.
+        slope_plain, slope_whitened: of either sign; near 0 for a model trained to convergence on such text.
         curvature_plain, curvature_whitened: tails are never negative.
-        gradient: sum over tokens of |g|^2 / out, times the number of predictions: the curvature of one unit of error in
-            an average direction of the output, so that gradient / 2 x E||W x - W_r x||^2 is a coarser curvature.
+        gradient: sum of |g|^2 over tokens / (out x N), so that gradient / 2 x E||W x - W_r x||^2 is the curvature of an
+            error without preferred directions.
     """
 
     slope_plain: Floats
