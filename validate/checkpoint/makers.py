@@ -7,7 +7,6 @@ from collections.abc import Callable
 import torch
 
 from costmodel.decomposition import Site
-from costmodel.model_spec import ModelSpec
 from validate.moments import LayerMoments, Moments
 from validate.replace import StageMaker, WeightFactors
 from validate.sensitivity.stream import LayerStream
@@ -25,7 +24,7 @@ def plain_makers(site: Site) -> StageMaker:
 class WhitenedMakers:
     """Factors that fit the dense model's activations; runs it layer by layer as far as sites are asked for.
 
-    In memory are one layer, its second moments (`moment_bytes`) and the hidden states of the text.
+    In memory are one layer, its second moments and the hidden states of the text.
 
     Args:
         stream: the dense model.
@@ -51,8 +50,3 @@ class WhitenedMakers:
             self._hidden = self._stream.run_all(index, layer, self._hidden)
         matrices = {Site(index, name): matrix for name, matrix in recorder.means().items()}
         self._moments = Moments(matrices=matrices, tokens=self._tokens)
-
-
-def moment_bytes(spec: ModelSpec) -> int:
-    """Bytes of one layer's second moments in float64, sums and means, at most: weights of equal input share them."""
-    return sum(2 * 8 * each.in_features**2 for each in spec.tensors)

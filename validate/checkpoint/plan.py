@@ -13,9 +13,9 @@ from validate.checkpoint.source import DenseSource
 
 PROCESS_BYTES = 10**9
 """An interpreter with torch and transformers, before any weight; measured 0.5 GB."""
-_SVD_MATRICES, _TUCKER_MATRICES = 9, 16
-"""Matrices of the weight's size in fp32 that one factorisation holds at its peak, its result and LAPACK's workspace
-included: an upper bound of what was measured at 5632 x 2048."""
+SVD_MATRICES, TUCKER_MATRICES, WHITENED_MATRICES = 9, 18, 20
+"""fp32 matrices of the weight's size that one factorisation holds at its peak, result and LAPACK's workspace included.
+Measured at 1024 x 1024 and 2816 x 1024: at most 7.7, 15.7 and 18.6."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,19 +99,35 @@ def plan_checkpoint(source: DenseSource, decomposition: Decomposition, dtype: st
     return Plan(dtype=dtype, steps=tuple(steps), files=tuple(names if count > 1 else ["factored.safetensors"]))
 
 
-def peak_bytes(plan: Plan, source: DenseSource) -> int:
-    """An upper bound of resident memory while writing plain factors; the size of the model is no part of it.
+def peak_bytes(plan: Plan, source: DenseSource, calibration_tokens: int = 0) -> int:
+    """An upper bound of resident memory while writing; the number of layers is no part of it.
 
-    One file's tensors twice, since old versions of safetensors copy them to save them; the largest weight as read and
-    as cast; and for the largest factored weight, in fp32, `_SVD_MATRICES` or `_TUCKER_MATRICES` times its size.
+    The largest weight as stored and as written, and the larger of two: one file's tensors twice, since old versions of
+    safetensors copy them to save them, or once beside the largest factorisation, `SVD_MATRICES` and the like times
+    4 bytes times m n. Whitened factors add a layer, its second moments and the hidden states of the text before and
+    after it.
+
+    Args:
+        calibration_tokens: of the text for whitened factors, 0 for plain ones.
     """
-    largest = max(prod(shape) for shape in source.weights.shapes.values())
+    spec, shapes = source.spec, source.weights.shapes
     factoring = 0
     for step in plan.steps:
-        matrices = _TUCKER_MATRICES if isinstance(step.factor, Tucker) else _SVD_MATRICES
         if step.factor is not None:
-            factoring = max(factoring, matrices * 4 * prod(source.weights.shapes[step.source]))
-    return PROCESS_BYTES + 2 * max(plan.shard_bytes()) + 2 * 4 * largest + factoring
+            matrices = TUCKER_MATRICES if isinstance(step.factor, Tucker) else SVD_MATRICES
+            matrices = WHITENED_MATRICES if calibration_tokens else matrices
+            factoring = max(factoring, matrices * 4 * prod(shapes[step.source]))
+    shard = max(plan.shard_bytes())
+    largest = max(map(prod, shapes.values())) * (source.weights.element_bytes + plan.element_bytes)
+    total = PROCESS_BYTES + largest + max(2 * shard, shard + factoring)
+    if calibration_tokens:
+        total += 4 * spec.params_per_layer + moment_bytes(spec) + 2 * 4 * calibration_tokens * spec.hidden_size
+    return total
+
+
+def moment_bytes(spec: ModelSpec) -> int:
+    """Bytes of one layer's second moments in float64, sums and means, at most: weights of equal input share them."""
+    return sum(2 * 8 * each.in_features**2 for each in spec.tensors)
 
 
 def step_cost(step: Step, source: DenseSource) -> float:

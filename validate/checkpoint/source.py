@@ -122,6 +122,12 @@ class SourceWeights:
         known = {name: key for key, (_, name) in DTYPES.items()}
         return ", ".join(known.get(kind, kind) for kind in self._types)
 
+    @property
+    def element_bytes(self) -> int:
+        """Bytes of a stored weight, of the widest type."""
+        narrow = {name: dtype.itemsize for dtype, name in DTYPES.values()}
+        return max(narrow.get(kind, 8) for kind in self._types)
+
     def read(self, name: str, dtype: torch.dtype) -> torch.Tensor:
         """One tensor in memory of its own; the file is closed again, so that its pages do not pile up.
 

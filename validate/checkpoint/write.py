@@ -33,6 +33,7 @@ COPIED = (
 """Files of the dense checkpoint that are copied as they are, where it has them."""
 CONFIGURATION = "decomposition.json"
 """The decomposition in the form that `costmodel estimate --config` reads."""
+_CHUNK = 1 << 24
 _CONFIG_TYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 Progress = Callable[[str, float, float], None]
@@ -170,7 +171,8 @@ def _form(factor: Factor) -> Any:
 
 
 def _require_finite(tensor: torch.Tensor, name: str, dtype: str) -> None:
-    if not bool(torch.isfinite(tensor).all()):
+    parts = torch.split(tensor.flatten(), _CHUNK)  # the check takes memory of its own
+    if not all(bool(torch.isfinite(part).all()) for part in parts):
         hint = f"the source holds it, or its values do not fit {dtype}: try another --dtype"
         raise MeasurementError("non-finite", f"{name} holds NaN or infinity", hint=hint)
 

@@ -88,7 +88,7 @@ def command(
         require_new(out, plan.bytes)
         where = _device(device)
         makers, record = _makers(source, factors, calibration_text, blocks, length, plan.dtype, where, bar)
-        needed = peak_bytes(plan, source)
+        needed = peak_bytes(plan, source, (record.blocks or 0) * (record.length or 0))
         if needed > (free := psutil.virtual_memory().available):
             note = f"may take up to {si(needed, 'B')} of memory, {si(free, 'B')} are free; lower --max-shard-size"
             click.echo(f"note: {note}", err=True)
@@ -176,14 +176,15 @@ def _print(written: Any, above: int, left_out: list[str], needed: int, elapsed: 
     columns = ["tensor", "form", "sites", "ranks", "mean error", "largest"]
     print_table(f"{written.folder}: relative error of the factored weights", columns, _summary(manifest.sites), left=2)
     shards = sum(each.name.endswith(".safetensors") for each in manifest.files)
-    dropped = f", {len(manifest.drop)} layers dropped" if manifest.drop else ""
+    count = len(manifest.drop)
+    dropped = f", {count} layer{'s' if count > 1 else ''} dropped" if count else ""
     click.echo(
-        f"{si(manifest.params, '')}of {si(manifest.dense_params, '')}parameters ({saved:.1f} % saved"
+        f"{si(manifest.params, '').strip()} of {si(manifest.dense_params, '').strip()} parameters ({saved:.1f} % saved"
         f"{dropped}), {si(written.bytes, 'B')} of {manifest.dtype} in {shards} weight file{'s' if shards > 1 else ''}, "
         f"{seconds(elapsed, 3)}, peak memory {si(_peak_resident(), 'B')}"
     )
     if above:
-        click.echo(f"note: {above} sites hold more parameters than the dense weight that they replace", err=True)
+        click.echo(f"note: sites with more parameters than the dense weight that they replace: {above}", err=True)
     if left_out:
         more = f" and {len(left_out) - 1} more" if len(left_out) > 1 else ""
         click.echo(f"note: not of {manifest.architecture}, left out: {left_out[0]}{more}", err=True)
