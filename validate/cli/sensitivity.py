@@ -36,8 +36,8 @@ _SHOWN = 28
 @click.option("--length", type=click.IntRange(2, 1_000_000), help="Tokens of a block.  [default: 512, or what the "
               "model can take]")  # fmt: skip
 @click.option("--batch", type=click.IntRange(1, 4096), default=8, show_default=True, help="Blocks that run together.")
-@click.option("--fisher", is_flag=True, help="Also how the loss answers, from its gradients: needs about three times "
-              "the time, and the hidden states before every layer on disk.")  # fmt: skip
+@click.option("--fisher", is_flag=True, help="Also how the loss answers, from its gradients: takes two to three "
+              "times as long, and the hidden states before every layer on disk.")  # fmt: skip
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True,
               help="Of the tokens that --fisher masks for an encoder.")  # fmt: skip
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True,
@@ -137,10 +137,14 @@ def _print(found: Sensitivity, path: Path, quality: Path | None, fmt: str) -> No
     if len(rows) > _SHOWN:
         caption += f"; {len(rows) - _SHOWN} sites not shown: --format csv"
     columns = ["site", "shape", "stable rank", "plain", "whitened", "rank plain", "rank whitened"]
+    if run.gradients:
+        columns += ["loss plain", "loss whitened"]
+        caption += "; curvature of the loss at 50 % of break-even in nats"
     cells = [
         [row["site"], f"{row['out_features']} x {row['in_features']}", f"{row['stable_rank']:.1f}",
          f"{row['plain_output_pct']:.2f}", f"{row['whitened_pct']:.2f}", row["plain_rank_5pct"],
-         row["whitened_rank_5pct"]]
+         row["whitened_rank_5pct"],
+         *(f"{row[name]:.4f}" for name in ("loss_curvature_plain", "loss_curvature_whitened") if run.gradients)]
         for row in rows[:_SHOWN]
     ]  # fmt: skip
     print_table(title, columns, cells, caption=caption)

@@ -49,8 +49,8 @@ def quality_file(
                 {"site": str(site), "form": form, "rank": rank, "value": max(0.0, float(values[rank]))}
                 for rank in sorted(set(row)) if rank < len(values)
             ]  # fmt: skip
-    unit = "increase of NLL in nats, curvature" if found.run.gradients else "squared output error in %, mean over sites"
-    metric = f"{unit}, {factors} factors, estimated by validate sensitivity"
+    unit = "increase of NLL in nats" if found.run.gradients else "squared output error in %, mean over sites"
+    metric = f"estimated {unit} ({factors} factors, from validate sensitivity)"
     return {"schema": SCHEMA, "model": found.run.model, "metric": metric, "entries": entries}
 
 
