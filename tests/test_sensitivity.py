@@ -145,6 +145,10 @@ def watch(seen: dict[Site, Any], site: Site, x: torch.Tensor, output: torch.Tens
     output.register_hook(lambda g: seen.update({site: (x.detach(), g)}))
 
 
+FORKS = pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")  # Python 3.12 on; threads are one here
+
+
+@FORKS
 @pytest.mark.parametrize("targets", [False, True])
 def test_a_run_killed_anywhere_continues_and_gives_the_same(
     targets: bool, folders: dict[str, Path], tmp_path: Path
@@ -190,6 +194,7 @@ def killed(folder: Path, out: Path, targets: bool, after: int) -> bool:
     return os.waitpid(child, 0)[1] != 0
 
 
+@FORKS
 @pytest.mark.parametrize("targets", [False, True])
 def test_finished_layers_are_not_made_again(
     targets: bool, folders: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
