@@ -1,0 +1,116 @@
+"""Repeats the paper's case studies on a trained model: rank, tensors, number, place and spacing of layers, and budget.
+
+    python scripts/train_small.py --out models
+    python scripts/case_studies.py --model models/llama --text models/llama/heldout.txt \\
+        --calibration-text models/llama/calibration.txt --out studies/llama
+
+Some 240 configurations for a model of 8 layers: plain factors, whitened factors, and layers dropped. Records go to
+DIR/quality.jsonl as they are measured, so an interrupted run continues where it was; from them alone come
+DIR/case_studies.md, DIR/case_studies.json and DIR/figures.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import signal
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import click
+
+from costmodel.cli import run
+from costmodel.cli.common import write_file
+from validate.cli.progress import RunProgress
+from validate.cli.quality import SETTINGS
+from validate.cli.quality import command as quality
+from validate.errors import RunError
+from validate.journal import RecordJournal
+from validate.quality.case import DENSE
+from validate.quality.job import FIXED, Job
+from validate.quality.records import QUALITY, QualityRecord
+from validate.quality.studies import case_studies
+from validate.quality.study_figures import draw
+from validate.quality.study_findings import findings
+from validate.quality.study_report import to_json, to_markdown
+from validate.quality.study_results import Results
+from validate.settings import load_settings, require_same, save_settings
+
+
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.option("--model", required=True, metavar="DIR", help="Checkpoint with a tokenizer.")
+@click.option("--text", required=True, metavar="FILE", help="Text to predict, one that the model was not trained on.")
+@click.option("--calibration-text", required=True, metavar="FILE", help="Text for whitened factors.")
+@click.option("--tasks", multiple=True, metavar="FILE.jsonl", help="Local items, for accuracies in the JSON; takes "
+              "several times longer.")  # fmt: skip
+@click.option("--limit", type=click.IntRange(1), metavar="N", help="Items of each task.")
+@click.option("--blocks", type=click.IntRange(2), default=64, show_default=True, help="Blocks of the text.")
+@click.option("--batch", type=click.IntRange(1), default=8, show_default=True, help="Blocks that run together.")
+@click.option("--threads", type=click.IntRange(1), help="Threads on a CPU.  [default: torch's]")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
+@click.option("--stop-after", type=click.FloatRange(1), metavar="SECONDS", help="Start no further one after this long.")
+@click.option("--out", required=True, metavar="DIR", help="Where records, page and figures go.")
+def command(out: str, stop_after: float | None, **options: Any) -> None:
+    """Repeat the paper's case studies on a trained model, with whitened factors and dropped layers beside each."""
+    start = time.monotonic()
+    defaults = quality.make_context("quality", []).params
+    settings = {**defaults, **options, "factors": "whitened"}
+    job = Job.read(settings)
+    points = case_studies(job.spec)
+    job = replace(job, cases=list({job_id(job, point.case): point.case for point in points}.values()))
+    folder = Path(out)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with RecordJournal(folder, QUALITY, resume=True) as journal:
+        earlier = load_settings(folder, SETTINGS)
+        if earlier is not None:
+            require_same(earlier, job.fixed, FIXED)
+        save_settings(folder, {**job.fixed, "options": {**settings, "out": out}}, SETTINGS)
+        before = len(journal.records)
+        _measure(job, journal, start + (stop_after or math.inf))
+        records = QUALITY.read(folder)
+    known = {record.id for record in records}
+    missing = sum(job_id(job, case) not in known for case in job.cases)
+    elapsed = time.monotonic() - start
+    click.echo(f"{len(records) - before} of {len(job.cases) + 1} configurations measured now, in {elapsed:.0f} s")
+    if missing:
+        raise RunError(f"{missing} configurations are not measured yet", hint="the same command continues")
+    results = Results(points, records)
+    figures = draw(results, folder / "figures")
+    write_file(folder / "case_studies.json", json.dumps(to_json(results), indent=1).encode() + b"\n")
+    page = to_markdown(results, {study: f"figures/{name}" for study, name in figures.items()})
+    write_file(folder / "case_studies.md", page.encode())
+    for each in findings(results):
+        click.echo(f"{each.verdict:9}  {each.claim}: {each.difference.value:+.4f} nats per token")
+    click.echo(f"wrote {folder / 'case_studies.md'}, {folder / 'case_studies.json'}, {folder / 'figures'}")
+
+
+def job_id(job: Job, case: Any) -> str:
+    """The id of a case's record."""
+    identity: str = case.id(job.spec, job.model.sha256)
+    return identity
+
+
+def _measure(job: Job, journal: RecordJournal[QualityRecord], deadline: float) -> None:
+    done = {record.id for record in journal.records}
+    wanted = {job_id(job, case) for case in (DENSE, *job.cases)}
+    if wanted <= done:
+        return
+    with RunProgress("configuration") as progress:
+        progress.status("loading torch and transformers")
+        from transformers.utils import logging
+
+        from validate.quality.opening import open_evaluator
+        from validate.quality.runner import QualityRunner
+
+        logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+        evaluator = open_evaluator(job, progress.status)
+        progress.start(len(wanted), len(wanted & done))
+        QualityRunner(evaluator, journal).run(job.cases, progress.advance, deadline)
+
+
+if __name__ == "__main__":
+    sys.exit(run(command, sys.argv[1:]))  # type: ignore[arg-type]

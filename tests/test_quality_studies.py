@@ -1,0 +1,169 @@
+"""The case studies on records made by hand, of a model whose damage is known; nothing here needs torch."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("scipy")
+pytest.importorskip("matplotlib")
+
+from validating import BERT, LLAMA, tiny_spec
+
+from costmodel.decomposition import break_even_rank
+from costmodel.model_spec import ModelSpec
+from validate.case import params_of, strata_of
+from validate.errors import RunError
+from validate.quality.case import DENSE, QualityCase
+from validate.quality.records import CheckpointRecord, QualityRecord, Source, TextRecord
+from validate.quality.studies import case_studies, factored, matched, removed, spread
+from validate.quality.study_figures import draw
+from validate.quality.study_findings import findings
+from validate.quality.study_report import to_json, to_markdown
+from validate.quality.study_results import Results
+
+EIGHT = {**LLAMA, "num_hidden_layers": 8}
+BLOCKS = 16
+
+
+def damage(spec: ModelSpec, case: QualityCase) -> float:
+    """A site costs its share of the parameters times what its rank lacks, the first layer four times that, whitened
+    half; neighbours that are both touched cost a tenth more."""
+    total, layers = 0.0, set(case.decomposition.dropped)
+    for site, factor in case.decomposition.factors.items():
+        tensor = spec.tensor(site.tensor)
+        lacks = 1 - factor.ranks[0] / (1 + break_even_rank(tensor.out_features, tensor.in_features, "svd"))
+        total += tensor.weight_params / spec.params_per_layer * lacks * (4 if site.layer == 0 else 1)
+        layers.add(site.layer)
+    total += sum(4.0 if layer == 0 else 1.0 for layer in case.decomposition.dropped)
+    total += 0.1 * sum(layer + 1 in layers for layer in layers)
+    return total * (0.5 if case.kind == "whitened" else 1.0)
+
+
+def record(spec: ModelSpec, config: dict[str, Any], case: QualityCase, index: int) -> QualityRecord:
+    noise = np.random.default_rng(index).normal(0, 0.02, BLOCKS)
+    nll = 100 * (3 + np.linspace(0, 1, BLOCKS) + damage(spec, case) + (0 if case.is_dense else noise))
+    text = TextRecord(kind="causal", source=Source(name="t", sha256="0"), length=101, tokens=[100] * BLOCKS,
+                      nll=nll.tolist(), kl=[0.0] * BLOCKS, flips=[0] * BLOCKS, hits=[0] * BLOCKS)  # fmt: skip
+    return QualityRecord(
+        id=case.id(spec, "model"), index=index, status="ok", config=case.decomposition.to_json(), origin=case.origin,
+        model=CheckpointRecord(name="tiny", sha256="model", config=config, num_layers=spec.num_layers),
+        factors=case.kind, strata=strata_of(spec, case.decomposition), params=params_of(spec, case.decomposition),
+        text=text, seconds={}, environment={}, started="",
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def measured() -> tuple[ModelSpec, list[QualityRecord]]:
+    spec = tiny_spec(EIGHT)
+    cases = {case.id(spec, "model"): case for case in (DENSE, *(point.case for point in case_studies(spec)))}
+    return spec, [record(spec, EIGHT, case, index) for index, case in enumerate(cases.values())]
+
+
+def test_layers_are_spread() -> None:
+    spec = tiny_spec(EIGHT)
+    assert [spread(spec, count) for count in (1, 2, 3, 4)] == [[4], [2, 6], [2, 4, 6], [1, 3, 5, 7]]
+    assert spread(spec, 7) == list(range(1, 8))
+    assert spread(spec, 8) == list(range(8))
+
+
+@pytest.mark.parametrize("config", [EIGHT, {**BERT, "num_hidden_layers": 12}], ids=["llama", "bert"])
+def test_studies_fit_the_model_and_budgets_match(config: dict[str, Any]) -> None:
+    spec = tiny_spec(config)
+    points = case_studies(spec)
+    for point in points:
+        point.case.decomposition.check(spec)
+        assert not point.case.decomposition.above_break_even(spec)
+    sizes: dict[str, list[float]] = {}
+    for point in points:
+        if point.study == "budget" and point.series == "plain":
+            sizes.setdefault(point.panel, []).append(removed(spec, point.case.decomposition))
+    assert len(sizes) == 3
+    for group in sizes.values():
+        assert len(group) >= 3
+        assert max(group) - min(group) < 0.012  # ranks of a tiny model are coarse
+    assert {point.study for point in points} == {"rank", "tensor", "count", "position", "spacing", "budget"}
+
+
+def test_a_size_beyond_a_tensor_has_no_match() -> None:
+    spec = tiny_spec(EIGHT)
+    assert matched(spec, ["k_proj"], 0.5) is None
+    found = matched(spec, spec.groups["all"], 0.5)
+    assert found is not None
+    assert removed(spec, found) == pytest.approx(0.5, abs=0.02)
+    assert set(factored(spec, [1], ["q_proj"], None).factors.values()) == {
+        *factored(spec, [1], ["q_proj"], 0.001).factors.values()
+    }
+
+
+def test_findings_recover_what_was_put_in(measured: tuple[ModelSpec, list[QualityRecord]]) -> None:
+    spec, records = measured
+    results = Results(case_studies(spec), records)
+    verdicts = {each.claim: each.verdict for each in findings(results)}
+    assert verdicts["plain: the first layer costs more than the middle on average"] == "holds"
+    assert verdicts["plain: the last layer costs more than the middle on average"] != "holds"
+    assert verdicts["plain: in all layers, half of break-even costs less than rank 1"] == "holds"
+    spacing = [each for each in findings(results) if each.study == "spacing" and each.claim.startswith("plain")]
+    for each in spacing:
+        assert each.verdict == "holds"
+        assert each.difference.value == pytest.approx(0.1, abs=0.03)
+    assert (
+        results.difference(results.of("count", series="dropped")[:1], results.of("position", series="plain")[4:5]).value
+        > 0
+    )
+    saved = [results.difference([plain], [whitened]) for plain, whitened in results.twins()]
+    assert len(saved) > 80
+    assert all(
+        each.value > 0 for each, (plain, _) in zip(saved, results.twins(), strict=True) if plain.change.value > 0.2
+    )
+
+
+def test_pages_and_figures(measured: tuple[ModelSpec, list[QualityRecord]], tmp_path: Path) -> None:
+    spec, records = measured
+    results = Results(case_studies(spec), records)
+    names = draw(results, tmp_path / "figures")
+    assert set(names) == {"rank", "tensor", "count", "position", "spacing", "budget", "whitening"}
+    for name in names.values():
+        assert (tmp_path / "figures" / name).read_bytes().startswith(b"\x89PNG")
+        assert (tmp_path / "figures" / name).with_suffix(".svg").stat().st_size > 5_000
+    page = to_markdown(results, {study: f"figures/{name}" for study, name in names.items()})
+    for study in names:
+        assert f"](figures/{study}.png)" in page
+    assert "| plain: the first layer costs more than the middle on average | +" in page
+    data = json.loads(json.dumps(to_json(results), allow_nan=False))
+    assert data["schema"] == 1
+    assert len(data["points"]) == len(case_studies(spec))
+    assert {each["verdict"] for each in data["findings"]} <= {"holds", "fails", "undecided"}
+
+
+def test_a_case_without_a_record_is_named(measured: tuple[ModelSpec, list[QualityRecord]]) -> None:
+    spec, records = measured
+    with pytest.raises(RunError, match=r"a case has no result: got 'rank plain 0\.0'; not measured"):
+        Results(case_studies(spec), records[:1])
+
+
+@pytest.mark.slow
+def test_the_script_measures_and_writes(tmp_path: Path) -> None:
+    pytest.importorskip("torch")
+    from quality_cases import OTHER_TEXT, TEXT, checkpoint
+
+    model = checkpoint(tmp_path / "llama", LLAMA)
+    (tmp_path / "text.txt").write_text(TEXT)
+    (tmp_path / "calibration.txt").write_text(OTHER_TEXT * 5)
+    script = Path(__file__).resolve().parent.parent / "scripts" / "case_studies.py"
+    start = [sys.executable, str(script), "--model", str(model), "--text", str(tmp_path / "text.txt"),
+             "--calibration-text", str(tmp_path / "calibration.txt"), "--out", str(tmp_path / "out"), "--blocks", "3",
+             "--threads", "1"]  # fmt: skip
+    first = subprocess.run([*start, "--stop-after", "1"], capture_output=True, text=True, check=False)
+    assert first.returncode == 1
+    assert "configurations are not measured yet; the same command continues" in first.stderr
+    run = subprocess.run(start, capture_output=True, text=True, check=False)
+    assert (run.returncode, run.stderr) == (0, "")
+    assert (tmp_path / "out" / "case_studies.md").read_text().startswith("# Case studies on llama")
+    assert json.loads((tmp_path / "out" / "case_studies.json").read_text())["findings"]
