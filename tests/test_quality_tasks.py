@@ -144,6 +144,48 @@ def test_a_task_that_is_not_finite_is_a_failure(tmp_path: Path) -> None:
     assert record.tasks == ()
 
 
+def test_every_candidate_gets_the_same_examples(tmp_path: Path) -> None:
+    harness()
+    pretrained = opened(checkpoint(tmp_path / "model"))
+    (task,) = open_tasks(pretrained, [str(write_lines(tmp_path / "which.jsonl", items(8)))])
+    (plain,) = task.measure()
+    loaded = task._tasks["tasks"]["which"]  # type: ignore[attr-defined]
+    loaded.set_config(key="num_fewshot", value=2)
+    (first,), (second,) = task.measure(), task.measure()
+    assert first.prompts != plain.prompts
+    assert first == second
+
+
+def test_generation_goes_through_factored_layers(tmp_path: Path, no_network: list[Any]) -> None:
+    harness()
+    from lm_eval.tasks import TaskManager
+
+    from validate.quality.harness import Harness
+
+    pretrained = opened(checkpoint(tmp_path / "model"))
+    path = write_lines(tmp_path / "ask.jsonl", [{"question": "the one is", "answer": " two"}] * 3)
+    config = {
+        "task": "ask", "dataset_path": "json", "test_split": "test", "output_type": "generate_until",
+        "dataset_kwargs": {"data_files": {"test": str(path)}, "cache_dir": str(tmp_path / "cache")},
+        "doc_to_text": "{{question}}", "doc_to_target": "{{answer}}", "metric_list": [{"metric": "exact_match"}],
+        "generation_kwargs": {"until": ["<end>"], "max_gen_toks": 6, "do_sample": False},
+    }  # fmt: skip
+    task = Harness(pretrained, [], {}, batch=2)
+    task._add("ask", TaskManager(include_defaults=False).load([config]))
+    (dense,) = task.measure()
+    assert (dense.kind, dense.items, dense.answers) == ("generation", 3, None)
+    assert set(dense.metrics) == {"exact_match"}
+    factored = case(pretrained, "layers=0 rank=3", "layers=1 form=drop").decomposition
+    with Replacement(pretrained.body, pretrained.spec, factored, WeightFactors()):
+        inputs = torch.tensor([pretrained.tokenizer("the one is")["input_ids"]])
+        cached, whole = (pretrained.model.generate(inputs, max_new_tokens=6, do_sample=False, use_cache=cache)  # type: ignore[operator]
+                         for cache in (True, False))  # fmt: skip
+        assert torch.equal(cached, whole)
+        assert task.measure()[0].prompts == dense.prompts
+    assert task.measure() == [dense]
+    assert no_network == []
+
+
 @pytest.mark.parametrize("name", ["arc_easy", "mmlu", "truthfulqa", "gsm8k"])
 def test_benchmarks_that_cannot_be_reached_are_one_line(name: str, tmp_path: Path, no_network: list[Any]) -> None:
     harness()
