@@ -1,0 +1,106 @@
+"""Quality of configurations on one half of the text, in a folder of records of its own."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+from costmodel.decomposition import Decomposition
+from validate.cli.progress import RunProgress
+from validate.cli.quality import SETTINGS
+from validate.cli.quality import command as quality_command
+from validate.errors import RunError
+from validate.journal import RecordJournal
+from validate.loop.settings import Settings
+from validate.quality.case import DENSE, QualityCase
+from validate.quality.evaluator import Evaluator
+from validate.quality.job import FIXED, Job
+from validate.quality.records import QUALITY, QualityRecord
+from validate.settings import load_settings, require_same, save_settings
+
+
+class TextQuality:
+    """Measures configurations on one text; what has a record is not measured again.
+
+    Args:
+        settings: of the loop.
+        text: the file to predict.
+        folder: where quality.jsonl is kept.
+
+    Raises:
+        InputError: when checkpoint or text cannot be read.
+    """
+
+    def __init__(self, settings: Settings, text: Path, folder: Path) -> None:
+        defaults = quality_command.make_context("quality", []).params
+        options = {
+            **defaults, "model": settings.model, "text": str(text), "calibration_text": settings.calibration_text,
+            "calibration_blocks": settings.calibration_blocks, "factors": settings.factors, "blocks": settings.blocks,
+            "length": settings.length, "batch": settings.batch, "threads": settings.threads, "device": settings.device,
+            "seed": settings.seed, "out": str(folder),
+        }  # fmt: skip
+        self._folder, self._options = folder, options
+        self.job = Job.read(options)
+        self._evaluator: Evaluator | None = None
+
+    def sampled(self, count: int) -> list[QualityRecord]:
+        """Records of a seeded sample of the space, failed ones included."""
+        cases = Job.read({**self._options, "samples": count}).cases
+        return self._records(cases)
+
+    def measure(self, configs: Sequence[Decomposition]) -> list[QualityRecord]:
+        """Records of configurations, in their order; the dense model is measured too.
+
+        Raises:
+            RunError: when one could not be measured.
+        """
+        cases = [QualityCase(decomposition=each, factors=self._options["factors"]) for each in configs]
+        found = self._records(cases)
+        failed = [record for record in found if record.failure is not None]
+        if failed and failed[0].failure is not None:
+            raise RunError(f"{len(failed)} of {len(found)} configurations could not be measured",
+                           hint=failed[0].failure.reason)  # fmt: skip
+        return found
+
+    def forget(self) -> None:
+        """Let go of the model, so that nothing of it is in memory while latencies are measured."""
+        self._evaluator = None
+
+    def _records(self, cases: Sequence[QualityCase]) -> list[QualityRecord]:
+        with RecordJournal(self._folder, QUALITY, resume=True) as journal:
+            earlier = load_settings(self._folder, SETTINGS)
+            if earlier is not None:
+                require_same(earlier, self.job.fixed, FIXED)
+            else:
+                save_settings(self._folder, {**self.job.fixed, "options": self._options}, SETTINGS)
+            self._run(cases, journal)
+            found = {record.id: record for record in journal.records}
+        return [found[self._id(case)] for case in cases]
+
+    def _run(self, cases: Sequence[QualityCase], journal: RecordJournal[QualityRecord]) -> None:
+        done = {record.id for record in journal.records}
+        wanted = {self._id(case) for case in (DENSE, *cases)}
+        if wanted <= done:
+            return  # without torch
+        with RunProgress("configuration") as progress:
+            if self._evaluator is None:
+                progress.status("loading torch and transformers")
+                self._evaluator = _open(self.job, progress)
+            from validate.quality.runner import QualityRunner
+
+            progress.start(len(wanted), len(wanted & done))
+            QualityRunner(self._evaluator, journal).run(cases, progress.advance, math.inf)
+
+    def _id(self, case: QualityCase) -> str:
+        return case.id(self.job.spec, self.job.model.sha256)
+
+
+def _open(job: Job, progress: RunProgress) -> Evaluator:
+    from transformers.utils import logging
+
+    from validate.quality.opening import open_evaluator
+
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    return open_evaluator(job, progress.status)

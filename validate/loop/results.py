@@ -1,0 +1,118 @@
+"""Points of a loop with what was measured of them: both halves of the text, and latency by phase. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from costmodel.spec_text import describe
+from validate.errors import RunError
+from validate.loop.points import Plan, Point, config_key
+from validate.quality.intervals import Interval, change
+from validate.quality.records import QUALITY, QualityRecord, TextRecord
+from validate.records import Sample, Timing, read_samples
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """One measured point.
+
+    Attributes:
+        point: why it was measured, and what was predicted.
+        searched, verified: text measures on the half that was searched on, and on the other.
+        timings: latency relative to dense, by phase; a phase that could not be timed is missing.
+        change: increase of NLL on the other half, nats per token.
+        change_searched: on the half that was searched on.
+        text: the configuration as SPECs.
+    """
+
+    point: Point
+    searched: TextRecord
+    verified: TextRecord
+    timings: Mapping[str, Timing]
+    change: Interval
+    change_searched: Interval
+    text: str
+
+    @property
+    def is_ours(self) -> bool:
+        """Whether the search found it."""
+        return self.point.role != "baseline"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Results:
+    """Everything that a loop measured.
+
+    Attributes:
+        plan: as it was before measuring.
+        dense: the model as it is.
+        points: in the order of the plan.
+        phases: whose latency counts.
+        samples: quality records on the half that was searched on, of what the predictor was fitted on.
+    """
+
+    plan: Plan
+    dense: Result
+    points: Sequence[Result]
+    phases: Sequence[str]
+    samples: Sequence[QualityRecord]
+
+    @property
+    def ours(self) -> list[Result]:
+        """What the search found, and the dense model, which is always there to be chosen."""
+        return [*(result for result in self.points if result.is_ours), self.dense]
+
+    @property
+    def baselines(self) -> list[Result]:
+        return [result for result in self.points if not result.is_ours]
+
+    @property
+    def frontier(self) -> list[Result]:
+        """Points of the predicted frontiers spread over their costs."""
+        return [result for result in self.points if result.point.role == "frontier"]
+
+
+def read_results(folder: Path) -> Results:
+    """The results in a folder.
+
+    Raises:
+        RecordError: when a file is missing or malformed.
+        RunError: when something was not measured.
+    """
+    plan = Plan.read(folder)
+    searched, verified = ({config_key(record.config): record for record in QUALITY.read(folder / name)}
+                          for name in ("search", "verify"))  # fmt: skip
+    times: dict[str, dict[str, Sample]] = {}
+    for sample in read_samples(folder / "latency"):
+        times.setdefault(config_key(sample.config), {})[str(sample.workload["phase"])] = sample
+    dense = next(record for record in verified.values() if record.is_dense)
+    spec = dense.spec()
+    bases = _text(dense), _text(searched[config_key(dense.config)])
+
+    def result(point: Point) -> Result:
+        if point.key not in verified or point.key not in searched or point.key not in times:
+            raise RunError("a configuration was not measured", value=point.label, hint="the same command continues")
+        mine, other = _text(verified[point.key]), _text(searched[point.key])
+        timings = {phase: sample.timing for phase, sample in times[point.key].items() if sample.timing is not None}
+        return Result(
+            point=point, searched=other, verified=mine, timings=timings,
+            change=change(mine.nll, bases[0].nll, mine.tokens),
+            change_searched=change(other.nll, bases[1].nll, other.tokens),
+            text=describe(dense.decomposition(spec) if point.rule == "dense" else verified[point.key].
+                          decomposition(spec), spec),
+        )  # fmt: skip
+
+    first = Point(role="baseline", rule="dense", label="dense", config=dense.config, params=plan.dense_params,
+                  costs=plan.dense, quality=0.0)  # fmt: skip
+    sampled = [record for record in searched.values() if record.origin == "sample" and record.failure is None]
+    return Results(plan=plan, dense=result(first), points=[result(point) for point in plan.points],
+                   phases=list(plan.dense), samples=sampled)  # fmt: skip
+
+
+def _text(record: QualityRecord) -> TextRecord:
+    if record.text is None:
+        raise RunError("a configuration could not be measured", value=record.id,
+                       hint=record.failure.reason if record.failure else "")  # fmt: skip
+    return record.text

@@ -1,0 +1,156 @@
+"""The stages of the loop in order; each keeps what it made, so that a loop can be killed at any time and continued."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from costmodel.decomposition import Decomposition
+from validate.loop.baselines import baselines
+from validate.loop.dropping import Dropping, search_dropping
+from validate.loop.fitted import run_validate, write_quality
+from validate.loop.measuring import TextQuality
+from validate.loop.points import CONFIGS, Plan, decompositions, distinct
+from validate.loop.refit import refit
+from validate.loop.search import Search
+from validate.loop.settings import Settings
+from validate.loop.stages import Stages
+from validate.loop.texts import SEARCH, VERIFY, write_halves
+from validate.quality.records import QualityRecord
+from validate.records import read_samples
+
+SENSITIVITY = "model.sensitivity"
+QUALITY = "quality.json"
+REFIT = "refit.json"
+SEARCHED, VERIFIED, LATENCY = "search", "verify", "latency"
+"""Folders of records: quality on either half of the text, and times."""
+
+
+class Loop:
+    """From a checkpoint to measured frontiers and baselines.
+
+    Args:
+        settings: what to do.
+        folder: where everything is kept.
+        tell: told one line about each stage.
+
+    Raises:
+        CostModelError: when the inputs do not fit together, before anything is measured.
+    """
+
+    def __init__(self, settings: Settings, folder: Path, tell: Callable[[str], None]) -> None:
+        self._settings, self._folder = settings, folder
+        self._setup = settings.setup()
+        self._ranks = settings.rank_list
+        folder.mkdir(parents=True, exist_ok=True)
+        settings.keep(folder)
+        self._stages = Stages(folder, tell)
+        self._texts: dict[str, TextQuality] = {}
+        self._plan: Plan | None = None
+
+    def run(self) -> None:
+        """Do what is not done yet."""
+        run = self._stages.run
+        run("1 texts", self._halve)
+        run("2 sensitivity", self._sensitivity)
+        run("3 samples", self._samples)
+        run("4 fit", lambda: self._fit(QUALITY))
+        run("5 layer dropping", lambda: f"{len(self._dropped())} configurations found")
+        run("6 search", self._search)
+        run("7 quality, search half", lambda: self._quality(SEARCHED))
+        run("8 quality, other half", lambda: self._quality(VERIFIED))
+        self._texts.clear()  # nothing of the model stays in memory while times are taken
+        run("9 latency", self._latency)
+        run("10 refit", self._refit)
+
+    def _halve(self) -> str:
+        write_halves(self._settings.text, self._folder)
+        return "the text cut in two halves"
+
+    def _sensitivity(self) -> str:
+        from validate.sensitivity.measure import measure_sensitivity
+
+        settings = self._settings
+        found = measure_sensitivity(
+            settings.model, Path(settings.calibration_text), self._folder / SENSITIVITY, length=self._text(SEARCHED).
+            job.length, blocks=settings.calibration_blocks, batch=settings.batch, fisher=True, device=settings.device,
+        )  # fmt: skip
+        return f"{len(found.sites)} sites"
+
+    def _samples(self) -> str:
+        found = self._text(SEARCHED).sampled(self._settings.samples)
+        failed = sum(record.failure is not None for record in found)
+        return f"{len(found)} configurations" + (f", {failed} failed" if failed else "")
+
+    def _fit(self, name: str) -> str:
+        folder = self._folder
+        return write_quality(self._settings, [folder / SEARCHED], folder / SENSITIVITY, folder / name)
+
+    def _dropped(self) -> list[Dropping]:
+        def losses(configs: Sequence[Decomposition]) -> list[float]:
+            return [_nll(record) for record in self._text(SEARCHED).measure(configs)]
+
+        return search_dropping(self._setup.model.num_layers, losses)
+
+    def _losses(self, dropped: Sequence[Dropping]) -> dict[frozenset[int], float]:
+        """Measured increase of NLL of the sets that greedy dropping found."""
+        greedy = [each.config for each in dropped if each.rule == "greedy"]
+        dense, *found = [_nll(record) for record in self._text(SEARCHED).measure([Decomposition(), *greedy])]
+        return {config.dropped: value - dense for config, value in zip(greedy, found, strict=True)}
+
+    def _search(self) -> str:
+        settings = self._settings
+        began = time.monotonic()
+        dropped = self._dropped()
+        search = Search(self._setup, self._ranks, self._folder / QUALITY, self._losses(dropped))
+        named = baselines(self._setup.model, search.homogeneous, dropped, count=settings.random,
+                          seed=settings.seed)  # fmt: skip
+        points = distinct([
+            *search.spread(settings.points), *search.matches(named), *(search.baseline(each) for each in named)
+        ])  # fmt: skip
+        Plan(
+            points=points, curves=[each.curve() for each in search.frontiers], dense=search.dense(),
+            dense_params=self._setup.model.num_params, metric=search.metric,
+        ).write(self._folder)  # fmt: skip
+        counts = {role: sum(point.role == role for point in points) for role in ("frontier", "match", "baseline")}
+        took = time.monotonic() - began
+        return ", ".join(f"{count} {role}" for role, count in counts.items()) + f" points, found in {took:.1f} s"
+
+    def _quality(self, name: str) -> str:
+        plan = Plan.read(self._folder)
+        found = self._text(name).measure(decompositions(plan.points, self._setup.model))
+        return f"{len(found)} configurations"
+
+    def _latency(self) -> str:
+        settings, folder = self._settings, self._folder / LATENCY
+        words = ["--model", settings.model, "--configs", str(self._folder / CONFIGS), "--phase", settings.phase,
+                 "--batch", str(settings.batch_size), "--seq-len", str(settings.seq_len),
+                 "--kv-len", str(settings.seq_len + 1), "--dtype", settings.dtype, "--runtime", "eager",
+                 "--device", settings.device, "--hw", settings.hw, "--calibration", settings.calibration,
+                 "--budget", str(settings.budget), "--precision", str(settings.precision),
+                 "--seed", str(settings.seed), "--out", str(folder), "--resume"]  # fmt: skip
+        if settings.threads is not None:
+            words += ["--threads", str(settings.threads)]
+        run_validate(words, self._folder / "latency.txt")
+        samples = read_samples(folder)
+        return f"{len(samples)} timed, {sum(sample.status != 'ok' for sample in samples)} failed"
+
+    def _refit(self) -> str:
+        note = self._fit(REFIT)
+        moved = refit(self._setup, self._ranks, self._folder, REFIT, self._losses(self._dropped()))
+        return f"{note}; {moved}"
+
+    def _text(self, name: str) -> TextQuality:
+        """Loaded when first needed; one model at a time."""
+        if name not in self._texts:
+            self._texts.clear()
+            text = {SEARCHED: SEARCH, VERIFIED: VERIFY}[name]
+            self._texts[name] = TextQuality(self._settings, self._folder / text, self._folder / name)
+        return self._texts[name]
+
+
+def _nll(record: QualityRecord) -> float:
+    if record.text is None:
+        raise AssertionError("measured without a text")
+    return sum(record.text.nll) / sum(record.text.tokens)
