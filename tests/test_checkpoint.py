@@ -21,7 +21,7 @@ from safetensors.torch import load_file, save_file  # noqa: E402
 from validating import BERT, FAMILIES, GPT2, LLAMA, QWEN3, predictor  # noqa: E402
 
 from costmodel.decomposition import Site, Tucker, load_decomposition  # noqa: E402
-from costmodel.errors import ModelError  # noqa: E402
+from costmodel.errors import InputError, ModelError  # noqa: E402
 from costmodel.model_config import load_model, read_config  # noqa: E402
 from costmodel.spec_text import parse_decomposition  # noqa: E402
 from costmodel.units import DType  # noqa: E402
@@ -94,7 +94,9 @@ def test_generate_gives_the_tokens_of_the_model_factored_in_memory(family: str, 
         mask = torch.ones_like(random_tokens())
         return model.generate(random_tokens(), attention_mask=mask, max_new_tokens=12, do_sample=False, pad_token_id=0)
 
-    found = run(load_factored(tmp_path / "out"))
+    model: Any = load_factored(tmp_path / "out")
+    assert model.config.num_hidden_layers == len(model.get_submodule(open_source(str(dense)).layers)) == 2
+    found = run(model)
     assert torch.equal(found, in_memory(open_pretrained(str(dense)), of(dense, MIXED), WeightFactors(), run))
     assert found.shape == (2, 24)
 
@@ -304,37 +306,119 @@ def test_a_value_that_is_not_finite_is_a_failure(value: float, dtype: str, name:
     assert sorted(path.name for path in tmp_path.iterdir()) == ["dense"]
 
 
-def test_an_interrupted_write_leaves_nothing(tmp_path: Path) -> None:
-    dense = dense_folder(tmp_path / "dense", LLAMA)
+def stopped_at(share: float) -> Any:
+    """Progress that interrupts the work when this much of it is done."""
 
     def stop(text: str, done: float, total: float) -> None:
-        if done > total / 2:
+        if done >= share * total:
             raise KeyboardInterrupt
 
+    return stop
+
+
+class Counted:
+    """Plain factors, and how many were made."""
+
+    def __init__(self) -> None:
+        self.sites: list[Site] = []
+
+    def __call__(self, site: Site) -> WeightFactors:
+        self.sites.append(site)
+        return WeightFactors()
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+def test_an_interrupted_write_leaves_no_folder_and_is_taken_up(tmp_path: Path) -> None:
+    dense = dense_folder(tmp_path / "dense", LLAMA)
+    whole = factored_folder(dense, tmp_path / "whole", MIXED)
+    assert whole.taken == 0
     with pytest.raises(KeyboardInterrupt):
-        factored_folder(dense, tmp_path / "out", MIXED, max_shard_bytes=20_000, progress=stop)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["dense"]
+        factored_folder(dense, tmp_path / "out", MIXED, max_shard_bytes=20_000, progress=stopped_at(0.6))
+    place = tmp_path / ".out.partial"
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".out.partial", "dense", "whole"]
+    assert sorted(path.name for path in place.iterdir()) == ["finished", "job.json"]
+    kept = len(list((place / "finished").iterdir()))
+    assert 0 < kept < len(whole.manifest.sites)
+    makers = Counted()
+    written = factored_folder(dense, tmp_path / "out", MIXED, makers=makers)
+    assert written.taken == kept
+    assert len(makers.sites) == len(whole.manifest.sites) - kept
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+    assert not place.exists()
 
 
-def test_a_disk_that_gives_back_other_bytes_is_a_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_what_was_finished_for_something_else_is_not_taken(tmp_path: Path) -> None:
+    dense = dense_folder(tmp_path / "dense", LLAMA)
+    with pytest.raises(KeyboardInterrupt):
+        factored_folder(dense, tmp_path / "out", MIXED, progress=stopped_at(0.6))
+    before = contents(tmp_path / ".out.partial" / "finished")
+    for change in ({"specs": ["rank=3"]}, {"dtype": "bf16"}, {"factors": FactorsRecord(kind="whitened")}):
+        with pytest.raises(InputError, match=r"unfinished work of another[^\n]*\.out\.partial"):
+            factored_folder(dense, tmp_path / "out", **{"specs": MIXED, **change})  # type: ignore[arg-type]
+    tensors = load_file(dense / "model.safetensors")
+    tensors["model.norm.weight"] += 1
+    save_file(tensors, dense / "model.safetensors", metadata={"format": "pt"})
+    with pytest.raises(InputError, match="unfinished work"):
+        factored_folder(dense, tmp_path / "out", MIXED)
+    assert contents(tmp_path / ".out.partial" / "finished") == before
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_damaged_finished_weight_is_factored_again(tmp_path: Path) -> None:
+    dense = dense_folder(tmp_path / "dense", LLAMA)
+    factored_folder(dense, tmp_path / "whole", MIXED)
+    with pytest.raises(KeyboardInterrupt):
+        factored_folder(dense, tmp_path / "out", MIXED, progress=stopped_at(0.6))
+    first, second, *rest = sorted((tmp_path / ".out.partial" / "finished").iterdir())
+    first.write_bytes(first.read_bytes()[:-4])
+    save_file({"0": torch.zeros(2)}, second)
+    written = factored_folder(dense, tmp_path / "out", MIXED)
+    assert written.taken == len(rest)
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+def test_two_processes_do_not_write_the_same_folder(tmp_path: Path) -> None:
+    dense = dense_folder(tmp_path / "dense", LLAMA)
+
+    def again(text: str, done: float, total: float) -> None:
+        if done > total / 2:
+            factored_folder(dense, tmp_path / "out", MIXED)
+
+    with pytest.raises(InputError, match="another process writes there"):
+        factored_folder(dense, tmp_path / "out", MIXED, progress=again)
+
+
+def test_a_folder_made_meanwhile_is_not_overwritten(tmp_path: Path) -> None:
+    dense = dense_folder(tmp_path / "dense", LLAMA)
+
+    def meanwhile(text: str, done: float, total: float) -> None:
+        (tmp_path / "out").mkdir(exist_ok=True)
+
+    with pytest.raises(InputError, match="--out exists"):
+        factored_folder(dense, tmp_path / "out", MIXED, progress=meanwhile)
+    assert not list((tmp_path / "out").iterdir())
+
+
+def test_a_disk_that_fails_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dense = dense_folder(tmp_path / "dense", LLAMA)
     import validate.checkpoint.write as write
 
     def spoiled(tensors: Any, path: Path, metadata: Any) -> None:
         save_file({name: tensor + 1 for name, tensor in tensors.items()}, path, metadata=metadata)
 
-    monkeypatch.setattr(write, "save_file", spoiled)
-    with pytest.raises(RunError, match="gives back other bytes"):
-        factored_folder(dense, tmp_path / "out", MIXED)
-    monkeypatch.undo()
-
     def full(*args: object, **options: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(write, "save_file", full)
-    with pytest.raises(RunError, match="No space left on device"):
-        factored_folder(dense, tmp_path / "out", MIXED)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["dense"]
+    for failing, message in ((spoiled, "gives back other bytes"), (full, "No space left on device")):
+        monkeypatch.setattr(write, "save_file", failing)
+        with pytest.raises(RunError, match=message):
+            factored_folder(dense, tmp_path / "out", MIXED)
+        assert sorted(path.name for path in tmp_path.iterdir()) == [".out.partial", "dense"]
+    monkeypatch.undo()
+    assert factored_folder(dense, tmp_path / "out", MIXED).taken == 10
 
 
 def test_progress_ends_at_the_whole(tmp_path: Path) -> None:

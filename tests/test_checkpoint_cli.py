@@ -223,19 +223,24 @@ def test_a_full_disk_is_said_before_the_work(apply: Any, monkeypatch: pytest.Mon
 
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_leaves_nothing(kind: signal.Signals, tmp_path: Path) -> None:
-    config = {**LLAMA, "hidden_size": 1024, "intermediate_size": 1024, "num_hidden_layers": 8, "vocab_size": 64}
+def test_a_signal_leaves_no_folder_and_the_command_continues(kind: signal.Signals, tmp_path: Path) -> None:
+    config = {**LLAMA, "hidden_size": 1024, "intermediate_size": 1024, "num_hidden_layers": 4, "vocab_size": 64}
     dense_folder(tmp_path / "dense", config)
     command = [sys.executable, "-m", "validate", "apply", "--model", "dense", "--decompose", "rank=2", "--out", "out"]
     process = subprocess.Popen(command, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
-    while not list(tmp_path.glob(".out.partial-*")):
+    while len(list(tmp_path.glob(".out.partial/finished/*.safetensors"))) < 2:
         assert process.poll() is None, process.stderr
         time.sleep(0.05)
-    time.sleep(0.5)
     process.send_signal(kind)
     _, err = process.communicate(timeout=120)
-    assert (process.returncode, err.strip()) == (130, "error: interrupted")
-    assert [path.name for path in tmp_path.iterdir()] == ["dense"]
+    assert process.returncode == 130
+    assert "factored weights are kept in .out.partial; the same command continues\n" in err
+    assert err.endswith("\nerror: interrupted\n")
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".out.partial", "dense"]
+    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert "factored weights were taken from an interrupted run" in done.stderr
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["dense", "out"]
 
 
 @pytest.mark.parametrize(

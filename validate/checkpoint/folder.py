@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import json
 import os
 import shutil
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from costmodel.errors import InputError
 from costmodel.units import si
@@ -32,33 +35,97 @@ def require_new(path: Path, needed_bytes: int = 0) -> None:
         raise RunError(f"not enough room on the disk of {above}", value=f"{si(free, 'B')} free", allowed=allowed)
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Workplace:
+    """`.NAME.partial` beside a folder NAME that is being written.
+
+    Attributes:
+        folder: what will be NAME.
+        finished: what an interrupted run left for the next one.
+    """
+
+    folder: Path
+    finished: Path
+
+
+def workplace_path(path: Path) -> Path:
+    """Where the folder `path` is written until it is whole."""
+    return path.parent / f".{path.name}.partial"
+
+
 @contextlib.contextmanager
-def new_folder(path: Path) -> Iterator[Path]:
-    """A folder beside `path` to write into, renamed to `path` on leaving; removed when the writing fails.
+def new_folder(path: Path, job: Mapping[str, Any]) -> Iterator[Workplace]:
+    """A place to write the folder `path` in, which appears on leaving.
+
+    An interrupt or a failing disk leaves what is in `finished` for the next run of the same job, if anything; any other
+    error leaves nothing. The lock is the kernel's, so it goes with the process.
+
+    Args:
+        job: JSON that says what is written; only what the same job left is taken up.
 
     Raises:
-        InputError: when something exists at `path`.
+        InputError: when something exists at `path`, another process writes there, or another job's work is in the way.
         RunError: when the disk is full or fails.
     """
     require_new(path)
+    place = workplace_path(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=path.parent, prefix=f".{path.name}.partial-"))
-        try:
-            yield temporary
-            for each in temporary.iterdir():
-                each.chmod(0o666 & ~_umask())  # as ordinary new files; mkdtemp and safetensors serve the owner alone
-                _sync(each)
-            temporary.chmod(0o777 & ~_umask())
-            require_new(path)
-            temporary.rename(path)
-        except BaseException:
-            shutil.rmtree(temporary, ignore_errors=True)
-            raise
-        _sync(path)
-        _sync(path.parent)
+        place.mkdir(parents=True, exist_ok=True)
+        with _locked(place):
+            _take_up(place, job)
+            work = Workplace(folder=place / "folder", finished=place / "finished")
+            try:
+                shutil.rmtree(work.folder, ignore_errors=True)
+                work.folder.mkdir()
+                work.finished.mkdir(exist_ok=True)
+                yield work
+                _publish(work.folder, path)
+            except (KeyboardInterrupt, OSError, RunError):
+                shutil.rmtree(work.folder, ignore_errors=True)
+                if not any(work.finished.iterdir()):
+                    shutil.rmtree(place, ignore_errors=True)
+                raise
+            except BaseException:
+                shutil.rmtree(place, ignore_errors=True)
+                raise
+            shutil.rmtree(place, ignore_errors=True)
     except OSError as error:
         raise RunError("cannot write", value=str(path), hint=error.strerror or str(error)) from error
+
+
+@contextlib.contextmanager
+def _locked(place: Path) -> Iterator[None]:
+    handle = os.open(place, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError("another process writes there", value=str(place), hint="choose another --out") from error
+        yield
+    finally:
+        os.close(handle)
+
+
+def _take_up(place: Path, job: Mapping[str, Any]) -> None:
+    """Make sure that finished work is of this job."""
+    note, text = place / "job.json", json.dumps(job, sort_keys=True)
+    if note.exists() and note.read_text(encoding="utf-8") != text:
+        hint = "give the same command to continue it, delete that folder, or choose another --out"
+        raise InputError("unfinished work of another configuration, checkpoint or option is in the way",
+                         value=str(place), hint=hint)  # fmt: skip
+    if not note.exists():
+        shutil.rmtree(place / "finished", ignore_errors=True)
+        note.write_text(text, encoding="utf-8")
+
+
+def _publish(folder: Path, path: Path) -> None:
+    for each in folder.iterdir():
+        each.chmod(0o666 & ~_umask())  # as ordinary new files; safetensors' are for the owner alone
+        _sync(each)
+    require_new(path)
+    folder.rename(path)
+    _sync(path)
+    _sync(path.parent)
 
 
 def _sync(path: Path) -> None:

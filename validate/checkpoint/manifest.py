@@ -78,7 +78,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """Every file beside this one."""
     format: str = FORMAT
     schema: int = SCHEMA
-    versions: dict[str, str] = msgspec.field(default_factory=lambda: _versions())
+    versions: dict[str, str] = msgspec.field(default_factory=lambda: versions())
 
     def to_bytes(self) -> bytes:
         """JSON, a site and a file in a line each."""
@@ -94,5 +94,6 @@ def _value(value: Any) -> str:
     return json.dumps(value, allow_nan=False)
 
 
-def _versions() -> dict[str, str]:
+def versions() -> dict[str, str]:
+    """Of this project and the libraries that factors depend on."""
     return {"costmodel": __version__, **{name: metadata.version(name) for name in _LIBRARIES}}

@@ -66,6 +66,12 @@ class Plan:
         """Bytes of all tensors."""
         return self.params * self.element_bytes
 
+    @property
+    def disk_bytes(self) -> int:
+        """What writing takes of the disk: all tensors, and factors once more until the folder is whole."""
+        factors = sum(prod(each.shape) for step in self.steps if step.factor for each in step.outputs)
+        return self.bytes + factors * self.element_bytes
+
     def shard_bytes(self) -> list[int]:
         """Bytes of the tensors of each file."""
         sizes = [0] * len(self.files)

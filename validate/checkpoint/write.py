@@ -16,10 +16,11 @@ from safetensors.torch import save_file
 from torch import nn
 
 from costmodel.decomposition import Decomposition, Factor, Site
-from validate.checkpoint.folder import new_folder
+from validate.checkpoint.finished import FinishedFactors
+from validate.checkpoint.folder import new_folder, require_new
 from validate.checkpoint.loader import DTYPES, FORMAT, INDEX, MANIFEST, FactoredCheckpointError, check_factored
 from validate.checkpoint.makers import Makers
-from validate.checkpoint.manifest import FactorsRecord, FileRecord, Manifest, SiteRecord, SourceRecord
+from validate.checkpoint.manifest import FactorsRecord, FileRecord, Manifest, SiteRecord, SourceRecord, versions
 from validate.checkpoint.plan import Plan, step_cost
 from validate.checkpoint.source import DenseSource, file_record
 from validate.errors import MeasurementError, RunError
@@ -46,11 +47,13 @@ class Checkpoint:
 
     Attributes:
         bytes: of all files.
+        taken: factored weights that an interrupted run had finished.
     """
 
     folder: Path
     manifest: Manifest
     bytes: int
+    taken: int
 
 
 def write_checkpoint(
@@ -58,6 +61,8 @@ def write_checkpoint(
     factors: FactorsRecord, device: torch.device, progress: Progress = lambda text, done, total: None,
 ) -> Checkpoint:  # fmt: skip
     """Write the folder `out`, which must not exist; it appears when all of it is written, read back and compared.
+
+    After an interrupt or a failing disk, the same call takes up the factors that were finished.
 
     Args:
         plan: of this source and decomposition.
@@ -72,10 +77,16 @@ def write_checkpoint(
         RunError: when the disk is full or fails, or gives back other bytes than were written.
     """
     clock = _Clock(plan, source, progress)
-    with new_folder(out) as folder:
-        clock.at("reading the source", 0)
-        digests = source.weights.digests(lambda size: clock.at("reading the source", size / 1e9))
-        sites = _write_weights(source, plan, folder, makers, device, clock)
+    require_new(out)
+    clock.at("reading the source", 0)
+    digests = source.weights.digests(lambda size: clock.at("reading the source", size / 1e9))
+    job = {
+        "source": digests, "config": dict(source.config), "decomposition": decomposition.to_json(),
+        "dtype": plan.dtype, "factors": msgspec.to_builtins(factors), "device": device.type, "versions": versions(),
+    }  # fmt: skip
+    with new_folder(out, job) as place:
+        folder, finished = place.folder, FinishedFactors(place.finished)
+        sites = _write_weights(source, plan, folder, makers, device, clock, finished)
         if len(plan.files) > 1:
             _write_index(plan, folder)
         _write_settings(source, decomposition, plan, folder)
@@ -95,7 +106,7 @@ def write_checkpoint(
         except FactoredCheckpointError as error:
             raise RunError("what was written does not read back", hint=str(error)) from error
         size = sum(path.stat().st_size for path in folder.iterdir())
-    return Checkpoint(folder=out, manifest=manifest, bytes=size)
+    return Checkpoint(folder=out, manifest=manifest, bytes=size, taken=finished.taken)
 
 
 class _Clock:
@@ -113,21 +124,28 @@ class _Clock:
 
 
 def _write_weights(
-    source: DenseSource, plan: Plan, folder: Path, makers: Makers, device: torch.device, clock: _Clock
-) -> list[SiteRecord]:
+    source: DenseSource, plan: Plan, folder: Path, makers: Makers, device: torch.device, clock: _Clock,
+    finished: FinishedFactors,
+) -> list[SiteRecord]:  # fmt: skip
     sites: list[SiteRecord] = []
     buffer: dict[str, torch.Tensor] = {}
     dtype = DTYPES[plan.dtype][0]
     current = 0
     for step in plan.steps:
         clock.at(f"factoring {step.site}" if step.factor else f"copying {step.source}", 0)
-        weight = source.weights.read(step.source, dtype)
-        _require_finite(weight, step.source, plan.dtype)
-        if step.site is None or step.factor is None:
-            tensors = [weight]
-        else:
-            tensors, record = _factor(source, step.source, step.site, step.factor, weight.to(device), makers)
+        shapes = [output.shape for output in step.outputs]
+        found = finished.get(step.site, shapes) if step.site and step.factor else None
+        if found is not None:
+            tensors, record = found
             sites.append(record)
+        else:
+            weight = source.weights.read(step.source, dtype)
+            _require_finite(weight, step.source, plan.dtype)
+            tensors = [weight]
+            if step.site is not None and step.factor is not None:
+                tensors, record = _factor(source, step.source, step.site, step.factor, weight.to(device), makers)
+                finished.put(step.site, tensors, record)
+                sites.append(record)
         for output, tensor in zip(step.outputs, tensors, strict=True):
             if output.shard != current:
                 _write_file(folder / plan.files[current], buffer)

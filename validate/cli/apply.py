@@ -16,6 +16,7 @@ from costmodel.cli.workload_options import decomposition_options, read_decomposi
 from costmodel.errors import DecompositionError, InputError
 from costmodel.units import seconds, si
 from validate.cli.work_bar import WorkBar
+from validate.errors import RunError
 
 SCHEMA = 1
 """Version of the JSON output."""
@@ -51,7 +52,8 @@ def command(
 ) -> None:  # fmt: skip
     """Write a factored checkpoint: every weight that the configuration names becomes its factors.
 
-    Weights pass through memory one at a time. DIR appears when all of it is written and read back. It holds
+    Weights pass through memory one at a time. DIR appears when all of it is written and read back; after an interrupt
+    the same command takes up the weights that were factored, from .DIR.partial. DIR holds
     factored*.safetensors, factored.json (ranks, errors, source, hashes), config.json and the tokenizer of the dense
     model, and decomposition.json for `costmodel estimate --config`. Load it with `load_factored` of
     validate/checkpoint/loader.py; plain from_pretrained refuses it.
@@ -71,7 +73,8 @@ def command(
         import psutil  # type: ignore[import-untyped]
         from transformers.utils import logging
 
-        from validate.checkpoint.folder import require_new
+        from validate.checkpoint.finished import finished_count
+        from validate.checkpoint.folder import require_new, workplace_path
         from validate.checkpoint.plan import peak_bytes, plan_checkpoint
         from validate.checkpoint.source import open_source
         from validate.checkpoint.write import write_checkpoint
@@ -85,16 +88,24 @@ def command(
         if not decomposition.factors and not decomposition.dropped:
             raise DecompositionError("nothing to factor or drop", hint="give --config FILE or --decompose SPEC")
         plan = plan_checkpoint(source, decomposition, source.weights.dtype if dtype == "auto" else dtype, shard_bytes)
-        require_new(out, plan.bytes)
+        require_new(out, plan.disk_bytes)
         where = _device(device)
         makers, record = _makers(source, factors, calibration_text, blocks, length, plan.dtype, where, bar)
         needed = peak_bytes(plan, source, (record.blocks or 0) * (record.length or 0))
         if needed > (free := psutil.virtual_memory().available):
             note = f"may take up to {si(needed, 'B')} of memory, {si(free, 'B')} are free; lower --max-shard-size"
             click.echo(f"note: {note}", err=True)
-        written = write_checkpoint(
-            source, decomposition, plan, out, makers=makers, factors=record, device=where, progress=bar.show
-        )
+        try:
+            written = write_checkpoint(
+                source, decomposition, plan, out, makers=makers, factors=record, device=where, progress=bar.show
+            )
+        except (KeyboardInterrupt, RunError):
+            if kept := finished_count(workplace_path(out) / "finished"):
+                note = f"{kept} factored weights are kept in {workplace_path(out)}; the same command continues"
+                click.echo(f"note: {note}", err=True)
+            raise
+    if written.taken:
+        click.echo(f"note: {written.taken} factored weights were taken from an interrupted run", err=True)
     above = len(decomposition.above_break_even(source.spec))
     _print(written, above, source.weights.left_out, needed, time.monotonic() - started, fmt)
 

@@ -1,0 +1,58 @@
+"""Factors of an interrupted run, one file for each site, so that hours of factorising are not lost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import msgspec
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+
+from costmodel.decomposition import Site
+from validate.checkpoint.manifest import SiteRecord
+
+
+class FinishedFactors:
+    """A folder of factors that were computed for one job.
+
+    Args:
+        folder: exists already.
+
+    Attributes:
+        taken: how many sites were found finished.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        self._folder = folder
+        self.taken = 0
+
+    def get(self, site: Site, shapes: Sequence[tuple[int, ...]]) -> tuple[list[torch.Tensor], SiteRecord] | None:
+        """The factors of a site and their record; None where they are not finished, damaged, or not of these shapes."""
+        path = self._folder / f"{site}.safetensors"
+        if not path.is_file():
+            return None
+        try:
+            with safe_open(path, framework="pt", device="cpu") as file:
+                record = msgspec.json.decode((file.metadata() or {}).get("record", ""), type=SiteRecord)
+                tensors = [file.get_tensor(name).clone() for name in sorted(file.keys())]
+        except (SafetensorError, OSError, msgspec.DecodeError):
+            return None
+        if [tuple(tensor.shape) for tensor in tensors] != list(shapes):
+            return None
+        self.taken += 1
+        return tensors, record
+
+    def put(self, site: Site, tensors: list[torch.Tensor], record: SiteRecord) -> None:
+        """Keep the factors of a site. What a power failure spoils is factored again, so nothing waits for the disk."""
+        path = self._folder / f"{site}.safetensors"
+        temporary = path.with_suffix(".tmp")
+        content = {str(index): tensor for index, tensor in enumerate(tensors)}
+        save_file(content, temporary, metadata={"record": msgspec.json.encode(record).decode()})
+        temporary.rename(path)
+
+
+def finished_count(folder: Path) -> int:
+    """How many sites are finished in a folder, which need not exist."""
+    return len(list(folder.glob("*.safetensors")))
