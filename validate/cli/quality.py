@@ -13,6 +13,7 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from costmodel.cli.common import NamingGroup
 from validate.cli.progress import RunProgress
 from validate.cli.quality_options import quality_options
 from validate.cli.quality_report import finish
@@ -27,7 +28,25 @@ SETTINGS = "quality.json"
 _NOT_REMEMBERED = ("out", "resume", "fmt", "stop_after")
 
 
-@click.command()
+class _QualityGroup(NamingGroup):
+    """Commands on the records, imported when they are called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return ["fit"]
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name != "fit":
+            return None
+        from validate.cli.quality_fit import command as fit
+
+        return fit
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([("fit", "predict every configuration from those measured")])
+
+
+@click.group(cls=_QualityGroup, invoke_without_command=True)
 @quality_options
 @click.pass_context
 def command(ctx: click.Context, /, **options: Any) -> int:
@@ -42,6 +61,13 @@ def command(ctx: click.Context, /, **options: Any) -> int:
         --decompose "tensors=mlp rank=50%" --decompose "layers=5 form=drop"
     """
     given = {name for name in options if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE}
+    if ctx.invoked_subcommand is not None:
+        if given:
+            name = ctx.invoked_subcommand
+            raise click.UsageError(
+                f"these options belong to a run: {', '.join(sorted(given))}; put the options of {name} after its name"
+            )
+        return 0
     return measure(options, given)
 
 

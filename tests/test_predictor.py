@@ -1,0 +1,335 @@
+"""The predictor recovers known coefficients, its intervals hold, and explore reads its sums as they are."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("scipy")
+pytest.importorskip("safetensors")
+
+from predicting import (
+    CONFIG,
+    TRUTH,
+    inputs_of_ranks,
+    made_record,
+    made_records,
+    made_sensitivity,
+    write_records,
+)
+from scipy import stats
+
+from costmodel.cli import cli as costmodel_cli
+from costmodel.cli import run
+from costmodel.decomposition import Decomposition, LowRank, Site, Tucker
+from costmodel.explore.quality import load_quality
+from costmodel.space import design_space
+from costmodel.spec_text import Rank
+from validate.cli import cli
+from validate.cli.quality_fit_report import print_fit
+from validate.errors import FitError, RecordError, RunError
+from validate.predictor.additivity import sums_of_parts
+from validate.predictor.errors import error_rows, in_bands
+from validate.predictor.fit import PredictorFit, fit_predictor
+from validate.predictor.fitting import fit_score
+from validate.predictor.interval import Band
+from validate.predictor.points import Evidence, read_evidence
+from validate.predictor.quality_file import quality_content, score_of_change
+from validate.predictor.score import Form, compress, expand
+from validate.quality.case import QualityCase
+from validate.sensitivity.file import save_sensitivity
+from validate.sensitivity.quality_file import quality_bytes
+
+FULL = Form(name="full", measure="output", layers=True, prior=True)
+STATES = dataclasses.replace(TRUTH, alone=np.array([0.02, 0.0, 0.1, 0.0]), pair=np.array([0.0, 0.05, 0.0, 0.2]))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Records with tasks, and a sensitivity file beside them."""
+    made, found = tmp_path_factory.mktemp("predictor"), made_sensitivity()
+    save_sensitivity(made / "tiny.sensitivity", found)
+    write_records(made / "records", made_records(found, 160, tasks=True))
+    return made
+
+
+@pytest.fixture(scope="module")
+def fit(folder: Path) -> PredictorFit:
+    return fit_predictor(read_evidence([folder / "records"], made_sensitivity()))
+
+
+WITHOUT_TORCH = """
+import sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "transformers", "tensorly", "lm_eval"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Absent())
+from validate.cli import main
+main(sys.argv[1:])
+"""
+
+
+@pytest.fixture(scope="module")
+def printed(folder: Path) -> dict[str, Any]:
+    """What the command prints as JSON where torch cannot be imported; its quality file is beside the records."""
+    words = ["records", "--sensitivity", "tiny.sensitivity", "--ranks", "25%,50%,75%", "--out", "quality.json"]
+    command = [sys.executable, "-c", WITHOUT_TORCH, "quality", "fit", *words, "--format", "json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
+    assert (done.returncode, done.stderr) == (0, "")
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
+
+
+@pytest.fixture(scope="module")
+def content(folder: Path, printed: dict[str, Any]) -> dict[str, Any]:
+    """The quality file."""
+    found: dict[str, Any] = json.loads((folder / printed["quality_file"]).read_text())
+    return found
+
+
+def test_known_coefficients_are_recovered() -> None:
+    found = made_sensitivity()
+    evidence = evidence_of(found, count=500, noise=0.0)
+    inputs = inputs_of_ranks(found, evidence.points.ranks)
+    score = fit_score(FULL, inputs, evidence.points.change)
+    assert score.predict(inputs) == pytest.approx(evidence.points.change, rel=0.1, abs=0.002)
+    assert score.exponent == pytest.approx(TRUTH.exponent, abs=0.25)
+    assert np.ptp(score.layer - TRUTH.layer) < 0.4
+    assert (score.prior, score.drop) == (pytest.approx(TRUTH.prior, abs=0.15), pytest.approx(TRUTH.drop, abs=0.2))
+    assert (score.ceiling, score.bend) == (pytest.approx(TRUTH.ceiling, rel=0.2), pytest.approx(TRUTH.bend, abs=0.1))
+
+
+def test_a_sum_without_link_is_fitted_as_one() -> None:
+    found = made_sensitivity()
+    truth = dataclasses.replace(TRUTH, ceiling=1e9, bend=1.0)
+    evidence = evidence_of(found, count=300, noise=0.0, truth=truth)
+    inputs = inputs_of_ranks(found, evidence.points.ranks)
+    score = fit_score(FULL, inputs, evidence.points.change, straight=True)
+    assert score.bend == 1.0
+    assert score.predict(inputs) == pytest.approx(evidence.points.change, rel=0.05, abs=0.002)
+    assert score.score(inputs) == pytest.approx(score.predict(inputs), rel=1e-4)
+
+
+def test_interactions_that_are_there_are_worth_their_coefficients() -> None:
+    found = made_sensitivity()
+    evidence = evidence_of(found, count=400, noise=0.02, truth=STATES)
+    inputs, change = inputs_of_ranks(found, evidence.points.ranks), evidence.points.change
+    with_states = fit_score(dataclasses.replace(FULL, states=True), inputs, change)
+    without = fit_score(FULL, inputs, change)
+    error, other = (
+        np.mean((compress(each.predict(inputs)) - compress(change)) ** 2) for each in (with_states, without)
+    )
+    assert error < 0.7 * other
+    assert (with_states.pair >= 0).all()
+    assert with_states.pair.sum() > 0.05
+
+
+def test_more_damage_never_predicts_less() -> None:
+    found, rng = made_sensitivity(), np.random.default_rng(0)
+    ranks = (
+        rng.integers(1, 30, (200, *found.sites_shape))
+        if hasattr(found, "sites_shape")
+        else rng.integers(1, 30, (200, 6, 7))
+    )
+    score = dataclasses.replace(STATES)
+    before = score.predict(inputs_of_ranks(found, ranks))
+    lower = np.maximum(ranks - rng.integers(0, 5, ranks.shape), 1)
+    assert (score.predict(inputs_of_ranks(found, lower)) >= before - 1e-12).all()
+
+
+def test_held_out_predictions_rank_and_cover(fit: PredictorFit) -> None:
+    assert fit.spearman is not None
+    assert fit.spearman > 0.98
+    assert 0.82 <= fit.coverage <= 0.97
+    rows = [row for row in fit.errors if row["protocol"].startswith("10-fold")]
+    own = {row["band"]: row for row in rows if row["model"] == "predictor"}
+    for row in rows:
+        if row["model"] != "predictor" and row["judged"]:
+            assert row["mean_abs"] > 2 * own[row["band"]]["mean_abs"]
+            assert row["difference_low"] <= row["difference"] <= row["difference_high"] < 0
+            assert row["ratio"] == pytest.approx(own[row["band"]]["mean_abs"] / row["mean_abs"])
+    strata = {row["protocol"] for row in fit.errors} - {rows[0]["protocol"]}
+    assert {"without form svd", "without form tucker", "without layers 1 layer"} <= strata
+
+
+def test_an_overfitted_form_would_be_seen() -> None:
+    """Changes that have nothing to do with the sites: no held-out rank correlation, and intervals that still hold."""
+    found = made_sensitivity(gradients=False)
+    records = made_records(found, 80)
+    values = np.random.default_rng(3).permutation([change_of(record) for record in records[1:]])
+    shuffled = [records[0], *(made_record(case_of(record, found), found.spec, float(value), 1) for record, value in
+                              zip(records[1:], values, strict=True))]  # fmt: skip
+    fit = fit_predictor(evidence_from(found, shuffled))
+    assert fit.spearman is not None
+    assert abs(fit.spearman) < 0.4
+    assert fit.coverage > 0.75
+
+
+def test_a_task_falls_to_its_floor(fit: PredictorFit) -> None:
+    (link,), (row,) = fit.links, fit.tasks
+    assert link.scale == pytest.approx(0.8, rel=0.2)
+    assert link.accuracy(np.array([-1.0, 0.0, 100.0])) == pytest.approx([link.dense, link.dense, 0.25])
+    assert row["mean_abs"] < 0.5 * row["mean_abs_constant"]
+    assert row["difference_high"] < 0
+
+
+def test_explore_adds_up_what_the_predictor_does(folder: Path, fit: PredictorFit, content: dict[str, Any]) -> None:
+    """The same configurations through the quality file and through the fitted score, interactions included."""
+    evidence = fit.evidence
+    space = design_space(evidence.spec, "per-site", ranks=[Rank.parse(each) for each in ("25%", "50%", "75%")])
+    choices = np.random.default_rng(0).integers(0, 4, (50, *space.free.shape))
+    table = load_quality(str(folder / "quality.json"), space)
+    assert table.num_states == 1 or fit.chosen.candidate.form.states
+    for score, form in ((STATES, dataclasses.replace(FULL, states=True)), (TRUTH, FULL)):
+        made = quality_content(evidence, form, score, fit.band, kind="svd",
+                               ranks=[Rank.parse(each) for each in ("25%", "50%", "75%")])  # fmt: skip
+        (folder / "made.json").write_bytes(quality_bytes(made))
+        table = load_quality(str(folder / "made.json"), space)
+        ranks = np.array(space.ranks)  # (tensors, R)
+        chosen = np.where(choices > 0, ranks[np.arange(7), np.maximum(choices - 1, 0)], -1)
+        expected = score.score(inputs_of_ranks(evidence.sensitivity, chosen))
+        assert table.ticks(choices) * table.quantum == pytest.approx(expected, rel=1e-9)
+    assert score_of_change(TRUTH, float(TRUTH.link(np.array([0.3]))[0])) == pytest.approx(0.3)
+
+
+def test_the_file_says_what_its_sums_are(content: dict[str, Any]) -> None:
+    assert content["model"] == "tiny"
+    assert "score" in content["metric"]
+    link = content["link"]
+    back = link["ceiling"] * (1 - np.exp(-((np.array(link["score"]) / link["ceiling"]) ** link["bend"])))
+    assert back == pytest.approx(link["nll_change"])
+    assert all(
+        low < change < high for low, change, high in zip(link["low"], link["nll_change"], link["high"], strict=True)
+    )
+    assert len(content["dropped_layers"]) == 6
+    assert len(content["entries"]) == 6 * 7 * 3
+    assert content["provenance"]["factors"] == "plain"
+    assert {row["model"] for row in content["errors"]} >= {"predictor", "constant", "line in parameters removed"}
+
+
+def test_explore_finds_a_frontier(folder: Path, content: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    model = folder / "tiny"
+    model.mkdir(exist_ok=True)
+    (model / "config.json").write_text(json.dumps(CONFIG))
+    capsys.readouterr()
+    words = ["--model", str(model), "--hw", "a100-sxm-80gb", "--ranks", "25%,50%,75%", "--space", "per-site",
+             "--objectives", "params,quality", "--quality", str(folder / "quality.json"),
+             "--format", "json"]  # fmt: skip
+    assert run(costmodel_cli, ["explore", *words]) == 0
+    assert len(json.loads(capsys.readouterr().out)["frontier"]) > 5
+
+
+def test_what_is_printed(
+    fit: PredictorFit, printed: dict[str, Any], content: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert printed["predictor"]["points"] == 159
+    assert printed["predictor"]["spearman"] == fit.spearman
+    assert printed["errors"] == content["errors"]
+    assert printed["task_errors"][0]["task"] == "toy"
+    print_fit(fit, content["link"], Path("quality.json"))
+    out = capsys.readouterr().out
+    for words in ("Held out whole", "stable rank / rank", "without layers all layers", "rank correlation", "toy"):
+        assert words in out
+
+
+def test_additivity_is_measured_on_parts() -> None:
+    found = made_sensitivity()
+    first, second = {Site(0, "q_proj"): LowRank(3)}, {Site(4, "up_proj"): Tucker(5, 5)}
+    cases = [QualityCase(decomposition=Decomposition(each)) for each in (first, second, {**first, **second})]
+    cases += [QualityCase(decomposition=Decomposition(first, frozenset({2}))),
+              QualityCase(decomposition=Decomposition(dropped=frozenset({2})))]  # fmt: skip
+    changes = [0.1, 0.2, 0.45, 0.35, 0.2]
+    records = [made_record(case, found.spec, change, index) for index, (case, change) in
+               enumerate(zip(cases, changes, strict=True), start=200)]  # fmt: skip
+    evidence = evidence_from(found, [*made_records(found, 60), *records])
+    whole, sums = sums_of_parts(evidence)
+    places = [len(evidence.points) - 3, len(evidence.points) - 2]
+    assert dict(zip(whole.tolist(), sums.tolist(), strict=True)) == {
+        places[0]: pytest.approx(0.3), places[1]: pytest.approx(0.3)
+    }  # fmt: skip
+
+
+def test_intervals_are_local_and_cover() -> None:
+    rng = np.random.default_rng(0)
+    predicted = np.exp(rng.uniform(-5, 1, 3000))
+    spread = np.where(predicted < 0.1, 0.1, 0.6)
+    measured = expand(compress(predicted) + spread * rng.normal(size=3000))
+    band = Band.of(predicted[:1500], measured[:1500])
+    low, high = band.around(predicted[1500:])
+    held = (low <= measured[1500:]) & (measured[1500:] <= high)
+    small = predicted[1500:] < 0.1
+    assert 0.87 < held[small].mean() < 0.93
+    assert 0.87 < held[~small].mean() < 0.93
+    assert (high - low)[small].max() < (high - low)[~small].max() / 3
+
+
+def test_bands_take_every_point_once() -> None:
+    measured = np.array([-0.01, 0.049, 0.05, 0.199, 0.2, 0.99, 1.0, 7.0])
+    bands = in_bands(measured)
+    assert [int(bands[name].sum()) for name in bands] == [8, 2, 2, 2, 2]
+    rows = error_rows("p", measured, measured + 0.1, {"null": measured - 0.3})
+    assert rows[0]["mean_abs"] == pytest.approx(0.1)
+    assert (rows[1]["difference"], rows[1]["ratio"]) == (pytest.approx(-0.2), pytest.approx(1 / 3))
+    assert rows[0]["spearman"] == pytest.approx(stats.spearmanr(measured, measured).statistic)
+    assert rows[2]["judged"] is False
+    assert rows[3]["difference_low"] is None
+
+
+def test_what_cannot_be_fitted_is_refused(tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    found = made_sensitivity()
+    records = made_records(found, 60)
+    with pytest.raises(FitError, match="too few measured configurations"):
+        evidence_from(found, records[:30])
+    with pytest.raises(RunError, match="without the dense model"):
+        evidence_from(found, records[1:])
+    with pytest.raises(FitError, match="no records with such factors: got 'whitened'"):
+        read_evidence([write_records(tmp_path / "a", records)], found, "whitened")
+    other = made_sensitivity(config={**CONFIG, "intermediate_size": 128})
+    with pytest.raises(RecordError, match="different models: got 'intermediate_size'"):
+        evidence_from(other, records)
+    infinite = made_record(case_of(records[5], found), found.spec, math.inf)
+    with pytest.raises(RecordError, match="not a record"):
+        evidence_from(
+            found,
+            [*records[:5], *records[6:], infinite] if False else [*records, infinite][:5] + records[6:] + [infinite],
+        )
+    for words in (["nowhere"], [str(folder / "records"), "--ranks", "0"], [str(folder / "quality.json")],
+                  [str(folder / "records"), "--factors", "whitened"]):  # fmt: skip
+        capsys.readouterr()
+        code = run(cli, ["quality", "fit", *words, "--sensitivity", str(folder / "tiny.sensitivity")])
+        out, err = capsys.readouterr()
+        assert (code in (1, 2), out, err.count("\n")) == (True, "", 1), words
+    capsys.readouterr()
+    assert run(cli, ["quality", "fit", str(folder / "records"), "--sensitivity", str(folder / "records")]) == 2
+    assert "cannot read sensitivity file" in capsys.readouterr().err
+    assert run(cli, ["quality", "--model", "m", "fit", str(folder / "records")]) == 2
+    assert "belong to a run: model" in capsys.readouterr().err
+
+
+def evidence_of(found: Any, **options: Any) -> Evidence:
+    return evidence_from(found, made_records(found, **options))
+
+
+def evidence_from(found: Any, records: Any) -> Evidence:
+    with tempfile.TemporaryDirectory() as scratch:
+        return read_evidence([write_records(Path(scratch), records)], found)
+
+
+def change_of(record: Any) -> float:
+    return float(sum(record.text.nll) / sum(record.text.tokens) - 3.0)
+
+
+def case_of(record: Any, found: Any) -> QualityCase:
+    return QualityCase(decomposition=record.decomposition(found.spec))

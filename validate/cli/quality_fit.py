@@ -1,0 +1,80 @@
+"""`validate quality fit`: measured configurations -> a predictor of all others, as a quality file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, get_args
+
+import click
+
+from costmodel.cli.common import format_option, write_csv, write_file, write_json
+from costmodel.cli.space_options import parse_ranks
+from costmodel.decomposition import FORMS, Form
+from validate.cli.quality_fit_report import print_fit
+from validate.cli.work_bar import WorkBar
+from validate.sensitivity.spectra import Factors
+
+SCHEMA = 1
+"""Version of the JSON output."""
+_RANKS = "1,5%,10%,15%,20%,25%,30%,40%,50%,60%,70%,80%,90%,100%"
+
+
+@click.command()
+@click.argument("paths", nargs=-1, required=True, metavar="DIR|FILES", type=click.Path(path_type=Path))
+@click.option("--sensitivity", required=True, type=click.Path(path_type=Path), metavar="FILE",
+              help="Of the same checkpoint, by `validate sensitivity`, better with --fisher.")  # fmt: skip
+@click.option("--form", type=click.Choice(FORMS), default="svd", show_default=True, help="Of the quality file.")
+@click.option("--factors", type=click.Choice(get_args(Factors)), help="Which records to fit, and what the file is for."
+              "  [default: the only kind that there is, or plain]")  # fmt: skip
+@click.option("--ranks", default=_RANKS, metavar="R1,R2,...", help="Of the quality file: numbers, ranges 64-512:64, "
+              "shares of break-even 50%, as in `explore`.  [default: 1 and shares from 5% to 100%]")  # fmt: skip
+@click.option("--out", type=click.Path(path_type=Path), metavar="FILE",
+              help="Quality file to write.  [default: predicted.quality.json in the first folder]")  # fmt: skip
+@format_option
+def command(
+    paths: tuple[Path, ...], sensitivity: Path, form: Form, factors: Factors | None, ranks: str, out: Path | None,
+    fmt: str,
+) -> None:  # fmt: skip
+    """Predict the quality of every configuration from a few hundred measured ones, and print how wrong that is.
+
+    DIR is a folder of `validate quality --samples`. Errors are of configurations held out, in bands of damage, beside
+    models that anyone could use instead. Needs no torch.
+
+    \b
+    Example:
+        validate quality fit my-quality --sensitivity my-model.sensitivity --out quality.json
+        costmodel explore --model my-model --hw a100-sxm-80gb --objectives latency_s,quality \\
+            --quality quality.json --ranks 25%,50%,75%
+    """
+    from validate.predictor.fit import fit_predictor
+    from validate.predictor.points import read_evidence
+    from validate.predictor.quality_file import quality_content
+    from validate.sensitivity.file import load_sensitivity
+    from validate.sensitivity.quality_file import quality_bytes
+
+    parsed = parse_ranks(ranks)
+    evidence = read_evidence(paths, load_sensitivity(sensitivity), factors)
+    with WorkBar() as bar:
+        fit = fit_predictor(evidence, bar.show)
+    content = quality_content(evidence, fit.chosen.candidate.form, fit.chosen.score, fit.band, kind=form, ranks=parsed)
+    entries = content.pop("entries")
+    provenance = {"records": list(evidence.sources), "sensitivity": str(sensitivity), "factors": evidence.factors,
+                  "checkpoint": evidence.dense.model.sha256, "text": _text(evidence.dense)}  # fmt: skip
+    more = {"predictor": fit.summary(), "provenance": provenance, "errors": list(fit.errors),
+            "additivity": list(fit.additivity), "tasks": [link.to_json() for link in fit.links],
+            "task_errors": list(fit.tasks)}  # fmt: skip
+    path = out or (paths[0] if paths[0].is_dir() else paths[0].parent) / "predicted.quality.json"
+    write_file(path, quality_bytes({**content, **more, "entries": entries}))
+    if fmt == "json":
+        write_json({"schema": SCHEMA, "quality_file": str(path), "model": evidence.spec.name, **more,
+                    "link": content["link"]})  # fmt: skip
+    elif fmt == "csv":
+        names = list(dict.fromkeys(name for row in fit.errors for name in row))
+        write_csv([{name: row.get(name) for name in names} for row in fit.errors])
+    else:
+        print_fit(fit, content["link"], path)
+
+
+def _text(record: Any) -> dict[str, Any]:
+    text = record.text
+    return {"name": text.source.name, "sha256": text.source.sha256, "blocks": len(text.tokens), "length": text.length}

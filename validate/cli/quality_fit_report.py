@@ -1,0 +1,86 @@
+"""The tables of `validate quality fit`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from costmodel.cli.common import print_table
+
+if TYPE_CHECKING:
+    from validate.predictor.fit import PredictorFit
+
+
+def print_fit(fit: PredictorFit, link: Mapping[str, Any], path: Path) -> None:
+    """Errors beside null models, strata left out, additivity, tasks, and what the numbers of the file mean."""
+    form, points = fit.chosen.candidate.form.name, len(fit.evidence.points)
+    failed = f", {fit.evidence.failed} failed" if fit.evidence.failed else ""
+    crossed = [row for row in fit.errors if row["protocol"] == fit.errors[0]["protocol"]]
+    columns = ["band, nats", "model", "points", "mean error", "predictor minus it", "ratio", "bias", "rank corr.",
+               "covered"]  # fmt: skip
+    print_table(
+        f"{path}: {fit.evidence.spec.name}, {form}; {points} configurations{failed}, {crossed[0]['protocol']}",
+        columns, [_cells(row) for row in crossed], left=2,
+        caption="change of NLL in nats, predicted minus measured; * fewer than 30 points, not judged; "
+        "covered: share inside 90 % intervals",
+    )  # fmt: skip
+    strata = [row for row in fit.errors if row["protocol"] != fit.errors[0]["protocol"]]
+    if strata:
+        names = list(dict.fromkeys(row["protocol"] for row in strata))
+        cells = [_stratum(name, [row for row in strata if row["protocol"] == name]) for name in names]
+        print_table("Held out whole", ["fitted", "points", "mean error", "bias", "rank corr.", "best null model",
+                                       "predictor minus it"], cells)  # fmt: skip
+    kinds = {"sum": "predicted sum of sites", "parts": "measured parts"}
+    print_table("Where damage adds up: measured over the sum, minus 1", ["against", "by", "class", "points", "excess"],
+                [[kinds[row["against"]], row["group"], row["class"], row["points"], _excess(row)]
+                 for row in fit.additivity], left=3,
+                caption="with 95 % intervals: above 0, damages strengthen each other, below 0 they mask")  # fmt: skip
+    if fit.tasks:
+        print_table("Accuracy of tasks from the predicted change of NLL, held out",
+                    ["task", "items", "dense", "chance", "mean error", "from measured NLL", "constant", "noise"],
+                    [_task(row) for row in fit.tasks])  # fmt: skip
+    pairs = [f"{value:.3g} for {change:g}" for change, value in zip(link["nll_change"], link["score"], strict=True)]
+    click.echo(f"the file's sums are scores, increasing with the change of NLL: {', '.join(pairs)} nats")
+    spearman = "-" if fit.spearman is None else f"{fit.spearman:.3f}"
+    click.echo(f"held out: rank correlation {spearman}, 90 % intervals hold {100 * fit.coverage:.0f} %")
+
+
+def _cells(row: Mapping[str, Any]) -> list[str | None]:
+    covered = row.get("coverage")
+    return [
+        row["band"] + ("" if row["judged"] else " *"), row["model"], str(row["points"]), f"{row['mean_abs']:.4f}",
+        _difference(row), None if row.get("ratio") is None else f"{row['ratio']:.2f}", f"{row['bias']:+.4f}",
+        None if row["spearman"] is None else f"{row['spearman']:.3f}",
+        None if covered is None else f"{100 * covered:.0f} %",
+    ]  # fmt: skip
+
+
+def _stratum(name: str, rows: list[Mapping[str, Any]]) -> list[str | None]:
+    own, best = rows[0], min(rows[1:], key=lambda row: row["mean_abs"])
+    spearman = None if own["spearman"] is None else f"{own['spearman']:.3f}"
+    return [name, str(own["points"]), f"{own['mean_abs']:.4f}", f"{own['bias']:+.4f}", spearman,
+            f"{best['model']} {best['mean_abs']:.4f}", _difference(best)]  # fmt: skip
+
+
+def _difference(row: Mapping[str, Any]) -> str | None:
+    if row.get("difference_low") is None:
+        return None
+    return f"{row['difference']:+.4f} [{row['difference_low']:+.4f}, {row['difference_high']:+.4f}]"
+
+
+def _excess(row: Mapping[str, Any]) -> str:
+    value = f"{100 * row['excess']:+.0f} %"
+    if row["excess_low"] is None:
+        return value
+    return f"{value} [{100 * row['excess_low']:+.0f}, {100 * row['excess_high']:+.0f}]"
+
+
+def _task(row: Mapping[str, Any]) -> list[str | None]:
+    start = [row["task"], str(row["items"]), f"{100 * row['dense']:.1f} %", f"{100 * row['chance']:.1f} %"]
+    if "note" in row:
+        return [*start, row["note"], None, None, None]
+    return start + [f"{100 * row[key]:.2f}" for key in ("mean_abs", "mean_abs_measured_change", "mean_abs_constant",
+                                                         "noise")]  # fmt: skip

@@ -1,0 +1,1 @@
+"""Quality of configurations that were never measured, predicted from a few hundred that were. No torch."""

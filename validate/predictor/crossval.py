@@ -1,0 +1,138 @@
+"""Held-out predictions: the form chosen and intervals sized on the training part alone, then read on the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from validate.predictor.fitting import fit_score
+from validate.predictor.interval import Band
+from validate.predictor.points import Evidence, Floats, Ints, Points, energies, lookup, site_errors
+from validate.predictor.score import Form, Inputs, Score, compress
+
+OUTER, INNER, SEED = 10, 5, 0
+"""Folds of configurations: those that are held out, and those of the rest that the form is chosen on."""
+Advance = Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Candidate:
+    """One form and what it sees of all configurations."""
+
+    form: Form
+    inputs: Inputs
+
+    def held_out(self, change: Floats, folds: Ints, *, straight: bool = False) -> Floats:
+        """Predictions of each fold by a fit to the others, nats, float64 (n).
+
+        Args:
+            straight: with the score itself as the prediction, no link.
+        """
+        predicted = np.zeros(len(change))
+        for fold in range(int(folds.max()) + 1):
+            out = folds == fold
+            score = fit_score(self.form, self.inputs.subset(~out), change[~out], straight=straight)
+            predicted[out] = score.predict(self.inputs.subset(out))
+        return predicted
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class HeldOut:
+    """What a predictor said of configurations that it was not fitted to, float64 (n) each, nats.
+
+    Attributes:
+        predicted: change of NLL.
+        low, high: its 90 % interval.
+        forms: names of the forms that were chosen, one for each fold.
+    """
+
+    predicted: Floats
+    low: Floats
+    high: Floats
+    forms: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Chosen:
+    """The form of least error within a training part, fitted to all of it.
+
+    Attributes:
+        candidate: the form, with what it sees of all configurations.
+        score: its coefficients.
+        band: intervals from its residuals within the training part.
+        ranking: root mean square error of every form on the compressed scale, in the order of the candidates.
+    """
+
+    candidate: Candidate
+    score: Score
+    band: Band
+    ranking: Sequence[float]
+
+
+def candidates(evidence: Evidence) -> list[Candidate]:
+    """The forms that are tried: few, so that choosing among them costs little honesty."""
+    forms = [
+        Form(name="output error, tensors", measure="output"),
+        Form(name="output error, tensors and layers", measure="output", layers=True),
+    ]
+    if evidence.factors == "plain":
+        forms += [Form(name="whitened error, tensors and layers", measure="whitened", layers=True)]
+    if evidence.sensitivity.run.gradients:
+        forms += [
+            Form(name="output error, Fisher prior", measure="output", prior=True),
+            Form(name="output error, Fisher prior, layers", measure="output", layers=True, prior=True),
+            Form(name="curvature, layers", measure="curvature", layers=True, prior=True),
+        ]
+        if evidence.factors == "plain":
+            forms += [Form(name="whitened error, Fisher prior, layers", measure="whitened", layers=True, prior=True)]
+    if evidence.spec.num_layers > 1:
+        last = forms[-1]
+        forms += [Form(name=f"{last.name}, neighbours", measure=last.measure, layers=True, prior=last.prior,
+                       states=True)]  # fmt: skip
+    return [Candidate(form=form, inputs=inputs_of(evidence, form, evidence.points)) for form in forms]
+
+
+def inputs_of(evidence: Evidence, form: Form, points: Points) -> Inputs:
+    """What a form sees of configurations."""
+    tables = site_errors(evidence.sensitivity, evidence.factors, form.measure)
+    energy = energies(evidence.sensitivity, evidence.factors, form.measure)
+    return Inputs.of(lookup(tables, points.ranks), points.touched, points.dropped,
+                     energy if form.prior else np.ones_like(energy))  # fmt: skip
+
+
+def choose(found: Sequence[Candidate], change: Floats, part: Ints, advance: Advance = lambda: None) -> Chosen:
+    """The best form by cross-validation within `part`, the places of a training part."""
+    folds = random_folds(len(part), INNER, SEED + 1)
+    target = compress(change[part])
+    predictions, ranking = [], []
+    for each in found:
+        inside = Candidate(form=each.form, inputs=each.inputs.subset(part))
+        predictions.append(inside.held_out(change[part], folds))
+        ranking.append(float(np.sqrt(np.mean((compress(predictions[-1]) - target) ** 2))))
+        advance()
+    best = int(np.argmin(ranking))
+    candidate = found[best]
+    return Chosen(
+        candidate=candidate, score=fit_score(candidate.form, candidate.inputs.subset(part), change[part]),
+        band=Band.of(predictions[best], change[part]), ranking=ranking,
+    )  # fmt: skip
+
+
+def nested(found: Sequence[Candidate], change: Floats, folds: Ints, advance: Advance = lambda: None) -> HeldOut:
+    """Held-out predictions and intervals in which nothing, the form included, has seen what is held out."""
+    predicted, low, high = (np.zeros(len(change)) for _ in range(3))
+    forms = []
+    for fold in range(int(folds.max()) + 1):
+        out = np.flatnonzero(folds == fold)
+        best = choose(found, change, np.flatnonzero(folds != fold), advance)
+        predicted[out] = best.score.predict(best.candidate.inputs.subset(out))
+        low[out], high[out] = best.band.around(predicted[out])
+        forms.append(best.candidate.form.name)
+    return HeldOut(predicted=predicted, low=low, high=high, forms=forms)
+
+
+def random_folds(count: int, folds: int, seed: int) -> Ints:
+    """The fold of each of `count` configurations, sizes as equal as can be."""
+    return np.random.default_rng(seed).permutation(np.arange(count) % folds)

@@ -1,0 +1,152 @@
+"""From records and sensitivity to a predictor with everything that is known of its errors. No torch."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+
+from validate.predictor.additivity import additivity_rows
+from validate.predictor.crossval import (
+    OUTER,
+    SEED,
+    Candidate,
+    Chosen,
+    HeldOut,
+    candidates,
+    choose,
+    nested,
+    random_folds,
+)
+from validate.predictor.errors import error_rows, rank_correlation
+from validate.predictor.fitting import fit_score
+from validate.predictor.interval import LEVEL, Band
+from validate.predictor.nulls import null_predictions
+from validate.predictor.points import Evidence, Floats, Ints
+from validate.predictor.task_link import TaskLink, fit_tasks
+
+_FEWEST_OUT, _FEWEST_IN = 8, 40
+"""Configurations of a stratum that is held out whole, and of the rest that is fitted to."""
+CROSS = f"{OUTER}-fold, form chosen inside"
+Show = Callable[[str, float, float], None]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PredictorFit:
+    """A predictor and its held-out errors.
+
+    Attributes:
+        evidence: what it was fitted to.
+        chosen: the form and its coefficients, fitted to everything.
+        band: intervals from the residuals of all held-out predictions.
+        held_out: predictions that nothing was fitted to.
+        nulls: of the null models, in the same folds.
+        errors: rows of `error_rows`, cross-validated and by stratum.
+        additivity: rows of `additivity_rows`.
+        links, tasks: of NLL to accuracy, and rows of their errors.
+    """
+
+    evidence: Evidence
+    chosen: Chosen
+    band: Band
+    held_out: HeldOut
+    nulls: Mapping[str, Floats]
+    errors: Sequence[Mapping[str, Any]]
+    additivity: Sequence[Mapping[str, Any]]
+    links: Sequence[TaskLink]
+    tasks: Sequence[Mapping[str, Any]]
+    ranking: Mapping[str, float]
+
+    @property
+    def spearman(self) -> float | None:
+        """Held out, over all configurations."""
+        return rank_correlation(self.held_out.predicted, self.evidence.points.change)
+
+    @property
+    def coverage(self) -> float:
+        """Share of held-out measurements inside their 90 % intervals."""
+        return float(self.covered.mean())
+
+    @property
+    def covered(self) -> np.ndarray[Any, Any]:
+        """Whether each is."""
+        change = self.evidence.points.change
+        return np.asarray((self.held_out.low <= change) & (change <= self.held_out.high))
+
+    def summary(self) -> dict[str, Any]:
+        """What a quality file and JSON output say of the fit."""
+        score, form = self.chosen.score, self.chosen.candidate.form
+        spec = self.evidence.spec
+        return {
+            "form": form.name, "points": len(self.evidence.points), "failed": self.evidence.failed,
+            "spearman": self.spearman, "coverage": self.coverage, "level": LEVEL,
+            "forms_chosen": dict(Counter(self.held_out.forms)), "forms_rms": dict(self.ranking),
+            "coefficients": {
+                "tensor": dict(zip([t.name for t in spec.tensors], score.tensor.tolist(), strict=True)),
+                "exponent": dict(zip([t.name for t in spec.tensors], score.exponent.tolist(), strict=True)),
+                "layer": score.layer.tolist(), "prior": score.prior, "drop": score.drop, "ceiling": score.ceiling,
+                "bend": score.bend, "alone": score.alone.tolist(), "pair": score.pair.tolist(),
+            },
+        }  # fmt: skip
+
+
+def fit_predictor(evidence: Evidence, show: Show = lambda text, done, total: None) -> PredictorFit:
+    """Choose a form, fit it, and hold it against null models on configurations and strata that it has not seen."""
+    points, change = evidence.points, evidence.points.change
+    found = candidates(evidence)
+    total, done = (OUTER + 1) * len(found) + 12, 0
+
+    def advance(text: str = "holding out configurations") -> None:
+        nonlocal done
+        done += 1
+        show(text, done, total)
+
+    show("holding out configurations", 0, total)
+    folds = random_folds(len(points), OUTER, SEED)
+    held_out = nested(found, change, folds, advance)
+    chosen = choose(found, change, np.arange(len(points)), lambda: advance("fitting"))
+    nulls = null_predictions(evidence, folds)
+    covered = (held_out.low <= change) & (change <= held_out.high)
+    errors = error_rows(CROSS, change, held_out.predicted, nulls, covered)
+    for stratum in ("form", "layers"):
+        errors += _without(evidence, chosen.candidate, stratum, lambda: advance("holding out strata"))
+    straight = _plain_sum(found, chosen).held_out(change, folds, straight=True)
+    links, tasks = fit_tasks(evidence, held_out.predicted, folds)
+    return PredictorFit(
+        evidence=evidence, chosen=chosen, band=Band.of(held_out.predicted, change), held_out=held_out, nulls=nulls,
+        errors=errors, additivity=additivity_rows(evidence, straight),
+        links=links, tasks=tasks,
+        ranking={each.form.name: value for each, value in zip(found, chosen.ranking, strict=True)},
+    )  # fmt: skip
+
+
+def _without(
+    evidence: Evidence, candidate: Candidate, stratum: str, advance: Callable[[], None]
+) -> list[dict[str, Any]]:
+    """Errors on each class of a stratum by a fit to all others; the form is the one chosen on everything."""
+    points, change = evidence.points, evidence.points.change
+    classes = np.array(points.strata(stratum))
+    rows: list[dict[str, Any]] = []
+    for name in sorted(set(classes.tolist())):
+        out = classes == name
+        if out.sum() < _FEWEST_OUT or (~out).sum() < _FEWEST_IN:
+            continue
+        score = fit_score(candidate.form, candidate.inputs.subset(~out), change[~out])
+        predicted = np.zeros(len(points))
+        predicted[out] = score.predict(candidate.inputs.subset(out))
+        folds: Ints = np.where(out, 1, 0)
+        nulls = {key: values[out] for key, values in null_predictions(evidence, folds).items()}
+        found = error_rows(f"without {stratum} {name}", change[out], predicted[out], nulls)
+        rows += [row for row in found if row["band"] == "all"]
+        advance()
+    return rows
+
+
+def _plain_sum(found: Sequence[Candidate], chosen: Chosen) -> Candidate:
+    """The candidate without interactions that is most like the chosen one."""
+    form = replace(chosen.candidate.form, states=False, name="")
+    plain = [each for each in found if not each.form.states]
+    return next((each for each in plain if replace(each.form, name="") == form), plain[0])

@@ -1,0 +1,46 @@
+"""Intervals of predictions from residuals of predictions that were held out: cross-conformal, local in the prediction.
+
+As in split conformal prediction (Lei et al. 2018, arXiv:1604.04173), with residuals of all folds in place of one split.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+
+from validate.predictor.points import Floats
+from validate.predictor.score import compress, expand
+
+LEVEL = 0.9
+_NEAREST = 50
+"""Residuals that an interval is read from: those of the predictions nearest to it."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Band:
+    """Residuals on the compressed scale by prediction, float64 (n) each, the predictions rising."""
+
+    predicted: Floats
+    residual: Floats
+
+    @classmethod
+    def of(cls, predicted: Floats, measured: Floats) -> Band:
+        """From held-out predictions and measurements, nats."""
+        order = np.argsort(predicted, kind="stable")
+        scaled = compress(predicted[order])
+        return cls(predicted=scaled, residual=np.abs(compress(measured[order]) - scaled))
+
+    def around(self, predicted: Floats) -> tuple[Floats, Floats]:
+        """The ends of the 90 % intervals of predictions, nats."""
+        scaled = compress(predicted)
+        half = np.array([self._half(value) for value in scaled])
+        return expand(scaled - half), expand(scaled + half)
+
+    def _half(self, value: float) -> float:
+        count = min(_NEAREST, len(self.residual))
+        place = int(np.searchsorted(self.predicted, value))
+        first = min(max(place - count // 2, 0), len(self.residual) - count)
+        near = np.sort(self.residual[first : first + count])
+        return float(near[min(count, math.ceil(LEVEL * (count + 1))) - 1])
