@@ -221,6 +221,15 @@ def test_a_full_disk_is_said_before_the_work(apply: Any, monkeypatch: pytest.Mon
     assert not Path("out").exists()
 
 
+def test_the_lines_in_the_docs_load_and_generate(apply: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    page = (Path(__file__).resolve().parents[1] / "docs" / "quality.md").read_text(encoding="utf-8")
+    code = page.split("## Writing a factored checkpoint")[1].split("```python\n")[1].split("```")[0]
+    assert len(code.splitlines()) == 3
+    apply(*OPTIONS, "--out", "llama-factored")
+    exec(compile(code, "quality.md", "exec"), {})
+    assert capsys.readouterr().out.startswith("d e f")  # this tokenizer puts spaces between its bytes
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_leaves_no_folder_and_the_command_continues(kind: signal.Signals, tmp_path: Path) -> None:
