@@ -111,7 +111,7 @@ def test_sharing_contexts_is_what_the_harness_does_alone(tmp_path: Path) -> None
 
     pretrained = opened(checkpoint(tmp_path / "model"))
     rows = [ChoiceItem(context=row["context"], choices=tuple(row["choices"]), answer=row["answer"]) for row in items()]
-    long = ChoiceItem(context="the two " * 20, choices=(" of", " alpha beta"), answer=0)  # beyond the model's length
+    long = ChoiceItem(context="the two " * 20, choices=(" of", " is", " no"), answer=1)  # beyond the model's length
     task = Harness(pretrained, [], {"a": rows, "b": [long, rows[0]]}, batch=4)
     shared = task.measure()
     task._lm._shared = False
