@@ -53,6 +53,13 @@ def test_pairing_is_what_makes_an_interval_narrow() -> None:
     assert shuffled.high is not None
     assert shuffled.low is not None
     assert (shuffled.high - shuffled.low) > 20 * (paired.high - paired.low)
+    counts = rng.integers(50, 400, 64)  # a block's tokens go with its sum
+    unlike = change((dense + 0.1 * counts).tolist(), dense.tolist(), counts.tolist())
+    assert unlike.value == pytest.approx(0.1)
+    noisy = change((dense + 0.1 * counts + rng.normal(0, 0.1, 64)).tolist(), dense.tolist(), counts.tolist())
+    assert noisy.low is not None
+    assert noisy.high is not None
+    assert noisy.high - noisy.low < 0.001
 
 
 def test_intervals_of_few_and_equal_units() -> None:

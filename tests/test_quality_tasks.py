@@ -85,9 +85,11 @@ def check(record: TaskRecord, rows: list[dict[str, Any]], likelihoods: list[list
 
 @pytest.mark.parametrize("config", [LLAMA, GPT2, QWEN3, WINDOWS], ids=["llama", "gpt2", "tied", "windows"])
 def test_the_harness_agrees_with_a_direct_computation(
-    config: dict[str, Any], tmp_path: Path, no_network: list[Any]
+    config: dict[str, Any], tmp_path: Path, no_network: list[Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     harness()
+    monkeypatch.setattr("datasets.config.HF_HUB_OFFLINE", False)  # nothing is asked for even where it could be
+    monkeypatch.setattr("datasets.load.get_session", lambda: no_network.append("session"))
     pretrained = opened(checkpoint(tmp_path / "model", config))
     rows = items()
     path = write_lines(tmp_path / "which.jsonl", rows)
@@ -212,7 +214,7 @@ def test_a_masked_model_is_refused_by_the_harness(tmp_path: Path) -> None:
 
 
 BLANKS: list[dict[str, Any]] = [
-    {"context": "the [MASK] is not two", "choices": ["one", "alpha"], "answer": 0},
+    {"context": "the [MASK] is not two", "choices": ["one", "two", "not"], "answer": 0},
     {"context": "[MASK] of gamma", "choices": ["a", "b", "c"], "answer": 2},
     {"context": "delta is [MASK]", "choices": ["x", "y"], "answer": 1},
 ]
