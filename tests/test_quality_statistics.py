@@ -188,6 +188,14 @@ def test_rows_compare_with_the_dense_record() -> None:
     assert second.to_json()["text"]["nll_change"]["value"] == pytest.approx(0.2)
 
 
+def test_bands_of_damage() -> None:
+    dense = record([], nll=[20.0, 30.0, 40.0], bits="1100")
+    changes = [-0.2, 0.01, 0.1, 0.5, 0.9, 3.0]
+    others = [record([f"rank={rank}"], nll=[value + 10 * each for value in (20.0, 30.0, 40.0)], bits="1100")
+              for rank, each in enumerate(changes, 1)]  # fmt: skip
+    assert list(bands(rows([dense, *others])).values()) == [2, 1, 2, 1]
+
+
 def test_records_that_cannot_be_paired_are_refused() -> None:
     dense, worse = record([], nll=[20.0, 30.0], bits="1100"), record(["rank=1"], nll=[21.0, 32.0, 43.0], bits="0100")
     with pytest.raises(RunError, match="of another text"):
