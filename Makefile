@@ -51,7 +51,7 @@ $(VENV)/.installed: $(BIN)/python pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/.installed-test: $(BIN)/python pyproject.toml constraints.txt
-	$(PIP_INSTALL) -e ".[validate,notebooks,dev]"
+	$(PIP_INSTALL) -e ".[validate,quality,notebooks,dev]"
 	@touch $@ $(VENV)/.installed
 
 # A link to the interpreter, so older than every stamp; one whose interpreter is gone counts as missing and is made anew.
