@@ -219,6 +219,13 @@ def test_the_manifest_says_where_the_weights_come_from(tmp_path: Path) -> None:
     assert set(manifest.versions) >= {"torch", "transformers", "safetensors", "costmodel"}
 
 
+def test_a_checkpoint_of_the_hub_is_called_by_its_name_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dense = dense_folder(tmp_path / "0123abcd", LLAMA)
+    monkeypatch.setattr("validate.checkpoint.source.locate", lambda path_or_id: dense)
+    assert open_source("someone/something").name == "someone/something"
+    assert open_source(str(dense)).name == "0123abcd"
+
+
 def test_plain_transformers_refuses_the_folder(tmp_path: Path) -> None:
     dense = dense_folder(tmp_path / "dense", LLAMA)
     factored_folder(dense, tmp_path / "out", MIXED)

@@ -31,11 +31,13 @@ class DenseSource:
     """A dense checkpoint on disk.
 
     Attributes:
+        name: on the hub, or of the folder.
         model: its structure, with its head, on the meta device: no weights.
         layers: path of the list of layers in `model`.
         weights: what is on the disk.
     """
 
+    name: str
     folder: Path
     config: Mapping[str, Any]
     spec: ModelSpec
@@ -61,8 +63,9 @@ def open_source(path_or_id: str) -> DenseSource:
     with torch.device("meta"):
         model: Any = auto_class(spec, config).from_config(settings, attn_implementation="sdpa")
     inside = f"{model.base_model_prefix}." if spec.is_encoder and model.base_model is not model else ""
+    name = folder.resolve().name if Path(path_or_id).is_dir() else path_or_id
     return DenseSource(
-        folder=folder, config=config, spec=spec, model=model, layers=f"{inside}{spec.layer_prefix}",
+        name=name, folder=folder, config=config, spec=spec, model=model, layers=f"{inside}{spec.layer_prefix}",
         weights=SourceWeights(folder, model),
     )  # fmt: skip
 

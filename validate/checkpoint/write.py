@@ -96,7 +96,7 @@ def write_checkpoint(
             architecture=type(source.model).__name__, layers=source.layers, num_layers=source.spec.num_layers,
             dtype=plan.dtype, sites=sites, drop=sorted(decomposition.dropped), factors=factors, params=plan.params,
             dense_params=sum(torch.Size(shape).numel() for shape in source.weights.shapes.values()),
-            source=SourceRecord(name=source.folder.resolve().name, dtype=source.weights.stored_types,
+            source=SourceRecord(name=source.name, dtype=source.weights.stored_types,
                                 files=msgspec.convert(digests, list[FileRecord])),
             files=records,
         )  # fmt: skip
