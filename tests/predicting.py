@@ -25,7 +25,7 @@ BLOCKS, ITEMS = 8, 400
 TRUTH = Score(
     tensor=np.log([0.02, 0.02, 0.1, 0.15, 0.2, 0.3, 0.4]), layer=np.array([0.7, 0.3, 0.0, -0.2, -0.5, -0.3]),
     exponent=np.array([1.6, 1.4, 1.2, 1.0, 1.0, 0.9, 1.1]), prior=0.7, drop=-0.4, ceiling=4.0, bend=1.15,
-    alone=np.zeros(4), pair=np.zeros(4),
+    shared=0.0, pair=0.0,
 )  # fmt: skip
 
 

@@ -10,6 +10,7 @@ import click
 from costmodel.cli.common import format_option, write_csv, write_file, write_json
 from costmodel.cli.space_options import parse_ranks
 from costmodel.decomposition import FORMS, Form
+from costmodel.figure import file_kind
 from validate.cli.quality_fit_report import print_fit
 from validate.cli.work_bar import WorkBar
 from validate.sensitivity.spectra import Factors
@@ -30,10 +31,17 @@ _RANKS = "1,5%,10%,15%,20%,25%,30%,40%,50%,60%,70%,80%,90%,100%"
               "shares of break-even 50%, as in `explore`.  [default: 1 and shares from 5% to 100%]")  # fmt: skip
 @click.option("--out", type=click.Path(path_type=Path), metavar="FILE",
               help="Quality file to write.  [default: predicted.quality.json in the first folder]")  # fmt: skip
+@click.option("--plot", "plot_file", type=click.Path(path_type=Path), metavar="FILE",
+              help="Draw predicted against measured, and errors by band (.png, .svg).")  # fmt: skip
+@click.option("--parts", type=click.Path(path_type=Path), metavar="FILE",
+              help="Write halves of measured configurations, for --configs of `validate quality --resume`: measured "
+              "too, they say where damage adds up.")  # fmt: skip
+@click.option("--parts-of", type=click.IntRange(1, 10_000), default=40, show_default=True, metavar="N",
+              help="Configurations that are halved.")  # fmt: skip
 @format_option
 def command(
     paths: tuple[Path, ...], sensitivity: Path, form: Form, factors: Factors | None, ranks: str, out: Path | None,
-    fmt: str,
+    plot_file: Path | None, parts: Path | None, parts_of: int, fmt: str,
 ) -> None:  # fmt: skip
     """Predict the quality of every configuration from a few hundred measured ones, and print how wrong that is.
 
@@ -47,13 +55,16 @@ def command(
             --quality quality.json --ranks 25%,50%,75%
     """
     from validate.predictor.fit import fit_predictor
+    from validate.predictor.parts import parts_content
     from validate.predictor.points import read_evidence
     from validate.predictor.quality_file import quality_content
     from validate.sensitivity.file import load_sensitivity
     from validate.sensitivity.quality_file import quality_bytes
 
-    parsed = parse_ranks(ranks)
+    parsed, picture = parse_ranks(ranks), "" if plot_file is None else file_kind(plot_file)
     evidence = read_evidence(paths, load_sensitivity(sensitivity), factors)
+    if parts is not None:
+        write_file(parts, parts_content(evidence, parts_of))
     with WorkBar() as bar:
         fit = fit_predictor(evidence, bar.show)
     content = quality_content(evidence, fit.chosen.candidate.form, fit.chosen.score, fit.band, kind=form, ranks=parsed)
@@ -65,6 +76,10 @@ def command(
             "task_errors": list(fit.tasks)}  # fmt: skip
     path = out or (paths[0] if paths[0].is_dir() else paths[0].parent) / "predicted.quality.json"
     write_file(path, quality_bytes({**content, **more, "entries": entries}))
+    if plot_file is not None:
+        from validate.predictor.figures import predictor_plot
+
+        write_file(plot_file, predictor_plot(fit, picture))
     if fmt == "json":
         write_json({"schema": SCHEMA, "quality_file": str(path), "model": evidence.spec.name, **more,
                     "link": content["link"]})  # fmt: skip

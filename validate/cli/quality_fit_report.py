@@ -38,6 +38,11 @@ def print_fit(fit: PredictorFit, link: Mapping[str, Any], path: Path) -> None:
                 [[kinds[row["against"]], row["group"], row["class"], row["points"], _excess(row)]
                  for row in fit.additivity], left=3,
                 caption="with 95 % intervals: above 0, damages strengthen each other, below 0 they mask")  # fmt: skip
+    meanings = {"shared": "damages of one layer: 0 add up, 1 the worst site counts alone",
+                "bend": "of unlike layers: 1 add up, above 1 strengthen each other"}  # fmt: skip
+    for row in fit.interactions:
+        name = row["coefficient"]
+        click.echo(f"{name} {row['value']:.2f} [{row['low']:.2f}, {row['high']:.2f}]: {meanings[name]}")
     if fit.tasks:
         print_table("Accuracy of tasks from the predicted change of NLL, held out",
                     ["task", "items", "dense", "chance", "mean error", "from measured NLL", "constant", "noise"],

@@ -4,21 +4,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from costmodel.decomposition import Decomposition
-from validate.predictor.errors import in_bands, mean_interval
+from validate.predictor.crossval import Candidate
+from validate.predictor.errors import SEED, in_bands, mean_interval
+from validate.predictor.fitting import fit_score
+from validate.predictor.parts import Cover
 from validate.predictor.points import Evidence, Floats
 from validate.predictor.score import compress
 
-_PARTS = 400
-"""Parts of one configuration that are looked through."""
-Items = frozenset[Any]
+_REFITS = 100
 
 
-def additivity_rows(evidence: Evidence, predicted: Floats) -> list[dict[str, Any]]:
+def additivity_rows(evidence: Evidence, predicted: Floats, covers: Sequence[Cover]) -> list[dict[str, Any]]:
     """Measured over expected change of NLL, minus 1, by group, with 95 % intervals.
 
     Means of logarithms, on the compressed scale: of changes far below FLOOR the difference counts, not the ratio.
@@ -29,50 +30,36 @@ def additivity_rows(evidence: Evidence, predicted: Floats) -> list[dict[str, Any
 
     Args:
         predicted: of the pure sum, nats, float64 (n).
+        covers: configurations with their parts.
     """
     measured = evidence.points.change
     rows = _grouped("sum", evidence, np.arange(len(measured)), predicted)
-    whole, sums = sums_of_parts(evidence)
+    whole = np.array([cover.whole for cover in covers], dtype=np.int64)
+    sums = np.array([measured[list(cover.parts)].sum() for cover in covers])
     return [*rows, *_grouped("parts", evidence, whole, sums)]
 
 
-def sums_of_parts(evidence: Evidence) -> tuple[np.ndarray[Any, Any], Floats]:
-    """Places of configurations that others make up, and the sums of the others' measured changes, nats."""
-    points = evidence.points
-    items = [_items(record.decomposition(evidence.spec)) for record in points.records]
-    places, sums = [], []
-    for place, whole in enumerate(items):
-        parts = [other for other in range(len(items)) if items[other] < whole]
-        cover = _cover(whole, sorted(parts, key=lambda other: -len(items[other]))[:_PARTS], items)
-        if cover is not None:
-            places.append(place)
-            sums.append(sum(points.change[other] for other in cover))
-    return np.array(places, dtype=np.int64), np.array(sums, dtype=np.float64)
+def interaction_rows(candidate: Candidate, change: Floats) -> list[dict[str, Any]]:
+    """How far damages interact: coefficients of a form with masking within layers, with 95 % bootstrap intervals.
 
+    Args:
+        candidate: the form that was chosen; masking is added if it lacks it.
+        change: measured, nats, float64 (n).
 
-def _cover(whole: Items, parts: Sequence[int], items: Sequence[Items], steps: int = 2000) -> list[int] | None:
-    """Disjoint parts that make up the whole, the smallest parts first tried: the finest division that is found."""
-    budget = [steps]
-
-    def search(left: Items, start: int) -> list[int] | None:
-        if not left:
-            return []
-        for place in range(start, len(order)):
-            budget[0] -= 1
-            if budget[0] < 0:
-                return None
-            if items[order[place]] <= left:
-                rest = search(left - items[order[place]], place + 1)
-                if rest is not None:
-                    return [order[place], *rest]
-        return None
-
-    order = list(reversed(parts))
-    return search(whole, 0)
-
-
-def _items(decomposition: Decomposition) -> Items:
-    return frozenset(decomposition.factors.items()) | decomposition.dropped
+    Returns:
+        `shared`, 0 where the damages of one layer add up and 1 where the worst of its sites counts alone; `bend`, 1
+        where those of unlike layers add up, above 1 where they strengthen each other.
+    """
+    form, inputs = replace(candidate.form, shared=True, pair=False), candidate.inputs
+    rng, count = np.random.default_rng(SEED), len(change)
+    best = fit_score(form, inputs, change)
+    picks = [rng.integers(0, count, count) for _ in range(_REFITS)]
+    drawn = [fit_score(form, inputs.subset(pick), change[pick]) for pick in picks]
+    rows = []
+    for name in ("shared", "bend"):
+        low, high = np.quantile([getattr(each, name) for each in drawn], [0.025, 0.975])
+        rows.append({"coefficient": name, "value": getattr(best, name), "low": float(low), "high": float(high)})
+    return rows
 
 
 def _grouped(
@@ -84,10 +71,16 @@ def _grouped(
     measured = points.change[places]
     layers = np.array(points.strata("layers"), dtype=object)[places]
     sites = points.touched.sum(axis=(1, 2))[places]
+    in_layer = sites / points.touched.any(axis=2).sum(axis=1)[places]
     classes = [(1, 1), (2, 4), (5, 16), (17, 10**9)]
+    crowds = {"one": in_layer <= 1, "up to four": (in_layer > 1) & (in_layer <= 4), "more than four": in_layer > 4}
+    alone = layers == "1 layer"
+    crowd = {f"{name}, {many}": inside & (alone if many == "1 layer" else ~alone)
+             for name, inside in crowds.items() for many in ("1 layer", "more layers")}  # fmt: skip
     groups: dict[str, Mapping[str, Any]] = {
         "layers": {name: layers == name for name in dict.fromkeys(sorted(layers, key=_order))},
         "sites": {_range(low, high): (sites >= low) & (sites <= high) for low, high in classes},
+        "sites in a layer": crowd,
         "expected change": in_bands(np.asarray(expected)),
     }
     rows = []

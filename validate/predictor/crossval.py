@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -73,25 +73,30 @@ class Chosen:
 
 def candidates(evidence: Evidence) -> list[Candidate]:
     """The forms that are tried: few, so that choosing among them costs little honesty."""
-    forms = [
-        Form(name="output error, tensors", measure="output"),
-        Form(name="output error, tensors and layers", measure="output", layers=True),
-    ]
-    if evidence.factors == "plain":
-        forms += [Form(name="whitened error, tensors and layers", measure="whitened", layers=True)]
-    if evidence.sensitivity.run.gradients:
-        forms += [
-            Form(name="output error, Fisher prior", measure="output", prior=True),
-            Form(name="output error, Fisher prior, layers", measure="output", layers=True, prior=True),
-            Form(name="curvature, layers", measure="curvature", layers=True, prior=True),
-        ]
-        if evidence.factors == "plain":
-            forms += [Form(name="whitened error, Fisher prior, layers", measure="whitened", layers=True, prior=True)]
-    if evidence.spec.num_layers > 1:
-        last = forms[-1]
-        forms += [Form(name=f"{last.name}, neighbours", measure=last.measure, layers=True, prior=last.prior,
-                       states=True)]  # fmt: skip
+    plain, gradients = evidence.factors == "plain", evidence.sensitivity.run.gradients
+    tensors = Form(name="output error", measure="output")
+    layers = replace(tensors, name=f"{tensors.name}, layers", layers=True)
+    forms = [tensors, layers, masking(layers)]
+    if not gradients and plain:
+        forms += [masking(replace(layers, name="whitened error, layers", measure="whitened"))]
+    if gradients:
+        prior = replace(tensors, name=f"{tensors.name}, Fisher prior", prior=True)
+        both = replace(layers, name=f"{tensors.name}, Fisher prior, layers", prior=True)
+        curvature = replace(prior, name="curvature", measure="curvature")
+        forms += [prior, masking(prior), masking(both), masking(curvature)]
+        if plain:
+            prior = replace(prior, name="whitened error, Fisher prior", measure="whitened")
+            forms += [masking(prior)]
+    last = forms[-1]
+    forms += [replace(last, name=f"{last.name} and between neighbours", pair=True)]
+    if evidence.spec.num_layers == 1:  # a quality file has interactions of neighbouring layers alone
+        forms = [form for form in forms if not form.states]
     return [Candidate(form=form, inputs=inputs_of(evidence, form, evidence.points)) for form in forms]
+
+
+def masking(form: Form) -> Form:
+    """The form with damages of one layer masking each other."""
+    return replace(form, name=f"{form.name}, interactions within layers", shared=True)
 
 
 def inputs_of(evidence: Evidence, form: Form, points: Points) -> Inputs:
@@ -102,9 +107,11 @@ def inputs_of(evidence: Evidence, form: Form, points: Points) -> Inputs:
                      energy if form.prior else np.ones_like(energy))  # fmt: skip
 
 
-def choose(found: Sequence[Candidate], change: Floats, part: Ints, advance: Advance = lambda: None) -> Chosen:
+def choose(
+    found: Sequence[Candidate], change: Floats, families: Ints, part: Ints, advance: Advance = lambda: None
+) -> Chosen:
     """The best form by cross-validation within `part`, the places of a training part."""
-    folds = random_folds(len(part), INNER, SEED + 1)
+    folds = random_folds(families[part], INNER, SEED + 1)
     target = compress(change[part])
     predictions, ranking = [], []
     for each in found:
@@ -120,19 +127,24 @@ def choose(found: Sequence[Candidate], change: Floats, part: Ints, advance: Adva
     )  # fmt: skip
 
 
-def nested(found: Sequence[Candidate], change: Floats, folds: Ints, advance: Advance = lambda: None) -> HeldOut:
-    """Held-out predictions and intervals in which nothing, the form included, has seen what is held out."""
+def nested(
+    found: Sequence[Candidate], change: Floats, families: Ints, advance: Advance = lambda: None
+) -> tuple[HeldOut, Ints]:
+    """Held-out predictions and intervals in which nothing, the form included, has seen what is held out; its folds."""
+    folds = random_folds(families, OUTER, SEED)
     predicted, low, high = (np.zeros(len(change)) for _ in range(3))
     forms = []
     for fold in range(int(folds.max()) + 1):
         out = np.flatnonzero(folds == fold)
-        best = choose(found, change, np.flatnonzero(folds != fold), advance)
+        best = choose(found, change, families, np.flatnonzero(folds != fold), advance)
         predicted[out] = best.score.predict(best.candidate.inputs.subset(out))
         low[out], high[out] = best.band.around(predicted[out])
         forms.append(best.candidate.form.name)
-    return HeldOut(predicted=predicted, low=low, high=high, forms=forms)
+    return HeldOut(predicted=predicted, low=low, high=high, forms=forms), folds
 
 
-def random_folds(count: int, folds: int, seed: int) -> Ints:
-    """The fold of each of `count` configurations, sizes as equal as can be."""
-    return np.random.default_rng(seed).permutation(np.arange(count) % folds)
+def random_folds(families: Ints, folds: int, seed: int) -> Ints:
+    """The fold of each configuration, int64 (n), families together and about as many in each fold."""
+    _, member = np.unique(families, return_inverse=True)
+    count = int(member.max()) + 1
+    return np.asarray(np.random.default_rng(seed).permutation(np.arange(count) % folds)[member])

@@ -9,22 +9,21 @@ from typing import Any
 
 import numpy as np
 
-from validate.predictor.additivity import additivity_rows
+from validate.predictor.additivity import additivity_rows, interaction_rows
 from validate.predictor.crossval import (
     OUTER,
-    SEED,
     Candidate,
     Chosen,
     HeldOut,
     candidates,
     choose,
     nested,
-    random_folds,
 )
 from validate.predictor.errors import error_rows, rank_correlation
 from validate.predictor.fitting import fit_score
 from validate.predictor.interval import LEVEL, Band
 from validate.predictor.nulls import null_predictions
+from validate.predictor.parts import families, find_covers
 from validate.predictor.points import Evidence, Floats, Ints
 from validate.predictor.task_link import TaskLink, fit_tasks
 
@@ -45,7 +44,7 @@ class PredictorFit:
         held_out: predictions that nothing was fitted to.
         nulls: of the null models, in the same folds.
         errors: rows of `error_rows`, cross-validated and by stratum.
-        additivity: rows of `additivity_rows`.
+        additivity, interactions: rows of `additivity_rows` and `interaction_rows`.
         links, tasks: of NLL to accuracy, and rows of their errors.
     """
 
@@ -56,6 +55,7 @@ class PredictorFit:
     nulls: Mapping[str, Floats]
     errors: Sequence[Mapping[str, Any]]
     additivity: Sequence[Mapping[str, Any]]
+    interactions: Sequence[Mapping[str, Any]]
     links: Sequence[TaskLink]
     tasks: Sequence[Mapping[str, Any]]
     ranking: Mapping[str, float]
@@ -83,12 +83,13 @@ class PredictorFit:
         return {
             "form": form.name, "points": len(self.evidence.points), "failed": self.evidence.failed,
             "spearman": self.spearman, "coverage": self.coverage, "level": LEVEL,
+            "interactions": list(self.interactions),
             "forms_chosen": dict(Counter(self.held_out.forms)), "forms_rms": dict(self.ranking),
             "coefficients": {
                 "tensor": dict(zip([t.name for t in spec.tensors], score.tensor.tolist(), strict=True)),
                 "exponent": dict(zip([t.name for t in spec.tensors], score.exponent.tolist(), strict=True)),
                 "layer": score.layer.tolist(), "prior": score.prior, "drop": score.drop, "ceiling": score.ceiling,
-                "bend": score.bend, "alone": score.alone.tolist(), "pair": score.pair.tolist(),
+                "bend": score.bend, "shared": score.shared, "pair": score.pair,
             },
         }  # fmt: skip
 
@@ -105,20 +106,22 @@ def fit_predictor(evidence: Evidence, show: Show = lambda text, done, total: Non
         show(text, done, total)
 
     show("holding out configurations", 0, total)
-    folds = random_folds(len(points), OUTER, SEED)
-    held_out = nested(found, change, folds, advance)
-    chosen = choose(found, change, np.arange(len(points)), lambda: advance("fitting"))
+    covers = find_covers(evidence)
+    related = families(len(points), covers)
+    held_out, folds = nested(found, change, related, advance)
+    chosen = choose(found, change, related, np.arange(len(points)), lambda: advance("fitting"))
     nulls = null_predictions(evidence, folds)
     covered = (held_out.low <= change) & (change <= held_out.high)
     errors = error_rows(CROSS, change, held_out.predicted, nulls, covered)
     for stratum in ("form", "layers"):
         errors += _without(evidence, chosen.candidate, stratum, lambda: advance("holding out strata"))
-    straight = _plain_sum(found, chosen).held_out(change, folds, straight=True)
+    form = replace(chosen.candidate.form, shared=False, pair=False)
+    straight = replace(chosen.candidate, form=form).held_out(change, folds, straight=True)
     links, tasks = fit_tasks(evidence, held_out.predicted, folds)
     return PredictorFit(
         evidence=evidence, chosen=chosen, band=Band.of(held_out.predicted, change), held_out=held_out, nulls=nulls,
-        errors=errors, additivity=additivity_rows(evidence, straight),
-        links=links, tasks=tasks,
+        errors=errors, additivity=additivity_rows(evidence, straight, covers),
+        interactions=interaction_rows(chosen.candidate, change), links=links, tasks=tasks,
         ranking={each.form.name: value for each, value in zip(found, chosen.ranking, strict=True)},
     )  # fmt: skip
 
@@ -143,10 +146,3 @@ def _without(
         rows += [row for row in found if row["band"] == "all"]
         advance()
     return rows
-
-
-def _plain_sum(found: Sequence[Candidate], chosen: Chosen) -> Candidate:
-    """The candidate without interactions that is most like the chosen one."""
-    form = replace(chosen.candidate.form, states=False, name="")
-    plain = [each for each in found if not each.form.states]
-    return next((each for each in plain if replace(each.form, name="") == form), plain[0])

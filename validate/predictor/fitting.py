@@ -8,18 +8,18 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize
 
-from validate.predictor.points import Floats, Ints
-from validate.predictor.score import CLASSES, FLOOR, Form, Inputs, Score, compress, counts
+from validate.predictor.points import Floats
+from validate.predictor.score import FLOOR, Form, Inputs, Score, compress
 
-_TENSOR, _EXPONENT, _LAYER, _SMOOTH, _LINK, _STATE = 0.03, 0.3, 0.3, 0.6, 0.3, 0.05
+_TENSOR, _EXPONENT, _LAYER, _SMOOTH, _LINK = 0.03, 0.3, 0.3, 0.6, 0.3
 """Weights of the penalties, next to residuals of which a typical one is 0.3: of tensors and exponents away from their
-mean, of layers away from none and from their neighbours' mean, of prior, drop and link away from where they start, of
-interactions away from none."""
+mean, of layers away from none and from their neighbours' mean, of all others away from where they start."""
 _PRIOR = 0.8
 _STRAIGHT = 1e6
 """A ceiling, in multiples of the largest change, that makes the link a straight line."""
-_ROUNDS = 3
-"""States depend on the coefficients, so they are taken from the fit before, the first one without interactions."""
+
+
+_OTHERS = ("prior", "drop", "ln ceiling", "ln bend", "shared", "pair")
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,34 +31,29 @@ class _Layout:
 
     @property
     def sizes(self) -> list[int]:
-        return [self.tensors, self.tensors, self.layers, 4, len(CLASSES), len(CLASSES)]
-
-    @property
-    def link(self) -> int:
-        """Place of the ceiling; prior and drop are before it, the bend behind it."""
-        return 2 * self.tensors + self.layers + 2
+        return [self.tensors, self.tensors, self.layers, len(_OTHERS)]
 
     def unpack(self, vector: Floats) -> Score:
-        tensor, exponent, layer, four, alone, pair = np.split(vector, np.cumsum(self.sizes)[:-1])
-        return Score(tensor=tensor, exponent=exponent, layer=layer, prior=float(four[0]), drop=float(four[1]),
-                     ceiling=float(np.exp(four[2])), bend=float(np.exp(four[3])), alone=alone, pair=pair)  # fmt: skip
+        tensor, exponent, layer, others = np.split(vector, np.cumsum(self.sizes)[:-1])
+        prior, drop, ceiling, bend, shared, pair = others.tolist()
+        return Score(tensor=tensor, exponent=exponent, layer=layer, prior=prior, drop=drop,
+                     ceiling=float(np.exp(ceiling)), bend=float(np.exp(bend)), shared=shared, pair=pair)  # fmt: skip
 
     def limits(self, top: float) -> tuple[Floats, Floats]:
         """Lower and upper bounds."""
-        low = [[-20.0], [0.1], [-4.0], [0.0, -3.0, np.log(top / 2), np.log(0.4)], [0.0], [0.0]]
-        high = [[6.0], [4.0], [4.0], [2.5, 3.0, np.log(20 * top), np.log(3.0)], [4.0], [4.0]]
+        low = [[-20.0], [0.1], [-4.0], [0.0, -3.0, np.log(top / 2), np.log(0.4), 0.0, 0.0]]
+        high = [[6.0], [4.0], [4.0], [2.5, 3.0, np.log(20 * top), np.log(3.0), 0.95, 2.0]]
         return self._joined(low), self._joined(high)
 
     def start(self, top: float, form: Form, straight: bool) -> Floats:
         """Where the search begins, and where coefficients stay that a form does not have."""
-        four = [_PRIOR if form.prior else 0.0, 0.0, np.log(_STRAIGHT * top if straight else 1.5 * top), 0.0]
-        return self._joined([[-3.0], [1.0], [0.0], four, [0.0], [0.0]])
+        ceiling = np.log(_STRAIGHT * top if straight else 1.5 * top)
+        return self._joined([[-3.0], [1.0], [0.0], [_PRIOR if form.prior else 0.0, 0.0, ceiling, 0.0, 0.0, 0.0]])
 
-    def free(self, form: Form, straight: bool, states: bool) -> NDArray[np.bool_]:
+    def free(self, form: Form, straight: bool) -> NDArray[np.bool_]:
         """Which coefficients are searched."""
-        link = not straight
-        four = [float(flag) for flag in (form.prior, True, link, link)]
-        return self._joined([[1.0], [1.0], [float(form.layers)], four, [float(states)], [float(states)]]) > 0
+        others = [form.prior, True, not straight, not straight, form.shared, form.pair]
+        return self._joined([[1.0], [1.0], [float(form.layers)], [float(flag) for flag in others]]) > 0
 
     def penalties(self, start: Floats) -> tuple[Floats, Floats]:
         """Rows A and values b of the penalty |A x - b|^2."""
@@ -66,16 +61,16 @@ class _Layout:
         unit, centred = np.eye(size), np.eye(tensors) - 1 / tensors
         first = 2 * tensors
         inner = range(first + 1, first + self.layers - 1)
-        four, states = slice(first + self.layers, first + self.layers + 4), slice(first + self.layers + 4, size)
+        others = slice(first + self.layers, size)
         blocks = [
             _TENSOR * centred @ unit[:tensors], _EXPONENT * centred @ unit[tensors:first],
             _LAYER * unit[first : first + self.layers],
             *[_SMOOTH * (unit[place] - (unit[place - 1] + unit[place + 1]) / 2)[None] for place in inner],
-            _LINK * unit[four], _STATE * unit[states],
+            _LINK * unit[others],
         ]  # fmt: skip
         rows = np.concatenate(blocks)
         target = np.zeros(size)
-        target[four] = start[four]
+        target[others] = start[others]
         return rows, rows @ target
 
     def _joined(self, parts: list[list[float]]) -> Floats:
@@ -94,24 +89,15 @@ def fit_score(form: Form, inputs: Inputs, change: Floats, *, straight: bool = Fa
     top = max(float(change.max()), 10 * FLOOR)
     vector = layout.start(top, form, straight)
     penalty = layout.penalties(vector)
-    states: Ints | None = None
-    for _ in range(_ROUNDS if form.states else 1):
-        free = layout.free(form, straight, states is not None)
-        vector = _solve(layout, vector, free, penalty, layout.limits(top), inputs, compress(change), states)
-        score = layout.unpack(vector)
-        states = score.states(score.parts(inputs))
-    tail = sum(layout.sizes[:4])
-    vector[tail:] = np.where(vector[tail:] < 1e-6, 0.0, vector[tail:])  # the search stays inside its bounds
-    return layout.unpack(vector)
+    free = layout.free(form, straight)
+    return layout.unpack(_solve(layout, vector, free, penalty, layout.limits(top), inputs, compress(change)))
 
 
 def _solve(
     layout: _Layout, start: Floats, free: NDArray[np.bool_], penalty: tuple[Floats, Floats],
-    limits: tuple[Floats, Floats], inputs: Inputs, target: Floats, states: Ints | None,
+    limits: tuple[Floats, Floats], inputs: Inputs, target: Floats,
 ) -> Floats:  # fmt: skip
-    """One search; states held, and without interactions where they are None."""
-    nothing = np.zeros((len(target), len(CLASSES)))
-    alone, pair = (nothing, nothing) if states is None else counts(states)
+    """The vector of least penalised error, found from `start` with its derivatives."""
     rows, values = penalty
     slopes: dict[bytes, Floats] = {}
 
@@ -120,18 +106,22 @@ def _solve(
         vector[free] = searched
         score = layout.unpack(vector)
         parts = score.parts(inputs)
-        total = np.maximum(parts.sum(axis=(1, 2)) + alone @ score.alone + pair @ score.pair, 1e-9)
+        top = parts.max(axis=2)
+        both = np.sqrt(top[:, :-1] * top[:, 1:])
+        total = (1 - score.shared) * parts.sum(axis=(1, 2)) + score.shared * top.sum(axis=1)
+        total = np.maximum(total + score.pair * both.sum(axis=1), 1e-9)
         ratio = total / score.ceiling
         power = ratio**score.bend
         predicted = -score.ceiling * np.expm1(-power)
         outer = 1 / np.hypot(predicted, FLOOR)
-        slope = np.exp(-power) * score.bend * power / ratio  # d predicted / d score
-        lost = (parts * inputs.dropped[..., None]).sum(axis=(1, 2))
-        energy = (parts * inputs.log_energy).sum(axis=(1, 2))
-        ceiling = predicted / slope - total
-        bend = total * np.log(ratio)
-        inner = [parts.sum(axis=1), (parts * inputs.log_error).sum(axis=1), parts.sum(axis=2),
-                 np.stack([energy, lost, ceiling, bend], axis=1), alone, pair]  # fmt: skip
+        slope = np.maximum(np.exp(-power) * score.bend * power / ratio, 1e-300)  # d predicted / d score
+        moved = _moved(parts, top, both, score)
+        inner = [
+            moved.sum(axis=1), (moved * inputs.log_error).sum(axis=1), moved.sum(axis=2),
+            np.stack([(moved * inputs.log_energy).sum(axis=(1, 2)),
+                      (moved * inputs.dropped[..., None]).sum(axis=(1, 2)), predicted / slope - total,
+                      total * np.log(ratio), (top - parts.sum(axis=2)).sum(axis=1), both.sum(axis=1)], axis=1),
+        ]  # fmt: skip
         jacobian = (outer * slope)[:, None] * np.concatenate(inner, axis=1)
         slopes.clear()
         slopes[searched.tobytes()] = np.concatenate([jacobian, rows])[:, free]
@@ -151,3 +141,13 @@ def _solve(
     best = start.copy()
     best[free] = found.x
     return best
+
+
+def _moved(parts: Floats, top: Floats, both: Floats, score: Score) -> Floats:
+    """Derivative of the score by ln(c) of every site, float64 (n, layers, tensors)."""
+    around = np.zeros_like(top)
+    around[:, :-1] += both / 2
+    around[:, 1:] += both / 2
+    worst = np.zeros_like(parts)
+    np.put_along_axis(worst, parts.argmax(axis=2)[..., None], 1.0, axis=2)
+    return (1 - score.shared) * parts + worst * (score.shared * top + score.pair * around)[..., None]

@@ -15,7 +15,7 @@ from costmodel.space import resolve_ranks
 from costmodel.spec_text import Rank
 from validate.predictor.interval import Band
 from validate.predictor.points import LOST, Evidence, Floats, Points, energies, site_errors
-from validate.predictor.score import CLASSES, Form, Inputs, Score, state_of
+from validate.predictor.score import STATES, Form, Inputs, Score, state_of
 from validate.sensitivity.quality_file import MAX_ENTRIES
 
 _GRID = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
@@ -48,7 +48,8 @@ def quality_content(
             values = site_scores(evidence, form, score, tables, layer, column)
             states = state_of(values) if form.states else np.zeros(len(values), dtype=np.int64)
             entries += [
-                {"site": str(Site(layer, tensor.name)), "form": kind, "rank": rank, "value": float(values[rank]),
+                {"site": str(Site(layer, tensor.name)), "form": kind, "rank": rank,
+                 "value": (1 - score.shared) * float(values[rank]),
                  "state": int(states[rank])}
                 for rank in sorted(set(row)) if rank < len(values)
             ]  # fmt: skip
@@ -66,7 +67,7 @@ def quality_content(
 def site_scores(
     evidence: Evidence, form: Form, score: Score, tables: Sequence[Sequence[Floats]], layer: int, column: int
 ) -> Floats:  # fmt: skip
-    """The score of one site alone at every rank from 0 to min(out, in), float64 (k + 1)."""
+    """c of one site at every rank from 0 to min(out, in), float64 (k + 1)."""
     energy = energies(evidence.sensitivity, evidence.factors, form.measure)
     count = len(tables[layer][column])
     errors = np.zeros((count, *energy.shape))
@@ -94,7 +95,7 @@ def _link(score: Score, band: Band) -> dict[str, Any]:
 
 
 def _dropped(evidence: Evidence, form: Form, score: Score) -> list[float]:
-    """The score of leaving out each layer, interactions not counted."""
+    """The score of leaving out each layer alone."""
     layers, tensors = evidence.spec.num_layers, len(evidence.spec.tensors)
     ranks = np.full((layers, layers, tensors), -1)
     ranks[np.arange(layers), np.arange(layers)] = LOST
@@ -102,19 +103,17 @@ def _dropped(evidence: Evidence, form: Form, score: Score) -> list[float]:
     energy = energies(evidence.sensitivity, evidence.factors, form.measure)
     inputs = Inputs.of(np.where(points.touched, 1.0, 0.0), points.touched, points.dropped,
                        energy if form.prior else np.ones_like(energy))  # fmt: skip
-    return [float(value) for value in score.parts(inputs).sum(axis=(1, 2))]
+    return [float(value) for value in score.score(inputs)]
 
 
 def _interactions(score: Score, layers: int) -> list[dict[str, Any]]:
-    """Costs of a layer's own state go with the pair that it begins; the last layer's with the pair that it ends."""
-    alone, pair = (np.append(0.0, np.cumsum(part)) for part in (score.alone, score.pair))
-    states = range(len(CLASSES) + 1)
+    """What a layer's worst site adds goes with the pair that the layer begins; the last layer's with the last pair."""
     found = []
     for layer in range(layers - 1):
-        for here in states:
-            for there in states:
-                last = alone[there] if layer == layers - 2 else 0.0
-                value = float(alone[here] + last + pair[min(here, there)])
+        for here, worst in enumerate(STATES):
+            for there, other in enumerate(STATES):
+                last = other if layer == layers - 2 else 0.0
+                value = float(score.shared * (worst + last) + score.pair * np.sqrt(worst * other))
                 if value:
                     found.append({"layer": layer, "state": here, "next_state": there, "value": value})
     return found

@@ -1,13 +1,16 @@
 """The predictor: a score that adds up over sites and neighbouring layers, and a rising link to the change of NLL.
 
-    score  = sum over touched sites of c(site, rank) + sum over neighbouring layers of pairs(state, next state)
+    score  = sum over layers of damage(layer) + pair x sum over neighbouring layers of sqrt(worst x next worst)
+    damage = (1 - shared) x sum over touched sites of c(site, rank) + shared x worst, the largest c of the layer
     c      = exp(tensor + layer + prior x ln(energy of the site)) x error(rank) ** exponent(tensor)
     change = ceiling x (1 - exp(-(score / ceiling) ** bend))
 
 `error` is that of the truncation as a share of rank 0. A dropped layer is one whose sites are all lost (error 1), times
-a factor of its own. A layer's state is the class of its worst site's c; states cost something per layer and per pair of
-neighbours, never less in a worse state. So the score never falls when an error rises, and neither does the prediction.
-The sums are those that docs/explore.md allows.
+a factor of its own. `shared` says how far damages of one layer mask each other, `pair` how far those of neighbours
+strengthen each other, `bend` how far all of them do. No coefficient lets the score fall when an error rises.
+
+A quality file (docs/explore.md) adds up values of sites and of pairs of layer states. So in predictions, though not
+while fitting, `worst` is one of the STATES: the middle of the class that the layer's worst site is in.
 """
 
 from __future__ import annotations
@@ -20,8 +23,11 @@ from numpy.typing import NDArray
 
 from validate.predictor.points import Floats, Ints, Measure
 
-CLASSES = (0.01, 0.04, 0.16, 0.64)
-"""Least score of a site in states 1 to 4, in nats as long as the link is straight."""
+_FIRST, _STEP = 0.001, 1.75
+CLASSES = _FIRST * _STEP ** np.arange(15)
+"""Least c of the worst site of a layer in states 1 to 15, the most that a quality file can tell apart: 0.001 to 2.5."""
+STATES = np.append(0.0, CLASSES * np.sqrt(_STEP))
+"""What `worst` is in states 0 to 15."""
 FLOOR = 0.02
 """Nats; changes far above count by their ratio, far below by their difference: asinh(change / FLOOR)."""
 _TINY = 1e-12
@@ -46,14 +52,21 @@ class Form:
         measure: whose errors are summed.
         layers: whether layers have weights of their own.
         prior: whether sites start from their energies in nats.
-        states: whether neighbouring layers interact.
+        shared: whether damages of one layer mask each other.
+        pair: whether damages of neighbouring layers strengthen each other.
     """
 
     name: str
     measure: Measure
     layers: bool = False
     prior: bool = False
-    states: bool = False
+    shared: bool = False
+    pair: bool = False
+
+    @property
+    def states(self) -> bool:
+        """Whether the states of layers count."""
+        return self.shared or self.pair
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -97,8 +110,8 @@ class Score:
         drop: ln of the factor of a dropped layer.
         ceiling: nats that no damage exceeds.
         bend: above 1, damages strengthen each other; below 1, they mask each other.
-        alone: float64 (states), what a layer costs more for being in at least state 1, 2, ...
-        pair: float64 (states), what two neighbours cost more for being both in at least state 1, 2, ...
+        shared: 0 where damages of a layer add up, 1 where its worst site alone counts.
+        pair: at least 0.
     """
 
     tensor: Floats
@@ -108,8 +121,8 @@ class Score:
     drop: float
     ceiling: float
     bend: float
-    alone: Floats
-    pair: Floats
+    shared: float
+    pair: float
 
     def parts(self, inputs: Inputs) -> Floats:
         """c of every site, float64 (n, layers, tensors); 0 where dense."""
@@ -117,21 +130,14 @@ class Score:
                 + self.exponent * inputs.log_error + self.drop * inputs.dropped[..., None])  # fmt: skip
         return np.where(inputs.touched, np.exp(np.minimum(logs, 50.0)), 0.0)
 
-    def states(self, parts: Floats) -> Ints:
-        """The state of every layer, int64 (n, layers)."""
-        return np.asarray(state_of(parts).max(axis=-1))
-
-    def score(self, inputs: Inputs, states: Ints | None = None) -> Floats:
-        """float64 (n).
-
-        Args:
-            states: of the layers; by default those of the parts.
-        """
+    def score(self, inputs: Inputs) -> Floats:
+        """float64 (n)."""
         parts = self.parts(inputs)
-        total = parts.sum(axis=(1, 2))
-        if self.alone.any() or self.pair.any():
-            alone, pair = counts(self.states(parts) if states is None else states)
-            total = total + alone @ self.alone + pair @ self.pair
+        total = (1 - self.shared) * parts.sum(axis=(1, 2))
+        if self.shared or self.pair:
+            worst = STATES[state_of(parts.max(axis=2))]
+            total = total + self.shared * worst.sum(axis=1)
+            total = total + self.pair * np.sqrt(worst[:, :-1] * worst[:, 1:]).sum(axis=1)
         return np.asarray(total)
 
     def link(self, score: Floats) -> Floats:
@@ -144,13 +150,5 @@ class Score:
 
 
 def state_of(parts: Floats) -> Ints:
-    """The state of sites by their scores."""
-    return np.asarray(np.searchsorted(np.array(CLASSES), parts, side="right"), dtype=np.int64)
-
-
-def counts(states: Ints) -> tuple[Floats, Floats]:
-    """How many layers, and pairs of neighbours, are in at least state 1, 2, ...: float64 (n, states) each."""
-    levels = np.arange(1, len(CLASSES) + 1)
-    alone = (states[..., None] >= levels).sum(axis=1)
-    both = np.minimum(states[:, :-1], states[:, 1:])
-    return alone.astype(np.float64), (both[..., None] >= levels).sum(axis=1).astype(np.float64)
+    """The state of sites, or of layers by their worst sites."""
+    return np.asarray(np.searchsorted(CLASSES, parts, side="right"), dtype=np.int64)
