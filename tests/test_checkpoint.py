@@ -17,6 +17,7 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 from checkpoints import CPU, INDEX, dense_folder, factored_folder, in_memory, logits, of, random_tokens  # noqa: E402
+from safetensors import safe_open  # noqa: E402
 from safetensors.torch import load_file, save_file  # noqa: E402
 from validating import BERT, FAMILIES, GPT2, LLAMA, QWEN3, predictor  # noqa: E402
 
@@ -379,9 +380,12 @@ def test_a_damaged_finished_weight_is_factored_again(tmp_path: Path) -> None:
     factored_folder(dense, tmp_path / "whole", MIXED)
     with pytest.raises(KeyboardInterrupt):
         factored_folder(dense, tmp_path / "out", MIXED, progress=stopped_at(0.6))
-    first, second, *rest = sorted((tmp_path / ".out.partial" / "finished").iterdir())
+    first, second, third, *rest = sorted((tmp_path / ".out.partial" / "finished").iterdir())
     first.write_bytes(first.read_bytes()[:-4])
     save_file({"0": torch.zeros(2)}, second)
+    with safe_open(third, framework="pt") as file:
+        save_file({"0": torch.zeros(2), "1": torch.zeros(2)}, tmp_path / "other", metadata=file.metadata())
+    (tmp_path / "other").rename(third)
     written = factored_folder(dense, tmp_path / "out", MIXED)
     assert written.taken == len(rest)
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
@@ -402,7 +406,8 @@ def test_a_folder_made_meanwhile_is_not_overwritten(tmp_path: Path) -> None:
     dense = dense_folder(tmp_path / "dense", LLAMA)
 
     def meanwhile(text: str, done: float, total: float) -> None:
-        (tmp_path / "out").mkdir(exist_ok=True)
+        if done > total / 2:
+            (tmp_path / "out").mkdir(exist_ok=True)
 
     with pytest.raises(InputError, match="--out exists"):
         factored_folder(dense, tmp_path / "out", MIXED, progress=meanwhile)
