@@ -108,10 +108,10 @@ def plan_checkpoint(source: DenseSource, decomposition: Decomposition, dtype: st
 def peak_bytes(plan: Plan, source: DenseSource, calibration_tokens: int = 0) -> int:
     """An upper bound of resident memory while writing; the number of layers is no part of it.
 
-    The largest weight as stored and as written, and the larger of two: one file's tensors twice, since old versions of
-    safetensors copy them to save them, or once beside the largest factorisation, `SVD_MATRICES` and the like times
-    4 bytes times m n. Whitened factors add a layer, its second moments and the hidden states of the text before and
-    after it.
+    The largest weight as stored and as written, and the larger of two: one file's tensors twice, when the file is read
+    back beside them (pages of a mapped file, which count as resident), or once beside the largest factorisation,
+    `SVD_MATRICES` and the like times 4 bytes times m n. Whitened factors add a layer, its second moments and the
+    hidden states of the text before and after it.
 
     Args:
         calibration_tokens: of the text for whitened factors, 0 for plain ones.
