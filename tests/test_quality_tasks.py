@@ -207,7 +207,6 @@ def test_a_missing_extra_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_a_masked_model_is_refused_by_the_harness(tmp_path: Path) -> None:
-    harness()
     pretrained = opened(checkpoint(tmp_path / "model", BERT))
     with pytest.raises(InputError, match=r"is an encoder, which lm-evaluation-harness scores wrongly without an error"):
         open_tasks(pretrained, ["hellaswag"])

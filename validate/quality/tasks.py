@@ -60,9 +60,11 @@ def open_tasks(
         else:
             choices[name] = asked
     if names or choices:
-        _require_library()
-        from validate.quality.harness import Harness
+        from validate.quality.harness import Harness, require_causal
 
+        for name in names:
+            require_causal(pretrained, name)  # whether the library is there or not
+        _require_library()
         found.append(Harness(pretrained, names, choices, batch=batch, limit=limit))
     return found
 
