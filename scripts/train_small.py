@@ -18,18 +18,21 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from costmodel.cli import run
-from validate.training.recipe import RECIPES, small
-from validate.training.state import State
+
+if TYPE_CHECKING:
+    from validate.training.state import State
+
+MODELS = ("llama", "bert")
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 @click.option("--out", required=True, type=click.Path(path_type=Path), metavar="DIR", help="Folder for the models.")
-@click.option("--only", type=click.Choice(sorted(RECIPES)), help="Train this one alone.  [default: both]")
+@click.option("--only", type=click.Choice(MODELS), help="Train this one alone.  [default: both]")
 @click.option("--steps", type=click.IntRange(5), help="Fewer or more steps than the recipe's.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of weights, order and masks.")
 @click.option("--threads", type=click.IntRange(1), help="Of the recipe, which has 2; another number, other roundings.")
@@ -42,9 +45,10 @@ def command(
     """Train a small Llama and a small BERT on sources that every machine has."""
     from validate.training.corpus import read_corpus
     from validate.training.product import RECORD, Product
+    from validate.training.recipe import RECIPES, small
 
     corpus = read_corpus(text)
-    for name in [only] if only else sorted(RECIPES, reverse=True):  # the Llama first
+    for name in [only] if only else MODELS:
         folder = out / name
         if (folder / RECORD).exists() and not again:
             click.echo(f"{folder}: trained before, left as it is (--again trains anew)")
@@ -101,4 +105,6 @@ def _print(folder: Path, record: dict[str, Any]) -> None:
 
 if __name__ == "__main__":
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    # Before torch is imported: beside other work, threads that spin while they wait slow each other down.
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     sys.exit(run(command))  # type: ignore[arg-type]

@@ -8,6 +8,8 @@ import torch
 
 from costmodel.errors import InputError
 
+EVALUATED = 0.15
+"""Share of positions that is asked for in evaluation (Devlin et al. 2019, section 3.1)."""
 IGNORED = -100
 """The target of positions that are not asked for."""
 
@@ -58,7 +60,7 @@ class Masker:
     Attributes:
         first, last, mask: ids of [CLS], [SEP] and [MASK].
         vocab_size: random tokens come from all of it but the special ones, which are its first five.
-        share: of positions that are asked for.
+        share: of positions that are asked for in training; 15 % in evaluation.
     """
 
     first: int
@@ -76,7 +78,7 @@ class Masker:
         """Inputs and targets, both (blocks, length + 2): of the positions asked for 80 % are masked, 10 % random and
         10 % left as they are (Devlin et al. 2019, section 3.1)."""
         source = generator(seed, step, 1)
-        inputs, targets, chosen = self._choose(blocks, source)
+        inputs, targets, chosen = self._choose(blocks, self.share, source)
         kind = torch.rand(inputs.shape, generator=source)
         random = torch.randint(5, self.vocab_size, inputs.shape, generator=source)
         inputs[chosen & (kind < 0.8)] = self.mask
@@ -86,13 +88,15 @@ class Masker:
 
     def evaluate(self, blocks: torch.Tensor, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
         """Inputs and targets, both (blocks, length + 2), with every position asked for masked."""
-        inputs, targets, chosen = self._choose(blocks, generator(seed, 2))
+        inputs, targets, chosen = self._choose(blocks, EVALUATED, generator(seed, 2))
         inputs[chosen] = self.mask
         return inputs, targets
 
-    def _choose(self, blocks: torch.Tensor, source: torch.Generator) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    def _choose(
+        self, blocks: torch.Tensor, share: float, source: torch.Generator
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         inputs = self.wrap(blocks)
-        chosen = torch.rand(inputs.shape, generator=source) < self.share
+        chosen = torch.rand(inputs.shape, generator=source) < share
         chosen[:, [0, -1]] = False
         return inputs, torch.where(chosen, inputs, IGNORED), chosen
 

@@ -82,7 +82,8 @@ class Training:
             optimizer.step(state.step)
         state.step += 1
         state.losses.append(value)
-        state.wall_s += time.monotonic() - wall
+        state.step_s.append(time.monotonic() - wall)
+        state.wall_s += state.step_s[-1]
         state.cpu_s += time.process_time() - cpu
 
     def _loss(self, model: nn.Module, blocks: torch.Tensor, step: int) -> torch.Tensor:

@@ -6,6 +6,7 @@ import hashlib
 import json
 import math
 import platform
+import statistics
 from collections.abc import Callable
 from dataclasses import asdict
 from importlib.metadata import version
@@ -142,7 +143,11 @@ class Product:
         record = {
             "schema": SCHEMA, "recipe": self.recipe.to_json(), "corpus": self.corpus.describe(),
             "train_tokens": len(self.tokens), "parameters": sum(each.numel() for each in model.parameters()),
-            "seconds": {"processor": state.cpu_s, "wall": state.wall_s}, "heldout": self._heldout(model),
+            "seconds": {
+                "processor": state.cpu_s, "wall": state.wall_s,
+                "undisturbed": statistics.median(state.step_s) * self.recipe.steps,
+            },
+            "heldout": self._heldout(model),
             "baseline": self._baseline() if baseline else None, "tasks": answers,
             "weights_sha256": weights_digest(model),
             "libraries": {name: version(name) for name in LIBRARIES} | {"python": platform.python_version()},

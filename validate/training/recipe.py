@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from costmodel.errors import InputError
+from validate.training.start import prepare_bert
 
 
 class Family(StrEnum):
@@ -86,6 +87,10 @@ class Recipe:
                 raise InputError(f"recipe: {name}", value=getattr(self, name), allowed="at least 1")
         if self.hidden % self.heads or self.heads % self.kv_heads:
             raise InputError("recipe: heads", value=(self.heads, self.kv_heads), allowed="divide the hidden size")
+        if self.hidden // self.heads % 2:
+            raise InputError(
+                "recipe: hidden", value=self.hidden, allowed=f"an even number for each of {self.heads} heads"
+            )
         if self.vocab_size < 300:
             raise InputError("recipe: vocab_size", value=self.vocab_size, allowed="at least 300: bytes and specials")
         if self.length < 8:
@@ -115,7 +120,9 @@ def build_model(recipe: Recipe, tokenizer: Any) -> nn.Module:
         torch.manual_seed(recipe.seed)
         if recipe.is_masked:
             none = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-            return transformers.BertForMaskedLM(transformers.BertConfig(**shared, **none))
+            model = transformers.BertForMaskedLM(transformers.BertConfig(**shared, **none))
+            prepare_bert(model, torch.Generator().manual_seed(recipe.seed))
+            return model
         ends = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}
         heads = {"num_key_value_heads": recipe.kv_heads, "tie_word_embeddings": False}
         config = transformers.LlamaConfig(**{**shared, **ends, **heads, "pad_token_id": None})
@@ -124,7 +131,7 @@ def build_model(recipe: Recipe, tokenizer: Any) -> nn.Module:
 
 RECIPES = {
     "llama": Recipe(family=Family.LLAMA),
-    "bert": Recipe(family=Family.BERT, layers=6),
+    "bert": Recipe(family=Family.BERT, layers=6, intermediate=1024, kv_heads=4, steps=4200, masked_share=0.3),
 }
 """About twenty minutes each on two cores."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,7 @@ class State:
         losses: of the steps since the last point.
         curve: points so far.
         cpu_s, wall_s: time spent in steps.
+        step_s: of each step by the clock; their median stands for a step that nothing disturbed.
     """
 
     step: int
@@ -56,6 +57,7 @@ class State:
     curve: list[Point]
     cpu_s: float
     wall_s: float
+    step_s: list[float] = field(default_factory=list)
 
 
 def save_state(
