@@ -44,7 +44,8 @@ def masked_baseline(
         hidden: the token that stands in for what is asked.
     """
     seen, asked = inputs.numpy(), targets.numpy()
-    where = np.nonzero(asked != IGNORED)
+    rows, columns = np.nonzero(asked != IGNORED)
+    where = (rows, columns)
     unknown = np.where(seen == hidden, vocabulary, seen)
     unknown[:, [0, -1]] = vocabulary  # in a block the ends stand for nothing that was counted
     model = Neighbours(tokens.numpy(), vocabulary)

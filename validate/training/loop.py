@@ -75,7 +75,7 @@ class Training:
         blocks = self.batches.at(state.step)
         with exact(self.recipe.threads), torch.autocast("cpu", torch.bfloat16):
             loss = self._loss(model, blocks, state.step)
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             value = float(loss.detach())
             if not math.isfinite(value):
                 raise MeasurementError("non-finite", "training diverged: loss", value=value, hint="lower the rates")
@@ -126,7 +126,7 @@ class Training:
 def masked_logits(model: nn.Module, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
     """Logits of the positions asked for alone, float32 (positions, vocabulary); the rest of them would be a
     fifth of a small model's work."""
-    hidden = model.base_model(input_ids=inputs).last_hidden_state  # type: ignore[operator,union-attr]
+    hidden = model.base_model(input_ids=inputs).last_hidden_state  # type: ignore[operator]
     logits: torch.Tensor = model.cls(hidden[targets != IGNORED])  # type: ignore[operator]
     return logits.float()
 

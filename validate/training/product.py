@@ -128,7 +128,7 @@ class Product:
 
     def _write(self, model: nn.Module, state: State, baseline: bool, tasks: Tasks) -> dict[str, Any]:
         folder = self.folder
-        transformers.utils.logging.disable_progress_bar()  # of a fraction of a second
+        transformers.utils.logging.disable_progress_bar()  # type: ignore[no-untyped-call]  # of a fraction of a second
         model.save_pretrained(folder)  # type: ignore[operator]
         self.tokenizer.save_pretrained(folder)
         write_file(folder / "heldout.txt", heldout_text(self.corpus).encode())

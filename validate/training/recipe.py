@@ -110,7 +110,7 @@ def build_model(recipe: Recipe, tokenizer: Any) -> nn.Module:
     """The model with random weights of the recipe's seed, in float32; the global random state is left as it was."""
     import transformers
 
-    shared = {
+    shared: dict[str, Any] = {
         "vocab_size": recipe.vocab_size, "hidden_size": recipe.hidden, "intermediate_size": recipe.intermediate,
         "num_hidden_layers": recipe.layers, "num_attention_heads": recipe.heads,
         "max_position_embeddings": recipe.length, "pad_token_id": tokenizer.pad_token_id,
@@ -119,8 +119,8 @@ def build_model(recipe: Recipe, tokenizer: Any) -> nn.Module:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         if recipe.is_masked:
-            none = {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
-            model = transformers.BertForMaskedLM(transformers.BertConfig(**shared, **none))
+            shared |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+            model = transformers.BertForMaskedLM(transformers.BertConfig(**shared))
             prepare_bert(model, torch.Generator().manual_seed(recipe.seed))
             return model
         ends = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id}

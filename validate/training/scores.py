@@ -29,7 +29,7 @@ def causal_losses(model: nn.Module, blocks: torch.Tensor, *, batch: int = 16) ->
         MeasurementError: when one is not finite.
     """
     parts = []
-    for part in blocks.split(batch):
+    for part in torch.split(blocks, batch):
         logits = model(input_ids=part, use_cache=False).logits[:, :-1].float()
         losses = functional.cross_entropy(logits.flatten(0, 1), part[:, 1:].flatten(), reduction="none")
         parts.append(losses.view(len(part), -1).double())
@@ -50,7 +50,7 @@ def masked_losses(model: nn.Module, inputs: torch.Tensor, targets: torch.Tensor,
         MeasurementError: when one is not finite.
     """
     parts = []
-    for seen, asked in zip(inputs.split(batch), targets.split(batch), strict=True):
+    for seen, asked in zip(torch.split(inputs, batch), torch.split(targets, batch), strict=True):
         logits = masked_logits(model, seen, asked)
         parts.append(functional.cross_entropy(logits, asked[asked != IGNORED], reduction="none").double())
     return _finite(torch.cat(parts))
@@ -71,7 +71,8 @@ def chosen(model: nn.Module, tokenizer: Any, items: Sequence[dict[str, Any]]) ->
 
 def accuracy(answers: Sequence[int], items: Sequence[dict[str, Any]]) -> float:
     """Share of items whose answer is right."""
-    return sum(answer == item["answer"] for answer, item in zip(answers, items, strict=True)) / len(items)
+    right = [bool(answer == item["answer"]) for answer, item in zip(answers, items, strict=True)]
+    return sum(right) / len(right)
 
 
 def weights_digest(model: nn.Module) -> str:

@@ -4,9 +4,9 @@ layer whose heads look at the tokens beside a place."""
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
-from torch import nn
 
 EMBEDDING = 0.3
 """Standard deviation of token embeddings. From the usual 0.02 they outgrow the places within a hundred steps."""
@@ -17,7 +17,7 @@ PEAK = 20.0
 
 
 @torch.no_grad()
-def prepare_bert(model: nn.Module, source: torch.Generator) -> None:
+def prepare_bert(model: Any, source: torch.Generator) -> None:
     """Set embeddings and the first layer's queries and keys; everything else keeps its random values.
 
     A masked place knows nothing of its own, so that nothing is learned beyond frequencies until some head finds the
@@ -30,14 +30,14 @@ def prepare_bert(model: nn.Module, source: torch.Generator) -> None:
         model: a BertForMaskedLM.
         source: of the embeddings' values.
     """
-    config, embeddings = model.config, model.bert.embeddings  # type: ignore[union-attr]
-    heads, width = config.num_attention_heads, config.hidden_size  # type: ignore[union-attr]
-    words, places = embeddings.word_embeddings.weight, embeddings.position_embeddings.weight  # type: ignore[union-attr]
-    words.copy_(EMBEDDING * torch.randn(words.shape, generator=source))  # type: ignore[operator,arg-type]
-    places.copy_(EMBEDDING * math.sqrt(PLACE / (1 - PLACE)) * sinusoids(len(places), width))  # type: ignore[operator,arg-type]
+    config, embeddings = model.config, model.bert.embeddings
+    heads, width = config.num_attention_heads, config.hidden_size
+    words, places = embeddings.word_embeddings.weight, embeddings.position_embeddings.weight
+    words.copy_(EMBEDDING * torch.randn(words.shape, generator=source))
+    places.copy_(EMBEDDING * math.sqrt(PLACE / (1 - PLACE)) * sinusoids(len(places), width))
     # a head's output stays of the size that the usual embeddings would give it
-    model.cls.predictions.transform.LayerNorm.weight.fill_(0.02 / EMBEDDING)  # type: ignore[union-attr,operator]
-    attention = model.bert.encoder.layer[0].attention.self  # type: ignore[union-attr,index]
+    model.cls.predictions.transform.LayerNorm.weight.fill_(0.02 / EMBEDDING)
+    attention = model.bert.encoder.layer[0].attention.self
     size = width // heads
     gain = math.sqrt(PEAK / (PLACE * math.sqrt(size)))  # query and key meet in size * PLACE * gain^2 / sqrt(size)
     look = torch.zeros(width, width)

@@ -42,9 +42,8 @@ def train_tokenizer(texts: Sequence[str], vocab_size: int, *, masked: bool, leng
         names = dict(pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]", mask_token="[MASK]")
     else:
         names = dict(bos_token=END, eos_token=END, pad_token=END)
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, model_max_length=length, clean_up_tokenization_spaces=False, **names
-    )
+    wrap: Any = PreTrainedTokenizerFast
+    return wrap(tokenizer_object=tokenizer, model_max_length=length, clean_up_tokenization_spaces=False, **names)
 
 
 def stream(tokenizer: Any, texts: Sequence[str]) -> torch.Tensor:
