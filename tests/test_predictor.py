@@ -44,6 +44,7 @@ from validate.predictor.errors import error_rows, in_bands
 from validate.predictor.fit import PredictorFit, fit_predictor
 from validate.predictor.fitting import fit_score
 from validate.predictor.interval import Band
+from validate.predictor.nulls import null_predictions
 from validate.predictor.parts import Cover, families, find_covers
 from validate.predictor.points import Evidence, read_evidence
 from validate.predictor.quality_file import quality_content, score_of_change
@@ -181,6 +182,24 @@ def test_an_overfitted_form_would_be_seen() -> None:
     held_out, _ = nested(candidates(evidence)[:2], change, np.arange(len(change)))
     assert abs(stats.spearmanr(held_out.predicted, change).statistic) < 0.4
     assert ((held_out.low <= change) & (change <= held_out.high)).mean() > 0.75
+
+
+def test_what_is_held_out_is_not_looked_at() -> None:
+    """Other measurements in a fold change no prediction of that fold, the null models' neither."""
+    evidence = evidence_of(made_sensitivity(gradients=False), count=80)
+    points, tried = evidence.points, candidates(evidence)[:2]
+    first, folds = nested(tried, points.change, np.arange(len(points)))
+    out = folds == 3
+    other = np.where(out, 5.0, points.change)
+    second, _ = nested(tried, other, np.arange(len(points)))
+    for name in ("predicted", "low", "high"):
+        assert (getattr(first, name)[out] == getattr(second, name)[out]).all()
+        assert (getattr(first, name)[~out] != getattr(second, name)[~out]).any()
+    changed = dataclasses.replace(evidence, points=dataclasses.replace(points, change=other))
+    before, after = (null_predictions(each, folds) for each in (evidence, changed))
+    for name, values in before.items():
+        assert (values[out] == after[name][out]).all()
+        assert (values[~out] != after[name][~out]).any()
 
 
 def test_a_task_falls_to_its_floor(fit: PredictorFit) -> None:
