@@ -67,7 +67,7 @@ def _trained(recipe: Recipe, folder: Path | None) -> Trained:
 @functools.cache
 def _made(recipe: Recipe) -> Path:
     folder = Path(_scratch().name) / recipe.family
-    Product(recipe, small_corpus(), folder).make(baseline=False, items=60)
+    Product(recipe, small_corpus(), folder).make(baseline=False, items=60, points=4)
     return folder
 
 

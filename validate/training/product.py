@@ -84,13 +84,14 @@ class Product:
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
     def make(
-        self, *, baseline: bool = True, items: int = 500, watch: Callable[[State], None] | None = None
+        self, *, baseline: bool = True, items: int = 500, points: int = 20, watch: Callable[[State], None] | None = None
     ) -> dict[str, Any]:
         """Train, write the folder, and return its record.
 
         Args:
             baseline: count n-grams for comparison as well.
             items: of each task.
+            points: of the curve.
             watch: called after every step.
         """
         model = build_model(self.recipe, self.tokenizer)
@@ -98,7 +99,7 @@ class Product:
             recipe=self.recipe, batches=self.batches, masker=self.masker, folder=self.folder, key=self.key,
             check=lambda model: float(self.losses(model, self.blocks[:CHECKED]).mean()),
         )  # fmt: skip
-        state = training.run(model, watch=watch)
+        state = training.run(model, points=points, watch=watch)
         model.eval()
         return self._write(model, state, baseline, self.tasks(items))
 
