@@ -49,6 +49,7 @@ from validate.predictor.parts import Cover, families, find_covers
 from validate.predictor.points import Evidence, read_evidence
 from validate.predictor.quality_file import quality_content, score_of_change
 from validate.predictor.score import Form, compress, expand
+from validate.predictor.task_link import fit_tasks
 from validate.quality.case import QualityCase
 from validate.quality.given import given_cases
 from validate.sensitivity.file import save_sensitivity
@@ -208,6 +209,19 @@ def test_a_task_falls_to_its_floor(fit: PredictorFit) -> None:
     assert link.accuracy(np.array([-1.0, 0.0, 100.0])) == pytest.approx([link.dense, link.dense, 0.25])
     assert row["mean_abs"] < 0.5 * row["mean_abs_constant"]
     assert row["difference_high"] < 0
+
+
+def test_tasks_are_of_those_that_were_asked() -> None:
+    """A second folder that was not asked joins in; too few answers give no link."""
+    found = made_sensitivity()
+    asked, silent = made_records(found, 100, tasks=True), made_records(found, 130, tasks=False)
+    evidence = evidence_from(found, [*asked, *silent])
+    change = evidence.points.change
+    folds = random_folds(np.arange(len(change)), 10, 0)
+    (link,), (row,) = fit_tasks(evidence, change, folds)
+    assert (len(change), row["points"]) == (129, 99)
+    assert link.scale == pytest.approx(0.8, rel=0.2)
+    assert fit_tasks(evidence_from(found, [*asked[:30], *silent]), change, folds) == ([], [])
 
 
 def test_explore_adds_up_what_the_predictor_does(folder: Path, fit: PredictorFit, content: dict[str, Any]) -> None:

@@ -104,7 +104,7 @@ def read_evidence(paths: Sequence[Path], sensitivity: Sensitivity, factors: Fact
         RunError: when there is no dense record, or records are of different texts or tasks.
         FitError: when there are too few, or one has no text.
     """
-    records = list({record.id: record for record in QUALITY.read(paths)}.values())
+    records = list({record.id: record for record in reversed(QUALITY.read(paths))}.values())[::-1]  # the first wins
     for record in records:
         _same_model(record, records[0], sensitivity)
     kinds = [kind for kind in ("plain", "whitened") if any(record.factors == kind for record in records)]

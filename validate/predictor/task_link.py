@@ -11,7 +11,7 @@ from scipy import optimize
 
 from validate.errors import RunError
 from validate.predictor.errors import mean_interval, rank_correlation
-from validate.predictor.points import Evidence, Floats, Ints
+from validate.predictor.points import FEWEST, Evidence, Floats, Ints
 from validate.quality.records import QualityRecord, TaskRecord
 
 _MAIN = ("acc", "exact_match")
@@ -47,6 +47,8 @@ class TaskLink:
 def fit_tasks(evidence: Evidence, predicted: Floats, folds: Ints) -> tuple[list[TaskLink], list[dict[str, Any]]]:
     """A link for every task on which the dense model is better than chance, and their held-out errors.
 
+    Configurations that were not asked a task, those of another run, are left out of it; a task of too few is left out.
+
     Args:
         predicted: held-out changes of NLL, nats, float64 (n).
         folds: that they were held out in; links are held out in the same.
@@ -56,12 +58,17 @@ def fit_tasks(evidence: Evidence, predicted: Floats, folds: Ints) -> tuple[list[
         measured change, beside the constant's.
     """
     links, rows = [], []
-    change = evidence.points.change
     for task in evidence.dense.tasks:
         metric = _metric(task)
         if task.chance is None or metric is None:
             continue
-        values = np.array([_accuracy(record, task, metric) for record in evidence.points.records])
+        asked = np.array([any(each.name == task.name for each in record.tasks) for record in evidence.points.records])
+        if asked.sum() < FEWEST:
+            continue
+        values = np.array(
+            [_accuracy(evidence.points.records[place], task, metric) for place in np.flatnonzero(asked).tolist()]
+        )
+        change, guess, fold_of = evidence.points.change[asked], predicted[asked], folds[asked]
         dense = _accuracy(evidence.dense, task, metric)
         row: dict[str, Any] = {"task": task.name, "metric": metric, "items": task.items, "chance": task.chance,
                                "dense": dense, "points": len(values)}  # fmt: skip
@@ -74,9 +81,11 @@ def fit_tasks(evidence: Evidence, predicted: Floats, folds: Ints) -> tuple[list[
             "constant": np.zeros(len(values)),
         }
         for fold in range(int(folds.max()) + 1):
-            out = folds == fold
+            out = fold_of == fold
+            if not out.any():
+                continue
             link = _fit(task, metric, dense, change[~out], values[~out])
-            found["predicted"][out], found["measured"][out] = link.accuracy(predicted[out]), link.accuracy(change[out])
+            found["predicted"][out], found["measured"][out] = link.accuracy(guess[out]), link.accuracy(change[out])
             found["constant"][out] = values[~out].mean()
         errors = {name: np.abs(each - values) for name, each in found.items()}
         low, high = mean_interval(errors["predicted"] - errors["constant"])
