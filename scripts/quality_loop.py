@@ -50,6 +50,8 @@ from validate.loop.settings import RANKS, SMALL, Settings
               "latency counts; a decode step attends to one more.")  # fmt: skip
 @click.option("--batch-size", type=click.IntRange(1), default=1, show_default=True, help="Sequences of that prompt.")
 @click.option("--points", type=click.IntRange(1), default=16, show_default=True, help="Points of the frontiers, about.")
+@click.option("--rounds", type=click.IntRange(0), default=2, show_default=True, help="Of searching, measuring what was "
+              "found and fitting again, before the search that counts.")  # fmt: skip
 @click.option("--random", type=click.IntRange(0), default=8, show_default=True, help="Random baselines.")
 @click.option("--accept", type=click.FloatRange(0), default=0.05, show_default=True, metavar="NATS",
               help="Increase of NLL per token that the choice may have.")  # fmt: skip

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -69,7 +70,7 @@ def run_validate(words: Sequence[str], log: Path) -> None:
         RunError: when it fails, with the last line that it wrote to stderr.
         KeyboardInterrupt: when it was interrupted.
     """
-    terminal = sys.stderr.isatty()
+    terminal = os.isatty(2)
     with log.open("w", encoding="utf-8") as stream:
         process = subprocess.Popen(
             [sys.executable, "-m", "validate", *words], stdout=stream, stderr=None if terminal else subprocess.PIPE,

@@ -70,7 +70,7 @@ class Frontier:
         return within[-1] if within else None
 
     def spread(self, count: int, worst: float) -> list[Candidate]:
-        """About `count` points at equal steps of cost from the least to the dense model's, which is left out.
+        """About `count` points in the middle of equal steps of cost, the dense model left out.
 
         Args:
             worst: nats beyond which a point is of no use.
@@ -80,7 +80,7 @@ class Frontier:
         if len(useful) <= count:
             return useful
         costs = np.array([point.cost for point in useful])
-        targets = np.linspace(costs[0], costs[-1], count + 1)[:-1]
+        targets = np.linspace(costs[0], costs[-1], 2 * count + 1)[1::2]
         return [useful[place] for place in dict.fromkeys(int(np.abs(costs - target).argmin()) for target in targets)]
 
     def curve(self) -> Curve:

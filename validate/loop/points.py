@@ -74,7 +74,7 @@ class Plan(Record, frozen=True, kw_only=True):
     """What is measured after the search, with the frontiers it is from.
 
     Attributes:
-        points: distinct configurations except that a baseline and a point of the frontier may be the same.
+        points: a configuration may be in it for several reasons.
         curves: predicted frontiers.
         dense: predicted seconds of the dense model by phase.
         dense_params: its parameters.
@@ -110,16 +110,21 @@ class Plan(Record, frozen=True, kw_only=True):
             raise RecordError(f"{path}: not the plan of a loop", hint=str(error)) from error
 
 
+def round_name(number: int) -> str:
+    """The file with the points of a round, counted from 1."""
+    return f"round{number}.json"
+
+
 def config_key(config: Mapping[str, Any]) -> str:
     """Equal for equal configurations."""
     return json.dumps(config, sort_keys=True)
 
 
 def distinct(points: Iterable[Point]) -> list[Point]:
-    """Points without a later one of the same configuration and role."""
-    found: dict[tuple[str, str], Point] = {}
+    """Points without a later one of the same configuration and role; for a baseline of the same rule too."""
+    found: dict[tuple[str, str, str], Point] = {}
     for point in points:
-        found.setdefault((point.role, point.key), point)
+        found.setdefault((point.role, point.rule if point.role == "baseline" else "", point.key), point)
     return list(found.values())
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -14,9 +15,12 @@ from costmodel.spec_text import Rank
 from validate.errors import RecordError
 from validate.loop.points import Curve, Plan
 from validate.loop.search import Search
+from validate.quality.intervals import Interval, mean
 from validate.records import Record
 
 NAME = "moved.json"
+MOVED = 0.01
+"""Nats per token that the first frontier's points must lose to the second's for the frontier to have moved."""
 
 
 class Shift(Record, frozen=True, kw_only=True):
@@ -47,6 +51,28 @@ class Moved(Record, frozen=True, kw_only=True):
     def regret(self) -> float:
         """Mean of what the first frontier's points lose to the second's at equal predicted cost, nats."""
         return sum(shift.after - shift.best for shift in self.shifts) / max(1, len(self.shifts))
+
+    @property
+    def sentence(self) -> str:
+        """Whether the frontier moved, for people."""
+        lost = mean([shift.after - shift.best for shift in self.shifts])
+        change = mean([shift.after - shift.before for shift in self.shifts])
+        verb = "moved" if self.moved else "did not move"
+        return (
+            f"with the new points fitted too, the frontier {verb}: at equal predicted cost the best configurations of "
+            f"the second fit are predicted to lose {_text(lost)} nats less than the {len(self.shifts)} points of the "
+            f"first, which themselves are now predicted {_text(change, signed=True)} nats from before"
+        )
+
+    @property
+    def moved(self) -> bool:
+        """Whether the loss is more than a tenth of what the points lose, and more than MOVED nats."""
+        scale = sum(abs(shift.after) for shift in self.shifts) / max(1, len(self.shifts))
+        return self.regret > max(MOVED, 0.1 * scale)
+
+    def to_json(self) -> dict[str, Any]:
+        """For the verdict."""
+        return {"moved": self.moved, "regret": self.regret, "points": len(self.shifts), "sentence": self.sentence}
 
     @classmethod
     def read(cls, folder: Path) -> Moved:
@@ -83,3 +109,10 @@ def refit(
     moved = Moved(shifts=shifts, curves=[each.curve() for each in search.frontiers])
     write_file(folder / NAME, msgspec.json.format(msgspec.json.encode(moved), indent=1) + b"\n")
     return f"points of the first frontier lose {moved.regret:.4f} nats to the second's"
+
+
+def _text(interval: Interval, signed: bool = False) -> str:
+    sign = "+" if signed else ""
+    if interval.low is None or interval.high is None:
+        return f"{interval.value:{sign}.3f}"
+    return f"{interval.value:{sign}.3f} [{interval.low:{sign}.3f}, {interval.high:{sign}.3f}]"

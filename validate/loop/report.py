@@ -1,4 +1,4 @@
-"""The verdict of a loop in a few lines, and the configuration that was chosen. No torch."""
+"""What a finished loop says: tables, page, figures, the configuration that was chosen; from records alone. No torch."""
 
 from __future__ import annotations
 
@@ -6,36 +6,84 @@ import json
 from pathlib import Path
 
 from costmodel.cli.common import print_table, write_file
+from validate.errors import RunError
 from validate.loop.baselines import RULES
+from validate.loop.figures import duel_plot, optimism_plot, trade_off
+from validate.loop.markup import interval_text
+from validate.loop.page import loop_page
+from validate.loop.refit import NAME as MOVED
+from validate.loop.refit import Moved
 from validate.loop.results import read_results
 from validate.loop.settings import Settings
-from validate.loop.verdict import choice, duels, optimism, tallies
-from validate.quality.intervals import Interval
+from validate.loop.stages import read_stages
+from validate.loop.verdict import Verdict
+
+PAGE, CHOICE, SUMMARY, FIGURES = "report.html", "choice.json", "verdict.json", "figures"
 
 
-def write_report(folder: Path, accept: float | None) -> list[str]:
-    """Print the table, write choice.json, and return what is to be said."""
-    settings, results = Settings.read(folder), read_results(folder)
-    rows = [[each.axis, RULES[each.rule], len(each.duels), each.count("better"), each.count("level"),
-             each.count("worse"), each.count("none"), text(each.mean)] for each in tallies(duels(results))]  # fmt: skip
-    columns = ["equal", "baseline", "n", "better", "level", "worse", "no match", "NLL, ours - theirs"]
-    print_table("Frontier against baselines on the half that nothing was chosen on", columns, rows, left=2)
-    found = optimism(results)
-    lines = [] if found is None else [
-        f"optimism of the search: {text(found.verify)} nats over {found.points} points, measured minus predicted; "
-        f"corrected by {found.factor.value:.2f} the mean error falls from {found.error:.3f} to {found.corrected:.3f}"
+def write_report(folder: Path, accept: float | None = None) -> list[str]:
+    """Print the table, write page, figures, verdict.json and choice.json, and return what is to be said.
+
+    Args:
+        folder: of the loop.
+        accept: increase of NLL that the choice may have; None for that of the settings.
+
+    Raises:
+        CostModelError: when something is not there or damaged.
+    """
+    settings = Settings.read(folder)
+    verdict = Verdict.of(read_results(folder), settings.accept if accept is None else accept)
+    moved = Moved.read(folder) if (folder / MOVED).exists() else None
+    write_file(folder / PAGE, loop_page(settings, verdict, moved, read_stages(folder)).encode())
+    content = {**verdict.to_json(), "refit": None if moved is None else moved.to_json()}
+    write_file(folder / SUMMARY, json.dumps(content, indent=1, allow_nan=False).encode() + b"\n")
+    _write_figures(folder / FIGURES, verdict, moved)
+    chosen = {} if verdict.choice is None else verdict.choice.point.config
+    write_file(
+        folder / CHOICE, json.dumps(chosen or {"form": "svd", "ranks": {}, "drop": []}, indent=1).encode() + b"\n"
+    )
+    _print(verdict)
+    return _lines(folder, verdict, moved)
+
+
+def _write_figures(folder: Path, verdict: Verdict, moved: Moved | None) -> None:
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise RunError("cannot write to folder", value=str(folder), hint=error.strerror or str(error)) from error
+    factor = 1.0 if verdict.optimism is None else verdict.optimism.factor.value
+    for axis in verdict.axes:
+        write_file(folder / f"{axis}.svg", trade_off(verdict.results, axis, factor, moved))
+        write_file(folder / f"{axis}_baselines.svg", duel_plot(verdict.duels, axis))
+    write_file(folder / "optimism.svg", optimism_plot(verdict.results))
+
+
+def _print(verdict: Verdict) -> None:
+    rows = [
+        [each.axis, RULES[each.rule], len(each.duels), each.count("better"), each.count("level"), each.count("worse"),
+         each.count("none"), interval_text(each.mean, 4)]
+        for each in verdict.tallies
     ]  # fmt: skip
-    chosen = choice(results, settings.accept if accept is None else accept)
-    if chosen is not None:
-        write_file(folder / "choice.json", json.dumps(chosen.point.config, indent=1).encode() + b"\n")
-        lines.append(f"choice: {chosen.text}: {text(chosen.change)} nats; {folder / 'choice.json'}")
+    columns = ["equal", "baseline", "n", "better", "level", "worse", "no match", "NLL, ours minus theirs"]
+    print_table("Configurations found against baselines, on the half that nothing was chosen by", columns, rows, left=2)
+
+
+def _lines(folder: Path, verdict: Verdict, moved: Moved | None) -> list[str]:
+    survival, optimism = verdict.survival, verdict.optimism
+    lines = [f"frontier: {survival.clear} of {survival.points} measured points are not clearly beaten by anything "
+             f"measured, {survival.plain} not at all"]  # fmt: skip
+    lines += [f"warning: {doubt}" for doubt in verdict.doubts]
+    if optimism is not None:
+        lines.append(
+            f"optimism: {interval_text(optimism.verify)} nats, measured minus predicted over {optimism.points} points; "
+            f"times {optimism.factor.value:.2f} the mean error goes from {optimism.error:.3f} to "
+            f"{optimism.corrected:.3f}"
+        )
+    if moved is not None and moved.shifts:
+        lines.append(f"refit: {moved.sentence}")
+    if verdict.choice is None:
+        lines.append(f"choice: the dense model; nothing faster within {verdict.accept:g} nats")
+    else:
+        change = interval_text(verdict.choice.change)
+        lines.append(f"choice within {verdict.accept:g} nats: {change}; {folder / CHOICE}")
     return lines
-
-
-def text(interval: Interval | None) -> str:
-    """A signed value with its interval."""
-    if interval is None:
-        return "-"
-    if interval.low is None or interval.high is None:
-        return f"{interval.value:+.4f}"
-    return f"{interval.value:+.4f} [{interval.low:+.4f}, {interval.high:+.4f}]"

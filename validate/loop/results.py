@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from costmodel.spec_text import describe
 from validate.errors import RunError
-from validate.loop.points import Plan, Point, config_key
+from validate.loop.points import Plan, Point, config_key, round_name
 from validate.quality.intervals import Interval, change
 from validate.quality.records import QUALITY, QualityRecord, TextRecord
 from validate.records import Sample, Timing, read_samples
@@ -25,6 +27,7 @@ class Result:
         change: increase of NLL on the other half, nats per token.
         change_searched: on the half that was searched on.
         text: the configuration as SPECs.
+        dense_costs: predicted seconds of the dense model by phase.
     """
 
     point: Point
@@ -34,11 +37,24 @@ class Result:
     change: Interval
     change_searched: Interval
     text: str
+    dense_costs: Mapping[str, float]
 
     @property
     def is_ours(self) -> bool:
         """Whether the search found it."""
         return self.point.role != "baseline"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Round:
+    """Points of the frontiers of one search, on the half of the text that was searched on.
+
+    Attributes:
+        predicted, measured: increase of NLL by point, nats per token.
+    """
+
+    predicted: Sequence[float]
+    measured: Sequence[float]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +67,9 @@ class Results:
         points: in the order of the plan.
         phases: whose latency counts.
         samples: quality records on the half that was searched on, of what the predictor was fitted on.
+        name: of the model.
+        device: that latency was measured on.
+        rounds: the points of earlier searches, and at the end those of the one that counts.
     """
 
     plan: Plan
@@ -58,6 +77,14 @@ class Results:
     points: Sequence[Result]
     phases: Sequence[str]
     samples: Sequence[QualityRecord]
+    name: str
+    device: str
+    rounds: Sequence[Round]
+
+    def latency_width(self, phase: str) -> float | None:
+        """Median half-width of measured latencies relative to dense; None for size and where nothing was timed."""
+        widths = [each.timings[phase].half_width for each in self.points if phase in each.timings]
+        return float(np.median(widths)) if widths else None
 
     @property
     def ours(self) -> list[Result]:
@@ -85,7 +112,8 @@ def read_results(folder: Path) -> Results:
     searched, verified = ({config_key(record.config): record for record in QUALITY.read(folder / name)}
                           for name in ("search", "verify"))  # fmt: skip
     times: dict[str, dict[str, Sample]] = {}
-    for sample in read_samples(folder / "latency"):
+    timed = read_samples(folder / "latency")
+    for sample in timed:
         times.setdefault(config_key(sample.config), {})[str(sample.workload["phase"])] = sample
     dense = next(record for record in verified.values() if record.is_dense)
     spec = dense.spec()
@@ -100,15 +128,40 @@ def read_results(folder: Path) -> Results:
             point=point, searched=other, verified=mine, timings=timings,
             change=change(mine.nll, bases[0].nll, mine.tokens),
             change_searched=change(other.nll, bases[1].nll, other.tokens),
-            text=describe(dense.decomposition(spec) if point.rule == "dense" else verified[point.key].
-                          decomposition(spec), spec),
+            dense_costs=plan.dense, text=describe(verified[point.key].decomposition(spec), spec),
         )  # fmt: skip
 
     first = Point(role="baseline", rule="dense", label="dense", config=dense.config, params=plan.dense_params,
                   costs=plan.dense, quality=0.0)  # fmt: skip
     sampled = [record for record in searched.values() if record.origin == "sample" and record.failure is None]
     return Results(plan=plan, dense=result(first), points=[result(point) for point in plan.points],
-                   phases=list(plan.dense), samples=sampled)  # fmt: skip
+                   phases=list(plan.dense), samples=sampled, name=dense.model.name,
+                   device=_device(timed), rounds=_rounds(folder, plan, searched, bases[1]))  # fmt: skip
+
+
+def _rounds(
+    folder: Path, last: Plan, searched: Mapping[str, QualityRecord], dense: TextRecord
+) -> list[Round]:  # fmt: skip
+    """Every search that has a file, in order."""
+    plans: list[Plan] = []
+    while (folder / round_name(len(plans) + 1)).exists():
+        plans.append(Plan.read(folder, round_name(len(plans) + 1)))
+    found = []
+    for plan in [*plans, last]:
+        points = {point.key: point for point in plan.points if point.role == "frontier" and point.quality is not None}
+        losses = [_text(searched[key]) for key in points]
+        found.append(Round(
+            predicted=[point.quality or 0.0 for point in points.values()],
+            measured=[(sum(each.nll) - sum(dense.nll)) / sum(dense.tokens) for each in losses],
+        ))  # fmt: skip
+    return found
+
+
+def _device(samples: Sequence[Sample]) -> str:
+    environment = samples[0].environment if samples else {}
+    device, threads = environment.get("device", {}), environment.get("threads")
+    name = str(device.get("name", "unknown device"))
+    return f"{name}, {threads} thread{'s' * (threads != 1)}" if device.get("kind") == "cpu" else name
 
 
 def _text(record: QualityRecord) -> TextRecord:

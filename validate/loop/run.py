@@ -4,14 +4,21 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
-from costmodel.decomposition import Decomposition
+import numpy as np
+
+from costmodel.decomposition import Decomposition, check_rank
+from costmodel.model_spec import ModelSpec
+from costmodel.space import resolve_ranks
+from costmodel.spec_text import Rank
 from validate.loop.baselines import baselines
 from validate.loop.dropping import Dropping, search_dropping
 from validate.loop.fitted import run_validate, write_quality
 from validate.loop.measuring import TextQuality
-from validate.loop.points import CONFIGS, Plan, decompositions, distinct
+from validate.loop.points import CONFIGS, Plan, Point, decompositions, distinct, round_name
+from validate.loop.points import NAME as PLAN
 from validate.loop.refit import refit
 from validate.loop.search import Search
 from validate.loop.settings import Settings
@@ -21,10 +28,11 @@ from validate.quality.records import QualityRecord
 from validate.records import read_samples
 
 SENSITIVITY = "model.sensitivity"
-QUALITY = "quality.json"
 REFIT = "refit.json"
 SEARCHED, VERIFIED, LATENCY = "search", "verify", "latency"
 """Folders of records: quality on either half of the text, and times."""
+DROP_SETS = 4
+"""Sets of dropped layers beside which the other sites are searched; each takes as long as the whole per-site space."""
 
 
 class Loop:
@@ -43,6 +51,7 @@ class Loop:
         self._settings, self._folder = settings, folder
         self._setup = settings.setup()
         self._ranks = settings.rank_list
+        _check_ranks(self._setup.model, self._ranks)
         folder.mkdir(parents=True, exist_ok=True)
         settings.keep(folder)
         self._stages = Stages(folder, tell)
@@ -52,17 +61,21 @@ class Loop:
     def run(self) -> None:
         """Do what is not done yet."""
         run = self._stages.run
-        run("1 texts", self._halve)
-        run("2 sensitivity", self._sensitivity)
-        run("3 samples", self._samples)
-        run("4 fit", lambda: self._fit(QUALITY))
-        run("5 layer dropping", lambda: f"{len(self._dropped())} configurations found")
-        run("6 search", self._search)
-        run("7 quality, search half", lambda: self._quality(SEARCHED))
-        run("8 quality, other half", lambda: self._quality(VERIFIED))
+        run("texts", self._halve)
+        run("sensitivity", self._sensitivity)
+        run("samples", self._samples)
+        run("fit", lambda: self._fit(fit_name(0)))
+        run("layer dropping", lambda: f"{len(self._dropped())} sets of layers")
+        for number in range(1, self._settings.rounds + 1):
+            run(f"round {number}, search", partial(self._search_round, number))
+            run(f"round {number}, quality", partial(self._quality, SEARCHED, round_name(number)))
+            run(f"round {number}, fit", partial(self._fit, fit_name(number)))
+        run("search", self._search)
+        run("quality, half searched on", lambda: self._quality(SEARCHED))
+        run("quality, other half", lambda: self._quality(VERIFIED))
         self._texts.clear()  # nothing of the model stays in memory while times are taken
-        run("9 latency", self._latency)
-        run("10 refit", self._refit)
+        run("latency", self._latency)
+        run("refit", self._refit)
 
     def _halve(self) -> str:
         write_halves(self._settings.text, self._folder)
@@ -96,6 +109,8 @@ class Loop:
     def _losses(self, dropped: Sequence[Dropping]) -> dict[frozenset[int], float]:
         """Measured increase of NLL of the sets that greedy dropping found."""
         greedy = [each.config for each in dropped if each.rule == "greedy"]
+        places = np.linspace(0, len(greedy) - 1, min(len(greedy), DROP_SETS)).round().astype(int)
+        greedy = [greedy[place] for place in places]
         dense, *found = [_nll(record) for record in self._text(SEARCHED).measure([Decomposition(), *greedy])]
         return {config.dropped: value - dense for config, value in zip(greedy, found, strict=True)}
 
@@ -103,22 +118,35 @@ class Loop:
         settings = self._settings
         began = time.monotonic()
         dropped = self._dropped()
-        search = Search(self._setup, self._ranks, self._folder / QUALITY, self._losses(dropped))
+        search = self._searched(settings.rounds, dropped)
         named = baselines(self._setup.model, search.homogeneous, dropped, count=settings.random,
                           seed=settings.seed)  # fmt: skip
         points = distinct([
             *search.spread(settings.points), *search.matches(named), *(search.baseline(each) for each in named)
         ])  # fmt: skip
-        Plan(
-            points=points, curves=[each.curve() for each in search.frontiers], dense=search.dense(),
-            dense_params=self._setup.model.num_params, metric=search.metric,
-        ).write(self._folder)  # fmt: skip
+        self._write(search, points, PLAN)
         counts = {role: sum(point.role == role for point in points) for role in ("frontier", "match", "baseline")}
         took = time.monotonic() - began
         return ", ".join(f"{count} {role}" for role, count in counts.items()) + f" points, found in {took:.1f} s"
 
-    def _quality(self, name: str) -> str:
-        plan = Plan.read(self._folder)
+    def _search_round(self, number: int) -> str:
+        search = self._searched(number - 1, self._dropped())
+        points = distinct(search.spread(self._settings.points))
+        self._write(search, points, round_name(number))
+        return f"{len(points)} points"
+
+    def _searched(self, fits: int, dropped: Sequence[Dropping]) -> Search:
+        """The search with the quality file after so many fits beyond the first."""
+        return Search(self._setup, self._ranks, self._folder / fit_name(fits), self._losses(dropped))
+
+    def _write(self, search: Search, points: Sequence[Point], name: str) -> None:
+        Plan(
+            points=list(points), curves=[each.curve() for each in search.frontiers], dense=search.dense(),
+            dense_params=self._setup.model.num_params, metric=search.metric,
+        ).write(self._folder, name)  # fmt: skip
+
+    def _quality(self, name: str, plan_name: str = PLAN) -> str:
+        plan = Plan.read(self._folder, plan_name)
         found = self._text(name).measure(decompositions(plan.points, self._setup.model))
         return f"{len(found)} configurations"
 
@@ -154,3 +182,13 @@ def _nll(record: QualityRecord) -> float:
     if record.text is None:
         raise AssertionError("measured without a text")
     return sum(record.text.nll) / sum(record.text.tokens)
+
+
+def _check_ranks(model: ModelSpec, ranks: Sequence[Rank]) -> None:
+    for tensor, row in zip(model.tensors, resolve_ranks(model, "svd", ranks, 1), strict=True):
+        check_rank(max(row), tensor, f"--ranks: {tensor.name}")
+
+
+def fit_name(number: int) -> str:
+    """The quality file after so many fits beyond the first."""
+    return f"quality{number or ''}.json"

@@ -22,8 +22,8 @@ NAME = "loop.json"
 RANKS = "1,5%,10%,15%,20%,25%,30%,40%,50%,60%,70%,80%,90%"
 """Candidates of the search: what removes nothing is left out."""
 SMALL: dict[str, Any] = {
-    "samples": 12, "ranks": "1,25%,60%", "blocks": 8, "length": 32, "calibration_blocks": 8, "points": 4, "random": 2,
-    "budget": 0.3, "precision": 20.0, "seq_len": 16,
+    "samples": 44, "ranks": "1,25%,60%", "blocks": 8, "length": 32, "calibration_blocks": 8, "points": 4, "rounds": 1,
+    "random": 2, "budget": 0.1, "precision": 20.0, "seq_len": 16,
 }  # fmt: skip
 """Sizes of a run that takes seconds and whose numbers mean little."""
 
@@ -44,6 +44,7 @@ class Settings(Record, frozen=True, kw_only=True):
         calibration_blocks: of the calibration text.
         seq_len, batch_size: of the workload whose latency counts; a decode step attends to seq_len + 1 tokens.
         points: of the frontier, to be measured.
+        rounds: of searching, measuring what was found and fitting again, before the search that counts.
         random: baselines drawn at random.
         accept: increase of NLL in nats per token that the choice may have.
         budget, precision: seconds and percent of a comparison of latencies.
@@ -66,6 +67,7 @@ class Settings(Record, frozen=True, kw_only=True):
     seq_len: int = 64
     batch_size: int = 1
     points: int = 16
+    rounds: int = 2
     random: int = 8
     accept: float = 0.05
     budget: float = 5.5

@@ -4,59 +4,37 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
-from validate.loop.baselines import RULES
+from validate.loop.duels import OUTCOMES, SIZE, Duel, Tally, cost, duels, own_axis, predicted, tallies
 from validate.loop.results import Result, Results
 from validate.quality.intervals import Interval, change, mean
 
-SIZE = "size"
-"""The cost beside the phases' latencies."""
+SCHEMA = 1
+"""Version of verdict.json."""
+ROUGH = 0.05
+"""Median half-width of measured latencies, relative, from which on comparisons at equal latency are in doubt."""
+_SMALL = 0.005
+"""Nats: a mean prediction below it is corrected by no factor."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Duel:
-    """A baseline and the point of ours that stands against it.
+class Survival:
+    """What is left of the points of the predicted frontiers once everything is measured.
 
     Attributes:
-        axis: size, or the phase whose measured latency is equal or less.
-        baseline: what people do today.
-        ours: of the points that cost no more as measured, the one that is best as predicted; None where none is.
-        difference: NLL of ours minus that of the baseline, paired by block; below 0 ours is better.
-        outcome: better or worse where the interval leaves 0 out, else level; or none.
+        points: measured, each at the cost that it was chosen for.
+        plain: that no other measured configuration equals or beats in both cost and loss.
+        clear: that none beats clear of the 95 % intervals.
+        baselines: that no baseline beats clear of the intervals.
     """
 
-    axis: str
-    baseline: Result
-    ours: Result | None
-    difference: Interval | None
-
-    @property
-    def outcome(self) -> str:
-        if self.difference is None:
-            return "none"
-        low, high = self.difference.low, self.difference.high
-        if high is not None and high < 0:
-            return "better"
-        return "worse" if low is not None and low > 0 else "level"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Tally:
-    """The duels with the baselines of one rule at one kind of equal cost.
-
-    Attributes:
-        mean: of the differences, with an interval over blocks of the text: every duel on the same blocks.
-    """
-
-    axis: str
-    rule: str
-    duels: Sequence[Duel]
-    mean: Interval | None
-
-    def count(self, outcome: str) -> int:
-        return sum(duel.outcome == outcome for duel in self.duels)
+    points: int
+    plain: int
+    clear: int
+    baselines: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,49 +58,74 @@ class Optimism:
     corrected: float
 
 
-def cost(result: Result, axis: str) -> float:
-    """Parameters, or measured latency relative to dense; infinite where it was not measured."""
-    if axis == SIZE:
-        return float(result.point.params)
-    if result.point.rule == "dense":
-        return 1.0
-    timing = result.timings.get(axis)
-    return float("inf") if timing is None else timing.ratio
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict:
+    """Everything that is concluded from the results.
 
-
-def duels(results: Results) -> list[Duel]:
-    """Every baseline at equal size and at equal measured latency of each phase.
-
-    The opponent is chosen by what was predicted, not by what was measured: choosing the best measured one would be
-    optimistic. It never costs more, so that equal cost is to the baseline's favour.
+    Attributes:
+        results: what was measured.
+        accept: increase of NLL that the choice may have.
+        duels, tallies, survival, optimism, choice: see the functions of these names.
     """
-    found = []
-    for axis in (SIZE, *results.phases):
-        for baseline in results.baselines:
-            limit = cost(baseline, axis)
-            options = [each for each in results.ours if cost(each, axis) <= limit < float("inf")]
-            ours = min(options, key=_predicted, default=None)
-            difference = None
-            if ours is not None:
-                difference = change(ours.verified.nll, baseline.verified.nll, ours.verified.tokens)
-            found.append(Duel(axis=axis, baseline=baseline, ours=ours, difference=difference))
-    return found
 
+    results: Results
+    accept: float
+    duels: Sequence[Duel]
+    tallies: Sequence[Tally]
+    survival: Survival
+    optimism: Optimism | None
+    choice: Result | None
 
-def tallies(found: Sequence[Duel]) -> list[Tally]:
-    """Duels by axis and rule."""
-    tallied = []
-    for axis in dict.fromkeys(duel.axis for duel in found):
-        for rule in RULES:
-            group = [duel for duel in found if duel.axis == axis and duel.baseline.point.rule == rule]
-            fought = [(duel.ours.verified, duel.baseline.verified) for duel in group if duel.ours is not None]
-            overall = None
-            if fought:
-                mine, theirs = (np.mean([pair[side].nll for pair in fought], axis=0) for side in (0, 1))
-                overall = change(list(mine), list(theirs), fought[0][0].tokens)
-            if group:
-                tallied.append(Tally(axis=axis, rule=rule, duels=group, mean=overall))
-    return tallied
+    @classmethod
+    def of(cls, results: Results, accept: float) -> Verdict:
+        """Judge the results."""
+        fought = duels(results)
+        return cls(results=results, accept=accept, duels=fought, tallies=tallies(fought), survival=survival(results),
+                   optimism=optimism(results), choice=choice(results, accept))  # fmt: skip
+
+    @property
+    def axes(self) -> list[str]:
+        """Phases, then size."""
+        return [*self.results.phases, SIZE]
+
+    @property
+    def doubts(self) -> list[str]:
+        """What keeps the comparisons from meaning much, a sentence each."""
+        widths = {phase: self.results.latency_width(phase) for phase in self.results.phases}
+        return [
+            f"{phase.capitalize()} latency was measured too roughly to compare at: intervals reach {100 * width:.0f} % "
+            "to each side in the median, so that what counts as no slower below is chance in part."
+            for phase, width in widths.items() if width is not None and width > ROUGH
+        ]  # fmt: skip
+
+    def counts(self, axis: str) -> dict[str, int]:
+        """Outcomes of the duels at one equal cost."""
+        found = [duel.outcome for duel in self.duels if duel.axis == axis]
+        return {outcome: found.count(outcome) for outcome in OUTCOMES}
+
+    def to_json(self) -> dict[str, Any]:
+        """For other programs."""
+        optimism = self.optimism
+        return {
+            "schema": SCHEMA, "accept": self.accept,
+            "choice": None if self.choice is None else self.choice.point.config,
+            "choice_nll_change": None if self.choice is None else self.choice.change.to_json(),
+            "tallies": [
+                {"axis": each.axis, "rule": each.rule, **{name: each.count(name) for name in OUTCOMES},
+                 "difference": None if each.mean is None else each.mean.to_json()} for each in self.tallies
+            ],
+            "duels": [
+                {"axis": duel.axis, "rule": duel.baseline.point.rule, "label": duel.baseline.point.label,
+                 "outcome": duel.outcome, "baseline": duel.baseline.point.config,
+                 "ours": None if duel.ours is None else duel.ours.point.config,
+                 "difference": None if duel.difference is None else duel.difference.to_json()} for duel in self.duels
+            ],
+            "survival": {name: getattr(self.survival, name) for name in ("points", "plain", "clear", "baselines")},
+            "optimism": None if optimism is None else {
+                "points": optimism.points, "search": optimism.search.to_json(), "verify": optimism.verify.to_json(),
+                "factor": optimism.factor.to_json(), "error": optimism.error, "corrected": optimism.corrected,
+            },
+        }  # fmt: skip
 
 
 def dominators(result: Result, others: Sequence[Result], axis: str, *, clear: bool) -> list[Result]:
@@ -148,22 +151,35 @@ def dominators(result: Result, others: Sequence[Result], axis: str, *, clear: bo
     return found
 
 
+def survival(results: Results) -> Survival:
+    """Points of the predicted frontiers that are on the measured one."""
+    every = [*results.points, results.dense]
+    chosen = [(each, own_axis(each)) for each in results.frontier]
+    return Survival(
+        points=len(chosen),
+        plain=sum(not dominators(each, every, axis, clear=False) for each, axis in chosen),
+        clear=sum(not dominators(each, every, axis, clear=True) for each, axis in chosen),
+        baselines=sum(not dominators(each, results.baselines, axis, clear=True) for each, axis in chosen),
+    )
+
+
 def optimism(results: Results) -> Optimism | None:
     """Measured against predicted over the selected points of the frontier; None where there is none."""
     chosen = {each.point.key: each for each in results.frontier if each.point.quality is not None}
     if not chosen:
         return None
-    predicted = [_predicted(each) for each in chosen.values()]
+    guesses = [predicted(each) for each in chosen.values()]
     searched, verified = ([getattr(each, name).value for each in chosen.values()]
                           for name in ("change_searched", "change"))  # fmt: skip
-    factor = change(verified, [0.0] * len(verified), predicted) if sum(predicted) > 0 else Interval(1.0, None, None)  # type: ignore[arg-type]
-    total, guess = sum(verified), sum(predicted)
-    left = [guess - each for each in predicted]
-    factors = [(total - mine) / rest if rest > 0 else 1.0 for mine, rest in zip(verified, left, strict=True)]
-    errors = [abs(mine - each) for mine, each in zip(verified, predicted, strict=True)]
-    corrected = [abs(mine - each * scale) for mine, each, scale in zip(verified, predicted, factors, strict=True)]
+    factor, errors = Interval(1.0, None, None), np.abs(np.subtract(verified, guesses))
+    corrected = errors
+    if np.mean(guesses) >= _SMALL and len(guesses) > 1:
+        factor = change(verified, [0.0] * len(verified), guesses)
+        others = [(sum(verified) - mine) / max(sum(guesses) - guess, _SMALL)
+                  for mine, guess in zip(verified, guesses, strict=True)]  # fmt: skip
+        corrected = np.abs(np.subtract(verified, np.multiply(guesses, others)))
     return Optimism(
-        points=len(chosen), search=_mean_difference(searched, predicted), verify=_mean_difference(verified, predicted),
+        points=len(chosen), search=_mean_difference(searched, guesses), verify=_mean_difference(verified, guesses),
         factor=factor, error=float(np.mean(errors)), corrected=float(np.mean(corrected)),
     )  # fmt: skip
 
@@ -192,7 +208,3 @@ def _ends(result: Result, axis: str) -> tuple[float, float]:
 
 def _upper(interval: Interval) -> float:
     return interval.value if interval.high is None else interval.high
-
-
-def _predicted(result: Result) -> float:
-    return float("inf") if result.point.quality is None else result.point.quality

@@ -29,7 +29,7 @@ class Interval:
         return {"value": self.value, "low": self.low, "high": self.high}
 
 
-def change(candidate: Sequence[float], dense: Sequence[float], counts: Sequence[int] | None = None) -> Interval:
+def change(candidate: Sequence[float], dense: Sequence[float], counts: Sequence[float] | None = None) -> Interval:
     """Candidate minus dense per token (or per item), paired: units are drawn with both of their values.
 
     The value is sum(candidate - dense) / sum(counts); its interval is the bias-corrected and accelerated bootstrap

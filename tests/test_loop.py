@@ -1,0 +1,260 @@
+"""The parts of the loop that need no model: halves, stages, dropping, frontiers, links, duels and what is concluded."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from validating import LLAMA, timing, tiny_spec
+
+from costmodel.decomposition import Decomposition
+from costmodel.errors import CostModelError, InputError
+from costmodel.space import design_space
+from costmodel.spec_text import Rank
+from validate.loop.baselines import RULES, baselines
+from validate.loop.dropping import search_dropping
+from validate.loop.duels import SIZE, duels, tallies
+from validate.loop.fitted import Link, load_link
+from validate.loop.frontier import Candidate, Frontier, undominated
+from validate.loop.points import Plan, Point, distinct
+from validate.loop.results import Result, Results, Round
+from validate.loop.stages import Stages, read_stages
+from validate.loop.texts import halves
+from validate.loop.verdict import Verdict, choice, dominators, optimism, survival
+from validate.quality.intervals import change
+from validate.quality.records import Source, TextRecord
+
+DENSE = [100.0, 110.0, 90.0, 105.0, 95.0, 100.0]
+
+
+def test_halves_are_all_of_the_text_and_share_nothing() -> None:
+    text = "".join(f"line {number}\n" for number in range(640))
+    first, second = halves(text)
+    assert sorted((first + second).splitlines()) == sorted(text.splitlines())
+    assert abs(len(first) - len(second)) < len(text) / 32
+    assert first.startswith("line 0\n")
+    assert "line 639" in second
+    with pytest.raises(InputError, match="too short"):
+        halves("x")
+
+
+def test_halves_of_a_text_without_lines() -> None:
+    text = "".join(chr(97 + number % 26) for number in range(3200))
+    first, second = halves(text)
+    assert len(first) == len(second) == 1600
+
+
+def test_a_stage_is_done_once_and_counts_the_time_of_every_try(tmp_path: Path) -> None:
+    told: list[str] = []
+    calls: list[str] = []
+
+    def fails() -> str:
+        calls.append("first")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Stages(tmp_path, told.append).run("one", fails)
+    assert not read_stages(tmp_path)["one"].done
+
+    def works() -> str:
+        calls.append("again")
+        return "a note"
+
+    for _ in range(2):
+        Stages(tmp_path, told.append).run("one", works)
+    assert calls == ["first", "again"]
+    assert read_stages(tmp_path)["one"].done
+    assert told[-1].startswith("one: kept, a note")
+    (tmp_path / "stages.json").write_text("[]")
+    with pytest.raises(CostModelError, match="not the stages"):
+        Stages(tmp_path, told.append)
+
+
+def test_layers_are_dropped_by_each_rule() -> None:
+    weights = [9.0, 1.0, 8.0, 2.0, 3.0, 7.0]  # of six layers
+    asked: list[Decomposition] = []
+
+    def losses(configs: Sequence[Decomposition]) -> list[float]:
+        asked.extend(configs)
+        return [sum(weights[layer] for layer in config.dropped) for config in configs]
+
+    found = {(each.rule, len(each.layers)): each.layers for each in search_dropping(6, losses)}
+    assert found["late", 2] == (3, 4)  # the last layer stays
+    assert found["block", 1] == (1,)
+    assert found["block", 2] == (3, 4)
+    assert found["block", 3] == (1, 2, 3)
+    assert found["greedy", 3] == (1, 3, 4)
+    assert len(found) == 9
+    assert all(len(set(config.dropped)) <= 3 for config in asked)
+    assert search_dropping(1, losses) == []
+
+
+def test_baselines_are_of_every_rule_and_of_the_same_seed_the_same() -> None:
+    spec = tiny_spec(LLAMA)
+    space = design_space(spec, "homogeneous", ranks=[Rank.parse("4"), Rank.parse("50%")], form="svd")
+    dropped = search_dropping(spec.num_layers, lambda configs: [0.0] * len(configs))
+    found = baselines(spec, space, dropped, count=5, seed=3)
+    assert {rule for rule, _, _ in found} == set(RULES)
+    assert found == baselines(spec, space, dropped, count=5, seed=3)
+    assert found != baselines(spec, space, dropped, count=5, seed=4)
+    paper = [config for rule, _, config in found if rule == "paper"]
+    assert all(site.layer > 0 and factor.ranks == (1, 1) for config in paper for site, factor in config.factors.items())
+    for _, _, config in found:
+        config.check(spec)
+
+
+def test_the_link_and_its_inverse(tmp_path: Path) -> None:
+    link = Link(ceiling=9.0, bend=1.4)
+    for nats in (0.001, 0.05, 1.0, 6.0):
+        assert link(link.inverse(nats)) == pytest.approx(nats)
+    assert link.inverse(-1.0) == 0
+    assert link(link.inverse(50.0)) < 9.0
+    assert Link()(-0.3) == -0.3 == Link().inverse(-0.3)
+    (tmp_path / "a.json").write_text('{"link": {"ceiling": 9.0, "bend": 1.4}, "entries": []}')
+    (tmp_path / "b.json").write_text('{"entries": []}')
+    assert load_link(tmp_path / "a.json") == link
+    assert load_link(tmp_path / "b.json") == Link()
+
+
+def candidate(cost: float, nats: float) -> Candidate:
+    class Space:
+        @staticmethod
+        def config(number: int) -> Decomposition:
+            return Decomposition(dropped=frozenset([number]))
+
+    class Found:
+        space = Space()
+
+    return Candidate(cost=cost, nats=nats, exploration=Found(), number=1, dropped=frozenset([1]))  # type: ignore[arg-type]
+
+
+def test_points_of_a_frontier_are_undominated_and_spread() -> None:
+    points = undominated(candidate(*pair) for pair in [(3, 1), (1, 9), (2, 5), (2, 6), (3, 5), (4, 1), (5, 0.5)])
+    assert [(point.cost, point.nats) for point in points] == [(1, 9), (2, 5), (3, 1), (5, 0.5)]
+    frontier = Frontier(
+        space="per-site", objective="params", points=points, guarantee="", configurations=1, seconds=0.0
+    )
+    best = frontier.best_within(4.9)
+    assert best is not None
+    assert best.nats == 1
+    assert frontier.best_within(0.5) is None
+    assert [point.cost for point in frontier.spread(1, worst=10)] == [3]
+    assert [point.cost for point in frontier.spread(5, worst=2)] == [3, 5]
+
+
+def text_record(nll: Sequence[float]) -> TextRecord:
+    count = len(nll)
+    return TextRecord(kind="causal", source=Source(name="t", sha256="0"), length=101, tokens=[100] * count,
+                      nll=list(nll), kl=[0.0] * count, flips=[0] * count, hits=[0] * count)  # fmt: skip
+
+
+def result(
+    role: Any, rule: str, params: int, ratio: float, extra: float, quality: float | None = None, *, noise: float = 0.2,
+    width: float = 0.001, objective: str = "prefill.latency_s",
+) -> Result:  # fmt: skip
+    """A point that loses `extra` nats per token, with a little noise by block that differs by its cost."""
+    rng = [noise * ((7 * place + params) % 5 - 2) for place in range(len(DENSE))]
+    nll = [base + 100 * extra + each for base, each in zip(DENSE, rng, strict=True)]
+    label = f"{objective} 0" if role == "frontier" else f"{rule} {params}"
+    config = {"form": "svd", "ranks": {"layers.0.q_proj": params}, "drop": []} if rule != "dense" else {}
+    point = Point(role=role, rule=rule, label=label, config=config, params=params, costs={"prefill": 1.0},
+                  quality=quality)  # fmt: skip
+    record = text_record(nll)
+    moved = change(record.nll, DENSE, record.tokens)
+    return Result(point=point, searched=record, verified=record, timings={"prefill": timing(ratio, width=width)},
+                  change=moved, change_searched=moved, text=label, dense_costs={"prefill": 1.0})  # fmt: skip
+
+
+def results(*points: Result) -> Results:
+    dense = result("baseline", "dense", 100, 1.0, 0.0, 0.0, noise=0.0)
+    plan = Plan(points=[each.point for each in points], curves=[], dense={"prefill": 1.0}, dense_params=100, metric="")
+    return Results(plan=plan, dense=dense, points=points, phases=["prefill"], samples=[], name="tiny", device="cpu",
+                   rounds=[Round(predicted=[], measured=[])])  # fmt: skip
+
+
+def test_a_duel_is_at_no_greater_cost_and_chosen_by_prediction() -> None:
+    good = result("frontier", "per-site", 50, 0.7, 0.10, 0.05)
+    lucky = result("match", "per-site", 40, 0.6, 0.02, 0.09)  # measured better than good, predicted worse
+    slow = result("frontier", "per-site", 90, 0.95, 0.01, 0.001)
+    baseline = result("baseline", "uniform", 60, 0.8, 0.3)
+    fast = result("baseline", "late", 30, 0.3, 0.2)
+    slower = result("baseline", "random", 120, 1.2, 0.2)
+    found = {(duel.axis, duel.baseline.point.rule): duel for duel in duels(results(good, lucky, slow, baseline, fast,
+                                                                                  slower))}  # fmt: skip
+    duel = found["prefill", "uniform"]
+    assert duel.ours is good
+    assert duel.outcome == "better"
+    assert duel.difference is not None
+    assert duel.difference.value == pytest.approx(-0.2, abs=0.01)
+    assert found["prefill", "late"].outcome == "none" == found[SIZE, "late"].outcome
+    against = found["prefill", "random"].ours
+    assert against is not None
+    assert against.point.rule == "dense"
+    counted = {(each.axis, each.rule): each for each in tallies(list(found.values()))}
+    assert counted["prefill", "uniform"].count("better") == 1
+    assert counted["prefill", "late"].mean is None
+
+
+def test_worse_and_level_duels() -> None:
+    ours = result("frontier", "per-site", 50, 0.7, 0.3, 0.05)
+    clear, close = (result("baseline", "greedy", 61, 0.8, 0.1), result("baseline", "block", 62, 0.81, 0.3))
+    outcomes = {duel.baseline.point.rule: duel.outcome for duel in duels(results(ours, clear, close))
+                if duel.axis == "prefill"}  # fmt: skip
+    assert outcomes == {"greedy": "worse", "block": "level"}
+
+
+def test_what_survives_measurement() -> None:
+    kept = result("frontier", "per-site", 50, 0.7, 0.05, 0.05)
+    beaten = result("frontier", "per-site", 60, 0.8, 0.30, 0.02)
+    barely = result("frontier", "per-site", 53, 0.75, 0.0501, 0.03)  # level in loss with `kept`, and slower
+    found = results(kept, beaten, barely, result("baseline", "greedy", 61, 0.79, 0.10))
+    assert survival(found).points == 3
+    assert survival(found).clear == 2
+    assert survival(found).plain == 1
+    assert survival(found).baselines == 2
+    assert kept in dominators(beaten, found.points, "prefill", clear=True)
+    noisy = result("frontier", "per-site", 70, 0.72, 0.30, 0.02, width=0.2)  # its interval reaches below that of kept
+    assert not dominators(noisy, [kept], "prefill", clear=True)
+
+
+def test_optimism_is_measured_minus_predicted_and_corrected_by_the_other_points() -> None:
+    points = [result("frontier", "per-site", 50 + place, 0.7, 2 * guess, guess, noise=0.0)
+              for place, guess in enumerate((0.05, 0.1, 0.2))]  # fmt: skip
+    found = optimism(results(*points))
+    assert found is not None
+    assert found.points == 3
+    assert found.verify.value == pytest.approx(0.35 / 3)
+    assert found.factor.value == pytest.approx(2.0)
+    assert found.error == pytest.approx(0.35 / 3)
+    assert found.corrected == pytest.approx(0.0, abs=1e-9)
+    assert optimism(results(result("baseline", "late", 50, 0.7, 0.1))) is None
+
+
+def test_the_choice_is_the_fastest_that_is_acceptable_with_its_interval() -> None:
+    fine = result("frontier", "per-site", 50, 0.8, 0.03, 0.01)
+    faster = result("match", "per-site", 60, 0.7, 0.0495, 0.02, noise=2.0)  # its interval reaches beyond
+    slow = result("baseline", "greedy", 40, 1.1, 0.0)
+    found = results(fine, faster, slow)
+    assert choice(found, 0.05) is fine
+    assert choice(found, 0.5) is faster
+    assert choice(found, 0.001) is None
+    verdict = Verdict.of(found, 0.05)
+    assert verdict.to_json()["choice"] == fine.point.config
+    assert verdict.counts("prefill")["better"] + verdict.counts("prefill")["level"] == 1
+
+
+def test_a_baseline_stands_under_every_rule_that_gives_it(tmp_path: Path) -> None:
+    one, other = (result("baseline", rule, 50, 0.7, 0.1).point for rule in ("late", "block"))
+    twice = result("match", "per-site", 50, 0.7, 0.1).point
+    assert len(distinct([one, other, one, twice, twice])) == 3
+    plan = Plan(points=[one, other, twice], curves=[], dense={"prefill": 1.0}, dense_params=100, metric="m")
+    plan.write(tmp_path)
+    assert Plan.read(tmp_path) == plan
+    assert (tmp_path / "configs.json").read_text().count("layers.0.q_proj") == 1
+    (tmp_path / "plan.json").write_text('{"points": 1}')
+    with pytest.raises(CostModelError, match="not the plan"):
+        Plan.read(tmp_path)
+    with pytest.raises(CostModelError, match="cannot read plan"):
+        Plan.read(tmp_path, "round1.json")

@@ -1,0 +1,144 @@
+"""The loop end to end on a tiny model: interrupted, continued, refused in one line, and reported from records alone."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import shutil
+import signal
+import sys
+import types
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("torch")
+
+from quality_cases import OTHER_TEXT, TEXT, checkpoint
+
+from costmodel.cli import run as run_command
+from costmodel.model_config import load_model
+from validate.configs_file import load_configs
+from validate.loop.run import Loop
+from validate.loop.stages import read_stages
+from validate.quality.records import QUALITY
+
+SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "quality_loop.py"
+
+
+@pytest.fixture(name="script")
+def _script(monkeypatch: pytest.MonkeyPatch) -> Iterator[types.ModuleType]:
+    spec = importlib.util.spec_from_file_location("quality_loop", SCRIPT)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    monkeypatch.setitem(sys.modules, "quality_loop", module)
+    for name in ("HF_HUB_OFFLINE", "TOKENIZERS_PARALLELISM"):
+        monkeypatch.setenv(name, "1")  # what the script sets is taken back
+    handler = signal.getsignal(signal.SIGTERM)
+    spec.loader.exec_module(module)
+    yield module
+    signal.signal(signal.SIGTERM, handler)
+
+
+@pytest.fixture
+def options(tmp_path: Path) -> list[str]:
+    (tmp_path / "text.txt").write_text(TEXT)
+    (tmp_path / "calibration.txt").write_text(OTHER_TEXT)
+    checkpoint(tmp_path / "llama")
+    return ["--model", str(tmp_path / "llama"), "--text", str(tmp_path / "text.txt"), "--calibration-text",
+            str(tmp_path / "calibration.txt"), "--hw", "epyc-9654", "--threads", "1", "--small",
+            "--out", str(tmp_path / "out")]  # fmt: skip
+
+
+def test_from_a_checkpoint_to_a_choice(
+    script: types.ModuleType, options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    out = tmp_path / "out"
+
+    def killed(loop: Loop) -> str:
+        raise KeyboardInterrupt
+
+    whole = Loop._search
+    monkeypatch.setattr(Loop, "_search", killed)
+    assert run_command(script.command, options) == 130
+    assert capsys.readouterr().err.strip().endswith("error: interrupted")
+    done = {name for name, stage in read_stages(out).items() if stage.done}
+    assert {"texts", "sensitivity", "samples", "fit", "layer dropping", "round 1, fit"} == done - {
+        "round 1, search", "round 1, quality"
+    }  # fmt: skip
+    assert run_command(script.command, ["--out", str(out), "--report"]) == 2
+    assert "cannot read plan" in capsys.readouterr().err
+    kept = {name: (out / name).read_bytes() for name in ("quality.json", "quality1.json", "model.sensitivity")}
+    before = (out / "search" / "quality.jsonl").read_bytes()
+
+    monkeypatch.setattr(Loop, "_search", whole)
+    assert run_command(script.command, options) == 0
+    captured = capsys.readouterr()
+    assert captured.out.count(": kept, ") == len(done)
+    assert {name: (out / name).read_bytes() for name in kept} == kept
+    assert (out / "search" / "quality.jsonl").read_bytes().startswith(before)
+    spec = load_model(tmp_path / "llama")
+    assert load_configs(out / "choice.json", spec)
+    planned = {json.dumps(config.to_json()) for config in load_configs(out / "configs.json", spec)}
+    for folder in ("search", "verify"):
+        assert planned <= {json.dumps(record.config) for record in QUALITY.read(out / folder)}
+    verdict = json.loads((out / "verdict.json").read_text())
+    assert {each["axis"] for each in verdict["tallies"]} == {"prefill", "size"}
+    assert {each["rule"] for each in verdict["duels"]} == {"random", "paper", "uniform", "late", "block", "greedy"}
+
+    page, records = (out / "report.html").read_bytes(), (out / "latency" / "samples.jsonl").read_bytes()
+    assert b"<script" not in page
+    assert b"http-equiv" not in page
+    assert b'src="http' not in page
+    for gone in ("report.html", "verdict.json", "choice.json"):
+        (out / gone).unlink()
+    shutil.rmtree(tmp_path / "llama")  # from the records alone
+    assert run_command(script.command, ["--out", str(out), "--report"]) == 0
+    assert (out / "report.html").read_bytes() == page
+    assert (out / "latency" / "samples.jsonl").read_bytes() == records
+
+    checkpoint(tmp_path / "llama")
+    capsys.readouterr()
+    assert run_command(script.command, [*options, "--seed", "5"]) == 1
+    error = capsys.readouterr().err
+    assert error.startswith("error: cannot resume with another seed")
+    assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (["--model", "none-such"], "no such checkpoint: got 'none-such'"),
+        (["--hw", "abacus"], "abacus"),
+        (["--text", "none-such.txt"], "cannot read text"),
+        (["--ranks", "0"], "rank"),
+        (["--ranks", "5000"], "5000"),
+        (["--samples", "1"], "--samples"),
+        (["--phase", "training"], "--phase"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line_before_anything_is_made(
+    script: types.ModuleType, options: list[str], change: list[str], message: str, tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    assert run_command(script.command, [*options, *change]) == 2
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out" / "stages.json").exists()
+
+
+def test_missing_options_and_folders(
+    script: types.ModuleType, options: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_command(script.command, ["--out", str(tmp_path / "out")]) == 2
+    assert "--model is missing" in capsys.readouterr().err
+    assert run_command(script.command, ["--out", str(tmp_path / "nothing"), "--report"]) == 1
+    assert "no loop in this folder" in capsys.readouterr().err
+    same = [*options, "--calibration-text", str(tmp_path / "text.txt")]
+    assert run_command(script.command, same) == 2
+    assert "is the text to predict" in capsys.readouterr().err
