@@ -38,7 +38,8 @@ def gemm_columns(m: Any, n: Any, k: Any) -> OpColumns:
 
 def model_of(path: Path = A100) -> Any:
     calibration = load_calibration(path)
-    return time_model(load_hardware(calibration.hardware), calibration.dtypes[0], GRAPH, calibration)
+    runtime = GRAPH if GRAPH in calibration.runtimes else calibration.runtimes[0]
+    return time_model(load_hardware(calibration.hardware), calibration.dtypes[0], runtime, calibration)
 
 
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)

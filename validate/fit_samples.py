@@ -112,8 +112,8 @@ def fit_samples(samples: Sequence[Sample], hardware: HardwareProfile, probes: Pa
     if probes is not None:
         levels = {"probes, no model seen": _pairs(good, problem.parts @ basis.start), **levels}
     content = {
-        "schema": SCHEMA, "hardware": hardware.name, "dtypes": [work.dtype.value],
-        "runtimes": [work.runtime.value], **form, "level": LEVEL, "provenance": [*form["provenance"], source],
+        **form, "schema": SCHEMA, "hardware": hardware.name, "dtypes": [work.dtype.value],
+        "runtimes": [work.runtime.value], "level": LEVEL, "provenance": [*form["provenance"], source],
         "errors": [*form["errors"], *pass_rows(good, levels)],
     }  # fmt: skip
     return SamplesFit(content=content, predicted=_pairs(good, predicted), folds=folds)

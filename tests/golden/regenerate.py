@@ -51,6 +51,7 @@ CASES: list[tuple[str, str, tuple[str, ...], dict[str, Any]]] = [
     ("roberta-large", "a40", ("tensors=attn form=dense", "layers=5 form=drop"), {"dtype": "tf32", "seq_len": 384}),
     ("gpt2", "l4", (), {"runtime": "graph"}),
     ("gpt2", "a100-sxm-80gb", ("tensors=c_attn rank=576", "layers=4 tensors=c_fc rank=700"), {"attention": "unfused"}),
+    ("gpt2", "amd-epyc-2t", ("rank=64", "layers=0 form=drop"), {"dtype": "fp32", "batch": 2, "seq_len": 64}),
     ("gpt2-medium", "t4", ("rank=50%",), {"dtype": "fp32", "batch": 3, "seq_len": 300}),
     ("gpt2-large", "v100-sxm2-16gb", ("layers=10-20 rank=128",), {"dtype": "fp16", "weight_dtype": "int8"}),
     ("gpt2-xl", "a100-pcie-40gb", ("rank=1 form=tucker",), {"new_tokens": 32, "seq_len": 100}),

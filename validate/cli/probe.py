@@ -72,7 +72,7 @@ def command(
 
     tables, streams = tables_from(plan, bench.measure(plan, progress, passes), kind.bits // 8)
     launch = bench.host_launch_seconds() if opened.kind == "cuda" else None
-    runtimes = [Runtime.EAGER, Runtime.GRAPH]
+    runtimes = [Runtime.EAGER, Runtime.GRAPH] if profile.asynchronous else [Runtime.EAGER]
     found = environment(opened)
     provenance = [{
         "classes": [*tables, *(table.kind for table in streams)], "points": len(plan), "dtype": kind.value,
