@@ -224,7 +224,7 @@ def test_a_full_disk_is_said_before_the_work(apply: Any, monkeypatch: pytest.Mon
 def test_the_lines_in_the_docs_load_and_generate(apply: Any, capsys: pytest.CaptureFixture[str]) -> None:
     page = (Path(__file__).resolve().parents[1] / "docs" / "quality.md").read_text(encoding="utf-8")
     code = page.split("## Writing a factored checkpoint")[1].split("```python\n")[1].split("```")[0]
-    assert len(code.splitlines()) == 3
+    assert len([line for line in code.splitlines() if line]) == 4  # two of them imports
     apply(*OPTIONS, "--out", "llama-factored")
     exec(compile(code, "quality.md", "exec"), {})
     assert capsys.readouterr().out.startswith("d e f")  # this tokenizer puts spaces between its bytes
