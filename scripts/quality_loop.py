@@ -65,7 +65,7 @@ from validate.loop.settings import RANKS, SMALL, Settings
 @click.option("--batch", type=click.IntRange(1), default=8, show_default=True, help="Blocks that run together.")
 @click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
               help="Where everything is kept.")  # fmt: skip
-@click.option("--small", is_flag=True, help="Sizes of a trial that takes a minute; options given count all the same.")
+@click.option("--small", is_flag=True, help="Sizes of a trial of a minute or two; options given count all the same.")
 @click.option("--report", "report_only", is_flag=True, help="Only make the report of DIR again, from its records.")
 @click.pass_context
 def command(ctx: click.Context, /, out: Path, small: bool, report_only: bool, **options: Any) -> None:
