@@ -49,6 +49,8 @@ def normalised(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     for number, cell in enumerate(notebook.cells):
         cell.id = f"cell-{number:02d}"
         cell.metadata = nbformat.from_dict({})
+        if "outputs" in cell:
+            cell.outputs = _joined(cell.outputs)
         for output in cell.get("outputs", []):
             output.pop("metadata", None)
             if output.output_type in ("execute_result", "display_data"):
@@ -56,6 +58,18 @@ def normalised(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
                 if any(kind.startswith(("image/", "text/markdown")) for kind in output.data):
                     output.data.pop("text/plain", None)
     return notebook
+
+
+def _joined(outputs: list[nbformat.NotebookNode]) -> list[nbformat.NotebookNode]:
+    """Pieces of one stream as one: where the kernel flushes what a cell prints depends on the machine's load."""
+    joined: list[nbformat.NotebookNode] = []
+    for output in outputs:
+        last = joined[-1] if joined else None
+        if last is not None and output.output_type == last.output_type == "stream" and output.name == last.name:
+            last.text += output.text
+        else:
+            joined.append(output)
+    return joined
 
 
 def main(names: list[str]) -> None:

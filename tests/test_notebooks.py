@@ -64,6 +64,18 @@ def test_a_notebook_runs(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert kinds[0] == kinds[1]
 
 
+def test_a_stream_flushed_in_pieces_is_kept_as_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(FOLDER))
+    from execute import normalised
+
+    streams = [("stdout", "a"), ("stdout", "b"), ("stderr", "c"), ("stdout", "d")]
+    outputs = [nbformat.v4.new_output("stream", name=name, text=text) for name, text in streams]
+    outputs.insert(3, nbformat.v4.new_output("display_data", {"image/png": "e"}))
+    notebook = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("print()", outputs=outputs)])
+    kept = [output.get("text", "image") for output in normalised(notebook).cells[0].outputs]
+    assert kept == ["ab", "c", "image", "d"]
+
+
 def test_notebooks_need_nothing_beside_the_checkout() -> None:
     """The published tables are optional: every notebook that looks for them asks whether they are there."""
     for path in NOTEBOOKS:
