@@ -132,9 +132,15 @@ def build_model(recipe: Recipe, tokenizer: Any) -> nn.Module:
 RECIPES = {
     "llama": Recipe(family=Family.LLAMA),
     "bert": Recipe(
-        family=Family.BERT, layers=6, intermediate=1024, kv_heads=4, steps=4200, matrix_rate=3e-3, rate=2e-3,
+        family=Family.BERT,
+        layers=6,
+        intermediate=1024,
+        kv_heads=4,
+        steps=4200,
+        matrix_rate=3e-3,
+        rate=2e-3,
         masked_share=0.3,
-    ),  # fmt: skip
+    ),
 }
 """About twenty minutes each on two cores."""
 
