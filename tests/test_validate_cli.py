@@ -113,6 +113,40 @@ def test_given_configurations_and_resume(tmp_path: Path, capsys: pytest.CaptureF
     assert err == "error: cannot resume with another seed: got 5; allowed: 0; choose another --out\n"
 
 
+def test_files_that_have_moved_are_the_same_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from quality_cases import checkpoint
+
+    model = checkpoint(tmp_path / "here" / "llama")
+    (tmp_path / "here" / "c.json").write_text('{"form": "svd", "ranks": {"layers.0.q_proj": 2}, "drop": []}')
+    start = ["--out", str(tmp_path / "out"), "--phase", "decode", *FAST]
+    here = ["--model", str(model), "--configs", str(tmp_path / "here" / "c.json")]
+    assert invoke(capsys, *start, *here)[0] == 0
+    lines = (tmp_path / "out" / "samples.jsonl").read_bytes()
+    cut = lines[: lines.index(b"\n") + 1]  # half done
+    (tmp_path / "out" / "samples.jsonl").write_bytes(cut)
+    (tmp_path / "here").rename(tmp_path / "there")
+    there = ["--model", str(tmp_path / "there" / "llama"), "--configs", str(tmp_path / "there" / "c.json")]
+    assert invoke(capsys, *start, *there, "--resume")[::2] == (0, "")
+    found = (tmp_path / "out" / "samples.jsonl").read_bytes()
+    assert found.startswith(cut)
+    assert found.count(b"\n") == 2
+
+    (tmp_path / "there" / "c.json").write_text('{"form": "svd", "ranks": {"layers.0.q_proj": 4}, "drop": []}')
+    code, _, err = invoke(capsys, *start, *there, "--resume")
+    assert code == 1
+    assert err.startswith("error: cannot resume with another configs: got ")
+    (tmp_path / "there" / "c.json").unlink()
+    weights = tmp_path / "there" / "llama" / "model.safetensors"
+    content = bytearray(weights.read_bytes())
+    content[-2] ^= 1
+    weights.write_bytes(content)
+    (tmp_path / "there" / "c.json").write_text('{"form": "svd", "ranks": {"layers.0.q_proj": 2}, "drop": []}')
+    code, _, err = invoke(capsys, *start, *there, "--resume")
+    assert code == 1
+    assert err.startswith("error: cannot resume with another weights: got ")
+    assert err.count("SHA-256") == 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [

@@ -16,6 +16,8 @@ NAME = "run.json"
 FIXED = ("model", "num_layers", "weights", "dtype", "device", "device_name", "threads", "hardware", "seed", "configs",
          "attention")  # fmt: skip
 """Settings that records of one timing run share; times of unlike runs are not pooled."""
+DIGEST = "_sha256"
+"""Ends the name of the digest that a setting which names files may have beside it: content counts, not the path."""
 
 
 def load_settings(folder: Path, name: str = NAME) -> dict[str, Any] | None:
@@ -50,8 +52,19 @@ def save_settings(folder: Path, settings: dict[str, Any], name: str = NAME) -> N
 
 
 def require_same(earlier: dict[str, Any], now: dict[str, Any], fixed: Sequence[str] = FIXED) -> None:
-    """Raise RunError, naming the first setting in which a resumed run differs from the one it continues."""
+    """Raise RunError, naming the first setting in which a resumed run differs from the one it continues.
+
+    Where both have a digest of what a setting names, the digests are compared, so that files may have moved.
+    """
     for name in fixed:
-        if earlier.get(name) != now.get(name):
-            raise RunError(f"cannot resume with another {name.replace('_', ' ')}", value=now.get(name),
-                           allowed=str(earlier.get(name)), hint="choose another --out")  # fmt: skip
+        digest = name + DIGEST
+        hashed = digest in earlier and digest in now
+        if earlier.get(digest if hashed else name) != now.get(digest if hashed else name):
+            value, allowed = (_shown(each, name) if hashed else each.get(name) for each in (now, earlier))
+            raise RunError(f"cannot resume with another {name.replace('_', ' ')}", value=value, allowed=str(allowed),
+                           hint="choose another --out")  # fmt: skip
+
+
+def _shown(settings: dict[str, Any], name: str) -> str:
+    digest = settings[name + DIGEST]
+    return f"{settings.get(name)}" + (f" (SHA-256 {digest[:12]}...)" if digest else "")

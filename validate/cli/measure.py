@@ -20,8 +20,9 @@ from costmodel.workload import Attention, Phase, Runtime
 from validate.case import Case
 from validate.cli.progress import RunProgress
 from validate.cli.reporting import finish
-from validate.configs_file import load_configs
+from validate.configs_file import configs_sha256, load_configs
 from validate.journal import Journal
+from validate.quality.digests import checkpoint_sha256
 from validate.records import read_samples
 from validate.sampling import WorkloadChoice, given_cases, sample_cases
 from validate.settings import load_settings, require_same, save_settings
@@ -99,6 +100,8 @@ def _run(
                 "dtype": dtype.value, "device": device.kind, "device_name": device.name,
                 "threads": getattr(device, "threads", None), "hardware": hardware.name, "seed": settings["seed"],
                 "configs": settings["configs"], "attention": settings["attention"],
+                "weights_sha256": checkpoint_sha256(weights) if weights else None,
+                "configs_sha256": configs_sha256(settings["configs"]) if settings["configs"] else None,
             }  # fmt: skip
             if earlier is not None:
                 require_same(dict(earlier), fixed)
