@@ -29,7 +29,8 @@ TRUTH = Score(
 )  # fmt: skip
 
 
-def made_sensitivity(*, gradients: bool = True, seed: int = 0, config: dict[str, Any] = CONFIG) -> Sensitivity:
+def made_sensitivity(*, gradients: bool = True, seed: int = 0, config: dict[str, Any] = CONFIG,
+                     checkpoint: str | None = "model") -> Sensitivity:  # fmt: skip
     """Spectra that fall at another pace at each site."""
     rng, spec = np.random.default_rng(seed), tiny_spec(config)
     sites = {}
@@ -49,6 +50,7 @@ def made_sensitivity(*, gradients: bool = True, seed: int = 0, config: dict[str,
     run = SensitivityRun(
         model="tiny", config=config, weights="0", text="0", blocks=4, length=16, dtype="fp32", device="cpu",
         gradients=gradients, nll=3.0, seed=0, whole="", versions={}, seconds=1.0,
+        checkpoint=checkpoint,
     )  # fmt: skip
     return Sensitivity(run=run, spec=spec, sites=sites)
 

@@ -397,6 +397,25 @@ def test_what_cannot_be_fitted_is_refused(tmp_path: Path, folder: Path, capsys: 
     assert "belong to a run: model" in capsys.readouterr().err
 
 
+def test_sensitivity_of_other_weights_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """And a file that does not say whose it is draws a note, with what there is to compare."""
+    found, old = made_sensitivity(checkpoint="other"), made_sensitivity(checkpoint=None)
+    records = made_records(found, 60)
+    with pytest.raises(RecordError, match="different weights: got 'other'; allowed: model"):
+        evidence_from(found, records)
+    assert evidence_from(made_sensitivity(), records).notes == []
+    (note,) = evidence_from(old, records).notes
+    assert "NLL is 3.0000 nats on its text and 3.0000 nats on the records'" in note
+    save_sensitivity(tmp_path / "old", old)
+    folder = write_records(tmp_path / "records", records)
+    words = [str(folder), "--sensitivity", str(tmp_path / "old"), "--parts", str(tmp_path / "no" / "parts")]
+    capsys.readouterr()
+    assert run(cli, ["quality", "fit", *words]) == 2  # before anything is fitted
+    first, second = capsys.readouterr().err.splitlines()
+    assert first == f"note: {note}"
+    assert second.startswith("error: ")
+
+
 def evidence_of(found: Any, **options: Any) -> Evidence:
     return evidence_from(found, made_records(found, **options))
 

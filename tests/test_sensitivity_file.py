@@ -31,8 +31,15 @@ from costmodel.spec_text import Rank  # noqa: E402
 from validate.cli import cli  # noqa: E402
 from validate.errors import RecordError  # noqa: E402
 from validate.pretrained import open_pretrained  # noqa: E402
+from validate.quality.digests import checkpoint_sha256  # noqa: E402
 from validate.replace import Replacement, WeightFactors  # noqa: E402
-from validate.sensitivity.file import FORMAT, Sensitivity, load_sensitivity, read_tensors  # noqa: E402
+from validate.sensitivity.file import (  # noqa: E402
+    FORMAT,
+    Sensitivity,
+    load_sensitivity,
+    read_tensors,
+    save_sensitivity,
+)
 from validate.sensitivity.quality_file import quality_file  # noqa: E402
 from validate.text import read_text, token_blocks  # noqa: E402
 
@@ -65,6 +72,7 @@ def test_the_file_holds_every_site_and_what_it_is_of(made: tuple[Trained, Path])
     assert (found.run.model, found.run.blocks, found.run.length) == (trained.model.name, 32, 64)
     assert (found.run.dtype, found.run.gradients, found.run.whole) == ("fp32", True, "")
     assert found.spec.num_params == load_model(trained.model).num_params
+    assert found.run.checkpoint == checkpoint_sha256(trained.model)
     assert len(found.sites) == SITES
     pretrained = open_pretrained(str(trained.model))
     blocks = token_blocks(pretrained.tokenizer, read_text(trained.calibration), 64, 32)
@@ -110,6 +118,24 @@ def test_a_finished_file_is_read_not_made_again(
     code, _, err = invoke(capsys, "sensitivity", *arguments(trained, file))
     assert code == 1
     assert err.startswith(f"error: {file} is of another gradients: got False; allowed: True; choose another --out")
+
+
+def test_a_finished_file_of_another_config_is_not_taken(
+    made: tuple[Trained, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One from before it said whose it is still is."""
+    trained, file = made
+    words = [*arguments(trained, file), "--fisher", "--format", "json"]
+    model = tmp_path / trained.model.name
+    shutil.copytree(trained.model, model)
+    (model / "config.json").write_text((model / "config.json").read_text() + "\n")
+    code, _, err = invoke(capsys, "sensitivity", *words, "--model", str(model))
+    assert (code, err) == (1, f"error: {file} is of another config.json; choose another --out\n")
+    found, old = load_sensitivity(file), tmp_path / "old"
+    unnamed = msgspec.structs.replace(found.run, checkpoint=None)
+    save_sensitivity(old, Sensitivity(run=unnamed, spec=found.spec, sites=found.sites))
+    assert invoke(capsys, "sensitivity", *words, "--out", str(old))[0] == 0
+    assert load_sensitivity(old).run.checkpoint is None
 
 
 def test_tables_and_csv(made: tuple[Trained, Path], capsys: pytest.CaptureFixture[str]) -> None:

@@ -63,6 +63,8 @@ def command(
 
     parsed, picture = parse_ranks(ranks), "" if plot_file is None else file_kind(plot_file)
     evidence = read_evidence(paths, load_sensitivity(sensitivity), factors)
+    for note in evidence.notes:
+        click.echo(f"note: {note}", err=True)
     if parts is not None:
         write_file(parts, parts_content(evidence, parts_of))
     with WorkBar() as bar:

@@ -82,6 +82,7 @@ class Evidence:
         dense: the dense model's record.
         failed: measurements that failed, which nothing can be learnt from.
         sources: the files of records.
+        notes: what whoever reads the fit should know of what it stands on.
     """
 
     spec: ModelSpec
@@ -91,6 +92,7 @@ class Evidence:
     dense: QualityRecord
     failed: int
     sources: Sequence[str]
+    notes: Sequence[str] = ()
 
 
 def read_evidence(paths: Sequence[Path], sensitivity: Sensitivity, factors: Factors | None = None) -> Evidence:
@@ -100,7 +102,7 @@ def read_evidence(paths: Sequence[Path], sensitivity: Sensitivity, factors: Fact
         factors: which records to take; None for those of the only kind that there is, plain where there are both.
 
     Raises:
-        RecordError: when a file cannot be read, or records are of another model than the sensitivity.
+        RecordError: when a file cannot be read, or records are of another checkpoint than the sensitivity.
         RunError: when there is no dense record, or records are of different texts or tasks.
         FitError: when there are too few, or one has no text.
     """
@@ -124,6 +126,7 @@ def read_evidence(paths: Sequence[Path], sensitivity: Sensitivity, factors: Fact
         spec=sensitivity.spec, sensitivity=sensitivity, factors=factors,
         points=_points(measured, dense, sensitivity.spec), dense=dense,
         failed=sum(record.failure is not None for record in kept), sources=[str(path) for path in paths],
+        notes=_notes(dense, sensitivity),
     )  # fmt: skip
 
 
@@ -219,6 +222,19 @@ def _same_model(record: QualityRecord, first: QualityRecord, sensitivity: Sensit
         differing = sorted(key for key in {*mine, *theirs} if mine.get(key) != theirs.get(key))
         raise RecordError("records and sensitivity are of different models", value=", ".join(differing),
                           hint="measure both on the same checkpoint")  # fmt: skip
+    if sensitivity.run.checkpoint not in (None, record.model.sha256):
+        raise RecordError("records and sensitivity are of different weights", value=sensitivity.run.checkpoint,
+                          allowed=record.model.sha256, hint="measure both on the same checkpoint")  # fmt: skip
+
+
+def _notes(dense: QualityRecord, sensitivity: Sensitivity) -> list[str]:
+    """A note where nothing but the structure says that sensitivity and records are of one checkpoint."""
+    run, text = sensitivity.run, dense.text
+    if run.checkpoint is not None or text is None:
+        return []
+    own = "" if run.nll is None else f"{run.nll:.4f} nats on its text and "
+    return [f"the sensitivity file does not say which weights it is of; the dense model's NLL is {own}"
+            f"{sum(text.nll) / sum(text.tokens):.4f} nats on the records'; if in doubt, measure it again"]  # fmt: skip
 
 
 def _layers_class(count: int, layers: int) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from pathlib import Path
 
 from costmodel.errors import ModelError
@@ -15,18 +16,31 @@ def checkpoint_sha256(folder: Path) -> str:
     Raises:
         ModelError: when one cannot be read or there are no weights.
     """
+    return joined_sha256(file_sha256(folder))
+
+
+def file_sha256(folder: Path) -> dict[str, str]:
+    """SHA-256 of config.json and of every *.safetensors, by name.
+
+    Raises:
+        ModelError: when one cannot be read or there are no weights.
+    """
     files = [folder / "config.json", *sorted(folder.glob("*.safetensors"))]
     if len(files) == 1:
         raise ModelError("folder without weights", value=str(folder), allowed="a folder with *.safetensors files")
-    total = hashlib.sha256()
+    found = {}
     for path in files:
         try:
             with path.open("rb") as stream:
-                digest = hashlib.file_digest(stream, "sha256").hexdigest()
+                found[path.name] = hashlib.file_digest(stream, "sha256").hexdigest()
         except OSError as error:
             raise ModelError("cannot read checkpoint", value=str(path), hint=error.strerror or str(error)) from error
-        total.update(f"{path.name} {digest}\n".encode())
-    return total.hexdigest()
+    return found
+
+
+def joined_sha256(files: Mapping[str, str]) -> str:
+    """One digest of the names and digests of files, in their order."""
+    return hashlib.sha256("".join(f"{name} {digest}\n" for name, digest in files.items()).encode()).hexdigest()
 
 
 def source_of(path: str | Path, content: str) -> Source:

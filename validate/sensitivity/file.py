@@ -41,7 +41,9 @@ class SensitivityRun(msgspec.Struct, frozen=True, kw_only=True):
     config: dict[str, Any]
     """Its config.json, which gives the structure again."""
     weights: str
-    """Digest of the names, shapes and sizes of the weight files, to tell checkpoints apart."""
+    """Digest of the names and contents of the weight files."""
+    checkpoint: str | None = None
+    """Digest of config.json and the weight files, as quality records name a checkpoint; None in files from before."""
     text: str
     """SHA-256 of the calibration tokens."""
     blocks: int

@@ -11,8 +11,8 @@ import torch
 
 from costmodel.errors import InputError, ModelError
 from costmodel.model_config import load_model
-from validate.checkpoint.source import file_record
 from validate.errors import RunError
+from validate.quality.digests import file_sha256, joined_sha256
 from validate.sensitivity.file import Sensitivity, SensitivityRun, load_sensitivity, save_sensitivity
 from validate.sensitivity.run import SensitivityRunner
 from validate.sensitivity.stream import LayerStream
@@ -70,8 +70,10 @@ def measure_sensitivity(
                          allowed=f"below {stream.spec.vocab_size}")  # fmt: skip
     inputs, targets = with_targets(tokens, stream.spec, stream.model, tokenizer, seed) if fisher else (tokens, None)
     show("hashing the weights")
+    files = file_sha256(stream.folder)
+    weights = joined_sha256({name: digest for name, digest in files.items() if name != "config.json"})
     settings: dict[str, Any] = {
-        "model": name, "weights": _digest(stream.folder), "text": hashlib.sha256(tokens.numpy().tobytes()).hexdigest(),
+        "model": name, "weights": weights, "text": hashlib.sha256(tokens.numpy().tobytes()).hexdigest(),
         "blocks": blocks, "length": length, "dtype": _DTYPES[dtype], "device": where, "gradients": fisher,
         "seed": seed if fisher and stream.spec.is_encoder else 0,
     }  # fmt: skip
@@ -81,6 +83,8 @@ def measure_sensitivity(
             if getattr(found.run, key) != settings[key]:
                 raise RunError(f"{out} is of another {key}", value=settings[key], allowed=str(getattr(found.run, key)),
                                hint="choose another --out")  # fmt: skip
+        if found.run.checkpoint not in (None, joined_sha256(files)):
+            raise RunError(f"{out} is of another config.json", hint="choose another --out")
         return found
     total, done = stream.spec.num_layers * len(stream.spec.tensors), 0
 
@@ -94,8 +98,8 @@ def measure_sensitivity(
         runner = SensitivityRunner(stream, inputs, targets, work, advance)
         sites = runner.run()
         run = SensitivityRun(
-            **settings, config=dict(stream.config), nll=runner.nll, whole=stream.whole, versions=_versions(),
-            seconds=runner.seconds,
+            **settings, checkpoint=joined_sha256(files), config=dict(stream.config), nll=runner.nll, whole=stream.whole,
+            versions=_versions(), seconds=runner.seconds,
         )  # fmt: skip
         found = Sensitivity(run=run, spec=stream.spec, sites=sites)
         save_sensitivity(out, found)
@@ -115,12 +119,6 @@ def _hub_name(path_or_id: str) -> str:
         return load_model(path_or_id).name
     except ModelError:
         return path_or_id
-
-
-def _digest(folder: Path) -> str:
-    """SHA-256 of the hashes of the weight files, in the order of their names."""
-    records = [file_record(path) for path in sorted(folder.glob("*.safetensors"))]
-    return hashlib.sha256("".join(f"{each['name']} {each['sha256']}\n" for each in records).encode()).hexdigest()
 
 
 def _versions() -> dict[str, str]:
