@@ -4,7 +4,7 @@
     python scripts/case_studies.py --model models/llama --text models/llama/heldout.txt \\
         --calibration-text models/llama/calibration.txt --out studies/llama
 
-Some 240 configurations for a model of 8 layers: plain factors, whitened factors, and layers dropped. Records go to
+Some 260 configurations for a model of 8 layers: plain factors, whitened factors, and layers dropped. Records go to
 DIR/quality.jsonl as they are measured, so an interrupted run continues where it was; from them alone come
 DIR/case_studies.md, DIR/case_studies.json and DIR/figures.
 """

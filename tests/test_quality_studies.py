@@ -91,6 +91,21 @@ def test_studies_fit_the_model_and_budgets_match(config: dict[str, Any]) -> None
     assert {point.study for point in points} == {"rank", "tensor", "count", "position", "spacing", "budget"}
 
 
+def test_budgets_compare_like_with_like(measured: tuple[ModelSpec, list[QualityRecord]]) -> None:
+    spec, records = measured
+    budget = [each for each in findings(Results(case_studies(spec), records)) if each.study == "budget"]
+    alike = [each for each in budget if each.claim.endswith(("in neither)", "in both)"))]
+    for where in ("neither", "both", "the second alone"):
+        assert sum(each.claim.endswith(f"(the first layer in {where})") for each in budget) >= 12
+    # damage follows size alone but for the first layer and neighbours: only the confounded claim differs by much
+    inner = [each.difference.value for each in alike if "plain" in each.claim and "neither" in each.claim]
+    mixed = [each.difference.value for each in budget if "plain" in each.claim and "alone" in each.claim]
+    assert max(map(abs, inner)) < 0.75 < max(mixed)
+    for each in alike:
+        few, many = each.claim.removesuffix(")").split(" costs less than ")
+        assert ("layer 0" in few or "layers 0, " in few) == ("but the first" not in many)
+
+
 def test_a_size_beyond_a_tensor_has_no_match() -> None:
     spec = tiny_spec(EIGHT)
     assert matched(spec, ["k_proj"], 0.5) is None

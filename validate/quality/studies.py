@@ -21,6 +21,8 @@ SHARES = (0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0)
 MODERATE = 0.25
 """The rank, as a share of break-even, of sweeps over something else than the rank; beside rank 1."""
 PLAIN, WHITENED, DROPPED = "plain", "whitened", "dropped"
+FEW = "all tensors, rank 1"
+"""How the places of few layers in the study of budgets begin."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,10 +76,12 @@ def removed(spec: ModelSpec, decomposition: Decomposition) -> float:
     return 1 - params_of(spec, decomposition) / spec.num_params
 
 
-def matched(spec: ModelSpec, tensors: Sequence[str], size: float) -> Decomposition | None:
-    """These tensors in all layers at the share of break-even that removes `size` of the parameters most nearly; None
-    where even rank 1 removes too little."""
-    layers = range(spec.num_layers)
+def matched(
+    spec: ModelSpec, tensors: Sequence[str], size: float, layers: Sequence[int] | None = None
+) -> Decomposition | None:
+    """These tensors in these layers, all by default, at the share of break-even that removes `size` of the parameters
+    most nearly; None where even rank 1 removes too little."""
+    layers = range(spec.num_layers) if layers is None else layers
     if removed(spec, factored(spec, layers, tensors, None)) < 0.97 * size:
         return None
 
@@ -86,7 +90,7 @@ def matched(spec: ModelSpec, tensors: Sequence[str], size: float) -> Decompositi
         for tensor in map(spec.tensor, tensors):
             factor = make_factor("svd", rank_at(tensor, step / 400))
             found += tensor.weight_params - factor.weight_params(tensor.out_features, tensor.in_features)
-        return spec.num_layers * found / spec.num_params
+        return len(layers) * found / spec.num_params
 
     return factored(spec, layers, tensors, min(range(401), key=lambda step: abs(gone(step) - size)) / 400)
 
@@ -153,20 +157,27 @@ def _spacing(spec: ModelSpec) -> Iterator[Point]:
 
 
 def _budget(spec: ModelSpec) -> Iterator[Point]:
-    """All tensors of few layers, or fewer tensors of all: at the size of 1, 2 and 3 eighths of the layers at rank 1."""
+    """All tensors of few layers, or fewer tensors of all: at the size of 1, 2 and 3 eighths of the layers at rank 1.
+
+    The first layer costs more than any other, so like stands beside like: few layers with it and without it, and
+    fewer tensors of all layers and of all but the first.
+    """
+    every, inner = range(spec.num_layers), range(1, spec.num_layers)
+    options = {"all tensors": spec.groups["all"], **{f"{g} group": spec.groups[g] for g in ("attn", "mlp")},
+               **{name: (name,) for name in spec.groups["all"]}}  # fmt: skip
     for count in dict.fromkeys(max(1, round(spec.num_layers * eighths / 8)) for eighths in (1, 2, 3)):
         layers = spread(spec, count)
-        whole = factored(spec, layers, spec.groups["all"], None)
-        size = removed(spec, whole)
+        size = removed(spec, factored(spec, layers, spec.groups["all"], None))
         panel = f"{100 * size:.0f} % of parameters removed"
-        yield from _both("budget", panel, f"all tensors, rank 1, {_listed(layers)}", whole)
-        yield _dropped("budget", panel, _listed(layers), layers)
-        options = {"all tensors": spec.groups["all"], **{f"{g} group": spec.groups[g] for g in ("attn", "mlp")},
-                   **{name: (name,) for name in spec.groups["all"]}}  # fmt: skip
-        for name, tensors in options.items():
-            found = matched(spec, tensors, size)
-            if found is not None:
-                yield from _both("budget", panel, f"{name}, all layers", found)
+        for few in (layers, [0, *layers[1:]]) if layers[0] else (layers,):
+            whole = factored(spec, few, spec.groups["all"], None)
+            yield from _both("budget", panel, f"{FEW}, {_listed(few)}", whole)
+            yield _dropped("budget", panel, _listed(few), few)
+        for where, many in (("all layers", every), ("all layers but the first", inner)):
+            for name, tensors in options.items():
+                found = matched(spec, tensors, size, many) if len(many) > count else None
+                if found is not None:
+                    yield from _both("budget", panel, f"{name}, {where}", found)
 
 
 def _listed(layers: Sequence[int]) -> str:
