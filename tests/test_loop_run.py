@@ -11,6 +11,7 @@ import types
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 pytest.importorskip("torch")
@@ -20,11 +21,14 @@ from quality_cases import OTHER_TEXT, TEXT, checkpoint
 from costmodel.cli import run as run_command
 from costmodel.model_config import load_model
 from validate.configs_file import load_configs
+from validate.errors import RunError
 from validate.loop.run import Loop
+from validate.loop.settings import Settings
 from validate.loop.stages import read_stages
 from validate.quality.records import QUALITY
 
-SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "quality_loop.py"
+ROOT = Path(__file__).resolve().parents[1]
+SCRIPT = ROOT / "scripts" / "quality_loop.py"
 
 
 @pytest.fixture(name="script")
@@ -106,6 +110,43 @@ def test_from_a_checkpoint_to_a_choice(
     error = capsys.readouterr().err
     assert error.startswith("error: cannot resume with another seed")
     assert error.count("\n") == 1
+
+
+def test_a_loop_goes_on_with_the_same_content_wherever_it_is(options: list[str], tmp_path: Path) -> None:
+    profile = tmp_path / "here.toml"
+    shutil.copy(ROOT / "hw_profiles" / "amd-epyc-2t.toml", profile)
+    given = dict(zip(options[0::2], options[1::2], strict=False))
+    settings = Settings(model=given["--model"], text=given["--text"], calibration_text=given["--calibration-text"],
+                        hw=str(profile))  # fmt: skip
+    kept = tmp_path / "kept"
+    kept.mkdir()
+
+    def keep(**changes: object) -> None:
+        changed = msgspec.structs.replace(settings, **changes)
+        changed.keep(kept, changed.setup())
+
+    keep()
+    (tmp_path / "there").mkdir()
+    for name in ("llama", "text.txt", "here.toml"):
+        shutil.move(tmp_path / name, tmp_path / "there" / name)
+    there = {"model": str(tmp_path / "there" / "llama"), "text": str(tmp_path / "there" / "text.txt")}
+    moved = str(tmp_path / "there" / "here.toml")
+    keep(**there, hw=moved)
+    shipped = (ROOT / "hw_profiles" / "calibrations" / "amd-epyc-2t.json").read_text()
+    (tmp_path / "corrections.json").write_text(shipped)
+    keep(**there, hw=moved, calibration=str(tmp_path / "corrections.json"))
+    (tmp_path / "corrections.json").write_text(shipped + "\n")
+    with pytest.raises(RunError, match="with another calibration: got "):
+        keep(**there, hw=moved, calibration=str(tmp_path / "corrections.json"))
+    text = Path(moved).read_text()
+    Path(moved).write_text(text.replace("value = 73.2599", "value = 74.5", 1))
+    assert Path(moved).read_text() != text
+    with pytest.raises(RunError, match="with another hardware profile: got "):
+        keep(**there, hw=moved)
+    Path(moved).write_text(text)
+    (tmp_path / "there" / "llama").rename(tmp_path / "there" / "other")
+    with pytest.raises(RunError, match="with another model name: got 'other'; allowed: llama"):
+        keep(**{**there, "model": str(tmp_path / "there" / "other")}, hw=moved)
 
 
 @pytest.mark.parametrize(

@@ -53,7 +53,7 @@ class Loop:
         self._ranks = settings.rank_list
         _check_ranks(self._setup.model, self._ranks)
         folder.mkdir(parents=True, exist_ok=True)
-        settings.keep(folder)
+        settings.keep(folder, self._setup)
         self._stages = Stages(folder, tell)
         self._texts: dict[str, TextQuality] = {}
         self._plan: Plan | None = None

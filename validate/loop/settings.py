@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import msgspec
 from costmodel.cli.space_options import parse_ranks
 from costmodel.cli.workload_options import Setup, read_setup
 from costmodel.errors import InputError
+from costmodel.hardware import builtin_hardware, profile_folder
 from costmodel.spec_text import Rank
 from validate.errors import RunError
 from validate.quality.digests import checkpoint_sha256
@@ -99,9 +101,19 @@ class Settings(Record, frozen=True, kw_only=True):
             lm_head="last", calibration_option=self.calibration,
         )  # fmt: skip
 
-    def identity(self) -> dict[str, Any]:
-        """Digests of what was read: a resumed loop is about the same weights and texts."""
-        found = {"checkpoint": checkpoint_sha256(Path(self.model))}
+    def identity(self, setup: Setup) -> dict[str, Any]:
+        """The model's name and digests of what was read: a resumed loop is about the same weights, texts and device."""
+        profile = Path(self.hw)
+        if self.hw.lower() in builtin_hardware():
+            profile = profile_folder() / f"{self.hw.lower()}.toml"
+        corrections = Path(self.calibration)
+        if self.calibration == "auto":
+            corrections = profile_folder() / "calibrations" / f"{setup.hardware.name}.json"
+        found: dict[str, Any] = {
+            "model_name": setup.model.name, "checkpoint": checkpoint_sha256(Path(self.model)),
+            "hardware_profile": _sha256(profile),
+            "calibration": None if setup.calibration is None else _sha256(corrections),
+        }  # fmt: skip
         for name in ("text", "calibration_text"):
             text = TextFile.read(getattr(self, name))
             assert text is not None
@@ -111,17 +123,18 @@ class Settings(Record, frozen=True, kw_only=True):
                              hint="calibrate on a part that is not measured")  # fmt: skip
         return found
 
-    def keep(self, folder: Path) -> None:
+    def keep(self, folder: Path, setup: Setup) -> None:
         """Write the settings, or require those that are there.
 
         Raises:
             RunError: naming the first setting that differs, or when the folder cannot be written to.
         """
-        now = {**msgspec.to_builtins(self), "digests": self.identity()}
+        digests = self.identity(setup)
+        now = {**msgspec.to_builtins(self), "digests": digests}
         earlier = load_settings(folder, NAME)
         if earlier is not None:
-            names = [name for name in now if name not in _MAY_DIFFER]
-            require_same(earlier, now, names)
+            require_same(earlier.get("digests", {}), digests, list(digests))
+            require_same(earlier, now, [name for name in self.__struct_fields__ if name not in _MAY_DIFFER])
         else:
             save_settings(folder, now, NAME)
 
@@ -141,5 +154,9 @@ class Settings(Record, frozen=True, kw_only=True):
             raise RunError(f"{folder / NAME}: not the settings of a loop", hint=str(error)) from error
 
 
-_MAY_DIFFER = ("model", "text", "calibration_text", "batch", "accept")
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+_MAY_DIFFER = ("model", "text", "calibration_text", "hw", "calibration", "batch", "accept")
 """Paths, whose content is compared instead, and what changes no record."""
