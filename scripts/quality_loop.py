@@ -23,6 +23,7 @@ from click.core import ParameterSource
 from costmodel.cli import run
 from costmodel.errors import InputError
 from validate.loop.settings import RANKS, SMALL, Settings
+from validate.predictor.points import FEWEST
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
@@ -32,8 +33,9 @@ from validate.loop.settings import RANKS, SMALL, Settings
 @click.option("--hw", metavar="NAME|PATH", help="Profile of this device; latency is predicted from it and measured.")
 @click.option("--calibration", default="auto", show_default=True, metavar="FILE|auto|none",
               help="Measured corrections of predicted latency.")  # fmt: skip
-@click.option("--samples", type=click.IntRange(2), default=300, show_default=True, metavar="N",
-              help="Configurations that the predictor is fitted on.")  # fmt: skip
+@click.option("--samples", type=click.IntRange(FEWEST + 1), default=320, show_default=True, metavar="N",
+              help="Configurations measured to fit the predictor on, dense among them; more may be asked for until it "
+              "is fitted.")  # fmt: skip
 @click.option("--phase", type=click.Choice(["prefill", "decode", "both"]), default="prefill", show_default=True,
               help="Whose latency counts.")  # fmt: skip
 @click.option("--ranks", default=RANKS, metavar="R1,R2,...", help="Candidate ranks.  [default: 1 and shares of "

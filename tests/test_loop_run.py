@@ -149,6 +149,32 @@ def test_a_loop_goes_on_with_the_same_content_wherever_it_is(options: list[str],
         keep(**{**there, "model": str(tmp_path / "there" / "other")}, hw=moved)
 
 
+def test_samples_may_grow_until_they_are_fitted(
+    script: types.ModuleType, options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    out, words = tmp_path / "out", [*options, "--samples"]
+
+    def killed(loop: Loop, name: str) -> str:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Loop, "_sensitivity", lambda loop: "")
+    monkeypatch.setattr(Loop, "_fit", killed)
+    assert run_command(script.command, [*words, "41"]) == 130
+    assert [record.origin for record in QUALITY.read(out / "search")] == ["dense"] + ["sample"] * 40
+    first = (out / "search" / "quality.jsonl").read_bytes()
+    assert run_command(script.command, [*words, "44"]) == 130
+    assert len(QUALITY.read(out / "search")) == 44
+    assert (out / "search" / "quality.jsonl").read_bytes().startswith(first)
+    capsys.readouterr()
+    assert run_command(script.command, [*words, "43"]) == 1
+    assert "cannot resume with another samples: got 43; allowed: 44" in capsys.readouterr().err
+    stages = json.loads((out / "stages.json").read_text())
+    (out / "stages.json").write_text(json.dumps({**stages, "fit": {**stages["fit"], "done": True}}))
+    assert run_command(script.command, [*words, "50"]) == 1
+    assert "cannot resume with another samples: got 50; allowed: 44" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -157,7 +183,10 @@ def test_a_loop_goes_on_with_the_same_content_wherever_it_is(options: list[str],
         (["--text", "none-such.txt"], "cannot read text"),
         (["--ranks", "0"], "rank"),
         (["--ranks", "5000"], "5000"),
-        (["--samples", "1"], "--samples"),
+        (["--samples", "40"], "Invalid value for '--samples'"),
+        (["--blocks", "4000"], "--text is too short: got "),
+        (["--calibration-blocks", "4000"], "--calibration-text is too short: got "),
+        (["--length", "4000"], "--length is beyond the model"),
         (["--phase", "training"], "--phase"),
     ],
 )
@@ -170,7 +199,7 @@ def test_what_is_wrong_is_said_in_one_line_before_anything_is_made(
     assert message in error
     assert error.startswith("error: ")
     assert error.count("\n") == 1
-    assert not (tmp_path / "out" / "stages.json").exists()
+    assert not (tmp_path / "out").exists()
 
 
 def test_missing_options_and_folders(

@@ -21,9 +21,10 @@ from validate.loop.points import CONFIGS, Plan, Point, decompositions, distinct,
 from validate.loop.points import NAME as PLAN
 from validate.loop.refit import refit
 from validate.loop.search import Search
+from validate.loop.settings import NAME as SETTINGS
 from validate.loop.settings import Settings
 from validate.loop.stages import Stages
-from validate.loop.texts import SEARCH, VERIFY, write_halves
+from validate.loop.texts import SEARCH, VERIFY, check_texts, write_halves
 from validate.quality.records import QualityRecord
 from validate.records import read_samples
 
@@ -52,6 +53,8 @@ class Loop:
         self._setup = settings.setup()
         self._ranks = settings.rank_list
         _check_ranks(self._setup.model, self._ranks)
+        if not (folder / SETTINGS).exists():  # what cannot be measured must not leave a folder that refuses all else
+            check_texts(settings, self._setup.model)
         folder.mkdir(parents=True, exist_ok=True)
         settings.keep(folder, self._setup)
         self._stages = Stages(folder, tell)

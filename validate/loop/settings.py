@@ -15,6 +15,7 @@ from costmodel.errors import InputError
 from costmodel.hardware import builtin_hardware, profile_folder
 from costmodel.spec_text import Rank
 from validate.errors import RunError
+from validate.loop.stages import Stages
 from validate.quality.digests import checkpoint_sha256
 from validate.quality.job import TextFile
 from validate.records import Record
@@ -38,7 +39,7 @@ class Settings(Record, frozen=True, kw_only=True):
         text: to predict; one half of it is for the search, the other for the verdict.
         calibration_text: for sensitivity and whitened factors.
         hw, calibration: profile of the device, and measured corrections, as `explore` takes them.
-        samples: configurations that the predictor is fitted on.
+        samples: configurations that are measured for the predictor first, the dense model among them.
         phase: prefill, decode or both.
         ranks: candidates, as `explore --ranks`.
         factors: how factors are computed.
@@ -59,7 +60,7 @@ class Settings(Record, frozen=True, kw_only=True):
     calibration_text: str
     hw: str
     calibration: str = "auto"
-    samples: int = 300
+    samples: int = 320
     phase: str = "prefill"
     ranks: str = RANKS
     factors: str = "whitened"
@@ -124,7 +125,7 @@ class Settings(Record, frozen=True, kw_only=True):
         return found
 
     def keep(self, folder: Path, setup: Setup) -> None:
-        """Write the settings, or require those that are there.
+        """Write the settings, or require those that are there; more samples may be asked for until they are fitted.
 
         Raises:
             RunError: naming the first setting that differs, or when the folder cannot be written to.
@@ -134,8 +135,14 @@ class Settings(Record, frozen=True, kw_only=True):
         earlier = load_settings(folder, NAME)
         if earlier is not None:
             require_same(earlier.get("digests", {}), digests, list(digests))
-            require_same(earlier, now, [name for name in self.__struct_fields__ if name not in _MAY_DIFFER])
-        else:
+            stages = Stages(folder, lambda line: None)
+            grown = self.samples > int(earlier.get("samples", 0)) and not stages.done("fit")
+            same = [name for name in self.__struct_fields__ if name not in _MAY_DIFFER]
+            require_same(earlier, now, [name for name in same if not (grown and name == "samples")])
+            if grown:
+                stages.reopen("samples")
+            now = {**earlier, "samples": self.samples}
+        if now != earlier:
             save_settings(folder, now, NAME)
 
     @classmethod

@@ -53,9 +53,22 @@ class Stages:
         finally:
             seconds = earlier.seconds + time.monotonic() - start
             self._stages[name] = StageRecord(seconds=round(seconds, 2), done=done, note=note)
-            content = {key: msgspec.to_builtins(value) for key, value in self._stages.items()}
-            write_file(self._path, json.dumps(content, indent=1).encode() + b"\n")
+            self._write()
         self._tell(f"{name}: {note}, {_time(seconds)}")
+
+    def done(self, name: str) -> bool:
+        """Whether nothing of a stage is left to do."""
+        return self._stages.get(name, StageRecord()).done
+
+    def reopen(self, name: str) -> None:
+        """Have a stage done again, since more is asked of it; its time counts on."""
+        if self.done(name):
+            self._stages[name] = msgspec.structs.replace(self._stages[name], done=False)
+            self._write()
+
+    def _write(self) -> None:
+        content = {key: msgspec.to_builtins(value) for key, value in self._stages.items()}
+        write_file(self._path, json.dumps(content, indent=1).encode() + b"\n")
 
 
 def read_stages(folder: Path) -> Mapping[str, StageRecord]:
