@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -52,6 +53,7 @@ from validate.predictor.score import Form, compress, expand
 from validate.predictor.task_link import fit_tasks
 from validate.quality.case import QualityCase
 from validate.quality.given import given_cases
+from validate.quality.records import CalibrationSource
 from validate.sensitivity.file import save_sensitivity
 from validate.sensitivity.quality_file import quality_bytes
 
@@ -414,6 +416,34 @@ def test_sensitivity_of_other_weights_is_refused(tmp_path: Path, capsys: pytest.
     first, second = capsys.readouterr().err.splitlines()
     assert first == f"note: {note}"
     assert second.startswith("error: ")
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "message"),
+    [
+        ({"dtype": "fp32"}, {"dtype": "bf16"}, "types: got 'bf16 and fp32'"),
+        ({"sha256": "1"}, {"sha256": "2"}, r"calibration texts: got 'c \(1\) and c \(2\)'"),
+        ({"blocks": 20}, {"blocks": 64}, "numbers of calibration blocks: got '20 and 64'"),
+        ({"dtype": "fp32", "blocks": 20}, {}, None),
+    ],
+)
+def test_unlike_records_are_not_pooled(first: dict[str, Any], second: dict[str, Any], message: str | None) -> None:
+    """Those from before they said how they were measured pass."""
+    found = made_sensitivity()
+    replace = msgspec.structs.replace
+    records = made_records(found, 60)
+    for place, record in enumerate(records):
+        own = first if place < 30 else second
+        calibration = CalibrationSource(name="c", sha256=own.get("sha256", "0"), blocks=own.get("blocks"))
+        records[place] = replace(
+            record, model=replace(record.model, dtype=own.get("dtype")), factors="whitened" if place else "none",
+            calibration=calibration if place else None,
+        )  # fmt: skip
+    if message is None:
+        assert len(evidence_from(found, records).points) == 59
+        return
+    with pytest.raises(RunError, match=f"records are of different {message}"):
+        evidence_from(found, records)
 
 
 def evidence_of(found: Any, **options: Any) -> Evidence:

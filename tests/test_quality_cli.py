@@ -122,7 +122,15 @@ def test_factors_of_both_kinds_share_a_folder(made: dict[str, str], capsys: pyte
     assert set(found) == {"none", "plain", "whitened"}
     assert found["plain"] != found["whitened"]
     records = QUALITY.read(Path(made["out"]))
-    assert [record.calibration is not None for record in records] == [False, False, True]
+    assert [record.calibration and record.calibration.blocks for record in records] == [None, None, 20]
+    assert {record.model.dtype for record in records} == {"fp32"}
+    code, _, err = invoke(capsys, "--out", made["out"], "--resume", "--calibration-blocks", "30")
+    assert (code, "cannot resume with another calibration blocks: got 30; allowed: 20" in err) == (1, True)
+    settings = json.loads((Path(made["out"]) / "quality.json").read_text())
+    del settings["calibration_blocks"]  # as folders from before; the options say the same
+    (Path(made["out"]) / "quality.json").write_text(json.dumps(settings))
+    code, _, err = invoke(capsys, "--out", made["out"], "--resume", "--calibration-blocks", "30")
+    assert (code, "got 30; allowed: 20" in err) == (1, True)
     code, out, _ = invoke(capsys, "--out", made["out"], "--resume")
     assert code == 0
     assert "whitened" in out

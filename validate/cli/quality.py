@@ -17,12 +17,11 @@ from costmodel.cli.common import NamingGroup
 from validate.cli.progress import RunProgress
 from validate.cli.quality_options import quality_options
 from validate.cli.quality_report import finish
-from validate.errors import RunError
 from validate.journal import RecordJournal
 from validate.quality.case import DENSE
-from validate.quality.job import FIXED, Job
+from validate.quality.job import Job
 from validate.quality.records import QUALITY, QualityRecord
-from validate.settings import load_settings, require_same, save_settings
+from validate.settings import load_settings, save_settings
 
 SETTINGS = "quality.json"
 _NOT_REMEMBERED = ("out", "resume", "fmt", "stop_after")
@@ -87,10 +86,7 @@ def measure(options: Mapping[str, Any], given: set[str]) -> int:
             click.echo(f"note: cut off a half-written record of {journal.repaired_bytes} bytes", err=True)
         before = len(journal.records)
         if earlier is not None:
-            calibration = earlier["calibration"] or job.fixed["calibration"]  # a later run may add one
-            require_same({**earlier, "calibration": calibration}, {**job.fixed, "calibration": calibration}, FIXED)
-            if job.fixed["calibration"] not in (None, calibration):
-                raise RunError("cannot resume with another calibration text", hint="choose another --out")
+            job.require_same(earlier)
         save_settings(folder, {**job.fixed, "options": settings}, SETTINGS)
         interrupted = _run(job, journal, deadline)
         records = QUALITY.read(folder)  # from the file: an interrupt may fall between writing and remembering

@@ -15,9 +15,9 @@ from validate.journal import RecordJournal
 from validate.loop.settings import Settings
 from validate.quality.case import DENSE, QualityCase
 from validate.quality.evaluator import Evaluator
-from validate.quality.job import FIXED, Job
+from validate.quality.job import Job
 from validate.quality.records import QUALITY, QualityRecord
-from validate.settings import load_settings, require_same, save_settings
+from validate.settings import load_settings, save_settings
 
 
 class TextQuality:
@@ -71,7 +71,7 @@ class TextQuality:
         with RecordJournal(self._folder, QUALITY, resume=True) as journal:
             earlier = load_settings(self._folder, SETTINGS)
             if earlier is not None:
-                require_same(earlier, self.job.fixed, FIXED)
+                self.job.require_same(earlier)
             else:
                 save_settings(self._folder, {**self.job.fixed, "options": self._options}, SETTINGS)
             self._run(cases, journal)

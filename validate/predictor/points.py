@@ -103,7 +103,7 @@ def read_evidence(paths: Sequence[Path], sensitivity: Sensitivity, factors: Fact
 
     Raises:
         RecordError: when a file cannot be read, or records are of another checkpoint than the sensitivity.
-        RunError: when there is no dense record, or records are of different texts or tasks.
+        RunError: when there is no dense record, or records are of different texts, tasks, types or calibrations.
         FitError: when there are too few, or one has no text.
     """
     records = list({record.id: record for record in reversed(QUALITY.read(paths))}.values())[::-1]  # the first wins
@@ -115,6 +115,7 @@ def read_evidence(paths: Sequence[Path], sensitivity: Sensitivity, factors: Fact
         raise FitError("no records with such factors", value=factors, allowed=" or ".join(kinds) or "none",
                        hint="measure some: validate quality --samples 300 --factors ...")  # fmt: skip
     kept = [record for record in records if record.factors in (factors, "none")]
+    _require_alike(kept)
     dense = next((record for record in kept if record.is_dense), None)
     if kept and (dense is None or dense.text is None):
         raise RunError("records without the dense model's text", value=str(paths[0]), hint="measure it: --resume does")
@@ -211,6 +212,19 @@ def _change(record: QualityRecord, dense: QualityRecord) -> float:
 
 def _unlike(mine: TextRecord, theirs: TextRecord) -> bool:
     return (mine.source.sha256, mine.tokens, mine.length) != (theirs.source.sha256, theirs.tokens, theirs.length)
+
+
+def _require_alike(records: Sequence[QualityRecord]) -> None:
+    """Refuse to pool what was measured in unlike ways; records from before they said so pass."""
+    whitened = [record.calibration for record in records if record.calibration is not None]
+    for name, found in (
+        ("types", {record.model.dtype for record in records}),
+        ("calibration texts", {f"{each.name} ({each.sha256[:12]})" for each in whitened}),
+        ("numbers of calibration blocks", {each.blocks for each in whitened}),
+    ):
+        known = sorted(str(each) for each in found if each is not None)
+        if len(known) > 1:
+            raise RunError(f"records are of different {name}", value=" and ".join(known), hint="fit the folders apart")
 
 
 def _same_model(record: QualityRecord, first: QualityRecord, sensitivity: Sensitivity) -> None:

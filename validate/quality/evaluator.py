@@ -12,7 +12,7 @@ from validate.case import params_of, strata_of
 from validate.errors import RunError, kind_of, reason_of
 from validate.pretrained import Pretrained
 from validate.quality.case import QualityCase
-from validate.quality.records import CheckpointRecord, QualityRecord, Source, TaskRecord, TextRecord
+from validate.quality.records import CalibrationSource, CheckpointRecord, QualityRecord, TaskRecord, TextRecord
 from validate.quality.tasks import TaskMeasure
 from validate.quality.text import TextMeasure
 from validate.records import Failure
@@ -34,8 +34,8 @@ class Evaluator:
 
     def __init__(
         self, pretrained: Pretrained, model: CheckpointRecord, makers: Mapping[str, StageMaker], *,
-        text: TextMeasure | None = None, tasks: Sequence[TaskMeasure] = (), calibration: Source | None = None,
-        environment: Mapping[str, Any] | None = None,
+        text: TextMeasure | None = None, tasks: Sequence[TaskMeasure] = (),
+        calibration: CalibrationSource | None = None, environment: Mapping[str, Any] | None = None,
     ) -> None:  # fmt: skip
         self._pretrained, self._model, self._makers = pretrained, model, makers
         self._text, self._tasks, self._calibration = text, tasks, calibration

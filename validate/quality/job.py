@@ -11,14 +11,16 @@ from typing import Any
 from costmodel.errors import InputError
 from costmodel.model_config import load_model, read_config
 from costmodel.model_spec import ModelSpec
+from validate.errors import RunError
 from validate.quality.case import QualityCase
 from validate.quality.digests import checkpoint_sha256, source_of
 from validate.quality.given import given_cases
 from validate.quality.plan import sample_cases
-from validate.quality.records import CheckpointRecord, Source
+from validate.quality.records import CalibrationSource, CheckpointRecord, Source
 from validate.quality.task_names import is_file
+from validate.settings import require_same
 
-FIXED = ("checkpoint", "dtype", "text", "blocks", "length", "tasks", "limit", "calibration")
+FIXED = ("checkpoint", "dtype", "text", "blocks", "length", "tasks", "limit", "calibration", "calibration_blocks")
 """Settings that the records of one folder share; numbers of unlike runs are not compared."""
 LENGTH = 256
 """Tokens of a block, unless told otherwise."""
@@ -50,6 +52,19 @@ class TextFile:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class CalibrationFile(TextFile):
+    """A text to whiten with, of which so many blocks are taken."""
+
+    source: CalibrationSource
+
+    @classmethod
+    def of(cls, text: TextFile, blocks: int) -> CalibrationFile:
+        """The text as one to whiten with."""
+        source = CalibrationSource(name=text.source.name, sha256=text.source.sha256, blocks=blocks)
+        return cls(content=text.content, source=source)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Job:
     """Everything that is decided before anything is measured.
 
@@ -69,7 +84,7 @@ class Job:
     model: CheckpointRecord
     cases: Sequence[QualityCase]
     text: TextFile | None
-    calibration: TextFile | None
+    calibration: CalibrationFile | None
     tasks: Sequence[str]
     length: int
     settings: Mapping[str, Any]
@@ -95,9 +110,10 @@ class Job:
             cases += sample_cases(spec, settings["samples"], settings["seed"], settings["factors"])
         model = CheckpointRecord(
             name=spec.name, sha256=checkpoint_sha256(folder), config=dict(read_config(folder)),
-            num_layers=spec.num_layers,
+            num_layers=spec.num_layers, dtype=settings["dtype"],
         )  # fmt: skip
-        return cls(folder=folder, spec=spec, model=model, cases=cases, text=text, calibration=calibration,
+        return cls(folder=folder, spec=spec, model=model, cases=cases, text=text,
+                   calibration=CalibrationFile.of(calibration, settings["calibration_blocks"]) if calibration else None,
                    tasks=tuple(settings["tasks"]), length=settings["length"] or min(LENGTH, spec.max_positions),
                    settings=settings)  # fmt: skip
 
@@ -110,7 +126,24 @@ class Job:
             "blocks": self.settings["blocks"] if text else None, "length": self.length if text else None,
             "tasks": [_identity(task) for task in self.tasks], "limit": self.settings["limit"],
             "calibration": self.calibration.source.sha256 if self.calibration else None,
+            "calibration_blocks": self.settings["calibration_blocks"] if self.calibration else None,
         }  # fmt: skip
+
+    def require_same(self, earlier: Mapping[str, Any]) -> None:
+        """Check that records of this job may join those of an earlier one; only calibration may be new.
+
+        Args:
+            earlier: the settings beside its records.
+
+        Raises:
+            RunError: naming the first of FIXED that differs.
+        """
+        held = {"calibration_blocks": earlier["options"].get("calibration_blocks"), **earlier}  # not there before
+        now = self.fixed
+        both = None not in (held["calibration"], now["calibration"])
+        if both and held["calibration"] != now["calibration"]:
+            raise RunError("cannot resume with another calibration text", hint="choose another --out")
+        require_same(held, now, [name for name in FIXED if both or not name.startswith("calibration")])
 
     @property
     def is_local(self) -> bool:

@@ -28,6 +28,8 @@ class CheckpointRecord(Record, frozen=True, kw_only=True):
     config: dict[str, Any]
     """The decoded config.json: with `num_layers` it gives the ModelSpec again."""
     num_layers: int
+    dtype: str | None = None
+    """That it was read in; None in records from before."""
 
 
 class Source(Record, frozen=True, kw_only=True):
@@ -35,6 +37,13 @@ class Source(Record, frozen=True, kw_only=True):
 
     name: str
     sha256: str
+
+
+class CalibrationSource(Source, frozen=True, kw_only=True):
+    """The text that whitened factors were computed from, and how much of it."""
+
+    blocks: int | None = None
+    """None in records from before."""
 
 
 class TextRecord(Record, frozen=True, kw_only=True):
@@ -93,8 +102,8 @@ class QualityRecord(Record, frozen=True, kw_only=True):
     """Why it was measured: dense, given, or sample."""
     factors: FactorKind
     """How factors were computed: from the weights alone, or from calibration text too; none where none are."""
-    calibration: Source | None = None
-    """The text that whitened factors were computed from."""
+    calibration: CalibrationSource | None = None
+    """Of whitened factors."""
     strata: Strata
     params: int
     """Of the configuration."""
