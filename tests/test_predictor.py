@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import re
 import subprocess
 import sys
 import tempfile
@@ -53,6 +54,7 @@ from validate.predictor.score import Form, compress, expand
 from validate.predictor.task_link import fit_tasks
 from validate.quality.case import QualityCase
 from validate.quality.given import given_cases
+from validate.quality.plan import ADVISED, sample_cases
 from validate.quality.records import CalibrationSource
 from validate.sensitivity.file import save_sensitivity
 from validate.sensitivity.quality_file import quality_bytes
@@ -371,7 +373,7 @@ def test_bands_take_every_point_once() -> None:
 def test_what_cannot_be_fitted_is_refused(tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = made_sensitivity()
     records = made_records(found, 60)
-    with pytest.raises(FitError, match="too few measured configurations"):
+    with pytest.raises(FitError, match=r"too few measured configurations.*--samples 320 "):
         evidence_from(found, records[:30])
     with pytest.raises(RunError, match="without the dense model"):
         evidence_from(found, records[1:])
@@ -416,6 +418,15 @@ def test_sensitivity_of_other_weights_is_refused(tmp_path: Path, capsys: pytest.
     first, second = capsys.readouterr().err.splitlines()
     assert first == f"note: {note}"
     assert second.startswith("error: ")
+
+
+def test_recipes_ask_for_enough() -> None:
+    """The dense model is one of the samples, and some may fail: 300 would leave fewer than 300 to fit to."""
+    assert sum(not case.is_dense for case in sample_cases(made_sensitivity().spec, ADVISED, 0)) > 300
+    text = (Path(__file__).resolve().parents[1] / "docs" / "quality.md").read_text(encoding="utf-8")
+    asked = [int(count) for count in re.findall(r"validate quality .*--samples (\d+)", text)]
+    assert asked
+    assert min(asked) >= ADVISED
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from costmodel.model_spec import ModelSpec
 from validate.errors import FitError, RecordError, RunError
+from validate.quality.plan import ADVISED
 from validate.quality.records import QUALITY, QualityRecord, TextRecord
 from validate.sensitivity.file import Sensitivity
 from validate.sensitivity.spectra import Factors, SiteSpectra
@@ -113,7 +114,7 @@ def read_evidence(paths: Sequence[Path], sensitivity: Sensitivity, factors: Fact
     factors = factors or ("whitened" if kinds == ["whitened"] else "plain")
     if records and factors not in kinds:
         raise FitError("no records with such factors", value=factors, allowed=" or ".join(kinds) or "none",
-                       hint="measure some: validate quality --samples 300 --factors ...")  # fmt: skip
+                       hint=f"measure some: validate quality --samples {ADVISED} --factors ...")  # fmt: skip
     kept = [record for record in records if record.factors in (factors, "none")]
     _require_alike(kept)
     dense = next((record for record in kept if record.is_dense), None)
@@ -122,7 +123,7 @@ def read_evidence(paths: Sequence[Path], sensitivity: Sensitivity, factors: Fact
     measured = [record for record in kept if record.text is not None and not record.is_dense]
     if len(measured) < FEWEST or dense is None:
         raise FitError("too few measured configurations to fit", value=len(measured), allowed=f"at least {FEWEST}",
-                       hint="validate quality --samples 300 --text FILE")  # fmt: skip
+                       hint=f"validate quality --samples {ADVISED} --text FILE")  # fmt: skip
     return Evidence(
         spec=sensitivity.spec, sensitivity=sensitivity, factors=factors,
         points=_points(measured, dense, sensitivity.spec), dense=dense,

@@ -17,6 +17,8 @@ T = TypeVar("T")
 
 BLOCK = 20
 """Samples over which every stratum is balanced; a longer plan starts with the same samples as a shorter one."""
+ADVISED = 320
+"""Samples to ask for where 300 measured configurations are wanted: the dense model is one, and some may fail."""
 _KINDS = ["svd"] * 9 + ["tucker"] * 7 + ["drop"] * 2 + ["both"] * 2
 """`both`: factored, with other layers dropped."""
 _LOWEST, _HIGHEST = 0.02, 1.0
