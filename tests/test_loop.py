@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from validate.loop.dropping import search_dropping
 from validate.loop.duels import SIZE, duels, tallies
 from validate.loop.fitted import Link, load_link
 from validate.loop.frontier import Candidate, Frontier, undominated
+from validate.loop.page import choice_latency
 from validate.loop.points import Plan, Point, distinct
 from validate.loop.results import Result, Results, Round
 from validate.loop.stages import Stages, read_stages
@@ -243,6 +245,21 @@ def test_the_choice_is_the_fastest_that_is_acceptable_with_its_interval() -> Non
     verdict = Verdict.of(found, 0.05)
     assert verdict.to_json()["choice"] == fine.point.config
     assert verdict.counts("prefill")["better"] + verdict.counts("prefill")["level"] == 1
+
+
+def test_the_choice_is_judged_by_a_timing_that_it_was_not_chosen_by() -> None:
+    lucky = result("frontier", "per-site", 50, 0.7, 0.01, 0.01)
+    found = results(lucky, result("baseline", "greedy", 40, 0.9, 0.01))
+    once = Verdict.of(found, 0.05)
+    assert once.choice is lucky
+    assert once.choice_timing("prefill") == (lucky.timings["prefill"], False)
+    assert "0.700 [0.699, 0.701] of dense in prefill latency (selected as the least" in choice_latency(once)
+    twice = replace(once, results=replace(found, again={lucky.point.key: {"prefill": timing(0.99, width=0.02)}}))
+    assert "0.990 [0.970, 1.010] of dense in prefill latency, not clearly less (timed again)" in choice_latency(twice)
+    assert twice.to_json()["choice_latency"]["prefill"] == pytest.approx(
+        {"ratio": 0.99, "low": 0.9702, "high": 1.0098, "again": True}
+    )
+    assert lucky.timings["prefill"].ratio == 0.7  # duels stay with the timings of all
 
 
 def test_a_baseline_stands_under_every_rule_that_gives_it(tmp_path: Path) -> None:

@@ -61,6 +61,7 @@ def test_from_a_checkpoint_to_a_choice(
     capsys: pytest.CaptureFixture[str],
 ) -> None:  # fmt: skip
     out = tmp_path / "out"
+    options += ["--accept", "100"]  # the fastest is chosen, whatever random weights lose
 
     def killed(loop: Loop) -> str:
         raise KeyboardInterrupt
@@ -91,6 +92,8 @@ def test_from_a_checkpoint_to_a_choice(
         assert planned <= {json.dumps(record.config) for record in QUALITY.read(out / folder)}
     verdict = json.loads((out / "verdict.json").read_text())
     assert {each["axis"] for each in verdict["tallies"]} == {"prefill", "size"}
+    assert verdict["choice_latency"]["prefill"]["again"]
+    assert "(timed again)" in captured.out
     assert {each["rule"] for each in verdict["duels"]} == {"random", "paper", "uniform", "late", "block", "greedy"}
 
     page, records = (out / "report.html").read_bytes(), (out / "latency" / "samples.jsonl").read_bytes()

@@ -68,7 +68,8 @@ def _finding(verdict: Verdict) -> str:
         sentences.append(f"None is faster than dense within {verdict.accept:g} nats; the choice is the dense model.")
     else:
         sentences.append(
-            f"The choice within {verdict.accept:g} nats: {_costs(verdict, verdict.choice)}, "
+            f"The choice within {verdict.accept:g} nats: {choice_latency(verdict)}, "
+            f"{_cost_text(verdict, verdict.choice, SIZE)} of dense in size, "
             f"{interval_text(verdict.choice.change)} nats on text that nothing was chosen by."
         )
     return " ".join(sentences)
@@ -230,6 +231,21 @@ def _cost_text(verdict: Verdict, each: Result, axis: str) -> str:
     return f"{value:.3f}"
 
 
-def _costs(verdict: Verdict, each: Result) -> str:
-    parts = [f"{_cost_text(verdict, each, axis)} of dense in {_axis(axis)}" for axis in verdict.axes]
-    return ", ".join(parts)
+def choice_latency(verdict: Verdict) -> str:
+    """Latency of the choice beside dense, timed again or, where it was not, as selected."""
+    found = []
+    for phase in verdict.results.phases:
+        timing, again = verdict.choice_timing(phase)
+        if timing is None:
+            found.append(f"{phase} latency not measured")
+            continue
+        text = f"{timing.ratio:.3f} [{timing.ratio_low:.3f}, {timing.ratio_high:.3f}] of dense in {phase} latency"
+        if timing.ratio_high >= 1:
+            text += ", not clearly less"
+        kind = (
+            "timed again"
+            if again
+            else "selected as the least, so optimistic; the loop with this --accept times it again"
+        )
+        found.append(f"{text} ({kind})")
+    return ", ".join(found)

@@ -10,7 +10,7 @@ from validate.errors import RunError
 from validate.loop.baselines import RULES
 from validate.loop.figures import duel_plot, optimism_plot, trade_off
 from validate.loop.markup import interval_text
-from validate.loop.page import loop_page
+from validate.loop.page import choice_latency, loop_page
 from validate.loop.refit import NAME as MOVED
 from validate.loop.refit import Moved
 from validate.loop.results import read_results
@@ -85,5 +85,5 @@ def _lines(folder: Path, verdict: Verdict, moved: Moved | None) -> list[str]:
         lines.append(f"choice: the dense model; nothing faster within {verdict.accept:g} nats")
     else:
         change = interval_text(verdict.choice.change)
-        lines.append(f"choice within {verdict.accept:g} nats: {change}; {folder / CHOICE}")
+        lines.append(f"choice within {verdict.accept:g} nats: {change}, {choice_latency(verdict)}; {folder / CHOICE}")
     return lines

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +14,9 @@ from validate.loop.points import Plan, Point, config_key, round_name
 from validate.quality.intervals import Interval, change
 from validate.quality.records import QUALITY, QualityRecord, TextRecord
 from validate.records import Sample, Timing, read_samples
+
+AGAIN = "again"
+"""Folder with a folder of times for each configuration that was chosen, and so timed again."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -70,6 +73,7 @@ class Results:
         name: of the model.
         device: that latency was measured on.
         rounds: the points of earlier searches, and at the end those of the one that counts.
+        again: by configuration and phase, a second timing beside dense of what was chosen for the first.
     """
 
     plan: Plan
@@ -80,6 +84,7 @@ class Results:
     name: str
     device: str
     rounds: Sequence[Round]
+    again: Mapping[str, Mapping[str, Timing]] = field(default_factory=dict)
 
     def latency_width(self, phase: str) -> float | None:
         """Median half-width of measured latencies relative to dense; None for size and where nothing was timed."""
@@ -111,10 +116,8 @@ def read_results(folder: Path) -> Results:
     plan = Plan.read(folder)
     searched, verified = ({config_key(record.config): record for record in QUALITY.read(folder / name)}
                           for name in ("search", "verify"))  # fmt: skip
-    times: dict[str, dict[str, Sample]] = {}
     timed = read_samples(folder / "latency")
-    for sample in timed:
-        times.setdefault(config_key(sample.config), {})[str(sample.workload["phase"])] = sample
+    times = _timings(timed)
     dense = next(record for record in verified.values() if record.is_dense)
     spec = dense.spec()
     bases = _text(dense), _text(searched[config_key(dense.config)])
@@ -123,9 +126,8 @@ def read_results(folder: Path) -> Results:
         if point.key not in verified or point.key not in searched or point.key not in times:
             raise RunError("a configuration was not measured", value=point.label, hint="the same command continues")
         mine, other = _text(verified[point.key]), _text(searched[point.key])
-        timings = {phase: sample.timing for phase, sample in times[point.key].items() if sample.timing is not None}
         return Result(
-            point=point, searched=other, verified=mine, timings=timings,
+            point=point, searched=other, verified=mine, timings=times[point.key],
             change=change(mine.nll, bases[0].nll, mine.tokens),
             change_searched=change(other.nll, bases[1].nll, other.tokens),
             dense_costs=plan.dense, text=describe(verified[point.key].decomposition(spec), spec),
@@ -136,7 +138,8 @@ def read_results(folder: Path) -> Results:
     sampled = [record for record in searched.values() if record.origin == "sample" and record.failure is None]
     return Results(plan=plan, dense=result(first), points=[result(point) for point in plan.points],
                    phases=list(plan.dense), samples=sampled, name=dense.model.name,
-                   device=_device(timed), rounds=_rounds(folder, plan, searched, bases[1]))  # fmt: skip
+                   device=_device(timed), rounds=_rounds(folder, plan, searched, bases[1]),
+                   again=_timings(read_samples(sorted((folder / AGAIN).glob("*/samples.jsonl")))))  # fmt: skip
 
 
 def _rounds(
@@ -154,6 +157,16 @@ def _rounds(
             predicted=[point.quality or 0.0 for point in points.values()],
             measured=[(sum(each.nll) - sum(dense.nll)) / sum(dense.tokens) for each in losses],
         ))  # fmt: skip
+    return found
+
+
+def _timings(samples: Sequence[Sample]) -> dict[str, dict[str, Timing]]:
+    """By configuration and phase; what could not be timed has an entry without phases."""
+    found: dict[str, dict[str, Timing]] = {}
+    for sample in samples:
+        phases = found.setdefault(config_key(sample.config), {})
+        if sample.timing is not None:
+            phases[str(sample.workload["phase"])] = sample.timing
     return found
 
 

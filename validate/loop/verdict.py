@@ -11,6 +11,7 @@ import numpy as np
 from validate.loop.duels import OUTCOMES, SIZE, Duel, Tally, cost, duels, own_axis, predicted, tallies
 from validate.loop.results import Result, Results
 from validate.quality.intervals import Interval, change, mean
+from validate.records import Timing
 
 SCHEMA = 1
 """Version of verdict.json."""
@@ -98,6 +99,16 @@ class Verdict:
             for phase, width in widths.items() if width is not None and width > ROUGH
         ]  # fmt: skip
 
+    def choice_timing(self, phase: str) -> tuple[Timing | None, bool]:
+        """The latency of the choice beside dense, and whether it was timed again after it had been chosen.
+
+        What it was chosen by is a selected minimum, faster than what it would be found to be on another day.
+        """
+        if self.choice is None:
+            return None, False
+        again = self.results.again.get(self.choice.point.key, {}).get(phase)
+        return (self.choice.timings.get(phase), False) if again is None else (again, True)
+
     def counts(self, axis: str) -> dict[str, int]:
         """Outcomes of the duels at one equal cost."""
         found = [duel.outcome for duel in self.duels if duel.axis == axis]
@@ -110,6 +121,11 @@ class Verdict:
             "schema": SCHEMA, "accept": self.accept,
             "choice": None if self.choice is None else self.choice.point.config,
             "choice_nll_change": None if self.choice is None else self.choice.change.to_json(),
+            "choice_latency": {
+                phase: {"ratio": timing.ratio, "low": timing.ratio_low, "high": timing.ratio_high, "again": again}
+                for phase in self.results.phases
+                for timing, again in [self.choice_timing(phase)] if timing is not None
+            },
             "tallies": [
                 {"axis": each.axis, "rule": each.rule, **{name: each.count(name) for name in OUTCOMES},
                  "difference": None if each.mean is None else each.mean.to_json()} for each in self.tallies
