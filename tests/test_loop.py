@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from validating import LLAMA, timing, tiny_spec
 
@@ -232,6 +233,17 @@ def test_optimism_is_measured_minus_predicted_and_corrected_by_the_other_points(
     assert found.error == pytest.approx(0.35 / 3)
     assert found.corrected == pytest.approx(0.0, abs=1e-9)
     assert optimism(results(result("baseline", "late", 50, 0.7, 0.1))) is None
+
+
+def test_points_whose_loss_the_search_was_told_say_nothing_of_its_optimism() -> None:
+    believed = result("frontier", "per-site", 50, 0.7, 0.3, 0.1)
+    told = result("frontier", "per-site, dropping", 60, 0.6, 0.2, 0.2)
+    told = replace(told, point=msgspec.structs.replace(told.point, config={**told.point.config, "drop": [1]}))
+    found = optimism(results(believed, told))
+    assert found is not None
+    assert (found.points, found.left_out) == (1, 1)
+    assert found.verify.value == pytest.approx(0.2, abs=0.01)
+    assert optimism(results(told)) is None
 
 
 def test_the_choice_is_the_fastest_that_is_acceptable_with_its_interval() -> None:

@@ -44,9 +44,9 @@ def trade_off(results: Results, axis: str, factor: float, moved: Moved | None, t
             axes.plot(
                 xs, curve.qualities, color=colour, linestyle=style, linewidth=1.4, label=f"predicted, {curve.space}"
             )
-            if curve.space == _widest(results):
+            if curve.space == SITES:  # the factor is of points without dropped layers
                 axes.plot(xs, [factor * value for value in curve.qualities], color=colours["muted"], linewidth=1.1,
-                          linestyle=(0, (5, 3)), label="the widest of them, corrected")  # fmt: skip
+                          linestyle=(0, (5, 3)), label="the latter, corrected")  # fmt: skip
     for curve in moved.curves if moved is not None else ():
         if curve.objective == objective and curve.space == _widest(results):
             axes.plot([value / dense for value in curve.costs], curve.qualities, color=colours["ink"], linewidth=1.0,

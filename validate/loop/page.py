@@ -15,7 +15,7 @@ from validate.loop.refit import Moved
 from validate.loop.results import Result
 from validate.loop.settings import Settings
 from validate.loop.stages import StageRecord
-from validate.loop.verdict import Verdict
+from validate.loop.verdict import Optimism, Verdict
 from validate.quality.intervals import mean
 from validate.report_style import STYLE
 
@@ -131,7 +131,8 @@ def _survival(verdict: Verdict) -> str:
     ]
     if optimism is not None:
         lines += [
-            f"Measured minus predicted increase of NLL, mean over {optimism.points} points with an interval over them: "
+            f"Measured minus predicted increase of NLL, mean over {_predicted_points(optimism)} with an interval over "
+            "them: "
             f"{interval_text(optimism.search)} nats on the half that was searched on, {interval_text(optimism.verify)} "
             "on the other. Above 0 the search believed too much of what it chose.",
             f"Corrected estimate: {ratio_text(optimism.factor)} times the predicted change. The mean error over the "
@@ -144,6 +145,11 @@ def _survival(verdict: Verdict) -> str:
     )  # fmt: skip
 
 
+def _predicted_points(optimism: Optimism) -> str:
+    left_out = f" ({optimism.left_out} with dropped layers, whose loss the search was told, left out)"
+    return f"{optimism.points} points" + (left_out if optimism.left_out else "")
+
+
 def _rounds(verdict: Verdict) -> str:
     rows = []
     for number, each in enumerate(verdict.results.rounds, 1):
@@ -153,7 +159,8 @@ def _rounds(verdict: Verdict) -> str:
                          interval_text(mean(gaps))])  # fmt: skip
     columns = ("search", "points", "predicted, mean", "measured, mean", "measured minus predicted")
     note = (
-        "On the half that is searched on. The points of each search are measured and fitted before the next: a search "
+        "On the half that is searched on, without points that drop layers. The points of each search are measured and "
+        "fitted before the next: a search "
         "finds where the predictor is too hopeful, and what it finds there corrects it. The last search counts."
     )
     return f"{table(columns, rows)}<p class=note>{escape(note)}</p>" if len(rows) > 1 else ""

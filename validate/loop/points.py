@@ -46,6 +46,11 @@ class Point(Record, frozen=True, kw_only=True):
         """Equal for equal configurations."""
         return config_key(self.config)
 
+    @property
+    def drops(self) -> bool:
+        """Whether layers are dropped; what that loses is measured for the search, not predicted."""
+        return bool(self.config.get("drop"))
+
 
 class Curve(Record, frozen=True, kw_only=True):
     """A predicted frontier, thinned for drawing.

@@ -50,7 +50,9 @@ class Result:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Round:
-    """Points of the frontiers of one search, on the half of the text that was searched on.
+    """Points of the frontiers of one search, on the half of the text that was searched on, without dropped layers.
+
+    The rounds before the last search for none, and what they lose is measured rather than predicted.
 
     Attributes:
         predicted, measured: increase of NLL by point, nats per token.
@@ -151,7 +153,8 @@ def _rounds(
         plans.append(Plan.read(folder, round_name(len(plans) + 1)))
     found = []
     for plan in [*plans, last]:
-        points = {point.key: point for point in plan.points if point.role == "frontier" and point.quality is not None}
+        points = {point.key: point for point in plan.points
+                  if point.role == "frontier" and point.quality is not None and not point.drops}  # fmt: skip
         losses = [_text(searched[key]) for key in points]
         found.append(Round(
             predicted=[point.quality or 0.0 for point in points.values()],

@@ -42,8 +42,12 @@ class Survival:
 class Optimism:
     """How far the search believed too much of the points that it chose.
 
+    Points with dropped layers are left out: what those lose was measured for the search, on the same half of the text,
+    and is part of what it predicts.
+
     Attributes:
         points: of the frontier that were measured.
+        left_out: of those with dropped layers.
         search: mean of measured minus predicted NLL on the text that was searched on, over points.
         verify: on the other half.
         factor: sum of the measured changes over that of the predicted ones, on the other half: predicted changes of the
@@ -52,6 +56,7 @@ class Optimism:
     """
 
     points: int
+    left_out: int
     search: Interval
     verify: Interval
     factor: Interval
@@ -138,7 +143,8 @@ class Verdict:
             ],
             "survival": {name: getattr(self.survival, name) for name in ("points", "plain", "clear", "baselines")},
             "optimism": None if optimism is None else {
-                "points": optimism.points, "search": optimism.search.to_json(), "verify": optimism.verify.to_json(),
+                "points": optimism.points, "left_out": optimism.left_out,
+                "search": optimism.search.to_json(), "verify": optimism.verify.to_json(),
                 "factor": optimism.factor.to_json(), "error": optimism.error, "corrected": optimism.corrected,
             },
         }  # fmt: skip
@@ -180,8 +186,9 @@ def survival(results: Results) -> Survival:
 
 
 def optimism(results: Results) -> Optimism | None:
-    """Measured against predicted over the selected points of the frontier; None where there is none."""
-    chosen = {each.point.key: each for each in results.frontier if each.point.quality is not None}
+    """Measured against predicted over the selected points of the frontiers, without dropped layers; None for none."""
+    every = {each.point.key: each for each in results.frontier if each.point.quality is not None}
+    chosen = {key: each for key, each in every.items() if not each.point.drops}
     if not chosen:
         return None
     guesses = [predicted(each) for each in chosen.values()]
@@ -195,7 +202,8 @@ def optimism(results: Results) -> Optimism | None:
                   for mine, guess in zip(verified, guesses, strict=True)]  # fmt: skip
         corrected = np.abs(np.subtract(verified, np.multiply(guesses, others)))
     return Optimism(
-        points=len(chosen), search=_mean_difference(searched, guesses), verify=_mean_difference(verified, guesses),
+        points=len(chosen), left_out=len(every) - len(chosen),
+        search=_mean_difference(searched, guesses), verify=_mean_difference(verified, guesses),
         factor=factor, error=float(np.mean(errors)), corrected=float(np.mean(corrected)),
     )  # fmt: skip
 
