@@ -308,6 +308,20 @@ def test_additivity_is_measured_on_parts() -> None:
     assert row["excess"] == pytest.approx(np.exp(np.mean(compress(np.array([0.45, 0.35])) - compress(0.3))) - 1)
 
 
+def test_a_fitted_sum_is_not_taken_for_parts(fit: PredictorFit, capsys: pytest.CaptureFixture[str]) -> None:
+    """What strengthens and masks is said of measured parts alone."""
+    fitted = [row for row in fit.additivity if row["against"] == "fitted sum"]
+    link: dict[str, list[float]] = {"nll_change": [], "score": []}
+    print_fit(dataclasses.replace(fit, additivity=fitted), link, Path("quality.json"))
+    out = capsys.readouterr().out
+    assert "no configuration's parts were measured; see --parts" in out
+    assert "Misfit of a fitted sum over sites" in out
+    assert "strengthen each other, below" not in out
+    parts = [{**row, "against": "parts"} for row in fitted]
+    print_fit(dataclasses.replace(fit, additivity=[*fitted, *parts]), link, Path("quality.json"))
+    assert "above 0, damages strengthen each other, below 0 they mask" in " ".join(capsys.readouterr().out.split())
+
+
 def test_a_whole_is_held_out_with_its_parts() -> None:
     covers = [Cover(whole=2, parts=(0, 1)), Cover(whole=3, parts=(0, 4)), Cover(whole=9, parts=(7, 8))]
     family = families(100, covers)

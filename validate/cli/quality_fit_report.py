@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -33,11 +33,7 @@ def print_fit(fit: PredictorFit, link: Mapping[str, Any], path: Path) -> None:
         cells = [_stratum(name, [row for row in strata if row["protocol"] == name]) for name in names]
         print_table("Held out whole", ["fitted", "points", "mean error", "bias", "rank corr.", "best null model",
                                        "predictor minus it"], cells)  # fmt: skip
-    kinds = {"sum": "predicted sum of sites", "parts": "measured parts"}
-    print_table("Where damage adds up: measured over the sum, minus 1", ["against", "by", "class", "points", "excess"],
-                [[kinds[row["against"]], row["group"], row["class"], row["points"], _excess(row)]
-                 for row in fit.additivity], left=3,
-                caption="with 95 % intervals: above 0, damages strengthen each other, below 0 they mask")  # fmt: skip
+    _print_sums(fit.additivity)
     meanings = {"shared": "damages of one layer: 0 add up, 1 the worst site counts alone",
                 "bend": "of unlike layers: 1 add up, above 1 strengthen each other"}  # fmt: skip
     for row in fit.interactions:
@@ -51,6 +47,24 @@ def print_fit(fit: PredictorFit, link: Mapping[str, Any], path: Path) -> None:
     click.echo(f"the file's sums are scores, increasing with the change of NLL: {', '.join(pairs)} nats")
     spearman = "-" if fit.spearman is None else f"{fit.spearman:.3f}"
     click.echo(f"held out: rank correlation {spearman}, 90 % intervals hold {100 * fit.coverage:.0f} %")
+
+
+def _print_sums(rows: Sequence[Mapping[str, Any]]) -> None:
+    parts, fitted = ([row for row in rows if row["against"] == kind] for kind in ("parts", "fitted sum"))
+    columns = ["by", "class", "points", "excess"]
+    if parts:
+        caption = "with 95 % intervals: above 0, damages strengthen each other, below 0 they mask"
+        title = "Where damage adds up: measured over the sum of measured parts, minus 1"
+        print_table(title, columns, _sums(parts), left=2, caption=caption)
+    else:
+        click.echo("where damage adds up is not known: no configuration's parts were measured; see --parts")
+    caption = "with 95 % intervals; the sum is fitted to all sizes, so some interactions are in it"
+    title = "Misfit of a fitted sum over sites: measured over predicted, minus 1"
+    print_table(title, columns, _sums(fitted), left=2, caption=caption)
+
+
+def _sums(rows: Sequence[Mapping[str, Any]]) -> list[list[Any]]:
+    return [[row["group"], row["class"], row["points"], _excess(row)] for row in rows]
 
 
 def _cells(row: Mapping[str, Any]) -> list[str | None]:

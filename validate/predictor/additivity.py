@@ -1,4 +1,4 @@
-"""Where damage adds up: sets of sites against the sum of their parts, and the misfit of sums by size and damage."""
+"""Where damage adds up: configurations against the sum of their parts; and the misfit of a fitted sum over sites."""
 
 from __future__ import annotations
 
@@ -25,15 +25,18 @@ def additivity_rows(evidence: Evidence, predicted: Floats, covers: Sequence[Cove
     Means of logarithms, on the compressed scale: of changes far below FLOOR the difference counts, not the ratio.
 
     `parts`: configurations whose sites are those of two or more others that were measured too, against the sum of
-    these; nothing is fitted. `sum`: held-out predictions of a pure sum over sites (no interactions, a straight link).
-    Above 0, damages strengthen each other; below 0, they mask each other.
+    these; nothing is fitted. Above 0, damages strengthen each other; below 0, they mask each other.
+
+    `fitted sum`: held-out predictions of a pure sum over sites (no interactions, a straight link). Its coefficients are
+    fitted to configurations of all sizes, so they take in what these have in common of interactions: the rows say where
+    a sum is of no use for prediction, not where damage adds up. Even of single sites, where it must, they are not 0.
 
     Args:
         predicted: of the pure sum, nats, float64 (n).
         covers: configurations with their parts.
     """
     measured = evidence.points.change
-    rows = _grouped("sum", evidence, np.arange(len(measured)), predicted)
+    rows = _grouped("fitted sum", evidence, np.arange(len(measured)), predicted)
     whole = np.array([cover.whole for cover in covers], dtype=np.int64)
     sums = np.array([measured[list(cover.parts)].sum() for cover in covers])
     return [*rows, *_grouped("parts", evidence, whole, sums)]
