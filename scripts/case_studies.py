@@ -34,7 +34,7 @@ from validate.quality.job import FIXED, Job
 from validate.quality.records import QUALITY, QualityRecord
 from validate.quality.studies import case_studies
 from validate.quality.study_figures import draw
-from validate.quality.study_findings import findings
+from validate.quality.study_findings import findings, twins
 from validate.quality.study_report import to_json, to_markdown
 from validate.quality.study_results import Results
 from validate.settings import load_settings, require_same, save_settings
@@ -44,7 +44,7 @@ from validate.settings import load_settings, require_same, save_settings
 @click.option("--model", required=True, metavar="DIR", help="Checkpoint with a tokenizer.")
 @click.option("--text", required=True, metavar="FILE", help="Text to predict, one that the model was not trained on.")
 @click.option("--calibration-text", required=True, metavar="FILE", help="Text for whitened factors.")
-@click.option("--tasks", multiple=True, metavar="FILE.jsonl", help="Local items, for accuracies in the JSON; takes "
+@click.option("--tasks", multiple=True, metavar="FILE.jsonl", help="Local items, for accuracies beside NLL; takes "
               "several times longer.")  # fmt: skip
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="Items of each task.")
 @click.option("--blocks", type=click.IntRange(2), default=64, show_default=True, help="Blocks of the text.")
@@ -78,12 +78,12 @@ def command(out: str, stop_after: float | None, **options: Any) -> None:
     if missing:
         raise RunError(f"{missing} configurations are not measured yet", hint="the same command continues")
     results = Results(points, records)
-    figures = draw(results, folder / "figures")
-    write_file(folder / "case_studies.json", json.dumps(to_json(results), indent=1).encode() + b"\n")
-    page = to_markdown(results, {study: f"figures/{name}" for study, name in figures.items()})
+    figures, found, pairs = draw(results, folder / "figures"), findings(results), twins(results)
+    write_file(folder / "case_studies.json", json.dumps(to_json(results, found, pairs), indent=1).encode() + b"\n")
+    page = to_markdown(results, found, pairs, {study: f"figures/{name}" for study, name in figures.items()})
     write_file(folder / "case_studies.md", page.encode())
-    for each in findings(results):
-        click.echo(f"{each.verdict:9}  {each.claim}: {each.difference.value:+.4f} nats per token")
+    for each in found:
+        click.echo(each.line())
     click.echo(f"wrote {folder / 'case_studies.md'}, {folder / 'case_studies.json'}, {folder / 'figures'}")
 
 

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -21,15 +22,16 @@ from costmodel.model_spec import ModelSpec
 from validate.case import params_of, strata_of
 from validate.errors import RunError
 from validate.quality.case import DENSE, QualityCase
-from validate.quality.records import CheckpointRecord, QualityRecord, Source, TextRecord
+from validate.quality.records import CheckpointRecord, QualityRecord, Source, TaskRecord, TextRecord
 from validate.quality.studies import case_studies, factored, matched, removed, spread
 from validate.quality.study_figures import draw
-from validate.quality.study_findings import findings
+from validate.quality.study_findings import Finding, Twin, findings, twins
 from validate.quality.study_report import to_json, to_markdown
 from validate.quality.study_results import Results
+from validate.quality.study_tests import Difference, holm, paired_p, verdict
 
 EIGHT = {**LLAMA, "num_hidden_layers": 8}
-BLOCKS = 16
+BLOCKS, ITEMS = 16, 120
 
 
 def damage(spec: ModelSpec, case: QualityCase) -> float:
@@ -55,8 +57,15 @@ def record(spec: ModelSpec, config: dict[str, Any], case: QualityCase, index: in
         id=case.id(spec, "model"), index=index, status="ok", config=case.decomposition.to_json(), origin=case.origin,
         model=CheckpointRecord(name="tiny", sha256="model", config=config, num_layers=spec.num_layers),
         factors=case.kind, strata=strata_of(spec, case.decomposition), params=params_of(spec, case.decomposition),
-        text=text, seconds={}, environment={}, started="",
+        text=text, tasks=(task(spec, case),), seconds={}, environment={}, started="",
     )  # fmt: skip
+
+
+def task(spec: ModelSpec, case: QualityCase) -> TaskRecord:
+    """Items of rising difficulty: fewer are right the more is damaged, down to chance."""
+    right = round(ITEMS * (0.25 + 0.55 * np.exp(-damage(spec, case))))
+    return TaskRecord(name="riddles", group="riddles", kind="multiple-choice", items=ITEMS, prompts="p", chance=0.25,
+                      metrics={"acc": "1" * right + "0" * (ITEMS - right)})  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -64,6 +73,22 @@ def measured() -> tuple[ModelSpec, list[QualityRecord]]:
     spec = tiny_spec(EIGHT)
     cases = {case.id(spec, "model"): case for case in (DENSE, *(point.case for point in case_studies(spec)))}
     return spec, [record(spec, EIGHT, case, index) for index, case in enumerate(cases.values())]
+
+
+@pytest.fixture(scope="module")
+def results(measured: tuple[ModelSpec, list[QualityRecord]]) -> Results:
+    spec, records = measured
+    return Results(case_studies(spec), records)
+
+
+@pytest.fixture(scope="module")
+def found(results: Results) -> list[Finding]:
+    return findings(results)
+
+
+@pytest.fixture(scope="module")
+def pairs(results: Results) -> list[Twin]:
+    return twins(results)
 
 
 def test_layers_are_spread() -> None:
@@ -91,9 +116,8 @@ def test_studies_fit_the_model_and_budgets_match(config: dict[str, Any]) -> None
     assert {point.study for point in points} == {"rank", "tensor", "count", "position", "spacing", "budget"}
 
 
-def test_budgets_compare_like_with_like(measured: tuple[ModelSpec, list[QualityRecord]]) -> None:
-    spec, records = measured
-    budget = [each for each in findings(Results(case_studies(spec), records)) if each.study == "budget"]
+def test_budgets_compare_like_with_like(found: list[Finding]) -> None:
+    budget = [each for each in found if each.study == "budget" and each.measure == "nll"]
     alike = [each for each in budget if each.claim.endswith(("in neither)", "in both)"))]
     for where in ("neither", "both", "the second alone"):
         assert sum(each.claim.endswith(f"(the first layer in {where})") for each in budget) >= 12
@@ -117,44 +141,136 @@ def test_a_size_beyond_a_tensor_has_no_match() -> None:
     }
 
 
-def test_findings_recover_what_was_put_in(measured: tuple[ModelSpec, list[QualityRecord]]) -> None:
-    spec, records = measured
-    results = Results(case_studies(spec), records)
-    verdicts = {each.claim: each.verdict for each in findings(results)}
+def test_findings_recover_what_was_put_in(results: Results, found: list[Finding], pairs: list[Twin]) -> None:
+    verdicts = {each.claim: each.verdict for each in found if each.measure == "nll"}
     assert verdicts["plain: the first layer costs more than the middle on average"] == "holds"
     assert verdicts["plain: the last layer costs more than the middle on average"] != "holds"
     assert verdicts["plain: in all layers, half of break-even costs less than rank 1"] == "holds"
-    spacing = [each for each in findings(results) if each.study == "spacing" and each.claim.startswith("plain")]
+    spacing = [each for each in found if each.study == "spacing" and each.claim.startswith("plain")]
     for each in spacing:
-        assert each.verdict == "holds"
-        assert each.difference.value == pytest.approx(0.1, abs=0.03)
+        if each.measure == "nll":
+            assert each.verdict == "holds"
+            assert each.difference.value == pytest.approx(0.1, abs=0.03)
     assert (
         results.difference(results.of("count", series="dropped")[:1], results.of("position", series="plain")[4:5]).value
         > 0
     )
-    saved = [results.difference([plain], [whitened]) for plain, whitened in results.twins()]
-    assert len(saved) > 80
-    assert all(
-        each.value > 0 for each, (plain, _) in zip(saved, results.twins(), strict=True) if plain.change.value > 0.2
-    )
+    assert len(pairs) > 80
+    assert all(each.saved.value > 0 for each in pairs if each.plain.change.value > 0.2)
 
 
-def test_pages_and_figures(measured: tuple[ModelSpec, list[QualityRecord]], tmp_path: Path) -> None:
-    spec, records = measured
-    results = Results(case_studies(spec), records)
+def test_each_tensor_is_judged_by_its_size(results: Results, found: list[Finding]) -> None:
+    """Damage is by size but for neighbours, which weigh the more the smaller a tensor is."""
+    claims = {each.claim: each for each in found if each.study == "tensor" and each.measure == "nll"}
+    assert len(claims) == 2 * 2 * (7 + 1)
+    at = {each.point.x: each for each in results.of("tensor", "rank 1", "plain")}
+    for name, verdict_of in (("k_proj", "fails"), ("down_proj", "holds")):
+        each = claims[
+            f"plain, rank 1: {name} costs less than the other tensors on average, per % of parameters removed"
+        ]
+        rates = {other: at[other].change.value / (100 * at[other].removed) for other in at if "group" not in str(other)}
+        own = rates.pop(name)
+        assert each.difference.value == pytest.approx(sum(rates.values()) / 6 - own, rel=1e-9)
+        assert each.verdict == verdict_of
+    group = claims["plain, rank 1: the attention group costs less than the MLP group, per % of parameters removed"]
+    assert group.verdict == "fails"
+
+
+def test_accuracy_has_intervals_and_claims(results: Results, found: list[Finding]) -> None:
+    dense = results.accuracy_of_dense()["riddles"]
+    assert dense.value == pytest.approx(0.8)
+    assert dense.low is not None
+    assert dense.low < 0.8
+    for each in results.of("rank"):
+        accuracy = each.accuracy["riddles"]
+        assert accuracy.change.value == pytest.approx(accuracy.share.value - 0.8)
+        assert accuracy.share.low is not None
+        assert accuracy.share.low < accuracy.share.value
+    claim = "plain: the first layer costs more than the middle on average"
+    first = next(each for each in found if (each.claim, each.measure) == (claim, "riddles"))
+    middle = [results.singles("plain")[layer].accuracy["riddles"].share.value for layer in range(1, 7)]
+    own = results.singles("plain")[0].accuracy["riddles"].share.value
+    assert first.difference.value == pytest.approx(sum(middle) / 6 - own)
+    assert first.verdict == "holds"
+    assert first.line().endswith("points of riddles")
+    assert len([each for each in found if each.measure == "riddles"]) == len(found) / 2
+
+
+def test_a_study_is_one_family_of_tests(found: list[Finding], pairs: list[Twin]) -> None:
+    for study in {each.study for each in found}:
+        family = [each for each in found if each.study == study]
+        assert [each.p_holm for each in family] == holm([each.difference.p for each in family])
+        assert {each.measure for each in family} == {"nll", "riddles"}
+    assert all(each.p_holm < 0.05 for each in found if each.verdict != "undecided")
+    alone = [each for each in found if each.difference.p < 0.05 <= each.p_holm]
+    assert alone  # decided one by one, not together
+    assert {each.verdict for each in alone} == {"undecided"}
+    assert [each.p_holm for each in pairs] == holm([each.saved.p for each in pairs])
+
+
+def test_holm_by_hand() -> None:
+    assert holm([0.01, 0.04, 0.03, 0.005]) == pytest.approx([0.03, 0.06, 0.06, 0.02])
+    assert holm([0.5, 0.9]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+def test_false_verdicts_are_rare_where_nothing_differs() -> None:
+    """Forty claims about noise, two hundred times: some p below 0.05 nearly always, some verdict in one of twenty."""
+    source, counts = np.random.default_rng(0), np.full(16, 100.0)
+    noise = source.normal(0, 1, (200, 40, 16)) * counts
+    values = [[paired_p(row, counts) for row in family] for family in noise]
+    assert np.mean([min(family) < 0.05 for family in values]) > 0.8
+    assert np.mean([min(holm(family)) < 0.05 for family in values]) == pytest.approx(0.05, abs=0.035)
+
+
+def test_paired_p_is_students_and_has_ends() -> None:
+    from scipy import stats
+
+    sample = np.random.default_rng(1).normal(0.3, 1, 30)
+    assert paired_p(sample, np.ones(30)) == pytest.approx(stats.ttest_1samp(sample, 0).pvalue, rel=1e-9)
+    assert paired_p(np.zeros(30), np.ones(30)) == 1.0
+    assert paired_p(np.ones(1), np.ones(1)) == 1.0
+    assert paired_p(np.ones(5), np.ones(5)) == 1 / 16
+    assert verdict(Difference(1.0, 0.5, 1.5, 0.001), 0.2) == "undecided"
+    assert verdict(Difference(1.0, -0.1, 1.5, 0.001), 0.01) == "undecided"
+    assert verdict(Difference(-1.0, -1.5, -0.5, 0.001), 0.01) == "fails"
+
+
+def test_pages_and_figures(
+    measured: tuple[ModelSpec, list[QualityRecord]], results: Results, found: list[Finding], pairs: list[Twin],
+    tmp_path: Path,
+) -> None:  # fmt: skip
+    spec, _ = measured
     names = draw(results, tmp_path / "figures")
-    assert set(names) == {"rank", "tensor", "count", "position", "spacing", "budget", "whitening"}
+    studies = {"rank", "tensor", "count", "position", "spacing", "budget", "whitening"}
+    assert set(names) == studies | {"accuracy"}
     for name in names.values():
         assert (tmp_path / "figures" / name).read_bytes().startswith(b"\x89PNG")
         assert (tmp_path / "figures" / name).with_suffix(".svg").stat().st_size > 5_000
-    page = to_markdown(results, {study: f"figures/{name}" for study, name in names.items()})
+    page = to_markdown(results, found, pairs, {study: f"figures/{name}" for study, name in names.items()})
     for study in names:
         assert f"](figures/{study}.png)" in page
     assert "| plain: the first layer costs more than the middle on average | +" in page
-    data = json.loads(json.dumps(to_json(results), allow_nan=False))
-    assert data["schema"] == 1
+    assert "Holm's correction" in page
+    assert "Accuracy on `riddles`" in page
+    assert "| riddles | 120 | 80.0 % [72.0, 86.2] | 25.0 % |" in page
+    data = json.loads(json.dumps(to_json(results, found, pairs), allow_nan=False))
+    assert data["schema"] == 2
     assert len(data["points"]) == len(case_studies(spec))
+    assert set(data["points"][0]["accuracy"]["riddles"]) == {"share", "change"}
     assert {each["verdict"] for each in data["findings"]} <= {"holds", "fails", "undecided"}
+    without = to_markdown(results, found, pairs, {study: "a.png" for study in studies})
+    assert "the paper's measure" not in without
+
+
+def test_records_without_tasks_have_no_accuracy(measured: tuple[ModelSpec, list[QualityRecord]]) -> None:
+    spec, records = measured
+    points = case_studies(spec)[:8]
+    bare = Results(points, [msgspec.structs.replace(each, tasks=()) for each in records])
+    assert (bare.measures, bare.tasks, bare.found[0].accuracy) == (["nll"], {}, {})
+    other = [records[0], *(msgspec.structs.replace(each, tasks=()) for each in records[1:])]
+    with pytest.raises(RunError, match="a case has no result"):
+        Results(points, other)
 
 
 def test_a_case_without_a_record_is_named(measured: tuple[ModelSpec, list[QualityRecord]]) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from validate.quality.studies import DROPPED, PLAIN, WHITENED
+from validate.quality.study_accuracy import draw_accuracy
 from validate.quality.study_axes import (
     COLOURS,
     MARKERS,
@@ -28,14 +29,17 @@ _SHIFTS = {PLAIN: -0.08, WHITENED: 0.0, DROPPED: 0.08}
 
 
 def draw(results: Results, folder: Path) -> dict[str, str]:
-    """Write every figure as PNG and SVG; file stems by study."""
+    """Write every figure as PNG and SVG; names of PNGs by study. That of accuracy needs tasks."""
     import matplotlib
 
     makers: dict[str, Callable[[Results], Any]] = {
         "rank": _rank, "tensor": _tensor, "count": _count, "position": _position, "spacing": _spacing,
         "budget": _budget, "whitening": _whitening,
     }  # fmt: skip
-    note = f"bars: paired 95 % intervals over {len(results.tokens)} blocks of text"
+    paired = f"bars: paired 95 % intervals over {len(results.tokens)} blocks of text"
+    notes = {"accuracy": "bars: 95 % intervals (Wilson); lines: the dense model, and dotted what guessing gives"}
+    if results.tasks:
+        makers["accuracy"] = draw_accuracy
     folder.mkdir(parents=True, exist_ok=True)
     look: Any = {"svg.fonttype": "none", "svg.hashsalt": "studies", "font.family": "sans-serif", "font.size": 9.5}
     with matplotlib.rc_context(look):
@@ -43,7 +47,7 @@ def draw(results: Results, folder: Path) -> dict[str, str]:
             figure = make(results)
             for kind in ("png", "svg"):
                 metadata = {"Date": None} if kind == "svg" else None
-                figure.supxlabel(note, fontsize=8, color="#5b6670")
+                figure.supxlabel(notes.get(study, paired), fontsize=8, color="#5b6670")
                 figure.savefig(folder / f"{study}.{kind}", dpi=160, metadata=metadata)
     return {study: f"{study}.png" for study in makers}
 
