@@ -308,6 +308,27 @@ def test_additivity_is_measured_on_parts() -> None:
     assert row["excess"] == pytest.approx(np.exp(np.mean(compress(np.array([0.45, 0.35])) - compress(0.3))) - 1)
 
 
+def test_cuts_across_layers_are_told_from_cuts_within() -> None:
+    found = made_sensitivity()
+    sites = [Site(0, "q_proj"), Site(0, "k_proj"), Site(4, "up_proj")]
+    parts = [{site: LowRank(3 + place)} for place, site in enumerate(sites)]
+    wholes = [{**parts[0], **parts[1]}, {**parts[1], **parts[2]}]  # in one layer, in two
+    cases = [QualityCase(decomposition=Decomposition(each)) for each in (*parts, *wholes)]
+    records = [made_record(case, found.spec, change, index) for index, (case, change) in
+               enumerate(zip(cases, [0.1, 0.2, 0.1, 0.45, 0.25], strict=True), start=200)]  # fmt: skip
+    evidence = evidence_from(found, [*made_records(found, 60), *records])
+    first = len(evidence.points) - 5
+    covers = [Cover(whole=first + 3, parts=(first, first + 1)), Cover(whole=first + 4, parts=(first + 1, first + 2))]
+    rows = additivity_rows(evidence, evidence.points.change, covers)
+    cut = {row["class"]: row for row in rows if row["group"] == "cut"}
+    assert {name: (row["points"], round(row["difference_nats"], 6)) for name, row in cut.items()} == {
+        "across layers": (1, -0.05), "within layers": (1, 0.15),
+    }  # fmt: skip
+    bands = {(row["group"], row["class"]) for row in rows if row["group"].startswith("expected change, ")}
+    assert bands == {("expected change, across layers", "0.2 to 1"), ("expected change, within layers", "0.2 to 1")}
+    assert {row["against"] for row in rows if "cut" in row["group"] or "," in row["group"]} == {"parts"}
+
+
 def test_a_fitted_sum_is_not_taken_for_parts(fit: PredictorFit, capsys: pytest.CaptureFixture[str]) -> None:
     """What strengthens and masks is said of measured parts alone."""
     fitted = [row for row in fit.additivity if row["against"] == "fitted sum"]

@@ -25,7 +25,8 @@ def additivity_rows(evidence: Evidence, predicted: Floats, covers: Sequence[Cove
     Means of logarithms, on the compressed scale: of changes far below FLOOR the difference counts, not the ratio.
 
     `parts`: configurations whose sites are those of two or more others that were measured too, against the sum of
-    these; nothing is fitted. Above 0, damages strengthen each other; below 0, they mask each other.
+    these; nothing is fitted. Above 0, damages strengthen each other; below 0, they mask each other. They are grouped by
+    `cut` too: across layers where no layer is touched by two parts, else within layers.
 
     `fitted sum`: held-out predictions of a pure sum over sites (no interactions, a straight link). Its coefficients are
     fitted to configurations of all sizes, so they take in what these have in common of interactions: the rows say where
@@ -39,7 +40,10 @@ def additivity_rows(evidence: Evidence, predicted: Floats, covers: Sequence[Cove
     rows = _grouped("fitted sum", evidence, np.arange(len(measured)), predicted)
     whole = np.array([cover.whole for cover in covers], dtype=np.int64)
     sums = np.array([measured[list(cover.parts)].sum() for cover in covers])
-    return [*rows, *_grouped("parts", evidence, whole, sums)]
+    layers = evidence.points.touched.any(axis=2)
+    within = np.array([bool((layers[list(cover.parts)].sum(axis=0) > 1).any()) for cover in covers], dtype=np.bool_)
+    cuts = {"across layers": ~within, "within layers": within}
+    return [*rows, *_grouped("parts", evidence, whole, sums, cuts)]
 
 
 def interaction_rows(candidate: Candidate, change: Floats) -> list[dict[str, Any]]:
@@ -66,8 +70,10 @@ def interaction_rows(candidate: Candidate, change: Floats) -> list[dict[str, Any
 
 
 def _grouped(
-    kind: str, evidence: Evidence, places: np.ndarray[Any, Any], expected: Floats
+    kind: str, evidence: Evidence, places: np.ndarray[Any, Any], expected: Floats,
+    cuts: Mapping[str, np.ndarray[Any, Any]] | None = None,
 ) -> list[dict[str, Any]]:  # fmt: skip
+    """Rows of every class; `cuts` says which points are cut how."""
     if not len(places):
         return []
     points = evidence.points
@@ -86,6 +92,11 @@ def _grouped(
         "sites in a layer": crowd,
         "expected change": in_bands(np.asarray(expected)),
     }
+    if cuts is not None:
+        bands = {name: band for name, band in in_bands(np.asarray(expected)).items() if name != "all"}
+        groups["cut"] = cuts
+        for cut, inside in cuts.items():
+            groups[f"expected change, {cut}"] = {name: inside & band for name, band in bands.items()}
     rows = []
     for group, members in groups.items():
         for name, inside in members.items():
