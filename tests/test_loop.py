@@ -195,9 +195,52 @@ def test_a_duel_is_at_no_greater_cost_and_chosen_by_prediction() -> None:
     against = found["prefill", "random"].ours
     assert against is not None
     assert against.point.rule == "dense"
+    assert found["prefill", "random"].outcome == "dense"
     counted = {(each.axis, each.rule): each for each in tallies(list(found.values()))}
     assert counted["prefill", "uniform"].count("better") == 1
     assert counted["prefill", "late"].mean is None
+    assert counted["prefill", "random"].mean is None  # dense won, not what was found
+    assert [counted["prefill", "random"].count(name) for name in ("dense", "better", "level")] == [1, 0, 0]
+
+
+def test_dense_may_be_worse_and_a_baseline_that_was_found_is_no_win() -> None:
+    slower = result("baseline", "random", 120, 1.2, -0.2)  # better than dense, and than anything of ours
+    late = result("baseline", "late", 50, 0.7, 0.1)
+    found_too = replace(late, point=msgspec.structs.replace(late.point, role="match", rule="per-site", quality=0.1))
+    found = {(duel.axis, duel.baseline.point.rule): duel for duel in duels(results(found_too, slower, late))}
+    assert found["prefill", "late"].outcome == "same" == found[SIZE, "late"].outcome
+    assert found["prefill", "random"].outcome == "worse"
+    counted = {(each.axis, each.rule): each for each in tallies(list(found.values()))}
+    assert (counted["prefill", "late"].count("same"), counted["prefill", "late"].count("level")) == (1, 0)
+    assert counted["prefill", "late"].mean is None
+
+
+def test_costs_within_noise_are_told_apart() -> None:
+    ours = result("frontier", "per-site", 50, 0.79, 0.1, 0.05, width=0.02)
+    near, far = result("baseline", "block", 62, 0.8, 0.3), result("baseline", "greedy", 61, 0.9, 0.3)
+    found = {(duel.axis, duel.baseline.point.rule): duel for duel in duels(results(ours, near, far))}
+    assert {key: duel.clear for key, duel in found.items()} == {
+        ("prefill", "block"): False, ("prefill", "greedy"): True, (SIZE, "block"): True, (SIZE, "greedy"): True,
+    }  # fmt: skip
+    assert {duel.outcome for duel in found.values()} == {"better"}
+    verdict = Verdict.of(results(ours, near, far), 0.05)
+    assert verdict.counts("prefill")["better"] == 2
+    assert verdict.counts("prefill", clear=True)["better"] == 1
+    assert [each["clear"]["better"] for each in verdict.to_json()["tallies"] if each["axis"] == "prefill"] == [0, 1]
+
+
+def test_one_line_says_whether_every_baseline_is_met() -> None:
+    ours = result("frontier", "per-site", 50, 0.7, 0.1, 0.05)
+    met, lost = result("baseline", "block", 62, 0.8, 0.1), result("baseline", "greedy", 61, 0.8, 0.01)
+    cheap = result("baseline", "late", 30, 0.3, 0.2)
+    standing = Verdict.of(results(ours, met), 0.05).standing
+    assert standing.sentence == "at least as good as every baseline: yes (0 worse of 2 duels)"
+    verdict = Verdict.of(results(ours, met, lost), 0.05)
+    assert verdict.standing.sentence == "at least as good as every baseline: no (2 worse of 4 duels)"
+    assert verdict.to_json()["standing"]["at_least_as_good"] is False
+    standing = Verdict.of(results(ours, met, cheap), 0.05).standing
+    assert not standing.good
+    assert "(0 worse of 2 duels; 2 more without an opponent" in standing.sentence
 
 
 def test_worse_and_level_duels() -> None:
@@ -256,7 +299,7 @@ def test_the_choice_is_the_fastest_that_is_acceptable_with_its_interval() -> Non
     assert choice(found, 0.001) is None
     verdict = Verdict.of(found, 0.05)
     assert verdict.to_json()["choice"] == fine.point.config
-    assert verdict.counts("prefill")["better"] + verdict.counts("prefill")["level"] == 1
+    assert verdict.counts("prefill")["dense"] == 1
 
 
 def test_the_choice_is_judged_by_a_timing_that_it_was_not_chosen_by() -> None:

@@ -93,6 +93,8 @@ def test_from_a_checkpoint_to_a_choice(
     verdict = json.loads((out / "verdict.json").read_text())
     assert {each["axis"] for each in verdict["tallies"]} == {"prefill", "size"}
     assert verdict["choice_latency"]["prefill"]["again"]
+    assert captured.out.count("at least as good as every baseline: ") == 1
+    assert verdict["standing"]["sentence"] in captured.out
     assert "(timed again)" in captured.out
     assert {each["rule"] for each in verdict["duels"]} == {"random", "paper", "uniform", "late", "block", "greedy"}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -11,7 +12,9 @@ from validate.loop.baselines import RULES
 from validate.loop.results import Result, Results
 from validate.quality.intervals import Interval, change
 
-OUTCOMES = ("better", "level", "worse", "none")
+OUTCOMES = ("better", "level", "worse", "dense", "same", "none")
+"""Of ours against a baseline. Dense: the model as it is stands for ours and is not worse, which takes no search. Same:
+the search found the baseline itself. None: nothing of ours costs no more."""
 SIZE = "size"
 """The cost beside the phases' latencies."""
 
@@ -25,7 +28,7 @@ class Duel:
         baseline: what people do today.
         ours: of the points that cost no more as measured, the one that is best as predicted; None where none is.
         difference: NLL of ours minus that of the baseline, paired by block; below 0 ours is better.
-        outcome: better or worse where the interval leaves 0 out, else level; or none.
+        outcome: better or worse where the interval leaves 0 out, else level; or another of OUTCOMES.
     """
 
     axis: str
@@ -35,12 +38,21 @@ class Duel:
 
     @property
     def outcome(self) -> str:
-        if self.difference is None:
+        if self.ours is None or self.difference is None:
             return "none"
+        if self.ours.point.key == self.baseline.point.key:
+            return "same"
         low, high = self.difference.low, self.difference.high
-        if high is not None and high < 0:
-            return "better"
-        return "worse" if low is not None and low > 0 else "level"
+        if low is not None and low > 0:
+            return "worse"
+        if self.ours.is_dense:
+            return "dense"
+        return "better" if high is not None and high < 0 else "level"
+
+    @property
+    def clear(self) -> bool:
+        """Whether ours costs no more beyond the intervals of latency too; else the costs are equal within noise."""
+        return self.ours is not None and ends(self.ours, self.axis)[1] <= ends(self.baseline, self.axis)[0]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -48,7 +60,8 @@ class Tally:
     """The duels with the baselines of one rule at one kind of equal cost.
 
     Attributes:
-        mean: of the differences, with an interval over blocks of the text: every duel on the same blocks.
+        mean: of the differences of what was found, with an interval over blocks of the text: every duel on the same
+            blocks. Duels that dense stands in for, or a baseline against itself, are not in it.
     """
 
     axis: str
@@ -56,18 +69,66 @@ class Tally:
     duels: Sequence[Duel]
     mean: Interval | None
 
-    def count(self, outcome: str) -> int:
-        return sum(duel.outcome == outcome for duel in self.duels)
+    def count(self, outcome: str, *, clear: bool = False) -> int:
+        """Duels that ended so; with `clear` those whose costs differ beyond noise."""
+        return sum(duel.outcome == outcome and (duel.clear or not clear) for duel in self.duels)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Standing:
+    """All duels in one line.
+
+    Attributes:
+        worse: duels whose interval says that ours loses more.
+        duels: with an opponent.
+        unmatched: baselines that nothing of ours costs no more than.
+    """
+
+    worse: int
+    duels: int
+    unmatched: int
+
+    @classmethod
+    def of(cls, found: Sequence[Duel]) -> Standing:
+        outcomes = [duel.outcome for duel in found]
+        return cls(worse=outcomes.count("worse"), duels=len(outcomes) - outcomes.count("none"),
+                   unmatched=outcomes.count("none"))  # fmt: skip
+
+    @property
+    def good(self) -> bool:
+        """Whether ours is at least as good as every baseline, each of which it has to meet."""
+        return self.worse == 0 and self.unmatched == 0
+
+    @property
+    def sentence(self) -> str:
+        """The verdict, for people."""
+        without = f"; {self.unmatched} more without an opponent that costs no more" if self.unmatched else ""
+        return (
+            f"at least as good as every baseline: {'yes' if self.good else 'no'} "
+            f"({self.worse} worse of {self.duels} duels{without})"
+        )
+
+    def to_json(self) -> dict[str, Any]:
+        return {"at_least_as_good": self.good, "worse": self.worse, "duels": self.duels, "unmatched": self.unmatched,
+                "sentence": self.sentence}  # fmt: skip
 
 
 def cost(result: Result, axis: str) -> float:
     """Parameters, or measured latency relative to dense; infinite where it was not measured."""
     if axis == SIZE:
         return float(result.point.params)
-    if result.point.rule == "dense":
+    if result.is_dense:
         return 1.0
     timing = result.timings.get(axis)
     return float("inf") if timing is None else timing.ratio
+
+
+def ends(result: Result, axis: str) -> tuple[float, float]:
+    """The 95 % interval of the cost; sizes have none."""
+    timing = result.timings.get(axis)
+    if axis == SIZE or result.is_dense or timing is None:
+        return (cost(result, axis),) * 2
+    return timing.ratio_low, timing.ratio_high
 
 
 def own_axis(result: Result) -> str:
@@ -80,7 +141,8 @@ def duels(results: Results) -> list[Duel]:
     """Every baseline at equal size and at equal measured latency of each phase.
 
     The opponent is chosen by what was predicted, not by what was measured: choosing the best measured one would be
-    optimistic. It never costs more, so that equal cost is to the baseline's favour.
+    optimistic. It costs no more as measured. Where intervals of latency overlap that may be luck: of many measured
+    points those that came out fast by chance pass more limits. Such duels are told apart, see `Duel.clear`.
     """
     found = []
     for axis in (SIZE, *results.phases):
@@ -101,7 +163,8 @@ def tallies(found: Sequence[Duel]) -> list[Tally]:
     for axis in dict.fromkeys(duel.axis for duel in found):
         for rule in RULES:
             group = [duel for duel in found if duel.axis == axis and duel.baseline.point.rule == rule]
-            fought = [(duel.ours.verified, duel.baseline.verified) for duel in group if duel.ours is not None]
+            fought = [(duel.ours.verified, duel.baseline.verified) for duel in group
+                      if duel.ours is not None and not duel.ours.is_dense and duel.outcome != "same"]  # fmt: skip
             overall = None
             if fought:
                 mine, theirs = (np.mean([pair[side].nll for pair in fought], axis=0) for side in (0, 1))

@@ -75,11 +75,12 @@ def trade_off(results: Results, axis: str, factor: float, moved: Moved | None, t
 def duel_plot(found: Sequence[Duel], axis: str, theme: Theme = "light") -> bytes:
     """The difference of every duel at one equal cost with its interval, by rule, as SVG."""
     colours = COLOURS[theme]
-    fought = [duel for duel in found if duel.axis == axis and duel.difference is not None]
+    fought = [duel for duel in found if duel.axis == axis and duel.outcome not in ("none", "same")]
     figure = new_figure(8.6, 1.3 + 0.235 * len(fought), theme)
     axes = figure.add_subplot()
     axes_style(axes, theme)
-    tints = {"better": colours["green"], "level": colours["muted"], "worse": colours["orange"]}
+    tints = {"better": colours["green"], "level": colours["muted"], "worse": colours["orange"],
+             "dense": colours["blue"]}  # fmt: skip
     labels = []
     for place, duel in enumerate(reversed(fought)):
         assert duel.difference is not None

@@ -55,15 +55,21 @@ def _header(settings: Settings, verdict: Verdict) -> str:
 
 
 def _finding(verdict: Verdict) -> str:
-    sentences = list(verdict.doubts)
+    standing = verdict.standing.sentence
+    sentences = [*verdict.doubts, f"{standing[0].upper()}{standing[1:]}."]
     for axis in verdict.axes:
-        counts = verdict.counts(axis)
+        counts, clear = verdict.counts(axis), verdict.counts(axis, clear=True)
         total = sum(counts.values())
         sentence = (
-            f"At equal {_axis(axis)} the configurations found are better than {counts['better']} of {total} baselines, "
-            f"level with {counts['level']}, worse than {counts['worse']}"
+            f"At equal {_axis(axis)} the configurations found are better than {counts['better']} of {total} baselines"
         )
-        sentences.append(sentence + (f"; {counts['none']} have no match that fast." if counts["none"] else "."))
+        if axis != SIZE:
+            sentence += f" ({clear['better']} of them at a latency that is no more beyond noise)"
+        sentence += f", level with {counts['level']}, worse than {counts['worse']}"
+        others = {"dense": "are met by the dense model, no worse", "same": "were found themselves",
+                  "none": "cost less than anything found"}  # fmt: skip
+        said = [f"{counts[name]} {words}" for name, words in others.items() if counts[name]]
+        sentences.append("; ".join([sentence, *said]) + ".")
     if verdict.choice is None:
         sentences.append(f"None is faster than dense within {verdict.accept:g} nats; the choice is the dense model.")
     else:
@@ -97,11 +103,13 @@ def _tiles(verdict: Verdict) -> str:
 def _cost(verdict: Verdict, moved: Moved | None, axis: str) -> str:
     factor = 1.0 if verdict.optimism is None else verdict.optimism.factor.value
     rows = [
-        [RULES[each.rule], len(each.duels), each.count("better"), each.count("level"), each.count("worse"),
-         each.count("none") or "-", interval_text(each.mean)]
+        [RULES[each.rule], len(each.duels), each.count("better"),
+         *([] if axis == SIZE else [each.count("better", clear=True)]), each.count("level"), each.count("worse"),
+         *(each.count(name) or "-" for name in ("dense", "same", "none")), interval_text(each.mean)]
         for each in verdict.tallies if each.axis == axis
     ]  # fmt: skip
-    columns = ("baseline", "n", "better", "level", "worse", "no match", "NLL, ours minus theirs, mean")
+    columns = ("baseline", "n", "better", *(() if axis == SIZE else ("clearly no slower",)), "level", "worse", "dense",
+               "same", "no match", "NLL, ours minus theirs, mean")  # fmt: skip
     name = _axis(axis)
     width = verdict.results.latency_width(axis)
     noise = "" if width is None else (
@@ -115,9 +123,10 @@ def _cost(verdict: Verdict, moved: Moved | None, axis: str) -> str:
                   "95 % intervals. A thin line ties a point of a frontier to where it was predicted.")
         + table(columns, rows)
         + f'<p class="note">Against each baseline stands the configuration of ours whose {escape(name)} is no more, as '
-        "measured, and that was predicted to lose least; dense counts among ours. Differences are paired by block of "
-        "text; better and worse mean that the 95 % interval leaves out 0. Intervals are not corrected for the number "
-        f"of comparisons.{escape(noise)}</p>"
+        "measured, and that was predicted to lose least. Dense: the model as it is stands for ours and is not worse. "
+        "Same: the search found the baseline itself. Neither is in the mean. Differences are paired by block of text; "
+        "better and worse mean that the 95 % interval leaves out 0. Intervals are not corrected for the number of "
+        f"comparisons.{escape(noise)}</p>"
         + figure(lambda theme: duel_plot(verdict.duels, axis, theme), f"Every comparison at equal {name}.")
     )  # fmt: skip
 
@@ -194,7 +203,8 @@ def _duels(verdict: Verdict) -> str:
         row = [_axis(duel.axis), theirs.point.rule, theirs.point.label, _cost_text(verdict, theirs, duel.axis),
                interval_text(theirs.change)]  # fmt: skip
         row += ["-", "-"] if ours is None else [_cost_text(verdict, ours, duel.axis), interval_text(ours.change)]
-        rows.append([*row, interval_text(duel.difference), duel.outcome])
+        noise = "" if duel.clear or duel.ours is None else ", costs equal within noise"
+        rows.append([*row, interval_text(duel.difference), f"{duel.outcome}{noise}"])
     columns = ("equal", "rule", "baseline", "its cost / dense", "its change of NLL", "our cost / dense",
                "our change of NLL", "ours minus theirs", "")  # fmt: skip
     return "<h2>Every comparison</h2>" + folded("All baselines", columns, rows, wide=(2,))

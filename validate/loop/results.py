@@ -47,6 +47,11 @@ class Result:
         """Whether the search found it."""
         return self.point.role != "baseline"
 
+    @property
+    def is_dense(self) -> bool:
+        """Whether it is the model as it is."""
+        return self.point.rule == "dense"
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Round:

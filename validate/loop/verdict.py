@@ -8,12 +8,24 @@ from typing import Any
 
 import numpy as np
 
-from validate.loop.duels import OUTCOMES, SIZE, Duel, Tally, cost, duels, own_axis, predicted, tallies
+from validate.loop.duels import (
+    OUTCOMES,
+    SIZE,
+    Duel,
+    Standing,
+    Tally,
+    cost,
+    duels,
+    ends,
+    own_axis,
+    predicted,
+    tallies,
+)
 from validate.loop.results import Result, Results
 from validate.quality.intervals import Interval, change, mean
 from validate.records import Timing
 
-SCHEMA = 1
+SCHEMA = 2
 """Version of verdict.json."""
 ROUGH = 0.05
 """Median half-width of measured latencies, relative, from which on comparisons at equal latency are in doubt."""
@@ -114,16 +126,21 @@ class Verdict:
         again = self.results.again.get(self.choice.point.key, {}).get(phase)
         return (self.choice.timings.get(phase), False) if again is None else (again, True)
 
-    def counts(self, axis: str) -> dict[str, int]:
-        """Outcomes of the duels at one equal cost."""
-        found = [duel.outcome for duel in self.duels if duel.axis == axis]
+    @property
+    def standing(self) -> Standing:
+        """All duels in one line."""
+        return Standing.of(self.duels)
+
+    def counts(self, axis: str, *, clear: bool = False) -> dict[str, int]:
+        """Outcomes of the duels at one equal cost; with `clear` those whose costs differ beyond noise."""
+        found = [duel.outcome for duel in self.duels if duel.axis == axis and (duel.clear or not clear)]
         return {outcome: found.count(outcome) for outcome in OUTCOMES}
 
     def to_json(self) -> dict[str, Any]:
         """For other programs."""
         optimism = self.optimism
         return {
-            "schema": SCHEMA, "accept": self.accept,
+            "schema": SCHEMA, "standing": self.standing.to_json(), "accept": self.accept,
             "choice": None if self.choice is None else self.choice.point.config,
             "choice_nll_change": None if self.choice is None else self.choice.change.to_json(),
             "choice_latency": {
@@ -133,11 +150,12 @@ class Verdict:
             },
             "tallies": [
                 {"axis": each.axis, "rule": each.rule, **{name: each.count(name) for name in OUTCOMES},
+                 "clear": {name: each.count(name, clear=True) for name in ("better", "level", "worse")},
                  "difference": None if each.mean is None else each.mean.to_json()} for each in self.tallies
             ],
             "duels": [
                 {"axis": duel.axis, "rule": duel.baseline.point.rule, "label": duel.baseline.point.label,
-                 "outcome": duel.outcome, "baseline": duel.baseline.point.config,
+                 "outcome": duel.outcome, "clear": duel.clear, "baseline": duel.baseline.point.config,
                  "ours": None if duel.ours is None else duel.ours.point.config,
                  "difference": None if duel.difference is None else duel.difference.to_json()} for duel in self.duels
             ],
@@ -167,7 +185,7 @@ def dominators(result: Result, others: Sequence[Result], axis: str, *, clear: bo
                 found.append(other)
             continue
         difference = change(other.verified.nll, result.verified.nll, result.verified.tokens)
-        cheaper = theirs <= mine if axis == SIZE else _ends(other, axis)[1] < _ends(result, axis)[0]
+        cheaper = theirs <= mine if axis == SIZE else ends(other, axis)[1] < ends(result, axis)[0]
         if cheaper and difference.high is not None and difference.high < 0:
             found.append(other)
     return found
@@ -221,13 +239,6 @@ def choice(results: Results, accept: float) -> Result | None:
 
 def _mean_difference(measured: Sequence[float], predicted: Sequence[float]) -> Interval:
     return mean([mine - guess for mine, guess in zip(measured, predicted, strict=True)])
-
-
-def _ends(result: Result, axis: str) -> tuple[float, float]:
-    timing = result.timings.get(axis)
-    if result.point.rule == "dense":
-        return 1.0, 1.0
-    return (float("inf"),) * 2 if timing is None else (timing.ratio_low, timing.ratio_high)
 
 
 def _upper(interval: Interval) -> float:
