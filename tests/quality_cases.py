@@ -13,8 +13,8 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from validating import BERT, LLAMA
 
 from costmodel.model_config import load_model, read_config
+from validate.blocks import Blocks, causal_blocks, masked_blocks
 from validate.pretrained import Pretrained, open_pretrained
-from validate.quality.blocks import Blocks, causal_blocks, masked_blocks
 from validate.quality.case import QualityCase
 from validate.quality.digests import checkpoint_sha256
 from validate.quality.evaluator import Evaluator

@@ -14,8 +14,8 @@ from torch import nn
 from validating import GPT2, QWEN3
 
 from costmodel.errors import InputError
+from validate.blocks import IGNORED, causal_blocks, masked_blocks
 from validate.errors import MeasurementError
-from validate.quality.blocks import IGNORED, causal_blocks, masked_blocks
 from validate.quality.case import DENSE
 from validate.replace import Replacement, WeightFactors
 

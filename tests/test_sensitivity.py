@@ -19,7 +19,8 @@ from safetensors.torch import load_file, save_file  # noqa: E402
 from validating import FAMILIES, LLAMA  # noqa: E402
 
 from costmodel.decomposition import Site  # noqa: E402
-from costmodel.errors import InputError, ModelError  # noqa: E402
+from costmodel.errors import ModelError  # noqa: E402
+from validate.blocks import IGNORED, hidden_tokens, next_tokens  # noqa: E402
 from validate.errors import MeasurementError  # noqa: E402
 from validate.factored_linear import dense_weight  # noqa: E402
 from validate.factorize import factorize_svd  # noqa: E402
@@ -30,7 +31,6 @@ from validate.sensitivity.run import SensitivityRunner  # noqa: E402
 from validate.sensitivity.site import site_spectra  # noqa: E402
 from validate.sensitivity.spectra import tails  # noqa: E402
 from validate.sensitivity.stream import LayerStream  # noqa: E402
-from validate.sensitivity.targets import IGNORED, with_targets  # noqa: E402
 from validate.sensitivity.work import WorkFolder  # noqa: E402
 from validate.whitening import factorize_whitened  # noqa: E402
 
@@ -50,13 +50,15 @@ def run(folder: Path, out: Path, *, targets: bool = False, **options: Any) -> di
     wanted = None
     blocks = BLOCKS
     if targets:
-        blocks, wanted = with_targets(BLOCKS, stream.spec, stream.model, MaskTokenizer(), 0)
+        blocks, wanted = predictions(stream.spec)
     with WorkFolder(out, {}) as work:
         return SensitivityRunner(stream, blocks, wanted, work).run()
 
 
-class MaskTokenizer:
-    mask_token_id = 0
+def predictions(spec: Any) -> tuple[torch.Tensor, torch.Tensor]:
+    """Inputs and targets of BLOCKS."""
+    asked = hidden_tokens(BLOCKS, 0, 0) if spec.is_encoder else next_tokens(BLOCKS)
+    return asked.inputs, asked.targets
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -110,7 +112,7 @@ def test_loss_terms_are_those_of_the_whole_models_gradients(
     found = run(folders[family], tmp_path / "out", targets=True)
     pretrained = open_pretrained(str(folders[family]))
     spec, model = pretrained.spec, pretrained.model
-    inputs, targets = with_targets(BLOCKS, spec, model, MaskTokenizer(), 0)
+    inputs, targets = predictions(spec)
     count = int((targets != IGNORED).sum())
     modules = {
         site: pretrained.body.get_submodule(f"{spec.layer_prefix}.{site.layer}.{spec.tensor(site.tensor).path}")
@@ -187,7 +189,7 @@ def run_and_die(folder: Path, out: Path, targets: bool, after: int) -> None:
             die()
 
     stream = LayerStream(str(folder), batch=2)
-    inputs, wanted = with_targets(BLOCKS, stream.spec, stream.model, None, 0)
+    inputs, wanted = predictions(stream.spec)
     if not after:
         advance, stream.loss_gradient = (lambda sites: None), die  # type: ignore[assignment]
     with WorkFolder(out, {}) as work:
@@ -281,27 +283,3 @@ def test_spectra_of_random_weights_of_any_shape_and_rank() -> None:
         direct = torch.nn.functional.pad(direct, (0, len(found.whitened) - len(direct)))
         assert np.allclose(found.whitened, direct, atol=1e-10)
         assert found.plain_output.sum() == pytest.approx(found.whitened.sum())
-
-
-def test_an_encoder_predicts_masked_tokens_and_a_decoder_the_next() -> None:
-    spec = type("Spec", (), {"is_encoder": True})()
-    head = type("BertForMaskedLM", (), {})()
-    blocks = torch.arange(1, 2001).view(4, 500)
-    inputs, targets = with_targets(blocks, spec, head, MaskTokenizer(), 7)
-    hidden = targets != IGNORED
-    assert torch.equal(hidden, inputs == MaskTokenizer.mask_token_id)
-    assert torch.equal(targets[hidden], blocks[hidden])
-    assert torch.equal(inputs[~hidden], blocks[~hidden])
-    assert 0.1 < float(hidden.float().mean()) < 0.2
-    assert torch.equal(with_targets(blocks, spec, head, MaskTokenizer(), 7)[0], inputs)
-    assert not torch.equal(with_targets(blocks, spec, head, MaskTokenizer(), 8)[0], inputs)
-    assert int((with_targets(blocks[:1, :1], spec, head, MaskTokenizer(), 0)[1] != IGNORED).sum()) == 1
-    with pytest.raises(InputError, match="need a masked-LM head: got 'object'"):
-        with_targets(blocks, spec, object(), MaskTokenizer(), 0)
-    with pytest.raises(InputError, match="a tokenizer with a mask token"):
-        with_targets(blocks, spec, head, object(), 0)
-    spec.is_encoder = False
-    inputs, targets = with_targets(blocks, spec, object(), None, 0)
-    assert inputs is blocks
-    assert targets[0, :3].tolist() == blocks[0, 1:4].tolist()
-    assert targets[:, -1].tolist() == [IGNORED] * 4

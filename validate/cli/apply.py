@@ -136,13 +136,14 @@ def _makers(
     source: Any, kind: str, text: Path | None, blocks: int, length: int | None, dtype: str, device: Any, bar: WorkBar
 ) -> tuple[Any, Any]:
     """What makes the factors, and what the manifest says of it."""
+    from validate.blocks import calibration_inputs
     from validate.checkpoint.loader import DTYPES
     from validate.checkpoint.makers import WhitenedMakers, plain_makers
     from validate.checkpoint.manifest import FactorsRecord, FileRecord
     from validate.checkpoint.source import file_record
     from validate.pretrained import read_tokenizer
     from validate.sensitivity.stream import LayerStream
-    from validate.text import read_text, token_blocks
+    from validate.text import read_text
 
     if text is None:
         return plain_makers, FactorsRecord(kind="plain")
@@ -155,7 +156,7 @@ def _makers(
     if length > longest:
         raise InputError("--length is beyond the model", value=length, allowed=f"up to {longest}")
     bar.show("reading the calibration text", 0, 0)
-    chosen = token_blocks(tokenizer, content, length, blocks)
+    chosen = calibration_inputs(source.model, source.spec, tokenizer, content, length, blocks)
     stream = LayerStream(str(source.folder), dtype=DTYPES[dtype][0], device=device)
     record = FactorsRecord(
         kind="whitened", calibration=FileRecord(**file_record(text)), blocks=blocks, length=length

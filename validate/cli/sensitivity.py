@@ -39,7 +39,7 @@ _SHOWN = 28
 @click.option("--fisher", is_flag=True, help="Also how the loss answers, from its gradients: takes two to three "
               "times as long, and the hidden states before every layer on disk.")  # fmt: skip
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True,
-              help="Of the tokens that --fisher masks for an encoder.")  # fmt: skip
+              help="Of the tokens that are masked for an encoder.")  # fmt: skip
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True,
               help="auto takes CUDA where there is one.")  # fmt: skip
 @click.option("--dtype", type=click.Choice(["auto", "fp32", "bf16", "fp16"]), default="auto", show_default=True,

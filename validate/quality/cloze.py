@@ -10,9 +10,9 @@ from typing import Any
 import torch
 
 from costmodel.errors import InputError
+from validate.blocks import special_ends
 from validate.pretrained import Pretrained
 from validate.quality.answers import choice_fields
-from validate.quality.blocks import special_ends
 from validate.quality.items import ChoiceItem
 from validate.quality.records import TaskRecord
 

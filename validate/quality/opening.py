@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 
 from costmodel.errors import InputError
+from validate.blocks import calibration_inputs, text_blocks
 from validate.device import open_device
 from validate.environment import environment
 from validate.pretrained import Pretrained, open_pretrained
-from validate.quality.blocks import Blocks, causal_blocks, masked_blocks
 from validate.quality.evaluator import Evaluator
 from validate.quality.job import Job, TextFile
 from validate.quality.tasks import open_tasks
 from validate.quality.text import TextMeasure
 from validate.replace import StageMaker
-from validate.text import token_blocks
 from validate.whitening import make_factors
 
 _TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -39,7 +39,10 @@ def open_evaluator(job: Job, status: Callable[[str], None]) -> Evaluator:
         pretrained.model.config.use_cache = False  # type: ignore[union-attr]  # nothing is generated
     text = None
     if job.text is not None:
-        blocks = text_blocks(pretrained, job.text.content, job.length, settings["blocks"])
+        blocks = text_blocks(
+            pretrained.model, job.spec, _tokenizer(pretrained), job.text.content, job.length, settings["blocks"],
+            hint="leave --text out, and give --tasks",
+        )  # fmt: skip
         text = TextMeasure(pretrained, blocks, job.text.source, batch=settings["batch"])
     if job.tasks:
         status("loading tasks")
@@ -56,29 +59,20 @@ def open_evaluator(job: Job, status: Callable[[str], None]) -> Evaluator:
     )  # fmt: skip
 
 
-def text_blocks(pretrained: Pretrained, text: str, length: int, count: int | None) -> Blocks:
-    """Blocks of the kind that the model predicts.
-
-    Raises:
-        InputError: when the checkpoint has no language-modelling head or no tokenizer, or the text is too short.
-    """
-    name = type(pretrained.model).__name__
-    if pretrained.tokenizer is None:
-        raise InputError("checkpoint without a tokenizer", value=str(pretrained.folder), allowed="tokenizer.json")
-    if not pretrained.spec.is_encoder:
-        return causal_blocks(pretrained.tokenizer, text, length, count)
-    if not name.endswith("ForMaskedLM"):
-        raise InputError("the checkpoint has no head that predicts text", value=name, allowed="...ForMaskedLM",
-                         hint="leave --text out, and give --tasks")  # fmt: skip
-    return masked_blocks(pretrained.tokenizer, text, length, count)
-
-
 def whitened_factors(pretrained: Pretrained, text: TextFile, *, length: int, blocks: int) -> StageMaker:
-    """Factors fitted to activations on a calibration text; the model must be dense.
+    """Factors fitted to activations on a calibration text, in blocks of the kind that is measured; the model must be
+    dense.
 
     Raises:
         InputError: when the text is too short.
     """
+    inputs = calibration_inputs(
+        pretrained.model, pretrained.spec, _tokenizer(pretrained), text.content, length, blocks
+    )  # fmt: skip
+    return make_factors("whitened", pretrained, inputs)
+
+
+def _tokenizer(pretrained: Pretrained) -> Any:
     if pretrained.tokenizer is None:
         raise InputError("checkpoint without a tokenizer", value=str(pretrained.folder), allowed="tokenizer.json")
-    return make_factors("whitened", pretrained, token_blocks(pretrained.tokenizer, text.content, length, blocks))
+    return pretrained.tokenizer

@@ -7,9 +7,9 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
+from validate.blocks import IGNORED, Blocks
 from validate.errors import MeasurementError
 from validate.pretrained import Pretrained
-from validate.quality.blocks import IGNORED, Blocks
 from validate.quality.records import Source, TextRecord
 from validate.replace import clone
 

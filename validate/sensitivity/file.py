@@ -45,18 +45,18 @@ class SensitivityRun(msgspec.Struct, frozen=True, kw_only=True):
     checkpoint: str | None = None
     """Digest of config.json and the weight files, as quality records name a checkpoint; None in files from before."""
     text: str
-    """SHA-256 of the calibration tokens."""
+    """SHA-256 of the calibration tokens as the model saw them, an encoder's masks included."""
     blocks: int
     length: int
     dtype: str
     """That layers computed in; sums and factorisations are in fp64."""
     device: str
     gradients: bool
-    """Whether sites have loss terms; an encoder's text then has masked tokens in it."""
+    """Whether sites have loss terms."""
     nll: float | None
     """Of the dense model's predictions on the text, mean in nats; None without gradients."""
     seed: int
-    """Of the places that are masked for an encoder's gradients; nothing else is random."""
+    """Of the places that are masked for an encoder; nothing else is random."""
     whole: str
     """Why the model was read whole; empty where it was streamed."""
     versions: dict[str, str]

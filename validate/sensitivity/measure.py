@@ -11,14 +11,14 @@ import torch
 
 from costmodel.errors import InputError, ModelError
 from costmodel.model_config import load_model
+from validate.blocks import calibration_inputs, text_blocks
 from validate.errors import RunError
 from validate.quality.digests import file_sha256, joined_sha256
 from validate.sensitivity.file import Sensitivity, SensitivityRun, load_sensitivity, save_sensitivity
 from validate.sensitivity.run import SensitivityRunner
 from validate.sensitivity.stream import LayerStream
-from validate.sensitivity.targets import with_targets
 from validate.sensitivity.work import WorkFolder
-from validate.text import read_text, token_blocks
+from validate.text import read_text
 
 _DTYPES = {"auto": "fp32", "fp32": "fp32", "bf16": "bf16", "fp16": "fp16"}
 _TORCH = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -64,18 +64,21 @@ def measure_sensitivity(
     tokenizer = stream.tokenizer()
     if tokenizer is None:
         raise ModelError("folder without a tokenizer", value=str(stream.folder), hint="the text cannot become tokens")
-    tokens = token_blocks(tokenizer, read_text(text), length, blocks)
-    if int(tokens.max()) >= stream.spec.vocab_size:
-        raise ModelError("the tokenizer has tokens that the model lacks", value=int(tokens.max()),
+    given = (stream.model, stream.spec, tokenizer, read_text(text), length, blocks)
+    asked = text_blocks(*given, seed=seed, hint="leave --fisher out") if fisher else None
+    inputs = asked.inputs if asked is not None else calibration_inputs(*given, seed=seed)
+    targets = asked.targets if asked is not None else None
+    highest = max(int(each.max()) for each in (inputs, targets) if each is not None)
+    if highest >= stream.spec.vocab_size:
+        raise ModelError("the tokenizer has tokens that the model lacks", value=highest,
                          allowed=f"below {stream.spec.vocab_size}")  # fmt: skip
-    inputs, targets = with_targets(tokens, stream.spec, stream.model, tokenizer, seed) if fisher else (tokens, None)
     show("hashing the weights")
     files = file_sha256(stream.folder)
     weights = joined_sha256({name: digest for name, digest in files.items() if name != "config.json"})
     settings: dict[str, Any] = {
-        "model": name, "weights": weights, "text": hashlib.sha256(tokens.numpy().tobytes()).hexdigest(),
+        "model": name, "weights": weights, "text": hashlib.sha256(inputs.numpy().tobytes()).hexdigest(),
         "blocks": blocks, "length": length, "dtype": _DTYPES[dtype], "device": where, "gradients": fisher,
-        "seed": seed if fisher and stream.spec.is_encoder else 0,
+        "seed": seed if stream.spec.is_encoder else 0,
     }  # fmt: skip
     if out.exists():
         found = load_sensitivity(out)

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from costmodel.decomposition import Site
+from validate.blocks import IGNORED
 from validate.errors import MeasurementError
 from validate.factored_linear import dense_weight
 from validate.moments import LayerMoments
@@ -17,7 +18,6 @@ from validate.sensitivity.gradients import LayerGradients
 from validate.sensitivity.site import site_spectra
 from validate.sensitivity.spectra import SiteSpectra
 from validate.sensitivity.stream import LayerStream
-from validate.sensitivity.targets import IGNORED
 from validate.sensitivity.work import WorkFolder
 
 Advance = Callable[[int], None]

@@ -16,11 +16,11 @@ from torch import nn
 
 from costmodel.errors import ModelError
 from costmodel.model_config import load_model, read_config
+from validate.blocks import IGNORED
 from validate.build import TORCH_DTYPES
 from validate.checkpoint.loader import EmptyOnMeta, is_factored
 from validate.checkpoint.source import SourceWeights
 from validate.pretrained import auto_class, locate, open_pretrained, read_tokenizer
-from validate.sensitivity.targets import IGNORED
 
 ReadWeight = Callable[[str, torch.dtype], torch.Tensor]
 """From a tensor's name in the model to the tensor, in memory of its own."""
