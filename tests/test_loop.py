@@ -257,12 +257,18 @@ def test_what_survives_measurement() -> None:
     barely = result("frontier", "per-site", 53, 0.75, 0.0501, 0.03)  # level in loss with `kept`, and slower
     found = results(kept, beaten, barely, result("baseline", "greedy", 61, 0.79, 0.10))
     assert survival(found).points == 3
+    assert survival(found).survived == 2
     assert survival(found).clear == 2
     assert survival(found).plain == 1
     assert survival(found).baselines == 2
-    assert kept in dominators(beaten, found.points, "prefill", clear=True)
+    assert survival(found).share(2) == "2 of 3 (67 %)"
+    assert kept in dominators(beaten, found.points, "prefill", "both")
     noisy = result("frontier", "per-site", 70, 0.72, 0.30, 0.02, width=0.2)  # its interval reaches below that of kept
-    assert not dominators(noisy, [kept], "prefill", clear=True)
+    assert not dominators(noisy, [kept], "prefill", "both")
+    assert dominators(noisy, [kept], "prefill", "loss") == [kept]  # a duel with it would be lost
+    both = survival(results(kept, noisy))
+    assert (both.survived, both.clear) == (1, 2)
+    assert survival(results(noisy, result("baseline", "greedy", 61, 0.71, 0.10))).baselines == 0
 
 
 def test_optimism_is_measured_minus_predicted_and_corrected_by_the_other_points() -> None:

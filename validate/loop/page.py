@@ -88,8 +88,8 @@ def _tiles(verdict: Verdict) -> str:
         counts = verdict.counts(axis)
         text = f"{counts['better']} / {counts['level']} / {counts['worse']}"
         tiles.append((text, f"better / level / worse at equal {_axis(axis)}", bool(counts["worse"])))
-    tiles.append((f"{survival.clear} of {survival.points}", "points of the predicted frontiers that nothing measured "
-                  "clearly beats", survival.clear < survival.points))  # fmt: skip
+    tiles.append((survival.share(survival.survived), "points of the predicted frontiers survive: nothing measured that "
+                  "costs no more clearly loses less", survival.survived < survival.points))  # fmt: skip
     if optimism is not None:
         tiles.append((f"{optimism.verify.value:+.3f}", "nats: measured minus predicted over those points", False))
         tiles.append((f"{optimism.factor.value:.2f}x", "what predicted changes have to be multiplied by", False))
@@ -134,9 +134,11 @@ def _cost(verdict: Verdict, moved: Moved | None, axis: str) -> str:
 def _survival(verdict: Verdict) -> str:
     survival, optimism = verdict.survival, verdict.optimism
     lines = [
-        f"Of {survival.points} measured points of the predicted frontiers, {survival.plain} are not beaten by any "
-        f"other measured configuration in both cost and loss; {survival.clear} by none clear of the intervals, and "
-        f"{survival.baselines} by no baseline."
+        f"Of the measured points of the predicted frontiers {survival.share(survival.survived)} survive: no other "
+        "measured configuration costs no more, as measured, and loses less clear of the interval of the difference. "
+        f"No baseline does so to {survival.share(survival.baselines)}. Without intervals "
+        f"{survival.share(survival.plain)} are not equalled or beaten in both; where costs too have to differ beyond "
+        f"their intervals, {survival.share(survival.clear)} are not beaten."
     ]
     if optimism is not None:
         lines += [

@@ -73,8 +73,9 @@ def _print(verdict: Verdict) -> None:
 def _lines(folder: Path, verdict: Verdict, moved: Moved | None) -> list[str]:
     survival, optimism = verdict.survival, verdict.optimism
     lines = [verdict.standing.sentence,
-             f"frontier: {survival.clear} of {survival.points} measured points are not clearly beaten by anything "
-             f"measured, {survival.plain} not at all"]  # fmt: skip
+             f"frontier: {survival.share(survival.survived)} measured points survive, "
+             "beaten by nothing measured that costs no more and clearly loses less; "
+             f"{survival.share(survival.plain)} are not beaten even within noise"]  # fmt: skip
     lines += [f"warning: {doubt}" for doubt in verdict.doubts]
     if optimism is not None:
         lines.append(

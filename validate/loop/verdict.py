@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
@@ -25,10 +25,13 @@ from validate.loop.results import Result, Results
 from validate.quality.intervals import Interval, change, mean
 from validate.records import Timing
 
+Clear = Literal["neither", "loss", "both"]
+"""Which of the differences in cost and loss have to be beyond their intervals for one point to beat another."""
 SCHEMA = 2
 """Version of verdict.json."""
 ROUGH = 0.05
 """Median half-width of measured latencies, relative, from which on comparisons at equal latency are in doubt."""
+_SURVIVAL = ("points", "survived", "plain", "clear", "baselines")
 _SMALL = 0.005
 """Nats: a mean prediction below it is corrected by no factor."""
 
@@ -39,15 +42,22 @@ class Survival:
 
     Attributes:
         points: measured, each at the cost that it was chosen for.
-        plain: that no other measured configuration equals or beats in both cost and loss.
-        clear: that none beats clear of the 95 % intervals.
-        baselines: that no baseline beats clear of the intervals.
+        survived: that nothing measured beats as a duel is lost: at no greater cost as measured, with a loss that is
+            less clear of its 95 % interval.
+        plain: that no other measured configuration equals or beats in both cost and loss, intervals or not.
+        clear: that none beats clear of the intervals of both.
+        baselines: that no baseline beats as a duel is lost.
     """
 
     points: int
+    survived: int
     plain: int
     clear: int
     baselines: int
+
+    def share(self, count: int) -> str:
+        """A number of the points with its percentage."""
+        return f"{count} of {self.points} ({100 * count / max(1, self.points):.0f} %)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -159,7 +169,7 @@ class Verdict:
                  "ours": None if duel.ours is None else duel.ours.point.config,
                  "difference": None if duel.difference is None else duel.difference.to_json()} for duel in self.duels
             ],
-            "survival": {name: getattr(self.survival, name) for name in ("points", "plain", "clear", "baselines")},
+            "survival": {name: getattr(self.survival, name) for name in _SURVIVAL},
             "optimism": None if optimism is None else {
                 "points": optimism.points, "left_out": optimism.left_out,
                 "search": optimism.search.to_json(), "verify": optimism.verify.to_json(),
@@ -168,26 +178,27 @@ class Verdict:
         }  # fmt: skip
 
 
-def dominators(result: Result, others: Sequence[Result], axis: str, *, clear: bool) -> list[Result]:
+def dominators(result: Result, others: Sequence[Result], axis: str, clear: Clear) -> list[Result]:
     """Measured points that cost no more and lose no more, one of the two less.
 
     Args:
-        clear: only where both differences are clear of their 95 % intervals (sizes have none).
+        clear: which of the differences have to be clear of their 95 % intervals (sizes have none).
     """
     found = []
     for other in others:
         if other.point.key == result.point.key:
             continue
         mine, theirs = cost(result, axis), cost(other, axis)
-        if not clear:
+        if clear == "neither":
             pair = other.change.value - result.change.value
             if theirs <= mine and pair <= 0 and (theirs < mine or pair < 0):
                 found.append(other)
             continue
-        difference = change(other.verified.nll, result.verified.nll, result.verified.tokens)
-        cheaper = theirs <= mine if axis == SIZE else ends(other, axis)[1] < ends(result, axis)[0]
-        if cheaper and difference.high is not None and difference.high < 0:
-            found.append(other)
+        cheaper = theirs <= mine if axis == SIZE or clear == "loss" else ends(other, axis)[1] < ends(result, axis)[0]
+        if cheaper and other.change.value < result.change.value:  # intervals take their time
+            difference = change(other.verified.nll, result.verified.nll, result.verified.tokens)
+            if difference.high is not None and difference.high < 0:
+                found.append(other)
     return found
 
 
@@ -195,12 +206,14 @@ def survival(results: Results) -> Survival:
     """Points of the predicted frontiers that are on the measured one."""
     every = [*results.points, results.dense]
     chosen = [(each, own_axis(each)) for each in results.frontier]
+
+    def unbeaten(others: Sequence[Result], clear: Clear) -> int:
+        return sum(not dominators(each, others, axis, clear) for each, axis in chosen)
+
     return Survival(
-        points=len(chosen),
-        plain=sum(not dominators(each, every, axis, clear=False) for each, axis in chosen),
-        clear=sum(not dominators(each, every, axis, clear=True) for each, axis in chosen),
-        baselines=sum(not dominators(each, results.baselines, axis, clear=True) for each, axis in chosen),
-    )
+        points=len(chosen), survived=unbeaten(every, "loss"), plain=unbeaten(every, "neither"),
+        clear=unbeaten(every, "both"), baselines=unbeaten(results.baselines, "loss"),
+    )  # fmt: skip
 
 
 def optimism(results: Results) -> Optimism | None:
