@@ -344,13 +344,39 @@ def test_a_fitted_sum_is_not_taken_for_parts(fit: PredictorFit, capsys: pytest.C
 
 
 def test_a_whole_is_held_out_with_its_parts() -> None:
+    found = made_sensitivity()
+    kept = [record for record in made_records(found, 130) if not record.config["drop"]]
+    evidence = evidence_from(found, kept[:101])
     covers = [Cover(whole=2, parts=(0, 1)), Cover(whole=3, parts=(0, 4)), Cover(whole=9, parts=(7, 8))]
-    family = families(100, covers)
+    family = families(evidence, covers)
     assert len(set(family.tolist())) == 100 - 4 - 2
     folds = random_folds(family, 10, 0)
     assert len({folds[place] for place in (0, 1, 2, 3, 4)}) == 1
     assert len({folds[place] for place in (7, 8, 9)}) == 1
-    assert min(np.bincount(folds)) >= 8
+    assert set(np.bincount(folds)) == {10}
+
+
+def test_dropped_layers_are_not_all_of_one_family() -> None:
+    """Though every single one was measured; halves are held out with their whole, whatever else makes it up."""
+    found = made_sensitivity()
+    sets = [{0, 1, 2, 3}, {0, 2}, {1, 3}, {0, 5}, {1, 2}, {3, 4, 5}, *({layer} for layer in range(6))]
+    cases = [QualityCase(decomposition=Decomposition(dropped=frozenset(each))) for each in sets]
+    records = [made_record(case, found.spec, 0.1, place) for place, case in enumerate(cases, start=200)]
+    kept = [record for record in made_records(found, 100) if not record.config["drop"]]
+    evidence = evidence_from(found, [*kept, *records])
+    first = len(evidence.points) - len(sets)
+    covers = find_covers(evidence)
+    assert {len(cover.parts) for cover in covers if cover.whole == first} == {4}  # the single layers
+    family = families(evidence, covers)[first:]
+    assert len(set(family[:3].tolist())) == 1
+    assert len(set(family.tolist())) == len(sets) - 2
+
+
+def test_folds_hold_as_many_points_as_families_allow() -> None:
+    family = np.concatenate([np.zeros(12, dtype=int), np.ones(7, dtype=int), np.arange(2, 83)])
+    sizes = np.bincount(random_folds(family, 10, 0))
+    assert (sorted(sizes)[-1], min(sizes), len(sizes)) == (12, 9, 10)
+    assert len(set(random_folds(np.arange(103), 10, 1)[:20].tolist())) > 5  # in random order
 
 
 def test_halves_make_up_the_wholes(folder: Path, printed: dict[str, Any]) -> None:

@@ -40,7 +40,7 @@ def additivity_rows(evidence: Evidence, predicted: Floats, covers: Sequence[Cove
     rows = _grouped("fitted sum", evidence, np.arange(len(measured)), predicted)
     whole = np.array([cover.whole for cover in covers], dtype=np.int64)
     sums = np.array([measured[list(cover.parts)].sum() for cover in covers])
-    layers = evidence.points.touched.any(axis=2)
+    layers = np.asarray(evidence.points.touched.any(axis=2))
     within = np.array([bool((layers[list(cover.parts)].sum(axis=0) > 1).any()) for cover in covers], dtype=np.bool_)
     cuts = {"across layers": ~within, "within layers": within}
     return [*rows, *_grouped("parts", evidence, whole, sums, cuts)]

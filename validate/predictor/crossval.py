@@ -144,7 +144,11 @@ def nested(
 
 
 def random_folds(families: Ints, folds: int, seed: int) -> Ints:
-    """The fold of each configuration, int64 (n), families together and about as many in each fold."""
-    _, member = np.unique(families, return_inverse=True)
-    count = int(member.max()) + 1
-    return np.asarray(np.random.default_rng(seed).permutation(np.arange(count) % folds)[member])
+    """The fold of each configuration, int64 (n), families together; the largest first, each into the emptiest fold."""
+    _, member, sizes = np.unique(families, return_inverse=True, return_counts=True)
+    order = np.random.default_rng(seed).permutation(len(sizes))
+    fold_of, filled = np.zeros(len(sizes), dtype=np.int64), np.zeros(folds, dtype=np.int64)
+    for family in order[np.argsort(-sizes[order], kind="stable")]:
+        fold_of[family] = np.argmin(filled)
+        filled[fold_of[family]] += sizes[family]
+    return np.asarray(fold_of[member])

@@ -107,7 +107,7 @@ def fit_predictor(evidence: Evidence, show: Show = lambda text, done, total: Non
 
     show("holding out configurations", 0, total)
     covers = find_covers(evidence)
-    related = families(len(points), covers)
+    related = families(evidence, covers)
     held_out, folds = nested(found, change, related, advance)
     chosen = choose(found, change, related, np.arange(len(points)), lambda: advance("fitting"))
     nulls = null_predictions(evidence, folds)

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from costmodel.decomposition import Decomposition, Site
+from costmodel.model_spec import ModelSpec
 from validate.predictor.points import Evidence, Floats, Ints, Points
 from validate.predictor.score import compress
 
@@ -47,29 +48,45 @@ def find_covers(evidence: Evidence) -> list[Cover]:
     return found
 
 
-def families(count: int, covers: Sequence[Cover]) -> Ints:
-    """A number for each configuration, the same for a whole and its parts: what is held out together."""
-    family = np.arange(count)
-    for cover in covers:
-        members = [cover.whole, *cover.parts]
-        family[np.isin(family, family[members])] = family[members].min()
+def families(evidence: Evidence, covers: Sequence[Cover]) -> Ints:
+    """A number for each configuration, the same for those that are held out together, int64 (n).
+
+    These are a whole with the parts of its cover, and with halves of it (`halves_of`) that were both measured. A single
+    dropped layer is in no family: every set of dropped layers contains some, and would be held out with every other.
+    """
+    wholes = [record.decomposition(evidence.spec) for record in evidence.points.records]
+    items = [_items(whole) for whole in wholes]
+    places = {each: place for place, each in enumerate(items)}
+    groups = [[cover.whole, *cover.parts] for cover in covers]
+    for place, whole in enumerate(wholes):
+        for pair in halves_of(whole, evidence.spec):
+            halves = [places[each] for each in map(_items, pair) if each in places]
+            groups += [[place, *halves]] if len(halves) == len(pair) else []
+    family = np.arange(len(wholes))
+    for group in groups:
+        members = [place for place in group if not _is_dropped_layer(items[place])]
+        if members:
+            family[np.isin(family, family[members])] = family[members].min()
     return family
+
+
+def halves_of(whole: Decomposition, spec: ModelSpec) -> list[tuple[Decomposition, Decomposition]]:
+    """Up to two ways to halve a configuration: by layers, every other touched one, and by tensors within layers."""
+    order = {tensor.name: place for place, tensor in enumerate(spec.tensors)}
+    return [pair for pair in (_by_layers(whole), _by_tensors(whole, order)) if pair is not None]
 
 
 def parts_content(evidence: Evidence, count: int, seed: int = 0) -> bytes:
     """A file for `validate quality --configs`: two halves of each of up to `count` measured configurations.
 
-    Wholes are spread evenly over the measured changes, each halved once: by layers (every other touched one), or by
-    tensors within layers, in turn. Beside the wholes' own records, the parts' give `additivity_rows` sums to compare.
+    Wholes are spread evenly over the measured changes, each halved once: by layers or by tensors, in turn. Beside the
+    wholes' own records, the parts' give `additivity_rows` sums to compare.
     """
     spec, points = evidence.spec, evidence.points
-    order = {tensor.name: place for place, tensor in enumerate(spec.tensors)}
     found: list[dict[str, Any]] = []
     for turn, place in enumerate(_spread(points, count, seed)):
-        whole = points.records[place].decomposition(spec)
-        ways = [_by_layers(whole), _by_tensors(whole, order)]
-        halves = next((pair for pair in (ways[turn % 2], ways[1 - turn % 2]) if pair is not None), None)
-        found += [half.to_json() for half in halves or ()]
+        ways = halves_of(points.records[place].decomposition(spec), spec)
+        found += [half.to_json() for half in (ways[turn % len(ways)] if ways else ())]
     unique = {json.dumps(config, sort_keys=True): config for config in found}
     return (json.dumps(list(unique.values()), indent=1) + "\n").encode()
 
@@ -129,6 +146,10 @@ def _cover(whole: Items, parts: Sequence[int], items: Sequence[Items]) -> list[i
         return None
 
     return search(whole, 0)
+
+
+def _is_dropped_layer(items: Items) -> bool:
+    return len(items) == 1 and all(isinstance(each, int) for each in items)
 
 
 def _items(decomposition: Decomposition) -> Items:
