@@ -18,11 +18,11 @@ from costmodel.spec_text import Rank
 from validate.loop.baselines import RULES, baselines
 from validate.loop.dropping import search_dropping
 from validate.loop.duels import SIZE, duels, tallies
-from validate.loop.fitted import Link, load_link
+from validate.loop.fitted import Link, load_link, load_points
 from validate.loop.frontier import Candidate, Frontier, undominated
 from validate.loop.page import choice_latency
 from validate.loop.points import Plan, Point, distinct
-from validate.loop.results import Result, Results, Round
+from validate.loop.results import Fitted, Result, Results, Round
 from validate.loop.stages import Stages, read_stages
 from validate.loop.texts import halves
 from validate.loop.verdict import Verdict, choice, dominators, optimism, survival
@@ -121,6 +121,17 @@ def test_the_link_and_its_inverse(tmp_path: Path) -> None:
     assert load_link(tmp_path / "b.json") == Link()
 
 
+def test_a_quality_file_says_how_many_it_was_fitted_to(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text('{"predictor": {"points": 44}}')
+    assert load_points(tmp_path / "a.json") == 44
+    (tmp_path / "b.json").write_text('{"entries": []}')
+    for name in ("b.json", "none.json"):
+        with pytest.raises(CostModelError, match="not a fitted quality file"):
+            load_points(tmp_path / name)
+    sentence = Fitted(points=9, sampled=5, searched=3).sentence
+    assert sentence.startswith("9 configurations fitted: 5 sampled, 1 to choose layers to drop, 3 found by")
+
+
 def candidate(cost: float, nats: float) -> Candidate:
     class Space:
         @staticmethod
@@ -173,7 +184,7 @@ def result(
 def results(*points: Result) -> Results:
     dense = result("baseline", "dense", 100, 1.0, 0.0, 0.0, noise=0.0)
     plan = Plan(points=[each.point for each in points], curves=[], dense={"prefill": 1.0}, dense_params=100, metric="")
-    return Results(plan=plan, dense=dense, points=points, phases=["prefill"], samples=[], name="tiny", device="cpu",
+    return Results(plan=plan, dense=dense, points=points, phases=["prefill"], fitted=Fitted(points=9, sampled=5, searched=3), name="tiny", device="cpu",
                    rounds=[Round(predicted=[], measured=[])])  # fmt: skip
 
 

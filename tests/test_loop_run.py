@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
 import shutil
 import signal
 import sys
@@ -99,6 +100,13 @@ def test_from_a_checkpoint_to_a_choice(
     assert {each["rule"] for each in verdict["duels"]} == {"random", "paper", "uniform", "late", "block", "greedy"}
 
     page, records = (out / "report.html").read_bytes(), (out / "latency" / "samples.jsonl").read_bytes()
+    fitted = json.loads((out / "quality1.json").read_text())["predictor"]["points"]
+    counts = [
+        int(count) for count in re.findall(rb"\b(\d+) (?:configurations fitted|sampled|to choose|found by)", page)
+    ]
+    assert (counts[0], counts[1]) == (fitted, 43)
+    assert sum(counts[1:]) == fitted
+    assert min(counts) > 0
     assert b"<script" not in page
     assert b"http-equiv" not in page
     assert b'src="http' not in page

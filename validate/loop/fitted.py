@@ -1,4 +1,4 @@
-"""The quality file of a loop, fitted from records or estimated, and the way from its sums to nats. No torch."""
+"""The quality file of a loop, fitted to records, and the way from its sums to nats. No torch."""
 
 from __future__ import annotations
 
@@ -9,24 +9,14 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.util import find_spec
 from pathlib import Path
 
-from costmodel.cli.common import write_file
-from validate.errors import RunError
+from validate.errors import RecordError, RunError
 from validate.loop.settings import Settings
-from validate.sensitivity.file import load_sensitivity
-from validate.sensitivity.quality_file import quality_bytes, quality_file
 
 
 def write_quality(settings: Settings, folders: Sequence[Path], sensitivity: Path, out: Path) -> str:
-    """Write the quality file, and say what it is."""
-    if find_spec("validate.cli.quality_fit") is None:
-        found = load_sensitivity(sensitivity)
-        factors = "whitened" if settings.factors == "whitened" else "plain"
-        content = quality_file(found, ranks=settings.rank_list, factors=factors)  # type: ignore[arg-type]
-        write_file(out, quality_bytes(content))
-        return "estimated from sensitivity alone"
+    """Write the quality file, and say what was done."""
     words = ["quality", "fit", *map(str, folders), "--sensitivity", str(sensitivity), "--out", str(out),
              "--ranks", settings.ranks]  # fmt: skip
     run_validate(words, out.with_suffix(".txt"))
@@ -61,6 +51,23 @@ def load_link(path: Path) -> Link:
     """The link of a quality file; without one its sums are nats."""
     link = json.loads(path.read_text(encoding="utf-8")).get("link")
     return Link(ceiling=float(link["ceiling"]), bend=float(link["bend"])) if link else Link()
+
+
+def fit_name(number: int) -> str:
+    """The quality file after so many fits beyond the first."""
+    return f"quality{number or ''}.json"
+
+
+def load_points(path: Path) -> int:
+    """How many configurations a quality file was fitted to.
+
+    Raises:
+        RecordError: when the file is missing or malformed.
+    """
+    try:
+        return int(json.loads(path.read_text(encoding="utf-8"))["predictor"]["points"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RecordError("not a fitted quality file", value=str(path), hint=str(error)) from error
 
 
 def run_validate(words: Sequence[str], log: Path) -> None:

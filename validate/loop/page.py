@@ -44,7 +44,7 @@ def _header(settings: Settings, verdict: Verdict) -> str:
     results = verdict.results
     tokens = sum(results.dense.verified.tokens)
     about = (
-        f"{results.name}; {settings.factors} factors; {len(results.samples)} configurations fitted; "
+        f"{results.name}; {settings.factors} factors; {results.fitted.sentence}; "
         f"{len(results.points)} chosen ones and baselines measured on {tokens:,} other tokens; latency on "
         f"{results.device}, batch {settings.batch_size}, {settings.seq_len} tokens"
     )

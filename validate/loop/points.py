@@ -56,11 +56,11 @@ class Curve(Record, frozen=True, kw_only=True):
     """A predicted frontier, thinned for drawing.
 
     Attributes:
-        space: homogeneous or per-site.
+        space: homogeneous, per-site, or per-site beside dropped layers.
         objective: `prefill.latency_s`, `decode.latency_s` or `params`, against quality.
         count: points that it had.
         guarantee: how far it is exact.
-        gap: how much cheaper any configuration could be, in the unit of the objective; None where exact or unknown.
+        configurations: that were searched, a whole number as text: it may be beyond what JSON readers hold.
         seconds: that the search took.
         costs, qualities: of the points kept, cheapest first.
     """

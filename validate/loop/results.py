@@ -10,6 +10,7 @@ import numpy as np
 
 from costmodel.spec_text import describe
 from validate.errors import RunError
+from validate.loop.fitted import fit_name, load_points
 from validate.loop.points import Plan, Point, config_key, round_name
 from validate.quality.intervals import Interval, change
 from validate.quality.records import QUALITY, QualityRecord, TextRecord
@@ -68,6 +69,30 @@ class Round:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Fitted:
+    """What the predictor of the search that counts was fitted to.
+
+    Attributes:
+        points: configurations.
+        sampled: of them from the seeded sample.
+        searched: found by earlier searches; the rest are sets of dropped layers.
+    """
+
+    points: int
+    sampled: int
+    searched: int
+
+    @property
+    def sentence(self) -> str:
+        """For people."""
+        dropped = self.points - self.sampled - self.searched
+        return (
+            f"{self.points} configurations fitted: {self.sampled} sampled, {dropped} to choose layers to drop, "
+            f"{self.searched} found by earlier searches"
+        )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Results:
     """Everything that a loop measured.
 
@@ -76,7 +101,7 @@ class Results:
         dense: the model as it is.
         points: in the order of the plan.
         phases: whose latency counts.
-        samples: quality records on the half that was searched on, of what the predictor was fitted on.
+        fitted: what the predictor was fitted to.
         name: of the model.
         device: that latency was measured on.
         rounds: the points of earlier searches, and at the end those of the one that counts.
@@ -87,7 +112,7 @@ class Results:
     dense: Result
     points: Sequence[Result]
     phases: Sequence[str]
-    samples: Sequence[QualityRecord]
+    fitted: Fitted
     name: str
     device: str
     rounds: Sequence[Round]
@@ -142,22 +167,31 @@ def read_results(folder: Path) -> Results:
 
     first = Point(role="baseline", rule="dense", label="dense", config=dense.config, params=plan.dense_params,
                   costs=plan.dense, quality=0.0)  # fmt: skip
-    sampled = [record for record in searched.values() if record.origin == "sample" and record.failure is None]
+    plans = _round_plans(folder)
     return Results(plan=plan, dense=result(first), points=[result(point) for point in plan.points],
-                   phases=list(plan.dense), samples=sampled, name=dense.model.name,
-                   device=_device(timed), rounds=_rounds(folder, plan, searched, bases[1]),
+                   phases=list(plan.dense), fitted=_fitted(folder, plans, searched), name=dense.model.name,
+                   device=_device(timed), rounds=_rounds([*plans, plan], searched, bases[1]),
                    again=_timings(read_samples(sorted((folder / AGAIN).glob("*/samples.jsonl")))))  # fmt: skip
 
 
-def _rounds(
-    folder: Path, last: Plan, searched: Mapping[str, QualityRecord], dense: TextRecord
-) -> list[Round]:  # fmt: skip
-    """Every search that has a file, in order."""
+def _round_plans(folder: Path) -> list[Plan]:
+    """Every search before the one that counts, in order."""
     plans: list[Plan] = []
     while (folder / round_name(len(plans) + 1)).exists():
         plans.append(Plan.read(folder, round_name(len(plans) + 1)))
+    return plans
+
+
+def _fitted(folder: Path, plans: Sequence[Plan], searched: Mapping[str, QualityRecord]) -> Fitted:
+    sampled = {key for key, record in searched.items() if record.origin == "sample" and record.text is not None}
+    found = {point.key for plan in plans for point in plan.points} - sampled
+    return Fitted(points=load_points(folder / fit_name(len(plans))), sampled=len(sampled), searched=len(found))
+
+
+def _rounds(plans: Sequence[Plan], searched: Mapping[str, QualityRecord], dense: TextRecord) -> list[Round]:
+    """What each search chose, as predicted and measured."""
     found = []
-    for plan in [*plans, last]:
+    for plan in plans:
         points = {point.key: point for point in plan.points
                   if point.role == "frontier" and point.quality is not None and not point.drops}  # fmt: skip
         losses = [_text(searched[key]) for key in points]

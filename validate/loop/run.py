@@ -17,7 +17,7 @@ from costmodel.space import resolve_ranks
 from costmodel.spec_text import Rank
 from validate.loop.baselines import baselines
 from validate.loop.dropping import Dropping, search_dropping
-from validate.loop.fitted import run_validate, write_quality
+from validate.loop.fitted import fit_name, run_validate, write_quality
 from validate.loop.measuring import TextQuality
 from validate.loop.points import CONFIGS, Plan, Point, decompositions, distinct, round_name
 from validate.loop.points import NAME as PLAN
@@ -212,8 +212,3 @@ def _nll(record: QualityRecord) -> float:
 def _check_ranks(model: ModelSpec, ranks: Sequence[Rank]) -> None:
     for tensor, row in zip(model.tensors, resolve_ranks(model, "svd", ranks, 1), strict=True):
         check_rank(max(row), tensor, f"--ranks: {tensor.name}")
-
-
-def fit_name(number: int) -> str:
-    """The quality file after so many fits beyond the first."""
-    return f"quality{number or ''}.json"
