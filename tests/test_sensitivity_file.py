@@ -6,6 +6,7 @@ import json
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
 from checkpoints import dense_folder, factored_folder  # noqa: E402
+from quality_cases import TEXT, checkpoint  # noqa: E402
 from safetensors.numpy import save_file  # noqa: E402
 from trained import Trained, trained_llama  # noqa: E402
 from validating import BERT, LLAMA  # noqa: E402
@@ -286,6 +288,36 @@ def test_another_run_is_neither_continued_nor_disturbed(
     code, _, err = invoke(capsys, "sensitivity", *arguments(trained, out))
     assert code == 1
     assert "cannot resume with another model: got 'llama'; allowed: another; choose another --out" in err
+
+
+def test_another_config_is_not_continued(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weights say nothing of rope_theta: neither unfinished work nor an old file without a digest is taken for it."""
+    from validate.sensitivity.run import SensitivityRunner
+
+    model, text = checkpoint(tmp_path / "llama"), tmp_path / "text.txt"
+    text.write_text(TEXT)
+    words = ["sensitivity", "--model", str(model), "--text", str(text), "--blocks", "2", "--length", "16"]
+    out, old = ["--out", str(tmp_path / "out")], tmp_path / "old"
+    assert invoke(capsys, *words, "--out", str(old))[0] == 0
+    found = load_sensitivity(old)
+    save_sensitivity(old, replace(found, run=msgspec.structs.replace(found.run, checkpoint=None)))
+    with monkeypatch.context() as patch:
+        patch.setattr(SensitivityRunner, "_forward", interrupt)
+        assert invoke(capsys, *words, *out)[0] == 130
+    config = (model / "config.json").read_text()
+    (model / "config.json").write_text(json.dumps({**json.loads(config), "rms_norm_eps": 0.25}))
+    code, _, err = invoke(capsys, *words, *out)
+    assert (code, err.startswith("error: cannot resume with another checkpoint: got ")) == (1, True)
+    code, _, err = invoke(capsys, *words, "--out", str(old))
+    assert (code, err) == (1, f"error: {old} is of another config.json; choose another --out\n")
+    (model / "config.json").write_text(config)
+    assert invoke(capsys, *words, *out)[0] == 0
+
+
+def interrupt(*args: Any) -> None:
+    raise KeyboardInterrupt
 
 
 def test_an_encoder_without_its_head_has_no_loss(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

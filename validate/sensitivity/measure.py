@@ -86,7 +86,8 @@ def measure_sensitivity(
             if getattr(found.run, key) != settings[key]:
                 raise RunError(f"{out} is of another {key}", value=settings[key], allowed=str(getattr(found.run, key)),
                                hint="choose another --out")  # fmt: skip
-        if found.run.checkpoint not in (None, joined_sha256(files)):
+        known = found.run.checkpoint
+        if known != joined_sha256(files) if known is not None else found.run.config != dict(stream.config):
             raise RunError(f"{out} is of another config.json", hint="choose another --out")
         return found
     total, done = stream.spec.num_layers * len(stream.spec.tensors), 0
@@ -96,7 +97,7 @@ def measure_sensitivity(
         done += sites
         count(done, total)
 
-    with WorkFolder(out, settings | {"batch": batch}) as work:
+    with WorkFolder(out, settings | {"batch": batch, "checkpoint": joined_sha256(files)}) as work:
         show("measuring sites")
         runner = SensitivityRunner(stream, inputs, targets, work, advance)
         sites = runner.run()
