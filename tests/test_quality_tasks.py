@@ -122,6 +122,31 @@ def test_sharing_contexts_is_what_the_harness_does_alone(tmp_path: Path) -> None
         assert one.truth_nll == pytest.approx(other.truth_nll, abs=2e-4)
 
 
+def test_a_context_of_many_items_is_several_sequences(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    harness()
+    from validate.quality import shared_context
+
+    pretrained = opened(checkpoint(tmp_path))
+    generator = torch.Generator().manual_seed(0)
+    rows = [torch.randint(1, 90, (size,), generator=generator).tolist() for size in [3, 1, 5, 40] * 20]
+    requests = [(("", ""), [7, 9], row) for row in rows]
+    widths: list[int] = []
+    pretrained.model.register_forward_hook(lambda module, given, output: widths.append(output.logits.shape[1]))
+    own = shared_context.SharedContextLM(pretrained.model, pretrained.tokenizer, batch=3)
+    found = own._loglikelihood_tokens(requests)
+    assert own.max_length == 128
+    assert 90 < max(widths) <= 128
+    assert sum(map(len, rows)) > 5 * 128
+    monkeypatch.setattr(shared_context, "WIDEST", 30)
+    widths.clear()
+    narrow = own._loglikelihood_tokens(requests)
+    assert sorted(set(widths))[-1] == 41  # what is wider alone runs alone, as the harness does it: without the last
+    assert sorted(set(widths))[-2] <= 30
+    for (value, greedy), (other, same), row in zip(found, narrow, rows, strict=True):
+        assert value == pytest.approx(other, abs=1e-4) == pytest.approx(direct(pretrained.model, [7, 9], row), abs=1e-4)
+        assert greedy == same
+
+
 def test_limit_takes_the_first_items(tmp_path: Path) -> None:
     harness()
     pretrained = opened(checkpoint(tmp_path / "model"))

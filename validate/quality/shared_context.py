@@ -9,6 +9,9 @@ from typing import Any
 import torch
 from lm_eval.models.huggingface import HFLM
 
+WIDEST = 4096
+"""Tokens of a sequence that contexts are shared in, at most: its mask has the square of that."""
+
 Request = tuple[tuple[str, str], list[int], list[int]]
 """Texts of context and continuation, and the tokens of each."""
 
@@ -25,6 +28,11 @@ class _Group:
     def tokens(self) -> list[int]:
         """Context, then every continuation but its last token, whose prediction nobody asks for."""
         return [*self.context, *(token for each in self.continuations for token in each[:-1])]
+
+    @property
+    def width(self) -> int:
+        """How many tokens."""
+        return len(self.context) + sum(len(each) - 1 for each in self.continuations)
 
 
 class SharedContextLM(HFLM):  # type: ignore[misc]
@@ -73,20 +81,26 @@ class SharedContextLM(HFLM):  # type: ignore[misc]
 
     def _grouped(self, requests: Sequence[Request]) -> tuple[list[_Group], list[int]]:
         """Requests by context, longest first, and the places of those that run alone: all where contexts are not
-        shared, else those that HFLM cuts to the model's length."""
-        groups: dict[tuple[int, ...], _Group] = {}
+        shared, else those that HFLM cuts to the model's length, or that are wider than WIDEST themselves. Choices that
+        do not fit in one sequence are several groups; many items may have the same context, such as none."""
+        limit = min(self.max_length, WIDEST)
+        groups: list[_Group] = []
+        latest: dict[tuple[int, ...], _Group] = {}
         alone: list[int] = []
         for place, (_, context, continuation) in enumerate(requests):
-            if not self._shared or len(context) + len(continuation) > self.max_length:
+            if not self._shared or len(context) + len(continuation) > limit:
                 alone.append(place)
                 continue
-            group = groups.setdefault(tuple(context), _Group(context=context, continuations=[], places=[]))
+            group = latest.get(tuple(context))
+            if group is None or group.width + len(continuation) - 1 > limit:
+                group = latest[tuple(context)] = _Group(context=context, continuations=[], places=[])
+                groups.append(group)
             group.continuations.append(continuation)
             group.places.append(place)
-        return sorted(groups.values(), key=lambda group: -len(group.tokens)), alone
+        return sorted(groups, key=lambda group: -group.width), alone
 
     def _score(self, groups: Sequence[_Group], results: list[tuple[float, bool] | None]) -> None:
-        width = max(len(group.tokens) for group in groups)
+        width = max(group.width for group in groups)
         inputs = torch.zeros(len(groups), width, dtype=torch.int64)
         positions = torch.zeros(len(groups), width, dtype=torch.int64)
         seen = torch.eye(width, dtype=torch.bool).repeat(len(groups), 1, 1)  # padding sees itself: no empty row
