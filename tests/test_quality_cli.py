@@ -138,6 +138,26 @@ def test_factors_of_both_kinds_share_a_folder(made: dict[str, str], capsys: pyte
     assert (code, err) == (1, "error: cannot resume with another calibration text; choose another --out\n")
 
 
+def test_moments_are_kept_of_factored_layers_alone(
+    made: dict[str, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import validate.whitening as whitening
+
+    asked: list[set[int]] = []
+    collect = whitening.collect_moments
+    monkeypatch.setattr(
+        whitening, "collect_moments", lambda *given, layers: asked.append(set(layers)) or collect(*given, layers=layers)
+    )
+    start = ["--model", made["model"], "--text", made["text"], "--out", made["out"], *SMALL, "--factors", "whitened",
+             "--calibration-text", made["calibration"], "--calibration-blocks", "4"]  # fmt: skip
+    assert invoke(capsys, *start, "--decompose", "layers=1 rank=4", "--decompose", "layers=0 form=drop")[0] == 0
+    code, _, err = invoke(
+        capsys, *start, "--decompose", "layers=1 rank=4", "--decompose", "layers=2 rank=4", "--resume"
+    )
+    assert (code, err) == (0, "")
+    assert asked == [{1}, {2}]  # of what has no record yet
+
+
 def test_an_encoder_is_measured_by_its_masks(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "text.txt").write_text(TEXT)
     model = checkpoint(tmp_path / "bert", BERT)

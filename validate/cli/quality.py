@@ -118,7 +118,8 @@ def _run(job: Job, journal: RecordJournal[QualityRecord], deadline: float) -> bo
 
             logging.set_verbosity_error()  # type: ignore[no-untyped-call]
             logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-            evaluator = open_evaluator(job, progress.status)
+            cases = [case for case in job.cases if case.id(job.spec, job.model.sha256) not in done]
+            evaluator = open_evaluator(job, progress.status, cases=cases)
             progress.start(len(wanted), len(wanted & done))
             QualityRunner(evaluator, journal).run(job.cases, progress.advance, deadline)
     except KeyboardInterrupt:

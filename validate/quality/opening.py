@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable
 from typing import Any
 
 import torch
@@ -12,6 +12,7 @@ from validate.blocks import calibration_inputs, text_blocks
 from validate.device import open_device
 from validate.environment import environment
 from validate.pretrained import Pretrained, open_pretrained
+from validate.quality.case import QualityCase
 from validate.quality.evaluator import Evaluator
 from validate.quality.job import Job, TextFile
 from validate.quality.tasks import open_tasks
@@ -22,11 +23,15 @@ from validate.whitening import make_factors
 _TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def open_evaluator(job: Job, status: Callable[[str], None]) -> Evaluator:
+def open_evaluator(
+    job: Job, status: Callable[[str], None], *, cases: Iterable[QualityCase] | None = None
+) -> Evaluator:  # fmt: skip
     """Load everything that a job needs.
 
     Args:
         status: told what is being done.
+        cases: all that will be measured: whitened factors then keep second moments of the layers alone that these
+            factor. None for any.
 
     Raises:
         InputError: when something does not fit together: a text too short, a task not for this model.
@@ -51,17 +56,23 @@ def open_evaluator(job: Job, status: Callable[[str], None]) -> Evaluator:
     if settings["factors"] == "whitened" and job.calibration is not None:
         status("reading calibration text")
         makers["whitened"] = whitened_factors(
-            pretrained, job.calibration, length=job.length, blocks=settings["calibration_blocks"]
-        )
+            pretrained, job.calibration, length=job.length, blocks=settings["calibration_blocks"],
+            layers=None if cases is None else {site.layer for case in cases for site in case.decomposition.factors},
+        )  # fmt: skip
     return Evaluator(
         pretrained, job.model, makers, text=text, tasks=tasks,
         calibration=job.calibration.source if job.calibration else None, environment=environment(device),
     )  # fmt: skip
 
 
-def whitened_factors(pretrained: Pretrained, text: TextFile, *, length: int, blocks: int) -> StageMaker:
+def whitened_factors(
+    pretrained: Pretrained, text: TextFile, *, length: int, blocks: int, layers: Collection[int] | None = None
+) -> StageMaker:
     """Factors fitted to activations on a calibration text, in blocks of the kind that is measured; the model must be
     dense.
+
+    Args:
+        layers: those that will be factored; None for all.
 
     Raises:
         InputError: when the text is too short.
@@ -69,7 +80,7 @@ def whitened_factors(pretrained: Pretrained, text: TextFile, *, length: int, blo
     inputs = calibration_inputs(
         pretrained.model, pretrained.spec, _tokenizer(pretrained), text.content, length, blocks
     )  # fmt: skip
-    return make_factors("whitened", pretrained, inputs)
+    return make_factors("whitened", pretrained, inputs, layers=layers)
 
 
 def _tokenizer(pretrained: Pretrained) -> Any:
