@@ -5,7 +5,8 @@
 
 Each stage keeps what it made in DIR: the same command continues after an interrupt and does nothing twice. The text is
 cut in two: configurations are chosen on one half and judged on the other. DIR/report.html is made from the records
-alone, again with --report; DIR/choice.json is the configuration to hand to `validate apply`.
+alone, again with --report; DIR/choice.json is the configuration to hand to `validate apply`, unless it is the dense
+model.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from click.core import ParameterSource
 
 from costmodel.cli import run
 from costmodel.errors import InputError
+from validate.loop.settings import NAME as SETTINGS
 from validate.loop.settings import RANKS, SMALL, Settings
 from validate.predictor.points import FEWEST
 
@@ -56,7 +58,7 @@ from validate.predictor.points import FEWEST
               "found and fitting again, before the search that counts.")  # fmt: skip
 @click.option("--random", type=click.IntRange(0), default=8, show_default=True, help="Random baselines.")
 @click.option("--accept", type=click.FloatRange(0), default=0.05, show_default=True, metavar="NATS",
-              help="Increase of NLL per token that the choice may have.")  # fmt: skip
+              help="Increase of NLL per token that the choice may have; kept for later calls.")  # fmt: skip
 @click.option("--budget", type=click.FloatRange(0.1, 3600), default=5.5, show_default=True, metavar="SECONDS",
               help="Of one comparison of latencies.")  # fmt: skip
 @click.option("--precision", type=click.FloatRange(0.1, 50), default=2.0, show_default=True, metavar="PCT",
@@ -83,6 +85,8 @@ def command(ctx: click.Context, /, out: Path, small: bool, report_only: bool, **
             raise InputError("no such checkpoint", value=options["model"], allowed="a folder")
         given = {name for name in options if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE}
         options |= {name: value for name, value in SMALL.items() if small and name not in given}
+        if "accept" not in given and (out / SETTINGS).exists():
+            options["accept"] = Settings.read(out).accept
         os.environ |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         from validate.loop.run import Loop

@@ -22,6 +22,7 @@ from validate.loop.fitted import Link, load_link, load_points
 from validate.loop.frontier import Candidate, Frontier, undominated
 from validate.loop.page import choice_latency
 from validate.loop.points import Plan, Point, distinct
+from validate.loop.report import _lines
 from validate.loop.results import Fitted, Result, Results, Round
 from validate.loop.stages import Stages, read_stages
 from validate.loop.texts import halves
@@ -184,7 +185,8 @@ def result(
 def results(*points: Result) -> Results:
     dense = result("baseline", "dense", 100, 1.0, 0.0, 0.0, noise=0.0)
     plan = Plan(points=[each.point for each in points], curves=[], dense={"prefill": 1.0}, dense_params=100, metric="")
-    return Results(plan=plan, dense=dense, points=points, phases=["prefill"], fitted=Fitted(points=9, sampled=5, searched=3), name="tiny", device="cpu",
+    fitted = Fitted(points=9, sampled=5, searched=3)
+    return Results(plan=plan, dense=dense, points=points, phases=["prefill"], fitted=fitted, name="tiny", device="cpu",
                    rounds=[Round(predicted=[], measured=[])])  # fmt: skip
 
 
@@ -317,6 +319,9 @@ def test_the_choice_is_the_fastest_that_is_acceptable_with_its_interval() -> Non
     verdict = Verdict.of(found, 0.05)
     assert verdict.to_json()["choice"] == fine.point.config
     assert verdict.counts("prefill")["dense"] == 1
+    assert _lines(Path("loop"), verdict, None)[-1].endswith("loop/choice.json")
+    said = _lines(Path("loop"), Verdict.of(found, 0.001), None)[-1]
+    assert said == "choice: the dense model; nothing faster within 0.001 nats, so nothing to apply"
 
 
 def test_the_choice_is_judged_by_a_timing_that_it_was_not_chosen_by() -> None:

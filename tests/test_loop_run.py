@@ -117,6 +117,10 @@ def test_from_a_checkpoint_to_a_choice(
     assert (out / "report.html").read_bytes() == page
     assert (out / "latency" / "samples.jsonl").read_bytes() == records
 
+    assert run_command(script.command, ["--out", str(out), "--report", "--accept", "0.5"]) == 0
+    assert run_command(script.command, ["--out", str(out), "--report"]) == 0
+    assert json.loads((out / "verdict.json").read_text())["accept"] == 0.5  # it is remembered
+
     checkpoint(tmp_path / "llama")
     capsys.readouterr()
     assert run_command(script.command, [*options, "--seed", "5"]) == 1
@@ -139,6 +143,10 @@ def test_a_loop_goes_on_with_the_same_content_wherever_it_is(options: list[str],
         changed.keep(kept, changed.setup())
 
     keep()
+    keep(accept=0.2)
+    assert Settings.read(kept).accept == 0.2
+    Settings.read(kept).accepting(kept, 0.3)
+    assert Settings.read(kept) == msgspec.structs.replace(settings, accept=0.3)
     (tmp_path / "there").mkdir()
     for name in ("llama", "text.txt", "here.toml"):
         shutil.move(tmp_path / name, tmp_path / "there" / name)

@@ -71,7 +71,10 @@ def _finding(verdict: Verdict) -> str:
         said = [f"{counts[name]} {words}" for name, words in others.items() if counts[name]]
         sentences.append("; ".join([sentence, *said]) + ".")
     if verdict.choice is None:
-        sentences.append(f"None is faster than dense within {verdict.accept:g} nats; the choice is the dense model.")
+        sentences.append(
+            f"None is faster than dense within {verdict.accept:g} nats; the choice is the dense "
+            "model, and there is nothing to apply."
+        )
     else:
         sentences.append(
             f"The choice within {verdict.accept:g} nats: {choice_latency(verdict)}, "

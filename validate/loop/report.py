@@ -26,13 +26,15 @@ def write_report(folder: Path, accept: float | None = None) -> list[str]:
 
     Args:
         folder: of the loop.
-        accept: increase of NLL that the choice may have; None for that of the settings.
+        accept: increase of NLL that the choice may have, from now on; None for that of the settings.
 
     Raises:
         CostModelError: when something is not there or damaged.
     """
     settings = Settings.read(folder)
     verdict = Verdict.of(read_results(folder), settings.accept if accept is None else accept)
+    if accept is not None and accept != settings.accept:
+        settings = settings.accepting(folder, accept)
     moved = Moved.read(folder) if (folder / MOVED).exists() else None
     write_file(folder / PAGE, loop_page(settings, verdict, moved, read_stages(folder)).encode())
     content = {**verdict.to_json(), "refit": None if moved is None else moved.to_json()}
@@ -87,7 +89,7 @@ def _lines(folder: Path, verdict: Verdict, moved: Moved | None) -> list[str]:
     if moved is not None and moved.shifts:
         lines.append(f"refit: {moved.sentence}")
     if verdict.choice is None:
-        lines.append(f"choice: the dense model; nothing faster within {verdict.accept:g} nats")
+        lines.append(f"choice: the dense model; nothing faster within {verdict.accept:g} nats, so nothing to apply")
     else:
         change = interval_text(verdict.choice.change)
         lines.append(f"choice within {verdict.accept:g} nats: {change}, {choice_latency(verdict)}; {folder / CHOICE}")

@@ -141,9 +141,18 @@ class Settings(Record, frozen=True, kw_only=True):
             require_same(earlier, now, [name for name in same if not (grown and name == "samples")])
             if grown:
                 stages.reopen("samples")
-            now = {**earlier, "samples": self.samples}
+            now = {**earlier, "samples": self.samples, "accept": self.accept}
         if now != earlier:
             save_settings(folder, now, NAME)
+
+    def accepting(self, folder: Path, accept: float) -> Settings:
+        """With another increase of NLL that the choice may have, kept for later reports too.
+
+        Raises:
+            RunError: when the folder cannot be written to.
+        """
+        save_settings(folder, {**(load_settings(folder, NAME) or {}), "accept": accept}, NAME)
+        return msgspec.structs.replace(self, accept=accept)
 
     @classmethod
     def read(cls, folder: Path) -> Settings:
