@@ -94,7 +94,7 @@ def job_id(job: Job, case: Any) -> str:
 
 
 def _measure(job: Job, journal: RecordJournal[QualityRecord], deadline: float) -> None:
-    done = {record.id for record in journal.records}
+    done = {record.id for record in journal.records if record.is_final}
     wanted = {job_id(job, case) for case in (DENSE, *job.cases)}
     if wanted <= done:
         return

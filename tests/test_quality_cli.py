@@ -19,6 +19,7 @@ from quality_cases import BERT, OTHER_TEXT, TEXT, checkpoint, items, write_lines
 
 from validate.cli import cli
 from validate.quality.records import QUALITY
+from validate.quality.runner import QualityRunner
 from validate.quality.summary import rows
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -219,6 +220,58 @@ def test_a_failed_configuration_is_reported_and_the_others_measured(
     code, out, _ = invoke(capsys, "--out", made["out"], "--resume")
     assert code == 1
     assert "layers=1" in out
+
+
+def test_failures_that_are_the_machines_are_measured_again(
+    made: dict[str, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from validate.quality.text import TextMeasure
+
+    fails: list[str] = []
+    measure = TextMeasure._measure
+
+    def measured(self: TextMeasure, **options: Any) -> Any:
+        if fails:
+            raise RuntimeError(fails.pop())
+        return measure(self, **options)
+
+    monkeypatch.setattr(TextMeasure, "_measure", measured)
+    start = ["--model", made["model"], "--text", made["text"], "--out", made["out"], *SMALL]
+    ranks = [word for rank in (1, 2, 3, 4, 5) for word in ("--decompose", f"rank={rank}")]
+    fails += ["CUDA error: unspecified launch failure"]
+    code, out, err = invoke(capsys, *start, *ranks)
+    assert (code, out) == (1, "")
+    assert err.splitlines()[-1].startswith("error: the dense model cannot be measured; RuntimeError: CUDA error")
+    folder = Path(made["out"])
+    assert [record.status for record in QUALITY.read(folder)] == ["failed"]
+
+    evaluate, calls = QualityRunner._measure, 0
+
+    def broken(self: QualityRunner, *given: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        fails.extend(["CUDA out of memory"] * (calls in (2, 4, 5, 6)))  # a lone failure ends nothing
+        return evaluate(self, *given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(QualityRunner, "_measure", broken)
+        code, out, err = invoke(capsys, *start, "--resume")
+    assert (code, out) == (1, "")
+    assert err.splitlines()[-1] == (
+        "error: 3 configurations in a row failed alike: got 'out-of-memory'; RuntimeError: CUDA out of memory; "
+        "--resume measures them again"
+    )
+    assert [record.status for record in QUALITY.read(folder)] == ["ok", "failed", "ok", "failed", "failed", "failed"]
+
+    code, out, err = invoke(capsys, *start, "--resume", *ranks, "--decompose", "rank=6", "--format", "json")
+    assert (code, err) == (0, "")
+    result = json.loads(out)
+    assert (result["ok"], result["failed"], result["measured"]) == (7, 0, 5)
+    assert [row["index"] for row in result["configurations"]] == list(range(7))
+    lines = [json.loads(line)["index"] for line in (folder / "quality.jsonl").read_bytes().splitlines()]
+    assert lines == [0, 0, 1, 2, 3, 4, 5, 6, 1, 3, 4, 5]  # what was never measured goes before what failed
+    code, out, _ = invoke(capsys, *start, "--resume", "--format", "json")
+    assert (code, json.loads(out)["measured"]) == (0, 0)
 
 
 def test_the_dense_model_must_stay_the_one_on_record(made: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,12 +10,13 @@ import sys
 import textwrap
 from pathlib import Path
 
+import msgspec
 import pytest
 from validating import sample
 
 from validate.errors import RecordError, RunError
 from validate.journal import Journal
-from validate.records import decode, encode, read_samples
+from validate.records import Failure, decode, encode, read_samples
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -81,6 +82,23 @@ def test_records_of_an_earlier_run_are_not_overwritten(tmp_path: Path) -> None:
 
 def test_doubled_records_are_found(tmp_path: Path) -> None:
     (tmp_path / "samples.jsonl").write_bytes(encode(sample(["rank=1"], 0.9)) * 2)
+    with pytest.raises(RecordError, match="sample twice"):
+        Journal(tmp_path, resume=True)
+
+
+def test_a_later_record_replaces_a_failed_one(tmp_path: Path) -> None:
+    failure = Failure(stage="timing", kind="out-of-memory", reason="no memory")
+    first, second = sample(["rank=1"], 0.9), sample(["rank=2"], 0.9, index=1)
+    bad = msgspec.structs.replace(first, status="failed", failure=failure)
+    with Journal(tmp_path, resume=False) as journal:
+        for record in (bad, second, bad, first):
+            journal.append(record)
+        assert journal.samples == [first, second]
+    assert (tmp_path / "samples.jsonl").read_bytes() == b"".join(map(encode, (bad, second, bad, first)))
+    assert read_samples(tmp_path) == [first, second]
+    with Journal(tmp_path, resume=True) as journal:
+        assert journal.samples == [first, second]
+        journal.append(bad)  # a record that did not fail is not replaced
     with pytest.raises(RecordError, match="sample twice"):
         Journal(tmp_path, resume=True)
 

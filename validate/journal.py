@@ -9,7 +9,7 @@ from types import TracebackType
 from typing import Generic, Self
 
 from validate.errors import RecordError, RunError
-from validate.record_format import R, RecordFormat
+from validate.record_format import Kept, R, RecordFormat
 from validate.records import SAMPLES, Sample
 
 NAME = SAMPLES.file
@@ -42,8 +42,9 @@ class RecordJournal(Generic[R]):
         try:
             self._acquire()
             self._file = self._open()
-            self.repaired_bytes, self.records = self._load()
-            """Bytes of a half-written last line that were cut off, and the records that the file holds."""
+            self._kept = Kept[R]()
+            self.repaired_bytes = self._load()
+            """Bytes of a half-written last line that were cut off."""
             if self.records and not resume:
                 hint = "add --resume to continue it, or choose another --out"
                 raise RunError(f"{folder} holds {len(self.records)} {kind.noun}s of an earlier run", hint=hint)
@@ -51,8 +52,13 @@ class RecordJournal(Generic[R]):
             self.close()
             raise
 
+    @property
+    def records(self) -> list[R]:
+        """The records that the file holds; one that failed and was made again only as it was made last."""
+        return self._kept.records
+
     def append(self, record: R) -> None:
-        """Write one line and return once it is on the disk.
+        """Write one line and return once it is on the disk; it takes the place of a failed record of its id.
 
         Raises:
             RunError: when the disk is full or fails; what was written of the line is cut off again.
@@ -67,7 +73,7 @@ class RecordJournal(Generic[R]):
             os.ftruncate(self._file, start)
             hint = f"{error.strerror}; {len(self.records)} {self._kind.noun}s are safe, --resume continues"
             raise RunError("cannot write record", value=str(self.path), hint=hint) from error
-        self.records.append(record)
+        self._kept.keep(record)
 
     def close(self) -> None:
         """Release the lock."""
@@ -100,21 +106,17 @@ class RecordJournal(Generic[R]):
         except OSError as error:
             raise RunError("cannot open records", value=str(self.path), hint=error.strerror or str(error)) from error
 
-    def _load(self) -> tuple[int, list[R]]:
+    def _load(self) -> int:
         content = self.path.read_bytes()
         end = content.rfind(b"\n") + 1
         lines = content[:end].splitlines()
-        decode = self._kind.decode
-        records = [decode(line, f"{self.path}:{number}") for number, line in enumerate(lines, 1) if line.strip()]
-        seen: set[str] = set()
-        for record in records:
-            if record.id in seen:
+        for number, line in enumerate(lines, 1):
+            if line.strip() and not self._kept.keep(record := self._kind.decode(line, f"{self.path}:{number}")):
                 raise RecordError(f"{self.path}: {self._kind.noun} twice", value=record.id)
-            seen.add(record.id)
         if end < len(content):
             os.ftruncate(self._file, end)
             os.fsync(self._file)
-        return len(content) - end, records
+        return len(content) - end
 
     def _write(self, data: bytes) -> int:
         return os.write(self._file, data)

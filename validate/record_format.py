@@ -19,11 +19,39 @@ class Identified(Protocol):
 
     @property
     def id(self) -> str:
-        """Unique in a file."""
+        """Unique in a file, but for failed records that a later one replaces."""
+        ...
+
+    @property
+    def status(self) -> str:
+        """ok or failed."""
         ...
 
 
 R = TypeVar("R", bound=Identified)
+
+
+class Kept(Generic[R]):
+    """Records of one file as they count: a later record of the same id takes the place of a failed one.
+
+    Attributes:
+        records: in the order in which their ids came first.
+    """
+
+    def __init__(self) -> None:
+        self.records: list[R] = []
+        self._places: dict[str, int] = {}
+
+    def keep(self, record: R) -> bool:
+        """Keep one more record; False where there is one of its id already that did not fail."""
+        place = self._places.get(record.id)
+        replaces = place is not None and self.records[place].status == "failed"
+        if place is not None and replaces:
+            self.records[place] = record
+        else:
+            self._places[record.id] = len(self.records)
+            self.records.append(record)
+        return place is None or replaces
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,10 +101,18 @@ class RecordFormat(Generic[R]):
     def read(self, paths: Path | Iterable[Path]) -> list[R]:
         """Records of files, or of folders that hold one, in order; a line cut off at the end is left out.
 
+        A failed record that a later one of its file replaces is left out, and that one is in its place.
+
         Raises:
             RecordError: when a file cannot be read or a line is not a record.
         """
-        return [record for path in ([paths] if isinstance(paths, Path) else paths) for record in self._read(path)]
+        found: list[R] = []
+        for path in [paths] if isinstance(paths, Path) else paths:
+            kept = Kept[R]()
+            for record in self._read(path):
+                kept.keep(record)
+            found += kept.records
+        return found
 
     def _read(self, path: Path) -> Iterator[R]:
         file = path / self.file if path.is_dir() else path

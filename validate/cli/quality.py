@@ -84,7 +84,7 @@ def measure(options: Mapping[str, Any], given: set[str]) -> int:
     with RecordJournal(folder, QUALITY, resume=options["resume"]) as journal:
         if journal.repaired_bytes:
             click.echo(f"note: cut off a half-written record of {journal.repaired_bytes} bytes", err=True)
-        before = len(journal.records)
+        before = {record.id: record for record in journal.records}
         if earlier is not None:
             job.require_same(earlier)
         save_settings(folder, {**job.fixed, "options": settings}, SETTINGS)
@@ -92,16 +92,18 @@ def measure(options: Mapping[str, Any], given: set[str]) -> int:
         records = QUALITY.read(folder)  # from the file: an interrupt may fall between writing and remembering
         if interrupted and not records:
             raise click.Abort
-        code = finish(folder, records, fmt=options["fmt"], measured=len(records) - before,
-                      elapsed_s=time.monotonic() - start)  # fmt: skip
+        measured = sum(before.get(record.id) != record for record in records)
+        code = finish(
+            folder, records, fmt=options["fmt"], measured=measured, elapsed_s=time.monotonic() - start
+        )  # fmt: skip
     if interrupted:
         raise click.Abort
     return code
 
 
 def _run(job: Job, journal: RecordJournal[QualityRecord], deadline: float) -> bool:
-    """Measure what has no record yet; True when interrupted."""
-    done = {record.id for record in journal.records}
+    """Measure what has no final record yet; True when interrupted."""
+    done = {record.id for record in journal.records if record.is_final}
     wanted = {case.id(job.spec, job.model.sha256) for case in (DENSE, *job.cases)}
     if wanted <= done:
         return False  # without torch

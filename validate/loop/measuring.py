@@ -79,7 +79,7 @@ class TextQuality:
         return [found[self._id(case)] for case in cases]
 
     def _run(self, cases: Sequence[QualityCase], journal: RecordJournal[QualityRecord]) -> None:
-        done = {record.id for record in journal.records}
+        done = {record.id for record in journal.records if record.is_final}
         wanted = {self._id(case) for case in (DENSE, *cases)}
         if wanted <= done:
             return  # without torch

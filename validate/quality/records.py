@@ -19,6 +19,11 @@ SCHEMA = 1
 FactorKind = Literal["none", "plain", "whitened"]
 
 
+FINAL = ("non-finite", "input")
+"""Kinds of failure that a configuration will show whenever it is measured; others, such as memory that was short or a
+device that failed, are measured again when the run is resumed."""
+
+
 class CheckpointRecord(Record, frozen=True, kw_only=True):
     """The trained model that was measured."""
 
@@ -124,6 +129,11 @@ class QualityRecord(Record, frozen=True, kw_only=True):
     def decomposition(self, spec: ModelSpec) -> Decomposition:
         """The configuration, checked against `spec`."""
         return Decomposition.from_json(self.config, spec, where=f"record {self.id}")
+
+    @property
+    def is_final(self) -> bool:
+        """Whether measuring again would give the same: it succeeded, or failed for a reason of its own."""
+        return self.failure is None or self.failure.kind in FINAL
 
     @property
     def is_dense(self) -> bool:
