@@ -20,13 +20,15 @@ from validate.loop.dropping import search_dropping
 from validate.loop.duels import SIZE, duels, tallies
 from validate.loop.fitted import Link, load_link, load_points
 from validate.loop.frontier import Candidate, Frontier, undominated
+from validate.loop.optimism import optimism
 from validate.loop.page import choice_latency
 from validate.loop.points import Plan, Point, distinct
 from validate.loop.report import _lines
 from validate.loop.results import Fitted, Result, Results, Round
 from validate.loop.stages import Stages, read_stages
+from validate.loop.survival import dominators, survival
 from validate.loop.texts import halves
-from validate.loop.verdict import Verdict, choice, dominators, optimism, survival
+from validate.loop.verdict import Verdict, choice
 from validate.quality.intervals import change
 from validate.quality.records import Source, TextRecord
 
@@ -167,19 +169,24 @@ def text_record(nll: Sequence[float]) -> TextRecord:
 
 def result(
     role: Any, rule: str, params: int, ratio: float, extra: float, quality: float | None = None, *, noise: float = 0.2,
-    width: float = 0.001, objective: str = "prefill.latency_s",
+    width: float = 0.001, objective: str = "prefill.latency_s", searched: float | None = None,
 ) -> Result:  # fmt: skip
-    """A point that loses `extra` nats per token, with a little noise by block that differs by its cost."""
+    """A point that loses `extra` nats per token, with a little noise by block that differs by its cost.
+
+    On the half that was searched on it loses `searched`, the same where that is None.
+    """
     rng = [noise * ((7 * place + params) % 5 - 2) for place in range(len(DENSE))]
-    nll = [base + 100 * extra + each for base, each in zip(DENSE, rng, strict=True)]
+    record, other = (
+        text_record([base + 100 * each + step for base, step in zip(DENSE, rng, strict=True)])
+        for each in (extra, extra if searched is None else searched)
+    )
     label = f"{objective} 0" if role == "frontier" else f"{rule} {params}"
     config = {"form": "svd", "ranks": {"layers.0.q_proj": params}, "drop": []} if rule != "dense" else {}
     point = Point(role=role, rule=rule, label=label, config=config, params=params, costs={"prefill": 1.0},
                   quality=quality)  # fmt: skip
-    record = text_record(nll)
-    moved = change(record.nll, DENSE, record.tokens)
-    return Result(point=point, searched=record, verified=record, timings={"prefill": timing(ratio, width=width)},
-                  change=moved, change_searched=moved, text=label, dense_costs={"prefill": 1.0})  # fmt: skip
+    return Result(point=point, searched=other, verified=record, timings={"prefill": timing(ratio, width=width)},
+                  change=change(record.nll, DENSE, record.tokens), text=label, dense_costs={"prefill": 1.0},
+                  change_searched=change(other.nll, DENSE, other.tokens))  # fmt: skip
 
 
 def results(*points: Result) -> Results:
@@ -337,6 +344,36 @@ def test_the_choice_is_judged_by_a_timing_that_it_was_not_chosen_by() -> None:
         {"ratio": 0.99, "low": 0.9702, "high": 1.0098, "again": True}
     )
     assert lucky.timings["prefill"].ratio == 0.7  # duels stay with the timings of all
+
+
+def test_what_is_chosen_on_one_half_is_judged_on_the_other() -> None:
+    lucky = result("frontier", "per-site", 50, 0.7, 0.30, 0.03, searched=0.02)
+    unlucky = result("frontier", "per-site", 60, 0.6, 0.01, 0.04, searched=0.40)
+    baseline = result("baseline", "greedy", 61, 0.75, 0.10, searched=0.35)
+    found = results(lucky, unlucky, baseline)
+    verdict = Verdict.of(found, 0.05)
+    assert verdict.choice is lucky  # by the half that was searched on
+    changed = verdict.to_json()["choice_nll_change"]["value"]
+    assert changed == pytest.approx(0.30, abs=0.01)
+    assert "+0.3" in _lines(Path("loop"), verdict, None)[-1]
+
+    duel = next(each for each in verdict.duels if each.axis == "prefill")
+    assert duel.ours is lucky  # by prediction
+    assert duel.outcome == "worse"
+    assert duel.difference is not None
+    assert duel.difference.value == pytest.approx(0.20, abs=0.01)
+    tally = next(each for each in verdict.tallies if each.axis == "prefill")
+    assert tally.mean is not None
+    assert tally.mean.value == pytest.approx(0.20, abs=0.01)
+
+    # on the other half `unlucky` is faster and better than `lucky`, and nothing beats it
+    assert (verdict.survival.survived, verdict.survival.plain, verdict.survival.clear) == (1, 1, 1)
+    assert verdict.survival.baselines == 2
+    assert dominators(lucky, found.points, "prefill", "loss") == [unlucky]
+    assert verdict.optimism is not None
+    assert verdict.optimism.search.value == pytest.approx((0.02 + 0.40 - 0.07) / 2, abs=0.01)
+    assert verdict.optimism.verify.value == pytest.approx((0.30 + 0.01 - 0.07) / 2, abs=0.01)
+    assert verdict.optimism.factor.value == pytest.approx(0.31 / 0.07, rel=0.1)
 
 
 def test_a_baseline_stands_under_every_rule_that_gives_it(tmp_path: Path) -> None:

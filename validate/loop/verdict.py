@@ -3,87 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+from dataclasses import asdict, dataclass
+from typing import Any
 
-import numpy as np
-
-from validate.loop.duels import (
-    OUTCOMES,
-    SIZE,
-    Duel,
-    Standing,
-    Tally,
-    cost,
-    duels,
-    ends,
-    own_axis,
-    predicted,
-    tallies,
-)
+from validate.loop.duels import OUTCOMES, SIZE, Duel, Standing, Tally, cost, duels, tallies
+from validate.loop.optimism import Optimism, optimism
 from validate.loop.results import Result, Results
-from validate.quality.intervals import Interval, change, mean
+from validate.loop.survival import Survival, survival
+from validate.quality.intervals import Interval
 from validate.records import Timing
 
-Clear = Literal["neither", "loss", "both"]
-"""Which of the differences in cost and loss have to be beyond their intervals for one point to beat another."""
 SCHEMA = 2
 """Version of verdict.json."""
 ROUGH = 0.05
 """Median half-width of measured latencies, relative, from which on comparisons at equal latency are in doubt."""
-_SURVIVAL = ("points", "survived", "plain", "clear", "baselines")
-_SMALL = 0.005
-"""Nats: a mean prediction below it is corrected by no factor."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Survival:
-    """What is left of the points of the predicted frontiers once everything is measured.
-
-    Attributes:
-        points: measured, each at the cost that it was chosen for.
-        survived: that nothing measured beats as a duel is lost: at no greater cost as measured, with a loss that is
-            less clear of its 95 % interval.
-        plain: that no other measured configuration equals or beats in both cost and loss, intervals or not.
-        clear: that none beats clear of the intervals of both.
-        baselines: that no baseline beats as a duel is lost.
-    """
-
-    points: int
-    survived: int
-    plain: int
-    clear: int
-    baselines: int
-
-    def share(self, count: int) -> str:
-        """A number of the points with its percentage."""
-        return f"{count} of {self.points} ({100 * count / max(1, self.points):.0f} %)"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Optimism:
-    """How far the search believed too much of the points that it chose.
-
-    Points with dropped layers are left out: what those lose was measured for the search, on the same half of the text,
-    and is part of what it predicts.
-
-    Attributes:
-        points: of the frontier that were measured.
-        left_out: of those with dropped layers.
-        search: mean of measured minus predicted NLL on the text that was searched on, over points.
-        verify: on the other half.
-        factor: sum of the measured changes over that of the predicted ones, on the other half: predicted changes of the
-            frontier are multiplied by it for a corrected estimate.
-        error, corrected: mean absolute error before, and after correction by the factor of the other points.
-    """
-
-    points: int
-    left_out: int
-    search: Interval
-    verify: Interval
-    factor: Interval
-    error: float
-    corrected: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,74 +102,13 @@ class Verdict:
                  "ours": None if duel.ours is None else duel.ours.point.config,
                  "difference": None if duel.difference is None else duel.difference.to_json()} for duel in self.duels
             ],
-            "survival": {name: getattr(self.survival, name) for name in _SURVIVAL},
+            "survival": asdict(self.survival),
             "optimism": None if optimism is None else {
                 "points": optimism.points, "left_out": optimism.left_out,
                 "search": optimism.search.to_json(), "verify": optimism.verify.to_json(),
                 "factor": optimism.factor.to_json(), "error": optimism.error, "corrected": optimism.corrected,
             },
         }  # fmt: skip
-
-
-def dominators(result: Result, others: Sequence[Result], axis: str, clear: Clear) -> list[Result]:
-    """Measured points that cost no more and lose no more, one of the two less.
-
-    Args:
-        clear: which of the differences have to be clear of their 95 % intervals (sizes have none).
-    """
-    found = []
-    for other in others:
-        if other.point.key == result.point.key:
-            continue
-        mine, theirs = cost(result, axis), cost(other, axis)
-        if clear == "neither":
-            pair = other.change.value - result.change.value
-            if theirs <= mine and pair <= 0 and (theirs < mine or pair < 0):
-                found.append(other)
-            continue
-        cheaper = theirs <= mine if axis == SIZE or clear == "loss" else ends(other, axis)[1] < ends(result, axis)[0]
-        if cheaper and other.change.value < result.change.value:  # intervals take their time
-            difference = change(other.verified.nll, result.verified.nll, result.verified.tokens)
-            if difference.high is not None and difference.high < 0:
-                found.append(other)
-    return found
-
-
-def survival(results: Results) -> Survival:
-    """Points of the predicted frontiers that are on the measured one."""
-    every = [*results.points, results.dense]
-    chosen = [(each, own_axis(each)) for each in results.frontier]
-
-    def unbeaten(others: Sequence[Result], clear: Clear) -> int:
-        return sum(not dominators(each, others, axis, clear) for each, axis in chosen)
-
-    return Survival(
-        points=len(chosen), survived=unbeaten(every, "loss"), plain=unbeaten(every, "neither"),
-        clear=unbeaten(every, "both"), baselines=unbeaten(results.baselines, "loss"),
-    )  # fmt: skip
-
-
-def optimism(results: Results) -> Optimism | None:
-    """Measured against predicted over the selected points of the frontiers, without dropped layers; None for none."""
-    every = {each.point.key: each for each in results.frontier if each.point.quality is not None}
-    chosen = {key: each for key, each in every.items() if not each.point.drops}
-    if not chosen:
-        return None
-    guesses = [predicted(each) for each in chosen.values()]
-    searched, verified = ([getattr(each, name).value for each in chosen.values()]
-                          for name in ("change_searched", "change"))  # fmt: skip
-    factor, errors = Interval(1.0, None, None), np.abs(np.subtract(verified, guesses))
-    corrected = errors
-    if np.mean(guesses) >= _SMALL and len(guesses) > 1:
-        factor = change(verified, [0.0] * len(verified), guesses)
-        others = [(sum(verified) - mine) / max(sum(guesses) - guess, _SMALL)
-                  for mine, guess in zip(verified, guesses, strict=True)]  # fmt: skip
-        corrected = np.abs(np.subtract(verified, np.multiply(guesses, others)))
-    return Optimism(
-        points=len(chosen), left_out=len(every) - len(chosen),
-        search=_mean_difference(searched, guesses), verify=_mean_difference(verified, guesses),
-        factor=factor, error=float(np.mean(errors)), corrected=float(np.mean(corrected)),
-    )  # fmt: skip
 
 
 def choice(results: Results, accept: float) -> Result | None:
@@ -248,10 +120,6 @@ def choice(results: Results, accept: float) -> Result | None:
     axis = results.phases[-1]
     fit = [each for each in results.points if _upper(each.change_searched) <= accept and cost(each, axis) < 1]
     return min(fit, key=lambda each: (cost(each, axis), each.point.params), default=None)
-
-
-def _mean_difference(measured: Sequence[float], predicted: Sequence[float]) -> Interval:
-    return mean([mine - guess for mine, guess in zip(measured, predicted, strict=True)])
 
 
 def _upper(interval: Interval) -> float:
