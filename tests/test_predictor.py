@@ -40,14 +40,15 @@ from costmodel.spec_text import Rank
 from validate.cli import cli
 from validate.cli.quality_fit_report import print_fit
 from validate.errors import FitError, RecordError, RunError
+from validate.predictor import additivity
 from validate.predictor.additivity import additivity_rows
 from validate.predictor.crossval import candidates, nested, random_folds
-from validate.predictor.errors import error_rows, in_bands
-from validate.predictor.fit import PredictorFit, fit_predictor
+from validate.predictor.errors import error_rows, in_bands, mean_interval
+from validate.predictor.fit import CROSS, OTHERS, PredictorFit, _without, fit_predictor
 from validate.predictor.fitting import fit_score
 from validate.predictor.interval import Band
 from validate.predictor.nulls import null_predictions
-from validate.predictor.parts import Cover, families, find_covers
+from validate.predictor.parts import Cover, families, find_covers, linked
 from validate.predictor.points import Evidence, read_evidence
 from validate.predictor.quality_file import quality_content, score_of_change
 from validate.predictor.score import Form, compress, expand
@@ -65,10 +66,12 @@ STATES = dataclasses.replace(TRUTH, shared=0.6, pair=0.3)
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Records with tasks, and a sensitivity file beside them."""
+    """Records with tasks, the last 20 not sampled, and a sensitivity file beside them."""
     made, found = tmp_path_factory.mktemp("predictor"), made_sensitivity()
     save_sensitivity(made / "tiny.sensitivity", found)
-    write_records(made / "records", made_records(found, 160, tasks=True))
+    records = made_records(found, 180, tasks=True)
+    records[160:] = [msgspec.structs.replace(record, origin="given") for record in records[160:]]
+    write_records(made / "records", records)
     return made
 
 
@@ -164,15 +167,79 @@ def test_held_out_predictions_rank_and_cover(fit: PredictorFit) -> None:
     assert fit.spearman is not None
     assert fit.spearman > 0.98
     assert 0.82 <= fit.coverage <= 0.97
-    rows = [row for row in fit.errors if row["protocol"].startswith("10-fold")]
+    rows = [row for row in fit.errors if row["protocol"] == CROSS]
     own = {row["band"]: row for row in rows if row["model"] == "predictor"}
     for row in rows:
         if row["model"] != "predictor" and row["judged"]:
             assert row["mean_abs"] > 2 * own[row["band"]]["mean_abs"]
             assert row["difference_low"] <= row["difference"] <= row["difference_high"] < 0
             assert row["ratio"] == pytest.approx(own[row["band"]]["mean_abs"] / row["mean_abs"])
-    strata = {row["protocol"] for row in fit.errors} - {rows[0]["protocol"]}
+    strata = {row["protocol"] for row in fit.errors} - {CROSS, OTHERS}
     assert {"without form svd", "without form tucker", "without layers 1 layer"} <= strata
+
+
+def test_errors_are_counted_on_what_was_sampled(fit: PredictorFit) -> None:
+    """What was picked is fitted to, and has a line of its own."""
+    assert len(fit.evidence.points) == 179
+    counts = {row["protocol"]: row["points"] for row in fit.errors if row["band"] == "all"}
+    assert (counts[CROSS], counts[OTHERS]) == (159, 20)
+    assert sum(count for name, count in counts.items() if name.startswith("without form")) == 159
+    change, held_out = fit.evidence.points.change[:159], fit.held_out
+    (row,) = (row for row in fit.errors if (row["protocol"], row["band"], row["model"]) == (CROSS, "all", "predictor"))
+    assert row["mean_abs"] == pytest.approx(np.abs(held_out.predicted[:159] - change).mean())
+    assert row["spearman"] == fit.spearman == stats.spearmanr(held_out.predicted[:159], change).statistic
+    inside = (held_out.low[:159] <= change) & (change <= held_out.high[:159])
+    assert row["coverage"] == fit.coverage == pytest.approx(inside.mean())
+    assert [row["counted"] for row in fit.tasks] == [159]
+    singles = {row["points"] for row in fit.additivity if (row["against"], row["group"]) == ("fitted sum", "sites")}
+    assert sum(singles) <= 159
+
+
+def test_relatives_of_what_is_held_out_whole_are_not_fitted_to() -> None:
+    """Other measurements of them change nothing."""
+    evidence = evidence_of(made_sensitivity(gradients=False), count=120)
+    points, tried = evidence.points, candidates(evidence)[0]
+    forms = np.array(points.strata("form"))
+    related = np.arange(len(points))
+    poisoned = np.flatnonzero(forms == "tucker")[:15]
+    related[poisoned] = np.flatnonzero(forms == "svd")[0]
+    other = points.change.copy()
+    other[poisoned] = 5.0
+    changed = dataclasses.replace(evidence, points=dataclasses.replace(points, change=other))
+    before, after, apart = (
+        [row for row in _without(each, tried, "form", family, lambda: None) if row["protocol"] == "without form svd"]
+        for each, family in ((evidence, related), (changed, related), (changed, np.arange(len(points))))
+    )
+    assert before == after
+    assert before != apart
+
+
+def test_families_are_resampled_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    values = np.repeat(rng.normal(size=40), 4)
+    alone, together = mean_interval(values), mean_interval(values, np.repeat(np.arange(40), 4))
+    assert together[1] - together[0] == pytest.approx(2 * (alone[1] - alone[0]), rel=0.15)
+    assert mean_interval(values, np.arange(160)) == alone
+    assert mean_interval(values[:16], np.repeat(np.arange(4), 4)) == (None, None)
+    rows = error_rows("p", values, values, {"null": values + values**2}, families=np.repeat(np.arange(40), 4))
+    single = error_rows("p", values, values, {"null": values + values**2})
+    assert rows[1]["difference_low"] < single[1]["difference_low"]
+
+    evidence = evidence_of(made_sensitivity(gradients=False), count=61)
+    drawn: list[Any] = []
+
+    def fake(form: Form, inputs: Any, change: Any) -> Any:
+        drawn.append(np.bincount(change.astype(int), minlength=60))
+        return TRUTH
+
+    monkeypatch.setattr(additivity, "fit_score", fake)
+    additivity.interaction_rows(candidates(evidence)[0], np.arange(60.0), np.repeat(np.arange(30), 2))
+    assert len(drawn) == 101
+    assert all((counts[::2] == counts[1::2]).all() for counts in drawn)
+    assert any(counts.max() > 1 for counts in drawn)
+    covers = [Cover(whole=9, parts=(0, 1)), Cover(whole=8, parts=(2, 3)), Cover(whole=7, parts=(3, 9))]
+    assert linked(covers).tolist() == [0, 0, 0]
+    assert linked(covers[:2]).tolist() == [0, 1]
 
 
 def test_an_overfitted_form_would_be_seen() -> None:
@@ -222,10 +289,11 @@ def test_tasks_are_of_those_that_were_asked() -> None:
     evidence = evidence_from(found, [*asked, *silent])
     change = evidence.points.change
     folds = random_folds(np.arange(len(change)), 10, 0)
-    (link,), (row,) = fit_tasks(evidence, change, folds)
+    alone = np.arange(len(change))
+    (link,), (row,) = fit_tasks(evidence, change, folds, alone)
     assert (len(change), row["points"]) == (129, 99)
     assert link.scale == pytest.approx(0.8, rel=0.2)
-    assert fit_tasks(evidence_from(found, [*asked[:30], *silent]), change, folds) == ([], [])
+    assert fit_tasks(evidence_from(found, [*asked[:30], *silent]), change, folds, alone) == ([], [])
 
 
 def test_explore_adds_up_what_the_predictor_does(folder: Path, fit: PredictorFit, content: dict[str, Any]) -> None:
@@ -277,13 +345,22 @@ def test_explore_finds_a_frontier(folder: Path, content: dict[str, Any], capsys:
 def test_what_is_printed(
     fit: PredictorFit, printed: dict[str, Any], content: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert printed["predictor"]["points"] == 159
+    assert printed["predictor"]["points"] == 179
+    assert (printed["predictor"]["origins"], printed["predictor"]["counted"]) == ({"sample": 159, "given": 20}, 159)
     assert printed["predictor"]["spearman"] == fit.spearman
     assert printed["errors"] == content["errors"]
     assert printed["task_errors"][0]["task"] == "toy"
     print_fit(fit, content["link"], Path("quality.json"))
     out = capsys.readouterr().out
-    for words in ("Held out whole", "stable rank / rank", "without layers all layers", "rank correlation", "toy"):
+    for words in (
+        "Held out whole",
+        "stable rank / rank",
+        "without layers all layers",
+        "rank correlation",
+        "toy",
+        "159 sampled and 20 other",
+        "20 other configurations, not sampled: mean error",
+    ):
         assert words in out
 
 
@@ -302,7 +379,7 @@ def test_additivity_is_measured_on_parts() -> None:
     assert {(cover.whole - first_place, *sorted(part - first_place for part in cover.parts)) for cover in covers} == {
         (2, 0, 1), (3, 0, 4),
     }  # fmt: skip
-    rows = additivity_rows(evidence, evidence.points.change, covers)
+    rows = additivity_rows(evidence, evidence.points.change, covers, families(evidence, covers))
     (row,) = (row for row in rows if row["against"] == "parts" and row["class"] == "all")
     assert row["difference_nats"] == pytest.approx((0.15 + 0.05) / 2)
     assert row["excess"] == pytest.approx(np.exp(np.mean(compress(np.array([0.45, 0.35])) - compress(0.3))) - 1)
@@ -319,7 +396,7 @@ def test_cuts_across_layers_are_told_from_cuts_within() -> None:
     evidence = evidence_from(found, [*made_records(found, 60), *records])
     first = len(evidence.points) - 5
     covers = [Cover(whole=first + 3, parts=(first, first + 1)), Cover(whole=first + 4, parts=(first + 1, first + 2))]
-    rows = additivity_rows(evidence, evidence.points.change, covers)
+    rows = additivity_rows(evidence, evidence.points.change, covers, families(evidence, covers))
     cut = {row["class"]: row for row in rows if row["group"] == "cut"}
     assert {name: (row["points"], round(row["difference_nats"], 6)) for name, row in cut.items()} == {
         "across layers": (1, -0.05), "within layers": (1, 0.15),
@@ -384,7 +461,7 @@ def test_halves_make_up_the_wholes(folder: Path, printed: dict[str, Any]) -> Non
     found = made_sensitivity()
     halves = given_cases(found.spec, config=(), configs=str(folder / "parts.json"), decompose=(), factors="plain")
     assert 18 <= len(halves) <= 20
-    records = made_records(found, 160)
+    records = made_records(found, 180)
     known = {record.id for record in records}
     more = [made_record(case, found.spec, 0.1, 200 + place) for place, case in enumerate(halves)
             if case.id(found.spec, "model") not in known]  # fmt: skip

@@ -34,8 +34,8 @@ _RANKS = "1,5%,10%,15%,20%,25%,30%,40%,50%,60%,70%,80%,90%,100%"
 @click.option("--plot", "plot_file", type=click.Path(path_type=Path), metavar="FILE",
               help="Draw predicted against measured, and errors by band (.png, .svg).")  # fmt: skip
 @click.option("--parts", type=click.Path(path_type=Path), metavar="FILE",
-              help="Write halves of measured configurations, for --configs of `validate quality --resume`: measured "
-              "too, they say where damage adds up.")  # fmt: skip
+              help="Write halves of measured configurations, for --configs of `validate quality` with an --out of "
+              "their own: fitted beside the others, they say where damage adds up.")  # fmt: skip
 @click.option("--parts-of", type=click.IntRange(1, 10_000), default=40, show_default=True, metavar="N",
               help="Configurations that are halved.")  # fmt: skip
 @format_option

@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 
 def print_fit(fit: PredictorFit, link: Mapping[str, Any], path: Path) -> None:
     """Errors beside null models, strata left out, additivity, tasks, and what the numbers of the file mean."""
-    form, points = fit.chosen.candidate.form.name, len(fit.evidence.points)
+    from validate.predictor.errors import PREDICTOR
+    from validate.predictor.fit import OTHERS
+
+    form, counted = fit.chosen.candidate.form.name, fit.evidence.points.counted
+    points = f"{len(counted)}" if counted.all() else f"{counted.sum()} sampled and {(~counted).sum()} other"
     failed = f", {fit.evidence.failed} failed" if fit.evidence.failed else ""
     crossed = [row for row in fit.errors if row["protocol"] == fit.errors[0]["protocol"]]
     columns = ["band, nats", "model", "points", "mean error", "predictor minus it", "ratio", "bias", "rank corr.",
@@ -25,9 +29,12 @@ def print_fit(fit: PredictorFit, link: Mapping[str, Any], path: Path) -> None:
         f"{path}: {fit.evidence.spec.name}, {form}; {points} configurations{failed}, {crossed[0]['protocol']}",
         columns, [_cells(row) for row in crossed], left=2,
         caption="change of NLL in nats, predicted minus measured; * fewer than 30 points, not judged; "
-        "covered: share inside 90 % intervals",
+        "covered: share inside 90 % intervals" + ("" if counted.all() else "; errors are of those sampled"),
     )  # fmt: skip
-    strata = [row for row in fit.errors if row["protocol"] != fit.errors[0]["protocol"]]
+    for row in (row for row in fit.errors if row["protocol"] == OTHERS and row["model"] == PREDICTOR):
+        click.echo(f"{row['points']} other configurations, not sampled: mean error {row['mean_abs']:.4f} nats, "
+                   f"covered {100 * row['coverage']:.0f} %")  # fmt: skip
+    strata = [row for row in fit.errors if row["protocol"] not in (fit.errors[0]["protocol"], OTHERS)]
     if strata:
         names = list(dict.fromkeys(row["protocol"] for row in strata))
         cells = [_stratum(name, [row for row in strata if row["protocol"] == name]) for name in names]

@@ -12,17 +12,20 @@ import numpy as np
 from validate.predictor.crossval import Candidate
 from validate.predictor.errors import SEED, in_bands, mean_interval
 from validate.predictor.fitting import fit_score
-from validate.predictor.parts import Cover
-from validate.predictor.points import Evidence, Floats
+from validate.predictor.parts import Cover, linked
+from validate.predictor.points import Evidence, Floats, Ints
 from validate.predictor.score import compress
 
 _REFITS = 100
 
 
-def additivity_rows(evidence: Evidence, predicted: Floats, covers: Sequence[Cover]) -> list[dict[str, Any]]:
+def additivity_rows(
+    evidence: Evidence, predicted: Floats, covers: Sequence[Cover], families: Ints
+) -> list[dict[str, Any]]:  # fmt: skip
     """Measured over expected change of NLL, minus 1, by group, with 95 % intervals.
 
-    Means of logarithms, on the compressed scale: of changes far below FLOOR the difference counts, not the ratio.
+    Means of logarithms, on the compressed scale: of changes far below FLOOR the difference counts, not the ratio. What
+    shares a part is resampled together.
 
     `parts`: configurations whose sites are those of two or more others that were measured too, against the sum of
     these; nothing is fitted. Above 0, damages strengthen each other; below 0, they mask each other. They are grouped by
@@ -35,32 +38,38 @@ def additivity_rows(evidence: Evidence, predicted: Floats, covers: Sequence[Cove
     Args:
         predicted: of the pure sum, nats, float64 (n).
         covers: configurations with their parts.
+        families: as `parts.families`.
     """
     measured = evidence.points.change
-    rows = _grouped("fitted sum", evidence, np.arange(len(measured)), predicted)
+    counted = np.flatnonzero(evidence.points.counted)
+    rows = _grouped("fitted sum", evidence, counted, predicted[counted], families[counted])
     whole = np.array([cover.whole for cover in covers], dtype=np.int64)
     sums = np.array([measured[list(cover.parts)].sum() for cover in covers])
     layers = np.asarray(evidence.points.touched.any(axis=2))
     within = np.array([bool((layers[list(cover.parts)].sum(axis=0) > 1).any()) for cover in covers], dtype=np.bool_)
     cuts = {"across layers": ~within, "within layers": within}
-    return [*rows, *_grouped("parts", evidence, whole, sums, cuts)]
+    return [*rows, *_grouped("parts", evidence, whole, sums, linked(covers), cuts)]
 
 
-def interaction_rows(candidate: Candidate, change: Floats) -> list[dict[str, Any]]:
+def interaction_rows(candidate: Candidate, change: Floats, families: Ints) -> list[dict[str, Any]]:
     """How far damages interact: coefficients of a form with masking within layers, with 95 % bootstrap intervals.
+
+    Whole families are resampled.
 
     Args:
         candidate: the form that was chosen; masking is added if it lacks it.
         change: measured, nats, float64 (n).
+        families: as `parts.families`.
 
     Returns:
         `shared`, 0 where the damages of one layer add up and 1 where the worst of its sites counts alone; `bend`, 1
         where those of unlike layers add up, above 1 where they strengthen each other.
     """
     form, inputs = replace(candidate.form, shared=True, pair=False), candidate.inputs
-    rng, count = np.random.default_rng(SEED), len(change)
+    members = [np.flatnonzero(families == family) for family in np.unique(families)]
+    rng, count = np.random.default_rng(SEED), len(members)
     best = fit_score(form, inputs, change)
-    picks = [rng.integers(0, count, count) for _ in range(_REFITS)]
+    picks = [np.concatenate([members[one] for one in rng.integers(0, count, count)]) for _ in range(_REFITS)]
     drawn = [fit_score(form, inputs.subset(pick), change[pick]) for pick in picks]
     rows = []
     for name in ("shared", "bend"):
@@ -70,10 +79,10 @@ def interaction_rows(candidate: Candidate, change: Floats) -> list[dict[str, Any
 
 
 def _grouped(
-    kind: str, evidence: Evidence, places: np.ndarray[Any, Any], expected: Floats,
+    kind: str, evidence: Evidence, places: np.ndarray[Any, Any], expected: Floats, families: Ints,
     cuts: Mapping[str, np.ndarray[Any, Any]] | None = None,
 ) -> list[dict[str, Any]]:  # fmt: skip
-    """Rows of every class; `cuts` says which points are cut how."""
+    """Rows of every class; `families` of points are resampled together, `cuts` says which are cut how."""
     if not len(places):
         return []
     points = evidence.points
@@ -103,7 +112,7 @@ def _grouped(
             if not inside.any():
                 continue
             logs = compress(measured[inside]) - compress(expected[inside])
-            low, high = mean_interval(logs)
+            low, high = mean_interval(logs, families[inside])
             rows.append({
                 "against": kind, "group": group, "class": name, "points": int(inside.sum()),
                 "excess": math.expm1(float(logs.mean())),

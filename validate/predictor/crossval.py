@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from validate.predictor.fitting import fit_score
 from validate.predictor.interval import Band
@@ -52,6 +53,10 @@ class HeldOut:
     low: Floats
     high: Floats
     forms: Sequence[str]
+
+    def covered(self, change: Floats) -> NDArray[np.bool_]:
+        """Whether each measured change is inside its interval, bool (n)."""
+        return np.asarray((self.low <= change) & (change <= self.high))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

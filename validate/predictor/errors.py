@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from validate.predictor.points import Floats
+from validate.predictor.points import Floats, Ints
 from validate.quality.summary import BANDS
 
 JUDGED = 30
@@ -22,7 +22,7 @@ PREDICTOR = "predictor"
 
 def error_rows(
     protocol: str, measured: Floats, predicted: Floats, nulls: Mapping[str, Floats],
-    covered: NDArray[np.bool_] | None = None,
+    covered: NDArray[np.bool_] | None = None, families: Ints | None = None,
 ) -> list[dict[str, Any]]:  # fmt: skip
     """Rows of the predictor and of every null model, over all configurations and in each band of measured change.
 
@@ -31,6 +31,7 @@ def error_rows(
         measured, predicted: change of NLL in nats, float64 (n).
         nulls: predictions of null models on the same points.
         covered: whether the predictor's intervals held the measurement.
+        families: of points that are resampled together, int64 (n); each its own by default.
 
     Returns:
         Mean and median absolute error and bias in nats; rank correlation; for null models `difference`, the mean of
@@ -52,7 +53,7 @@ def error_rows(
             if name == PREDICTOR:
                 row["coverage"] = None if covered is None else float(covered[inside].mean())
             else:
-                low, high = mean_interval(own - np.abs(error))
+                low, high = mean_interval(own - np.abs(error), None if families is None else families[inside])
                 row |= {"difference": float((own - np.abs(error)).mean()), "difference_low": low,
                         "difference_high": high, "ratio": _ratio(own.mean(), np.abs(error).mean())}  # fmt: skip
             rows.append(row)
@@ -71,12 +72,14 @@ def in_bands(measured: Floats) -> dict[str, NDArray[np.bool_]]:
     return found
 
 
-def mean_interval(values: Floats) -> tuple[float | None, float | None]:
-    """95 % percentile bootstrap interval of a mean; None where there are fewer than five values."""
-    if len(values) < 5:
+def mean_interval(values: Floats, families: Ints | None = None) -> tuple[float | None, float | None]:
+    """95 % percentile bootstrap interval of a mean, whole families drawn; None where there are fewer than five."""
+    _, member = np.unique(np.arange(len(values)) if families is None else families, return_inverse=True)
+    sums, sizes = np.bincount(member, values), np.bincount(member)
+    if len(sizes) < 5:
         return None, None
-    picks = np.random.default_rng(SEED).integers(0, len(values), (RESAMPLES, len(values)))
-    low, high = np.quantile(values[picks].mean(axis=1), [0.025, 0.975])
+    picks = np.random.default_rng(SEED).integers(0, len(sizes), (RESAMPLES, len(sizes)))
+    low, high = np.quantile(sums[picks].sum(axis=1) / sizes[picks].sum(axis=1), [0.025, 0.975])
     return float(low), float(high)
 
 

@@ -43,7 +43,9 @@ def predictor_figure(fit: PredictorFit, theme: Theme = "light") -> Figure:
         axes_style(axes, theme)
     _draw_points(left, fit, theme)
     _draw_bands(right, fit, theme)
-    spearman = "" if fit.spearman is None else f", rank correlation {fit.spearman:.3f}"
+    counted = fit.evidence.points.counted
+    spearman = "" if counted.all() else f"; of the {counted.sum()} sampled"
+    spearman += "" if fit.spearman is None else f", rank correlation {fit.spearman:.3f}"
     figure.suptitle(
         f"{fit.evidence.spec.name}: quality predicted from {len(fit.evidence.points)} measured configurations\n"
         f"{fit.errors[0]['protocol']}; {fit.evidence.factors} factors{spearman}, 90 % intervals hold "

@@ -30,6 +30,7 @@ from validate.predictor.task_link import TaskLink, fit_tasks
 _FEWEST_OUT, _FEWEST_IN = 8, 40
 """Configurations of a stratum that is held out whole, and of the rest that is fitted to."""
 CROSS = f"{OUTER}-fold, form chosen inside"
+OTHERS = f"{CROSS}, configurations that were not sampled"
 Show = Callable[[str, float, float], None]
 
 
@@ -62,26 +63,23 @@ class PredictorFit:
 
     @property
     def spearman(self) -> float | None:
-        """Held out, over all configurations."""
-        return rank_correlation(self.held_out.predicted, self.evidence.points.change)
+        """Held out, over the counted configurations."""
+        points = self.evidence.points
+        return rank_correlation(self.held_out.predicted[points.counted], points.change[points.counted])
 
     @property
     def coverage(self) -> float:
-        """Share of held-out measurements inside their 90 % intervals."""
-        return float(self.covered.mean())
-
-    @property
-    def covered(self) -> np.ndarray[Any, Any]:
-        """Whether each is."""
-        change = self.evidence.points.change
-        return np.asarray((self.held_out.low <= change) & (change <= self.held_out.high))
+        """Share of the counted configurations' held-out measurements inside their 90 % intervals."""
+        points = self.evidence.points
+        return float(self.held_out.covered(points.change)[points.counted].mean())
 
     def summary(self) -> dict[str, Any]:
         """What a quality file and JSON output say of the fit."""
         score, form = self.chosen.score, self.chosen.candidate.form
-        spec = self.evidence.spec
+        spec, points = self.evidence.spec, self.evidence.points
         return {
-            "form": form.name, "points": len(self.evidence.points), "failed": self.evidence.failed,
+            "form": form.name, "points": len(points), "failed": self.evidence.failed,
+            "origins": dict(Counter(record.origin for record in points.records)), "counted": int(points.counted.sum()),
             "spearman": self.spearman, "coverage": self.coverage, "level": LEVEL,
             "interactions": list(self.interactions),
             "forms_chosen": dict(Counter(self.held_out.forms)), "forms_rms": dict(self.ranking),
@@ -111,38 +109,56 @@ def fit_predictor(evidence: Evidence, show: Show = lambda text, done, total: Non
     held_out, folds = nested(found, change, related, advance)
     chosen = choose(found, change, related, np.arange(len(points)), lambda: advance("fitting"))
     nulls = null_predictions(evidence, folds)
-    covered = (held_out.low <= change) & (change <= held_out.high)
-    errors = error_rows(CROSS, change, held_out.predicted, nulls, covered)
+    errors = _errors(evidence, held_out, nulls, related)
     for stratum in ("form", "layers"):
-        errors += _without(evidence, chosen.candidate, stratum, lambda: advance("holding out strata"))
+        errors += _without(evidence, chosen.candidate, stratum, related, lambda: advance("holding out strata"))
     form = replace(chosen.candidate.form, shared=False, pair=False)
     straight = replace(chosen.candidate, form=form).held_out(change, folds, straight=True)
-    links, tasks = fit_tasks(evidence, held_out.predicted, folds)
+    links, tasks = fit_tasks(evidence, held_out.predicted, folds, related)
     return PredictorFit(
         evidence=evidence, chosen=chosen, band=Band.of(held_out.predicted, change), held_out=held_out, nulls=nulls,
-        errors=errors, additivity=additivity_rows(evidence, straight, covers),
-        interactions=interaction_rows(chosen.candidate, change), links=links, tasks=tasks,
+        errors=errors, additivity=additivity_rows(evidence, straight, covers, related),
+        interactions=interaction_rows(chosen.candidate, change, related), links=links, tasks=tasks,
         ranking={each.form.name: value for each, value in zip(found, chosen.ranking, strict=True)},
     )  # fmt: skip
 
 
+def _errors(
+    evidence: Evidence, held_out: HeldOut, nulls: Mapping[str, Floats], families: Ints
+) -> list[dict[str, Any]]:  # fmt: skip
+    """Rows of the counted configurations, and of all others together if there are enough."""
+    points, covered = evidence.points, held_out.covered(evidence.points.change)
+    rows: list[dict[str, Any]] = []
+    for protocol, chosen in ((CROSS, points.counted), (OTHERS, ~points.counted)):
+        if protocol == CROSS or chosen.sum() >= _FEWEST_OUT:
+            own = {name: values[chosen] for name, values in nulls.items()}
+            found = error_rows(
+                protocol, points.change[chosen], held_out.predicted[chosen], own, covered[chosen], families[chosen]
+            )
+            rows += [row for row in found if protocol == CROSS or row["band"] == "all"]
+    return rows
+
+
 def _without(
-    evidence: Evidence, candidate: Candidate, stratum: str, advance: Callable[[], None]
+    evidence: Evidence, candidate: Candidate, stratum: str, families: Ints, advance: Callable[[], None]
 ) -> list[dict[str, Any]]:
-    """Errors on each class of a stratum by a fit to all others; the form is the one chosen on everything."""
-    points, change = evidence.points, evidence.points.change
-    classes = np.array(points.strata(stratum))
+    """Errors on the counted configurations of each class of a stratum, by a fit to those of all other classes which are
+    of other families; the form is the one chosen on everything."""
+    classes = np.array(evidence.points.strata(stratum))
     rows: list[dict[str, Any]] = []
     for name in sorted(set(classes.tolist())):
-        out = classes == name
-        if out.sum() < _FEWEST_OUT or (~out).sum() < _FEWEST_IN:
+        wanted = (classes == name) & evidence.points.counted
+        others = (classes != name) & ~np.isin(families, families[wanted])
+        if wanted.sum() < _FEWEST_OUT or others.sum() < _FEWEST_IN:
             continue
-        score = fit_score(candidate.form, candidate.inputs.subset(~out), change[~out])
-        predicted = np.zeros(len(points))
-        predicted[out] = score.predict(candidate.inputs.subset(out))
+        points, inputs = evidence.points.subset(wanted | others), candidate.inputs.subset(wanted | others)
+        out, change = wanted[wanted | others], points.change
+        score = fit_score(candidate.form, inputs.subset(~out), change[~out])
+        predicted = score.predict(inputs.subset(out))
         folds: Ints = np.where(out, 1, 0)
-        nulls = {key: values[out] for key, values in null_predictions(evidence, folds).items()}
-        found = error_rows(f"without {stratum} {name}", change[out], predicted[out], nulls)
+        nulls = null_predictions(replace(evidence, points=points), folds)
+        own = {key: values[out] for key, values in nulls.items()}
+        found = error_rows(f"without {stratum} {name}", change[out], predicted, own, families=families[wanted])
         rows += [row for row in found if row["band"] == "all"]
         advance()
     return rows

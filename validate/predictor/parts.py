@@ -70,6 +70,16 @@ def families(evidence: Evidence, covers: Sequence[Cover]) -> Ints:
     return family
 
 
+def linked(covers: Sequence[Cover]) -> Ints:
+    """A number for each cover, the same for those that share a configuration, int64: their sums err together."""
+    link = np.arange(len(covers))
+    first: dict[int, int] = {}
+    for index, cover in enumerate(covers):
+        others = [first.setdefault(place, index) for place in (cover.whole, *cover.parts)]
+        link[np.isin(link, link[[index, *others]])] = link[[index, *others]].min()
+    return link
+
+
 def halves_of(whole: Decomposition, spec: ModelSpec) -> list[tuple[Decomposition, Decomposition]]:
     """Up to two ways to halve a configuration: by layers, every other touched one, and by tensors within layers."""
     order = {tensor.name: place for place, tensor in enumerate(spec.tensors)}

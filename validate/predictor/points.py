@@ -58,6 +58,15 @@ class Points:
         """Whether sites are factored or lost, bool (n, layers, tensors)."""
         return np.asarray(self.ranks != DENSE)
 
+    @property
+    def counted(self) -> NDArray[np.bool_]:
+        """Whether errors are counted on each, bool (n): on what was sampled, if that is enough to fit to.
+
+        Others were picked for a reason, parts of sampled ones or what a search found; they are fitted to all the same.
+        """
+        sampled = np.array([record.origin == "sample" for record in self.records], dtype=np.bool_)
+        return sampled if sampled.sum() >= FEWEST else np.ones(len(self), dtype=np.bool_)
+
     def strata(self, name: str) -> list[str]:
         """The class of each configuration: by `form`, or by the number of `layers` touched."""
         if name == "form":

@@ -44,14 +44,18 @@ class TaskLink:
                 "scale_nats": self.scale, "power": self.power}  # fmt: skip
 
 
-def fit_tasks(evidence: Evidence, predicted: Floats, folds: Ints) -> tuple[list[TaskLink], list[dict[str, Any]]]:
+def fit_tasks(
+    evidence: Evidence, predicted: Floats, folds: Ints, families: Ints
+) -> tuple[list[TaskLink], list[dict[str, Any]]]:  # fmt: skip
     """A link for every task on which the dense model is better than chance, and their held-out errors.
 
     Configurations that were not asked a task, those of another run, are left out of it; a task of too few is left out.
+    Errors are counted on counted configurations, or if none was asked on those that were.
 
     Args:
         predicted: held-out changes of NLL, nats, float64 (n).
         folds: that they were held out in; links are held out in the same.
+        families: of configurations that are resampled together.
 
     Returns:
         Links fitted to all points; rows with the mean absolute error of accuracies, from the predicted and from the
@@ -87,16 +91,19 @@ def fit_tasks(evidence: Evidence, predicted: Floats, folds: Ints) -> tuple[list[
             link = _fit(task, metric, dense, change[~out], values[~out])
             found["predicted"][out], found["measured"][out] = link.accuracy(guess[out]), link.accuracy(change[out])
             found["constant"][out] = values[~out].mean()
-        errors = {name: np.abs(each - values) for name, each in found.items()}
-        low, high = mean_interval(errors["predicted"] - errors["constant"])
+        sampled = evidence.points.counted[asked]
+        counted = sampled if sampled.any() else ~sampled
+        found, counts = {name: each[counted] for name, each in found.items()}, values[counted]
+        errors = {name: np.abs(each - counts) for name, each in found.items()}
+        low, high = mean_interval(errors["predicted"] - errors["constant"], families[asked][counted])
         links.append(_fit(task, metric, dense, change, values))
         rows.append({
-            **row, "mean_abs": float(errors["predicted"].mean()),
+            **row, "counted": int(counted.sum()), "mean_abs": float(errors["predicted"].mean()),
             "mean_abs_measured_change": float(errors["measured"].mean()),
             "mean_abs_constant": float(errors["constant"].mean()),
             "difference": float((errors["predicted"] - errors["constant"]).mean()),
-            "difference_low": low, "difference_high": high, "spearman": rank_correlation(found["predicted"], values),
-            "noise": float(np.sqrt(values * (1 - values) / task.items).mean()),
+            "difference_low": low, "difference_high": high, "spearman": rank_correlation(found["predicted"], counts),
+            "noise": float(np.sqrt(counts * (1 - counts) / task.items).mean()),
         })  # fmt: skip
     return links, rows
 
