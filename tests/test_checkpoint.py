@@ -17,7 +17,7 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 from checkpoints import CPU, INDEX, dense_folder, factored_folder, in_memory, logits, of, random_tokens  # noqa: E402
-from safetensors import safe_open  # noqa: E402
+from safetensors import SafetensorError, safe_open  # noqa: E402
 from safetensors.torch import load_file, save_file  # noqa: E402
 from validating import BERT, FAMILIES, GPT2, LLAMA, QWEN3, predictor  # noqa: E402
 
@@ -416,21 +416,64 @@ def test_a_folder_made_meanwhile_is_not_overwritten(tmp_path: Path) -> None:
 
 def test_a_disk_that_fails_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dense = dense_folder(tmp_path / "dense", LLAMA)
-    import validate.checkpoint.write as write
+    from validate.checkpoint import save
+
+    space = 3
 
     def spoiled(tensors: Any, path: Path, metadata: Any) -> None:
-        save_file({name: tensor + 1 for name, tensor in tensors.items()}, path, metadata=metadata)
+        spoil = path.parent.name != "finished"
+        save_file({name: tensor + spoil for name, tensor in tensors.items()}, path, metadata=metadata)
 
-    def full(*args: object, **options: object) -> None:
+    def cut(tensors: Any, path: Path, metadata: Any) -> None:
+        save_file(tensors, path, metadata=metadata)
+        if path.parent.name != "finished":
+            path.write_bytes(path.read_bytes()[:-4])
+
+    def full(tensors: Any, path: Path, metadata: Any) -> None:
+        nonlocal space
+        space -= 1
+        path.write_bytes(b"half")
+        if space < 0:
+            raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+        save_file(tensors, path, metadata=metadata)
+
+    def failed(*args: object, **options: object) -> None:
         raise OSError(28, "No space left on device")
 
-    for failing, message in ((spoiled, "gives back other bytes"), (full, "No space left on device")):
-        monkeypatch.setattr(write, "save_file", failing)
-        with pytest.raises(RunError, match=message):
+    finished = tmp_path / ".out.partial" / "finished"
+    for failing, message, kept in (
+        (full, r"cannot write: got .*No space left on device \(os error 28\)", 3),
+        (failed, "No space left on device", 3),
+        (cut, "what was written does not read back: got 'factored.safetensors'", 10),
+        (spoiled, "gives back other bytes", 10),
+    ):
+        monkeypatch.setattr(save, "save_file", failing)
+        with pytest.raises(RunError, match=message) as caught:
             factored_folder(dense, tmp_path / "out", MIXED)
+        assert "\n" not in str(caught.value)
         assert sorted(path.name for path in tmp_path.iterdir()) == [".out.partial", "dense"]
+        assert [path.suffix for path in finished.iterdir()] == [".safetensors"] * kept
     monkeypatch.undo()
     assert factored_folder(dense, tmp_path / "out", MIXED).taken == 10
+
+
+def test_what_is_not_the_weights_fault_loses_no_finished_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    dense = dense_folder(tmp_path / "dense", LLAMA)
+    whole = WeightFactors.__call__
+
+    def short(self: WeightFactors, site: Site, *given: Any) -> Any:
+        if site.layer == 2:
+            raise errors.pop()
+        return whole(self, site, *given)
+
+    errors = [MeasurementError("non-finite", "a weight"), MeasurementError("factorisation", "memory"), MemoryError()]
+    kept = []
+    monkeypatch.setattr(WeightFactors, "__call__", short)
+    for error in reversed(errors.copy()):
+        with pytest.raises(type(error)):
+            factored_folder(dense, tmp_path / "out", MIXED)
+        kept.append((tmp_path / ".out.partial").exists())
+    assert kept == [True, True, False]
 
 
 def test_progress_ends_at_the_whole(tmp_path: Path) -> None:

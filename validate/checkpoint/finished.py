@@ -8,10 +8,10 @@ from pathlib import Path
 import msgspec
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from costmodel.decomposition import Site
 from validate.checkpoint.manifest import SiteRecord
+from validate.checkpoint.save import save_tensors
 
 
 class FinishedFactors:
@@ -45,11 +45,15 @@ class FinishedFactors:
         return tensors, record
 
     def put(self, site: Site, tensors: list[torch.Tensor], record: SiteRecord) -> None:
-        """Keep the factors of a site. What a power failure spoils is factored again, so nothing waits for the disk."""
+        """Keep the factors of a site. What a power failure spoils is factored again, so nothing waits for the disk.
+
+        Raises:
+            RunError: when the disk is full or fails.
+        """
         path = self._folder / f"{site}.safetensors"
         temporary = path.with_suffix(".tmp")
         content = {str(index): tensor for index, tensor in enumerate(tensors)}
-        save_file(content, temporary, metadata={"record": msgspec.json.encode(record).decode()})
+        save_tensors(temporary, content, {"record": msgspec.json.encode(record).decode()})
         temporary.rename(path)
 
 

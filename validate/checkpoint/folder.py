@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from costmodel.errors import InputError
+from costmodel.errors import CostModelError, InputError
 from costmodel.units import si
-from validate.errors import RunError
+from validate.errors import MeasurementError, RunError
 
 
 def require_new(path: Path, needed_bytes: int = 0) -> None:
@@ -57,8 +57,9 @@ def workplace_path(path: Path) -> Path:
 def new_folder(path: Path, job: Mapping[str, Any]) -> Iterator[Workplace]:
     """A place to write the folder `path` in, which appears on leaving.
 
-    An interrupt or a failing disk leaves what is in `finished` for the next run of the same job, if anything; any other
-    error leaves nothing. The lock is the kernel's, so it goes with the process.
+    Whatever ends the work leaves what is in `finished` for the next run of the same job, if anything; but an error that
+    this would meet again, such as a damaged source or a weight that is not finite, leaves nothing. The lock is the
+    kernel's, so it goes with the process.
 
     Args:
         job: JSON that says what is written; only what the same job left is taken up.
@@ -80,17 +81,22 @@ def new_folder(path: Path, job: Mapping[str, Any]) -> Iterator[Workplace]:
                 work.finished.mkdir(exist_ok=True)
                 yield work
                 _publish(work.folder, path)
-            except (KeyboardInterrupt, OSError, RunError):
+            except BaseException as error:
                 shutil.rmtree(work.folder, ignore_errors=True)
-                if not any(work.finished.iterdir()):
+                if _is_verdict(error) or not any(work.finished.iterdir()):
                     shutil.rmtree(place, ignore_errors=True)
-                raise
-            except BaseException:
-                shutil.rmtree(place, ignore_errors=True)
                 raise
             shutil.rmtree(place, ignore_errors=True)
     except OSError as error:
         raise RunError("cannot write", value=str(path), hint=error.strerror or str(error)) from error
+
+
+def _is_verdict(error: BaseException) -> bool:
+    """Whether the same command would fail again: not for a disk or an interrupt, nor where memory may have been short,
+    which a factorisation reports as its own failure."""
+    if not isinstance(error, CostModelError) or isinstance(error, RunError):
+        return False
+    return not (isinstance(error, MeasurementError) and error.kind == "factorisation")
 
 
 @contextlib.contextmanager

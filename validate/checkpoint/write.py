@@ -11,8 +11,7 @@ from typing import Any
 
 import msgspec
 import torch
-from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from costmodel.decomposition import Decomposition, Factor, Site
@@ -22,8 +21,9 @@ from validate.checkpoint.loader import DTYPES, FORMAT, INDEX, MANIFEST, Factored
 from validate.checkpoint.makers import Makers
 from validate.checkpoint.manifest import FactorsRecord, FileRecord, Manifest, SiteRecord, SourceRecord, versions
 from validate.checkpoint.plan import Plan, step_cost
+from validate.checkpoint.save import save_tensors
 from validate.checkpoint.source import DenseSource, file_record
-from validate.errors import MeasurementError, RunError
+from validate.errors import MeasurementError, RunError, reason_of
 from validate.factored_linear import dense_weight, product
 
 COPIED = (
@@ -197,11 +197,14 @@ def _require_finite(tensor: torch.Tensor, name: str, dtype: str) -> None:
 
 def _write_file(path: Path, tensors: dict[str, torch.Tensor]) -> None:
     """Save and compare with what is read back."""
-    save_file(tensors, path, metadata={"format": FORMAT})
-    with safe_open(path, framework="pt", device="cpu") as file:
-        for name, tensor in tensors.items():
-            if not torch.equal(file.get_tensor(name), tensor):
-                raise RunError("the disk gives back other bytes than were written", value=f"{path.name}: {name}")
+    save_tensors(path, tensors, {"format": FORMAT})
+    try:
+        with safe_open(path, framework="pt", device="cpu") as file:
+            for name, tensor in tensors.items():
+                if not torch.equal(file.get_tensor(name), tensor):
+                    raise RunError("the disk gives back other bytes than were written", value=f"{path.name}: {name}")
+    except SafetensorError as error:
+        raise RunError("what was written does not read back", value=path.name, hint=reason_of(error)) from error
 
 
 def _write_index(plan: Plan, folder: Path) -> None:
