@@ -282,6 +282,36 @@ def test_a_task_falls_to_its_floor(fit: PredictorFit) -> None:
     assert row["difference_high"] < 0
 
 
+def test_accuracies_have_intervals(
+    fit: PredictorFit, content: dict[str, Any], capsys: pytest.CaptureFixture[str]
+) -> None:
+    (link,), (row,) = fit.links, fit.tasks
+    assert 0.82 <= row["coverage"] <= 0.97
+    assert 2 * row["mean_abs"] < row["interval_width"] < 8 * row["mean_abs"]
+    (task,) = content["tasks"]
+    low, high = link.interval(np.array(task["nll_change"]))
+    assert (task["low"], task["high"], task["level"]) == (low.tolist(), high.tolist(), 0.9)
+    assert all(0 <= below < value < above <= 1 for below, value, above in
+               zip(task["low"], task["accuracy"], task["high"], strict=True))  # fmt: skip
+    print_fit(fit, content["link"], Path("quality.json"))
+    shown = capsys.readouterr().out
+    for key in ("difference", "difference_low", "difference_high"):
+        assert f"{100 * row[key]:+.2f}" in shown
+
+
+def test_intervals_of_accuracies_do_not_see_their_fold() -> None:
+    """A fold that is off by much is not covered, though its own residuals would make room for it."""
+    found = made_sensitivity(gradients=False)
+    evidence = evidence_from(found, made_records(found, 101, tasks=True))
+    change = evidence.points.change
+    alone = np.arange(len(change))
+    folds = alone // 40
+    guess = np.where(folds == 1, change + 3.0, change)
+    (link,), (row,) = fit_tasks(evidence, guess, folds, alone)
+    assert 0.45 < row["coverage"] < 0.72
+    assert (link.residual > 0.2).sum() > 20
+
+
 def test_tasks_are_of_those_that_were_asked() -> None:
     """A second folder that was not asked joins in; too few answers give no link."""
     found = made_sensitivity()

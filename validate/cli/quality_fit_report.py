@@ -48,8 +48,10 @@ def print_fit(fit: PredictorFit, link: Mapping[str, Any], path: Path) -> None:
         click.echo(f"{name} {row['value']:.2f} [{row['low']:.2f}, {row['high']:.2f}]: {meanings[name]}")
     if fit.tasks:
         print_table("Accuracy of tasks from the predicted change of NLL, held out",
-                    ["task", "items", "dense", "chance", "mean error", "from measured NLL", "constant", "noise"],
-                    [_task(row) for row in fit.tasks])  # fmt: skip
+                    ["task", "items", "dense", "chance", "mean error", "from measured NLL", "constant",
+                     "predictor minus it", "covered", "noise"], [_task(row) for row in fit.tasks],
+                    caption="errors in percentage points; covered: share inside 90 % intervals; noise: standard error "
+                    "of an accuracy over its items")  # fmt: skip
     pairs = [f"{value:.3g} for {change:g}" for change, value in zip(link["nll_change"], link["score"], strict=True)]
     click.echo(f"the file's sums are scores, increasing with the change of NLL: {', '.join(pairs)} nats")
     spearman = "-" if fit.spearman is None else f"{fit.spearman:.3f}"
@@ -91,10 +93,13 @@ def _stratum(name: str, rows: list[Mapping[str, Any]]) -> list[str | None]:
             f"{best['model']} {best['mean_abs']:.4f}", _difference(best)]  # fmt: skip
 
 
-def _difference(row: Mapping[str, Any]) -> str | None:
+def _difference(row: Mapping[str, Any], scale: float = 1, digits: int = 4) -> str | None:
     if row.get("difference_low") is None:
         return None
-    return f"{row['difference']:+.4f} [{row['difference_low']:+.4f}, {row['difference_high']:+.4f}]"
+    value, low, high = (
+        f"{scale * row[key]:+.{digits}f}" for key in ("difference", "difference_low", "difference_high")
+    )
+    return f"{value} [{low}, {high}]"
 
 
 def _excess(row: Mapping[str, Any]) -> str:
@@ -107,6 +112,6 @@ def _excess(row: Mapping[str, Any]) -> str:
 def _task(row: Mapping[str, Any]) -> list[str | None]:
     start = [row["task"], str(row["items"]), f"{100 * row['dense']:.1f} %", f"{100 * row['chance']:.1f} %"]
     if "note" in row:
-        return [*start, row["note"], None, None, None]
-    return start + [f"{100 * row[key]:.2f}" for key in ("mean_abs", "mean_abs_measured_change", "mean_abs_constant",
-                                                         "noise")]  # fmt: skip
+        return [*start, row["note"], *[None] * 5]
+    errors = [f"{100 * row[key]:.2f}" for key in ("mean_abs", "mean_abs_measured_change", "mean_abs_constant")]
+    return [*start, *errors, _difference(row, 100, 2), f"{100 * row['coverage']:.0f} %", f"{100 * row['noise']:.2f}"]

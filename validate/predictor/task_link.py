@@ -11,13 +11,17 @@ from scipy import optimize
 
 from validate.errors import RunError
 from validate.predictor.errors import mean_interval, rank_correlation
+from validate.predictor.interval import LEVEL, half_widths
 from validate.predictor.points import FEWEST, Evidence, Floats, Ints
+from validate.predictor.score import compress
 from validate.quality.records import QualityRecord, TaskRecord
 
 _MAIN = ("acc", "exact_match")
+_GRID = (0.0, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
+"""Predicted changes of NLL that a link is tabulated at, nats."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class TaskLink:
     """accuracy = chance + (dense - chance) x exp(-(change / scale) ** power), for changes of at least 0.
 
@@ -26,6 +30,8 @@ class TaskLink:
         chance, dense: accuracy of guessing and of the dense model.
         scale: nats.
         power: above 0.
+        predicted, residual: held-out changes of NLL on the compressed scale, rising, and what the accuracy that they
+            give is off by, float64 (n) each.
     """
 
     task: str
@@ -34,14 +40,25 @@ class TaskLink:
     dense: float
     scale: float
     power: float
+    predicted: Floats
+    residual: Floats
 
     def accuracy(self, change: Floats) -> Floats:
         """Of changes of NLL in nats, float64 (n)."""
         return _curve(change, self.chance, self.dense, self.scale, self.power)
 
+    def interval(self, change: Floats) -> tuple[Floats, Floats]:
+        """The ends of the 90 % intervals of accuracies as measured on these items, of predicted changes of NLL."""
+        return _around(self.accuracy(change), half_widths(self.predicted, self.residual, compress(change)))
+
     def to_json(self) -> dict[str, Any]:
-        return {"task": self.task, "metric": self.metric, "chance": self.chance, "dense": self.dense,
-                "scale_nats": self.scale, "power": self.power}  # fmt: skip
+        grid = np.array(_GRID)
+        low, high = self.interval(grid)
+        return {
+            "task": self.task, "metric": self.metric, "chance": self.chance, "dense": self.dense,
+            "scale_nats": self.scale, "power": self.power, "nll_change": list(_GRID),
+            "accuracy": self.accuracy(grid).tolist(), "low": low.tolist(), "high": high.tolist(), "level": LEVEL,
+        }  # fmt: skip
 
 
 def fit_tasks(
@@ -58,8 +75,9 @@ def fit_tasks(
         families: of configurations that are resampled together.
 
     Returns:
-        Links fitted to all points; rows with the mean absolute error of accuracies, from the predicted and from the
-        measured change, beside the constant's.
+        Links fitted to all points, with intervals from the residuals of all folds; rows with the mean absolute error of
+        accuracies, from the predicted and from the measured change, beside the constant's, and the share of accuracies
+        inside 90 % intervals from the residuals of the other folds.
     """
     links, rows = [], []
     for task in evidence.dense.tasks:
@@ -88,28 +106,42 @@ def fit_tasks(
             out = fold_of == fold
             if not out.any():
                 continue
-            link = _fit(task, metric, dense, change[~out], values[~out])
-            found["predicted"][out], found["measured"][out] = link.accuracy(guess[out]), link.accuracy(change[out])
+            fitted = task.chance, dense, *_fit(task.chance, dense, change[~out], values[~out])
+            found["predicted"][out], found["measured"][out] = _curve(guess[out], *fitted), _curve(change[out], *fitted)
             found["constant"][out] = values[~out].mean()
+        places, residual = compress(guess), np.abs(found["predicted"] - values)
+        order, half = np.argsort(places, kind="stable"), np.zeros(len(values))
+        for fold in np.unique(fold_of):
+            others = order[fold_of[order] != fold]
+            half[fold_of == fold] = half_widths(places[others], residual[others], places[fold_of == fold])
+        low, high = _around(found["predicted"], half)
+        covered, width = (low <= values) & (values <= high), high - low
+        scale, power = _fit(task.chance, dense, change, values)
+        links.append(
+            TaskLink(
+                task=task.name, metric=metric, chance=task.chance, dense=dense, scale=scale, power=power,
+                predicted=places[order], residual=residual[order],
+            )
+        )  # fmt: skip
         sampled = evidence.points.counted[asked]
         counted = sampled if sampled.any() else ~sampled
         found, counts = {name: each[counted] for name, each in found.items()}, values[counted]
         errors = {name: np.abs(each - counts) for name, each in found.items()}
-        low, high = mean_interval(errors["predicted"] - errors["constant"], families[asked][counted])
-        links.append(_fit(task, metric, dense, change, values))
+        least, most = mean_interval(errors["predicted"] - errors["constant"], families[asked][counted])
         rows.append({
             **row, "counted": int(counted.sum()), "mean_abs": float(errors["predicted"].mean()),
             "mean_abs_measured_change": float(errors["measured"].mean()),
             "mean_abs_constant": float(errors["constant"].mean()),
             "difference": float((errors["predicted"] - errors["constant"]).mean()),
-            "difference_low": low, "difference_high": high, "spearman": rank_correlation(found["predicted"], counts),
+            "difference_low": least, "difference_high": most, "spearman": rank_correlation(found["predicted"], counts),
+            "coverage": float(covered[counted].mean()), "interval_width": float(width[counted].mean()),
             "noise": float(np.sqrt(counts * (1 - counts) / task.items).mean()),
         })  # fmt: skip
     return links, rows
 
 
-def _fit(task: TaskRecord, metric: str, dense: float, change: Floats, values: Floats) -> TaskLink:
-    chance = task.chance or 0.0
+def _fit(chance: float, dense: float, change: Floats, values: Floats) -> tuple[float, float]:
+    """Scale and power."""
 
     def residual(vector: Floats) -> Floats:
         fitted = _curve(change, chance, dense, float(np.exp(vector[0])), float(np.exp(vector[1])))
@@ -117,7 +149,11 @@ def _fit(task: TaskRecord, metric: str, dense: float, change: Floats, values: Fl
 
     best = optimize.least_squares(residual, [0.0, 0.0], bounds=([-5.0, -1.5], [4.0, 1.5]))
     scale, power = np.exp(best.x)
-    return TaskLink(task=task.name, metric=metric, chance=chance, dense=dense, scale=float(scale), power=float(power))
+    return float(scale), float(power)
+
+
+def _around(accuracy: Floats, half: Floats) -> tuple[Floats, Floats]:
+    return np.clip(accuracy - half, 0.0, 1.0), np.clip(accuracy + half, 0.0, 1.0)
 
 
 def _curve(change: Floats, chance: float, dense: float, scale: float, power: float) -> Floats:
