@@ -152,15 +152,13 @@ def test_interactions_that_are_there_are_worth_their_coefficients() -> None:
 
 def test_more_damage_never_predicts_less() -> None:
     found, rng = made_sensitivity(), np.random.default_rng(0)
-    ranks = (
-        rng.integers(1, 30, (200, *found.sites_shape))
-        if hasattr(found, "sites_shape")
-        else rng.integers(1, 30, (200, 6, 7))
-    )
-    score = dataclasses.replace(STATES)
-    before = score.predict(inputs_of_ranks(found, ranks))
-    lower = np.maximum(ranks - rng.integers(0, 5, ranks.shape), 1)
-    assert (score.predict(inputs_of_ranks(found, lower)) >= before - 1e-12).all()
+    ranks = rng.integers(1, 30, (200, found.spec.num_layers, len(found.spec.tensors)))
+    for score in (TRUTH, STATES):
+        before = score.predict(inputs_of_ranks(found, ranks))
+        lower = np.maximum(ranks - rng.integers(0, 5, ranks.shape), 1)
+        after = score.predict(inputs_of_ranks(found, lower))
+        assert (after >= before - 1e-12).all()
+        assert (after > before).mean() > 0.9
 
 
 def test_held_out_predictions_rank_and_cover(fit: PredictorFit) -> None:
@@ -552,10 +550,7 @@ def test_what_cannot_be_fitted_is_refused(tmp_path: Path, folder: Path, capsys: 
         evidence_from(other, records)
     infinite = made_record(case_of(records[5], found), found.spec, math.inf)
     with pytest.raises(RecordError, match="not a record"):
-        evidence_from(
-            found,
-            [*records[:5], *records[6:], infinite] if False else [*records, infinite][:5] + records[6:] + [infinite],
-        )
+        evidence_from(found, [*records[:5], infinite, *records[6:]])
     for words in (["nowhere"], [str(folder / "records"), "--ranks", "0"], [str(folder / "quality.json")],
                   [str(folder / "records"), "--factors", "whitened"]):  # fmt: skip
         capsys.readouterr()
