@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.util
 import json
 import re
@@ -23,6 +24,8 @@ from costmodel.cli import run as run_command
 from costmodel.model_config import load_model
 from validate.configs_file import load_configs
 from validate.errors import RunError
+from validate.loop.points import Plan, config_key, round_name
+from validate.loop.results import read_results
 from validate.loop.run import Loop
 from validate.loop.settings import Settings
 from validate.loop.stages import read_stages
@@ -77,6 +80,7 @@ def test_from_a_checkpoint_to_a_choice(
     }  # fmt: skip
     assert run_command(script.command, ["--out", str(out), "--report"]) == 2
     assert "cannot read plan" in capsys.readouterr().err
+    assert not (out / "verify").exists()  # nothing is chosen by the other half
     kept = {name: (out / name).read_bytes() for name in ("quality.json", "quality1.json", "model.sensitivity")}
     before = (out / "search" / "quality.jsonl").read_bytes()
 
@@ -91,6 +95,7 @@ def test_from_a_checkpoint_to_a_choice(
     planned = {json.dumps(config.to_json()) for config in load_configs(out / "configs.json", spec)}
     for folder in ("search", "verify"):
         assert planned <= {json.dumps(record.config) for record in QUALITY.read(out / folder)}
+    halves_differ(out)
     verdict = json.loads((out / "verdict.json").read_text())
     assert {each["axis"] for each in verdict["tallies"]} == {"prefill", "size"}
     assert verdict["choice_latency"]["prefill"]["again"]
@@ -106,7 +111,7 @@ def test_from_a_checkpoint_to_a_choice(
     ]
     assert (counts[0], counts[1]) == (fitted, 43)
     assert sum(counts[1:]) == fitted
-    assert min(counts) > 0
+    assert counts[3] == len({config_key(point.config) for point in Plan.read(out, round_name(1)).points})
     assert b"<script" not in page
     assert b"http-equiv" not in page
     assert b'src="http' not in page
@@ -168,6 +173,25 @@ def test_a_loop_goes_on_with_the_same_content_wherever_it_is(options: list[str],
     (tmp_path / "there" / "llama").rename(tmp_path / "there" / "other")
     with pytest.raises(RunError, match="with another model name: got 'other'; allowed: llama"):
         keep(**{**there, "model": str(tmp_path / "there" / "other")}, hw=moved)
+
+
+def halves_differ(out: Path) -> None:
+    """Results take what was measured on each half from that half's records."""
+    records = {name: {json.dumps(record.config, sort_keys=True): record for record in QUALITY.read(out / name)}
+               for name in ("search", "verify")}  # fmt: skip
+    for name, found in records.items():
+        digest = hashlib.sha256((out / f"{name}.txt").read_bytes()).hexdigest()
+        assert {record.text.source.sha256 for record in found.values() if record.text} == {digest}
+    results = read_results(out)
+    dense = results.dense.point.key
+    for each in results.points:
+        assert each.searched == records["search"][each.point.key].text
+        assert each.verified == records["verify"][each.point.key].text
+        for record, moved in ((each.searched, each.change_searched), (each.verified, each.change)):
+            base = records["search" if record is each.searched else "verify"][dense].text
+            assert base is not None
+            assert moved.value == pytest.approx((sum(record.nll) - sum(base.nll)) / sum(base.tokens))
+    assert any(each.change != each.change_searched for each in results.points)
 
 
 def test_samples_may_grow_until_they_are_fitted(
