@@ -476,6 +476,13 @@ def test_what_is_not_the_weights_fault_loses_no_finished_work(tmp_path: Path, mo
     assert kept == [True, True, False]
 
 
+def test_impossible_settings_of_generation_are_refused_first(tmp_path: Path) -> None:
+    dense = dense_folder(tmp_path / "dense", LLAMA)
+    (dense / "generation_config.json").write_text('{"max_new_tokens": 0}')
+    with pytest.raises(ModelError, match=r"generation_config.json: ValueError: .*; mend it, or remove it"):
+        open_source(str(dense))
+
+
 def test_progress_ends_at_the_whole(tmp_path: Path) -> None:
     dense = dense_folder(tmp_path / "dense", LLAMA)
     seen: list[tuple[float, float]] = []

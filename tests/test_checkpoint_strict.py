@@ -244,6 +244,12 @@ MANIFESTS: dict[str, tuple[Change, str]] = {
         for key in ("architecture", "layers", "dtype", "sites", "drop", "files")
     },
     "unknown class": (manifest(setting(architecture="LlamaForNothing")), "architecture: got 'LlamaForNothing'"),
+    "class of a model of models": (
+        manifest(setting(architecture="LlavaForConditionalGeneration")), "architecture: got 'LlavaForConditionalGen",
+    ),
+    "other task": (
+        manifest(setting(architecture="LlamaForTokenClassification")), "architecture: got 'LlamaForTokenClassif",
+    ),
     "no model class": (manifest(setting(architecture="AutoTokenizer")), "architecture: got 'AutoTokenizer'"),
     "module of transformers": (manifest(setting(architecture="models")), "architecture: got 'models'"),
     "class of a like model": (manifest(setting(architecture="MistralForCausalLM")), "config.json does not give"),
@@ -292,6 +298,10 @@ CONFIGS: dict[str, tuple[Change, str]] = {
     "more layers": (config(setting(num_hidden_layers=4)), "missing tensor: got 'model.layers.2"),
     "fewer layers": (config(setting(num_hidden_layers=2)), "site: got 'model.layers.2."),
     "a billion layers": (config(setting(num_hidden_layers=10**9)), "config.json: number of layers: got 1000000000"),
+    "a billion layers by another name": (config(setting(n_layer=10**9)), "number of layers: got 1000000000"),
+    "two billion labels": (config(setting(num_labels=2 * 10**9)), "config.json: num_labels: got 2000000000; allowed"),
+    "labels a text": (config(setting(num_labels="2")), "config.json: num_labels: got '2'"),
+    "a model of models": (config(setting(model_type="llava")), "config.json does not give a LlamaForCausalLM"),
     "layers missing": (config(lambda data: data.pop("num_hidden_layers")), "config.json: number of layers: got None"),
     "layers a text": (config(setting(num_hidden_layers="3")), "config.json: number of layers: got '3'"),
     "huge width": (config(setting(hidden_size=2**40)), f"shape of {SITE[:0]}"),
@@ -357,6 +367,9 @@ def test_links_that_lead_elsewhere(name: str, folder: Path) -> None:
     (folder / name).unlink()
     (folder / name).symlink_to("nowhere")
     assert f"missing file: got '{name}'" in refusal(folder)
+    (folder / name).unlink()
+    (folder / name).symlink_to(name)  # to itself
+    assert f"a file outside the folder: got '{name}'" in refusal(folder)
 
 
 def test_a_linked_folder_and_links_inside_it_are_fine(folder: Path) -> None:
@@ -366,12 +379,26 @@ def test_a_linked_folder_and_links_inside_it_are_fine(folder: Path) -> None:
     load_factored(folder.parent / "link")
 
 
+def test_settings_of_generation_are_checked_with_the_rest(folder: Path) -> None:
+    """Before weights are read: `check_factored` refuses them too."""
+    for settings, reason in (({"max_new_tokens": 0}, "ValueError: "), ({"watermarking_config": 3}, "Attribute")):
+        change_json(folder, "generation_config.json", lambda data, new=settings: data.update(new))  # type: ignore[misc]
+        assert f"generation_config.json: {reason}" in refusal(folder)
+        change_json(folder, "generation_config.json", lambda data: data.clear())
+    load_factored(folder)
+
+
 def test_a_huge_rank_takes_no_memory(folder: Path) -> None:
     load_factored(folder)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     for rank in (10**8, 10**12, 2**62):
         change_manifest(folder, lambda data, rank=rank: data["sites"][0].update(rank=[rank, rank]))  # type: ignore[misc]
         assert "rank of" in refusal(folder)
+    for key in ("num_labels", "n_layer", "num_hidden_layers"):
+        before_change = (folder / "config.json").read_text()
+        change_json(folder, "config.json", lambda data, key=key: data.update({key: 2**31}))  # type: ignore[misc]
+        assert "config.json: num" in refusal(folder)
+        (folder / "config.json").write_text(before_change)
     assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 50 * 1024
 
 

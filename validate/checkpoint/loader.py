@@ -23,13 +23,21 @@ from torch.overrides import TorchFunctionMode
 
 FORMAT, SCHEMA = "factored-checkpoint", 1
 MANIFEST, INDEX = "factored.json", "factored.safetensors.index.json"
+GENERATION = "generation_config.json"
 DTYPES = {"fp32": (torch.float32, "F32"), "bf16": (torch.bfloat16, "BF16"), "fp16": (torch.float16, "F16")}
 """A manifest's name of a type -> torch's, and that of safetensors."""
 STAGES = {2: ("in", "out"), 3: ("in", "core", "out")}
 """Names of the factors by their number, in the order they run."""
+_MODELS = {
+    "llama": "Llama", "mistral": "Mistral", "qwen2": "Qwen2", "qwen3": "Qwen3", "bert": "Bert", "roberta": "Roberta",
+    "gpt2": "GPT2", "opt": "OPT",
+}  # fmt: skip
+"""config.json's name of a model -> how its classes begin; no others, whose configurations may hold whole models."""
+_HEADS = ("Model", "ForCausalLM", "LMHeadModel", "ForMaskedLM", "ForSequenceClassification")
 _FORMS = {"svd": 2, "tucker": 3}
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,200}", re.ASCII)
 _MAX_JSON = 64 * 10**6
+_MAX_LAYERS, _MAX_LABELS = 10_000, 100_000
 
 
 class FactoredCheckpointError(ValueError):
@@ -110,9 +118,8 @@ def load_factored(
                 value = nn.Parameter(tensor, requires_grad=False) if isinstance(owner[key], nn.Parameter) else tensor
                 for owner, key in places[name]:
                     owner[key] = value
-    if any(each["name"] == "generation_config.json" for each in checked.manifest["files"]) and model.can_generate():
-        settings = _read_json(Path(folder), "generation_config.json")
-        model.generation_config = type(model.generation_config).from_dict(settings)
+    if any(each["name"] == GENERATION for each in checked.manifest["files"]) and model.can_generate():
+        model.generation_config = generation_config(model, _read_json(Path(folder), GENERATION))
     model.save_pretrained = _refuse_saving  # `from_pretrained` would take what it writes and make up the factors
     return cast(nn.Module, model.to(device).eval().requires_grad_(False))
 
@@ -141,15 +148,17 @@ def build_factored(manifest: dict[str, Any], config: dict[str, Any]) -> nn.Modul
     import transformers
     from transformers.pytorch_utils import Conv1D
 
-    kind: Any = getattr(transformers, manifest["architecture"], None)
-    if not isinstance(kind, type) or not issubclass(kind, transformers.PreTrainedModel):
-        _refuse(f"{MANIFEST}: architecture", manifest["architecture"], "a model class of transformers")
+    name = manifest["architecture"]
+    known = name in {f"{family}{head}" for family in _MODELS.values() for head in _HEADS}
+    kind: Any = getattr(transformers, name, None) if known else None
+    if kind is None:
+        _refuse(f"{MANIFEST}: architecture", name, "a class of " + ", ".join(_MODELS.values()))
     dtype = DTYPES[manifest["dtype"]][0]
     try:
-        settings = transformers.CONFIG_MAPPING[config["model_type"]].from_dict(dict(config))
-        if not isinstance(settings, cast(Any, kind).config_class):
+        if name not in {f"{_MODELS[config['model_type']]}{head}" for head in _HEADS}:
             raise TypeError(f"it is a {config['model_type']}'s")
-        model: Any = cast(Any, kind)._from_config(settings, dtype=dtype, attn_implementation="sdpa")
+        settings = transformers.CONFIG_MAPPING[config["model_type"]].from_dict(dict(config))
+        model: Any = kind._from_config(settings, dtype=dtype, attn_implementation="sdpa")
         layers = len(model.get_submodule(manifest["layers"]))
     except Exception as error:  # any kind, for any field of the configuration
         reason = " ".join(f"{type(error).__name__}: {error}".split())
@@ -198,6 +207,19 @@ def without_layers(model: nn.Module, path: str, dropped: Collection[int]) -> lis
     return found
 
 
+def generation_config(model: Any, settings: Any) -> Any:
+    """What generation_config.json says, as transformers wants it for a model that can generate.
+
+    Raises:
+        FactoredCheckpointError: when it is not possible.
+    """
+    try:
+        return type(model.generation_config).from_dict(settings)
+    except Exception as error:  # any kind, for any field
+        reason = " ".join(f"{type(error).__name__}: {error}".split())
+        _refuse(f"{GENERATION}: {reason[:200]}")
+
+
 def tensor_places(model: nn.Module) -> dict[str, list[tuple[dict[str, Any], str]]]:
     """The tensors that a checkpoint of `model` holds, tied ones once: name -> where they are, as (dictionary, key)."""
     names: dict[int, str] = {}
@@ -234,11 +256,17 @@ def _check(folder: Path, verify: bool) -> Checked:
     held = {name: shard for name, (shard, _, _) in stored.items()}
     if len(shards) > 1 and _read_json(folder, INDEX).get("weight_map") != held:
         _refuse(f"{INDEX}: weight_map is not what the weight files hold")
-    layers = config.get("num_hidden_layers", config.get("n_layer"))
-    if type(layers) is not int or not 0 < layers <= min(len(stored) + len(manifest["drop"]), 10_000):
-        _refuse("config.json: number of layers", layers, "at most as many as there are tensors")
+    for layers in [config[key] for key in ("num_hidden_layers", "n_layer") if key in config] or [None]:
+        if type(layers) is not int or not 0 < layers <= min(len(stored) + len(manifest["drop"]), _MAX_LAYERS):
+            _refuse("config.json: number of layers", layers, "at most as many as there are tensors")
+    labels = config.get("num_labels", 0)
+    if type(labels) is not int or not 0 <= labels <= _MAX_LABELS:  # transformers gives each a name
+        _refuse("config.json: num_labels", labels, f"0 to {_MAX_LABELS}")
     with torch.device("meta"):
-        places = tensor_places(build_factored(manifest, config))
+        model: Any = build_factored(manifest, config)
+    if GENERATION in listed and model.can_generate():
+        generation_config(model, _read_json(folder, GENERATION))
+    places = tensor_places(model)
     if missing := [name for name in places if name not in stored]:
         _refuse("missing tensor", missing[0])
     for name, (shard, shape, kind) in stored.items():
@@ -323,7 +351,11 @@ def _parse(content: bytes, name: str) -> dict[str, Any]:
 def _inside(folder: Path, name: str) -> Path:
     """The path of a plain file of the folder, not one that its name or a link leads to elsewhere."""
     path = folder / name
-    if not _FILE_NAME.fullmatch(name) or path.resolve().parent != folder.resolve():
+    try:
+        inside = bool(_FILE_NAME.fullmatch(name)) and path.resolve().parent == folder.resolve()
+    except (OSError, RuntimeError):  # links in a circle: RuntimeError until Python 3.13
+        inside = False
+    if not inside:
         _refuse("a file outside the folder", name, "plain names, and no links to other folders")
     if not path.is_file():
         _refuse("missing file", name)

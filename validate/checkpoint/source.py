@@ -17,7 +17,7 @@ from costmodel.errors import ModelError
 from costmodel.json_file import read_json
 from costmodel.model_config import load_model, read_config
 from costmodel.model_spec import ModelSpec
-from validate.checkpoint.loader import DTYPES, is_factored
+from validate.checkpoint.loader import DTYPES, GENERATION, FactoredCheckpointError, generation_config, is_factored
 from validate.errors import reason_of
 from validate.pretrained import auto_class, locate
 
@@ -50,7 +50,8 @@ def open_source(path_or_id: str) -> DenseSource:
     """Look at a checkpoint without reading its weights.
 
     Raises:
-        ModelError: when it is missing, factored already, of an unsupported architecture, or lacks weights.
+        ModelError: when it is missing, factored already, of an unsupported architecture, lacks weights, or has settings
+            of generation that are not possible.
     """
     import transformers
 
@@ -62,6 +63,11 @@ def open_source(path_or_id: str) -> DenseSource:
     settings = transformers.CONFIG_MAPPING[spec.model_type].from_dict(dict(config))
     with torch.device("meta"):
         model: Any = auto_class(spec, config).from_config(settings, attn_implementation="sdpa")
+    if model.can_generate() and (folder / GENERATION).is_file():
+        try:
+            generation_config(model, read_json(folder / GENERATION, "settings of generation", ModelError))
+        except FactoredCheckpointError as error:  # what is written of it could not be loaded
+            raise ModelError(str(error), value=str(folder), hint="mend it, or remove it") from error
     inside = f"{model.base_model_prefix}." if spec.is_encoder and model.base_model is not model else ""
     name = folder.resolve().name if Path(path_or_id).is_dir() else path_or_id
     return DenseSource(
