@@ -21,7 +21,7 @@ from validate.case import params_of, strata_of
 from validate.errors import MeasurementError, RunError
 from validate.quality.answers import choice_fields, compact
 from validate.quality.case import QualityCase
-from validate.quality.intervals import change, mcnemar, share
+from validate.quality.intervals import IDENTICAL, change, mcnemar, mean, paired_shares, share
 from validate.quality.plan import BLOCK, sample_cases
 from validate.quality.records import CheckpointRecord, QualityRecord, Source, TaskRecord, TextRecord
 from validate.quality.summary import bands, rows
@@ -64,12 +64,36 @@ def test_pairing_is_what_makes_an_interval_narrow() -> None:
 
 def test_intervals_of_few_and_equal_units() -> None:
     assert change([3.0], [1.0], [4]).to_json() == {"value": 0.5, "low": None, "high": None}
-    assert change([3.0, 5.0], [1.0, 3.0], [2, 2]).to_json() == {"value": 1.0, "low": 1.0, "high": 1.0}
-    one = change([1.0] + [0.0] * 30, [0.0] * 31)  # one item of 31 changed
+    assert change([3.0, 5.0], [1.0, 3.0], [2, 2]).to_json() == {"value": 1.0, "low": None, "high": None}
+    assert change([3.0, 5.0], [3.0, 5.0], [2, 2]) == IDENTICAL
+    assert mean([0.25, 0.25]).to_json() == {"value": 0.25, "low": None, "high": None}
+    assert change([1.0, 2.0, 4.0], [0.0] * 3) == change([1.0, 2.0, 4.0], [0.0] * 3)  # the same seed
+
+
+def test_changes_of_right_answers_have_score_intervals() -> None:
+    found = paired_shares(1, 7, 21)  # Fagerland, Lydersen and Laake 2014, airway hyper-responsiveness
+    assert (found.value, found.low, found.high) == pytest.approx((-6 / 21, -0.517, -0.026), abs=5e-4)
+    none = change([1.0, 0.0] * 50, [1.0, 0.0] * 50)  # no item of 100 changed: up to z^2 / (n + z^2) might
+    assert (none.value, none.low, none.high) == pytest.approx((0, -0.03699, 0.03699), abs=1e-5)
+    one = change([1.0] + [0.0] * 30, [0.0] * 31)
+    assert one == paired_shares(1, 0, 31)
     assert one.low is not None
     assert one.high is not None
-    assert one.low <= one.value <= one.high
-    assert change([1.0, 2.0, 4.0], [0.0] * 3) == change([1.0, 2.0, 4.0], [0.0] * 3)  # the same seed
+    assert one.low < 0 < one.value < one.high
+    ends = [(each.low, each.high) for each in (paired_shares(9, 0, 9), paired_shares(0, 9, 9))]
+    assert ends == [(pytest.approx(0.4019, abs=1e-3), 1.0), (-1.0, pytest.approx(-0.4019, abs=1e-3))]
+
+
+@pytest.mark.parametrize(("gained", "lost"), [(0.02, 0.02), (0.05, 0.15), (0.004, 0.0)])
+def test_the_score_interval_holds_what_it_says(gained: float, lost: float) -> None:
+    rng = np.random.default_rng(3)
+    held = 0
+    for b, c, _ in rng.multinomial(120, [gained, lost, 1 - gained - lost], size=400):
+        found = paired_shares(int(b), int(c), 120)
+        assert found.low is not None
+        assert found.high is not None
+        held += found.low <= gained - lost <= found.high
+    assert held / 400 >= 0.92
 
 
 def test_shares_and_mcnemar() -> None:

@@ -1,7 +1,9 @@
-"""Intervals of quality and of its change against the dense model: paired, seeded bootstrap. No torch."""
+"""Intervals of quality and of its change against the dense model: paired; a seeded bootstrap, scores for shares. No
+torch."""
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -19,7 +21,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """A value and its 95 % interval; both ends None where one observation says nothing of the spread."""
+    """A value and its 95 % interval; both ends None where the observations say nothing of the spread."""
 
     value: float
     low: float | None
@@ -29,12 +31,21 @@ class Interval:
         return {"value": self.value, "low": self.low, "high": self.high}
 
 
+IDENTICAL = Interval(0.0, 0.0, 0.0)
+"""The change of a model against itself."""
+
+
 def change(candidate: Sequence[float], dense: Sequence[float], counts: Sequence[float] | None = None) -> Interval:
     """Candidate minus dense per token (or per item), paired: units are drawn with both of their values.
 
-    The value is sum(candidate - dense) / sum(counts); its interval is the bias-corrected and accelerated bootstrap
-    (Efron 1987) over units, the percentile bootstrap where that one is degenerate. Units are taken as independent:
-    blocks of one file are alike, so the interval of a short text is too narrow for texts of other kinds.
+    The value is sum(candidate - dense) / sum(counts). Of items that are right (1) or wrong (0) its interval is that of
+    `paired_shares`, which has a width even where no item changed. Of other values it is the bias-corrected and
+    accelerated bootstrap (Efron 1987) over units, the percentile bootstrap where that one is degenerate. Units are
+    taken as independent: blocks of one file are alike, so the interval of a short text is too narrow for texts of other
+    kinds.
+
+    Sums that agree in every unit are of the same predictions: no change, exactly. Units that all change alike, else,
+    and a single one have no interval.
 
     Args:
         candidate, dense: a sum for each block, or a value for each item.
@@ -45,9 +56,14 @@ def change(candidate: Sequence[float], dense: Sequence[float], counts: Sequence[
     value = float(difference.sum() / weight.sum())
     if len(difference) < 2:
         return Interval(value, None, None)
-    rate = difference / weight
-    if np.ptp(rate) == 0:
-        return Interval(value, value, value)
+    if bool((weight == 1).all()) and all(set(values) <= {0.0, 1.0} for values in (candidate, dense)):
+        return paired_shares(int((difference > 0).sum()), int((difference < 0).sum()), len(difference))
+    return IDENTICAL if not difference.any() else _spread(difference, weight, value)
+
+
+def _spread(difference: Floats, weight: Floats, value: float) -> Interval:
+    if np.ptp(difference / weight) == 0:
+        return Interval(value, None, None)
     low, high = _bootstrap(difference, weight, "BCa")
     if not (np.isfinite(low) and np.isfinite(high)):
         low, high = _bootstrap(difference, weight, "percentile")
@@ -70,6 +86,30 @@ def _bootstrap(difference: Floats, weight: Floats, method: str) -> tuple[float, 
     return result.confidence_interval.low, result.confidence_interval.high
 
 
+def paired_shares(gained: int, lost: int, items: int) -> Interval:
+    """Change of a share of right answers with Tango's score interval (1998): all d at which gained - lost - items d is
+    within z sqrt(items (2 q + d (1 - d))) of 0, with q the likeliest share of lost items if d were true.
+
+    Args:
+        gained, lost: items that became right, and wrong.
+        items: all of them.
+    """
+    from scipy import optimize, stats
+
+    value = (gained - lost) / items
+    limit = float(stats.norm.isf((1 - LEVEL) / 2)) ** 2
+
+    def beyond(d: float) -> float:
+        half = (2 * items - gained + lost) * d - gained - lost
+        q = (math.sqrt(max(0.0, half**2 + 8 * items * lost * d * (1 - d))) - half) / (4 * items)
+        return (gained - lost - items * d) ** 2 - limit * items * (2 * q + d * (1 - d))
+
+    near = 1e-9  # at the value itself the bound is 0 where no item changed
+    low = float(optimize.brentq(beyond, -1.0, value - near)) if value - near > -1 else -1.0
+    high = float(optimize.brentq(beyond, value + near, 1.0)) if value + near < 1 else 1.0
+    return Interval(value, low, high)
+
+
 def share(right: int, items: int) -> Interval:
     """Accuracy of `right` out of `items` with Wilson's interval."""
     from scipy import stats
@@ -80,7 +120,9 @@ def share(right: int, items: int) -> Interval:
 
 def mean(values: Sequence[float]) -> Interval:
     """Mean of a metric that is no share, with its bootstrap interval."""
-    return change(values, [0.0] * len(values))
+    found = np.asarray(values, dtype=np.float64)
+    value = float(found.mean())
+    return _spread(found, np.ones_like(found), value) if len(found) > 1 else Interval(value, None, None)
 
 
 def mcnemar(candidate: str, dense: str) -> float:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from validate.errors import RunError
-from validate.quality.intervals import Interval, change, mcnemar, mean, share
+from validate.quality.intervals import IDENTICAL, Interval, change, mcnemar, mean, share
 from validate.quality.records import QualityRecord, TaskRecord, TextRecord
 
 BANDS = (0.05, 0.2, 1.0)
@@ -164,7 +164,8 @@ def _task(name: str, metric: str, pairs: Sequence[tuple[TaskRecord, TaskRecord]]
         task=name, metric=metric, items=items,
         chance=sum(chance * count for chance, count in chances if chance is not None) / items
         if all(chance is not None for chance, _ in chances) else None,
-        value=share(round(sum(mine)), items) if binary else mean(mine), change=change(mine, theirs),
+        value=share(round(sum(mine)), items) if binary else mean(mine),
+        change=IDENTICAL if all(own is other for own, other in pairs) else change(mine, theirs),
         p=mcnemar(*bits) if bits else None,
         flips=sum(a != b for a, b in zip(*answers, strict=True)) / items if len(answers[0]) == items else None,
         truth_nll=sum(truth) / items if len(truth) == items else None,
