@@ -44,12 +44,12 @@ from validate.predictor import additivity
 from validate.predictor.additivity import additivity_rows
 from validate.predictor.crossval import candidates, nested, random_folds
 from validate.predictor.errors import error_rows, in_bands, mean_interval
+from validate.predictor.evidence import Evidence, read_evidence
 from validate.predictor.fit import CROSS, OTHERS, PredictorFit, _without, fit_predictor
 from validate.predictor.fitting import fit_score
 from validate.predictor.interval import Band
 from validate.predictor.nulls import null_predictions
 from validate.predictor.parts import Cover, families, find_covers, linked
-from validate.predictor.points import Evidence, read_evidence
 from validate.predictor.quality_file import quality_content, score_of_change
 from validate.predictor.score import Form, compress, expand
 from validate.predictor.task_link import fit_tasks

@@ -54,9 +54,9 @@ def command(
         costmodel explore --model my-model --hw a100-sxm-80gb --objectives latency_s,quality \\
             --quality quality.json --ranks 25%,50%,75%
     """
+    from validate.predictor.evidence import read_evidence
     from validate.predictor.fit import fit_predictor
     from validate.predictor.parts import parts_content
-    from validate.predictor.points import read_evidence
     from validate.predictor.quality_file import quality_content
     from validate.sensitivity.file import load_sensitivity
     from validate.sensitivity.quality_file import quality_bytes

@@ -11,9 +11,10 @@ import numpy as np
 
 from validate.predictor.crossval import Candidate
 from validate.predictor.errors import SEED, in_bands, mean_interval
+from validate.predictor.evidence import Evidence
 from validate.predictor.fitting import fit_score
 from validate.predictor.parts import Cover, linked
-from validate.predictor.points import Evidence, Floats, Ints
+from validate.predictor.points import Floats, Ints
 from validate.predictor.score import compress
 
 _REFITS = 100

@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from validate.predictor.evidence import Evidence
 from validate.predictor.fitting import fit_score
 from validate.predictor.interval import Band
-from validate.predictor.points import Evidence, Floats, Ints, Points, energies, lookup, site_errors
+from validate.predictor.points import Floats, Ints, Points, energies, lookup, site_errors
 from validate.predictor.score import Form, Inputs, Score, compress
 
 OUTER, INNER, SEED = 10, 5, 0

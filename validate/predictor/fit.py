@@ -20,11 +20,12 @@ from validate.predictor.crossval import (
     nested,
 )
 from validate.predictor.errors import error_rows, rank_correlation
+from validate.predictor.evidence import Evidence
 from validate.predictor.fitting import fit_score
 from validate.predictor.interval import LEVEL, Band
 from validate.predictor.nulls import null_predictions
 from validate.predictor.parts import families, find_covers
-from validate.predictor.points import Evidence, Floats, Ints
+from validate.predictor.points import Floats, Ints
 from validate.predictor.task_link import TaskLink, fit_tasks
 
 _FEWEST_OUT, _FEWEST_IN = 8, 40

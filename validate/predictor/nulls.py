@@ -7,7 +7,8 @@ from collections.abc import Callable, Mapping
 import numpy as np
 from scipy import optimize
 
-from validate.predictor.points import Evidence, Floats, Ints, lookup, site_errors
+from validate.predictor.evidence import Evidence
+from validate.predictor.points import Floats, Ints, lookup, site_errors
 from validate.predictor.score import compress, expand
 
 Model = Callable[[Floats, Floats], Callable[[Floats], Floats]]

@@ -12,7 +12,8 @@ import numpy as np
 
 from costmodel.decomposition import Decomposition, Site
 from costmodel.model_spec import ModelSpec
-from validate.predictor.points import Evidence, Floats, Ints, Points
+from validate.predictor.evidence import Evidence
+from validate.predictor.points import Floats, Ints, Points
 from validate.predictor.score import compress
 
 _LARGEST = 3.0

@@ -13,8 +13,9 @@ from costmodel.errors import InputError
 from costmodel.explore.quality import SCHEMA
 from costmodel.space import resolve_ranks
 from costmodel.spec_text import Rank
+from validate.predictor.evidence import Evidence
 from validate.predictor.interval import Band
-from validate.predictor.points import LOST, Evidence, Floats, Points, energies, site_errors
+from validate.predictor.points import LOST, Floats, Points, energies, site_errors
 from validate.predictor.score import STATES, Form, Inputs, Score, state_of
 from validate.sensitivity.quality_file import MAX_ENTRIES
 

@@ -11,8 +11,9 @@ from scipy import optimize
 
 from validate.errors import RunError
 from validate.predictor.errors import mean_interval, rank_correlation
+from validate.predictor.evidence import Evidence
 from validate.predictor.interval import LEVEL, half_widths
-from validate.predictor.points import FEWEST, Evidence, Floats, Ints
+from validate.predictor.points import FEWEST, Floats, Ints
 from validate.predictor.score import compress
 from validate.quality.records import QualityRecord, TaskRecord
 
