@@ -21,7 +21,7 @@ from safetensors import SafetensorError, safe_open  # noqa: E402
 from safetensors.torch import load_file, save_file  # noqa: E402
 from validating import BERT, FAMILIES, GPT2, LLAMA, QWEN3, predictor  # noqa: E402
 
-from costmodel.decomposition import Site, Tucker, load_decomposition  # noqa: E402
+from costmodel.decomposition import LowRank, Site, Tucker, load_decomposition  # noqa: E402
 from costmodel.errors import InputError, ModelError  # noqa: E402
 from costmodel.model_config import load_model, read_config  # noqa: E402
 from costmodel.spec_text import parse_decomposition  # noqa: E402
@@ -29,13 +29,15 @@ from costmodel.units import DType  # noqa: E402
 from costmodel.workload import Workload  # noqa: E402
 from validate.checkpoint import loader  # noqa: E402
 from validate.checkpoint.loader import FactoredCheckpointError, is_factored, load_factored  # noqa: E402
-from validate.checkpoint.makers import WhitenedMakers  # noqa: E402
+from validate.checkpoint.makers import WhitenedMakers, plain_makers  # noqa: E402
 from validate.checkpoint.manifest import FactorsRecord  # noqa: E402
 from validate.checkpoint.plan import PROCESS_BYTES, moment_bytes, peak_bytes, plan_checkpoint  # noqa: E402
 from validate.checkpoint.source import open_source  # noqa: E402
+from validate.checkpoint.stored import stored_weights  # noqa: E402
 from validate.checkpoint.write import write_checkpoint  # noqa: E402
 from validate.errors import MeasurementError, RunError  # noqa: E402
-from validate.factored_linear import FactoredLinear  # noqa: E402
+from validate.factored_linear import FactoredLinear, dense_weight, product  # noqa: E402
+from validate.factorize import factorize_svd  # noqa: E402
 from validate.pretrained import open_pretrained  # noqa: E402
 from validate.replace import WeightFactors  # noqa: E402
 from validate.sensitivity.stream import LayerStream  # noqa: E402
@@ -177,12 +179,48 @@ def test_types_of_weights(stored: str, wanted: str, tmp_path: Path) -> None:
     pretrained = open_pretrained(str(dense), dtype=kind)
     assert torch.equal(
         logits(model, random_tokens()),
-        in_memory(pretrained, of(dense, MIXED), WeightFactors(), lambda tree: logits(tree, random_tokens())),
-    )
+        in_memory(
+            pretrained, of(dense, MIXED), WeightFactors(stored_weights(pretrained)),
+            lambda tree: logits(tree, random_tokens()),
+        ),
+    )  # fmt: skip
     wide = load_factored(tmp_path / "out", dtype=torch.float64)
     assert {parameter.dtype for parameter in wide.parameters()} == {torch.float64}
     buffers = {name: tensor.dtype for name, tensor in wide.named_buffers()}
     assert buffers == {name: tensor.dtype for name, tensor in model.named_buffers()}
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2"])
+@pytest.mark.parametrize("kind", ["plain", "whitened"])
+def test_factors_of_another_type_are_rounded_once(family: str, kind: str, tmp_path: Path) -> None:
+    """The weight is factored as it is stored, by `apply` and in memory, and not rounded before."""
+    dense = dense_folder(tmp_path / "dense", FAMILIES[family])
+    spec, blocks, tokens = load_model(dense), random_tokens(5).repeat(6, 1), random_tokens()
+    source, site = open_source(str(dense)), Site(1, spec.tensors[-1].name)
+    decomposition = of(dense, [f"layers=1 tensors={site.tensor} rank=60"])
+    narrow = torch.bfloat16
+    makers = WhitenedMakers(LayerStream(str(dense), dtype=narrow), blocks) if kind == "whitened" else plain_makers
+    plan = plan_checkpoint(source, decomposition, "bf16", 10**9)
+    written = write_checkpoint(source, decomposition, plan, tmp_path / "out", makers=makers, device=CPU,
+                               factors=FactorsRecord(kind=kind))  # fmt: skip
+    pretrained = open_pretrained(str(dense), dtype=narrow)
+    make = make_factors(kind, pretrained, blocks, weight=stored_weights(pretrained))
+    loaded = load_factored(tmp_path / "out")
+    assert torch.equal(
+        logits(loaded, tokens), in_memory(pretrained, decomposition, make, lambda tree: logits(tree, tokens))
+    )
+    (record,) = written.manifest.sites
+    path = f"{source.layers}.1.{record.module}"
+    weight = dense_weight(open_pretrained(str(dense)).model.get_submodule(path))
+    stages: Any = loaded.get_submodule(path)
+    off = weight - product([stages.get_submodule(name).weight for name in ("in", "out")])
+    assert record.relative_error == pytest.approx(float(off.norm() / weight.norm()), rel=1e-5)
+    if kind == "plain":
+        exact = [stage.to(narrow) for stage in factorize_svd(weight).stages(LowRank(60))]
+        assert all(torch.equal(stages.get_submodule(name).weight, each)
+                   for name, each in zip(("in", "out"), exact, strict=True))  # fmt: skip
+        twice = [stage.to(narrow) for stage in factorize_svd(weight.to(narrow)).stages(LowRank(60))]
+        assert record.relative_error < float((weight - product(twice)).norm() / weight.norm())
 
 
 def test_weights_of_several_types_ask_for_one(tmp_path: Path) -> None:

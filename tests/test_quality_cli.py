@@ -139,6 +139,30 @@ def test_factors_of_both_kinds_share_a_folder(made: dict[str, str], capsys: pyte
     assert (code, err) == (1, "error: cannot resume with another calibration text; choose another --out\n")
 
 
+@pytest.mark.parametrize("factors", ["plain", "whitened"])
+def test_weights_are_factored_as_they_are_stored(
+    factors: str, made: dict[str, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import torch
+
+    import validate.replace as replace
+    import validate.whitening as whitening
+
+    seen: list[torch.dtype] = []
+
+    def watched(whole: Any) -> Any:
+        return lambda weight, *args, **options: seen.append(weight.dtype) or whole(weight, *args, **options)
+
+    for module, name in ((replace, "factorize"), (whitening, "factorize_whitened")):
+        monkeypatch.setattr(module, name, watched(getattr(module, name)))
+    start = ["--model", made["model"], "--text", made["text"], "--out", made["out"], *SMALL, "--dtype", "bf16",
+             "--factors", factors, "--decompose", "layers=1 tensors=q_proj rank=4"]  # fmt: skip
+    calibration = ["--calibration-text", made["calibration"]] if factors == "whitened" else []
+    code, _, err = invoke(capsys, *start, *calibration)
+    assert (code, err) == (0, "")
+    assert seen == [torch.float32]
+
+
 def test_moments_are_kept_of_factored_layers_alone(
     made: dict[str, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -93,16 +93,21 @@ class RandomFactors:
 
 
 class WeightFactors:
-    """Factors computed from the weights, one factorisation per tensor and form for all ranks; kept on the CPU."""
+    """Factors computed from the weights, one factorisation per tensor and form for all ranks; kept on the CPU.
 
-    def __init__(self) -> None:
+    Args:
+        weight: gives the weight (out, in) of a linear to factor; factors are rounded to the type of the one it has.
+    """
+
+    def __init__(self, weight: Callable[[nn.Module], torch.Tensor] = dense_weight) -> None:
+        self._weight = weight
         self._known: dict[tuple[Site, bool], Factorization] = {}
 
     def __call__(self, site: Site, tensor: WeightTensor, factor: Factor, dense: nn.Module) -> list[torch.Tensor]:
         weight = dense_weight(dense)
         key = (site, isinstance(factor, Tucker))
         if key not in self._known:
-            full = factorize(weight, tucker=key[1])
+            full = factorize(self._weight(dense), tucker=key[1])
             self._known[key] = Factorization(
                 left=full.left.cpu(), core=full.core.cpu(), right=full.right.cpu(), tucker=full.tucker
             )

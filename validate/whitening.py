@@ -8,7 +8,7 @@ eigenvectors and eigenvalues of W M W^T = E[y y^T], so neither a root nor an inv
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Literal
 
 import torch
@@ -91,17 +91,18 @@ class WhitenedFactors:
 
     Args:
         moments: of the dense model, for every site that will be factored.
+        weight: as of `WeightFactors`.
     """
 
-    def __init__(self, moments: Moments) -> None:
-        self._moments = moments
+    def __init__(self, moments: Moments, weight: Callable[[nn.Module], torch.Tensor] = dense_weight) -> None:
+        self._moments, self._weight = moments, weight
         self._known: dict[tuple[Site, bool], Factorization] = {}
 
     def __call__(self, site: Site, tensor: WeightTensor, factor: Factor, dense: nn.Module) -> list[torch.Tensor]:
         weight = dense_weight(dense)
         key = (site, isinstance(factor, Tucker))
         if key not in self._known:
-            full = factorize_whitened(weight, self._moments.of(site), tucker=key[1])
+            full = factorize_whitened(self._weight(dense), self._moments.of(site), tucker=key[1])
             self._known[key] = Factorization(
                 left=full.left.cpu(), core=full.core.cpu(), right=full.right.cpu(), tucker=full.tucker
             )
@@ -109,8 +110,9 @@ class WhitenedFactors:
 
 
 def make_factors(
-    kind: str, pretrained: Pretrained, blocks: torch.Tensor | None, *, layers: Collection[int] | None = None
-) -> StageMaker:
+    kind: str, pretrained: Pretrained, blocks: torch.Tensor | None, *, layers: Collection[int] | None = None,
+    weight: Callable[[nn.Module], torch.Tensor] = dense_weight,
+) -> StageMaker:  # fmt: skip
     """The source of factors that `--factors` names: plain from the weights alone, whitened with calibration text.
 
     Call it while the model is dense.
@@ -118,14 +120,15 @@ def make_factors(
     Args:
         blocks: calibration text, int64 (blocks, length); needed for whitened, ignored for plain.
         layers: those that will be factored, to save memory (see `collect_moments`); None for all.
+        weight: gives the weight of a linear to factor, such as `stored_weights`.
 
     Raises:
         InputError: for another kind, and for whitened without text.
     """
     if kind == "plain":
-        return WeightFactors()
+        return WeightFactors(weight)
     if kind != "whitened":
         raise InputError("unknown factors", value=kind, allowed=", ".join(FACTOR_KINDS))
     if blocks is None:
         raise InputError("whitened factors need calibration text", hint="give --calibration-text FILE")
-    return WhitenedFactors(collect_moments(pretrained, blocks, layers=layers))
+    return WhitenedFactors(collect_moments(pretrained, blocks, layers=layers), weight)

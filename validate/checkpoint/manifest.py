@@ -34,7 +34,8 @@ class SiteRecord(msgspec.Struct, frozen=True, kw_only=True):
     rank: tuple[int, int]
     """After the first factor, before the last."""
     relative_error: float
-    """Frobenius norm of dense weight minus product of the factors as stored, over that of the dense weight."""
+    """Frobenius norm of dense weight minus product of the factors as written, over that of the dense weight; the weight
+    is the source's, before it is rounded to another type."""
 
 
 class FactorsRecord(msgspec.Struct, frozen=True, kw_only=True):

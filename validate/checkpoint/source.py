@@ -98,7 +98,7 @@ class SourceWeights:
         self._where: dict[str, tuple[Path, str]] = {}
         self.shapes: dict[str, tuple[int, ...]] = {}
         """Name of each tensor in the model -> its shape, in the model's order."""
-        types: dict[str, None] = {}
+        self._kinds: dict[str, str] = {}
         for names, tensor in _tensors(model):
             found = next((each for each in _candidates(names, str(model.base_model_prefix)) if each in stored), None)
             if found is None:
@@ -108,9 +108,9 @@ class SourceWeights:
                 allowed = f"shape {list(tensor.shape)}"
                 raise ModelError(f"{path.name}: {found} is of another shape", value=list(shape), allowed=allowed)
             self._where[names[0]], self.shapes[names[0]] = (path, found), shape
-            types[kind] = None
+            self._kinds[names[0]] = kind
         self.left_out = sorted(set(stored) - {name for _, name in self._where.values()})
-        self._types = list(types)
+        self._types = list(dict.fromkeys(self._kinds.values()))
 
     @property
     def dtype(self) -> str:
@@ -136,6 +136,13 @@ class SourceWeights:
         """Bytes of a stored weight, of the widest type."""
         narrow = {name: dtype.itemsize for dtype, name in DTYPES.values()}
         return max(narrow.get(kind, 8) for kind in self._types)
+
+    def wide_type(self, name: str, dtype: torch.dtype) -> torch.dtype:
+        """The type to factor a tensor in, so that its factors are rounded to `dtype` once: the one that holds what is
+        stored as well; fp32 at most."""
+        known = {kind: each for each, kind in DTYPES.values()} | {"F64": torch.float64}
+        wide = torch.promote_types(known.get(self._kinds[name], dtype), dtype)
+        return wide if wide.itemsize <= 4 else torch.float32
 
     def read(self, name: str, dtype: torch.dtype) -> torch.Tensor:
         """One tensor in memory of its own; the file is closed again, so that its pages do not pile up.

@@ -139,11 +139,13 @@ def _write_weights(
             tensors, record = found
             sites.append(record)
         else:
-            weight = source.weights.read(step.source, dtype)
+            kind = source.weights.wide_type(step.source, dtype) if step.factor else dtype
+            weight = source.weights.read(step.source, kind)
             _require_finite(weight, step.source, plan.dtype)
             tensors = [weight]
             if step.site is not None and step.factor is not None:
-                tensors, record = _factor(source, step.source, step.site, step.factor, weight.to(device), makers)
+                weight = weight.to(device)
+                tensors, record = _factor(source, step.source, step.site, step.factor, weight, makers, dtype)
                 finished.put(step.site, tensors, record)
                 sites.append(record)
         for output, tensor in zip(step.outputs, tensors, strict=True):
@@ -162,15 +164,15 @@ def _write_weights(
 
 
 def _factor(
-    source: DenseSource, name: str, site: Site, factor: Factor, weight: torch.Tensor, makers: Makers
+    source: DenseSource, name: str, site: Site, factor: Factor, weight: torch.Tensor, makers: Makers, dtype: torch.dtype
 ) -> tuple[list[torch.Tensor], SiteRecord]:
-    """The factors of one weight in memory of their own, and what the manifest says of them."""
+    """The factors of one weight, rounded to `dtype`, in memory of their own, and what the manifest says of them."""
     tensor = source.spec.tensor(site.tensor)
     dense = source.model.get_submodule(name.removesuffix(".weight"))
     empty = dense.weight
     dense.weight = nn.Parameter(weight, requires_grad=False)
     try:
-        stages = makers(site)(site, tensor, factor, dense)
+        stages = [stage.to(dtype) for stage in makers(site)(site, tensor, factor, dense)]
         exact = dense_weight(dense).to(torch.float32)
     finally:
         dense.weight = empty
@@ -190,7 +192,7 @@ def _form(factor: Factor) -> Any:
 
 def _require_finite(tensor: torch.Tensor, name: str, dtype: str) -> None:
     parts = torch.split(tensor.flatten(), _CHUNK)  # the check takes memory of its own
-    if not all(bool(torch.isfinite(part).all()) for part in parts):
+    if not all(bool(torch.isfinite(part.to(DTYPES[dtype][0])).all()) for part in parts):
         hint = f"the source holds it, or its values do not fit {dtype}: try another --dtype"
         raise MeasurementError("non-finite", f"{name} holds NaN or infinity", hint=hint)
 

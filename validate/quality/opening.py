@@ -9,6 +9,7 @@ import torch
 
 from costmodel.errors import InputError
 from validate.blocks import calibration_inputs, text_blocks
+from validate.checkpoint.stored import stored_weights
 from validate.device import open_device
 from validate.environment import environment
 from validate.pretrained import Pretrained, open_pretrained
@@ -52,7 +53,9 @@ def open_evaluator(
     if job.tasks:
         status("loading tasks")
     tasks = open_tasks(pretrained, job.tasks, batch=settings["batch"], limit=settings["limit"])
-    makers: dict[str, StageMaker] = {"plain": make_factors("plain", pretrained, None)}
+    makers: dict[str, StageMaker] = {
+        "plain": make_factors("plain", pretrained, None, weight=stored_weights(pretrained))
+    }
     if settings["factors"] == "whitened" and job.calibration is not None:
         status("reading calibration text")
         makers["whitened"] = whitened_factors(
@@ -80,7 +83,7 @@ def whitened_factors(
     inputs = calibration_inputs(
         pretrained.model, pretrained.spec, _tokenizer(pretrained), text.content, length, blocks
     )  # fmt: skip
-    return make_factors("whitened", pretrained, inputs, layers=layers)
+    return make_factors("whitened", pretrained, inputs, layers=layers, weight=stored_weights(pretrained))
 
 
 def _tokenizer(pretrained: Pretrained) -> Any:
