@@ -78,6 +78,7 @@ def command(
         from validate.checkpoint.plan import peak_bytes, plan_checkpoint
         from validate.checkpoint.source import open_source
         from validate.checkpoint.write import write_checkpoint
+        from validate.device import torch_device
 
         logging.set_verbosity_error()  # type: ignore[no-untyped-call]
         logging.disable_progress_bar()  # type: ignore[no-untyped-call]
@@ -89,7 +90,7 @@ def command(
             raise DecompositionError("nothing to factor or drop", hint="give --config FILE or --decompose SPEC")
         plan = plan_checkpoint(source, decomposition, source.weights.dtype if dtype == "auto" else dtype, shard_bytes)
         require_new(out, plan.disk_bytes)
-        where = _device(device)
+        where = torch_device(device)
         makers, record = _makers(source, factors, calibration_text, blocks, length, plan.dtype, where, bar)
         needed = peak_bytes(plan, source, (record.blocks or 0) * (record.length or 0))
         if needed > (free := psutil.virtual_memory().available):
@@ -121,15 +122,6 @@ def parse_size(text: str) -> int:
     if size < 1:
         raise InputError("--max-shard-size", value=text, allowed="a size such as 5GB, 500MB or 2GiB")
     return size
-
-
-def _device(choice: str) -> Any:
-    import torch
-
-    has = torch.cuda.is_available()
-    if choice == "cuda" and not has:
-        raise InputError("no CUDA device", value=choice, hint="use --device cpu, or install a torch built for CUDA")
-    return torch.device("cuda" if has and choice != "cpu" else "cpu")
 
 
 def _makers(

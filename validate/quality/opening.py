@@ -9,6 +9,7 @@ import torch
 
 from costmodel.errors import InputError
 from validate.blocks import calibration_inputs, text_blocks
+from validate.checkpoint.loader import DTYPES
 from validate.checkpoint.stored import stored_weights
 from validate.device import open_device
 from validate.environment import environment
@@ -20,8 +21,6 @@ from validate.quality.tasks import open_tasks
 from validate.quality.text import TextMeasure
 from validate.replace import StageMaker
 from validate.whitening import make_factors
-
-_TYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def open_evaluator(
@@ -40,7 +39,7 @@ def open_evaluator(
     settings = job.settings
     device = open_device(settings["device"], settings["threads"] or torch.get_num_threads())
     status(f"reading {job.spec.name}")
-    pretrained = open_pretrained(str(job.folder), dtype=_TYPES[settings["dtype"]], device=device.torch_device)
+    pretrained = open_pretrained(str(job.folder), dtype=DTYPES[settings["dtype"]][0], device=device.torch_device)
     if not job.spec.is_encoder:
         pretrained.model.config.use_cache = False  # type: ignore[union-attr]  # nothing is generated
     text = None

@@ -12,6 +12,8 @@ import torch
 from costmodel.errors import InputError, ModelError
 from costmodel.model_config import load_model
 from validate.blocks import calibration_inputs, text_blocks
+from validate.checkpoint.loader import DTYPES
+from validate.device import torch_device
 from validate.errors import RunError
 from validate.quality.digests import file_sha256, joined_sha256
 from validate.sensitivity.file import Sensitivity, SensitivityRun, load_sensitivity, save_sensitivity
@@ -21,7 +23,6 @@ from validate.sensitivity.work import WorkFolder
 from validate.text import read_text
 
 _DTYPES = {"auto": "fp32", "fp32": "fp32", "bf16": "bf16", "fp16": "fp16"}
-_TORCH = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 _LENGTH = 512
 _SAME = ("model", "weights", "text", "blocks", "length", "dtype", "device", "gradients", "seed")
 """What two parts of one run have in common."""
@@ -52,9 +53,9 @@ def measure_sensitivity(
         RunError: when `out` holds, or is being written by, another run.
         MeasurementError: when a number is not finite.
     """
-    where = _device(device)
+    where = torch_device(device).type
     show("reading the checkpoint's index")
-    stream = LayerStream(model, dtype=_TORCH[_DTYPES[dtype]], device=where, batch=batch)
+    stream = LayerStream(model, dtype=DTYPES[_DTYPES[dtype]][0], device=where, batch=batch)
     name = stream.spec.name if Path(model).is_dir() else _hub_name(model)
     longest = stream.spec.max_positions
     length = min(_LENGTH, longest) if length is None else length
@@ -109,12 +110,6 @@ def measure_sensitivity(
         save_sensitivity(out, found)
         work.remove()
     return found
-
-
-def _device(choice: str) -> str:
-    if choice == "cuda" and not torch.cuda.is_available():
-        raise InputError("no CUDA device", value=choice, hint="use --device cpu, or install a torch built for CUDA")
-    return "cuda" if choice != "cpu" and torch.cuda.is_available() else "cpu"
 
 
 def _hub_name(path_or_id: str) -> str:
