@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
@@ -35,6 +35,7 @@ class Training:
         check: loss of the model on a fixed part of the held-out text, nats per token.
         folder: of the state; None keeps none.
         key: digest of all that fixes the result.
+        device: where the model is; the order and the masks are drawn on the processor, alike for every device.
     """
 
     recipe: Recipe
@@ -43,6 +44,7 @@ class Training:
     check: Callable[[nn.Module], float]
     folder: Path | None
     key: str
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
 
     def run(self, model: nn.Module, *, points: int = 20, watch: Watch | None = None) -> State:
         """Train in place, continuing from the folder's state if there is one.
@@ -73,7 +75,7 @@ class Training:
     def _step(self, model: nn.Module, optimizer: Optimizer, state: State) -> None:
         wall, cpu = time.monotonic(), time.process_time()
         blocks = self.batches.at(state.step)
-        with exact(self.recipe.threads), torch.autocast("cpu", torch.bfloat16):
+        with exact(self.recipe.threads), torch.autocast(self.device.type, torch.bfloat16):
             loss = self._loss(model, blocks, state.step)
             loss.backward()  # type: ignore[no-untyped-call]
             value = float(loss.detach())
@@ -88,9 +90,10 @@ class Training:
 
     def _loss(self, model: nn.Module, blocks: torch.Tensor, step: int) -> torch.Tensor:
         if self.masker is None:
+            blocks = blocks.to(self.device)
             logits = model(input_ids=blocks, use_cache=False).logits
             return functional.cross_entropy(logits[:, :-1].flatten(0, 1).float(), blocks[:, 1:].flatten())
-        inputs, targets = self.masker.train(blocks, self.recipe.seed, step)
+        inputs, targets = (each.to(self.device) for each in self.masker.train(blocks, self.recipe.seed, step))
         return functional.cross_entropy(masked_logits(model, inputs, targets), targets[targets != IGNORED])
 
     def _mark(self, model: nn.Module, state: State) -> None:

@@ -25,16 +25,18 @@ from validate.training.baselines import causal_baseline, masked_baseline
 from validate.training.batches import IGNORED, Batches, Masker
 from validate.training.cloze import cloze
 from validate.training.continuations import CHOICES, continuations
-from validate.training.corpus import Corpus, calibration_text
+from validate.training.corpus import Corpus, calibration_text, size
 from validate.training.loop import Training, exact
+from validate.training.place import place_name
 from validate.training.recipe import Recipe, build_model
-from validate.training.scores import accuracy, causal_losses, chosen, masked_losses, weights_digest
+from validate.training.record import NAME as RECORD
+from validate.training.record import remove_record
+from validate.training.scores import accuracy, causal_losses, chosen, masked_losses, mean_loss, weights_digest
 from validate.training.state import NAME as STATE
-from validate.training.state import State
+from validate.training.state import State, require_key
 from validate.training.vocabulary import stream, token_bytes, train_tokenizer
 
 SCHEMA = 1
-RECORD = "training.json"
 LIBRARIES = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "scipy")
 Tasks = dict[str, list[dict[str, Any]]]
 """Items by task."""
@@ -49,14 +51,19 @@ class Product:
         recipe: what to train.
         corpus: on what.
         folder: made if it does not exist.
+        device: where; see `open_place`.
 
     Raises:
         InputError: when the recipe cannot be, or the corpus is too small for it.
         RunError: when the folder cannot be made.
     """
 
-    def __init__(self, recipe: Recipe, corpus: Corpus, folder: Path) -> None:
+    def __init__(self, recipe: Recipe, corpus: Corpus, folder: Path, device: torch.device | None = None) -> None:
         self.recipe, self.corpus, self.folder = recipe.check(), corpus, folder
+        self.device = device or torch.device("cpu")
+        found, limit = size(corpus.train) + size(corpus.heldout), recipe.max_bytes
+        if limit is not None and found > limit:
+            raise InputError("text longer than the recipe's max_bytes", value=found, allowed=f"up to {limit}")
         try:
             (folder / "tasks").mkdir(parents=True, exist_ok=True)
         except OSError as error:
@@ -79,14 +86,15 @@ class Product:
 
     @property
     def key(self) -> str:
-        """Digest of all that fixes the weights on one machine."""
+        """Digest of all that fixes the weights on one machine; a GPU rounds otherwise than the processor."""
         parts = [self.recipe.digest, self.corpus.digest, str(torch.__version__), version("transformers")]
+        parts += [] if self.device.type == "cpu" else [self.device.type]
         return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
     def make(
         self, *, baseline: bool = True, items: int = 500, points: int = 20, watch: Callable[[State], None] | None = None
     ) -> dict[str, Any]:
-        """Train, write the folder, and return its record.
+        """Train, write the folder, and return its record; an earlier one is removed first, since its weights will be.
 
         Args:
             baseline: count n-grams for comparison as well.
@@ -94,11 +102,13 @@ class Product:
             points: of the curve.
             watch: called after every step.
         """
-        model = build_model(self.recipe, self.tokenizer)
+        model = build_model(self.recipe, self.tokenizer).to(self.device)
         training = Training(
             recipe=self.recipe, batches=self.batches, masker=self.masker, folder=self.folder, key=self.key,
-            check=lambda model: float(self.losses(model, self.blocks[:CHECKED]).mean()),
+            device=self.device, check=lambda model: float(self.losses(model, self.blocks[:CHECKED]).mean()),
         )  # fmt: skip
+        require_key(self.folder, self.key)  # before anything is lost
+        remove_record(self.folder)
         state = training.run(model, points=points, watch=watch)
         model.eval()
         return self._write(model, state, baseline, self.tasks(items))
@@ -139,8 +149,9 @@ class Product:
             write_file(folder / "tasks" / f"{name}.jsonl", "".join(json.dumps(item) + "\n" for item in items).encode())
             if items:
                 with exact(self.recipe.threads):
-                    share = accuracy(chosen(model, self.tokenizer, items), items)
-                answers[name] = {"items": len(items), "accuracy": share, "chance": 1 / CHOICES}
+                    found = accuracy(chosen(model, self.tokenizer, items), items)
+                answers[name] = {"items": len(items), "accuracy": found.value, "interval": [found.low, found.high],
+                                 "chance": 1 / CHOICES}  # fmt: skip
         record = {
             "schema": SCHEMA, "recipe": self.recipe.to_json(), "corpus": self.corpus.describe(),
             "train_tokens": len(self.tokens), "parameters": sum(each.numel() for each in model.parameters()),
@@ -152,7 +163,8 @@ class Product:
             "baseline": self._baseline() if baseline else None, "tasks": answers,
             "weights_sha256": weights_digest(model),
             "libraries": {name: version(name) for name in LIBRARIES} | {"python": platform.python_version()},
-            "machine": {"processor": _processor(), "threads": self.recipe.threads},
+            "machine": {"processor": place_name(torch.device("cpu")), "threads": self.recipe.threads,
+                        "device": self.device.type, "device_name": place_name(self.device)},
             "curve": [asdict(point) for point in state.curve],
         }  # fmt: skip
         write_file(folder / RECORD, json.dumps(record, indent=1).encode() + b"\n")
@@ -161,8 +173,15 @@ class Product:
 
     def _heldout(self, model: nn.Module) -> dict[str, Any]:
         losses = self.losses(model, self.blocks)
-        nats = float(losses.mean())
-        return {"nats_per_token": nats, "tokens": losses.numel(), "bits_per_byte": self._bits(nats)}
+        nats, spread = float(losses.mean()), mean_loss(losses, self._counts())
+        return {"nats_per_token": nats, "interval": [spread.low, spread.high], "blocks": len(self.blocks),
+                "tokens": losses.numel(), "bits_per_byte": self._bits(nats)}  # fmt: skip
+
+    def _counts(self) -> torch.Tensor:
+        """Predictions of each held-out block."""
+        if self.masker is None:
+            return torch.full((len(self.blocks),), self.blocks.shape[1] - 1)
+        return (self.masker.evaluate(self.blocks, self.recipe.seed)[1] != IGNORED).sum(1)
 
     def _bits(self, nats: float) -> float:
         """Bits per byte of the tokens that are asked for."""
@@ -188,11 +207,3 @@ class Product:
 def heldout_text(corpus: Corpus) -> str:
     """The held-out files, one after the other."""
     return "\n".join(corpus.heldout)
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return platform.processor()
-    return next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), "")

@@ -11,8 +11,10 @@ from torch import nn
 from torch.nn import functional
 
 from validate.errors import MeasurementError
+from validate.quality.intervals import Interval, change, share
 from validate.training.batches import IGNORED
 from validate.training.loop import masked_logits
+from validate.training.place import place_of
 
 
 @torch.no_grad()
@@ -28,11 +30,11 @@ def causal_losses(model: nn.Module, blocks: torch.Tensor, *, batch: int = 16) ->
     Raises:
         MeasurementError: when one is not finite.
     """
-    parts = []
-    for part in torch.split(blocks, batch):
+    parts, device = [], place_of(model)
+    for part in (each.to(device) for each in torch.split(blocks, batch)):
         logits = model(input_ids=part, use_cache=False).logits[:, :-1].float()
         losses = functional.cross_entropy(logits.flatten(0, 1), part[:, 1:].flatten(), reduction="none")
-        parts.append(losses.view(len(part), -1).double())
+        parts.append(losses.view(len(part), -1).double().cpu())
     return _finite(torch.cat(parts))
 
 
@@ -49,10 +51,12 @@ def masked_losses(model: nn.Module, inputs: torch.Tensor, targets: torch.Tensor,
     Raises:
         MeasurementError: when one is not finite.
     """
-    parts = []
-    for seen, asked in zip(torch.split(inputs, batch), torch.split(targets, batch), strict=True):
+    parts, device = [], place_of(model)
+    for rows in zip(torch.split(inputs, batch), torch.split(targets, batch), strict=True):
+        seen, asked = (each.to(device) for each in rows)
         logits = masked_logits(model, seen, asked)
-        parts.append(functional.cross_entropy(logits, asked[asked != IGNORED], reduction="none").double())
+        losses = functional.cross_entropy(logits, asked[asked != IGNORED], reduction="none")
+        parts.append(losses.double().cpu())
     return _finite(torch.cat(parts))
 
 
@@ -69,10 +73,22 @@ def chosen(model: nn.Module, tokenizer: Any, items: Sequence[dict[str, Any]]) ->
             for item in items]  # fmt: skip
 
 
-def accuracy(answers: Sequence[int], items: Sequence[dict[str, Any]]) -> float:
-    """Share of items whose answer is right."""
+def accuracy(answers: Sequence[int], items: Sequence[dict[str, Any]]) -> Interval:
+    """Share of items whose answer is right, with Wilson's interval."""
     right = [bool(answer == item["answer"]) for answer, item in zip(answers, items, strict=True)]
-    return sum(right) / len(right)
+    return share(sum(right), len(right))
+
+
+def mean_loss(losses: torch.Tensor, counts: torch.Tensor) -> Interval:
+    """Mean of held-out losses with its bootstrap interval over blocks, which stand for other text of the same kind.
+
+    Args:
+        losses: of all predicted tokens, block after block (predictions,).
+        counts: predictions of each block (blocks,).
+    """
+    sums = [float(part.sum()) for part in torch.split(losses.flatten(), counts.tolist())]
+    asked = [(total, count) for total, count in zip(sums, counts.tolist(), strict=True) if count]
+    return change([total for total, _ in asked], [0.0] * len(asked), [count for _, count in asked])
 
 
 def weights_digest(model: nn.Module) -> str:
@@ -80,7 +96,7 @@ def weights_digest(model: nn.Module) -> str:
     digest = hashlib.sha256()
     for name, parameter in sorted(model.named_parameters()):
         digest.update(name.encode())
-        digest.update(parameter.detach().contiguous().numpy().tobytes())
+        digest.update(parameter.detach().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
 
 
@@ -94,6 +110,7 @@ def _continue(model: nn.Module, tokenizer: Any, item: dict[str, Any]) -> int:
     start, width = len(tokens(item["context"])) - cut, width - cut
     rows = [row[cut:] for row in rows]
     ids = torch.tensor([row + [0] * (width - len(row)) for row in rows])  # a causal model never looks at what follows
+    ids = ids.to(place_of(model))
     logits = model(input_ids=ids, use_cache=False).logits.float()
     losses = functional.cross_entropy(logits[:, :-1].flatten(0, 1), ids[:, 1:].flatten(), reduction="none")
     sums = [losses.view(len(rows), -1)[at, start - 1 : len(row) - 1].double().sum() for at, row in enumerate(rows)]
@@ -101,7 +118,7 @@ def _continue(model: nn.Module, tokenizer: Any, item: dict[str, Any]) -> int:
 
 
 def _fill(model: nn.Module, tokenizer: Any, item: dict[str, Any]) -> int:
-    ids = torch.tensor([tokenizer(item["context"])["input_ids"]])
+    ids = torch.tensor([tokenizer(item["context"])["input_ids"]], device=place_of(model))
     asked = torch.where(ids == tokenizer.mask_token_id, 0, IGNORED)
     logits = masked_logits(model, ids, asked)[0].log_softmax(-1)
     tokens = [tokenizer(choice, add_special_tokens=False)["input_ids"][0] for choice in item["choices"]]

@@ -71,14 +71,31 @@ def save_state(
     Raises:
         RunError: when the disk is full or fails.
     """
-    tensors = {f"model.{name}": tensor.contiguous() for name, tensor in weights.items()}
-    tensors |= {f"optimizer.{name}": tensor.contiguous() for name, tensor in optimizer.items()}
+    tensors = {f"model.{name}": tensor.cpu().contiguous() for name, tensor in weights.items()}
+    tensors |= {f"optimizer.{name}": tensor.cpu().contiguous() for name, tensor in optimizer.items()}
     temporary = folder / f".{NAME}"
     try:
         save_file(tensors, temporary, metadata={"key": key, "state": json.dumps(asdict(state))})
         os.replace(temporary, folder / NAME)
     except (OSError, SafetensorError) as error:
         raise RunError("cannot write state", value=str(folder / NAME), hint=str(error)) from error
+
+
+def require_key(folder: Path, key: str) -> None:
+    """Refuse a state of another training without reading its tensors; none at all is fine.
+
+    Raises:
+        RunError: when the file is damaged or belongs to another recipe, text, device or version of torch.
+    """
+    path = folder / NAME
+    if not path.exists():
+        return
+    try:
+        with safe_open(path, framework="pt") as file:
+            found = (file.metadata() or {}).get("key")
+    except (OSError, SafetensorError) as error:
+        raise _damaged(path, error) from error
+    _require(found, key, path)
 
 
 def load_state(folder: Path, key: str) -> tuple[State, dict[str, torch.Tensor], dict[str, torch.Tensor]] | None:
@@ -97,10 +114,17 @@ def load_state(folder: Path, key: str) -> tuple[State, dict[str, torch.Tensor], 
         found = json.loads(metadata.get("state", "null"))
         state = State(**{**found, "curve": [Point(**point) for point in found["curve"]]})
     except (OSError, SafetensorError, ValueError, TypeError, KeyError) as error:
-        hint = f"{error}; delete it to begin anew"
-        raise RunError("cannot continue from state", value=str(path), hint=hint) from error
-    if metadata.get("key") != key:
-        hint = "choose another --out, or delete it to begin anew"
-        raise RunError(f"{path} belongs to another recipe, text or version of torch", hint=hint)
+        raise _damaged(path, error) from error
+    _require(metadata.get("key"), key, path)
     weights = {name[6:]: tensor for name, tensor in tensors.items() if name.startswith("model.")}
     return state, weights, {name[10:]: tensor for name, tensor in tensors.items() if name.startswith("optimizer.")}
+
+
+def _require(found: str | None, key: str, path: Path) -> None:
+    if found != key:
+        hint = "choose another --out, or delete it to begin anew"
+        raise RunError(f"{path} belongs to another recipe, text, device or version of torch", hint=hint)
+
+
+def _damaged(path: Path, error: Exception) -> RunError:
+    return RunError("cannot continue from state", value=str(path), hint=f"{error}; delete it to begin anew")
