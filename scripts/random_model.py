@@ -4,22 +4,28 @@
     validate sensitivity --model random-1.1b --text some.txt --out random-1.1b.sensitivity
 
 Weights are normal with deviation 0.02, norms 1 and biases 0, made and written a gigabyte at a time, so a model larger
-than memory can be written. The tokenizer has one token for each byte, so any text will do. Needs torch.
+than memory can be written; the folder appears when it is complete. The tokenizer has one token for each byte, so any
+text will do. Needs torch.
 """
 
 from __future__ import annotations
 
-import argparse
 import json
+import math
+import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import click
 import torch
 from safetensors.torch import save_file
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, AutoModelForMaskedLM, PreTrainedTokenizerFast
 
+from costmodel.cli import run
 from costmodel.model_config import load_model, read_config
+from validate.checkpoint.folder import new_folder, require_new
 
 _SHARD_BYTES = 10**9
 _DEVIATION = 0.02
@@ -27,30 +33,41 @@ _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 
 def write_random_model(name: str, out: Path, *, dtype: str, seed: int) -> int:
-    """Write the checkpoint and return its bytes."""
+    """Write the checkpoint and return its bytes; the folder appears when it is complete.
+
+    Raises:
+        InputError: when the model is unknown or the folder exists.
+        RunError: when the disk has no room or fails.
+    """
     spec, config = load_model(name), read_config(name)
     auto: Any = AutoModelForMaskedLM if spec.is_encoder else AutoModelForCausalLM
     settings = CONFIG_MAPPING[spec.model_type].from_dict({**config, "dtype": str(_DTYPES[dtype]).partition(".")[2]})
     with torch.device("meta"):
         model = auto.from_config(settings)
-    out.mkdir(parents=True)
+    shapes = {name: parameter.shape for name, parameter in model.named_parameters()}  # tied ones once
+    require_new(out, sum(math.prod(shape) for shape in shapes.values()) * _DTYPES[dtype].itemsize)
+    with new_folder(out, {"random": {**config}, "dtype": dtype, "seed": seed}) as work:
+        total = _write_weights(shapes, work.folder, dtype, seed)
+        settings.save_pretrained(work.folder)
+        _tokenizer().save_pretrained(work.folder)
+    return total
+
+
+def _write_weights(shapes: Mapping[str, torch.Size], folder: Path, dtype: str, seed: int) -> int:
     generator = torch.Generator().manual_seed(seed)
     shard: dict[str, torch.Tensor] = {}
     places: dict[str, str] = {}
     held = total = 0
-    shapes = {name: parameter.shape for name, parameter in model.named_parameters()}  # tied ones once
     for count, (key, shape) in enumerate(shapes.items(), 1):
         shard[key] = _weight(key, shape, generator).to(_DTYPES[dtype])
         held += shard[key].nbytes
         if held >= _SHARD_BYTES or count == len(shapes):
             file = f"model-{1 + len(set(places.values())):05d}.safetensors"
-            save_file(shard, out / file, metadata={"format": "pt"})
+            save_file(shard, folder / file, metadata={"format": "pt"})
             places |= dict.fromkeys(shard, file)
             shard, held, total = {}, 0, total + held
     index = {"metadata": {"total_size": total}, "weight_map": places}
-    (out / "model.safetensors.index.json").write_text(json.dumps(index, indent=1))
-    settings.save_pretrained(out)
-    _tokenizer().save_pretrained(out)
+    (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=1), encoding="utf-8")
     return total
 
 
@@ -68,16 +85,16 @@ def _tokenizer() -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=tokenizer)  # type: ignore[no-untyped-call]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", required=True, help="a built-in model or a config.json")
-    parser.add_argument("--out", type=Path, required=True, help="folder to write; it must not exist")
-    parser.add_argument("--dtype", choices=list(_DTYPES), default="bf16")
-    parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args()
-    size = write_random_model(options.model, options.out, dtype=options.dtype, seed=options.seed)
-    print(f"{options.out}: {size / 1e9:.2f} GB of random weights")
+@click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
+@click.option("--model", required=True, metavar="NAME|PATH", help="A built-in model or a config.json.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), metavar="DIR", help="Folder; must not exist.")
+@click.option("--dtype", type=click.Choice(list(_DTYPES)), default="bf16", show_default=True)
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True)
+def command(model: str, out: Path, dtype: str, seed: int) -> None:
+    """Write a checkpoint of random weights with a model's true shapes."""
+    size = write_random_model(model, out, dtype=dtype, seed=seed)
+    click.echo(f"{out}: {size / 1e9:.2f} GB of random weights")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run(command))  # type: ignore[arg-type]
