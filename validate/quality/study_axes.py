@@ -86,7 +86,8 @@ def scale_ends(axes: Sequence[Any], values: Sequence[float]) -> None:
         name = axis.axis_name
         getattr(axis.axes, f"set_{name}scale")("symlog", linthresh=LINEAR, linscale=0.6)
         getattr(axis.axes, f"set_{name}lim")(min(-0.002, 1.15 * low), 1.25 * high)
-        axis.set_major_locator(FixedLocator(shown))
+        crowded = {0.03, -0.03} if name == "x" else set()  # side by side, its number would touch the next one's
+        axis.set_major_locator(FixedLocator([value for value in shown if value not in crowded]))
         axis.set_minor_locator(NullLocator())
         axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
