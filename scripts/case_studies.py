@@ -24,14 +24,13 @@ import click
 
 from costmodel.cli import run
 from costmodel.cli.common import write_file
-from validate.cli.progress import RunProgress
 from validate.cli.quality import SETTINGS
 from validate.cli.quality import command as quality
+from validate.cli.quality_measure import measure_missing
 from validate.errors import RunError
 from validate.journal import RecordJournal
-from validate.quality.case import DENSE
 from validate.quality.job import FIXED, Job
-from validate.quality.records import QUALITY, QualityRecord
+from validate.quality.records import QUALITY
 from validate.quality.studies import case_studies
 from validate.quality.study_figures import draw
 from validate.quality.study_findings import findings, twins
@@ -69,7 +68,7 @@ def command(out: str, stop_after: float | None, **options: Any) -> None:
             require_same(earlier, job.fixed, FIXED)
         save_settings(folder, {**job.fixed, "options": {**settings, "out": out}}, SETTINGS)
         before = len(journal.records)
-        _measure(job, journal, start + (stop_after or math.inf))
+        measure_missing(job, journal, start + (stop_after or math.inf))
         records = QUALITY.read(folder)
     known = {record.id for record in records}
     missing = sum(job_id(job, case) not in known for case in job.cases)
@@ -91,25 +90,6 @@ def job_id(job: Job, case: Any) -> str:
     """The id of a case's record."""
     identity: str = case.id(job.spec, job.model.sha256)
     return identity
-
-
-def _measure(job: Job, journal: RecordJournal[QualityRecord], deadline: float) -> None:
-    done = {record.id for record in journal.records if record.is_final}
-    wanted = {job_id(job, case) for case in (DENSE, *job.cases)}
-    if wanted <= done:
-        return
-    with RunProgress("configuration") as progress:
-        progress.status("loading torch and transformers")
-        from transformers.utils import logging
-
-        from validate.quality.opening import open_evaluator
-        from validate.quality.runner import QualityRunner
-
-        logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-        evaluator = open_evaluator(job, progress.status)
-        progress.start(len(wanted), len(wanted & done))
-        QualityRunner(evaluator, journal).run(job.cases, progress.advance, deadline)
 
 
 if __name__ == "__main__":

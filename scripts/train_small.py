@@ -80,13 +80,13 @@ def command(
 @contextmanager
 def _progress(name: str, steps: int) -> Iterator[Any]:
     """A bar with the time left on a terminal; a line for each point of the curve everywhere."""
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+    from validate.cli.progress import make_bar
 
     columns = (TextColumn(name), BarColumn(), TextColumn("{task.completed:,}/{task.total:,} steps"),
                TextColumn("loss {task.fields[loss]:.3f}"), TimeElapsedColumn(), TimeRemainingColumn())  # fmt: skip
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as bar:
+    with make_bar(*columns) as bar:
         task = bar.add_task(name, total=steps, loss=float("nan"))
         shown = 0
 

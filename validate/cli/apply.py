@@ -15,7 +15,7 @@ from costmodel.cli.common import format_option, print_table, write_csv, write_js
 from costmodel.cli.workload_options import decomposition_options, read_decomposition
 from costmodel.errors import DecompositionError, InputError
 from costmodel.units import seconds, si
-from validate.cli.work_bar import WorkBar
+from validate.cli.progress import WorkBar
 from validate.errors import RunError
 
 SCHEMA = 1

@@ -1,32 +1,39 @@
-"""Progress of a run on stderr: what is being done, how many are done and failed, and the time left."""
+"""Progress on stderr: of a run that leaves records, and of one long piece of work. Nothing where no terminal is."""
 
 from __future__ import annotations
 
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.progress import Progress, ProgressColumn
+
+
+def make_bar(*columns: str | ProgressColumn, **options: Any) -> Progress:
+    """A transient bar on stderr, which draws nothing where no terminal is; its console prints lines above it.
+
+    Args:
+        columns: as rich has them.
+        options: further ones of rich's `Progress`.
+    """
+    from rich.console import Console
+    from rich.progress import Progress
+
+    console = Console(stderr=True)
+    return Progress(*columns, console=console, transient=True, disable=not sys.stderr.isatty(), **options)
 
 
 class RunProgress:
-    """A transient bar on stderr with the records made, those failed, and the time left; nothing where no terminal is.
+    """The records made, those failed, and the time left. A context manager.
 
     Args:
         noun: what a record is called.
     """
 
     def __init__(self, noun: str = "sample") -> None:
-        from rich.console import Console
-        from rich.progress import (
-            BarColumn,
-            MofNCompleteColumn,
-            Progress,
-            SpinnerColumn,
-            TextColumn,
-            TimeRemainingColumn,
-        )
+        from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TimeRemainingColumn
 
-        columns = [SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(),
-                   TimeRemainingColumn()]  # fmt: skip
-        self._bar = Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
+        self._bar = make_bar(SpinnerColumn(), _DESCRIPTION, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         self._task = self._bar.add_task("starting", total=None)
         self._noun, self._failed = noun, 0
 
@@ -54,3 +61,38 @@ class RunProgress:
             self._bar.console.print(
                 f"{self._noun} {record.index} failed: {record.failure.reason}", highlight=False, soft_wrap=True
             )
+
+
+class WorkBar:
+    """What is being done, the share done, and the time left. A context manager."""
+
+    def __init__(self) -> None:
+        from rich.progress import BarColumn, SpinnerColumn, TaskProgressColumn, TimeRemainingColumn
+
+        self._bar = make_bar(SpinnerColumn(), _DESCRIPTION, BarColumn(), TaskProgressColumn(), TimeRemainingColumn(),
+                             speed_estimate_period=3600)  # fmt: skip  # one step may take minutes
+        self._task = self._bar.add_task("starting", total=None)
+
+    def __enter__(self) -> WorkBar:
+        self._bar.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._bar.stop()
+
+    def show(self, text: str, done: float, total: float) -> None:
+        """Say what is being done, and how much of the work is done; a total of 0 is one not known yet."""
+        self._bar.update(self._task, description=text, completed=done, total=total or None)
+
+    def status(self, text: str) -> None:
+        """Say what is being done; as much of the work is done as before."""
+        self._bar.update(self._task, description=text)
+
+    def count(self, done: int, total: int) -> None:
+        """How much is done; with another total the time left is estimated anew."""
+        if self._bar.tasks[self._task].total != total:
+            self._bar.reset(self._task, total=total, completed=done)
+        self._bar.update(self._task, completed=done)
+
+
+_DESCRIPTION = "{task.description}"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import signal
 import time
 from collections.abc import Mapping
@@ -14,11 +13,10 @@ import click
 from click.core import ParameterSource
 
 from costmodel.cli.common import NamingGroup
-from validate.cli.progress import RunProgress
+from validate.cli.quality_measure import measure_missing
 from validate.cli.quality_options import quality_options
 from validate.cli.quality_report import finish
 from validate.journal import RecordJournal
-from validate.quality.case import DENSE
 from validate.quality.job import Job
 from validate.quality.records import QUALITY, QualityRecord
 from validate.settings import load_settings, save_settings
@@ -103,27 +101,8 @@ def measure(options: Mapping[str, Any], given: set[str]) -> int:
 
 def _run(job: Job, journal: RecordJournal[QualityRecord], deadline: float) -> bool:
     """Measure what has no final record yet; True when interrupted."""
-    done = {record.id for record in journal.records if record.is_final}
-    wanted = {case.id(job.spec, job.model.sha256) for case in (DENSE, *job.cases)}
-    if wanted <= done:
-        return False  # without torch
-    if job.is_local:
-        for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"):
-            os.environ.setdefault(name, "1")
     try:
-        with RunProgress("configuration") as progress:
-            progress.status("loading torch and transformers")
-            from transformers.utils import logging
-
-            from validate.quality.opening import open_evaluator
-            from validate.quality.runner import QualityRunner
-
-            logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-            logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-            cases = [case for case in job.cases if case.id(job.spec, job.model.sha256) not in done]
-            evaluator = open_evaluator(job, progress.status, cases=cases)
-            progress.start(len(wanted), len(wanted & done))
-            QualityRunner(evaluator, journal).run(job.cases, progress.advance, deadline)
+        measure_missing(job, journal, deadline)
     except KeyboardInterrupt:
         return True
     return False

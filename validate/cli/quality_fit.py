@@ -11,8 +11,8 @@ from costmodel.cli.common import format_option, write_csv, write_file, write_jso
 from costmodel.cli.space_options import parse_ranks
 from costmodel.decomposition import FORMS, Form
 from costmodel.figure import file_kind
+from validate.cli.progress import WorkBar
 from validate.cli.quality_fit_report import print_fit
-from validate.cli.work_bar import WorkBar
 from validate.sensitivity.spectra import Factors
 
 SCHEMA = 1

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import signal
-import sys
 from pathlib import Path
-from types import TracebackType
 from typing import Any, get_args
 
 import click
@@ -15,6 +13,7 @@ from costmodel.cli.space_options import parse_ranks
 from costmodel.decomposition import FORMS, Form
 from costmodel.errors import InputError
 from costmodel.spec_text import Rank
+from validate.cli.progress import WorkBar
 from validate.sensitivity.file import Sensitivity, load_sensitivity
 from validate.sensitivity.quality_file import quality_bytes, quality_file
 from validate.sensitivity.spectra import Factors
@@ -94,15 +93,15 @@ def _measure(model: str, text: Path, out: Path, settings: dict[str, Any]) -> Sen
     if not out.parent.is_dir():
         raise InputError("no such folder", value=str(out.parent), hint="make it, or choose another --out")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with _Bar() as bar:
-        bar.show("loading torch and transformers")
+    with WorkBar() as bar:
+        bar.status("loading torch and transformers")
         from transformers.utils import logging
 
         from validate.sensitivity.measure import measure_sensitivity
 
         logging.set_verbosity_error()  # type: ignore[no-untyped-call]
         logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-        found = measure_sensitivity(model, text, out, show=bar.show, count=bar.count, **settings)
+        found = measure_sensitivity(model, text, out, show=bar.status, count=bar.count, **settings)
     if found.run.whole:
         click.echo(f"note: the model was read whole: {found.run.whole}", err=True)
     return found
@@ -150,32 +149,3 @@ def _print(found: Sensitivity, path: Path, quality: Path | None, fmt: str) -> No
     print_table(title, columns, cells, caption=caption)
     if quality is not None:
         print(f"{quality}: an estimate for costmodel explore --quality, not measured")
-
-
-class _Bar:
-    """Sites done and time left on stderr, nothing where no terminal is."""
-
-    def __init__(self) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()]
-        self._bar = Progress(*columns, console=Console(stderr=True), transient=True, disable=not sys.stderr.isatty())
-        self._task = self._bar.add_task("starting", total=None)
-
-    def __enter__(self) -> _Bar:
-        self._bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._bar.stop()
-
-    def show(self, text: str) -> None:
-        self._bar.update(self._task, description=text)
-
-    def count(self, done: int, total: int) -> None:
-        if self._bar.tasks[self._task].total != total:
-            self._bar.reset(self._task, total=total, completed=done)
-        self._bar.update(self._task, completed=done)

@@ -1,0 +1,37 @@
+"""Bars of long work: one home for them, and nothing drawn where no terminal is."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+
+from validate.cli.progress import RunProgress, WorkBar
+
+pytest.importorskip("rich")
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def test_bars_have_one_home() -> None:
+    files = [*(ROOT / "validate").rglob("*.py"), *(ROOT / "scripts").glob("*.py")]
+    makers = [path.relative_to(ROOT).as_posix() for path in files if re.search(r"\bProgress\(\*?", path.read_text())]
+    assert makers == ["validate/cli/progress.py"]
+
+
+@pytest.mark.parametrize("terminal", [False, True])
+def test_nothing_is_drawn_without_a_terminal(
+    terminal: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr("sys.stderr.isatty", lambda: terminal, raising=False)
+    with WorkBar() as work:
+        work.status("reading")
+        work.count(1, 4)
+        work.count(2, 8)
+        work.show("writing", 3, 0)
+    with RunProgress() as progress:
+        progress.start(10, 3)
+    found = capsys.readouterr()
+    assert found.out == ""
+    assert bool(found.err) == terminal

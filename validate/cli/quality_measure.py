@@ -1,0 +1,44 @@
+"""Measuring what a quality job still lacks, with a bar: for `validate quality` and for scripts."""
+
+from __future__ import annotations
+
+import math
+import os
+
+from validate.cli.progress import RunProgress
+from validate.journal import RecordJournal
+from validate.quality.case import DENSE
+from validate.quality.job import Job
+from validate.quality.records import QualityRecord
+
+
+def measure_missing(job: Job, journal: RecordJournal[QualityRecord], deadline: float = math.inf) -> None:
+    """Measure the dense model and every configuration that has no final record yet; without torch where none lacks one.
+
+    Args:
+        deadline: by the monotonic clock; none is begun after it.
+
+    Raises:
+        RunError: when a record cannot be written or the dense model cannot be measured; see `QualityRunner`.
+        KeyboardInterrupt: passed on; what was recorded is safe.
+    """
+    done = {record.id for record in journal.records if record.is_final}
+    wanted = {case.id(job.spec, job.model.sha256) for case in (DENSE, *job.cases)}
+    if wanted <= done:
+        return
+    if job.is_local:
+        for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"):
+            os.environ.setdefault(name, "1")
+    with RunProgress("configuration") as progress:
+        progress.status("loading torch and transformers")
+        from transformers.utils import logging
+
+        from validate.quality.opening import open_evaluator
+        from validate.quality.runner import QualityRunner
+
+        logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+        missing = [case for case in job.cases if case.id(job.spec, job.model.sha256) not in done]
+        evaluator = open_evaluator(job, progress.status, cases=missing)
+        progress.start(len(wanted), len(wanted & done))
+        QualityRunner(evaluator, journal).run(job.cases, progress.advance, deadline)
