@@ -68,11 +68,6 @@ class LayerMoments:
             hook.remove()
         self._last = None
 
-    @property
-    def tokens(self) -> int:
-        """How many tokens went through."""
-        return max(self._rows.values(), default=0)
-
     def means(self) -> dict[str, torch.Tensor]:
         """E[x x^T] by tensor name, float64 (in, in) where the layer is; the same matrix where the input is the same.
 
