@@ -23,7 +23,8 @@ def environment(device: Device) -> dict[str, Any]:
             versions[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             versions[name] = None
-    threads = {name: os.environ.get(name) for name in ("OMP_NUM_THREADS", "OMP_PROC_BIND", "OMP_PLACES")}
+    names = ("OMP_NUM_THREADS", "OMP_PROC_BIND", "OMP_PLACES", "OMP_WAIT_POLICY")
+    threads = {name: os.environ.get(name) for name in names}
     return {
         "costmodel": __version__,
         "python": platform.python_version(),

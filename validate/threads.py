@@ -27,3 +27,12 @@ def pin_threads(threads: int | None) -> int:
         os.environ.setdefault("OMP_PROC_BIND", "close")
         os.environ.setdefault("OMP_PLACES", "cores")
     return chosen
+
+
+def waiting_note(threads: int) -> str | None:
+    """What to warn of where threads are told to sleep between operations, which few programs do: waking them takes
+    dozens of microseconds, more than a small operation, so a factored layer would be timed as slower than it is."""
+    policy = os.environ.get("OMP_WAIT_POLICY", "")
+    if threads == 1 or policy.lower() != "passive":
+        return None
+    return f"OMP_WAIT_POLICY={policy}: threads sleep between operations, and small ones are timed as slower; unset it"

@@ -26,7 +26,7 @@ from validate.quality.digests import checkpoint_sha256
 from validate.records import read_samples
 from validate.sampling import WorkloadChoice, given_cases, sample_cases
 from validate.settings import load_settings, require_same, save_settings
-from validate.threads import pin_threads
+from validate.threads import pin_threads, waiting_note
 
 _CPU = {"batch": (1, 2, 4, 8), "seq_len": (16, 32, 64, 128), "kv_len": (64, 128, 256, 512), "max_tokens": 256}
 _CUDA = {"batch": (1, 4, 16, 64), "seq_len": (128, 512, 1024, 2048), "kv_len": (128, 512, 1024, 2048),
@@ -48,6 +48,8 @@ def measure(options: Mapping[str, Any], given: set[str]) -> int:
         settings |= {name: value for name, value in earlier["options"].items() if name not in given}
     spec = _spec(settings)
     threads = pin_threads(settings["threads"])
+    if settings["device"] != "cuda" and (note := waiting_note(threads)):
+        click.echo(f"warning: {note}", err=True)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with Journal(folder, resume=options["resume"]) as journal:
         if journal.repaired_bytes:

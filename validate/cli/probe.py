@@ -10,7 +10,7 @@ import click
 from costmodel.cli.common import print_table, write_file
 from costmodel.units import COMPUTE_DTYPES, DType
 from costmodel.workload import Runtime
-from validate.threads import pin_threads
+from validate.threads import pin_threads, waiting_note
 
 CALIBRATION = "calibration.json"
 _LIMITS = {"cpu": (1024, 0.1, 0.008), "cuda": (16384, 0.02, 0.1)}
@@ -45,6 +45,8 @@ def command(
             --calibration my-device/calibration.json
     """
     used = pin_threads(threads)
+    if note := waiting_note(used):
+        click.echo(f"warning: {note}", err=True)
     from validate.device import open_device
     from validate.environment import environment
     from validate.fit import fit_calibration
