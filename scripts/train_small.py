@@ -102,6 +102,9 @@ def _progress(name: str, steps: int) -> Iterator[Any]:
                     f"held out {point.heldout:.3f}, {point.cpu_s:.0f} s of processor time, {left:.0f} s left"
                 )
                 bar.console.print(line, highlight=False, soft_wrap=True)
+            if state.step == steps:
+                line = f"{name}: trained; scoring the held-out text, tasks and n-grams takes about three minutes more"
+                bar.console.print(line, highlight=False, soft_wrap=True)
 
         yield watch
 
