@@ -63,6 +63,8 @@ def _print_sums(rows: Sequence[Mapping[str, Any]]) -> None:
     columns = ["by", "class", "points", "excess"]
     if parts:
         caption = "with 95 % intervals: above 0, damages strengthen each other, below 0 they mask"
+        if any(row["excess_low"] is None for row in parts):
+            caption += "; none where points are too few (--parts names more to measure)"
         title = "Where damage adds up: measured over the sum of measured parts, minus 1"
         print_table(title, columns, _sums(parts), left=2, caption=caption)
     else:
