@@ -207,3 +207,14 @@ def test_weights_come_from_safetensors(tmp_path: Any) -> None:
     (tmp_path / "model.safetensors").write_bytes(b"broken")
     with pytest.raises(ModelError, match="cannot read weights"):
         build_model(LLAMA, spec, dtype=DType.FP32, device=CPU, weights=tmp_path)
+
+
+def test_a_masked_model_is_timed_though_it_is_stored_without_a_pooler(tmp_path: Any) -> None:
+    from transformers import BertConfig, BertForMaskedLM
+
+    stored = BertForMaskedLM(BertConfig.from_dict(BERT))
+    stored.save_pretrained(tmp_path)
+    loaded = build_model(BERT, tiny_spec(BERT), dtype=DType.FP32, device=CPU, weights=tmp_path)
+    name = "encoder.layer.1.attention.self.query.weight"
+    assert torch.equal(loaded.get_parameter(name), stored.bert.get_parameter(name))
+    assert all(bool(parameter.isfinite().all()) for parameter in loaded.parameters())
