@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from costmodel.decomposition import Decomposition
-from validate.cli.progress import RunProgress
 from validate.cli.quality import SETTINGS
 from validate.cli.quality import command as quality_command
+from validate.cli.quality_measure import measure_missing
 from validate.errors import RunError
 from validate.journal import RecordJournal
 from validate.loop.settings import Settings
-from validate.quality.case import DENSE, QualityCase
+from validate.quality.case import QualityCase
 from validate.quality.evaluator import Evaluator
 from validate.quality.job import Job
 from validate.quality.records import QUALITY, QualityRecord
@@ -74,33 +74,10 @@ class TextQuality:
                 self.job.require_same(earlier)
             else:
                 save_settings(self._folder, {**self.job.fixed, "options": self._options}, SETTINGS)
-            self._run(cases, journal)
+            job = replace(self.job, cases=list(cases))
+            self._evaluator = measure_missing(job, journal, evaluator=self._evaluator, more_to_come=True)
             found = {record.id: record for record in journal.records}
         return [found[self._id(case)] for case in cases]
 
-    def _run(self, cases: Sequence[QualityCase], journal: RecordJournal[QualityRecord]) -> None:
-        done = {record.id for record in journal.records if record.is_final}
-        wanted = {self._id(case) for case in (DENSE, *cases)}
-        if wanted <= done:
-            return  # without torch
-        with RunProgress("configuration") as progress:
-            if self._evaluator is None:
-                progress.status("loading torch and transformers")
-                self._evaluator = _open(self.job, progress)
-            from validate.quality.runner import QualityRunner
-
-            progress.start(len(wanted), len(wanted & done))
-            QualityRunner(self._evaluator, journal).run(cases, progress.advance, math.inf)
-
     def _id(self, case: QualityCase) -> str:
         return case.id(self.job.spec, self.job.model.sha256)
-
-
-def _open(job: Job, progress: RunProgress) -> Evaluator:
-    from transformers.utils import logging
-
-    from validate.quality.opening import open_evaluator
-
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-    return open_evaluator(job, progress.status)
