@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import math
 import os
+from typing import TYPE_CHECKING
 
 from validate.cli.progress import RunProgress
 from validate.journal import RecordJournal
 from validate.quality.case import DENSE
-from validate.quality.evaluator import Evaluator
 from validate.quality.job import Job
 from validate.quality.records import QualityRecord
+
+if TYPE_CHECKING:  # the reading commands import this module where there is no torch
+    from validate.quality.evaluator import Evaluator
 
 
 def measure_missing(
