@@ -94,6 +94,19 @@ def test_split_and_digest_follow_from_content_alone(tmp_path: Path) -> None:
     assert read_corpus(tmp_path / "b").digest != first.digest
 
 
+def test_a_limit_keeps_the_shares_of_the_parts(tmp_path: Path) -> None:
+    for number in range(100, 400):
+        (tmp_path / f"{number}.py").write_text(f"value = {number}\n")
+    whole = read_corpus(tmp_path)
+    line = len("value = 100\n")
+    for files in (2, 12, 24, 120):
+        corpus = read_corpus(tmp_path, max_bytes=files * line)
+        assert len(corpus.heldout) == max(1, files // 12)  # whatever the hashes are
+        assert len(corpus.train) == max(1, files * 11 // 12)
+        assert corpus.train == whole.train[: len(corpus.train)]  # the first of the whole
+        assert corpus.heldout == whole.heldout[: len(corpus.heldout)]
+
+
 def test_calibration_text_comes_from_training_files() -> None:
     corpus = small_corpus()
     text = calibration_text(corpus.train, pieces=5, characters=400)

@@ -15,11 +15,11 @@ from validate.training.recipe import Family, Recipe
 
 LLAMA = Recipe(
     family=Family.LLAMA, vocab_size=384, layers=3, hidden=64, intermediate=96, heads=4, kv_heads=2, length=64, batch=8,
-    steps=120, warmup=6, rate=2e-2, matrix_rate=1e-2, max_bytes=1_000_000, threads=1,
+    steps=120, warmup=6, rate=2e-2, matrix_rate=1e-2, max_bytes=3_000_000, threads=1,
 )  # fmt: skip
 BERT = Recipe(
     family=Family.BERT, vocab_size=384, layers=3, hidden=64, intermediate=96, heads=4, kv_heads=4, length=64, batch=16,
-    steps=120, warmup=6, rate=5e-3, matrix_rate=2e-2, masked_share=0.3, max_bytes=1_000_000, threads=1,
+    steps=120, warmup=6, rate=5e-3, matrix_rate=2e-2, masked_share=0.3, max_bytes=3_000_000, threads=1,
 )  # fmt: skip
 
 

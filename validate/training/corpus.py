@@ -54,7 +54,8 @@ def read_corpus(root: Path | None = None, *, max_bytes: int | None = None) -> Co
 
     Args:
         root: a folder of Python files; the running interpreter's standard library without one.
-        max_bytes: take files, in the order of their hashes, while the sum stays below it; None for all.
+        max_bytes: of each part, take files in the order of their hashes while they fill no more than its share of
+            this, and one at least; None for all.
 
     Raises:
         InputError: when there are too few files to split.
@@ -69,10 +70,10 @@ def read_corpus(root: Path | None = None, *, max_bytes: int | None = None) -> Co
             if text.strip():
                 found.setdefault(hashlib.sha256(text.encode()).hexdigest(), (name.as_posix(), text))
     files = [(key, *found[key]) for key in sorted(found)]
-    if max_bytes is not None:
-        files = _first(files, max_bytes)
     held = [file for file in files if int(file[0], 16) % HELD_OUT == 0]
     train = [file for file in files if int(file[0], 16) % HELD_OUT]
+    if max_bytes is not None:
+        held, train = _first(held, max_bytes / HELD_OUT), _first(train, max_bytes * (1 - 1 / HELD_OUT))
     if not held or not train:
         allowed = f"a folder of Python files of which 1 in {HELD_OUT} is held out"
         raise InputError(f"too few files to train on: {len(files)}", value=str(root), allowed=allowed)
@@ -110,9 +111,10 @@ def _read(path: Path) -> str:
     return text.replace("\x00", "")
 
 
-def _first(files: Sequence[tuple[str, str, str]], max_bytes: int) -> list[tuple[str, str, str]]:
-    taken, total = [], 0
-    for file in files:
+def _first(files: Sequence[tuple[str, str, str]], max_bytes: float) -> list[tuple[str, str, str]]:
+    """The first of the files (hash, name, text) up to so many bytes, and one at least."""
+    taken, total = list(files[:1]), size([file[2] for file in files[:1]])
+    for file in files[1:]:
         total += size([file[2]])
         if total > max_bytes:
             break
