@@ -165,6 +165,16 @@ def test_intervals_cover_nine_in_ten() -> None:
     assert wide[1][0] == pytest.approx(2 * few[1][0])
 
 
+def test_intervals_of_few_points_cover_nine_in_ten_too() -> None:
+    covered = []
+    for seed in range(10):
+        table = gemm_table(120, seed=seed)
+        noise = 0.1 * np.random.default_rng(100 + seed).standard_normal(120)
+        measured = dataclasses.replace(table, seconds=table.seconds * np.exp(noise))
+        covered.append(coverage_pct(table.seconds, table.seconds, measured, seed=seed))
+    assert np.mean(covered) == pytest.approx(90, abs=2)
+
+
 def test_tiles_and_process_learn_what_they_should() -> None:
     table = gemm_table(250, noise=0.02)
     tiles = fit_tiles(

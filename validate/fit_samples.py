@@ -25,6 +25,7 @@ from validate.errors import FitError
 from validate.fit_basis import GEMM_PARTS, Basis, ProbesBasis, RooflineBasis
 from validate.fit_pass_errors import pass_rows
 from validate.fit_passes import MIN_SAMPLES, Passes, seconds_of
+from validate.fit_spread import ends
 from validate.records import Sample
 
 LEVEL = "samples"
@@ -95,12 +96,12 @@ def fit_samples(samples: Sequence[Sample], hardware: HardwareProfile, probes: Pa
     if len(known) < MIN_SAMPLES:
         raise FitError("too few configurations to hold any out", value=len(set(problem.configurations)))
     residuals = np.log(problem.seconds[known] / predicted[known]).clip(-10, 10).ravel()
+    low, high = ends(residuals)
     tokens = [each.work().tokens for each in good]
     lengths = [each.work().kv_len for each in good]
     reach = Reach(
-        low=min(0.0, float(np.quantile(residuals, 0.05))), high=max(0.0, float(np.quantile(residuals, 0.95))),
-        tokens=(min(tokens), max(tokens)), kv_len=(min(lengths), max(lengths)),
-        models=tuple(sorted({each.model.name for each in good})),
+        low=min(0.0, float(low)), high=max(0.0, float(high)), tokens=(min(tokens), max(tokens)),
+        kv_len=(min(lengths), max(lengths)), models=tuple(sorted({each.model.name for each in good})),
     )  # fmt: skip
     form = basis.content(factors, reach)
     day = min(each.started for each in good)[:10]

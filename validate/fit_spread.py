@@ -8,7 +8,7 @@ import numpy.typing as npt
 from costmodel.calibration_spread import Spread
 
 Floats = npt.NDArray[np.float64]
-QUANTILES = (0.05, 0.95)
+_QUANTILES = (0.05, 0.95)
 SIZE_EDGES = (16.5, 64.5, 256.5, 1100.0, 4200.0)
 """Rows of the work; between the sizes that kernels are chosen by."""
 BASE_CELLS = 6
@@ -16,6 +16,16 @@ WANTED = 60
 """Points for which a cell's own quantiles count as much as those of all points."""
 OUTSIDE = 2.0
 """Factor of the interval beyond what was measured: a judgement, not a measurement."""
+
+
+def ends(residual: Floats) -> Floats:
+    """The 5 % and the 95 % quantile (2,), as a further point falls below them with these odds.
+
+    That is at rank p (n + 1) of n points: the next one falls into each of the n + 1 gaps between them with equal odds
+    (Weibull's plotting positions; type 6 of Hyndman and Fan, The American Statistician 50, 1996). numpy's default lies
+    within, and leaves out more the fewer points there are.
+    """
+    return np.asarray(np.quantile(residual, _QUANTILES, method="weibull"))
 
 
 def no_spread() -> Spread:
@@ -35,7 +45,7 @@ def fit_spread(base_s: Floats, size: Floats, residual: Floats) -> Spread:
     shape = (len(base_edges) + 1, len(size_edges) + 1)
     first, second = empty.cells(base_s, size)
     low, high = np.empty(shape), np.empty(shape)
-    overall = np.quantile(residual, QUANTILES)
+    overall = ends(residual)
     for cell in np.ndindex(shape):
         own = residual[(first == cell[0]) & (second == cell[1])]
         near = residual[(np.abs(first - cell[0]) <= 1) & (np.abs(second - cell[1]) <= 1)]
@@ -43,6 +53,6 @@ def fit_spread(base_s: Floats, size: Floats, residual: Floats) -> Spread:
         for points in (near, own):
             if len(points):
                 trust = len(points) / (len(points) + WANTED)
-                quantiles = trust * np.quantile(points, QUANTILES) + (1 - trust) * quantiles
+                quantiles = trust * ends(points) + (1 - trust) * quantiles
         low[cell], high[cell] = min(quantiles[0], 0.0), max(quantiles[1], 0.0)
     return Spread(base_edges=base_edges, size_edges=size_edges, low=low, high=high, outside=OUTSIDE)

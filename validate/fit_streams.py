@@ -11,6 +11,7 @@ from scipy.optimize import least_squares
 from costmodel.calibration_base import Base
 from costmodel.calibration_form import StreamForm
 from validate.fit_shaped import rounded
+from validate.fit_spread import ends
 from validate.fit_tables import Floats
 
 KNOTS = 12
@@ -82,7 +83,7 @@ def held_out_halves(table: StreamTable, *, flops_per_s: float, bytes_per_s: floa
 
 def with_interval(form: StreamForm, residual: Floats) -> StreamForm:
     """The form with the 90 % interval of ln(measured / predicted) on points that the fit had not seen."""
-    low, high = np.quantile(residual, (0.05, 0.95))
+    low, high = ends(residual)
     return replace(form, low=float(np.clip(low, -_WORST, 0)), high=float(np.clip(high, 0, _WORST)))
 
 
