@@ -174,7 +174,7 @@ def test_notes_on_what_a_user_may_not_expect(apply: Any, tmp_path: Path, monkeyp
         (["--decompose", "rank=2", "--out", "."], "--out exists: got '.'"),
         (["--decompose", "rank=2", "--out", "dangling"], "--out exists: got 'dangling'"),
         (["--decompose", "rank=2", "--out", "short.txt/out"], "cannot write to folder"),
-        (["--decompose", "rank=2", "--model", "nowhere/at/all"], "no such checkpoint: got 'nowhere/at/all'"),
+        (["--decompose", "rank=2", "--model", "nowhere/at/all"], "no such folder: got 'nowhere/at/all'"),
         (["--decompose", "rank=2", "--model", "empty"], "folder without config.json"),
     ],
 )

@@ -314,7 +314,7 @@ def test_the_dense_model_must_stay_the_one_on_record(made: dict[str, str], capsy
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [(["--model", "/nowhere"], "no such checkpoint: got '/nowhere'"),
+    [(["--model", "/nowhere"], "no such folder: got '/nowhere'"),
      (["--text", "/nowhere"], "cannot read text: got '/nowhere'"),
      (["--blocks", "1000"], "text too short: got"),
      (["--length", "129"], "--length is beyond the model: got 129; allowed: up to 128"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -20,6 +21,7 @@ from validate.errors import reason_of
 
 _FILES = ["*.json", "*.safetensors", "*.model", "*.txt"]
 """What a checkpoint without code consists of."""
+_HUB_NAME = re.compile(r"\w[\w.-]*(/[\w.-]+)?")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,13 +61,15 @@ def locate(path_or_id: str) -> Path:
     folder = Path(path_or_id)
     if folder.is_dir():
         return folder
+    allowed = "a folder with config.json and *.safetensors, or a name on the Hugging Face hub"
+    if not _HUB_NAME.fullmatch(path_or_id):
+        raise ModelError("no such folder", value=path_or_id, allowed=allowed)
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     try:
         return Path(snapshot_download(path_or_id, allow_patterns=_FILES))
     except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
-        allowed = "a folder with config.json and *.safetensors, or a name on the Hugging Face hub"
         raise ModelError("no such checkpoint", value=path_or_id, allowed=allowed, hint=reason_of(error, 160)) from error
 
 
