@@ -56,7 +56,12 @@ def build_model(
             model = _read_weights(auto, settings, weights, options).to(device)
     except (torch.OutOfMemoryError, MemoryError) as error:
         raise MeasurementError("out-of-memory", f"{spec.name} does not fit: {reason_of(error)}") from error
-    return model.eval().requires_grad_(False)
+    model = model.eval().requires_grad_(False)
+    if not spec.is_encoder:
+        # as a loaded model has it: torch makes one product of the last positions of several sequences only for a weight
+        # that may want a gradient, else one product for each, which reads the whole head again
+        model.get_output_embeddings().weight.requires_grad_()
+    return model
 
 
 def set_attention(model: nn.Module, attention: Attention) -> None:

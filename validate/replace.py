@@ -126,7 +126,7 @@ def clone(model: nn.Module, tensor: Callable[[torch.Tensor], torch.Tensor] | Non
         if tensor is None:
             memo[id(each)] = each
         elif isinstance(each, nn.Parameter):
-            memo[id(each)] = nn.Parameter(tensor(each.detach()), requires_grad=False)
+            memo[id(each)] = nn.Parameter(tensor(each.detach()), requires_grad=each.requires_grad)
         else:
             memo[id(each)] = tensor(each)
     return copy.deepcopy(model, memo)
