@@ -15,26 +15,26 @@ import pytest
 from costmodel.calibration import load_calibration, time_model
 from costmodel.calibration_base import Base
 from costmodel.calibration_file import MAX_FILE_BYTES
-from costmodel.calibration_form import nominal_work
+from costmodel.calibration_form import ShapedForm, nominal_work
 from costmodel.cli import run
 from costmodel.hardware import load_hardware
 from costmodel.units import DType
 from costmodel.workload import Runtime
-from validate import fit as fit_module
-from validate import fit_few, fit_shaped
+from validate import fit_few, fit_many, fit_shaped
 from validate import fit_process as fit_process_module
 from validate import fit_tiles as fit_tiles_module
 from validate.cli import cli
 from validate.errors import FitError, RecordError
-from validate.fit import device_of, fit_calibration, training
+from validate.fit import device_of, fit_calibration
 from validate.fit_base import fit_base
 from validate.fit_errors import coverage_pct, speedups
+from validate.fit_file import calibration_bytes
 from validate.fit_net import Pairs, Training, train
 from validate.fit_process import _loss, fit_process
 from validate.fit_shaped import cross_predict, fit_once, folds_of, summary
 from validate.fit_spread import fit_spread
 from validate.fit_streams import StreamTable, fit_stream, held_out_halves, related
-from validate.fit_tables import OpTable, read_tables, tables_of
+from validate.fit_tables import Floats, OpTable, read_tables, tables_of
 from validate.fit_tiles import fit_tiles
 from validate.op_tables import Manifest, MeasuredOps, read_ops, write_ops
 
@@ -64,6 +64,11 @@ def attention_table(count: int, seed: int = 0) -> OpTable:
     return OpTable(kind="decode", shape=shape, seconds=moved / 1.2e12 + work / 5e13 + 1e-5)
 
 
+def form_seconds(form: ShapedForm, table: OpTable) -> Floats:
+    """What the form's base predicts."""
+    return np.asarray(form.parts(table.shape, *table.work(2))[2] + form.base.fixed_s)
+
+
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fits of a second: what is taught, not how well."""
@@ -74,7 +79,6 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fit_shaped, "PAIRS", 2000)
     monkeypatch.setattr(fit_tiles_module, "STEPS", 8)
     monkeypatch.setattr(fit_process_module, "STEPS", 8)
-    monkeypatch.setattr(fit_module, "training", lambda kind, points: QUICK)
 
 
 def test_known_coefficients_are_recovered() -> None:
@@ -107,6 +111,33 @@ def test_what_the_base_cannot_say_is_learned(quick: None) -> None:
     assert without > 10
     assert found["mean_pct"] < 4
     assert abs(found["bias_pct"]) < 1.5
+
+
+def test_teachers_lie_nearer_to_the_truth_between_points(quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where points scatter: the taught network against one trained on the points alone, on shapes that neither saw."""
+    monkeypatch.setattr(fit_many, "TAUGHT", 2000)
+    table, rest = gemm_table(400, noise=0.2), gemm_table(2000, seed=5)
+    form, _ = fit_once(table, device_of(A100, DType.BF16, "gemm"), QUICK)
+    base, seen = form_seconds(form, table), form_seconds(form, rest)
+    settings = Training(hidden=(64, 64), epochs=200, batch=50, rate=1e-2, order=0.0)
+    target = np.log(table.seconds / base)
+    alone = train(form.features(table.shape).T, target, settings)
+    taught = fit_many.train_from_many(form, table, target, settings, None)
+    truth = np.log(rest.seconds / seen)
+    errors = [np.abs(net(form.features(rest.shape).T) - truth).mean() for net in (taught, alone)]
+    assert errors[0] < 0.9 * errors[1]
+
+
+def test_shapes_between_are_new_and_within_the_range() -> None:
+    table = gemm_table(400)
+    shape = fit_many.shapes_between(table, 1000, seed=0)
+    assert (shape.min(axis=1) >= table.shape.min(axis=1)).all()
+    assert (shape.max(axis=1) <= table.shape[1:].max()).all()
+    assert not (shape[1:] % 16).any()
+    known = set(map(tuple, table.shape.T))
+    assert sum(tuple(each) in known for each in shape.T) < 100
+    measured = np.isin(shape[1], table.shape[1:])
+    assert 0.5 < measured.mean() < 1
 
 
 def test_growing_work_is_kept_from_getting_cheaper() -> None:
@@ -231,7 +262,11 @@ def test_a_whole_calibration(quick: None, tmp_path: Path) -> None:
     streams = [StreamTable(kind="elementwise", moved=2 ** np.linspace(12, 28, 20),
                            seconds=3e-6 + 2 ** np.linspace(12, 28, 20) / 1.4e12)]  # fmt: skip
     provenance = [{"classes": ["gemm"], "source": "made up", "licence": "none"}]
-    fit = fit_calibration(tables, A100, DType.BF16, streams=streams, provenance=provenance)  # type: ignore[arg-type]
+    shown: list[tuple[str, float, float]] = []
+    fit = fit_calibration(
+        tables, A100, DType.BF16, streams=streams, provenance=provenance, show=lambda *each: shown.append(each)
+    )  # type: ignore[arg-type]
+    assert [done / total for _, done, total in shown] == pytest.approx(np.linspace(0, 1, 13))
     path = tmp_path / "made-up.json"
     path.write_bytes(fit.to_bytes())
     assert path.stat().st_size < MAX_FILE_BYTES
@@ -245,10 +280,12 @@ def test_a_whole_calibration(quick: None, tmp_path: Path) -> None:
     assert read.latency_s == pytest.approx(ours.latency_s, rel=0.01)
     assert summary(read.latency_s, table)["mean_pct"] < 8
     assert time_model(A100, DType.BF16, Runtime.GRAPH, found).level == "probes"
-    assert (cross_predict(table, device_of(A100, DType.BF16, "gemm"), training("gemm", 200), folds=2) > 0).all()
+    assert (cross_predict(table, device_of(A100, DType.BF16, "gemm"), QUICK, folds=2) > 0).all()
 
 
 def test_what_cannot_be_fitted_is_refused(quick: None) -> None:
+    with pytest.raises(FitError, match=r"the calibration is too large: got 3\d{5}; allowed: up to 300000 bytes"):
+        calibration_bytes({"schema": 1, "forms": {"gemm": [0.123456] * 34_000}})
     with pytest.raises(FitError, match="no GEMMs to fit"):
         fit_calibration({}, A100, DType.BF16, provenance=[])
     with pytest.raises(FitError, match="too few gemm points to fit and to hold some out"):

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Mapping, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from costmodel.calibration_base import Base
-from costmodel.calibration_file import MAX_FILE_BYTES, SCHEMA
+from costmodel.calibration_file import SCHEMA
 from costmodel.calibration_form import Alignment, FormKind
 from costmodel.calibration_model import GENERAL_STREAM
 from costmodel.hardware import HardwareProfile
@@ -18,8 +18,9 @@ from costmodel.units import DType
 from costmodel.workload import Runtime
 from validate.errors import FitError
 from validate.fit_errors import coverage_pct, error_row, speedup_rows
+from validate.fit_file import calibration_bytes
 from validate.fit_net import Training
-from validate.fit_shaped import FEW, FOLDS, Device, FittedForm, fit_shaped, rounded
+from validate.fit_shaped import FITS, FOLDS, Device, FittedForm, fit_shaped, rounded
 from validate.fit_streams import StreamTable, fit_stream, held_out_halves, stream_to_json, with_interval
 from validate.fit_tables import Floats, OpTable
 
@@ -33,7 +34,7 @@ TRAINING: Mapping[FormKind, Training] = {
     "prefill": Training(hidden=(48, 48), epochs=250, batch=128),
     "decode": Training(hidden=(48, 48), epochs=250, batch=128),
 }
-"""Settings for tables of thousands of points."""
+"""For tables of thousands of points; `validate.fit_few` has its own."""
 SEED = 0
 PROTOCOL: Mapping[FormKind, str] = {
     "gemm": f"{FOLDS} folds over whole (n, k) pairs",
@@ -52,25 +53,8 @@ class Fit:
     forms: Mapping[FormKind, FittedForm]
 
     def to_bytes(self) -> bytes:
-        """The file's content: one line per key of the first level and per form.
-
-        Raises:
-            FitError: when it would be larger than a calibration may be.
-        """
-        parts = {}
-        for key, value in self.content.items():
-            if key in ("forms", "streams", "errors", "provenance"):
-                entries = value.items() if isinstance(value, dict) else [(None, each) for each in value]
-                lines = [f"{json.dumps(name) + ': ' if name else ''}{_dump(entry)}" for name, entry in entries]
-                inner = ",\n  ".join(lines)
-                parts[key] = f"{{\n  {inner}\n }}" if isinstance(value, dict) else f"[\n  {inner}\n ]"
-            else:
-                parts[key] = _dump(value)
-        text = ",\n ".join(f"{json.dumps(key)}: {value}" for key, value in parts.items())
-        content = f"{{\n {text}\n}}\n".encode()
-        if len(content) > MAX_FILE_BYTES:
-            raise FitError("the calibration is too large", value=len(content), allowed=f"up to {MAX_FILE_BYTES} bytes")
-        return content
+        """The file; see `calibration_bytes`."""
+        return calibration_bytes(self.content)
 
 
 def fit_calibration(
@@ -78,6 +62,7 @@ def fit_calibration(
     runtimes: Sequence[Runtime] = (Runtime.EAGER, Runtime.GRAPH), streams: Iterable[StreamTable] = (),
     borrowed: Mapping[str, Mapping[str, Any]] | None = None, provenance: Sequence[Mapping[str, Any]],
     alignment: Alignment | None = ALIGNMENT, host_launch_s: float | None = None,
+    show: Callable[[str, float, float], None] = lambda *_: None,
 ) -> Fit:  # fmt: skip
     """Fit every class that was measured.
 
@@ -92,6 +77,7 @@ def fit_calibration(
         provenance: where the measurements come from.
         alignment: what widths cost that were not measured; dropped where the table holds such widths.
         host_launch_s: host time per kernel where it was measured.
+        show: told what is being done, how many fits are done, and of how many.
 
     Raises:
         FitError: when there are no GEMMs, or too few to hold some out.
@@ -102,14 +88,20 @@ def fit_calibration(
     errors: list[dict[str, Any]] = []
     for kind, table in tables.items():
         _require(kind, table)
+    steps = itertools.count()
+
+    def fitted() -> None:
+        show("fitting", next(steps), FITS * len(tables))
+
+    fitted()
+    for kind, table in tables.items():
         multiple = _multiple(table) if kind == "gemm" else 1
         chosen = alignment if kind == "gemm" and multiple % 16 == 0 else None
-        fitted = fit_shaped(
-            table, device_of(hardware, dtype, kind), training(kind, len(table)), alignment=chosen, multiple=multiple,
-            seed=SEED,
+        forms[kind] = fit_shaped(
+            table, device_of(hardware, dtype, kind), TRAINING[kind], alignment=chosen, multiple=multiple,
+            seed=SEED, fitted=fitted,
         )  # fmt: skip
-        forms[kind] = fitted
-        errors += _shaped_errors(fitted, table, kind)
+        errors += _shaped_errors(forms[kind], table, kind)
     gemm = forms["gemm"].form.base
     entries, rows = _streams(list(streams), gemm, hardware)
     if borrowed:
@@ -121,13 +113,6 @@ def fit_calibration(
         "forms": {kind: fitted.to_json(ALIGNMENT_SOURCE) for kind, fitted in forms.items()},
     }  # fmt: skip
     return Fit(content=content, forms=forms)
-
-
-def training(kind: FormKind, points: int) -> Training:
-    """Settings for a table of so many rows."""
-    if points >= FEW:
-        return TRAINING[kind]
-    return Training(hidden=(32, 32), epochs=max(200, 60_000 // max(points, 1)), batch=50, rate=1e-2, decay=0.3)
 
 
 def device_of(hardware: HardwareProfile, dtype: DType, kind: FormKind) -> Device:
@@ -201,7 +186,3 @@ def _streams(
             "low": -0.5, "high": 0.5, "source": "not measured: bandwidth and fixed time of the GEMMs",
         }  # fmt: skip
     return entries, rows
-
-
-def _dump(value: object) -> str:
-    return json.dumps(value, separators=(",", ":"), allow_nan=False)

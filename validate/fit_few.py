@@ -1,7 +1,8 @@
-"""GEMM corrections from a few hundred points: three fits that err differently teach the network what lies between.
+"""Corrections from a few hundred points: fits that need few teach the form's network what lies between. No torch.
 
-The mean of (1) a Gaussian process on the base, (2) one on the tile model and (3) networks on the tile model predicts
-shapes all over the measured range; the form's own network learns from those predictions. No torch.
+For GEMMs the mean of (1) a Gaussian process on the base, (2) one on the tile model and (3) networks on the tile model
+predicts shapes all over the measured range, for attention a process on the base alone; the network learns from those
+predictions.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from costmodel.calibration_features import GEMM_TILES
-from costmodel.calibration_form import ShapedForm
+from costmodel.calibration_form import ShapedForm, nominal_work
 from validate.fit_grown import grown_pairs, grown_shapes
 from validate.fit_net import Pairs, TrainedNet, Training, train
 from validate.fit_process import fit_process
@@ -20,14 +21,44 @@ from validate.fit_tiles import TileModel, fit_tiles
 
 TAUGHT = 24_000
 """Shapes that the network learns from, beside the measured ones."""
-TEACHERS = 4
-_TEACHER = Training(hidden=(32, 32), epochs=200, batch=50, rate=1e-2, decay=0.3)
-_STUDENT = Training(hidden=(64, 64, 32), epochs=80, batch=256, rate=5e-3)
+TEACHERS = 8
+_TEACHER = Training(hidden=(48, 48), epochs=200, batch=50, rate=1e-2, decay=0.3)
+_STUDENT = Training(hidden=(64, 64, 32), epochs=160, batch=256, rate=5e-3)
 _M_STEP = 16
 
 
 def train_from_few(form: ShapedForm, table: OpTable, pairs: int) -> TrainedNet:
-    """The network of a form whose base is fitted, from a small table of GEMMs."""
+    """The network of a form whose base is fitted, from a small table."""
+    shapes = _between(form, table)
+    taught = (
+        _taught_gemm(form, table, shapes, pairs) if table.kind == "gemm" else _taught_attention(form, table, shapes)
+    )
+    return train(form.features(shapes).T, taught, _STUDENT, grown_pairs(form, table, pairs, seed=2))
+
+
+def _between(form: ShapedForm, table: OpTable) -> Floats:
+    """The measured shapes, and others all over their range."""
+    small, large = grown_shapes(form, table, TAUGHT // 2, seed=1)
+    limits = form.low[:, None], form.high[:, None]
+    return np.concatenate([table.shape, np.clip(small, *limits), np.clip(large, *limits)], axis=1)
+
+
+def _taught_attention(form: ShapedForm, table: OpTable, shapes: Floats) -> Floats:
+    """ln of the factor on the base at `shapes`."""
+    inputs = _attention_inputs(table.shape)
+    varied = np.ptp(inputs, axis=0) > 0
+    process = fit_process(inputs[:, varied], np.log(table.seconds) - _log_base(form, table.shape))
+    return process(_attention_inputs(shapes)[:, varied])
+
+
+def _attention_inputs(shape: Floats) -> Floats:
+    """A few inputs for a process: heads over all sequences, both lengths, heads that share keys, head_dim."""
+    batch, q_len, kv_len, heads, kv_heads, head_dim = np.log2(shape)
+    return np.stack([batch + heads, q_len, kv_len, heads - kv_heads, head_dim], axis=1)
+
+
+def _taught_gemm(form: ShapedForm, table: OpTable, shapes: Floats, pairs: int) -> Floats:
+    """ln of the factor on the base at `shapes`."""
     device = form.base
     tiles = fit_tiles(
         table.shape, table.seconds, flops_per_s=device.flops_per_s, bytes_per_s=device.bytes_per_s, cores=form.cores,
@@ -44,20 +75,15 @@ def train_from_few(form: ShapedForm, table: OpTable, pairs: int) -> TrainedNet:
     nets = [
         train(features, np.clip(target, low, high), replace(_TEACHER, seed=seed), order) for seed in range(TEACHERS)
     ]
-    small, large = grown_shapes(form, table, TAUGHT // 2, seed=1)
-    limits = form.low[:, None], form.high[:, None]
-    shapes = np.concatenate([table.shape, np.clip(small, *limits), np.clip(large, *limits)], axis=1)
     log_base, log_tiles = _log_base(form, shapes), np.log(tiles.seconds(shapes))
     coarse, rich = _coarse(form, tiles, shapes), _rich(form, tiles, shapes)
     by_process = (on_base(coarse) + log_base + on_tiles(coarse) + log_tiles) / 2
     by_net = np.mean([net(rich) for net in nets], axis=0) + log_tiles
-    taught = (by_process + by_net) / 2 - log_base
-    return train(form.features(shapes).T, taught, _STUDENT, grown_pairs(form, table, pairs, seed=2))
+    return np.asarray((by_process + by_net) / 2 - log_base)
 
 
 def _log_base(form: ShapedForm, shape: Floats) -> Floats:
-    work = 2 * shape[0] * shape[1] * shape[2]
-    moved = form.element_bytes * (shape[1] * shape[2] + shape[0] * (shape[1] + shape[2]))
+    work, moved = nominal_work(form.kind, shape, form.element_bytes)
     return np.asarray(np.log(form.parts(shape, work, moved)[2] + form.base.fixed_s))
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from costmodel.hardware import HardwareProfile
 from costmodel.units import DType
-from validate.fit import device_of, training
+from validate.fit import TRAINING, device_of
 from validate.fit_errors import error_row
 from validate.fit_shaped import fit_once, folds_of
 from validate.fit_tables import OpTable
@@ -25,7 +25,7 @@ def few_points_row(table: OpTable, hardware: HardwareProfile, dtype: DType, *, p
     for trial in range(TRIALS):
         fold = folds_of(table.groups(), HELD_OUT, trial)
         drawn = np.random.default_rng(trial).choice(np.flatnonzero(fold != 0), points, replace=False)
-        form, _ = fit_once(table.take(drawn), device, training(table.kind, points))
+        form, _ = fit_once(table.take(drawn), device, TRAINING[table.kind])
         rest = table.take(fold == 0)
         predicted.append(form.times(rest.shape, *rest.work(device.element_bytes)).latency_s)
         parts.append(rest)

@@ -7,7 +7,6 @@ or with a calibration from probes four on its times (costmodel.calibration_scale
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +22,7 @@ from costmodel.roofline import Floats
 from costmodel.workload import Runtime
 from validate.errors import FitError
 from validate.fit_basis import GEMM_PARTS, Basis, ProbesBasis, RooflineBasis
+from validate.fit_file import calibration_bytes
 from validate.fit_pass_errors import pass_rows
 from validate.fit_passes import MIN_SAMPLES, Passes, seconds_of
 from validate.fit_spread import ends
@@ -49,8 +49,8 @@ class SamplesFit:
     level: str = LEVEL
 
     def to_bytes(self) -> bytes:
-        """The file."""
-        return (json.dumps(self.content, indent=1) + "\n").encode()
+        """The file; see `calibration_bytes`."""
+        return calibration_bytes(self.content)
 
 
 def usable(samples: Sequence[Sample], hardware: HardwareProfile) -> list[Sample]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,15 +15,17 @@ from costmodel.calibration_net import Net
 from validate.fit_base import fit_base
 from validate.fit_few import train_from_few
 from validate.fit_grown import grown_pairs
+from validate.fit_many import train_from_many
 from validate.fit_net import TrainedNet, Training, train
 from validate.fit_spread import fit_spread, no_spread
 from validate.fit_tables import Floats, OpTable
 
 FOLDS = 5
+FITS = FOLDS + 1
+"""One with each fold held out, one of the whole."""
 PAIRS = 40_000
 FEW = 3000
-"""Tables of fewer rows are fitted with more assumptions: GEMMs by several fits that teach the network, attention by a
-smaller network."""
+"""Tables of fewer rows are fitted with more assumptions."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -69,8 +71,9 @@ class FittedForm:
 
 
 def fit_shaped(
-    table: OpTable, device: Device, settings: Training, *, alignment: Alignment | None, multiple: int, seed: int = 0
-) -> FittedForm:
+    table: OpTable, device: Device, settings: Training, *, alignment: Alignment | None, multiple: int, seed: int = 0,
+    fitted: Callable[[], None] = lambda: None,
+) -> FittedForm:  # fmt: skip
     """Fit a form to a table.
 
     Args:
@@ -80,9 +83,11 @@ def fit_shaped(
         alignment: the prior for widths that the table lacks, if any.
         multiple: what all n and k of the table are multiples of.
         seed: of the folds.
+        fitted: called after each of the FITS fits.
     """
-    held_out = cross_predict(table, device, settings, seed=seed)
+    held_out = cross_predict(table, device, settings, seed=seed, fitted=fitted)
     form, net = fit_once(table, device, settings)
+    fitted()
     _, _, busy = form.parts(table.shape, *table.work(device.element_bytes))
     spread = fit_spread(busy + form.base.fixed_s, sizes(table), np.log(table.seconds / held_out))
     return FittedForm(
@@ -90,7 +95,10 @@ def fit_shaped(
     )
 
 
-def cross_predict(table: OpTable, device: Device, settings: Training, *, folds: int = FOLDS, seed: int = 0) -> Floats:
+def cross_predict(
+    table: OpTable, device: Device, settings: Training, *, folds: int = FOLDS, seed: int = 0,
+    fitted: Callable[[], None] = lambda: None,
+) -> Floats:  # fmt: skip
     """Seconds of every row, predicted by a form fitted on the other folds; groups of shapes stay together."""
     fold = folds_of(table.groups(), folds, seed)
     predicted = np.empty(len(table))
@@ -99,6 +107,7 @@ def cross_predict(table: OpTable, device: Device, settings: Training, *, folds: 
         if len(rest):
             form, _ = fit_once(table.take(fold != each), device, settings)
             predicted[fold == each] = form.times(rest.shape, *rest.work(device.element_bytes)).latency_s
+        fitted()
     return predicted
 
 
@@ -130,12 +139,15 @@ def fit_once(table: OpTable, device: Device, settings: Training) -> tuple[Shaped
         high=table.shape.max(axis=1), multiple=1,
     )  # fmt: skip
     _, _, busy = form.parts(table.shape, flops, moved)
-    if table.kind == "gemm" and len(table) < FEW:
+    if len(table) < FEW:
         net = train_from_few(form, table, PAIRS // 4)
     else:
         target = np.log(table.seconds / (busy + base.fixed_s))
         pairs = grown_pairs(form, table, PAIRS, settings.seed) if settings.order else None
-        net = train(form.features(table.shape).T, target, settings, pairs)
+        if table.kind == "gemm":
+            net = train_from_many(form, table, target, settings, pairs)
+        else:
+            net = train(form.features(table.shape).T, target, settings, pairs)
     weights = [np.array(each, dtype=np.float64) for each in net.weights]
     biases = [np.array(each, dtype=np.float64) for each in net.biases]
     return replace(form, net=Net.of(weights, biases, net.centre, net.scale)), net

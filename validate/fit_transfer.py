@@ -9,7 +9,7 @@ import numpy as np
 
 from costmodel.hardware import HardwareProfile
 from costmodel.units import DType
-from validate.fit import device_of, training
+from validate.fit import TRAINING, device_of
 from validate.fit_errors import error_row
 from validate.fit_shaped import fit_once
 from validate.fit_tables import Floats, OpTable
@@ -32,7 +32,7 @@ def llama_rows(
     """
     pairs = {(each.shape[1, 0], each.shape[2, 0]) for each in linears.values()}
     seen = np.array([(n, k) in pairs for n, k in table.shape[1:].T])
-    form, _ = fit_once(table.take(~seen), device_of(hardware, dtype, "gemm"), training("gemm", len(table)))
+    form, _ = fit_once(table.take(~seen), device_of(hardware, dtype, "gemm"), TRAINING["gemm"])
     protocol = "another table; none of these (n, k) fitted"
     rows, chosen, predicted = [], [], []
     for name, linear in linears.items():

@@ -15,6 +15,7 @@ from costmodel.hardware import load_hardware
 from costmodel.units import COMPUTE_DTYPES, DType
 from costmodel.workload import Runtime
 from validate.cli.fit_records import fit_records, is_records
+from validate.cli.progress import WorkBar
 from validate.fit import fit_calibration
 from validate.fit_tables import OpTable, read_tables
 from validate.op_tables import MANIFEST, read_ops
@@ -93,7 +94,8 @@ def command(
     if not profile.asynchronous:
         more.setdefault("runtimes", [Runtime.EAGER])
     served = [DType.parse(each, "--also", COMPUTE_DTYPES) for each in also]
-    fit = fit_calibration(tables, profile, kind, served=served, provenance=provenance, **more)
+    with WorkBar() as bar:
+        fit = fit_calibration(tables, profile, kind, served=served, provenance=provenance, show=bar.show, **more)
     write_file(out, fit.to_bytes())
     _print(out, fit.content["errors"], profile.name, fmt)
 
