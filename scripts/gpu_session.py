@@ -29,12 +29,14 @@ class Stage:
 
     Attributes:
         name: of its folder.
-        samples: records that make it whole; None for a command that is run once.
+        samples: records that make it whole; None for other commands.
+        product: the file that a resumable command writes when it is whole; None for a command that is run once.
         arguments: of `validate`, or of python for a command that is run once.
     """
 
     name: str
-    samples: int | None
+    samples: int | None = None
+    product: str | None = None
     arguments: tuple[str, ...]
 
 
@@ -43,10 +45,16 @@ def sampled(name: str, samples: int, model: str, *more: str) -> Stage:
     return Stage(name=name, samples=samples, arguments=(*options, *more))
 
 
+def probe(name: str, product: str, *more: str) -> Stage:
+    return Stage(name=name, product=product, arguments=("probe", "--device", "cuda", *more))
+
+
 STAGES = (
-    Stage(name="tests", samples=None, arguments=("-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", "tests")),
+    Stage(name="tests", arguments=("-m", "pytest", "-q", "-m", "gpu", "-p", "no:cacheprovider", "tests")),
     sampled("llama2-7b", 80, "llama2-7b"),
-    Stage(name="honesty", samples=None, arguments=(
+    probe("ranks", "ranks.svg", "--plan", "ranks"),
+    probe("probe", "calibration.json", "--points", "1500"),
+    Stage(name="honesty", arguments=(
         "benchmarks/timing_honesty.py", "--device", "cuda", "--repeats", "50", "--out", "{out}/honesty.json")),
     sampled("llama3-8b", 24, "llama3-8b"),
     sampled("bert-large", 20, "bert-large"),
@@ -63,13 +71,16 @@ def records(folder: Path) -> int:
 
 def is_done(stage: Stage, folder: Path) -> bool:
     """Whether nothing is left to do."""
-    return (folder / "done.json").exists() if stage.samples is None else records(folder) >= stage.samples
+    if stage.samples is not None:
+        return records(folder) >= stage.samples
+    return (folder / (stage.product or "done.json")).exists()
 
 
 def run(stage: Stage, folder: Path, seconds: float) -> int:
     """Do as much of a stage as fits; its exit code, 124 when time ran out."""
     folder.mkdir(parents=True, exist_ok=True)
-    if stage.samples is None:
+    once = stage.samples is None and stage.product is None
+    if once:
         command = [sys.executable, *(part.format(out=folder) for part in stage.arguments)]
     else:
         limits = ["--stop-after", str(max(1, int(seconds))), "--out", str(folder), "--resume"]
@@ -79,7 +90,7 @@ def run(stage: Stage, folder: Path, seconds: float) -> int:
         code = subprocess.run(command, cwd=ROOT, timeout=seconds + SLACK_S, check=False).returncode
     except subprocess.TimeoutExpired:
         return 124
-    if stage.samples is None:
+    if once:
         result = {"code": code, "seconds": round(time.monotonic() - started, 1), "command": stage.arguments}
         (folder / "done.json").write_text(json.dumps(result) + "\n")
     return code

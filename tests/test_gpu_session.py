@@ -97,3 +97,25 @@ def test_the_commands_are_ones_that_validate_takes() -> None:
     known = {option for parameter in cli.params for option in parameter.opts}
     assert {"--model", "--samples", "--device", "--budget", "--precision", "--stop-after", "--out", "--resume"} <= known
     assert "--stop-after" in text
+
+
+def test_a_resumable_command_is_done_when_its_product_is_there(
+    session: types.ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(session, "STAGES", (session.probe("probe", "calibration.json", "--points", "300"),))
+    commands: list[list[str]] = []
+
+    def fake(command: list[str], **options: object) -> subprocess.CompletedProcess[str]:
+        commands.append(command)
+        if len(commands) == 2:
+            (tmp_path / "probe" / "calibration.json").write_text("{}")
+        return subprocess.CompletedProcess(command, 0)
+
+    monkeypatch.setattr(session.subprocess, "run", fake)
+    for last in ("left to do: probe", "all done", "all done"):
+        assert call(session, monkeypatch, "--out", str(tmp_path)) == 0
+        assert capsys.readouterr().out.splitlines()[-1] == last
+    assert len(commands) == 2
+    assert commands[1][1:7] == ["-m", "validate", "probe", "--device", "cuda", "--points"]
+    assert "--resume" in commands[1]
+    assert not (tmp_path / "probe" / "done.json").exists()

@@ -2,15 +2,28 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
+from costmodel.calibration import load_calibration
+from costmodel.cli import run
 from costmodel.units import DType
 from costmodel.workload import Runtime
+from validate import fit_few
+from validate.cli import cli
 from validate.device import CpuDevice, Work
-from validate.microbench import Microbench, tables_from
-from validate.probe_plan import ProbePlan, probe_plan
+from validate.errors import RunError
+from validate.journal import RecordJournal
+from validate.microbench import Microbench, host_launch_seconds, tables_from
+from validate.op_tables import read_ops
+from validate.probe_plan import Op, ProbePlan, probe_plan
+from validate.probe_records import OPS, quiet_seconds
+from validate.probe_run import run_probe, turns
 
 LIMITS = {"max_rows": 1024, "max_flops": 5e10, "max_bytes": 5e8, "element_bytes": 4}
 
@@ -19,7 +32,7 @@ def test_the_plan_is_seeded_and_keeps_its_limits() -> None:
     plan = probe_plan(600, 3, **LIMITS)  # type: ignore[arg-type]
     assert plan == probe_plan(600, 3, **LIMITS)  # type: ignore[arg-type]
     assert plan != probe_plan(600, 4, **LIMITS)  # type: ignore[arg-type]
-    assert 550 <= len(plan) <= 650
+    assert 550 <= len(plan.ops) <= 650
     for m, n, k in plan.gemms:
         assert m <= 1024
         assert 2 * m * n * k <= 5e10
@@ -49,24 +62,88 @@ def bench() -> Microbench:
     return Microbench(CpuDevice(1), DType.FP32, Runtime.EAGER)
 
 
-def test_a_small_plan_on_the_cpu(bench: Microbench) -> None:
-    plan = ProbePlan(
-        gemms=((1, 64, 64), (64, 512, 512)), attention=((1, 16, 16, 4, 2, 16), (2, 1, 33, 4, 4, 16)),
-        streams=(("elementwise", 4, 64), ("norm", 4, 64), ("activation", 4, 64), ("embedding", 4, 64)),
-    )  # fmt: skip
+SMALL = ProbePlan(
+    gemms=((1, 64, 64), (64, 512, 512)), attention=((1, 16, 16, 4, 2, 16), (2, 1, 33, 4, 4, 16)),
+    streams=(("elementwise", 4, 64), ("norm", 4, 64), ("activation", 4, 64), ("embedding", 4, 64)),
+)  # fmt: skip
+
+
+def test_a_small_plan_on_the_cpu(bench: Microbench, tmp_path: Path) -> None:
     counted: list[int] = []
-    seconds = bench.measure(plan, counted.append, passes=2)
-    assert len(seconds) == len(plan) == 8
-    assert all(0 < each < 1 for each in seconds)
-    assert counted == list(range(1, 17))
-    tables, streams = tables_from(plan, seconds, 4)
-    assert tables["gemm"].shape.T.tolist() == [[1, 64, 64], [64, 512, 512]]
+    with RecordJournal(tmp_path, OPS, resume=False) as journal:
+        assert run_probe(bench, turns(SMALL, 2, 0), journal, counted.append)
+    records = OPS.read(tmp_path)
+    assert counted == list(range(17))
+    assert [record.turn for record in records] == [0] * 8 + [1] * 8
+    assert {record.op for record in records[:8]} == set(SMALL.ops)
+    assert [record.op for record in records[:8]] != [record.op for record in records[8:]]
+    quiet = quiet_seconds(records)
+    assert all(0 < each < 1 for each in quiet.values())
+    tables, streams = tables_from(quiet, 4)
+    assert sorted(tables["gemm"].shape.T.tolist()) == [[1, 64, 64], [64, 512, 512]]
     assert tables["prefill"].shape[:, 0].tolist() == [1, 16, 16, 4, 2, 16]
-    assert tables["decode"].seconds.tolist() == [seconds[3]]
+    assert tables["decode"].seconds.tolist() == [quiet["attention", (2, 1, 33, 4, 4, 16)]]
     assert {table.kind: table.moved.tolist() for table in streams} == {
         "elementwise": [3 * 4 * 64 * 4], "norm": [2 * 4 * 64 * 4 + 2 * 64 * 4], "activation": [2 * 4 * 64 * 4],
         "embedding": [2 * 4 * 64 * 4 + 8 * 4],
     }  # fmt: skip
+
+
+class Script:
+    """Stands in for a bench: each operation takes a microsecond per row, or raises what is in `errors`."""
+
+    def __init__(self) -> None:
+        self.device = CpuDevice(1)
+        self.asked: list[Op] = []
+        self.errors: list[BaseException | None] = []
+
+    def times(self, op: Op) -> list[float]:
+        self.asked.append(op)
+        error = self.errors.pop(0) if self.errors else None
+        if error is not None:
+            raise error
+        return [1e-6 * op[1][0]] * 3
+
+
+def go(script: Script, folder: Path, **options: Any) -> bool:
+    """One call of a probe on the script, continuing what the folder holds."""
+    with RecordJournal(folder, OPS, resume=True) as journal:
+        return run_probe(cast(Microbench, script), turns(SMALL, 2, 0), journal, **options)
+
+
+def test_an_interrupted_probe_goes_on_where_it_was(tmp_path: Path) -> None:
+    whole = Script()
+    assert go(whole, tmp_path / "whole")
+    script = Script()
+    script.errors = [None] * 5 + [KeyboardInterrupt()]
+    with pytest.raises(KeyboardInterrupt):
+        go(script, tmp_path / "parts")
+    with (tmp_path / "parts" / "ops.jsonl").open("ab") as file:
+        file.write(b'{"half": ')  # as kill -9 may leave it
+    assert not go(script, tmp_path / "parts", deadline=0.0)
+    counted: list[int] = []
+    assert go(script, tmp_path / "parts", progress=counted.append)
+    assert counted == list(range(5, 17))
+    assert [*script.asked[:5], *script.asked[6:]] == whole.asked
+    assert OPS.read(tmp_path / "parts") == OPS.read(tmp_path / "whole")
+
+
+def test_what_fails_is_recorded_and_tried_again(tmp_path: Path) -> None:
+    script = Script()
+    script.errors = [None, RuntimeError("CUDA out of memory"), None]
+    assert go(script, tmp_path)
+    failed = [record for record in OPS.read(tmp_path) if record.status == "failed"]
+    assert [record.op for record in failed] == [script.asked[1]]
+    assert failed[0].failure is not None
+    assert (failed[0].failure.kind, failed[0].failure.reason) == ("out-of-memory", "RuntimeError: CUDA out of memory")
+    assert len(quiet_seconds(OPS.read(tmp_path))) == 8  # its other pass counts
+    script.asked.clear()
+    assert go(script, tmp_path)
+    assert script.asked == [failed[0].op]
+    assert all(record.status == "ok" for record in OPS.read(tmp_path))
+    script.errors = [RuntimeError("device lost")] * 16
+    with pytest.raises(RunError, match=r"8 operations failed one after the other.*device lost"):
+        go(script, tmp_path / "lost")
 
 
 def test_short_kernels_share_a_graph() -> None:
@@ -109,4 +186,41 @@ def test_no_weight_is_read_again_before_the_cache_has_forgotten_it(bench: Microb
     assert len(set(places)) == turn
     assert len(bench.gemm((1, 8, 8))) > 100
     assert len(bench.gemm((1, 1 << 12, stretch // (4 << 12) + 1))) == 1
-    assert 0 < bench.host_launch_seconds(50) < 1e-2
+    assert 0 < host_launch_seconds(bench.device, 50) < 1e-2
+
+
+def test_the_command_is_interrupted_continued_and_fits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    calls: list[Op] = []
+
+    def times(self: Microbench, op: Op) -> list[float]:
+        calls.append(op)
+        if len(calls) == 100:
+            raise KeyboardInterrupt
+        if len(calls) == 150:
+            raise RuntimeError("no kernel for this")
+        kind, shape = op
+        work = math.prod(shape) if kind != "attention" else shape[0] * shape[1] * shape[2] * shape[3] * shape[5]
+        return [1e-6 + work / 1e11] * 3
+
+    monkeypatch.setattr(Microbench, "times", times)
+    monkeypatch.setattr(fit_few, "TAUGHT", 600)
+    monkeypatch.setattr(fit_few, "TEACHERS", 1)
+    monkeypatch.setattr(fit_few, "_TEACHER", dataclasses.replace(fit_few._TEACHER, epochs=5))
+    monkeypatch.setattr(fit_few, "_STUDENT", dataclasses.replace(fit_few._STUDENT, epochs=20))
+    words = ["probe", "--device", "cpu", "--threads", "1", "--points", "200", "--passes", "1", "--hw", "amd-epyc-2t"]
+    words += ["--out", str(tmp_path)]
+    assert run(cli, words) == 130
+    assert "99 of 202 turns are taken; --resume continues" in capsys.readouterr().out
+    assert not (tmp_path / "calibration.json").exists()
+    assert run(cli, [*words, "--resume"]) == 0
+    out, err = capsys.readouterr()
+    assert "warning: turns failed: 1; the first was " in err
+    assert "no kernel for this" in err
+    assert "calibration.json: predicted / measured - 1 on shapes held out" in out
+    assert len(calls) == 203
+    assert load_calibration(tmp_path / "calibration.json").hardware == "amd-epyc-2t"
+    assert sum(len(table) for table in read_ops(tmp_path).tables.values()) > 150
+    assert run(cli, [*words, "--resume", "--points", "300"]) == 1
+    assert "cannot resume with another points: got 300; allowed: 200" in capsys.readouterr().err

@@ -1,28 +1,25 @@
-"""Times bare operations on a device, in passes over a shuffled plan, so that drift hits all alike."""
+"""Times bare operations on a device, their weights never cached."""
 
 from __future__ import annotations
 
 import math
-import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping
+from typing import cast
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 
-from costmodel.calibration_form import FormKind
+from costmodel.calibration_form import DIMENSIONS, FormKind
 from costmodel.units import DType
 from costmodel.workload import Runtime
 from validate.build import TORCH_DTYPES
 from validate.device import Device, Work
 from validate.fit_streams import StreamTable
 from validate.fit_tables import OpTable
-from validate.probe_plan import Attention, Gemm, ProbePlan, Stream
+from validate.probe_plan import Attention, Gemm, Op, Stream
 
-PASSES = 4
-QUIET = 0.1
-"""Quantile of a point's times over all passes: load only ever adds time."""
 _CALL_S = 0.012
 """Seconds spent on a point in one pass."""
 _COLD = 2
@@ -31,8 +28,6 @@ _MAX_CALLS = 200
 _GRAPH_CALLS = 16
 _VOCABULARY = 32_000
 _PATTERN = 1 << 16
-
-Progress = Callable[[int], None]
 
 
 class Microbench:
@@ -44,28 +39,20 @@ class Microbench:
 
     def __init__(self, device: Device, dtype: DType, runtime: Runtime, seed: int = 0) -> None:
         self.device, self.dtype, self.runtime = device, dtype, runtime
-        self._rng = random.Random(seed)
         self._torch_dtype = TORCH_DTYPES[dtype]
         self._generator = torch.Generator().manual_seed(seed)
         self._weights = self._random(_COLD * device.cache_bytes * 8 // dtype.bits)
         self._next = 0
 
-    def measure(self, plan: ProbePlan, progress: Progress = lambda done: None, passes: int = PASSES) -> list[float]:
-        """Seconds of every operation of the plan: GEMMs, then attention, then streams."""
-        makers: list[Callable[[], list[Work]]] = [lambda shape=shape: self.gemm(shape) for shape in plan.gemms]
-        makers += [lambda shape=shape: self.attention(shape) for shape in plan.attention]
-        makers += [lambda shape=shape: self.stream(shape) for shape in plan.streams]
-        times: list[list[float]] = [[] for _ in makers]
-        order = list(range(len(makers)))
-        done = 0
+    def times(self, op: Op) -> list[float]:
+        """Seconds of some calls of an operation, as many as take about the same time for each."""
+        kind, shape = op
         with torch.inference_mode():
-            for _ in range(passes):
-                self._rng.shuffle(order)
-                for index in order:
-                    times[index] += self._time(makers[index]())
-                    done += 1
-                    progress(done)
-        return [float(np.quantile(each, QUIET)) for each in times]
+            if kind == "gemm":
+                return self._time(self.gemm(cast(Gemm, shape)))
+            if kind == "attention":
+                return self._time(self.attention(cast(Attention, shape)))
+            return self._time(self.stream((kind, *cast(tuple[int, int], shape))))
 
     def gemm(self, shape: Gemm) -> list[Work]:
         """(m, k) @ (k, n) as a linear layer does it, over weights that are not cached."""
@@ -103,18 +90,6 @@ class Microbench:
         table = self._random(min(_VOCABULARY, max(rows, 1 << 24 // columns)), columns)
         tokens = torch.randint(0, len(table), (rows,), generator=self._generator).to(self.device.torch_device)
         return [lambda: F.embedding(tokens, table)]
-
-    def host_launch_seconds(self, count: int = 2000) -> float:
-        """Host time per kernel where the host runs ahead: many small kernels queued, the device left behind or not."""
-        one = self._random(1)
-        with torch.inference_mode():
-            for _ in range(100):
-                one + one
-            self.device.synchronize()
-            start = time.perf_counter()
-            for _ in range(count):
-                one + one
-            return (time.perf_counter() - start) / count
 
     def _time(self, works: list[Work]) -> list[float]:
         """Seconds of single calls; on a device that runs behind its host, shares of graphs of many calls, since the gap
@@ -156,27 +131,34 @@ class Microbench:
         return values.repeat(-(-count // _PATTERN))[:count].reshape(shape)
 
 
-def tables_from(
-    plan: ProbePlan, seconds: Sequence[float], element_bytes: int
-) -> tuple[dict[FormKind, OpTable], list[StreamTable]]:
-    """The measured plan as tables, by kind of shape and by class of stream."""
-    times = np.asarray(seconds, dtype=np.float64)
-    first, second = len(plan.gemms), len(plan.gemms) + len(plan.attention)
+def host_launch_seconds(device: Device, count: int = 2000) -> float:
+    """Host time per kernel where the host runs ahead: many small kernels queued, the device left behind or not."""
+    one = torch.ones(1, device=device.torch_device)
+    with torch.inference_mode():
+        for _ in range(100):
+            one + one
+        device.synchronize()
+        start = time.perf_counter()
+        for _ in range(count):
+            one + one
+        return (time.perf_counter() - start) / count
+
+
+def tables_from(seconds: Mapping[Op, float], element_bytes: int) -> tuple[dict[FormKind, OpTable], list[StreamTable]]:
+    """Measured operations as tables, by kind of shape and by class of stream."""
     tables: dict[FormKind, OpTable] = {}
-    if plan.gemms:
-        tables["gemm"] = OpTable(kind="gemm", shape=np.array(plan.gemms, dtype=np.float64).T, seconds=times[:first])
-    if plan.attention:
-        shape, taken = np.array(plan.attention, dtype=np.float64).T, times[first:second]
-        one = shape[1] == 1
-        halves: list[tuple[FormKind, np.ndarray]] = [("prefill", ~one), ("decode", one)]
-        for form, rows in halves:
-            if rows.any():
-                tables[form] = OpTable(kind=form, shape=shape[:, rows], seconds=taken[rows])
+    of_kind: dict[str, list[tuple[tuple[int, ...], float]]] = {}
+    for (kind, shape), taken in seconds.items():
+        form = kind if kind != "attention" else "decode" if shape[1] == 1 else "prefill"
+        of_kind.setdefault(form, []).append((shape, taken))
     streams = []
-    for kind in dict.fromkeys(name for name, _, _ in plan.streams):
-        places = [index for index, each in enumerate(plan.streams) if each[0] == kind]
-        moved = [_stream_bytes(plan.streams[index], element_bytes) for index in places]
-        streams.append(StreamTable(kind=kind, moved=np.array(moved, dtype=np.float64), seconds=times[second:][places]))
+    for kind, rows in of_kind.items():
+        shapes, times = np.array([shape for shape, _ in rows], dtype=np.float64).T, np.array([each for _, each in rows])
+        if kind in DIMENSIONS:
+            tables[kind] = OpTable(kind=kind, shape=shapes, seconds=times)
+        else:
+            moved = [float(_stream_bytes((kind, shape[0], shape[1]), element_bytes)) for shape, _ in rows]
+            streams.append(StreamTable(kind=kind, moved=np.array(moved), seconds=times))
     return tables, streams
 
 

@@ -11,6 +11,8 @@ Attention = tuple[int, int, int, int, int, int]
 """batch, q_len, kv_len, num_heads, num_kv_heads, head_dim."""
 Stream = tuple[str, int, int]
 """Class, rows, columns."""
+Op = tuple[str, tuple[int, ...]]
+"""gemm, attention or a stream's class, and the sizes."""
 
 _RANKS = (1, 2, 4, 7, 8, 12, 16, 20, 24, 32, 40, 48, 50, 64, 80, 96, 100, 107, 112, 128, 160, 192, 200, 250, 256, 320,
           384, 500, 512, 640, 768, 1000, 1024)  # fmt: skip
@@ -34,8 +36,11 @@ class ProbePlan:
     attention: tuple[Attention, ...]
     streams: tuple[Stream, ...]
 
-    def __len__(self) -> int:
-        return len(self.gemms) + len(self.attention) + len(self.streams)
+    @property
+    def ops(self) -> tuple[Op, ...]:
+        """All of them."""
+        kernels: list[Op] = [("gemm", each) for each in self.gemms] + [("attention", each) for each in self.attention]
+        return (*kernels, *((kind, (rows, columns)) for kind, rows, columns in self.streams))
 
 
 def probe_plan(

@@ -2,17 +2,30 @@
 
 from __future__ import annotations
 
-import sys
+import math
+import signal
+import time
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
-from costmodel.cli.common import print_table, write_file
+from costmodel.hardware import HardwareProfile
 from costmodel.units import COMPUTE_DTYPES, DType
 from costmodel.workload import Runtime
+from validate.cli.progress import WorkBar
+from validate.journal import RecordJournal
+from validate.probe_plan import ProbePlan, probe_plan
+from validate.probe_records import OPS, OpRecord
+from validate.probe_run import PASSES, run_probe, turns
+from validate.rank_study import rank_plan
+from validate.settings import load_settings, require_same, save_settings
 from validate.threads import pin_threads, waiting_note
 
-CALIBRATION = "calibration.json"
+if TYPE_CHECKING:
+    from validate.device import Device
+
+SETTINGS = "probe.json"
 _LIMITS = {"cpu": (1024, 0.1, 0.008), "cuda": (16384, 0.02, 0.1)}
 """Largest number of rows; seconds of peak compute and share of memory that one operation may take."""
 
@@ -24,19 +37,23 @@ _LIMITS = {"cpu": (1024, 0.1, 0.008), "cuda": (16384, 0.02, 0.1)}
 @click.option("--threads", type=click.IntRange(1, 4096), help="Threads on a CPU.  [default: physical cores]")
 @click.option("--dtype", type=click.Choice(["auto", *(each.value for each in COMPUTE_DTYPES)]), default="auto",
               show_default=True, help="auto: fp32 on a CPU, bf16 on CUDA.")  # fmt: skip
+@click.option("--plan", type=click.Choice(["device", "ranks"]), default="device", show_default=True,
+              help="What a calibration needs, or what ranks cost that are no multiple of 64.")  # fmt: skip
 @click.option("--points", type=click.IntRange(200, 20_000), default=600, show_default=True,
-              help="Operations to time: about a second for ten of them.")  # fmt: skip
-@click.option("--passes", type=click.IntRange(1, 100), default=4, show_default=True,
+              help="Operations of the plan `device`: about a second for ten of them.")  # fmt: skip
+@click.option("--passes", type=click.IntRange(1, 100), default=PASSES, show_default=True,
               help="Times that the whole plan is gone through.")  # fmt: skip
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Of the plan.")
-@click.option("--out", type=click.Path(path_type=Path), required=True, help="Folder to write.")
-def command(
-    hardware: str, device: str, threads: int | None, dtype: str, points: int, passes: int, seed: int, out: Path
-) -> None:
+@click.option("--resume", is_flag=True, help="Continue the probe in DIR.")
+@click.option("--stop-after", type=click.FloatRange(1), metavar="SECONDS",
+              help="Begin no operation after this time; --resume continues.")  # fmt: skip
+@click.option("--out", type=click.Path(path_type=Path), required=True, metavar="DIR", help="Folder to write.")
+def command(**options: Any) -> int:
     """Time GEMMs, attention and element-wise kernels, and fit a calibration to them.
 
-    Writes DIR/*.csv and DIR/tables.json, which `validate fit` reads, DIR/calibration.json, and for an unknown CPU
-    DIR/hardware.toml.
+    Every turn of an operation is a line in DIR/ops.jsonl as soon as it is taken, so a probe can be interrupted and
+    resumed. In the end it writes DIR/*.csv and DIR/tables.json, which `validate fit` reads, DIR/calibration.json, and
+    for an unknown CPU DIR/hardware.toml. With `--plan ranks` it writes DIR/ranks.csv and DIR/ranks.svg instead.
 
     \b
     Example:
@@ -44,54 +61,71 @@ def command(
         costmodel estimate --model gpt2 --dtype fp32 --hw my-device/hardware.toml \\
             --calibration my-device/calibration.json
     """
-    used = pin_threads(threads)
-    if note := waiting_note(used):
+    deadline = time.monotonic() + (options["stop_after"] or math.inf)
+    used = pin_threads(options["threads"])
+    if options["device"] != "cuda" and (note := waiting_note(used)):
         click.echo(f"warning: {note}", err=True)
+    from validate.cli.probe_report import fit_device, say_ranks
     from validate.device import open_device
-    from validate.environment import environment
-    from validate.fit import fit_calibration
     from validate.hardware_match import hardware_for
-    from validate.microbench import Microbench, tables_from
-    from validate.op_tables import Manifest, MeasuredOps, write_ops
-    from validate.probe_plan import probe_plan
 
-    out.mkdir(parents=True, exist_ok=True)
-    opened = open_device(device, used)
-    profile = hardware_for(hardware, opened, out)
-    kind = DType.parse(("fp32" if opened.kind == "cpu" else "bf16") if dtype == "auto" else dtype)
-    rows, seconds, share = _LIMITS[opened.kind]
-    plan = probe_plan(
-        points, seed, max_rows=rows, max_flops=seconds * profile.matrix_rate(kind),
-        max_bytes=share * opened.memory_bytes, element_bytes=kind.bits // 8,
-    )  # fmt: skip
-    runtime = Runtime.EAGER if opened.kind == "cpu" else Runtime.GRAPH
-    bench = Microbench(opened, kind, runtime, seed)
-    total = len(plan) * passes
+    out: Path = options["out"]
+    device = open_device(options["device"], used)
+    auto = "fp32" if device.kind == "cpu" else "bf16"
+    kind = DType.parse(auto if options["dtype"] == "auto" else options["dtype"])
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with RecordJournal(out, OPS, resume=options["resume"]) as journal:
+        profile = hardware_for(options["hardware"], device, out)
+        settings = {
+            "device_name": device.name, "threads": getattr(device, "threads", None), "dtype": kind.value,
+            **{name: options[name] for name in ("plan", "points", "passes", "seed")},
+        }  # fmt: skip
+        earlier = load_settings(out, SETTINGS)
+        if earlier is not None and journal.records:
+            require_same(earlier, settings, sorted(settings))
+        save_settings(out, settings, SETTINGS)
+        if not _measure(options, device, kind, _plan(options, device, profile, kind), journal, deadline):
+            return 0
+        if options["plan"] == "ranks":
+            say_ranks(out, journal.records, device.name, kind)
+        else:
+            fit_device(out, journal.records, device, profile, kind, options["seed"])
+    return 0
 
-    def progress(done: int) -> None:
-        if sys.stderr.isatty() and (done % 10 == 0 or done == total):
-            click.echo(f"\rtiming {done} of {total}", nl=done == total, err=True)
 
-    tables, streams = tables_from(plan, bench.measure(plan, progress, passes), kind.bits // 8)
-    launch = bench.host_launch_seconds() if opened.kind == "cuda" else None
-    runtimes = [Runtime.EAGER, Runtime.GRAPH] if profile.asynchronous else [Runtime.EAGER]
-    found = environment(opened)
-    provenance = [{
-        "classes": [*tables, *(table.kind for table in streams)], "points": len(plan), "dtype": kind.value,
-        "source": f"validate probe on {opened.name}, seed {seed}", "licence": "own measurement",
-        "method": f"{passes} passes over a shuffled plan, tenth percentile of the calls, weights rotated",
-        "environment": found,
-    }]  # fmt: skip
-    manifest = Manifest(hardware=profile.name, dtype=kind.value, runtimes=[each.value for each in runtimes],
-                        provenance=provenance, host_launch_s=launch)  # fmt: skip
-    write_ops(out, MeasuredOps(manifest=manifest, tables=tables, streams=streams))
-    fit = fit_calibration(tables, profile, kind, streams=streams, runtimes=runtimes, provenance=provenance,
-                          host_launch_s=launch)  # fmt: skip
-    write_file(out / CALIBRATION, fit.to_bytes())
-    columns = ["class", "subset", "points", "mean", "median", "p95", "bias"]
-    cells = [
-        [row["kind"], row["subset"], row["points"],
-         *(f"{row[name]:.1f} %" for name in ("mean_pct", "median_pct", "p95_pct", "bias_pct"))]
-        for row in fit.content["errors"]
-    ]  # fmt: skip
-    print_table(f"{out / CALIBRATION}: predicted / measured - 1 on shapes held out", columns, cells, left=2)
+def _plan(options: dict[str, Any], device: Device, profile: HardwareProfile, kind: DType) -> ProbePlan:
+    rows, seconds, share = _LIMITS[device.kind]
+    limits: dict[str, Any] = {
+        "max_rows": rows, "max_flops": seconds * profile.matrix_rate(kind),
+        "max_bytes": share * device.memory_bytes, "element_bytes": kind.bits // 8,
+    }  # fmt: skip
+    if options["plan"] == "ranks":
+        return rank_plan(**limits)
+    return probe_plan(options["points"], options["seed"], **limits)
+
+
+def _measure(
+    options: dict[str, Any], device: Device, kind: DType, plan: ProbePlan, journal: RecordJournal[OpRecord],
+    deadline: float,
+) -> bool:  # fmt: skip
+    """Take the turns that are missing; whether none is left."""
+    from validate.microbench import Microbench
+
+    if journal.repaired_bytes:
+        click.echo(f"note: cut off a half-written record of {journal.repaired_bytes} bytes", err=True)
+    order = turns(plan, options["passes"], options["seed"])
+    runtime = Runtime.EAGER if device.kind == "cpu" else Runtime.GRAPH
+    whole = False
+    try:
+        with WorkBar() as bar:
+            bar.show("preparing", 0, len(order))
+            bench = Microbench(device, kind, runtime, options["seed"])
+            whole = run_probe(bench, order, journal, lambda done: bar.show("timing", done, len(order)), deadline)
+    finally:
+        if not whole:
+            click.echo(f"{len(journal.records)} of {len(order)} turns are taken; --resume continues")
+    failed = [record for record in journal.records if record.failure is not None]
+    if failed:
+        first = f"{failed[0].kind} {failed[0].shape}: {failed[0].failure.reason}"  # type: ignore[union-attr]
+        click.echo(f"warning: turns failed: {len(failed)}; the first was {first}", err=True)
+    return whole

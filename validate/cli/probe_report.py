@@ -1,0 +1,84 @@
+"""What `validate probe` writes and prints when every turn has been taken."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+
+import click
+
+from costmodel.cli.common import print_table, write_csv, write_file
+from costmodel.hardware import HardwareProfile
+from costmodel.units import DType
+from costmodel.workload import Runtime
+from validate.cli.progress import WorkBar
+from validate.device import Device
+from validate.environment import environment
+from validate.fit import fit_calibration
+from validate.fit_shaped import rounded
+from validate.microbench import host_launch_seconds, tables_from
+from validate.op_tables import Manifest, MeasuredOps, write_ops
+from validate.probe_records import OpRecord, quiet_seconds
+from validate.rank_figure import rank_plot
+from validate.rank_study import MULTIPLES, noise, rank_effects, rank_points
+
+CALIBRATION = "calibration.json"
+RANKS = "ranks"
+
+
+def fit_device(
+    out: Path, records: Sequence[OpRecord], device: Device, profile: HardwareProfile, kind: DType, seed: int
+) -> None:
+    """Write the tables, fit them, and print the errors."""
+    quiet = quiet_seconds(records)
+    tables, streams = tables_from(quiet, kind.bits // 8)
+    launch = host_launch_seconds(device) if profile.asynchronous else None
+    runtimes = [Runtime.EAGER, Runtime.GRAPH] if profile.asynchronous else [Runtime.EAGER]
+    passes = 1 + max(record.turn for record in records)
+    provenance = [{
+        "classes": [*tables, *(table.kind for table in streams)], "points": len(quiet), "dtype": kind.value,
+        "source": f"validate probe on {device.name}, seed {seed}", "licence": "own measurement",
+        "method": f"{passes} passes over a shuffled plan, tenth percentile of the calls, weights rotated",
+        "environment": environment(device),
+    }]  # fmt: skip
+    manifest = Manifest(hardware=profile.name, dtype=kind.value, runtimes=[each.value for each in runtimes],
+                        provenance=provenance, host_launch_s=launch)  # fmt: skip
+    write_ops(out, MeasuredOps(manifest=manifest, tables=tables, streams=streams))
+    with WorkBar() as bar:
+        fit = fit_calibration(tables, profile, kind, streams=streams, runtimes=runtimes, provenance=provenance,
+                              host_launch_s=launch, show=bar.show)  # fmt: skip
+    write_file(out / CALIBRATION, fit.to_bytes())
+    columns = ["class", "subset", "points", "mean", "median", "p95", "bias"]
+    cells = [
+        [row["kind"], row["subset"], row["points"],
+         *(f"{row[name]:.1f} %" for name in ("mean_pct", "median_pct", "p95_pct", "bias_pct"))]
+        for row in fit.content["errors"]
+    ]  # fmt: skip
+    print_table(f"{out / CALIBRATION}: predicted / measured - 1 on shapes held out", columns, cells, left=2)
+
+
+def say_ranks(out: Path, records: Sequence[OpRecord], device: str, kind: DType) -> None:
+    """Write every rank's time beside its neighbours', draw them by class, and print medians."""
+    points = rank_points(quiet_seconds(records))
+    effects = rank_effects(points)
+    halves = [quiet_seconds([record for record in records if record.turn % 2 == half]) for half in (0, 1)]
+    floor = noise(*halves)
+    columns = ("role", "rows", "rank", "multiple", "seconds", "to_line", "to_padded")
+    figures = [[getattr(point, name) for name in columns] for point in points]
+    text = io.StringIO()
+    write_csv([dict(zip(columns, [*row[:4], *map(rounded, row[4:])], strict=True)) for row in figures], text)
+    write_file(out / f"{RANKS}.csv", text.getvalue().encode())
+    title = f"{device}, {kind.value}: ranks between two multiples of 64; passes differ by {100 * floor:.1f} %"
+    write_file(out / f"{RANKS}.svg", rank_plot(effects, title, "svg"))
+    rows = sorted({(each.role != "n", each.role, each.rows) for each in effects})
+    found = {(each.role, each.rows, each.multiple): each for each in effects}
+    cells = []
+    for _, role, m in rows:
+        chosen = [found.get((role, m, each)) for each in MULTIPLES]
+        cells.append([role, m, *(None if each is None else f"{each.to_padded[1]:.2f}" for each in chosen)])
+    print_table(
+        f"{out / RANKS}.csv: median time / time of the next multiple of 64, by the power of two that divides the rank",
+        ["rank is", "m", *map(str, MULTIPLES)], cells, left=1,
+    )  # fmt: skip
+    click.echo(f"above 1: the rank padded with zeros is faster. Odd and even passes differ by {100 * floor:.1f} %")
