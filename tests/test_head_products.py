@@ -1,4 +1,4 @@
-"""The logits of several sequences' last positions are one matrix product, in the model that is timed as in the price."""
+"""Logits of the last positions of several sequences are one matrix product, in what is timed as in the price."""
 
 from __future__ import annotations
 
