@@ -20,13 +20,13 @@ from costmodel.workload import Attention, Phase, Runtime
 from validate.case import Case
 from validate.cli.progress import RunProgress
 from validate.cli.reporting import finish
+from validate.cli.starting import note_repaired, pin_and_warn
 from validate.configs_file import configs_sha256, load_configs
 from validate.journal import Journal
 from validate.quality.digests import checkpoint_sha256
 from validate.records import read_samples
 from validate.sampling import WorkloadChoice, given_cases, sample_cases
 from validate.settings import load_settings, require_same, save_settings
-from validate.threads import pin_threads, waiting_note
 
 _CPU = {"batch": (1, 2, 4, 8), "seq_len": (16, 32, 64, 128), "kv_len": (64, 128, 256, 512), "max_tokens": 256}
 _CUDA = {"batch": (1, 4, 16, 64), "seq_len": (128, 512, 1024, 2048), "kv_len": (128, 512, 1024, 2048),
@@ -47,13 +47,10 @@ def measure(options: Mapping[str, Any], given: set[str]) -> int:
     if earlier is not None:
         settings |= {name: value for name, value in earlier["options"].items() if name not in given}
     spec = _spec(settings)
-    threads = pin_threads(settings["threads"])
-    if settings["device"] != "cuda" and (note := waiting_note(threads)):
-        click.echo(f"warning: {note}", err=True)
+    threads = pin_and_warn(settings["threads"], settings["device"])
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with Journal(folder, resume=options["resume"]) as journal:
-        if journal.repaired_bytes:
-            click.echo(f"note: cut off a half-written record of {journal.repaired_bytes} bytes", err=True)
+        note_repaired(journal)
         interrupted = _run(settings, spec, folder, journal, earlier, deadline, threads)
         samples = read_samples(folder)  # from the file: an interrupt may fall between writing and remembering
         if interrupted and not samples:

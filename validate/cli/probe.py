@@ -14,13 +14,13 @@ from costmodel.hardware import HardwareProfile
 from costmodel.units import COMPUTE_DTYPES, DType
 from costmodel.workload import Runtime
 from validate.cli.progress import WorkBar
+from validate.cli.starting import note_repaired, pin_and_warn
 from validate.journal import RecordJournal
 from validate.probe_plan import ProbePlan, probe_plan
 from validate.probe_records import OPS, OpRecord
 from validate.probe_run import PASSES, run_probe, turns
 from validate.rank_study import rank_plan
 from validate.settings import load_settings, require_same, save_settings
-from validate.threads import pin_threads, waiting_note
 
 if TYPE_CHECKING:
     from validate.device import Device
@@ -62,9 +62,7 @@ def command(**options: Any) -> int:
             --calibration my-device/calibration.json
     """
     deadline = time.monotonic() + (options["stop_after"] or math.inf)
-    used = pin_threads(options["threads"])
-    if options["device"] != "cuda" and (note := waiting_note(used)):
-        click.echo(f"warning: {note}", err=True)
+    used = pin_and_warn(options["threads"], options["device"])
     from validate.cli.probe_report import fit_device, say_ranks
     from validate.device import open_device
     from validate.hardware_match import hardware_for
@@ -111,8 +109,7 @@ def _measure(
     """Take the turns that are missing; whether none is left."""
     from validate.microbench import Microbench
 
-    if journal.repaired_bytes:
-        click.echo(f"note: cut off a half-written record of {journal.repaired_bytes} bytes", err=True)
+    note_repaired(journal)
     order = turns(plan, options["passes"], options["seed"])
     runtime = Runtime.EAGER if device.kind == "cpu" else Runtime.GRAPH
     whole = False

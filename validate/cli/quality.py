@@ -16,6 +16,7 @@ from costmodel.cli.common import NamingGroup
 from validate.cli.quality_measure import measure_missing
 from validate.cli.quality_options import quality_options
 from validate.cli.quality_report import finish
+from validate.cli.starting import note_repaired
 from validate.journal import RecordJournal
 from validate.quality.job import Job
 from validate.quality.records import QUALITY, QualityRecord
@@ -80,8 +81,7 @@ def measure(options: Mapping[str, Any], given: set[str]) -> int:
     job = Job.read(settings)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with RecordJournal(folder, QUALITY, resume=options["resume"]) as journal:
-        if journal.repaired_bytes:
-            click.echo(f"note: cut off a half-written record of {journal.repaired_bytes} bytes", err=True)
+        note_repaired(journal)
         before = {record.id: record for record in journal.records}
         if earlier is not None:
             job.require_same(earlier)

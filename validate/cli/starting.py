@@ -1,0 +1,24 @@
+"""What every command that measures says before it begins."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from validate.journal import RecordJournal
+from validate.threads import pin_threads, waiting_note
+
+
+def pin_and_warn(threads: int | None, device: str) -> int:
+    """See `pin_threads`; warns where the environment spoils times on a CPU."""
+    used = pin_threads(threads)
+    if device != "cuda" and (note := waiting_note(used)):
+        click.echo(f"warning: {note}", err=True)
+    return used
+
+
+def note_repaired(journal: RecordJournal[Any]) -> None:
+    """Say so where the last line of an earlier run was only half written."""
+    if journal.repaired_bytes:
+        click.echo(f"note: cut off a half-written record of {journal.repaired_bytes} bytes", err=True)
