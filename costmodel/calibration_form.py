@@ -101,6 +101,10 @@ class ShapedForm:
             compute, memory = compute * on_compute, memory * on_memory
         return compute, memory, self.base.busy(compute, memory)
 
+    def base_seconds(self, shape: Floats) -> Floats:
+        """What the base predicts of the kernels that were measured, before any correction, (rows,)."""
+        return self.parts(shape, *nominal_work(self.kind, shape, self.element_bytes))[2] + self.base.fixed_s
+
     def features(self, shape: Floats) -> Floats:
         """The correction's inputs (inputs, rows): of the kernel that was measured, whatever the masks and weight types
         that the base prices."""

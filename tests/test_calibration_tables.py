@@ -42,7 +42,7 @@ def test_errors_and_coverage(device: str) -> None:
         assert found["mean_pct"] < LIMITS[device][kind]
         assert abs(found["bias_pct"]) < 1
         covered = ((timings.p05_s <= table.seconds) & (table.seconds <= timings.p95_s)).mean()
-        assert 0.85 <= covered < 1  # in sample: more than the nine in ten of held-out points
+        assert 0.85 <= covered <= 0.997  # in sample: more than the nine in ten of held-out points
         low_rank = table.low_rank()
         if low_rank.any():
             part = summary(timings.latency_s[low_rank], table.take(low_rank))

@@ -15,7 +15,7 @@ import pytest
 from costmodel.calibration import load_calibration, time_model
 from costmodel.calibration_base import Base
 from costmodel.calibration_file import MAX_FILE_BYTES
-from costmodel.calibration_form import ShapedForm, nominal_work
+from costmodel.calibration_form import nominal_work
 from costmodel.cli import run
 from costmodel.hardware import load_hardware
 from costmodel.units import DType
@@ -34,7 +34,7 @@ from validate.fit_process import _loss, fit_process
 from validate.fit_shaped import cross_predict, fit_once, folds_of, summary
 from validate.fit_spread import fit_spread
 from validate.fit_streams import StreamTable, fit_stream, held_out_halves, related
-from validate.fit_tables import Floats, OpTable, read_tables, tables_of
+from validate.fit_tables import OpTable, read_tables, tables_of
 from validate.fit_tiles import fit_tiles
 from validate.op_tables import Manifest, MeasuredOps, read_ops, write_ops
 
@@ -62,11 +62,6 @@ def attention_table(count: int, seed: int = 0) -> OpTable:
     shape = np.stack([batch, np.ones(count), length, heads, kv_heads, rng.choice([64, 128], count)]).astype(np.float64)
     work, moved = nominal_work("decode", shape, 2)
     return OpTable(kind="decode", shape=shape, seconds=moved / 1.2e12 + work / 5e13 + 1e-5)
-
-
-def form_seconds(form: ShapedForm, table: OpTable) -> Floats:
-    """What the form's base predicts."""
-    return np.asarray(form.parts(table.shape, *table.work(2))[2] + form.base.fixed_s)
 
 
 @pytest.fixture
@@ -118,7 +113,7 @@ def test_teachers_lie_nearer_to_the_truth_between_points(quick: None, monkeypatc
     monkeypatch.setattr(fit_many, "TAUGHT", 2000)
     table, rest = gemm_table(400, noise=0.2), gemm_table(2000, seed=5)
     form, _ = fit_once(table, device_of(A100, DType.BF16, "gemm"), QUICK)
-    base, seen = form_seconds(form, table), form_seconds(form, rest)
+    base, seen = form.base_seconds(table.shape), form.base_seconds(rest.shape)
     settings = Training(hidden=(64, 64), epochs=200, batch=50, rate=1e-2, order=0.0)
     target = np.log(table.seconds / base)
     alone = train(form.features(table.shape).T, target, settings)

@@ -22,7 +22,7 @@ from validate.fit_file import calibration_bytes
 from validate.fit_net import Training
 from validate.fit_shaped import FITS, FOLDS, Device, FittedForm, fit_shaped, rounded
 from validate.fit_streams import StreamTable, fit_stream, held_out_halves, stream_to_json, with_interval
-from validate.fit_tables import Floats, OpTable
+from validate.fit_tables import OpTable
 
 ALIGNMENT = Alignment(compute_8=1.18, compute_1=2.36, memory_1=1.12)
 ALIGNMENT_SOURCE = (
@@ -139,7 +139,7 @@ def _multiple(table: OpTable) -> int:
 
 def _shaped_errors(fitted: FittedForm, table: OpTable, kind: FormKind) -> list[dict[str, Any]]:
     form, predicted = fitted.form, fitted.held_out_s
-    base_s = base_seconds(fitted, table)
+    base_s = form.base_seconds(table.shape)
     covered = coverage_pct(base_s, predicted, table, SEED)
     rows = [error_row(kind, "all", PROTOCOL[kind], predicted, table, coverage_pct=covered)]
     low_rank = table.low_rank()
@@ -148,15 +148,8 @@ def _shaped_errors(fitted: FittedForm, table: OpTable, kind: FormKind) -> list[d
         rows.append(error_row(kind, name, PROTOCOL[kind], predicted[low_rank], table.take(low_rank)))
     if kind == "gemm":
         rows += speedup_rows(PROTOCOL[kind], predicted, table)
-    roofline = form.base.busy(*form.parts(table.shape, *table.work(form.element_bytes))[:2]) + form.base.fixed_s
-    rows.append(error_row(kind, "all, base without correction", "in sample", roofline, table))
+    rows.append(error_row(kind, "all, base without correction", "in sample", base_s, table))
     return rows
-
-
-def base_seconds(fitted: FittedForm, table: OpTable) -> Floats:
-    """What the base of a form predicts."""
-    form = fitted.form
-    return np.asarray(form.parts(table.shape, *table.work(form.element_bytes))[2] + form.base.fixed_s)
 
 
 def _streams(

@@ -12,7 +12,7 @@ from dataclasses import replace
 import numpy as np
 
 from costmodel.calibration_features import GEMM_TILES
-from costmodel.calibration_form import ShapedForm, nominal_work
+from costmodel.calibration_form import ShapedForm
 from validate.fit_grown import grown_pairs, grown_shapes
 from validate.fit_net import Pairs, TrainedNet, Training, train
 from validate.fit_process import fit_process
@@ -47,7 +47,7 @@ def _taught_attention(form: ShapedForm, table: OpTable, shapes: Floats) -> Float
     """ln of the factor on the base at `shapes`."""
     inputs = _attention_inputs(table.shape)
     varied = np.ptp(inputs, axis=0) > 0
-    process = fit_process(inputs[:, varied], np.log(table.seconds) - _log_base(form, table.shape))
+    process = fit_process(inputs[:, varied], np.log(table.seconds) - np.log(form.base_seconds(table.shape)))
     return process(_attention_inputs(shapes)[:, varied])
 
 
@@ -64,7 +64,7 @@ def _taught_gemm(form: ShapedForm, table: OpTable, shapes: Floats, pairs: int) -
         table.shape, table.seconds, flops_per_s=device.flops_per_s, bytes_per_s=device.bytes_per_s, cores=form.cores,
         cache_bytes=form.cache_bytes, element_bytes=form.element_bytes,
     )  # fmt: skip
-    base, tiled = _log_base(form, table.shape), np.log(tiles.seconds(table.shape))
+    base, tiled = np.log(form.base_seconds(table.shape)), np.log(tiles.seconds(table.shape))
     coarse = _coarse(form, tiles, table.shape)
     measured = np.log(table.seconds)
     on_base, on_tiles = fit_process(coarse, measured - base), fit_process(coarse, measured - tiled)
@@ -75,16 +75,11 @@ def _taught_gemm(form: ShapedForm, table: OpTable, shapes: Floats, pairs: int) -
     nets = [
         train(features, np.clip(target, low, high), replace(_TEACHER, seed=seed), order) for seed in range(TEACHERS)
     ]
-    log_base, log_tiles = _log_base(form, shapes), np.log(tiles.seconds(shapes))
+    log_base, log_tiles = np.log(form.base_seconds(shapes)), np.log(tiles.seconds(shapes))
     coarse, rich = _coarse(form, tiles, shapes), _rich(form, tiles, shapes)
     by_process = (on_base(coarse) + log_base + on_tiles(coarse) + log_tiles) / 2
     by_net = np.mean([net(rich) for net in nets], axis=0) + log_tiles
     return np.asarray((by_process + by_net) / 2 - log_base)
-
-
-def _log_base(form: ShapedForm, shape: Floats) -> Floats:
-    work, moved = nominal_work(form.kind, shape, form.element_bytes)
-    return np.asarray(np.log(form.parts(shape, work, moved)[2] + form.base.fixed_s))
 
 
 def _coarse(form: ShapedForm, tiles: TileModel, shape: Floats) -> Floats:
@@ -95,13 +90,13 @@ def _coarse(form: ShapedForm, tiles: TileModel, shape: Floats) -> Floats:
         np.log2(np.ceil(np.ceil(m / each[0]) * np.ceil(n / each[1]) / form.cores)) - np.log2(n * rows)
         for each in GEMM_TILES
     ]
-    beyond = np.log2(tiles.seconds(shape)) - _log_base(form, shape) / np.log(2)
+    beyond = np.log2(tiles.seconds(shape)) - np.log(form.base_seconds(shape)) / np.log(2)
     return np.stack([np.log2(rows), np.log2(n), np.log2(k), *waves, beyond], axis=1)
 
 
 def _rich(form: ShapedForm, tiles: TileModel, shape: Floats) -> Floats:
     """The form's own inputs and what tiles say beyond the base."""
-    beyond = np.log2(tiles.seconds(shape)) - _log_base(form, shape) / np.log(2)
+    beyond = np.log2(tiles.seconds(shape)) - np.log(form.base_seconds(shape)) / np.log(2)
     return np.concatenate([form.features(shape), beyond[None]]).T
 
 

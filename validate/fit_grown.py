@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from costmodel.calibration_form import ShapedForm, nominal_work
+from costmodel.calibration_form import ShapedForm
 from validate.fit_net import Pairs
 from validate.fit_tables import Floats, OpTable
 
@@ -20,10 +20,7 @@ def grown_pairs(form: ShapedForm, table: OpTable, count: int, seed: int) -> Pair
     Lengths and batches grow; of attention's heads, only both counts together do.
     """
     small, large = grown_shapes(form, table, count, seed)
-    log_base = []
-    for shape in (small, large):
-        _, _, busy = form.parts(shape, *_work(form, shape))
-        log_base.append(np.log(busy + form.base.fixed_s))
+    log_base = [np.log(form.base_seconds(shape)) for shape in (small, large)]
     return Pairs(
         smaller=form.features(small).T, larger=form.features(large).T, gap=np.asarray(log_base[0] - log_base[1])
     )  # fmt: skip
@@ -60,7 +57,3 @@ def grown_shapes(form: ShapedForm, table: OpTable, count: int, seed: int) -> tup
     large[2] = np.where(longer, grown, small[2])
     low, high = form.low[:, None], form.high[:, None]
     return np.clip(small, low, high), np.clip(large, low, high)
-
-
-def _work(form: ShapedForm, shape: Floats) -> tuple[Floats, Floats]:
-    return nominal_work(form.kind, shape, form.element_bytes)

@@ -88,8 +88,7 @@ def fit_shaped(
     held_out = cross_predict(table, device, settings, seed=seed, fitted=fitted)
     form, net = fit_once(table, device, settings)
     fitted()
-    _, _, busy = form.parts(table.shape, *table.work(device.element_bytes))
-    spread = fit_spread(busy + form.base.fixed_s, sizes(table), np.log(table.seconds / held_out))
+    spread = fit_spread(form.base_seconds(table.shape), sizes(table), np.log(table.seconds / held_out))
     return FittedForm(
         form=replace(form, spread=spread, alignment=alignment, multiple=multiple), net=net, held_out_s=held_out
     )
@@ -138,11 +137,10 @@ def fit_once(table: OpTable, device: Device, settings: Training) -> tuple[Shaped
         cache_bytes=device.cache_bytes, element_bytes=device.element_bytes, low=table.shape.min(axis=1),
         high=table.shape.max(axis=1), multiple=1,
     )  # fmt: skip
-    _, _, busy = form.parts(table.shape, flops, moved)
     if len(table) < FEW:
         net = train_from_few(form, table, PAIRS // 4)
     else:
-        target = np.log(table.seconds / (busy + base.fixed_s))
+        target = np.log(table.seconds / form.base_seconds(table.shape))
         pairs = grown_pairs(form, table, PAIRS, settings.seed) if settings.order else None
         if table.kind == "gemm":
             net = train_from_many(form, table, target, settings, pairs)
