@@ -1,4 +1,4 @@
-"""No number of fifty estimates has changed: exact where they count, to 1e-12 where they are times."""
+"""No number of the kept estimates has changed: exact where they count, to 1e-12 where they are times."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import json
 from typing import Any
 
 import pytest
-from golden.regenerate import CASES, PATH, case_name, compute
+from golden.regenerate import CALIBRATED, CALIBRATED_PATH, CASES, PATH, case_name, compute
 
 ADVICE = "the model's numbers changed; if on purpose: python tests/golden/regenerate.py, and look at the diff"
 GOLDEN: dict[str, Any] = json.loads(PATH.read_text(encoding="utf-8"))
+MEASURED: dict[str, Any] = json.loads(CALIBRATED_PATH.read_text(encoding="utf-8"))
 
 
 def differences(expected: Any, found: Any, where: str = "") -> list[str]:
@@ -42,6 +43,19 @@ def test_the_cases_cover_every_model_and_device() -> None:
 def test_no_number_has_changed(case: Any) -> None:
     found = json.loads(json.dumps(compute(case)))
     lines = differences(GOLDEN[case_name(case)], found)
+    assert not lines, "\n".join([ADVICE, *lines[:20]])
+
+
+def test_the_calibrated_cases_are_calibrated_and_in_order() -> None:
+    assert list(MEASURED) == [case_name(case) for case in CALIBRATED], ADVICE
+    levels = {phase["dense"]["level"] for estimate in MEASURED.values() for phase in estimate["phases"]}
+    assert levels == {"probes", "samples"}
+
+
+@pytest.mark.parametrize("case", CALIBRATED, ids=case_name)
+def test_no_calibrated_number_has_changed(case: Any) -> None:
+    found = json.loads(json.dumps(compute(case, "auto")))
+    lines = differences(MEASURED[case_name(case)], found)
     assert not lines, "\n".join([ADVICE, *lines[:20]])
 
 

@@ -1,6 +1,8 @@
-"""Fifty estimates whose every number is kept in estimates.json, so that a refactor can prove that it changed none.
+"""Estimates whose every number is kept beside this file, so that a refactor can prove that it changed none.
 
-Run `python tests/golden/regenerate.py` after a change of the model on purpose; the diff of the file is its effect.
+Fifty stand on the datasheet roofline (estimates.json), the others on the shipped calibrations (calibrated.json).
+
+Run `python tests/golden/regenerate.py` after a change of the model on purpose; the diff of the files is their effect.
 """
 
 from __future__ import annotations
@@ -10,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from costmodel.calibration import find_calibration
 from costmodel.decomposition import Decomposition
 from costmodel.estimate import estimate
 from costmodel.hardware import load_hardware
@@ -19,6 +22,7 @@ from costmodel.units import DType
 from costmodel.workload import Attention, LmHead, Runtime, Workload
 
 PATH = Path(__file__).with_name("estimates.json")
+CALIBRATED_PATH = Path(__file__).with_name("calibrated.json")
 
 POINT = "layers=2,17,31 tensors=all rank=1 form=tucker"
 MIXED = ("rank=30%", "layers=1-9:4 tensors=attn rank=12.5% form=tucker", "layers=3 form=dense")
@@ -69,6 +73,24 @@ CASES: list[tuple[str, str, tuple[str, ...], dict[str, Any]]] = [
 ]  # fmt: skip
 """Model, device, SPECs, and workload options where they differ from the command's defaults."""
 
+CALIBRATED: list[tuple[str, str, tuple[str, ...], dict[str, Any]]] = [
+    ("llama2-7b", "a100-sxm-80gb", (POINT,), {}),
+    ("llama2-7b", "a100-sxm-80gb", ("rank=50%",), {"runtime": "graph", "new_tokens": 8}),
+    ("llama2-7b", "h100-sxm-80gb", (POINT,), {}),
+    ("llama2-7b", "h100-sxm-80gb", ("rank=50%",), {"runtime": "graph", "new_tokens": 8}),
+    ("mistral-7b", "a100-sxm-80gb", MIXED, {"batch": 4, "seq_len": 6000, "new_tokens": 4}),
+    ("llama3-70b", "h100-sxm-80gb", ("tensors=mlp rank=25% form=tucker",), {"runtime": "graph", "batch": 16}),
+    ("qwen2.5-0.5b", "a100-sxm-80gb", ("tensors=attn rank=37",), {"dtype": "fp16", "lm_head": "all"}),
+    ("opt-6.7b", "h100-sxm-80gb", ("layers=4,8 form=drop", "tensors=fc1 rank=1000"), {"attention": "unfused"}),
+    ("gpt2-xl", "a100-sxm-80gb", ("tensors=c_attn rank=33%",), {"runtime": "graph", "seq_len": 77}),
+    ("bert-large", "a100-sxm-80gb", ("rank=25%",), {"batch": 8, "seq_len": 384}),
+    ("roberta-base", "h100-sxm-80gb", ("tensors=intermediate,output rank=100",), {"batch": 32, "seq_len": 128}),
+    ("tinyllama-1.1b", "amd-epyc-2t", ("rank=33.3%",), {"dtype": "fp32", "new_tokens": 4, "seq_len": 64}),
+    ("bert-base", "amd-epyc-2t", ("rank=64 form=tucker",), {"dtype": "fp32", "batch": 4, "seq_len": 32}),
+    ("gpt2", "amd-epyc-2t", ("rank=10%", "layers=0 form=drop"), {"dtype": "fp32", "seq_len": 128}),
+]
+"""The same, priced with the calibration that ships for the device."""
+
 
 def case_name(case: tuple[str, str, tuple[str, ...], dict[str, Any]]) -> str:
     """The case as one line, its key in the file."""
@@ -76,8 +98,8 @@ def case_name(case: tuple[str, str, tuple[str, ...], dict[str, Any]]) -> str:
     return " | ".join([model, hardware, *specs, *(f"{key}={value}" for key, value in options.items())])
 
 
-def compute(case: tuple[str, str, tuple[str, ...], dict[str, Any]]) -> dict[str, Any]:
-    """Every number of an estimate on the datasheet roofline, operations left out."""
+def compute(case: tuple[str, str, tuple[str, ...], dict[str, Any]], calibration: str = "none") -> dict[str, Any]:
+    """Every number of an estimate, operations left out; `calibration` as the command takes it."""
     name, hardware, specs, options = case
     model, given = load_model(name), dict(options)
     seq_len, kv_len, new_tokens = given.pop("seq_len", 512), given.pop("kv_len", None), given.pop("new_tokens", None)
@@ -87,16 +109,18 @@ def compute(case: tuple[str, str, tuple[str, ...], dict[str, Any]]) -> dict[str,
     if not model.is_encoder:
         works.append(Workload.decode(kv_len or seq_len + 1, **how))
     decomposition = parse_decomposition(specs, model, Decomposition())
-    found = estimate(model, load_hardware(hardware), decomposition, works, new_tokens=new_tokens).to_json()
+    device = load_hardware(hardware)
+    measured = find_calibration(calibration, device, works[0].dtype, works[0].runtime)
+    found = estimate(model, device, decomposition, works, calibration=measured, new_tokens=new_tokens).to_json()
     kept = {"phases": [{**phase, "ops": len(phase["ops"])} for phase in found["phases"]]}
     return {**kept, **{key: found[key] for key in ("request", "warnings") if found[key]}}
 
 
-def text() -> str:
-    """The whole file: a line for every flat object, so that a diff names the case and shows what changed."""
+def text(cases: list[tuple[str, str, tuple[str, ...], dict[str, Any]]], calibration: str = "none") -> str:
+    """A whole file: a line for every flat object, so that a diff names the case and shows what changed."""
     lines = []
-    for case in CASES:
-        result = compute(case)
+    for case in cases:
+        result = compute(case, calibration)
         phases = [
             "    {\n"
             + ",\n".join(f"      {json.dumps(key)}: {json.dumps(value)}" for key, value in phase.items())
@@ -109,5 +133,6 @@ def text() -> str:
 
 
 if __name__ == "__main__":
-    PATH.write_text(text(), encoding="utf-8")
-    sys.stdout.write(f"wrote {len(CASES)} estimates to {PATH}\n")
+    PATH.write_text(text(CASES), encoding="utf-8")
+    CALIBRATED_PATH.write_text(text(CALIBRATED, "auto"), encoding="utf-8")
+    sys.stdout.write(f"wrote {len(CASES)} estimates to {PATH} and {len(CALIBRATED)} to {CALIBRATED_PATH}\n")
