@@ -3,7 +3,8 @@
 Each choice's amount of the first objective is rounded down to a whole number of bins, and the program over sites is
 exact for the rounded amounts. A configuration's true amount is less than `sites` bins above its rounded one, so for
 every configuration the grid holds one that is no worse in the second objective and less than `sites` bins worse in the
-first; and read the other way, the grid bounds the first objective from below. Layers interact through their states.
+first; and read the other way, the grid bounds the first objective from below. Layers interact through their states in
+the second objective; what they can take off the first is taken off its bound at once.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ class Grid:
 
     Attributes:
         least: float64 (bins,): the lowest second objective with a rounded first of at most this many bins.
-        origin, width: the first objective of bin b is origin + width x b.
+        origin, width: the first objective of bin b is origin + width x b, or more where layers interact in it.
         sites: number of sites, the bins by which rounding can be off.
         choices: int64 (n, layers, tensors): configurations along the frontier of the rounded problem.
     """
@@ -53,7 +54,7 @@ def grid(problem: SiteProblem, first: Functional, second: Functional, points: in
     low = amounts.min(axis=-1, keepdims=True)
     amounts = np.where(problem.open, amounts - low, 0.0)
     free = [tuple(site) for site in np.argwhere(problem.open.sum(axis=-1) > 1).tolist()]
-    forced = low.sum() + problem.offset(first)
+    forced = low.sum() + problem.offset(first) + problem.links(first).min(axis=(1, 2)).sum()
     span = float(amounts.max(axis=-1).sum()) or 1.0
     updates = int(problem.open.sum()) * (2 * states if states > 1 else 1)
     bins = int(min(_MAX_BINS, max(256, work // max(1, updates))))
