@@ -159,8 +159,7 @@ def _streams(
     entries: dict[str, Any] = {}
     rows = []
     for table in tables:
-        unseen = table.take(np.argsort(table.moved, kind="stable")[1::2])
-        predicted = held_out_halves(table, **rates)
+        unseen, predicted = held_out_halves(table, **rates)
         form = with_interval(fit_stream(table, **rates), np.log(unseen.seconds / predicted))
         entries[table.kind] = stream_to_json(form, "measured")
         error = predicted / unseen.seconds - 1

@@ -74,11 +74,13 @@ def fit_stream(table: StreamTable, *, flops_per_s: float, bytes_per_s: float) ->
     return replace(form, log2_bytes=knots, ln_factor=np.log(growing / at_knots))
 
 
-def held_out_halves(table: StreamTable, *, flops_per_s: float, bytes_per_s: float) -> Floats:
-    """Seconds of every other row, in order of size, as predicted by a form fitted on the rows between."""
-    order = np.argsort(table.moved, kind="stable")
-    form = fit_stream(table.take(order[::2]), flops_per_s=flops_per_s, bytes_per_s=bytes_per_s)
-    return table.take(order[1::2]).predict(form)
+def held_out_halves(table: StreamTable, *, flops_per_s: float, bytes_per_s: float) -> tuple[StreamTable, Floats]:
+    """The rows of every other size, however often a size was measured, and their seconds as predicted by a form that
+    was fitted on the sizes between."""
+    held_out = np.isin(table.moved, np.unique(table.moved)[1::2])
+    form = fit_stream(table.take(~held_out), flops_per_s=flops_per_s, bytes_per_s=bytes_per_s)
+    unseen = table.take(held_out)
+    return unseen, unseen.predict(form)
 
 
 def with_interval(form: StreamForm, residual: Floats) -> StreamForm:
