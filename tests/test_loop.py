@@ -304,6 +304,20 @@ def test_optimism_is_measured_minus_predicted_and_corrected_by_the_other_points(
     assert optimism(results(result("baseline", "late", 50, 0.7, 0.1))) is None
 
 
+def test_each_point_is_corrected_by_the_others_alone() -> None:
+    """By hand: 0.3 measured where 0.1 was predicted, 0.2 where 0.2 was; the factors of the others are 1 and 3."""
+    points = [result("frontier", "per-site", 50, 0.7, 0.3, 0.1, noise=0.0),
+              result("frontier", "per-site", 60, 0.8, 0.2, 0.2, noise=0.0)]  # fmt: skip
+    found = optimism(results(*points))
+    assert found is not None
+    assert found.factor.value == pytest.approx(0.5 / 0.3)
+    assert found.error == pytest.approx((0.2 + 0.0) / 2)
+    assert found.corrected == pytest.approx((abs(0.3 - 1 * 0.1) + abs(0.2 - 3 * 0.2)) / 2)
+    alone = optimism(results(points[0]))
+    assert alone is not None
+    assert (alone.factor.value, alone.corrected) == (1.0, alone.error)
+
+
 def test_points_whose_loss_the_search_was_told_say_nothing_of_its_optimism() -> None:
     believed = result("frontier", "per-site", 50, 0.7, 0.3, 0.1)
     told = result("frontier", "per-site, dropping", 60, 0.6, 0.2, 0.2)
