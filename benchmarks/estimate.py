@@ -17,11 +17,11 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from costmodel.decomposition import Decomposition, Factor, LowRank, Site, Tucker
-from costmodel.estimate import estimate
-from costmodel.hardware import load_hardware
-from costmodel.model_config import load_model
-from costmodel.workload import Workload
+from costmodel.decomposition.factors import Decomposition, Factor, LowRank, Site, Tucker
+from costmodel.pricing.estimate import estimate
+from costmodel.hardware.profile import load_hardware
+from costmodel.families.load import load_model
+from costmodel.forward.workload import Workload
 
 TARGETS_S = {
     "shell, table": 0.5,

@@ -23,10 +23,10 @@ THREADS = pin_threads(None)  # before torch is loaded
 
 import torch  # noqa: E402
 
-from costmodel.decomposition import Decomposition  # noqa: E402
-from costmodel.model_config import load_model, read_config  # noqa: E402
+from costmodel.decomposition.factors import Decomposition  # noqa: E402
+from costmodel.families.load import load_model, read_config  # noqa: E402
 from costmodel.units import DType  # noqa: E402
-from costmodel.workload import Runtime, Workload  # noqa: E402
+from costmodel.forward.workload import Runtime, Workload  # noqa: E402
 from validate.build import build_model  # noqa: E402
 from validate.device import Device, open_device  # noqa: E402
 from validate.passes import make_pass  # noqa: E402

@@ -1,7 +1,7 @@
 """An analytical cost model of transformers whose weights are low-rank factors.
 
 The names below are imported on first use, so that `import costmodel` costs next to nothing. The pricing function has
-the name of its module and is therefore imported from it: `from costmodel.estimate import estimate`.
+the name of its module and is therefore imported from it: `from costmodel.pricing.estimate import estimate`.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from costmodel._version import __version__
 
 TYPE_CHECKING = False  # known to type checkers by its name; importing `typing` would cost more than all the rest
 if TYPE_CHECKING:
-    from costmodel.calibration import Calibration
-    from costmodel.decomposition import Decomposition, LowRank, Site, Tucker, load_decomposition
+    from costmodel.timing.calibration.record import Calibration
+    from costmodel.decomposition.factors import Decomposition, LowRank, Site, Tucker, load_decomposition
     from costmodel.errors import (
         CalibrationError,
         CostModelError,
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
         InputError,
         ModelError,
     )
-    from costmodel.estimate import Estimate
-    from costmodel.hardware import HardwareProfile, load_hardware
-    from costmodel.model_config import load_model
-    from costmodel.model_spec import ModelSpec
-    from costmodel.space import DesignSpace
-    from costmodel.spec_text import parse_decomposition
-    from costmodel.workload import Phase, Workload
+    from costmodel.pricing.estimate import Estimate
+    from costmodel.hardware.profile import HardwareProfile, load_hardware
+    from costmodel.families.load import load_model
+    from costmodel.model import ModelSpec
+    from costmodel.space.base import DesignSpace
+    from costmodel.decomposition.text import parse_decomposition
+    from costmodel.forward.workload import Phase, Workload
 
 __all__ = [
     "Calibration",
@@ -54,27 +54,27 @@ __all__ = [
 ]
 
 _MODULE_OF = {
-    "Calibration": "calibration",
+    "Calibration": "timing.calibration.record",
     "CalibrationError": "errors",
     "CostModelError": "errors",
-    "Decomposition": "decomposition",
+    "Decomposition": "decomposition.factors",
     "DecompositionError": "errors",
-    "DesignSpace": "space",
-    "Estimate": "estimate",
+    "DesignSpace": "space.base",
+    "Estimate": "pricing.estimate",
     "HardwareError": "errors",
-    "HardwareProfile": "hardware",
+    "HardwareProfile": "hardware.profile",
     "InputError": "errors",
-    "LowRank": "decomposition",
+    "LowRank": "decomposition.factors",
     "ModelError": "errors",
-    "ModelSpec": "model_spec",
-    "Phase": "workload",
-    "Site": "decomposition",
-    "Tucker": "decomposition",
-    "Workload": "workload",
-    "load_decomposition": "decomposition",
-    "load_hardware": "hardware",
-    "load_model": "model_config",
-    "parse_decomposition": "spec_text",
+    "ModelSpec": "model",
+    "Phase": "forward.workload",
+    "Site": "decomposition.factors",
+    "Tucker": "decomposition.factors",
+    "Workload": "forward.workload",
+    "load_decomposition": "decomposition.factors",
+    "load_hardware": "hardware.profile",
+    "load_model": "families.load",
+    "parse_decomposition": "decomposition.text",
 }
 """Public name and the module below `costmodel` that defines it."""
 

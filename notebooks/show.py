@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from IPython.display import Image, Markdown
 from matplotlib.figure import Figure
 
-from costmodel.figure import COLOURS, axes_style, figure_bytes, new_figure
+from costmodel.show.figure import COLOURS, axes_style, figure_bytes, new_figure
 
 INK = COLOURS["light"]
 LINES = [INK[name] for name in ("blue", "orange", "green", "purple", "amber", "grey")]

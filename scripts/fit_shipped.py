@@ -16,9 +16,9 @@ from typing import Any
 
 import numpy as np
 
-from costmodel.calibration import load_calibration
+from costmodel.timing.calibration.record import load_calibration
 from costmodel.cli.common import write_file
-from costmodel.hardware import load_hardware
+from costmodel.hardware.profile import load_hardware
 from costmodel.units import DType
 from validate.fit import Fit, fit_calibration
 from validate.fit_llama import read_llama

@@ -24,7 +24,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import CONFIG_MAPPING, AutoModelForCausalLM, AutoModelForMaskedLM, PreTrainedTokenizerFast
 
 from costmodel.cli import run
-from costmodel.model_config import load_model, read_config
+from costmodel.families.load import load_model, read_config
 from validate.checkpoint.folder import new_folder, require_new
 
 _SHARD_BYTES = 10**9

@@ -5,10 +5,10 @@ from __future__ import annotations
 import random
 from typing import Any
 
-from costmodel.decomposition import Decomposition, Factor, LowRank, Site, Tucker, break_even_rank
-from costmodel.model_families import spec_from_config
-from costmodel.model_spec import ModelSpec
-from costmodel.workload import Attention, LmHead, Workload
+from costmodel.decomposition.factors import Decomposition, Factor, LowRank, Site, Tucker, break_even_rank
+from costmodel.families.registry import spec_from_config
+from costmodel.model import ModelSpec
+from costmodel.forward.workload import Attention, LmHead, Workload
 
 MODEL_TYPES = ("llama", "mistral", "qwen2", "qwen3", "bert", "roberta", "gpt2", "opt")
 

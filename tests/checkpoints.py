@@ -11,8 +11,8 @@ from typing import Any
 import torch
 import transformers
 
-from costmodel.decomposition import Decomposition
-from costmodel.spec_text import parse_decomposition
+from costmodel.decomposition.factors import Decomposition
+from costmodel.decomposition.text import parse_decomposition
 from validate.checkpoint.loader import INDEX, MANIFEST
 from validate.checkpoint.makers import Makers, plain_makers
 from validate.checkpoint.manifest import FactorsRecord

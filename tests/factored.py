@@ -10,9 +10,9 @@ import transformers
 from cases import spec_of
 from torch import nn
 
-from costmodel.decomposition import Decomposition, Factor, LowRank
-from costmodel.model_spec import ModelSpec
-from costmodel.workload import LmHead, Workload
+from costmodel.decomposition.factors import Decomposition, Factor, LowRank
+from costmodel.model import ModelSpec
+from costmodel.forward.workload import LmHead, Workload
 
 TORCH_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 

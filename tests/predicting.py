@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from validating import LLAMA, tiny_spec
 
-from costmodel.decomposition import Decomposition, Site
-from costmodel.model_spec import ModelSpec
+from costmodel.decomposition.factors import Decomposition, Site
+from costmodel.model import ModelSpec
 from validate.case import params_of, strata_of
 from validate.predictor.points import DENSE, LOST, Floats, Measure, Points, energies, lookup, site_errors
 from validate.predictor.score import Inputs, Score

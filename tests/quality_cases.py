@@ -12,7 +12,7 @@ import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from validating import BERT, LLAMA
 
-from costmodel.model_config import load_model, read_config
+from costmodel.families.load import load_model, read_config
 from validate.blocks import Blocks, causal_blocks, masked_blocks
 from validate.pretrained import Pretrained, open_pretrained
 from validate.quality.case import QualityCase
@@ -120,7 +120,7 @@ def evaluator(pretrained: Pretrained, **options: Any) -> Evaluator:
 
 
 def case(pretrained: Pretrained, *specs: str) -> QualityCase:
-    from costmodel.spec_text import parse_decomposition
+    from costmodel.decomposition.text import parse_decomposition
 
     return QualityCase(decomposition=parse_decomposition(specs, pretrained.spec))
 

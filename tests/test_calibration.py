@@ -13,16 +13,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from costmodel.calibration import Calibration, find_calibration, load_calibration, shipped_calibration, time_model
-from costmodel.calibration_file import MAX_FILE_BYTES
-from costmodel.decomposition import Decomposition, LowRank, Site
+from costmodel.timing.calibration.record import Calibration, find_calibration, load_calibration, shipped_calibration, time_model
+from costmodel.timing.calibration.file import MAX_FILE_BYTES
+from costmodel.decomposition.factors import Decomposition, LowRank, Site
 from costmodel.errors import CalibrationError
-from costmodel.estimate import estimate, pricer
-from costmodel.hardware import load_hardware, profile_folder
-from costmodel.model_config import load_model
-from costmodel.roofline import DatasheetRoofline, OpColumns
+from costmodel.pricing.estimate import estimate, pricer
+from costmodel.hardware.profile import load_hardware, profile_folder
+from costmodel.families.load import load_model
+from costmodel.timing.datasheet import DatasheetRoofline, OpColumns
 from costmodel.units import DType
-from costmodel.workload import Attention, Runtime, Workload
+from costmodel.forward.workload import Attention, Runtime, Workload
 
 SHIPPED = sorted((profile_folder() / "calibrations").glob("*.json"))
 A100 = profile_folder() / "calibrations" / "a100-sxm-80gb.json"
@@ -252,7 +252,7 @@ def test_needs_numpy_alone() -> None:
     """Beside costmodel's own modules and the standard library: a file is read, checked and applied with numpy."""
     code = (
         "import sys, importlib; from pathlib import Path\n"
-        "import costmodel.calibration_file, costmodel.calibration_model\n"
+        "import costmodel.timing.calibration.file, costmodel.timing.calibration.probes\n"
         "heavy = {'scipy', 'torch', 'pyarrow', 'msgspec', 'networkx', 'pandas', 'sklearn'} & set(sys.modules)\n"
         "assert not heavy, heavy\n"
     )

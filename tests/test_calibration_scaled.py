@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 from validating import GPT2, LLAMA, OPT, sample, tiny_spec
 
-from costmodel.calibration import load_calibration, shipped_calibration, time_model
-from costmodel.calibration_scaled import SCALED_KEYS
-from costmodel.decomposition import Decomposition
+from costmodel.timing.calibration.record import load_calibration, shipped_calibration, time_model
+from costmodel.timing.calibration.scaled import SCALED_KEYS
+from costmodel.decomposition.factors import Decomposition
 from costmodel.errors import CalibrationError
-from costmodel.estimate import estimate
-from costmodel.hardware import load_hardware, profile_folder
-from costmodel.spec_text import parse_decomposition
+from costmodel.pricing.estimate import estimate
+from costmodel.hardware.profile import load_hardware, profile_folder
+from costmodel.decomposition.text import parse_decomposition
 from costmodel.units import DType
-from costmodel.workload import Runtime, Workload
+from costmodel.forward.workload import Runtime, Workload
 from validate.fit_basis import ProbesBasis
 from validate.fit_passes import _parts
 from validate.fit_samples import fit_samples

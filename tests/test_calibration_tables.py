@@ -12,8 +12,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from costmodel.calibration import load_calibration
-from costmodel.hardware import profile_folder
+from costmodel.timing.calibration.record import load_calibration
+from costmodel.hardware.profile import profile_folder
 from validate.fit_errors import speedups
 from validate.fit_shaped import summary
 from validate.fit_tables import OpTable, read_tables

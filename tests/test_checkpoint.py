@@ -21,12 +21,12 @@ from safetensors import SafetensorError, safe_open  # noqa: E402
 from safetensors.torch import load_file, save_file  # noqa: E402
 from validating import BERT, FAMILIES, GPT2, LLAMA, QWEN3, predictor  # noqa: E402
 
-from costmodel.decomposition import LowRank, Site, Tucker, load_decomposition  # noqa: E402
+from costmodel.decomposition.factors import LowRank, Site, Tucker, load_decomposition  # noqa: E402
 from costmodel.errors import InputError, ModelError  # noqa: E402
-from costmodel.model_config import load_model, read_config  # noqa: E402
-from costmodel.spec_text import parse_decomposition  # noqa: E402
+from costmodel.families.load import load_model, read_config  # noqa: E402
+from costmodel.decomposition.text import parse_decomposition  # noqa: E402
 from costmodel.units import DType  # noqa: E402
-from costmodel.workload import Workload  # noqa: E402
+from costmodel.forward.workload import Workload  # noqa: E402
 from validate.checkpoint import loader  # noqa: E402
 from validate.checkpoint.loader import FactoredCheckpointError, is_factored, load_factored  # noqa: E402
 from validate.checkpoint.makers import WhitenedMakers, plain_makers  # noqa: E402

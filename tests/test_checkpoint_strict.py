@@ -29,7 +29,7 @@ from checkpoints import (  # noqa: E402
 from safetensors.torch import load_file, save_file  # noqa: E402
 from validating import LLAMA, tiny_spec  # noqa: E402
 
-from costmodel.decomposition import Decomposition  # noqa: E402
+from costmodel.decomposition.factors import Decomposition  # noqa: E402
 from costmodel.errors import CostModelError, ModelError  # noqa: E402
 from validate.checkpoint.loader import FactoredCheckpointError, check_factored, load_factored  # noqa: E402
 from validate.checkpoint.read import read_factored, recorded_decomposition  # noqa: E402

@@ -13,7 +13,7 @@ import pytest
 
 from costmodel.cli import cli, run
 from costmodel.cli.common import text_width
-from costmodel.model_config import load_model
+from costmodel.families.load import load_model
 
 COSTS = [
     "params", "weight_bytes", "flops", "vector_flops", "hbm_bytes", "arithmetic_intensity", "latency_s",
@@ -436,7 +436,7 @@ def test_a_model_folder_and_a_profile_file(priced: Any, tmp_path: Path) -> None:
     root = Path(__file__).resolve().parents[1]
     folder = tmp_path / "my-model"
     folder.mkdir()
-    (folder / "config.json").write_text((root / "costmodel" / "model_configs" / "gpt2.json").read_text())
+    (folder / "config.json").write_text((root / "costmodel" / "families" / "configs" / "gpt2.json").read_text())
     profile = tmp_path / "my-card.toml"
     profile.write_text((root / "hw_profiles" / "l4.toml").read_text().replace('name = "l4"', 'name = "my-card"'))
     found = priced("--model", str(folder), "--hw", str(profile))

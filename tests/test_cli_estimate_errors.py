@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from costmodel.cli import cli, run
 
 ROOT = Path(__file__).resolve().parents[1]
-GPT2 = json.loads((ROOT / "costmodel" / "model_configs" / "gpt2.json").read_text())
+GPT2 = json.loads((ROOT / "costmodel" / "families" / "configs" / "gpt2.json").read_text())
 L4 = (ROOT / "hw_profiles" / "l4.toml").read_text()
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from costmodel.cli import main
-from costmodel.model_config import builtin_models
+from costmodel.families.load import builtin_models
 
 
 def run(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:

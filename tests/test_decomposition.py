@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from costmodel.decomposition import (
+from costmodel.decomposition.factors import (
     FORMS,
     Decomposition,
     LowRank,
@@ -22,7 +22,7 @@ from costmodel.decomposition import (
     make_factor,
 )
 from costmodel.errors import CostModelError, DecompositionError
-from costmodel.model_config import load_model
+from costmodel.families.load import load_model
 
 LLAMA = load_model("llama2-7b")
 BERT = load_model("bert-base")

@@ -13,19 +13,19 @@ from exploring import A100, all_but, quality_data, question_of, small_model, wit
 from costmodel.errors import InputError
 from costmodel.explore import explore
 from costmodel.explore.answer import Answer, answer_by_classes
-from costmodel.explore.chain import minimise
-from costmodel.explore.grid import grid
-from costmodel.explore.hull import evaluate, fill, hull
-from costmodel.explore.labels import exact_labels
-from costmodel.explore.layers import PerLayerClasses
-from costmodel.explore.limits import best_under_limits
-from costmodel.explore.listing import ListedConfigurations
-from costmodel.explore.problem import SiteProblem, all_coordinates, ceiling, metric_of
-from costmodel.explore.sites import answer_by_sites
-from costmodel.explore.tangents import tangents
-from costmodel.model_config import load_model
-from costmodel.space import design_space
-from costmodel.workload import Runtime, Workload
+from costmodel.explore.by_site.chain import minimise
+from costmodel.explore.by_site.grid import grid
+from costmodel.explore.by_site.hull import evaluate, fill, hull
+from costmodel.explore.by_site.labels import exact_labels
+from costmodel.explore.by_class.per_layer import PerLayerClasses
+from costmodel.explore.by_site.multipliers import best_under_limits
+from costmodel.explore.by_class.listing import ListedConfigurations
+from costmodel.explore.by_site.problem import SiteProblem, all_coordinates, ceiling, metric_of
+from costmodel.explore.by_site.answer import answer_by_sites
+from costmodel.explore.by_site.tangents import tangents
+from costmodel.families.load import load_model
+from costmodel.space.base import design_space
+from costmodel.forward.workload import Runtime, Workload
 
 BERT = load_model("bert-base")
 
@@ -120,7 +120,7 @@ def test_large_method_against_listing(seed: int, tmp_path: Path, monkeypatch: py
     path = tmp_path / "quality.json"
     path.write_text(json.dumps(quality_data(space, seed, states=1 + 2 * (seed % 2))))
     work = [Workload.prefill(512, batch=64, runtime=rng.choice(list(Runtime)))]
-    monkeypatch.setattr("costmodel.explore.sites.exact_labels", lambda *_: None)
+    monkeypatch.setattr("costmodel.explore.by_site.answer.exact_labels", lambda *_: None)
     frontier = question_of(space, work, ["prefill.latency_s", "quality"], quality=str(path), top=1)
     found = answer_by_sites(frontier)
     listed = ListedConfigurations(frontier.tables, space)

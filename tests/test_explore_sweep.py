@@ -9,13 +9,13 @@ import pytest
 from exploring import all_but, question_of
 
 from costmodel.errors import InputError
-from costmodel.explore.classes import HomogeneousClasses
+from costmodel.explore.by_class.homogeneous import HomogeneousClasses
 from costmodel.explore.distribution import bin_counts, distribution, histogram_edges
-from costmodel.explore.listing import ListedConfigurations
+from costmodel.explore.by_class.listing import ListedConfigurations
 from costmodel.explore.sweep import sweep
-from costmodel.model_config import load_model
-from costmodel.space import design_space
-from costmodel.workload import Runtime, Workload
+from costmodel.families.load import load_model
+from costmodel.space.base import design_space
+from costmodel.forward.workload import Runtime, Workload
 
 BERT = load_model("bert-base")
 

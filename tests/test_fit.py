@@ -12,14 +12,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from costmodel.calibration import load_calibration, time_model
-from costmodel.calibration_base import Base
-from costmodel.calibration_file import MAX_FILE_BYTES
-from costmodel.calibration_form import nominal_work
+from costmodel.timing.calibration.record import load_calibration, time_model
+from costmodel.timing.calibration.base import Base
+from costmodel.timing.calibration.file import MAX_FILE_BYTES
+from costmodel.timing.calibration.shaped import nominal_work
 from costmodel.cli import run
-from costmodel.hardware import load_hardware
+from costmodel.hardware.profile import load_hardware
 from costmodel.units import DType
-from costmodel.workload import Runtime
+from costmodel.forward.workload import Runtime
 from validate import fit_few, fit_many, fit_shaped
 from validate import fit_process as fit_process_module
 from validate import fit_tiles as fit_tiles_module

@@ -12,15 +12,14 @@ from pathlib import Path
 
 import pytest
 
-import hw_profiles
-from costmodel import hardware
+from costmodel.hardware.profile import profile as hardware
 from costmodel.errors import HardwareError
-from costmodel.hardware import builtin_hardware, load_hardware
-from costmodel.hardware_file import MatrixRates
+from costmodel.hardware.profile import builtin_hardware, load_hardware
+from costmodel.hardware.file import MatrixRates
 from costmodel.units import DType
 
 ROOT = Path(__file__).resolve().parents[1]
-FOLDER = Path(hw_profiles.__file__).parent
+FOLDER = hardware.profile_folder()
 
 # Dense rates in TFLOP/s (TOP/s), then memory GB, GB/s, last-level cache MiB, SMs, TDP W; None where there is none.
 # fmt: off
@@ -312,16 +311,15 @@ def test_the_example_in_the_readme_is_a_valid_profile(tmp_path: Path) -> None:
 
 
 def test_found_beside_the_package_when_not_importable(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "hw_profiles", None)
     assert hardware.profile_folder() == ROOT / "hw_profiles"
 
 
 def test_importing_is_light_and_loading_is_quick() -> None:
     code = """if True:
-        import sys, costmodel.hardware
+        import sys, costmodel.hardware.profile
         heavy = {"numpy", "networkx", "rich", "msgspec", "torch", "click", "tomllib"} & set(sys.modules)
         assert not heavy, heavy
-        assert costmodel.hardware.load_hardware("t4").cores == 40
+        assert costmodel.hardware.profile.load_hardware("t4").cores == 40
         assert not {"numpy", "networkx", "rich", "torch"} & set(sys.modules)
     """
     subprocess.run([sys.executable, "-c", code], check=True, cwd=ROOT)

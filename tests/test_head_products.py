@@ -5,9 +5,9 @@ from __future__ import annotations
 import torch
 from torch.profiler import ProfilerActivity, profile
 
-from costmodel.decomposition import Decomposition
+from costmodel.decomposition.factors import Decomposition
 from costmodel.units import DType
-from costmodel.workload import Workload
+from costmodel.forward.workload import Workload
 from tests.validating import GPT2, tiny_spec
 from validate.build import build_model
 from validate.passes import make_pass

@@ -16,14 +16,14 @@ from cases import MODEL_TYPES, random_config, random_decomposition, random_facto
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from costmodel.decomposition import Decomposition, Factor, LowRank, Site, Tucker, break_even_rank
-from costmodel.estimate import PhaseCosts, estimate, pricer
-from costmodel.hardware import load_hardware
-from costmodel.model_config import load_model
-from costmodel.model_spec import ModelSpec
-from costmodel.pricing import COUNTS, SVD, TUCKER
+from costmodel.decomposition.factors import Decomposition, Factor, LowRank, Site, Tucker, break_even_rank
+from costmodel.pricing.estimate import PhaseCosts, estimate, pricer
+from costmodel.hardware.profile import load_hardware
+from costmodel.families.load import load_model
+from costmodel.model import ModelSpec
+from costmodel.pricing.pricer import COUNTS, SVD, TUCKER
 from costmodel.units import DType
-from costmodel.workload import Phase, Runtime, Workload
+from costmodel.forward.workload import Phase, Runtime, Workload
 
 DECODERS = tuple(name for name in MODEL_TYPES if name not in ("bert", "roberta"))
 GROWING = (

@@ -11,10 +11,10 @@ import msgspec
 import pytest
 from validating import LLAMA, timing, tiny_spec
 
-from costmodel.decomposition import Decomposition
+from costmodel.decomposition.factors import Decomposition
 from costmodel.errors import CostModelError, InputError
-from costmodel.space import design_space
-from costmodel.spec_text import Rank
+from costmodel.space.base import design_space
+from costmodel.decomposition.text import Rank
 from validate.loop.baselines import RULES, baselines
 from validate.loop.dropping import search_dropping
 from validate.loop.duels import SIZE, duels, tallies

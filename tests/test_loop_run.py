@@ -21,7 +21,7 @@ pytest.importorskip("torch")
 from quality_cases import OTHER_TEXT, TEXT, checkpoint
 
 from costmodel.cli import run as run_command
-from costmodel.model_config import load_model
+from costmodel.families.load import load_model
 from validate.configs_file import load_configs
 from validate.errors import RunError
 from validate.loop.points import Plan, config_key, round_name

@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from costmodel.model_config import builtin_models, load_model
-from costmodel.model_families import spec_from_config
-from costmodel.model_spec import Family, ModelSpec
+from costmodel.families.load import builtin_models, load_model
+from costmodel.families.registry import spec_from_config
+from costmodel.model import Family, ModelSpec
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-CONFIGS = Path(__file__).parents[1] / "costmodel" / "model_configs"
+CONFIGS = Path(__file__).parents[1] / "costmodel" / "families" / "configs"
 MODEL_TYPES = ("llama", "mistral", "qwen2", "qwen3", "bert", "roberta", "gpt2", "opt")
 OUTER_MODULES = {
     Family.LLAMA: {"token_embedding": "model.embed_tokens", "final_norm": "model.norm", "lm_head": "lm_head"},

@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from costmodel.cli import main
 from costmodel.errors import ModelError
-from costmodel.model_config import HUB_NAMES, _load_builtin, builtin_models, load_model, read_config
-from costmodel.model_families import spec_from_config
-from costmodel.model_spec import ModelSpec
+from costmodel.families.load import HUB_NAMES, _load_builtin, builtin_models, load_model, read_config
+from costmodel.families.registry import spec_from_config
+from costmodel.model import ModelSpec
 from costmodel.units import DType
 
 LLAMA: dict[str, Any] = {
@@ -48,7 +48,7 @@ def without(config: dict[str, Any], *names: str) -> dict[str, Any]:
 
 
 def test_built_in_files_and_names_agree() -> None:
-    folder = Path(__file__).parents[1] / "costmodel" / "model_configs"
+    folder = Path(__file__).parents[1] / "costmodel" / "families" / "configs"
     assert {path.stem for path in folder.glob("*.json")} == set(builtin_models())
 
 

@@ -9,8 +9,8 @@ import sys
 import pytest
 
 from costmodel.errors import DecompositionError
-from costmodel.model_config import builtin_models, load_model
-from costmodel.model_spec import Family, WeightTensor
+from costmodel.families.load import builtin_models, load_model
+from costmodel.model import Family, WeightTensor
 
 PARAMS = {
     "llama2-7b": 6_738_415_616,
@@ -182,7 +182,7 @@ def test_specs_are_frozen_and_compare_by_identity() -> None:
 def test_reading_a_model_imports_nothing_heavy() -> None:
     heavy = ("numpy", "networkx", "rich", "msgspec", "torch", "transformers")
     code = (
-        "import sys; from costmodel.model_config import load_model; load_model('llama2-7b');"
+        "import sys; from costmodel.families.load import load_model; load_model('llama2-7b');"
         f"print([name for name in {heavy} if name in sys.modules])"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

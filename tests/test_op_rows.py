@@ -6,14 +6,14 @@ import random
 
 import pytest
 
-from costmodel.decomposition import Decomposition, Factor, LowRank, Site, Tucker
+from costmodel.decomposition.factors import Decomposition, Factor, LowRank, Site, Tucker
 from costmodel.errors import DecompositionError
-from costmodel.estimate import estimate
-from costmodel.hardware import load_hardware
-from costmodel.model_config import load_model
-from costmodel.op_rows import rows_of
+from costmodel.pricing.estimate import estimate
+from costmodel.hardware.profile import load_hardware
+from costmodel.families.load import load_model
+from costmodel.pricing.op_rows import rows_of
 from costmodel.units import DType
-from costmodel.workload import Attention, LmHead, Runtime, Workload
+from costmodel.forward.workload import Attention, LmHead, Runtime, Workload
 
 WORKS = [
     Workload.prefill(33, batch=2, dtype=DType.FP16, lm_head=LmHead.ALL, attention=Attention.UNFUSED),

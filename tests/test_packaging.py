@@ -43,7 +43,7 @@ def python(installed: Path, cwd: Path, *arguments: str) -> str:
 
 @pytest.mark.parametrize(
     ("folder", "suffix"),
-    [("hw_profiles", ".toml"), ("hw_profiles/calibrations", ".json"), ("costmodel/model_configs", ".json")],
+    [("costmodel/hw_profiles", ".toml"), ("costmodel/hw_profiles/calibrations", ".json"), ("costmodel/families/configs", ".json")],
 )
 def test_wheel_carries_data(wheel: zipfile.ZipFile, folder: str, suffix: str) -> None:
     in_tree = {path.relative_to(ROOT).as_posix() for path in (ROOT / folder).glob(f"*{suffix}")}
@@ -56,7 +56,7 @@ def test_wheel_carries_data(wheel: zipfile.ZipFile, folder: str, suffix: str) ->
 def test_wheel_carries_nothing_else(wheel: zipfile.ZipFile) -> None:
     top = {name.partition("/")[0] for name in wheel.namelist()}
     version = wheel.filename.rpartition("/")[2].split("-")[1] if wheel.filename else ""
-    assert top <= {"costmodel", "validate", "hw_profiles", f"costmodel-{version}.dist-info"}
+    assert top <= {"costmodel", "validate", f"costmodel-{version}.dist-info"}
     assert not [name for name in wheel.namelist() if "__pycache__" in name or name.endswith(".pyc")]
 
 
@@ -66,7 +66,7 @@ def test_wheel_declares_its_commands(wheel: zipfile.ZipFile) -> None:
 
 
 def test_data_is_read_from_the_wheel(installed: Path, tmp_path: Path) -> None:
-    code = "import costmodel, hw_profiles; print(costmodel.__file__, *hw_profiles.__path__, sep='\\n')"
+    code = "import costmodel; from costmodel.hardware.profile import profile_folder; print(costmodel.__file__, profile_folder(), sep='\\n')"
     for line in python(installed, tmp_path, "-c", code).splitlines()[:2]:
         assert Path(line).is_relative_to(installed)
 

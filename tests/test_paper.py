@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from costmodel.decomposition import Decomposition, LowRank, Tucker, break_even_rank
-from costmodel.estimate import estimate
-from costmodel.hardware import load_hardware
-from costmodel.model_config import load_model
-from costmodel.model_spec import ModelSpec
-from costmodel.spec_text import parse_decomposition
-from costmodel.workload import Workload
+from costmodel.decomposition.factors import Decomposition, LowRank, Tucker, break_even_rank
+from costmodel.pricing.estimate import estimate
+from costmodel.hardware.profile import load_hardware
+from costmodel.families.load import load_model
+from costmodel.model import ModelSpec
+from costmodel.decomposition.text import parse_decomposition
+from costmodel.forward.workload import Workload
 
 PAPER = [
     (6.004292, "2,29"),

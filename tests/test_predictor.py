@@ -33,10 +33,10 @@ from scipy import stats
 
 from costmodel.cli import cli as costmodel_cli
 from costmodel.cli import run
-from costmodel.decomposition import Decomposition, LowRank, Site, Tucker
+from costmodel.decomposition.factors import Decomposition, LowRank, Site, Tucker
 from costmodel.explore.quality import load_quality
-from costmodel.space import design_space
-from costmodel.spec_text import Rank
+from costmodel.space.base import design_space
+from costmodel.decomposition.text import Rank
 from validate.cli import cli
 from validate.cli.quality_fit_report import print_fit
 from validate.errors import FitError, RecordError, RunError

@@ -10,10 +10,10 @@ from typing import Any, cast
 
 import pytest
 
-from costmodel.calibration import load_calibration
+from costmodel.timing.calibration.record import load_calibration
 from costmodel.cli import run
 from costmodel.units import DType
-from costmodel.workload import Runtime
+from costmodel.forward.workload import Runtime
 from validate import fit_few
 from validate.cli import cli
 from validate.device import CpuDevice, Work

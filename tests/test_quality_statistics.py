@@ -14,9 +14,9 @@ pytest.importorskip("scipy")
 
 from validating import BERT, LLAMA, tiny_spec
 
-from costmodel.decomposition import Decomposition
-from costmodel.model_config import load_model
-from costmodel.spec_text import parse_decomposition
+from costmodel.decomposition.factors import Decomposition
+from costmodel.families.load import load_model
+from costmodel.decomposition.text import parse_decomposition
 from validate.case import params_of, strata_of
 from validate.errors import MeasurementError, RunError
 from validate.quality.answers import choice_fields, compact

@@ -17,8 +17,8 @@ pytest.importorskip("matplotlib")
 
 from validating import BERT, LLAMA, tiny_spec
 
-from costmodel.decomposition import break_even_rank
-from costmodel.model_spec import ModelSpec
+from costmodel.decomposition.factors import break_even_rank
+from costmodel.model import ModelSpec
 from validate.case import params_of, strata_of
 from validate.errors import RunError
 from validate.quality.case import DENSE, QualityCase

@@ -18,7 +18,7 @@ from checkpoints import dense_folder  # noqa: E402
 from safetensors.torch import load_file, save_file  # noqa: E402
 from validating import FAMILIES, LLAMA  # noqa: E402
 
-from costmodel.decomposition import Site  # noqa: E402
+from costmodel.decomposition.factors import Site  # noqa: E402
 from costmodel.errors import ModelError  # noqa: E402
 from validate.blocks import IGNORED, hidden_tokens, next_tokens  # noqa: E402
 from validate.errors import MeasurementError  # noqa: E402

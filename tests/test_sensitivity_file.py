@@ -25,11 +25,11 @@ from validating import BERT, LLAMA  # noqa: E402
 
 from costmodel.cli import cli as costmodel_cli  # noqa: E402
 from costmodel.cli import run  # noqa: E402
-from costmodel.decomposition import Decomposition, LowRank, Site  # noqa: E402
+from costmodel.decomposition.factors import Decomposition, LowRank, Site  # noqa: E402
 from costmodel.explore.quality import load_quality  # noqa: E402
-from costmodel.model_config import load_model  # noqa: E402
-from costmodel.space import design_space  # noqa: E402
-from costmodel.spec_text import Rank  # noqa: E402
+from costmodel.families.load import load_model  # noqa: E402
+from costmodel.space.base import design_space  # noqa: E402
+from costmodel.decomposition.text import Rank  # noqa: E402
 from validate.cli import cli  # noqa: E402
 from validate.errors import RecordError  # noqa: E402
 from validate.pretrained import open_pretrained  # noqa: E402

@@ -12,12 +12,12 @@ from exploring import all_but
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from costmodel.decomposition import Decomposition, LowRank, Site
+from costmodel.decomposition.factors import Decomposition, LowRank, Site
 from costmodel.errors import InputError
-from costmodel.model_config import load_model
-from costmodel.space import KINDS, DesignSpace, design_space
-from costmodel.space_sizes import PAPER_MODELS, space_sizes
-from costmodel.spec_text import Rank
+from costmodel.families.load import load_model
+from costmodel.space.base import KINDS, DesignSpace, design_space
+from costmodel.space.sizes import PAPER_MODELS, space_sizes
+from costmodel.decomposition.text import Rank
 
 BERT = load_model("bert-base")
 SEVENTY = load_model("llama2-70b")

@@ -264,9 +264,9 @@ def killed_and_resumed(tmp_path: Path, kills: int, samples: int) -> tuple[set[st
         out, err = last.communicate()
     assert (last.returncode, err) == (0, "") or "half-written" in err, err
     assert json.loads(out)["samples"] == samples
-    from costmodel.model_config import load_model
+    from costmodel.families.load import load_model
     from costmodel.units import DType
-    from costmodel.workload import Attention, Phase, Runtime
+    from costmodel.forward.workload import Attention, Phase, Runtime
     from validate.sampling import WorkloadChoice, sample_cases
 
     choice = WorkloadChoice(

@@ -10,7 +10,7 @@ from hypothesis import given, settings  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 from torch import nn  # noqa: E402
 
-from costmodel.decomposition import Factor, LowRank, Tucker  # noqa: E402
+from costmodel.decomposition.factors import Factor, LowRank, Tucker  # noqa: E402
 from validate.errors import MeasurementError  # noqa: E402
 from validate.factored_linear import FactoredLinear, product  # noqa: E402
 from validate.factorize import factorize, random_stages  # noqa: E402

@@ -14,14 +14,14 @@ import numpy as np
 import pytest
 from validating import LLAMA, sample, tiny_spec, write_config
 
-from costmodel.calibration import load_calibration
+from costmodel.timing.calibration.record import load_calibration
 from costmodel.cli import main as costmodel
-from costmodel.decomposition import Decomposition
+from costmodel.decomposition.factors import Decomposition
 from costmodel.errors import CalibrationError
-from costmodel.estimate import estimate
-from costmodel.hardware import load_hardware
+from costmodel.pricing.estimate import estimate
+from costmodel.hardware.profile import load_hardware
 from costmodel.units import DType
-from costmodel.workload import Runtime, Workload
+from costmodel.forward.workload import Runtime, Workload
 from validate.cli import main as validate
 from validate.errors import FitError
 from validate.fit_basis import RooflineBasis

@@ -14,7 +14,7 @@ pytest.importorskip("torch")
 from validating import FakeGpu
 
 from costmodel.errors import HardwareError
-from costmodel.hardware import load_hardware
+from costmodel.hardware.profile import load_hardware
 from costmodel.units import DType
 from validate.cpu_profile import read_bandwidth
 from validate.device import CpuDevice, open_device
@@ -125,7 +125,7 @@ def test_nvml_missing_or_refusing_is_null() -> None:
 def test_a_real_gpu_times_graphs_and_launches() -> None:
     import torch
 
-    from costmodel.workload import Runtime
+    from costmodel.forward.workload import Runtime
 
     device = open_device("cuda")
     weights = torch.randn(2048, 2048, device=device.torch_device, dtype=torch.float16)

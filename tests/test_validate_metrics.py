@@ -9,7 +9,7 @@ import re
 import pytest
 from validating import sample
 
-from costmodel.workload import Workload
+from costmodel.forward.workload import Workload
 from validate.metrics import NULL_MODELS, evaluate
 from validate.records import Failure, Sample
 from validate.report import page

@@ -11,12 +11,12 @@ torch = pytest.importorskip("torch")
 from torch import nn  # noqa: E402
 from validating import BERT, FAMILIES, GPT2, LLAMA, predictor, tiny_spec, workloads  # noqa: E402
 
-from costmodel.decomposition import Decomposition  # noqa: E402
+from costmodel.decomposition.factors import Decomposition  # noqa: E402
 from costmodel.errors import ModelError  # noqa: E402
-from costmodel.graph import forward_ops  # noqa: E402
-from costmodel.spec_text import parse_decomposition  # noqa: E402
+from costmodel.forward.passes import forward_ops  # noqa: E402
+from costmodel.decomposition.text import parse_decomposition  # noqa: E402
 from costmodel.units import DType  # noqa: E402
-from costmodel.workload import Attention, LmHead, Phase, Workload  # noqa: E402
+from costmodel.forward.workload import Attention, LmHead, Phase, Workload  # noqa: E402
 from validate.build import build_model, set_attention  # noqa: E402
 from validate.errors import MeasurementError  # noqa: E402
 from validate.factored_linear import FactoredLinear  # noqa: E402

@@ -12,11 +12,11 @@ torch = pytest.importorskip("torch")
 
 from validating import FAMILIES, LLAMA, FakeGpu, predictor, tiny_spec, workloads  # noqa: E402
 
-from costmodel.decomposition import Decomposition  # noqa: E402
+from costmodel.decomposition.factors import Decomposition  # noqa: E402
 from costmodel.errors import HardwareError  # noqa: E402
-from costmodel.spec_text import parse_decomposition  # noqa: E402
+from costmodel.decomposition.text import parse_decomposition  # noqa: E402
 from costmodel.units import DType  # noqa: E402
-from costmodel.workload import Runtime, Workload  # noqa: E402
+from costmodel.forward.workload import Runtime, Workload  # noqa: E402
 from validate.case import Case  # noqa: E402
 from validate.device import CpuDevice  # noqa: E402
 from validate.errors import RunError  # noqa: E402

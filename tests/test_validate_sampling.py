@@ -12,12 +12,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from validating import FAMILIES, LLAMA, tiny_spec
 
-from costmodel.decomposition import Decomposition
+from costmodel.decomposition.factors import Decomposition
 from costmodel.errors import DecompositionError
-from costmodel.model_config import load_model
-from costmodel.spec_text import parse_decomposition
+from costmodel.families.load import load_model
+from costmodel.decomposition.text import parse_decomposition
 from costmodel.units import DType
-from costmodel.workload import Phase
+from costmodel.forward.workload import Phase
 from validate.case import RANK_CLASSES, params_of, rank_class, strata_of
 from validate.configs_file import load_configs
 from validate.sampling import WorkloadChoice, aligned_rank, given_cases, sample_cases

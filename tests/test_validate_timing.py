@@ -13,7 +13,7 @@ pytest.importorskip("torch")
 
 from validating import FakeGpu
 
-from costmodel.workload import Runtime
+from costmodel.forward.workload import Runtime
 from validate import statistics
 from validate.conditions import disturbances
 from validate.device import CpuDevice

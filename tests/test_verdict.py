@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from costmodel.estimate import PhaseEstimate, estimate
-from costmodel.hardware import load_hardware
-from costmodel.model_config import load_model
-from costmodel.spec_text import parse_decomposition
-from costmodel.workload import Runtime, Workload
+from costmodel.pricing.estimate import PhaseEstimate, estimate
+from costmodel.hardware.profile import load_hardware
+from costmodel.families.load import load_model
+from costmodel.decomposition.text import parse_decomposition
+from costmodel.forward.workload import Runtime, Workload
 
 
 def judged(model: str, hardware: str, work: Workload, *specs: str) -> PhaseEstimate:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st  # noqa: E402
 from trained import trained_llama  # noqa: E402
 from validating import BERT, FAMILIES, GPT2, LLAMA, OPT  # noqa: E402
 
-from costmodel.decomposition import Decomposition, Factor, LowRank, Site, Tucker  # noqa: E402
+from costmodel.decomposition.factors import Decomposition, Factor, LowRank, Site, Tucker  # noqa: E402
 from costmodel.errors import InputError  # noqa: E402
 from validate.errors import MeasurementError  # noqa: E402
 from validate.factored_linear import product  # noqa: E402

@@ -8,7 +8,7 @@ import pytest
 
 from costmodel.errors import InputError
 from costmodel.units import DType
-from costmodel.workload import MAX_BATCH, MAX_LENGTH, Attention, LmHead, Phase, Runtime, Workload
+from costmodel.forward.workload import MAX_BATCH, MAX_LENGTH, Attention, LmHead, Phase, Runtime, Workload
 
 
 def test_prefill_and_decode() -> None:

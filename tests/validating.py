@@ -8,13 +8,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from costmodel.decomposition import Decomposition
-from costmodel.hardware import load_hardware
-from costmodel.model_families import spec_from_config
-from costmodel.model_spec import ModelSpec
-from costmodel.spec_text import parse_decomposition
+from costmodel.decomposition.factors import Decomposition
+from costmodel.hardware.profile import load_hardware
+from costmodel.families.registry import spec_from_config
+from costmodel.model import ModelSpec
+from costmodel.decomposition.text import parse_decomposition
 from costmodel.units import DType
-from costmodel.workload import Runtime, Workload
+from costmodel.forward.workload import Runtime, Workload
 from validate.case import Case
 from validate.predict import Predictor
 from validate.records import ModelRecord, Sample, Series, Timing

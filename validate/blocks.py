@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 
 from costmodel.errors import InputError
-from costmodel.model_spec import ModelSpec
+from costmodel.model import ModelSpec
 from validate.text import token_blocks
 
 IGNORED = -100

@@ -10,9 +10,9 @@ import torch
 from torch import nn
 
 from costmodel.errors import ModelError
-from costmodel.model_spec import ModelSpec
+from costmodel.model import ModelSpec
 from costmodel.units import DType
-from costmodel.workload import Attention
+from costmodel.forward.workload import Attention
 from validate.checkpoint.loader import EmptyOnMeta, is_factored
 from validate.errors import MeasurementError, reason_of
 

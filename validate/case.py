@@ -6,9 +6,9 @@ import hashlib
 import json
 from dataclasses import dataclass
 
-from costmodel.decomposition import Decomposition, LowRank
-from costmodel.model_spec import ModelSpec
-from costmodel.workload import Workload
+from costmodel.decomposition.factors import Decomposition, LowRank
+from costmodel.model import ModelSpec
+from costmodel.forward.workload import Workload
 from validate.records import Strata
 
 RANK_CLASSES = (64, 16, 8, 2, 1)

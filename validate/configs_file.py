@@ -6,9 +6,9 @@ import hashlib
 import json
 from pathlib import Path
 
-from costmodel.decomposition import Decomposition
+from costmodel.decomposition.factors import Decomposition
 from costmodel.errors import DecompositionError
-from costmodel.model_spec import ModelSpec
+from costmodel.model import ModelSpec
 
 _LISTS = ("frontier", "top", "configs")
 

@@ -13,7 +13,7 @@ import psutil
 import torch
 
 from costmodel.errors import InputError
-from costmodel.workload import Runtime
+from costmodel.forward.workload import Runtime
 from validate.threads import usable_cores
 
 Work = Callable[[], object]

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from costmodel.workload import Runtime
+from costmodel.forward.workload import Runtime
 from validate.device import PassMemory, Work
 from validate.nvml import Nvml
 

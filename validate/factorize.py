@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from costmodel.decomposition import Factor, LowRank
+from costmodel.decomposition.factors import Factor, LowRank
 from validate.errors import MeasurementError
 
 

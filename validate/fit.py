@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
-from costmodel.calibration_base import Base
-from costmodel.calibration_file import SCHEMA
-from costmodel.calibration_form import Alignment, FormKind
-from costmodel.calibration_model import GENERAL_STREAM
-from costmodel.hardware import HardwareProfile
+from costmodel.timing.calibration.base import Base
+from costmodel.timing.calibration.file import SCHEMA
+from costmodel.timing.calibration.shaped import Alignment, FormKind
+from costmodel.timing.calibration.probes import GENERAL_STREAM
+from costmodel.hardware.profile import HardwareProfile
 from costmodel.units import DType
-from costmodel.workload import Runtime
+from costmodel.forward.workload import Runtime
 from validate.errors import FitError
 from validate.fit_errors import coverage_pct, error_row, speedup_rows
 from validate.fit_file import calibration_bytes

@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import least_squares
 
-from costmodel.calibration_base import Base
+from costmodel.timing.calibration.base import Base
 
 Floats = npt.NDArray[np.float64]
 _OVERLAP = (1.0, 8.0)

@@ -10,16 +10,16 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from costmodel.calibration import Calibration, load_calibration, time_model
-from costmodel.calibration_additive import FORM, AdditiveForm
-from costmodel.calibration_passes import CLASSES, Reach
-from costmodel.calibration_scaled import FORM as SCALED
-from costmodel.calibration_scaled import ScaledForm, ScaledTimes
+from costmodel.timing.calibration.record import Calibration, load_calibration, time_model
+from costmodel.timing.calibration.additive import FORM, AdditiveForm
+from costmodel.timing.calibration.passes import CLASSES, Reach
+from costmodel.timing.calibration.scaled import FORM as SCALED
+from costmodel.timing.calibration.scaled import ScaledForm, ScaledTimes
 from costmodel.errors import CalibrationError
-from costmodel.hardware import HardwareProfile
-from costmodel.roofline import DatasheetRoofline, Floats, OpColumns
+from costmodel.hardware.profile import HardwareProfile
+from costmodel.timing.datasheet import DatasheetRoofline, Floats, OpColumns
 from costmodel.units import DType
-from costmodel.workload import Runtime
+from costmodel.forward.workload import Runtime
 
 
 class Basis(Protocol):

@@ -11,8 +11,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from costmodel.calibration_features import GEMM_TILES
-from costmodel.calibration_form import ShapedForm
+from costmodel.timing.calibration.features import GEMM_TILES
+from costmodel.timing.calibration.shaped import ShapedForm
 from validate.fit_grown import grown_pairs, grown_shapes
 from validate.fit_net import Pairs, TrainedNet, Training, train
 from validate.fit_process import fit_process

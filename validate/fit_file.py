@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from costmodel.calibration_file import MAX_FILE_BYTES
+from costmodel.timing.calibration.file import MAX_FILE_BYTES
 from validate.errors import FitError
 
 _LONG = ("forms", "streams", "errors", "provenance")

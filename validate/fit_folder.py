@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from costmodel.errors import CostModelError
-from costmodel.hardware import HardwareProfile, load_hardware
+from costmodel.hardware.profile import HardwareProfile, load_hardware
 from validate.errors import FitError
 from validate.fit_samples import MIN_SAMPLES, SamplesFit, fit_samples
 from validate.records import Sample

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from costmodel.calibration_form import ShapedForm
+from costmodel.timing.calibration.shaped import ShapedForm
 from validate.fit_net import Pairs
 from validate.fit_tables import Floats, OpTable
 

@@ -11,7 +11,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from costmodel.calibration_form import ShapedForm
+from costmodel.timing.calibration.shaped import ShapedForm
 from validate.fit_grown import STEP
 from validate.fit_net import Pairs, TrainedNet, Training, train
 from validate.fit_tables import Floats, OpTable

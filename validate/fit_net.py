@@ -58,7 +58,7 @@ class Pairs:
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class TrainedNet:
-    """Weights as a file keeps them; `__call__` evaluates them as `costmodel.calibration_net.Net` does."""
+    """Weights as a file keeps them; `__call__` evaluates them as `costmodel.timing.calibration.net.Net` does."""
 
     centre: Floats
     scale: Floats

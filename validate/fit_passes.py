@@ -10,11 +10,11 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import nnls
 
-from costmodel.decomposition import Decomposition
-from costmodel.graph import forward_ops
-from costmodel.model_spec import ModelSpec
-from costmodel.roofline import Floats, OpColumns
-from costmodel.workload import Workload
+from costmodel.decomposition.factors import Decomposition
+from costmodel.forward.passes import forward_ops
+from costmodel.model import ModelSpec
+from costmodel.timing.datasheet import Floats, OpColumns
+from costmodel.forward.workload import Workload
 from validate.errors import FitError
 from validate.fit_basis import Basis
 from validate.metrics import measured

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from costmodel.hardware import HardwareProfile
+from costmodel.hardware.profile import HardwareProfile
 from costmodel.units import DType
 from validate.fit import TRAINING, device_of
 from validate.fit_errors import error_row

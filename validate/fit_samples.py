@@ -1,8 +1,8 @@
 """Records of whole passes -> a calibration of level `samples`, and its predictions of held-out ones. No torch.
 
 Non-negative factors by least squares on relative errors of seconds and of the difference between configuration and
-dense, pulled slightly towards what was known before: seven on the profile's roofline (costmodel.calibration_additive),
-or with a calibration from probes four on its times (costmodel.calibration_scaled).
+dense, pulled slightly towards what was known before: seven on the profile's roofline (costmodel.timing.calibration.additive),
+or with a calibration from probes four on its times (costmodel.timing.calibration.scaled).
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from typing import Any
 
 import numpy as np
 
-from costmodel.calibration_file import SCHEMA
-from costmodel.calibration_passes import Reach
-from costmodel.hardware import HardwareProfile
-from costmodel.roofline import Floats
-from costmodel.workload import Runtime
+from costmodel.timing.calibration.file import SCHEMA
+from costmodel.timing.calibration.passes import Reach
+from costmodel.hardware.profile import HardwareProfile
+from costmodel.timing.datasheet import Floats
+from costmodel.forward.workload import Runtime
 from validate.errors import FitError
 from validate.fit_basis import GEMM_PARTS, Basis, ProbesBasis, RooflineBasis
 from validate.fit_file import calibration_bytes

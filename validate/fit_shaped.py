@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from costmodel.calibration_base import Base
-from costmodel.calibration_form import Alignment, ShapedForm
-from costmodel.calibration_net import Net
+from costmodel.timing.calibration.base import Base
+from costmodel.timing.calibration.shaped import Alignment, ShapedForm
+from costmodel.timing.calibration.net import Net
 from validate.fit_base import fit_base
 from validate.fit_few import train_from_few
 from validate.fit_grown import grown_pairs

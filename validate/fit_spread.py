@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from costmodel.calibration_spread import Spread
+from costmodel.timing.calibration.spread import Spread
 
 Floats = npt.NDArray[np.float64]
 _QUANTILES = (0.05, 0.95)

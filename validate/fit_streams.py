@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from scipy.optimize import least_squares
 
-from costmodel.calibration_base import Base
-from costmodel.calibration_form import StreamForm
+from costmodel.timing.calibration.base import Base
+from costmodel.timing.calibration.shaped import StreamForm
 from validate.fit_shaped import rounded
 from validate.fit_spread import ends
 from validate.fit_tables import Floats

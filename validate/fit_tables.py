@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from costmodel.calibration_form import DIMENSIONS, FormKind, nominal_work
+from costmodel.timing.calibration.shaped import DIMENSIONS, FormKind, nominal_work
 from validate.errors import RecordError
 
 Floats = npt.NDArray[np.float64]
@@ -26,7 +26,7 @@ class OpTable:
 
     Attributes:
         kind: gemm, prefill or decode.
-        shape: (dimensions, rows), in the order of `costmodel.calibration_form.DIMENSIONS`.
+        shape: (dimensions, rows), in the order of `costmodel.timing.calibration.shaped.DIMENSIONS`.
         seconds: (rows,).
     """
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from costmodel.cli.common import write_file
 from costmodel.errors import HardwareError
-from costmodel.hardware import HardwareProfile, load_hardware
+from costmodel.hardware.profile import HardwareProfile, load_hardware
 from validate.device import Device
 
 FILE = "hardware.toml"

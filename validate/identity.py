@@ -6,9 +6,9 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from costmodel.decomposition import Decomposition
-from costmodel.model_spec import ModelSpec
-from costmodel.workload import Attention, Workload
+from costmodel.decomposition.factors import Decomposition
+from costmodel.model import ModelSpec
+from costmodel.forward.workload import Attention, Workload
 from validate.build import set_attention
 from validate.errors import MeasurementError
 from validate.passes import cache_bytes, make_pass

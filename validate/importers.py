@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from costmodel.calibration_form import FormKind
+from costmodel.timing.calibration.shaped import FormKind
 from costmodel.errors import InputError, nearest
 from validate.errors import RecordError
 from validate.fit_tables import ATTENTION_COLUMNS, GEMM_COLUMNS, TIME, OpTable, tables_of

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 import torch
 from torch import nn
 
-from costmodel.workload import Phase, Workload
+from costmodel.forward.workload import Phase, Workload
 from validate.device import Device
 from validate.passes import Pass
 from validate.records import Memory

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
-from costmodel.calibration_form import DIMENSIONS, FormKind
+from costmodel.timing.calibration.shaped import DIMENSIONS, FormKind
 from costmodel.units import DType
-from costmodel.workload import Runtime
+from costmodel.forward.workload import Runtime
 from validate.build import TORCH_DTYPES
 from validate.device import Device, Work
 from validate.fit_streams import StreamTable
@@ -163,7 +163,7 @@ def tables_from(seconds: Mapping[Op, float], element_bytes: int) -> tuple[dict[F
 
 
 def _stream_bytes(shape: Stream, element_bytes: int) -> int:
-    """What the cost model counts: see costmodel.cost.PROGRAMS and embedding."""
+    """What the cost model counts: see costmodel.forward.cost.PROGRAMS and embedding."""
     kind, rows, columns = shape
     size = rows * columns * element_bytes
     if kind == "elementwise":

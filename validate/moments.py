@@ -9,9 +9,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from costmodel.decomposition import Site
+from costmodel.decomposition.factors import Site
 from costmodel.errors import InputError
-from costmodel.model_spec import WeightTensor
+from costmodel.model import WeightTensor
 from validate.errors import MeasurementError
 from validate.pretrained import Pretrained
 

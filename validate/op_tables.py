@@ -15,10 +15,10 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from costmodel.calibration_form import FormKind
+from costmodel.timing.calibration.shaped import FormKind
 from costmodel.cli.common import write_file
 from costmodel.units import DType
-from costmodel.workload import Runtime
+from costmodel.forward.workload import Runtime
 from validate.errors import RecordError
 from validate.fit_streams import StreamTable
 from validate.fit_tables import ATTENTION_COLUMNS, GEMM_COLUMNS, TIME, OpTable, read_columns, read_tables

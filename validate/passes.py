@@ -10,9 +10,9 @@ from torch import nn
 from transformers import DynamicCache
 from transformers.cache_utils import Cache, DynamicLayer
 
-from costmodel.decomposition import Decomposition
-from costmodel.model_spec import ModelSpec
-from costmodel.workload import LmHead, Phase, Workload
+from costmodel.decomposition.factors import Decomposition
+from costmodel.model import ModelSpec
+from costmodel.forward.workload import LmHead, Phase, Workload
 from validate.build import TORCH_DTYPES
 
 Pass = Callable[[], torch.Tensor]

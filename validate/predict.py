@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from costmodel.calibration import Calibration
-from costmodel.decomposition import Decomposition
-from costmodel.estimate import PhaseCosts, estimate
-from costmodel.hardware import HardwareProfile
-from costmodel.model_spec import ModelSpec
-from costmodel.workload import Workload
+from costmodel.timing.calibration.record import Calibration
+from costmodel.decomposition.factors import Decomposition
+from costmodel.pricing.estimate import PhaseCosts, estimate
+from costmodel.hardware.profile import HardwareProfile
+from costmodel.model import ModelSpec
+from costmodel.forward.workload import Workload
 from validate.records import Prediction
 
 

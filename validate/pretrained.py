@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from costmodel.decomposition import Decomposition
+from costmodel.decomposition.factors import Decomposition
 from costmodel.errors import ModelError
-from costmodel.model_config import load_model, read_config
-from costmodel.model_spec import ModelSpec
+from costmodel.families.load import load_model, read_config
+from costmodel.model import ModelSpec
 from validate.checkpoint.loader import is_factored
 from validate.checkpoint.read import read_factored
 from validate.errors import reason_of

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from costmodel.figure import COLOURS, Theme, axes_style, figure_bytes, new_figure
+from costmodel.show.figure import COLOURS, Theme, axes_style, figure_bytes, new_figure
 from validate.rank_study import MULTIPLES, STEP, RankEffect
 
 if TYPE_CHECKING:

@@ -11,11 +11,11 @@ from typing import Any, Literal
 
 import msgspec
 
-from costmodel.decomposition import Decomposition
-from costmodel.model_families import spec_from_config
-from costmodel.model_spec import ModelSpec
+from costmodel.decomposition.factors import Decomposition
+from costmodel.families.registry import spec_from_config
+from costmodel.model import ModelSpec
 from costmodel.units import DType
-from costmodel.workload import Attention, LmHead, Phase, Runtime, Workload
+from costmodel.forward.workload import Attention, LmHead, Phase, Runtime, Workload
 from validate.record_format import RecordFormat
 
 SCHEMA = 1

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from costmodel.decomposition import Decomposition, Factor, Site, Tucker
-from costmodel.model_spec import ModelSpec, WeightTensor
+from costmodel.decomposition.factors import Decomposition, Factor, Site, Tucker
+from costmodel.model import ModelSpec, WeightTensor
 from validate.checkpoint.loader import without_layers
 from validate.factored_linear import FactoredLinear, dense_weight
 from validate.factorize import Factorization, factorize, random_stages

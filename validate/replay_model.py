@@ -14,16 +14,16 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from costmodel.cost import FP32_BYTES
-from costmodel.decomposition import Decomposition, Site, make_factor
+from costmodel.forward.cost import FP32_BYTES
+from costmodel.decomposition.factors import Decomposition, Site, make_factor
 from costmodel.errors import InputError
-from costmodel.hardware import HardwareProfile
-from costmodel.model_spec import ModelSpec
-from costmodel.ops import Op
-from costmodel.pricing import TIMES, Configurations, PhasePricer
-from costmodel.roofline import DatasheetRoofline, OpColumns, OpTimings
+from costmodel.hardware.profile import HardwareProfile
+from costmodel.model import ModelSpec
+from costmodel.forward.ops import Op
+from costmodel.pricing.pricer import TIMES, Configurations, PhasePricer
+from costmodel.timing.datasheet import DatasheetRoofline, OpColumns, OpTimings
 from costmodel.units import DType
-from costmodel.workload import Attention, LmHead, Runtime, Workload
+from costmodel.forward.workload import Attention, LmHead, Runtime, Workload
 from validate.replay_table import Benchmark, TableRow
 
 SCHEMA = 1
@@ -204,6 +204,6 @@ def load_constants(path: str | Path) -> ReplayConstants:
 
 
 def _forward(model: ModelSpec, decomposition: Decomposition, work: Workload) -> Iterator[Op]:
-    from costmodel.graph import forward_ops
+    from costmodel.forward.passes import forward_ops
 
     yield from forward_ops(model, decomposition, work)

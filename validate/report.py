@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from costmodel.spec_text import describe
+from costmodel.decomposition.text import describe
 from costmodel.units import seconds
 from validate.metrics import ErrorRow, Evaluation, Predicted, measured, recorded_levels
 from validate.records import Sample

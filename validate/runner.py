@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from costmodel.decomposition import Decomposition
+from costmodel.decomposition.factors import Decomposition
 from validate.case import Case
 from validate.device import Device
 from validate.energy import measure_energy

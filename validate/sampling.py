@@ -9,9 +9,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from costmodel.decomposition import Decomposition, Factor, Form, LowRank, Site, Tucker, break_even_rank
-from costmodel.model_spec import ModelSpec, WeightTensor
-from costmodel.workload import Phase, Workload
+from costmodel.decomposition.factors import Decomposition, Factor, Form, LowRank, Site, Tucker, break_even_rank
+from costmodel.model import ModelSpec, WeightTensor
+from costmodel.forward.workload import Phase, Workload
 from validate.case import RANK_CLASSES, Case
 
 T = TypeVar("T")

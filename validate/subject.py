@@ -11,10 +11,10 @@ from typing import Any
 import torch
 from torch import nn
 
-from costmodel.decomposition import Decomposition
-from costmodel.model_spec import ModelSpec
+from costmodel.decomposition.factors import Decomposition
+from costmodel.model import ModelSpec
 from costmodel.units import DType
-from costmodel.workload import Workload
+from costmodel.forward.workload import Workload
 from validate.build import TORCH_DTYPES, RandomMatrices, build_model, set_attention
 from validate.case import Case
 from validate.device import Device

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from costmodel.workload import Runtime
+from costmodel.forward.workload import Runtime
 from validate import statistics
 from validate.conditions import disturbances
 from validate.device import Device, Work

@@ -14,9 +14,9 @@ from typing import Literal
 import torch
 from torch import nn
 
-from costmodel.decomposition import Factor, Site, Tucker
+from costmodel.decomposition.factors import Factor, Site, Tucker
 from costmodel.errors import InputError
-from costmodel.model_spec import WeightTensor
+from costmodel.model import WeightTensor
 from validate.errors import MeasurementError
 from validate.factored_linear import dense_weight
 from validate.factorize import Factorization

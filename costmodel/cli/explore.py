@@ -19,13 +19,13 @@ from costmodel.errors import InputError
 from costmodel.explore import Exploration, explore
 from costmodel.explore.answer import Found
 from costmodel.explore.distribution import Distribution
-from costmodel.explore.exploration import best_warnings
+from costmodel.explore.explore import best_warnings
 from costmodel.explore.sweep import sweep
 from costmodel.explore.text import bars, objective_text
-from costmodel.figure import file_kind
-from costmodel.report import phase_title
-from costmodel.space_kinds import HomogeneousSpace
-from costmodel.spec_text import describe
+from costmodel.show.figure import file_kind
+from costmodel.show.report import phase_title
+from costmodel.space.kinds import HomogeneousSpace
+from costmodel.decomposition.text import describe
 
 _SHOWN = 24
 """Rows of the frontier in the table; JSON and CSV have all."""
@@ -95,12 +95,12 @@ def command(
         new_tokens=setup.new_tokens,
     )  # fmt: skip
     if plot_file is not None:
-        from costmodel.explore.plot import frontier_plot
+        from costmodel.show.explore_plot import frontier_plot
 
         write_file(Path(plot_file), frontier_plot(result, picture))
     if report_file is not None:
         from costmodel.cli.estimate import command as estimate_command
-        from costmodel.explore.html import explore_page
+        from costmodel.show.explore_page import explore_page
 
         repeat = repeated(ctx, "costmodel estimate", estimate_command)
         write_file(Path(report_file), explore_page(result, repeat).encode())

@@ -8,9 +8,9 @@ import itertools
 import click
 
 from costmodel.cli.common import NamingGroup, format_option, print_table, write_csv, write_json
-from costmodel.decomposition import break_even_rank
-from costmodel.model_config import HUB_NAMES, builtin_models, load_model
-from costmodel.model_spec import ModelSpec, WeightTensor
+from costmodel.decomposition.factors import break_even_rank
+from costmodel.families.load import HUB_NAMES, builtin_models, load_model
+from costmodel.model import ModelSpec, WeightTensor
 
 
 @click.group(cls=NamingGroup)

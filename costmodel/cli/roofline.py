@@ -9,9 +9,9 @@ import click
 
 from costmodel.cli.common import format_option, print_lines, print_table, write_csv, write_file, write_json
 from costmodel.cli.workload_options import decomposition_options, read_decomposition, read_setup, workload_options
-from costmodel.estimate import estimate
-from costmodel.figure import SUFFIXES, Theme, figure_bytes, file_kind
-from costmodel.roofline_chart import RooflineChart
+from costmodel.pricing.estimate import estimate
+from costmodel.show.figure import SUFFIXES, Theme, figure_bytes, file_kind
+from costmodel.show.roofline_chart import RooflineChart
 from costmodel.units import seconds, si
 
 SCHEMA = 1
@@ -58,10 +58,10 @@ def command(
 
 def _drawn(chart: RooflineChart, kind: str, theme: Theme) -> bytes:
     if kind == "html":
-        from costmodel.roofline_html import roofline_page
+        from costmodel.show.roofline_page import roofline_page
 
         return roofline_page(chart).encode()
-    from costmodel.roofline_plot import roofline_figure
+    from costmodel.show.roofline_plot import roofline_figure
 
     return figure_bytes(roofline_figure(chart, theme), kind)
 

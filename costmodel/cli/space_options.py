@@ -8,11 +8,11 @@ from typing import Any, TypeVar
 
 import click
 
-from costmodel.decomposition import FORMS, Site
+from costmodel.decomposition.factors import FORMS, Site
 from costmodel.errors import InputError
-from costmodel.model_spec import ModelSpec
-from costmodel.space import KINDS, MAX_RANKS, DesignSpace, design_space
-from costmodel.spec_text import Rank, parse_decomposition
+from costmodel.model import ModelSpec
+from costmodel.space.base import KINDS, MAX_RANKS, DesignSpace, design_space
+from costmodel.decomposition.text import Rank, parse_decomposition
 
 F = TypeVar("F", bound=Callable[..., Any])
 _RANGE = re.compile(r"(\d{1,9})-(\d{1,9})(?::(\d{1,9}))?", re.ASCII)

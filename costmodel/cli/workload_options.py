@@ -9,18 +9,18 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 from click.core import ParameterSource
 
-from costmodel.decomposition import Decomposition, load_decomposition
+from costmodel.decomposition.factors import Decomposition, load_decomposition
 from costmodel.errors import CalibrationError, HardwareError, InputError
-from costmodel.hardware import HardwareProfile, load_hardware, profile_folder
-from costmodel.model_config import load_model
-from costmodel.model_spec import ModelSpec
-from costmodel.request import MAX_NEW_TOKENS
-from costmodel.spec_text import parse_decomposition
+from costmodel.hardware.profile import HardwareProfile, load_hardware, profile_folder
+from costmodel.families.load import load_model
+from costmodel.model import ModelSpec
+from costmodel.pricing.request import MAX_NEW_TOKENS
+from costmodel.decomposition.text import parse_decomposition
 from costmodel.units import COMPUTE_DTYPES, WEIGHT_DTYPES, DType
-from costmodel.workload import MAX_BATCH, MAX_LENGTH, Attention, LmHead, Runtime, Workload
+from costmodel.forward.workload import MAX_BATCH, MAX_LENGTH, Attention, LmHead, Runtime, Workload
 
 if TYPE_CHECKING:
-    from costmodel.calibration import Calibration
+    from costmodel.timing.calibration.record import Calibration
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -145,7 +145,7 @@ def _calibration(option: str, hardware: HardwareProfile, dtype: DType, runtime: 
     shipped = profile_folder() / "calibrations" / f"{hardware.name}.json"
     if option == "none" or (option == "auto" and not shipped.is_file()):
         return None
-    from costmodel.calibration import find_calibration
+    from costmodel.timing.calibration.record import find_calibration
 
     return find_calibration(option, hardware, dtype, runtime)
 

@@ -5,6 +5,6 @@ layers with a quality (`uneven`, `layer_quality`, `bins`), and per-site methods 
 `limits`, behind `sites`); `listing` and `sweep` are the brute force that the tests compare them with.
 """
 
-from costmodel.explore.exploration import Exploration, explore
+from costmodel.explore.explore import Exploration, explore
 
 __all__ = ["Exploration", "explore"]

@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
-from costmodel.decomposition import Site, make_factor
+from costmodel.decomposition.factors import Site, make_factor
 from costmodel.errors import InputError, nearest
-from costmodel.roofline import Floats, Ints
-from costmodel.space import Choices, DesignSpace
+from costmodel.timing.datasheet import Floats, Ints
+from costmodel.space.base import Choices, DesignSpace
 
 SCHEMA = 1
 MAX_STATES = 16

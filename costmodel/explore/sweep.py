@@ -22,9 +22,9 @@ from costmodel.errors import InputError
 from costmodel.explore.distribution import bin_counts
 from costmodel.explore.objectives import Objective
 from costmodel.explore.tables import COLUMNS, CostTables
-from costmodel.pricing import COUNTS
-from costmodel.roofline import Floats, Ints
-from costmodel.space_kinds import HomogeneousSpace
+from costmodel.pricing.pricer import COUNTS
+from costmodel.timing.datasheet import Floats, Ints
+from costmodel.space.kinds import HomogeneousSpace
 
 _BLOCK = 1 << 15
 """Configurations at a time: their buffers stay in a core's cache."""

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from costmodel.explore.quality import QualityTable
-from costmodel.pricing import COUNTS, DENSE, SVD, TIMES, TUCKER, Additive, PhasePricer
-from costmodel.request import DecodeSteps
-from costmodel.roofline import Floats, Ints, energy_joules
-from costmodel.space import Choices, DesignSpace
+from costmodel.pricing.pricer import COUNTS, DENSE, SVD, TIMES, TUCKER, Additive, PhasePricer
+from costmodel.pricing.request import DecodeSteps
+from costmodel.timing.datasheet import Floats, Ints, energy_joules
+from costmodel.space.base import Choices, DesignSpace
 
 COLUMNS = (*COUNTS, *TIMES)
 """Additive costs in the order of the last axis of every table; times in ticks of `PhaseTable.quantum_s`."""

@@ -12,14 +12,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from costmodel.calibration import find_calibration
-from costmodel.decomposition import Decomposition
-from costmodel.estimate import estimate
-from costmodel.hardware import load_hardware
-from costmodel.model_config import load_model
-from costmodel.spec_text import parse_decomposition
+from costmodel.timing.calibration.record import find_calibration
+from costmodel.decomposition.factors import Decomposition
+from costmodel.pricing.estimate import estimate
+from costmodel.hardware.profile import load_hardware
+from costmodel.families.load import load_model
+from costmodel.decomposition.text import parse_decomposition
 from costmodel.units import DType
-from costmodel.workload import Attention, LmHead, Runtime, Workload
+from costmodel.forward.workload import Attention, LmHead, Runtime, Workload
 
 PATH = Path(__file__).with_name("estimates.json")
 CALIBRATED_PATH = Path(__file__).with_name("calibrated.json")

@@ -9,7 +9,7 @@ import msgspec
 import torch
 from safetensors import SafetensorError, safe_open
 
-from costmodel.decomposition import Site
+from costmodel.decomposition.factors import Site
 from validate.checkpoint.manifest import SiteRecord
 from validate.checkpoint.save import save_tensors
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import torch
 
-from costmodel.decomposition import Site
+from costmodel.decomposition.factors import Site
 from validate.moments import LayerMoments, Moments
 from validate.replace import StageMaker, WeightFactors
 from validate.sensitivity.stream import LayerStream

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from math import prod
 
-from costmodel.decomposition import Decomposition, Factor, Site, Tucker, factor_stages
-from costmodel.model_spec import ModelSpec
+from costmodel.decomposition.factors import Decomposition, Factor, Site, Tucker, factor_stages
+from costmodel.model import ModelSpec
 from validate.checkpoint.loader import DTYPES
 from validate.checkpoint.source import DenseSource
 

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import nn
 
-from costmodel.decomposition import Decomposition, LowRank, Site, Tucker
+from costmodel.decomposition.factors import Decomposition, LowRank, Site, Tucker
 from costmodel.errors import ModelError
-from costmodel.model_spec import ModelSpec
+from costmodel.model import ModelSpec
 from validate.checkpoint.loader import FactoredCheckpointError, load_factored, read_manifest
 
 

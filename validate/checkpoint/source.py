@@ -15,8 +15,8 @@ from torch import nn
 
 from costmodel.errors import ModelError
 from costmodel.json_file import read_json
-from costmodel.model_config import load_model, read_config
-from costmodel.model_spec import ModelSpec
+from costmodel.families.load import load_model, read_config
+from costmodel.model import ModelSpec
 from validate.checkpoint.loader import DTYPES, GENERATION, FactoredCheckpointError, generation_config, is_factored
 from validate.errors import reason_of
 from validate.pretrained import auto_class, locate

@@ -14,7 +14,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import nn
 
-from costmodel.decomposition import Decomposition, Factor, Site
+from costmodel.decomposition.factors import Decomposition, Factor, Site
 from validate.checkpoint.finished import FinishedFactors
 from validate.checkpoint.folder import new_folder, require_new
 from validate.checkpoint.loader import DTYPES, FORMAT, INDEX, MANIFEST, FactoredCheckpointError, check_factored

@@ -8,12 +8,12 @@ from typing import Any
 
 import click
 
-from costmodel.calibration_form import FormKind
+from costmodel.timing.calibration.shaped import FormKind
 from costmodel.cli.common import format_option, print_table, write_csv, write_file, write_json
 from costmodel.errors import InputError
-from costmodel.hardware import load_hardware
+from costmodel.hardware.profile import load_hardware
 from costmodel.units import COMPUTE_DTYPES, DType
-from costmodel.workload import Runtime
+from costmodel.forward.workload import Runtime
 from validate.cli.fit_records import fit_records, is_records
 from validate.cli.progress import WorkBar
 from validate.fit import fit_calibration

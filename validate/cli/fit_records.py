@@ -8,7 +8,7 @@ from typing import Any
 
 from costmodel.cli.common import write_file
 from costmodel.errors import InputError
-from costmodel.hardware import load_hardware
+from costmodel.hardware.profile import load_hardware
 from validate.fit_folder import CALIBRATION, profile_of
 from validate.fit_samples import fit_samples
 from validate.journal import NAME

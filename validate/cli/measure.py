@@ -11,12 +11,12 @@ from typing import Any
 
 import click
 
-from costmodel.calibration import find_calibration
+from costmodel.timing.calibration.record import find_calibration
 from costmodel.errors import InputError
-from costmodel.model_config import load_model, read_config
-from costmodel.model_spec import ModelSpec
+from costmodel.families.load import load_model, read_config
+from costmodel.model import ModelSpec
 from costmodel.units import DType
-from costmodel.workload import Attention, Phase, Runtime
+from costmodel.forward.workload import Attention, Phase, Runtime
 from validate.case import Case
 from validate.cli.progress import RunProgress
 from validate.cli.reporting import finish

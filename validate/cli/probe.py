@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from costmodel.hardware import HardwareProfile
+from costmodel.hardware.profile import HardwareProfile
 from costmodel.units import COMPUTE_DTYPES, DType
-from costmodel.workload import Runtime
+from costmodel.forward.workload import Runtime
 from validate.cli.progress import WorkBar
 from validate.cli.starting import note_repaired, pin_and_warn
 from validate.journal import RecordJournal

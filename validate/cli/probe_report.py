@@ -9,9 +9,9 @@ from pathlib import Path
 import click
 
 from costmodel.cli.common import print_table, write_csv, write_file
-from costmodel.hardware import HardwareProfile
+from costmodel.hardware.profile import HardwareProfile
 from costmodel.units import DType
-from costmodel.workload import Runtime
+from costmodel.forward.workload import Runtime
 from validate.cli.progress import WorkBar
 from validate.device import Device
 from validate.environment import environment

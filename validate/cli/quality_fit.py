@@ -9,8 +9,8 @@ import click
 
 from costmodel.cli.common import format_option, write_csv, write_file, write_json
 from costmodel.cli.space_options import parse_ranks
-from costmodel.decomposition import FORMS, Form
-from costmodel.figure import file_kind
+from costmodel.decomposition.factors import FORMS, Form
+from costmodel.show.figure import file_kind
 from validate.cli.progress import WorkBar
 from validate.cli.quality_fit_report import print_fit
 from validate.sensitivity.spectra import Factors

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from costmodel.cli.common import print_table, write_csv, write_json
-from costmodel.report import configuration_text
+from costmodel.show.report import configuration_text
 from validate.quality.intervals import Interval
 from validate.quality.records import QUALITY, QualityRecord
 from validate.quality.summary import Row, bands, rows

@@ -5,9 +5,9 @@ from __future__ import annotations
 import random
 from collections.abc import Iterator, Sequence
 
-from costmodel.decomposition import Decomposition, Factor, Site, break_even_rank, make_factor
-from costmodel.model_spec import ModelSpec
-from costmodel.space import DesignSpace
+from costmodel.decomposition.factors import Decomposition, Factor, Site, break_even_rank, make_factor
+from costmodel.model import ModelSpec
+from costmodel.space.base import DesignSpace
 from validate.loop.dropping import Dropping
 
 RULES = {

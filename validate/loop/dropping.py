@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from costmodel.decomposition import Decomposition
+from costmodel.decomposition.factors import Decomposition
 
 MOST = 8
 """Layers that are dropped at most."""

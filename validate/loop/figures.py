@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from costmodel.figure import COLOURS, Theme, axes_style, figure_bytes, new_figure
+from costmodel.show.figure import COLOURS, Theme, axes_style, figure_bytes, new_figure
 from validate.loop.baselines import RULES
 from validate.loop.duels import SIZE, Duel, cost, own_axis
 from validate.loop.refit import Moved

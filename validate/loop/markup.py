@@ -7,7 +7,7 @@ import html
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from costmodel.figure import Theme
+from costmodel.show.figure import Theme
 from validate.quality.intervals import Interval
 
 _THEMES: tuple[Theme, Theme] = ("light", "dark")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from costmodel.decomposition import Decomposition
+from costmodel.decomposition.factors import Decomposition
 from validate.cli.quality import SETTINGS
 from validate.cli.quality import command as quality_command
 from validate.cli.quality_measure import measure_missing

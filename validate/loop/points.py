@@ -10,7 +10,7 @@ from typing import Any, Literal
 import msgspec
 
 from costmodel.cli.common import write_file
-from costmodel.decomposition import Decomposition
+from costmodel.decomposition.factors import Decomposition
 from validate.errors import RecordError
 from validate.records import Record
 

@@ -10,8 +10,8 @@ import msgspec
 
 from costmodel.cli.common import write_file
 from costmodel.cli.workload_options import Setup
-from costmodel.decomposition import Decomposition
-from costmodel.spec_text import Rank
+from costmodel.decomposition.factors import Decomposition
+from costmodel.decomposition.text import Rank
 from validate.errors import RecordError
 from validate.loop.points import Curve, Plan
 from validate.loop.search import Search

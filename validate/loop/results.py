@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from costmodel.spec_text import describe
+from costmodel.decomposition.text import describe
 from validate.errors import RunError
 from validate.loop.fitted import fit_name, load_points
 from validate.loop.points import Plan, Point, config_key, round_name

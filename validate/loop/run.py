@@ -11,10 +11,10 @@ from pathlib import Path
 import numpy as np
 
 from costmodel.cli.common import write_file
-from costmodel.decomposition import Decomposition, check_rank
-from costmodel.model_spec import ModelSpec
-from costmodel.space import resolve_ranks
-from costmodel.spec_text import Rank
+from costmodel.decomposition.factors import Decomposition, check_rank
+from costmodel.model import ModelSpec
+from costmodel.space.base import resolve_ranks
+from costmodel.decomposition.text import Rank
 from validate.loop.baselines import baselines
 from validate.loop.dropping import Dropping, search_dropping
 from validate.loop.fitted import fit_name, run_validate, write_quality

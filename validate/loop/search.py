@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from costmodel.cli.workload_options import Setup
-from costmodel.decomposition import Decomposition, Site
-from costmodel.estimate import estimate
+from costmodel.decomposition.factors import Decomposition, Site
+from costmodel.pricing.estimate import estimate
 from costmodel.explore import Exploration, explore
-from costmodel.space import design_space
-from costmodel.spec_text import Rank
+from costmodel.space.base import design_space
+from costmodel.decomposition.text import Rank
 from validate.case import params_of
 from validate.loop.baselines import Named
 from validate.loop.fitted import load_link

@@ -12,8 +12,8 @@ import msgspec
 from costmodel.cli.space_options import parse_ranks
 from costmodel.cli.workload_options import Setup, read_setup
 from costmodel.errors import InputError
-from costmodel.hardware import builtin_hardware, profile_folder
-from costmodel.spec_text import Rank
+from costmodel.hardware.profile import builtin_hardware, profile_folder
+from costmodel.decomposition.text import Rank
 from validate.errors import RunError
 from validate.loop.stages import Stages
 from validate.quality.digests import checkpoint_sha256

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from costmodel.cli.common import write_file
 from costmodel.errors import InputError
-from costmodel.model_spec import ModelSpec
+from costmodel.model import ModelSpec
 from validate.loop.settings import Settings
 from validate.quality.job import LENGTH, TextFile
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from costmodel.model_spec import ModelSpec
+from costmodel.model import ModelSpec
 from validate.errors import FitError, RecordError, RunError
 from validate.predictor.points import DENSE, FEWEST, LOST, Points
 from validate.quality.plan import ADVISED

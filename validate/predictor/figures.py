@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from costmodel.figure import COLOURS, Theme, axes_style, figure_bytes, new_figure
+from costmodel.show.figure import COLOURS, Theme, axes_style, figure_bytes, new_figure
 from validate.predictor.errors import PREDICTOR
 from validate.predictor.fit import PredictorFit
 from validate.predictor.score import FLOOR

@@ -10,8 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from costmodel.decomposition import Decomposition, Site
-from costmodel.model_spec import ModelSpec
+from costmodel.decomposition.factors import Decomposition, Site
+from costmodel.model import ModelSpec
 from validate.predictor.evidence import Evidence
 from validate.predictor.points import Floats, Ints, Points
 from validate.predictor.score import compress

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from costmodel.model_spec import ModelSpec
+from costmodel.model import ModelSpec
 from validate.errors import FitError
 from validate.quality.records import QualityRecord
 from validate.sensitivity.file import Sensitivity

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from costmodel.decomposition import Form as FactorForm
-from costmodel.decomposition import Site
+from costmodel.decomposition.factors import Form as FactorForm
+from costmodel.decomposition.factors import Site
 from costmodel.errors import InputError
 from costmodel.explore.quality import SCHEMA
-from costmodel.space import resolve_ranks
-from costmodel.spec_text import Rank
+from costmodel.space.base import resolve_ranks
+from costmodel.decomposition.text import Rank
 from validate.predictor.evidence import Evidence
 from validate.predictor.interval import Band
 from validate.predictor.points import LOST, Floats, Points, energies, site_errors

@@ -6,8 +6,8 @@ import hashlib
 import json
 from dataclasses import dataclass
 
-from costmodel.decomposition import Decomposition
-from costmodel.model_spec import ModelSpec
+from costmodel.decomposition.factors import Decomposition
+from costmodel.model import ModelSpec
 from validate.quality.records import FactorKind
 
 

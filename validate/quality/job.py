@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from costmodel.errors import InputError
-from costmodel.model_config import load_model, read_config
-from costmodel.model_spec import ModelSpec
+from costmodel.families.load import load_model, read_config
+from costmodel.model import ModelSpec
 from validate.errors import RunError
 from validate.quality.case import QualityCase
 from validate.quality.digests import checkpoint_sha256, source_of

@@ -8,8 +8,8 @@ import random
 from collections.abc import Iterator, Sequence
 from typing import TypeVar
 
-from costmodel.decomposition import Decomposition, Factor, Form, Site, break_even_rank, make_factor
-from costmodel.model_spec import ModelSpec, WeightTensor
+from costmodel.decomposition.factors import Decomposition, Factor, Form, Site, break_even_rank, make_factor
+from costmodel.model import ModelSpec, WeightTensor
 from validate.quality.case import DENSE, QualityCase
 from validate.quality.records import FactorKind
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from costmodel.decomposition import Decomposition
-from costmodel.model_families import spec_from_config
-from costmodel.model_spec import ModelSpec
+from costmodel.decomposition.factors import Decomposition
+from costmodel.families.registry import spec_from_config
+from costmodel.model import ModelSpec
 from validate.record_format import RecordFormat
 from validate.records import Failure, Record, Strata
 

@@ -10,8 +10,8 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from costmodel.decomposition import Decomposition, Factor, Site, break_even_rank, make_factor
-from costmodel.model_spec import ModelSpec, WeightTensor
+from costmodel.decomposition.factors import Decomposition, Factor, Site, break_even_rank, make_factor
+from costmodel.model import ModelSpec, WeightTensor
 from validate.case import params_of
 from validate.quality.case import QualityCase
 from validate.quality.records import FactorKind

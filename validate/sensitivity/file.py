@@ -18,10 +18,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from costmodel.cli.common import write_file
-from costmodel.decomposition import Site
+from costmodel.decomposition.factors import Site
 from costmodel.errors import CostModelError
-from costmodel.model_families import spec_from_config
-from costmodel.model_spec import ModelSpec
+from costmodel.families.registry import spec_from_config
+from costmodel.model import ModelSpec
 from validate.errors import RecordError
 from validate.sensitivity.spectra import LossTerms, SiteSpectra
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from costmodel.model_spec import WeightTensor
+from costmodel.model import WeightTensor
 from validate.errors import MeasurementError
 from validate.factored_linear import dense_weight
 

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from costmodel.errors import InputError, ModelError
-from costmodel.model_config import load_model
+from costmodel.families.load import load_model
 from validate.blocks import calibration_inputs, text_blocks
 from validate.checkpoint.loader import DTYPES
 from validate.device import torch_device

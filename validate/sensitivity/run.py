@@ -8,7 +8,7 @@ from collections.abc import Callable
 import torch
 from torch import nn
 
-from costmodel.decomposition import Site
+from costmodel.decomposition.factors import Site
 from validate.blocks import IGNORED
 from validate.errors import MeasurementError
 from validate.factored_linear import dense_weight

@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from costmodel.errors import ModelError
-from costmodel.model_config import load_model, read_config
+from costmodel.families.load import load_model, read_config
 from validate.blocks import IGNORED
 from validate.build import TORCH_DTYPES
 from validate.checkpoint.loader import EmptyOnMeta, is_factored

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from costmodel.decomposition import break_even_rank
+from costmodel.decomposition.factors import break_even_rank
 from validate.sensitivity.file import Sensitivity
 from validate.sensitivity.spectra import Floats
 

@@ -1,0 +1,211 @@
+"""Answers about the homogeneous space when quality differs by layer: costs by classes, quality by programs."""
+
+from __future__ import annotations
+
+import dataclasses
+import heapq
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from costmodel.errors import InputError
+from costmodel.explore.answer import EXACT, Answer, Found, Question
+from costmodel.explore.by_layer.bins import BinnedQuality, binned
+from costmodel.explore.by_class.homogeneous import HomogeneousClasses, highest_present, live_types, pair_costs
+from costmodel.explore.distribution import Distribution, distribution
+from costmodel.explore.by_layer.quality import FAR, LayerQuality
+from costmodel.explore.pareto import nondominated
+from costmodel.explore.tables import CostBatch
+from costmodel.timing.datasheet import Floats, Ints
+from costmodel.space.kinds import HomogeneousSpace
+
+
+class _Sets:
+    """Classes (number of layers, pair, live types allowed) with the least quality of each; class 0 is dense."""
+
+    def __init__(self, question: Question, space: HomogeneousSpace, quality: LayerQuality) -> None:
+        self.space, self.quality = space, quality
+        tables = question.tables
+        types, kinds = live_types(tables, space.layers)
+        columns, excess, _ = pair_costs(tables, space, kinds)
+        self.allowed = [np.zeros(len(space.free), dtype=np.bool_) for _ in range(1 << len(kinds))]
+        for present, allowed in enumerate(self.allowed):
+            allowed[space.layers[[bool(present >> kind & 1) for kind in types.tolist()]]] = True
+        least = np.stack([quality.least(allowed)[1:] for allowed in self.allowed[1:]])
+        mask, size, self.pair = np.argwhere(least < FAR).T
+        self.mask, self.size = mask + 1, size + 1
+        self.batch = CostBatch(
+            tables,
+            {
+                name: np.concatenate([table.base[None], table.base + self.size[:, None] * columns[name][self.pair]])
+                for name, table in tables.parts.items()
+            },
+            {name: np.append(0, highest_present(each)[self.mask, self.pair]) for name, each in excess.items()},
+            np.append(int(quality.stay.sum()), least[mask, size, self.pair]),
+        )
+
+    def members(self, position: int) -> Iterator[tuple[int, int]]:
+        """Configurations of a class as (quality in ticks, number), in ascending order."""
+        if position == 0:
+            yield int(self.quality.stay.sum()), 0
+            return
+        at = position - 1
+        pair = int(self.space.valid_pairs[self.pair[at]])
+        sets = self.quality.ordered(int(self.pair[at]), int(self.size[at]), self.allowed[self.mask[at]])
+        layers = self.space.layers.tolist()
+        for ticks, mask in sets:
+            compact = sum(1 << place for place, layer in enumerate(layers) if mask >> layer & 1)
+            yield ticks, self.space.number(compact, pair)
+
+
+def answer_uneven(question: Question) -> Answer:
+    """The answer for a homogeneous space whose quality is not alike in all layers.
+
+    Best and frontier are exact, and so is everything about costs; the distribution of quality has a bin error, and a
+    count within a limit on quality is given by bounds.
+
+    Raises:
+        InputError: on a lower limit of quality.
+    """
+    space, tables = question.space, question.tables
+    assert isinstance(space, HomogeneousSpace)
+    assert tables.quality is not None
+    for limit in question.limits:
+        if limit.objective.part == "quality" and not limit.is_ceiling:
+            raise InputError("quality can only be limited from above here", value=str(limit), allowed="quality<=...")
+    quality = LayerQuality.of(tables.quality, space)
+    sets = _Sets(question, space, quality)
+    goals = question.goals(sets.batch)
+    allowed = np.flatnonzero(question.allowed(sets.batch))
+    classes = HomogeneousClasses(tables, space)
+    costs = [objective for objective in question.objectives if objective.part != "quality"]
+    distributions: dict[str, Distribution | None] = {
+        objective.name: distribution(objective.values(classes.batch), classes.counts) for objective in costs
+    }
+    guarantee, bins = EXACT, None
+    limited = [limit for limit in question.limits if limit.objective.part == "quality"]
+    if len(costs) < len(question.objectives) or limited:
+        bins = _bins(sets, quality)
+    if bins and len(costs) < len(question.objectives):
+        distributions["quality"] = _quality_distribution(question, sets, quality, bins)
+        distributions = {objective.name: distributions[objective.name] for objective in question.objectives}
+        error = bins.error * tables.quality.quantum
+        guarantee = f"exact but for quality's quantiles and histogram: each value within {error:.3g} of its bin"
+    plain = dataclasses.replace(question, limits=tuple(x for x in question.limits if x not in limited))
+    matching = int(classes.counts[plain.allowed(classes.batch)].sum())
+    bounds = _matching_bounds(question, plain, sets, bins) if limited and bins else None
+    exact = bounds is None or bounds[0] == bounds[1]
+    return Answer(
+        matching=(bounds[0] if bounds else matching) if exact else None, matching_bounds=None if exact else bounds,
+        distinct_costs=None, distribution=distributions, top=tuple(_best(question, sets, goals, allowed)),
+        frontier=tuple(_frontier(question, sets, goals, allowed)), guarantee=guarantee,
+    )  # fmt: skip
+
+
+def _best(question: Question, sets: _Sets, goals: Floats, allowed: Ints) -> Iterator[Found]:
+    """The best configurations in order, ties by quality, then number: classes enter as their least quality comes up."""
+    order = allowed[np.lexsort(goals[allowed].T[::-1])].tolist()
+    heap: list[tuple[Any, ...]] = []
+    given: set[int] = set()
+    streams: dict[int, Iterator[tuple[int, int]]] = {}
+    entered = 0
+    while len(given) < question.top and (heap or entered < len(order)):
+        while entered < len(order) and (not heap or tuple(goals[order[entered]].tolist()) <= heap[0][0]):
+            position = order[entered]
+            entered += 1
+            streams[position] = sets.members(position)
+            _push(question, sets, streams, position, heap, given)
+        if not heap:
+            break
+        _, number, position, found = heapq.heappop(heap)
+        if number not in given:
+            given.add(number)
+            yield found
+        _push(question, sets, streams, position, heap, given)
+
+
+def _push(
+    question: Question, sets: _Sets, streams: dict[int, Iterator[tuple[int, int]]], position: int,
+    heap: list[tuple[Any, ...]], given: set[int],
+) -> None:  # fmt: skip
+    """Put the next configuration of a class that keeps the limits on the heap, with its own costs."""
+    for ticks, number in streams[position]:
+        batch = question.tables.batch(question.space.choices(number)[None])
+        if not question.allowed(batch)[0]:  # the class's costs are within the limits, so it is quality, which grows
+            return
+        if number not in given:
+            key = (*question.goals(batch)[0].tolist(), ticks)
+            heapq.heappush(heap, (key, number, position, question.found(batch, [(0, number)])[0]))
+            return
+
+
+def _frontier(question: Question, sets: _Sets, goals: Floats, allowed: Ints) -> Iterator[Found]:
+    """One configuration of least number for each point of the frontier."""
+    points = allowed[nondominated(goals[allowed])]
+    tied: dict[bytes, list[int]] = {goals[position].tobytes(): [] for position in points.tolist()}
+    for position in allowed[np.isin(goals[allowed, 0], goals[points, 0])].tolist():
+        if (key := goals[position].tobytes()) in tied:
+            tied[key].append(position)
+    for position in points.tolist():
+        number = min(next(sets.members(each))[1] for each in tied[goals[position].tobytes()])
+        yield question.found(question.tables.batch(question.space.choices(number)[None]), [(0, number)])[0]
+
+
+def _bins(sets: _Sets, quality: LayerQuality) -> BinnedQuality:
+    return binned(quality, *_ends(sets, quality))
+
+
+def _quality_distribution(
+    question: Question, sets: _Sets, quality: LayerQuality, bins: BinnedQuality
+) -> Distribution:  # fmt: skip
+    """Quality over all configurations: minimum, maximum and mean exact, the rest from the bins."""
+    table = question.tables.quality
+    assert table is not None
+    dense = int(quality.stay.sum())
+    counts = np.array([int(each) for each in bins.counts.sum(axis=0).tolist()], dtype=object)
+    place = min(len(counts) - 1, max(0, round((dense - bins.lowest) / bins.width)))
+    counts[place] += 1
+    ends = _ends(sets, quality)
+    ticks = np.clip(bins.lowest + bins.width * np.arange(len(counts)), *ends)
+    occupied = counts > 0
+    found = distribution(ticks[occupied] * np.float64(table.quantum), counts[occupied])
+    mean = (quality.total() + dense) / question.space.valid_size
+    return dataclasses.replace(
+        found, minimum=ends[0] * table.quantum, maximum=ends[1] * table.quantum, mean=mean * table.quantum,
+        bin_error=bins.error * table.quantum, exact=("min", "max", "mean"),
+    )  # fmt: skip
+
+
+def _ends(sets: _Sets, quality: LayerQuality) -> tuple[int, int]:
+    ticks = sets.batch.quality_ticks
+    assert ticks is not None
+    negated = dataclasses.replace(
+        quality, value=-quality.value, stay=-quality.stay, enter=-quality.enter, leave=-quality.leave,
+        both=-quality.both,
+    )  # fmt: skip
+    least = negated.least(quality.free)[1:]
+    return int(ticks.min()), max(-int(least.min()), int(ticks[0]))
+
+
+def _matching_bounds(question: Question, plain: Question, sets: _Sets, bins: BinnedQuality | None) -> tuple[int, int]:
+    """Between how many configurations keep all limits, from what is known of costs and of quality for each pair."""
+    assert bins is not None
+    assert question.tables.quality is not None
+    ceiling = min(x.value for x in question.limits if x.objective.part == "quality") / question.tables.quality.quantum
+    few, many = bins.at_most(ceiling)
+    kept: npt.NDArray[np.bool_] = plain.allowed(sets.batch)[1:]
+    free = int(sets.quality.free.sum())
+    low = high = int(question.allowed(sets.batch)[0])
+    surely, maybe = [0] * len(few), [0] * len(few)
+    every = sets.mask == len(sets.allowed) - 1
+    for pair, size in zip(sets.pair[every & kept].tolist(), sets.size[every & kept].tolist(), strict=True):
+        surely[pair] += math.comb(free, size)
+    for pair, size in set(zip(sets.pair[kept].tolist(), sets.size[kept].tolist(), strict=True)):
+        maybe[pair] += math.comb(free, size)
+    for pair, (least, most) in enumerate(zip(few.tolist(), many.tolist(), strict=True)):
+        low += max(0, int(least) + surely[pair] - ((1 << free) - 1))
+        high += min(int(most), maybe[pair])
+    return low, high

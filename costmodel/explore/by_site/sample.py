@@ -1,0 +1,94 @@
+"""Distributions of spaces too large to count through: from a uniform seeded sample, with its error.
+
+Dvoretzky, Kiefer and Wolfowitz (with Massart's constant, 1990): with probability 1 - alpha the sample's distribution
+function is nowhere off by more than sqrt(ln(2 / alpha) / (2 n)).
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from costmodel.explore.answer import Found, Question
+from costmodel.explore.distribution import QUANTILES, Distribution, distribution
+from costmodel.explore.by_site.extremes import Extremes, extremes
+from costmodel.explore.by_site.problem import SiteProblem
+from costmodel.timing.datasheet import Floats
+
+SAMPLE = 8192
+SEED = 0
+ALPHA = 0.001
+_BLOCK = 1024
+
+
+def sample_error(count: int = SAMPLE, alpha: float = ALPHA) -> float:
+    """Largest error of a distribution function from `count` samples at confidence 1 - alpha."""
+    return math.sqrt(math.log(2 / alpha) / (2 * count))
+
+
+def sampled_distribution(
+    question: Question, problems: Sequence[SiteProblem], found: Sequence[Found]
+) -> tuple[dict[str, Distribution | None], str]:  # fmt: skip
+    """Distributions of the objectives: minimum, maximum and mean of the whole space where they are known, the rest of a
+    sample, and a note on its error.
+
+    Args:
+        question: what was asked.
+        problems: the parts of the space.
+        found: configurations of the answer, which can lie beyond an extreme that is not exact.
+    """
+    choices = question.space.sample_choices(SAMPLE, SEED)
+    values: dict[str, list[Floats]] = {o.name: [] for o in question.objectives}
+    for start in range(0, SAMPLE, _BLOCK):
+        batch = question.tables.batch(choices[start : start + _BLOCK])
+        for objective in question.objectives:
+            values[objective.name].append(np.asarray(objective.values(batch)))
+    spreads: dict[str, Distribution | None] = {}
+    missing = set()
+    for objective in question.objectives:
+        known = extremes(question.tables, problems, objective)
+        met = [each.objectives[objective.name] for each in found]
+        spread = _spread(np.concatenate(values[objective.name]), known, met)
+        spreads[objective.name] = spread
+        missing |= {"min", "max", "mean"} - set(spread.exact)
+    error = 100 * sample_error()
+    note = (
+        f"distribution: min, max and mean exact{' where not marked ~' if missing else ''}, the rest from {SAMPLE} "
+        f"uniform samples (seed {SEED}), every share within {error:.1f} points at {100 * (1 - ALPHA):g} % confidence"
+    )
+    return spreads, note
+
+
+def _spread(values: Floats, known: Extremes, met: Sequence[float]) -> Distribution:
+    """The distribution of a sample with what is known of the whole space in its place."""
+    ordered = np.sort(values)
+    low = min([known.minimum, ordered[0].item(), *met]) if "min" not in known.exact else known.minimum
+    high = max([known.maximum, ordered[-1].item(), *met]) if "max" not in known.exact else known.maximum
+    sample = distribution(values, np.full(len(values), 1, dtype=object))
+    error = sample_error(len(values))
+    ends = {}
+    for name in QUANTILES:
+        first, last = (math.ceil((float(name) + shift) * len(values)) - 1 for shift in (-error, error))
+        ends[name] = (
+            ordered[first].item() if first >= 0 else low,
+            ordered[last].item() if last < len(values) else high,
+        )
+    return dataclasses.replace(
+        sample, minimum=low, maximum=high, mean=sample.mean if known.mean is None else known.mean,
+        sampled=len(values), exact=known.exact, share_error=error, quantile_bounds=ends,
+        mean_standard_error=float(np.std(values, ddof=1) / math.sqrt(len(values))) if known.mean is None else 0.0,
+    )  # fmt: skip
+
+
+def sampled_share(question: Question) -> dict[str, float]:
+    """The share of configurations within the limits, from the same sample, with its bounds."""
+    choices = question.space.sample_choices(SAMPLE, SEED)
+    kept = sum(
+        int(question.allowed(question.tables.batch(choices[start : start + _BLOCK])).sum())
+        for start in range(0, SAMPLE, _BLOCK)
+    )
+    share, error = kept / SAMPLE, sample_error()
+    return {"share": share, "low": max(0.0, share - error), "high": min(1.0, share + error), "confidence": 1 - ALPHA}

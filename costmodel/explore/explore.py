@@ -1,0 +1,181 @@
+"""Answers about every configuration of a design space: distribution, counts within limits, the best, the frontier."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from costmodel.timing.calibration.record import Calibration
+from costmodel.decomposition.factors import Decomposition
+from costmodel.errors import InputError
+from costmodel.pricing.estimate import Estimate, estimate, pricer
+from costmodel.explore.answer import Answer, Question
+from costmodel.explore.objectives import Priced, parse_limit, parse_objectives
+from costmodel.explore.quality import load_quality
+from costmodel.explore.tables import CostTables
+from costmodel.hardware.profile import HardwareProfile
+from costmodel.pricing.request import decode_steps
+from costmodel.space.base import DesignSpace
+from costmodel.space.kinds import HomogeneousSpace, PerLayerSpace
+from costmodel.forward.workload import Phase, Workload
+
+SCHEMA = 1
+MAX_TOP = 10_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exploration:
+    """The answer to a question about a space.
+
+    Attributes:
+        space: what was explored.
+        hardware: name of the device.
+        profile: the device.
+        calibration: what corrected the roofline, or None.
+        workloads: one per phase.
+        new_tokens: decode steps of the request, if one was priced.
+        question: objectives, limits and how many of the best were asked for, with the tables that price them.
+        answer: what was found and how far it is exact.
+        elapsed_s: wall time from the loaded inputs to the answer.
+    """
+
+    space: DesignSpace
+    hardware: str
+    profile: HardwareProfile
+    calibration: Calibration | None
+    workloads: tuple[Workload, ...]
+    new_tokens: int | None
+    question: Question
+    answer: Answer
+    elapsed_s: float
+
+    @property
+    def paper_count(self) -> int:
+        """2^(layers + tensors) of the whole model, the paper's size of the homogeneous space, rank not counted."""
+        return 1 << (self.space.model.num_layers + len(self.space.model.tensors))
+
+    @property
+    def best(self) -> Decomposition:
+        """The first of the best, else of the frontier, else the dense model."""
+        found = self.answer.top or self.answer.frontier
+        return self.space.config(found[0].number) if found else Decomposition()
+
+    def estimate_best(self) -> Estimate:
+        """The best configuration as `estimate` prices it."""
+        return estimate(
+            self.space.model, self.profile, self.best, self.workloads, calibration=self.calibration,
+            new_tokens=self.new_tokens,
+        )  # fmt: skip
+
+    def to_json(self) -> dict[str, Any]:
+        """The contract's JSON."""
+        space, question, answer = self.space, self.question, self.answer
+        priced = self.estimate_best()
+        quality = question.tables.quality
+        names = [tensor.name for tensor in space.model.tensors]
+        return {
+            "schema": SCHEMA, "model": space.model.name, "hardware": self.hardware, "space": space.kind,
+            "form": space.form, "ranks": dict(zip(names, map(list, space.ranks), strict=True)),
+            "workloads": [work.to_json() for work in self.workloads], "new_tokens": self.new_tokens,
+            "objectives": [{"name": o.name, "better": "more" if o.maximise else "less"} for o in question.objectives],
+            "limits": [str(limit) for limit in question.limits],
+            "quality": quality and {"metric": quality.metric, "stand_in": quality.stand_in},
+            "configurations": space.size, "paper_count": self.paper_count, "excluded": space.excluded,
+            "matching": answer.matching, "matching_bounds": answer.matching_bounds,
+            "matching_share": answer.matching_share,
+            "distinct_costs": answer.distinct_costs, "elapsed_s": self.elapsed_s, "guarantee": answer.guarantee,
+            "frontier_gap": answer.frontier_gap, "top_gap": answer.top_gap,
+            "level": priced.level, "assumptions": list(priced.assumptions), "warnings": list(best_warnings(priced)),
+            "dense": question.dense(),
+            "distribution": {name: each and each.to_json() for name, each in answer.distribution.items()},
+            "top": [found.to_json(space) for found in answer.top],
+            "frontier": [found.to_json(space) for found in answer.frontier],
+        }  # fmt: skip
+
+
+def explore(
+    space: DesignSpace, hardware: HardwareProfile, workloads: Sequence[Workload], *,
+    objectives: Sequence[str] | None = None, limits: Sequence[str] = (), top: int = 5, quality: str | None = None,
+    calibration: Calibration | None = None, new_tokens: int | None = None,
+) -> Exploration:  # fmt: skip
+    """Answer a question about every configuration of a space.
+
+    Args:
+        space: from `design_space`.
+        hardware: from `load_hardware`.
+        workloads: one per phase.
+        objectives: names as in `estimate`'s JSON with their phase; the first one orders the best. None: latency of
+            each phase, peak memory, parameters, and quality where there is one.
+        limits: texts such as `decode.latency_s<=0.02`.
+        top: how many of the best to return.
+        quality: a quality file, `standin:params` or `standin:energy:FILE`.
+        calibration, new_tokens: as `estimate` takes them.
+
+    Raises:
+        InputError: on any of these that is malformed or cannot be answered; one line.
+    """
+    began = time.perf_counter()
+    if not 0 <= top <= MAX_TOP:
+        raise InputError("--top out of range", value=top, allowed=f"0 to {MAX_TOP}")
+    pricers = [pricer(space.model, hardware, work, calibration) for work in workloads]
+    steps = None
+    if new_tokens is not None:
+        if not workloads or workloads[0].phase is not Phase.PREFILL:
+            raise InputError("a request needs a prefill", value=new_tokens)
+        steps = decode_steps(pricers[0], new_tokens)
+    table = load_quality(quality, space) if quality is not None else None
+    tables = CostTables(space, pricers, steps, table)
+    phases = tuple(work.phase.value for work in workloads)
+    priced = Priced(phases=phases, request=steps is not None, quality=table is not None)
+    names = objectives if objectives is not None else default_objectives(space, priced)
+    question = Question(
+        space=space, tables=tables, objectives=tuple(parse_objectives(names, priced)),
+        limits=tuple(limit for text in limits for limit in parse_limit(text, priced)), top=top,
+    )  # fmt: skip
+    return Exploration(
+        space=space, hardware=hardware.name, profile=hardware, calibration=calibration, workloads=tuple(workloads),
+        new_tokens=new_tokens, question=question, answer=answer(question), elapsed_s=time.perf_counter() - began,
+    )  # fmt: skip
+
+
+def best_warnings(priced: Estimate) -> tuple[str, ...]:
+    """What a user should know before trusting the best configuration: the estimate's, and where it does not fit."""
+    unfit = [f"{p.workload.phase.value}: {p.verdict.text}" for p in priced.phases if not p.decomposed.fits]
+    return (*unfit, *priced.warnings)
+
+
+def default_objectives(space: DesignSpace, priced: Priced) -> list[str]:
+    """Names that are asked for when the user names none."""
+    last = priced.phases[-1]
+    if isinstance(space, HomogeneousSpace):
+        names = [f"{phase}.latency_s" for phase in priced.phases] + [f"{last}.peak_memory_bytes", "params"]
+        return [*names, "quality"] if priced.quality else names
+    return [f"{last}.latency_s", "quality" if priced.quality else f"{last}.peak_memory_bytes"]
+
+
+def answer(question: Question) -> Answer:
+    """Send a question to the method that answers it for its kind of space."""
+    from costmodel.explore.answer import answer_by_classes
+    from costmodel.explore.by_class.homogeneous import HomogeneousClasses
+    from costmodel.explore.by_class.per_layer import PerLayerClasses, countable
+    from costmodel.explore.by_class.listing import MAX_LISTED, ListedConfigurations, listable
+    from costmodel.explore.by_site.problem import memory_parts
+    from costmodel.explore.by_site.answer import answer_by_sites
+    from costmodel.explore.by_layer.answer import answer_uneven
+
+    space, tables = question.space, question.tables
+    asked = [*question.objectives, *(limit.objective for limit in question.limits)]
+    if isinstance(space, HomogeneousSpace):
+        graded = any(objective.part == "quality" for objective in asked)
+        if not graded or tables.quality is None or tables.quality.alike(space):
+            return answer_by_classes(question, HomogeneousClasses(tables, space))
+        if space.valid_size > MAX_LISTED // 8:
+            return answer_uneven(question)
+    memory = memory_parts(asked)
+    if isinstance(space, PerLayerSpace) and countable(tables, space, memory):
+        return answer_by_classes(question, PerLayerClasses(tables, space, memory))
+    if listable(space):
+        return answer_by_classes(question, ListedConfigurations(tables, space))
+    return answer_by_sites(question)

@@ -1,0 +1,122 @@
+"""Typed, bounded access to the fields of a config.json; an error names file, field, value and what is allowed."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from costmodel.forward.cost import ACTIVATIONS
+from costmodel.errors import InputError, ModelError, nearest
+from costmodel.units import DType
+
+LIMITS = {"num_hidden_layers": 1_000, "n_layer": 1_000, "vocab_size": 10**8, "max_position_embeddings": 10**9}
+"""Largest believable value of a field; 1,000,000 for every field that is not listed."""
+
+_REQUIRED = -1
+_CHECKPOINT_DTYPES = (DType.FP32, DType.FP16, DType.BF16)
+
+
+class Fields:
+    """The fields of one configuration, with Hugging Face's rules: unknown keys are ignored, absent ones take a default,
+    and null is an error except where a class of transformers accepts it.
+
+    Args:
+        data: the decoded JSON object.
+        source: what error messages call it, usually its path.
+        num_layers: a number of layers to use in place of the configuration's own.
+    """
+
+    def __init__(self, data: Mapping[str, object], source: str, num_layers: int | None = None) -> None:
+        self.data = data
+        self.source = source
+        self.num_layers = num_layers
+
+    def error(self, name: str, allowed: str, hint: str = "") -> ModelError:
+        """The error for the value that field `name` has now."""
+        if name not in self.data:
+            return ModelError(f"{self.source}: field {name} is missing", allowed=allowed, hint=hint)
+        return ModelError(f"{self.source}: field {name}", value=self.data[name], allowed=allowed, hint=hint)
+
+    def renamed(self, aliases: Mapping[str, str]) -> Fields:
+        """The same fields with the generic names in `aliases` replaced by the names native to a class.
+
+        Raises:
+            ModelError: when both names are present and disagree.
+        """
+        data = dict(self.data)
+        for generic, native in aliases.items():
+            if generic in data and data.setdefault(native, data[generic]) != data[generic]:
+                raise self.error(generic, f"the value of {native}, {data[native]!r}, which means the same")
+        return Fields(data, self.source, self.num_layers)
+
+    def require(self, *names: str) -> None:
+        """Raise a ModelError that lists every one of `names` that is absent."""
+        missing = [name for name in names if name not in self.data]
+        if missing:
+            raise ModelError(
+                f"{self.source}: missing {', '.join(missing)}", allowed=f"a config.json with {', '.join(names)}"
+            )
+
+    def count(self, name: str, default: int = _REQUIRED, minimum: int = 1) -> int:
+        """A whole number from `minimum` to the field's limit; an absent field without a default is an error."""
+        if name not in self.data and default != _REQUIRED:
+            return default
+        limit = LIMITS.get(name, 10**6)
+        value = self.data.get(name)
+        if type(value) is not int or not minimum <= value <= limit:
+            raise self.error(name, f"a whole number from {minimum:,} to {limit:,}")
+        return value
+
+    def count_or_none(self, name: str, default: int | None = None) -> int | None:
+        """As `count`, but null, and an absent field without a default, is None."""
+        if name in self.data and self.data[name] is None:
+            return None
+        return default if name not in self.data else self.count(name)
+
+    def layers(self, name: str) -> int:
+        """The number of layers: the override when there is one, else field `name`."""
+        own = self.count(name)
+        return own if self.num_layers is None else self.num_layers
+
+    def flag(self, name: str, default: bool) -> bool:
+        """true or false; null is neither."""
+        value = self.data.get(name, default)
+        if not isinstance(value, bool):
+            raise self.error(name, "true or false")
+        return value
+
+    def choice(self, name: str, default: str, allowed: Collection[str]) -> str:
+        """One of the strings in `allowed`."""
+        value = self.data.get(name, default)
+        if not isinstance(value, str) or value not in allowed:
+            hint = nearest(value, allowed) if isinstance(value, str) else ""
+            raise self.error(name, ", ".join(sorted(allowed)), hint if "mean" in hint else "")
+        return value
+
+    def activation(self, name: str, default: str) -> str:
+        """The name of an MLP activation that has no parameters of its own."""
+        return self.choice(name, default, ACTIVATIONS)
+
+    def head_dim(self, heads_name: str, hidden_name: str) -> int:
+        """Width of a head: the hidden size over the number of heads, which must divide it."""
+        hidden, heads = self.count(hidden_name), self.count(heads_name)
+        if hidden % heads:
+            raise self.error(heads_name, f"a divisor of {hidden_name} {hidden}")
+        return hidden // heads
+
+    def refuse(self, name: str, why: str) -> None:
+        """Raise a ModelError unless the field is absent or empty: null, false, 0 or an empty object or list."""
+        if self.data.get(name):
+            raise self.error(name, "absent, null or false", why)
+
+    def dtype(self) -> DType | None:
+        """The checkpoint's type: `dtype`, or `torch_dtype` as older versions wrote it; None when neither says."""
+        name = "torch_dtype" if self.data.get("dtype") is None else "dtype"
+        value = self.data.get(name)
+        if value is None:
+            return None
+        try:
+            if isinstance(value, str):
+                return DType.parse(value, allowed=_CHECKPOINT_DTYPES)
+        except InputError:
+            pass
+        raise self.error(name, "float32, float16, bfloat16")

@@ -1,0 +1,129 @@
+"""Where a model comes from: a built-in name, a Hugging Face config.json, or a folder that holds one."""
+
+from __future__ import annotations
+
+import functools
+from pathlib import Path
+
+from costmodel.errors import ModelError, nearest
+from costmodel.json_file import read_json
+from costmodel.families.registry import spec_from_config
+from costmodel.families.fields import LIMITS
+from costmodel.model import ModelSpec
+
+_FOLDER = Path(__file__).parent / "configs"
+_MAX_BYTES = 16 * 10**6
+"""A config.json is a few kilobytes; anything above this is another file."""
+
+HUB_NAMES = {
+    "llama2-7b": "meta-llama/Llama-2-7b-hf",
+    "llama2-13b": "meta-llama/Llama-2-13b-hf",
+    "llama2-70b": "meta-llama/Llama-2-70b-hf",
+    "llama3-8b": "meta-llama/Meta-Llama-3-8B",
+    "llama3-70b": "meta-llama/Meta-Llama-3-70B",
+    "llama3.2-1b": "meta-llama/Llama-3.2-1B",
+    "tinyllama-1.1b": "TinyLlama/TinyLlama-1.1B-Chat-v1.0",
+    "mistral-7b": "mistralai/Mistral-7B-v0.1",
+    "qwen2.5-0.5b": "Qwen/Qwen2.5-0.5B",
+    "qwen2.5-7b": "Qwen/Qwen2.5-7B",
+    "qwen3-0.6b": "Qwen/Qwen3-0.6B",
+    "qwen3-8b": "Qwen/Qwen3-8B",
+    "bert-base": "google-bert/bert-base-uncased",
+    "bert-large": "google-bert/bert-large-uncased",
+    "roberta-base": "FacebookAI/roberta-base",
+    "roberta-large": "FacebookAI/roberta-large",
+    "gpt2": "openai-community/gpt2",
+    "gpt2-medium": "openai-community/gpt2-medium",
+    "gpt2-large": "openai-community/gpt2-large",
+    "gpt2-xl": "openai-community/gpt2-xl",
+    "opt-125m": "facebook/opt-125m",
+    "opt-350m": "facebook/opt-350m",
+    "opt-1.3b": "facebook/opt-1.3b",
+    "opt-6.7b": "facebook/opt-6.7b",
+}
+"""Built-in name -> the Hugging Face repository whose configuration it is; both can be given to `load_model`."""
+
+OWN_NAMES = ("llama-70m",)
+"""Built-in models of our own: llama-70m is the default of `validate`, shaped as its big relatives (grouped-query
+attention, gated MLP), small enough for two cores and larger than their caches."""
+
+
+def builtin_models() -> tuple[str, ...]:
+    """The built-in names, by family and size."""
+    return (*HUB_NAMES, *OWN_NAMES)
+
+
+def load_model(name_or_path: str | Path, num_layers: int | None = None) -> ModelSpec:
+    """The model called `name_or_path`.
+
+    Args:
+        name_or_path: a built-in name (it wins over a file called so: write `./gpt2` or a Path for that), the path of a
+            config.json or of a folder with one, or the Hugging Face name of a built-in model. Names ignore case.
+        num_layers: build that many layers instead of the configuration's own number, for small tests and what-ifs.
+
+    Returns:
+        The spec; the same object for the same built-in name and num_layers.
+
+    Raises:
+        ModelError: when there is no such model, when the file cannot be read or is not a JSON object, when the
+            architecture is not supported, or when a field is missing, of the wrong type or out of bounds.
+    """
+    limit = LIMITS["num_hidden_layers"]
+    if num_layers is not None and (type(num_layers) is not int or not 1 <= num_layers <= limit):
+        raise ModelError("num_layers", value=num_layers, allowed=f"a whole number from 1 to {limit:,}")
+    if isinstance(name_or_path, str):
+        name = _short_name(name_or_path)
+        if name is not None:
+            return _load_builtin(name, num_layers)
+    path = _find(name_or_path)
+    name = path.parent.resolve().name if path.name == "config.json" else path.stem
+    return spec_from_config(_read(path), name=name or str(path), source=str(path), num_layers=num_layers)
+
+
+def read_config(name_or_path: str | Path) -> dict[str, object]:
+    """The decoded config.json of what `load_model` takes, for a library that builds the model itself.
+
+    Raises:
+        ModelError: when there is no such model, or its file cannot be read or is not a JSON object.
+    """
+    name = _short_name(name_or_path) if isinstance(name_or_path, str) else None
+    return _read(_FOLDER / f"{name}.json" if name is not None else _find(name_or_path))
+
+
+@functools.lru_cache(maxsize=256)
+def _load_builtin(name: str, num_layers: int | None) -> ModelSpec:
+    source = f"built-in model {name}"
+    return spec_from_config(_read(_FOLDER / f"{name}.json"), name=name, source=source, num_layers=num_layers)
+
+
+def _short_name(text: str) -> str | None:
+    """The built-in name that `text` is, or is the Hugging Face name of unless a path exists by that name."""
+    wanted = text.lower()
+    if wanted in builtin_models():
+        return wanted
+    name = next((short for short, full in HUB_NAMES.items() if wanted == full.lower()), None)
+    return None if name is None or Path(text).exists() else name
+
+
+def _find(given: str | Path) -> Path:
+    """The file to read for a name that is not built in."""
+    path = Path(given)
+    try:
+        if given != "" and path.is_dir():
+            if not (path / "config.json").exists():
+                raise ModelError("folder without config.json", value=str(given), allowed="a folder with a config.json")
+            return path / "config.json"
+        if given != "" and path.exists():
+            return path
+    except (OSError, ValueError) as error:  # a name too long, a NUL byte, a folder that may not be entered
+        raise ModelError("cannot look up model", value=str(given), hint=str(error)) from error
+    allowed = "a built-in name, a config.json or a folder with one"
+    raise ModelError("unknown model", value=str(given), allowed=allowed, hint=nearest(path.name, builtin_models()))
+
+
+def _read(path: Path) -> dict[str, object]:
+    """The JSON object in `path`, read strictly."""
+    data = read_json(path, "model file", ModelError, limit=_MAX_BYTES)
+    if not isinstance(data, dict):
+        raise ModelError(f"{path}: not a JSON object", value=data, allowed='such as {"model_type": "llama", ...}')
+    return data

@@ -1,0 +1,148 @@
+"""One operation of a forward pass, and the builder that strings operations together as the Hugging Face modules do."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from costmodel.forward.cost import (
+    ACTIVATIONS,
+    FP32_BYTES,
+    OpCost,
+    activation_program,
+    elementwise,
+    embedding,
+    gemm,
+    norm_program,
+)  # fmt: skip
+from costmodel.model import ModelSpec, WeightTensor
+from costmodel.forward.workload import Workload
+
+Kind = Literal["embedding", "gemm", "attention", "kv_cache", "norm", "rope", "activation", "elementwise"]
+
+FACTOR_SUFFIXES = (".in", ".core", ".out")
+"""What the linears of a factored weight append to the module's name."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Op:
+    """An operation with what it reads and what its result occupies.
+
+    Attributes:
+        name: module path in the Hugging Face model; functions that are no module get a name of the same form.
+        kind: class of operation, for calibration and for grouping in reports.
+        cost: FLOPs, bytes and kernels.
+        out_bytes: size of the result, alive until its last use.
+        workspace_bytes: what exists besides inputs and result while the operation runs.
+        gemm: (m, n, k) of a matrix product of activations with a weight, else None.
+        attention: (batch, q_len, kv_len, num_heads, num_kv_heads, head_dim) of fused attention, else None.
+        inputs: names of the operations whose results it reads.
+        holds: names of results that it does not read but that a Python frame keeps alive until it is done.
+        site: the decomposable tensor that this is the linear of, else None.
+    """
+
+    name: str
+    kind: Kind
+    cost: OpCost
+    out_bytes: int
+    workspace_bytes: int = 0
+    gemm: tuple[int, int, int] | None = None
+    attention: tuple[int, ...] | None = None
+    inputs: tuple[str, ...] = ()
+    holds: tuple[str, ...] = ()
+    site: str | None = None
+
+    @property
+    def role(self) -> str:
+        """What it is called where operations are added up: its tensor's name, its own outside the layers, else its
+        kind."""
+        return self.site or (self.name if self.name in ("lm_head", "pooler.dense") else self.kind)
+
+    @property
+    def is_factor(self) -> bool:
+        """Whether it is one of the linears that replace a factored weight."""
+        return self.site is not None and self.name.endswith(FACTOR_SUFFIXES)
+
+
+def live_bytes(ops: Sequence[Op]) -> list[int]:
+    """Bytes of activations that exist while each operation runs; results that nobody uses live to the end.
+
+    The list form of `costmodel.forward.passes.peak_live_bytes`, whose networkx DAG is the definition.
+    """
+    last_use = {name: position for position, op in enumerate(ops) for name in (*op.inputs, *op.holds)}
+    ending = [0] * (len(ops) + 1)
+    lives, live = [], 0
+    for position, op in enumerate(ops):
+        live += op.out_bytes
+        ending[last_use.get(op.name, len(ops))] += op.out_bytes
+        lives.append(live + op.workspace_bytes)
+        live -= ending[position]
+    return lives
+
+
+class Builder:
+    """Collects operations in execution order; each method adds one and returns its name."""
+
+    def __init__(self, model: ModelSpec, work: Workload) -> None:
+        self.model = model
+        self.work = work
+        self.ops: list[Op] = []
+
+    def add(
+        self, name: str, kind: Kind, cost: OpCost, inputs: Sequence[str], out_elements: int, *,
+        workspace: int = 0, gemm: tuple[int, int, int] | None = None, holds: Sequence[str] = (),
+        site: str | None = None, attention: tuple[int, ...] | None = None,
+    ) -> str:  # fmt: skip
+        """Add any operation; `out_elements` and `workspace` in elements of the activation type."""
+        size = self.work.act_bytes
+        self.ops.append(
+            Op(name=name, kind=kind, cost=cost, out_bytes=out_elements * size, workspace_bytes=workspace * size,
+               gemm=gemm, attention=attention, inputs=tuple(inputs), holds=tuple(holds), site=site)
+        )  # fmt: skip
+        return name
+
+    def site(self, tensor: WeightTensor, source: str, *, holds: Sequence[str] = ()) -> str:
+        """The linear of a decomposable tensor, dense."""
+        m, n, k = self.work.tokens, tensor.out_features, tensor.in_features
+        cost = gemm(m, n, k, act_bytes=self.work.act_bytes, weight_dtype=self.work.site_dtype, bias=tensor.bias)
+        return self.add(tensor.path, "gemm", cost, [source], m * n, gemm=(m, n, k), holds=holds, site=tensor.name)
+
+    def linear(self, name: str, rows: int, n: int, k: int, source: str, *, bias: bool) -> str:
+        """A linear that is never decomposed (LM head, pooler, projections); its weight has the compute type."""
+        cost = gemm(rows, n, k, act_bytes=self.work.act_bytes, weight_dtype=self.work.dtype, bias=bias)
+        return self.add(name, "gemm", cost, [source], rows * n, gemm=(rows, n, k))
+
+    def norm(self, name: str, source: str, *, rows: int = 0, columns: int = 0, holds: Sequence[str] = ()) -> str:
+        """A norm over hidden_size, or over `columns` of `rows`; RMSNorm works in fp32 on whole-size temporaries.
+
+        Statistics of each row exist beside them, in fp32.
+        """
+        rows, columns = rows or self.work.tokens, columns or self.model.hidden_size
+        program = norm_program(self.model.rms_norm, self.work.act_bytes)
+        cost = elementwise(program, rows, columns, act_bytes=self.work.act_bytes, weight=self.model.norm_affine)
+        temporaries, statistics = {"rms_norm": (3, 2), "rms_norm_fp32": (1, 1), "layer_norm": (0, 2)}[program]
+        size = rows * columns
+        workspace = temporaries * size + statistics * rows * FP32_BYTES // self.work.act_bytes
+        return self.add(name, "norm", cost, [source], size, workspace=workspace, holds=holds)
+
+    def activation(self, name: str, source: str, columns: int, *, holds: Sequence[str] = ()) -> str:
+        """The MLP's activation; one that is written in Python is a chain of kernels with temporaries."""
+        program = activation_program(self.model.activation)
+        cost = elementwise(program, self.work.tokens, columns, act_bytes=self.work.act_bytes)
+        size = self.work.tokens * columns
+        temporaries = ACTIVATIONS[self.model.activation]
+        return self.add(name, "activation", cost, [source], size, workspace=temporaries * size, holds=holds)
+
+    def pointwise(
+        self, name: str, program: str, sources: Sequence[str], columns: int, *, rows: int = 0, holds: Sequence[str] = ()
+    ) -> str:
+        """An element-wise operation on whole activations."""
+        rows = rows or self.work.tokens
+        cost = elementwise(program, rows, columns, act_bytes=self.work.act_bytes)
+        return self.add(name, "elementwise", cost, sources, rows * columns, holds=holds)
+
+    def embed(self, name: str, rows: int, columns: int, sources: Sequence[str] = ()) -> str:
+        """A table look-up, of numbers that `sources` made or of the input tokens."""
+        cost = embedding(rows, columns, act_bytes=self.work.act_bytes)
+        return self.add(name, "embedding", cost, sources, rows * columns)

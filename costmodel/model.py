@@ -1,0 +1,251 @@
+"""The shape of a transformer: what its weights are, and how many parameters each part has. No weights, no costs."""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass, field
+
+from costmodel.errors import DecompositionError, nearest
+from costmodel.units import DType
+
+
+class Family(enum.Enum):
+    """Models with the same layer structure, hence the same decomposable tensors."""
+
+    LLAMA = "llama"
+    BERT = "bert"
+    GPT2 = "gpt2"
+    OPT = "opt"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WeightTensor:
+    """One weight matrix of a layer that can be factored: y = W x + b with W of out_features x in_features."""
+
+    name: str
+    """Name in a decomposition, unique in its family: `q_proj`, `attn_output`, `c_fc`, ..."""
+    path: str
+    """Module path inside the layer, as in Hugging Face checkpoints: `self_attn.q_proj`, `attention.output.dense`."""
+    out_features: int
+    in_features: int
+    bias: bool
+    """Whether a bias of out_features is added; it stays when the weight is factored."""
+    group: str
+    """`attn` or `mlp`."""
+
+    @property
+    def weight_params(self) -> int:
+        """Elements of the matrix, the bias left out."""
+        return self.out_features * self.in_features
+
+    @property
+    def params(self) -> int:
+        """Elements of the matrix and its bias."""
+        return self.weight_params + (self.out_features if self.bias else 0)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ModelSpec:
+    """The structure of one model, sizes in elements. Compared and hashed by identity, which makes it a cheap cache key.
+
+    Made by `costmodel.families.load.load_model`, which checks the fields; this class trusts them.
+    """
+
+    name: str
+    """Built-in name, or the name of the folder or file that it was read from."""
+    family: Family
+    model_type: str
+    """Hugging Face's `model_type`: llama, mistral, qwen2, qwen3, bert, roberta, gpt2, opt."""
+    num_layers: int
+    hidden_size: int
+    intermediate_size: int
+    num_heads: int
+    num_kv_heads: int
+    """Heads of keys and values; fewer than num_heads with grouped-query attention."""
+    head_dim: int
+    """Width of one head; num_heads x head_dim need not be hidden_size (Qwen3, some Mistrals)."""
+    vocab_size: int
+    max_positions: int
+    """Longest sequence that the model was made for."""
+    position_rows: int = 0
+    """Rows of the learned position table, 0 with RoPE. OPT has 2 more than positions, RoBERTa pad_token_id + 1 more."""
+    token_types: int = 0
+    """Rows of BERT's token-type table, 0 where there is none."""
+    embed_dim: int
+    """Width of the token embedding and of the LM head's input; differs from hidden_size in OPT-350m only."""
+    activation: str
+    """Hugging Face's name of the MLP activation: silu, gelu, gelu_new, relu, ..."""
+    gated_mlp: bool = False
+    """Whether the MLP is down(act(gate(x)) * up(x)) instead of fc2(act(fc1(x)))."""
+    qkv_bias: bool
+    attn_out_bias: bool
+    mlp_bias: bool
+    qk_norm: bool = False
+    """Whether q and k pass an RMSNorm over head_dim (Qwen3)."""
+    tie_embeddings: bool
+    """Whether the LM head is the token embedding; always False for an encoder, which has no head."""
+    pre_norm: bool
+    """Norm before attention and MLP (True) or after the residual add (False: BERT, OPT-350m)."""
+    final_norm: bool
+    """Whether a norm follows the last layer."""
+    norm_affine: bool = True
+    """Whether norms have learned weights (False only in OPT without layer_norm_elementwise_affine)."""
+    pooler: bool = False
+    """Whether a dense layer with tanh follows on the first token (encoders)."""
+    sliding_windows: tuple[int | None, ...]
+    """For each layer the number of most recent positions that attention sees, None for all."""
+    dtype: DType | None = None
+    """Type that the checkpoint's weights are stored in, where the config says so."""
+    tensors: tuple[WeightTensor, ...] = field(init=False, repr=False)
+    """The decomposable weights of one layer, in the order of the forward pass."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "tensors", _TENSORS[self.family](self))
+
+    @property
+    def is_encoder(self) -> bool:
+        """Whether attention is bidirectional: no decode phase, no KV cache, no LM head."""
+        return self.family is Family.BERT
+
+    @property
+    def uses_rope(self) -> bool:
+        """Whether positions enter by rotating q and k rather than by a learned table."""
+        return self.family is Family.LLAMA
+
+    @property
+    def rms_norm(self) -> bool:
+        """Whether norms are RMSNorm (a weight only) rather than LayerNorm (weight and bias)."""
+        return self.family is Family.LLAMA
+
+    @property
+    def q_size(self) -> int:
+        """Features of all query heads together."""
+        return self.num_heads * self.head_dim
+
+    @property
+    def kv_size(self) -> int:
+        """Features of all key heads together, and of all value heads."""
+        return self.num_kv_heads * self.head_dim
+
+    @property
+    def layer_prefix(self) -> str:
+        """Module path of the list of layers; layer 3 is `f"{layer_prefix}.3"`."""
+        return _LAYER_PREFIX[self.family]
+
+    @property
+    def groups(self) -> dict[str, tuple[str, ...]]:
+        """Tensor names by group: `all`, `attn`, `mlp`."""
+        names = {group: tuple(t.name for t in self.tensors if t.group == group) for group in ("attn", "mlp")}
+        return {"all": tuple(t.name for t in self.tensors), **names}
+
+    def tensor(self, name: str) -> WeightTensor:
+        """The decomposable weight called `name`.
+
+        Raises:
+            DecompositionError: when this family has no such tensor; groups are not accepted here.
+        """
+        for tensor in self.tensors:
+            if tensor.name == name:
+                return tensor
+        names = self.groups["all"]
+        raise DecompositionError(
+            f"{self.name} has no tensor of that name", value=name, allowed=", ".join(names), hint=nearest(name, names)
+        )
+
+    @property
+    def norm_params(self) -> int:
+        """Parameters of one norm over hidden_size."""
+        return self.hidden_size * (1 if self.rms_norm else 2) if self.norm_affine else 0
+
+    @property
+    def params_per_layer(self) -> int:
+        """Parameters of one layer: its tensors with biases and its norms."""
+        qk_norm = 2 * self.head_dim if self.qk_norm else 0
+        return sum(tensor.params for tensor in self.tensors) + 2 * self.norm_params + qk_norm
+
+    @property
+    def outer_params(self) -> dict[str, int]:
+        """Parameters outside the layers by part; 0 where the model has no such part, and for a tied LM head."""
+        projection = self.embed_dim * self.hidden_size if self.embed_dim != self.hidden_size else 0
+        own_head = not (self.is_encoder or self.tie_embeddings)
+        return {
+            "token_embedding": self.vocab_size * self.embed_dim,
+            "position_embedding": self.position_rows * self.hidden_size,
+            "token_type_embedding": self.token_types * self.hidden_size,
+            "embedding_norm": self.norm_params if self.is_encoder else 0,
+            "project_in": projection,
+            "final_norm": self.norm_params if self.final_norm else 0,
+            "project_out": projection,
+            "lm_head": self.vocab_size * self.embed_dim if own_head else 0,
+            "pooler": self.hidden_size * (self.hidden_size + 1) if self.pooler else 0,
+        }
+
+    @property
+    def num_params(self) -> int:
+        """Parameters of AutoModelForCausalLM (encoders: AutoModel with pooler), tied ones once: 6,738,415,616 for
+        llama2-7b, 109,482,240 for bert-base."""
+        return self.num_layers * self.params_per_layer + sum(self.outer_params.values())
+
+
+def _llama_tensors(spec: ModelSpec) -> tuple[WeightTensor, ...]:
+    hidden, inner, queries, keys = spec.hidden_size, spec.intermediate_size, spec.q_size, spec.kv_size
+    return (
+        _weight("q_proj", "self_attn.q_proj", queries, hidden, spec.qkv_bias, "attn"),
+        _weight("k_proj", "self_attn.k_proj", keys, hidden, spec.qkv_bias, "attn"),
+        _weight("v_proj", "self_attn.v_proj", keys, hidden, spec.qkv_bias, "attn"),
+        _weight("o_proj", "self_attn.o_proj", hidden, queries, spec.attn_out_bias, "attn"),
+        _weight("gate_proj", "mlp.gate_proj", inner, hidden, spec.mlp_bias, "mlp"),
+        _weight("up_proj", "mlp.up_proj", inner, hidden, spec.mlp_bias, "mlp"),
+        _weight("down_proj", "mlp.down_proj", hidden, inner, spec.mlp_bias, "mlp"),
+    )
+
+
+def _bert_tensors(spec: ModelSpec) -> tuple[WeightTensor, ...]:
+    hidden, inner = spec.hidden_size, spec.intermediate_size
+    return (
+        _weight("query", "attention.self.query", hidden, hidden, spec.qkv_bias, "attn"),
+        _weight("key", "attention.self.key", hidden, hidden, spec.qkv_bias, "attn"),
+        _weight("value", "attention.self.value", hidden, hidden, spec.qkv_bias, "attn"),
+        _weight("attn_output", "attention.output.dense", hidden, hidden, spec.attn_out_bias, "attn"),
+        _weight("intermediate", "intermediate.dense", inner, hidden, spec.mlp_bias, "mlp"),
+        _weight("output", "output.dense", hidden, inner, spec.mlp_bias, "mlp"),
+    )
+
+
+def _gpt2_tensors(spec: ModelSpec) -> tuple[WeightTensor, ...]:
+    hidden, inner = spec.hidden_size, spec.intermediate_size
+    return (
+        _weight("c_attn", "attn.c_attn", 3 * hidden, hidden, spec.qkv_bias, "attn"),
+        _weight("attn_proj", "attn.c_proj", hidden, hidden, spec.attn_out_bias, "attn"),
+        _weight("c_fc", "mlp.c_fc", inner, hidden, spec.mlp_bias, "mlp"),
+        _weight("mlp_proj", "mlp.c_proj", hidden, inner, spec.mlp_bias, "mlp"),
+    )
+
+
+def _opt_tensors(spec: ModelSpec) -> tuple[WeightTensor, ...]:
+    hidden, inner = spec.hidden_size, spec.intermediate_size
+    return (
+        _weight("q_proj", "self_attn.q_proj", hidden, hidden, spec.qkv_bias, "attn"),
+        _weight("k_proj", "self_attn.k_proj", hidden, hidden, spec.qkv_bias, "attn"),
+        _weight("v_proj", "self_attn.v_proj", hidden, hidden, spec.qkv_bias, "attn"),
+        _weight("out_proj", "self_attn.out_proj", hidden, hidden, spec.attn_out_bias, "attn"),
+        _weight("fc1", "fc1", inner, hidden, spec.mlp_bias, "mlp"),
+        _weight("fc2", "fc2", hidden, inner, spec.mlp_bias, "mlp"),
+    )
+
+
+def _weight(name: str, path: str, out_features: int, in_features: int, bias: bool, group: str) -> WeightTensor:
+    return WeightTensor(
+        name=name, path=path, out_features=out_features, in_features=in_features, bias=bias, group=group
+    )
+
+
+_TENSORS = {
+    Family.LLAMA: _llama_tensors, Family.BERT: _bert_tensors, Family.GPT2: _gpt2_tensors, Family.OPT: _opt_tensors,
+}  # fmt: skip
+_LAYER_PREFIX = {
+    Family.LLAMA: "model.layers",
+    Family.BERT: "encoder.layer",
+    Family.GPT2: "transformer.h",
+    Family.OPT: "model.decoder.layers",
+}

@@ -1,0 +1,105 @@
+"""What an estimate rests on, with the sign of each error, and what a user should be warned of."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from costmodel.decomposition.factors import FORMS, Decomposition, break_even_rank
+from costmodel.hardware.profile import HardwareProfile
+from costmodel.model import ModelSpec
+from costmodel.decomposition.text import describe_layers
+from costmodel.units import KIB
+from costmodel.forward.workload import Attention, Runtime
+
+if TYPE_CHECKING:
+    from costmodel.pricing.pricer import PhasePricer
+
+
+def assumptions(hardware: HardwareProfile, pricers: tuple[PhasePricer, ...]) -> tuple[str, ...]:
+    """One sentence each, for the workloads that were priced; docs/assumptions.md has the reasons."""
+    return tuple(dict.fromkeys(text for pricer in pricers for text in _of_one(hardware, pricer)))
+
+
+def _of_one(hardware: HardwareProfile, pricer: PhasePricer) -> list[str]:
+    model, work, times = pricer.model, pricer.work, pricer.time_model
+    measured = times.level != "datasheet"
+    texts = []
+    if measured:
+        how = "as fitted to whole passes" if times.level == "samples" else "as measured alone"
+        texts.append(
+            f"latency: the sum of operations {how} ({times.level}); the 90 % interval takes errors to go together "
+            "(either way)"
+        )
+    else:
+        texts.append(
+            "latency: ideal roofline at datasheet peaks, no efficiency losses (too low; savings off either way)"
+        )
+    if work.runtime is Runtime.EAGER and (hardware.asynchronous or not measured):
+        launch_s = times.host_launch_s or hardware.host_launch_s
+        source = "verified" if _verified(hardware, "host_launch_s") else "unverified"
+        source = "measured" if launch_s != hardware.host_launch_s else source
+        launch = f"{launch_s * 1e6:g} us"
+        texts.append(
+            f"eager: a pass takes at least kernels x {launch} of host time ({source}, either way)"
+            if hardware.asynchronous
+            else f"eager: dispatch adds {launch} to each kernel ({source}, either way)"
+        )
+    last = hardware.caches[-1] if hardware.caches else None
+    if last and not measured and work.site_dtype.bytes_for(model.num_params) <= last.bytes:
+        texts.append(
+            f"weights that the {last.name.upper()} of {last.bytes / KIB**2:g} MiB could hold are read from memory "
+            "(too high)"
+        )
+    if hardware.kernel_floor_s and not measured:
+        texts.append(f"each kernel takes {hardware.kernel_floor_s * 1e6:g} us beyond its roofline time (either way)")
+    texts.append("kernels: those of the Hugging Face modules run by PyTorch, nothing fused but attention (too high)")
+    if work.attention is Attention.FUSED:
+        grouped = " reads grouped K and V once and" if model.num_kv_heads < model.num_heads else ""
+        masked = "never writes its scores" if model.is_encoder else "skips masked tiles"
+        texts.append(f"attention: one fused kernel{grouped} {masked} (too low)")
+    if work.quantised:
+        texts.append(f"weight-only {work.site_dtype.value}: fewer bytes, dequantisation free, uncalibrated (too low)")
+    elif work.site_dtype is not work.dtype:
+        texts.append(
+            f"weights held in {work.site_dtype.value}, computed in {work.dtype.value}: conversion free, "
+            "uncalibrated (too low)"
+        )
+    if any(window is not None for window in model.sliding_windows):
+        texts.append(
+            "sliding-window layers keep and read no more than the window's keys, without a mask if fused (too low for "
+            "caches that keep all, and for kernels that take a mask)"
+        )
+    cache = "" if model.is_encoder else ", static KV cache"
+    texts.append(f"memory: weights{cache} and live activations; no allocator slack or CUDA context (too low)")
+    if hardware.idle_power_w is not None and hardware.peak_power_w is not None:
+        late = "" if measured else "too low by the time that kernels take beyond the roofline, "
+        texts.append(
+            f"energy: peak power while busy, idle power else, from unmeasured figures ({late}too high if memory-bound)"
+        )
+    return texts
+
+
+def warnings_for(model: ModelSpec, decomposition: Decomposition, longest: int) -> tuple[str, ...]:
+    """Ranks above break-even, and a sequence of `longest` tokens beyond the model's positions."""
+    texts = []
+    above = set(decomposition.above_break_even(model))
+    if above:
+        found = {
+            (site.tensor, factor.to_json()["form"]) for site, factor in decomposition.factors.items() if site in above
+        }
+        limits = ", ".join(
+            f"{tensor.name} {break_even_rank(tensor.out_features, tensor.in_features, form)} ({form})"
+            for tensor in model.tensors
+            for form in FORMS
+            if (tensor.name, form) in found
+        )
+        layers = describe_layers({site.layer for site in above})
+        texts.append(f"ranks above break-even cost more than dense in {layers}; break-even ranks: {limits}")
+    if longest > model.max_positions:
+        texts.append(f"{longest} tokens are beyond the {model.max_positions} positions that {model.name} was made for")
+    return tuple(texts)
+
+
+def _verified(hardware: HardwareProfile, name: str) -> bool:
+    figure = hardware.figures.get(name)
+    return figure is not None and figure.verified

@@ -1,0 +1,237 @@
+"""One configuration of one model on one device: every cost, dense beside decomposed, and a verdict."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from costmodel.pricing.assumptions import assumptions, warnings_for
+from costmodel.decomposition.factors import Decomposition
+from costmodel.errors import InputError
+from costmodel.forward.passes import forward_ops
+from costmodel.hardware.profile import HardwareProfile
+from costmodel.model import ModelSpec
+from costmodel.pricing.op_rows import op_rows
+from costmodel.forward.ops import Op
+from costmodel.pricing.pricer import Configurations, PhasePricer
+from costmodel.pricing.request import Request, request_of, saved_pct
+from costmodel.timing.datasheet import DatasheetRoofline, OpColumns, OpTimings
+from costmodel.units import si
+from costmodel.pricing.verdict import Verdict, judge
+from costmodel.forward.workload import Workload
+
+if TYPE_CHECKING:
+    from costmodel.timing.calibration.record import Calibration
+
+SCHEMA = 1
+_DENSE = Decomposition()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhaseCosts:
+    """What one pass costs; dimensions in the names, None where it cannot be known."""
+
+    params: int
+    weight_bytes: int
+    flops: int
+    vector_flops: int
+    hbm_bytes: int
+    arithmetic_intensity: float
+    latency_s: float
+    latency_lower_s: float
+    latency_upper_s: float
+    latency_p05_s: float | None
+    latency_p95_s: float | None
+    level: str
+    tokens_per_s: float
+    kv_cache_bytes: int
+    peak_memory_bytes: int
+    fits: bool
+    energy_j: float | None
+    device_s: float
+    """Sum of the operations' times on the device."""
+    host_s: float
+    """Time the host needs to launch all kernels, where it runs beside the device; else 0."""
+    kernels: int
+
+    def to_json(self) -> dict[str, object]:
+        return {name: getattr(self, name) for name in self.__slots__}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PhaseEstimate:
+    """One phase of an estimate: the dense model beside the decomposed one under the same workload."""
+
+    pricer: PhasePricer
+    configuration: Decomposition
+    dense: PhaseCosts
+    decomposed: PhaseCosts
+    verdict: Verdict
+
+    @property
+    def workload(self) -> Workload:
+        """What was run."""
+        return self.pricer.work
+
+    @property
+    def saved(self) -> dict[str, float | None]:
+        """Savings in percent of dense, and the speed-up."""
+        return savings(self.dense, self.decomposed)
+
+    def ops(self, which: Literal["dense", "decomposed"] = "decomposed") -> tuple[list[Op], OpTimings]:
+        """Every operation in execution order, and their times as columns in the same order."""
+        chosen = self.configuration if which == "decomposed" else _DENSE
+        ops = forward_ops(self.pricer.model, chosen, self.workload)
+        return ops, self.pricer.time_model.times(OpColumns.of(ops))
+
+    def op_rows(self, which: Literal["dense", "decomposed"] = "decomposed") -> list[dict[str, Any]]:
+        """The operations as rows with the contract's keys."""
+        return op_rows(self.pricer, self.configuration if which == "decomposed" else _DENSE)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Estimate:
+    """The answer about one configuration.
+
+    Attributes:
+        phases: prefill, decode or both, in that order.
+        request: a whole request where new_tokens was asked for.
+        calibration: what corrected the roofline, or None.
+    """
+
+    model: ModelSpec
+    hardware: HardwareProfile
+    decomposition: Decomposition
+    phases: tuple[PhaseEstimate, ...]
+    request: Request | None
+    calibration: Calibration | None
+
+    @property
+    def level(self) -> str:
+        """What the times come from: datasheet, probes or samples; one calibration serves every phase."""
+        return self.phases[0].decomposed.level
+
+    @property
+    def assumptions(self) -> tuple[str, ...]:
+        """What the numbers rest on, each with the sign of its error."""
+        return assumptions(self.hardware, tuple(phase.pricer for phase in self.phases))
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a user should know before trusting or deploying this configuration."""
+        lengths = [phase.workload.kv_len for phase in self.phases]
+        if self.request is not None:
+            lengths.append(self.request.prompt_tokens + self.request.new_tokens)
+        found = list(warnings_for(self.model, self.decomposition, max(lengths, default=0)))
+        if self.request is not None and not self.request.decomposed.fits:
+            needed, capacity = self.request.decomposed.peak_memory_bytes, self.hardware.memory_bytes
+            found.append(f"the request does not fit: {si(needed, 'B')} at its peak on {si(capacity, 'B')}")
+        if self.calibration is not None:
+            for phase in self.phases:
+                found += self.calibration.outside(phase.pricer, self.decomposition)
+        return tuple(dict.fromkeys(found))
+
+    def to_json(self) -> dict[str, Any]:
+        """The contract's JSON."""
+        phases = [
+            {
+                "workload": phase.workload.to_json(), "dense": phase.dense.to_json(),
+                "decomposed": phase.decomposed.to_json(), "saved": phase.saved,
+                "verdict": phase.verdict.to_json(), "ops": phase.op_rows(),
+            }
+            for phase in self.phases
+        ]  # fmt: skip
+        return {
+            "schema": SCHEMA, "model": self.model.name, "hardware": self.hardware.name,
+            "decomposition": self.decomposition.to_json(), "phases": phases,
+            "request": self.request.to_json() if self.request else None,
+            "assumptions": list(self.assumptions), "warnings": list(self.warnings),
+        }  # fmt: skip
+
+
+def estimate(
+    model: ModelSpec, hardware: HardwareProfile, decomposition: Decomposition, workloads: Iterable[Workload],
+    *, calibration: Calibration | None = None, new_tokens: int | None = None,
+) -> Estimate:  # fmt: skip
+    """Price a configuration and the dense model under each workload.
+
+    Args:
+        model: from `load_model`.
+        hardware: from `load_hardware`.
+        decomposition: from a SPEC or a file; checked here.
+        workloads: one per phase.
+        calibration: measured corrections to the roofline, or None for the datasheet level.
+        new_tokens: price a request as well: the first workload, which must be a prefill, then that many decode steps.
+
+    Raises:
+        DecompositionError: when a site or rank does not exist in `model`.
+        HardwareError: when the device has no rate for a workload's type.
+        InputError: when an encoder is asked to decode, or a request has no prefill.
+    """
+    configuration = Configurations.of(model, decomposition)
+    phases = tuple(_phase(pricer(model, hardware, w, calibration), decomposition, configuration) for w in workloads)
+    request = None
+    if new_tokens is not None:
+        if not phases:
+            raise InputError("a request needs a workload", value=new_tokens)
+        request = request_of(phases[0].pricer, decomposition, new_tokens)
+    return Estimate(
+        model=model, hardware=hardware, decomposition=decomposition, phases=phases, request=request,
+        calibration=calibration,
+    )  # fmt: skip
+
+
+@functools.lru_cache(maxsize=64)
+def pricer(
+    model: ModelSpec, hardware: HardwareProfile, work: Workload, calibration: Calibration | None = None
+) -> PhasePricer:
+    """The pricer of a workload, cached: models, profiles and calibrations are shared objects.
+
+    Raises:
+        InputError: when an encoder is asked to decode.
+    """
+    if model.is_encoder and work.phase.value == "decode":
+        raise InputError(f"{model.name} is an encoder and has no decode phase", value="decode", allowed="prefill")
+    if calibration is None:
+        return PhasePricer(model, work, hardware, DatasheetRoofline.of(hardware, work.dtype, work.runtime))
+    from costmodel.timing.calibration.record import time_model  # 20 ms of imports that most devices have no use for
+
+    return PhasePricer(model, work, hardware, time_model(hardware, work.dtype, work.runtime, calibration))
+
+
+def savings(dense: PhaseCosts, decomposed: PhaseCosts) -> dict[str, float | None]:
+    """100 (dense - decomposed) / dense of each cost, and the speed-up dense / decomposed; None where unknown."""
+    names = ("params", "weight_bytes", "flops", "latency", "energy", "peak_memory")
+    saved: dict[str, float | None] = {}
+    for name in names:
+        field = {"latency": "latency_s", "energy": "energy_j", "peak_memory": "peak_memory_bytes"}.get(name, name)
+        saved[f"{name}_pct"] = saved_pct(getattr(dense, field), getattr(decomposed, field))
+    saved["speedup"] = dense.latency_s / decomposed.latency_s
+    return saved
+
+
+def _phase(priced: PhasePricer, decomposition: Decomposition, configuration: Configurations) -> PhaseEstimate:
+    dense, decomposed = _dense_costs(priced), phase_costs(priced, configuration)
+    return PhaseEstimate(
+        pricer=priced, configuration=decomposition, dense=dense, decomposed=decomposed,
+        verdict=judge(priced, decomposition, dense, decomposed),
+    )  # fmt: skip
+
+
+@functools.lru_cache(maxsize=64)
+def _dense_costs(priced: PhasePricer) -> PhaseCosts:
+    return phase_costs(priced, Configurations.of(priced.model, _DENSE))
+
+
+def phase_costs(priced: PhasePricer, configuration: Configurations) -> PhaseCosts:
+    """Costs of one configuration, arrays of shape (layers, tensors), as Python numbers."""
+    columns = priced.costs(configuration)
+    values: dict[str, Any] = {name: None if column is None else column.item() for name, column in columns.items()}
+    work, traffic = priced.work, values["hbm_bytes"]
+    return PhaseCosts(
+        arithmetic_intensity=values["flops"] / traffic, tokens_per_s=work.tokens / values["latency_s"],
+        fits=values["peak_memory_bytes"] <= priced.hardware.memory_bytes, level=priced.time_model.level,
+        latency_p05_s=values.pop("latency_p05_s", None), latency_p95_s=values.pop("latency_p95_s", None), **values,
+    )  # fmt: skip

@@ -1,0 +1,199 @@
+"""Bare GEMM and attention shapes priced in bulk: a table of shapes in, the same rows with times out."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from costmodel.forward.cost import FMA, SOFTMAX_OPS
+from costmodel.errors import InputError
+from costmodel.timing.datasheet import BOUNDS, Floats, Ints, OpColumns, TimeModel
+
+GEMM_COLUMNS = ("m", "n", "k")
+ATTENTION_COLUMNS = ("batch_size", "q_len", "past_len", "num_heads", "num_key_value_heads", "head_dim")
+TIME_COLUMNS = ("latency_s", "latency_lower_s", "latency_upper_s", "latency_p05_s", "latency_p95_s", "bound")
+MAX_SIZE = 1 << 24
+_MAX_WORK = 1 << 60
+_CHUNK = 1 << 16
+"""Rows priced at once, to keep the memory of a million rows small."""
+
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ShapeTable:
+    """Rows of a file: every column as it was read, and the shapes among them as whole numbers.
+
+    Attributes:
+        columns: name -> values, texts of a CSV file or numbers of a Parquet file, all of one length.
+        shape: int64 (dimensions, rows), in the order of GEMM_COLUMNS or ATTENTION_COLUMNS.
+    """
+
+    columns: Mapping[str, Sequence[Any]]
+    shape: Ints
+
+    @property
+    def is_gemm(self) -> bool:
+        """Whether rows are GEMMs; else they are attention."""
+        return len(self.shape) == len(GEMM_COLUMNS)
+
+
+def read_shapes(path: Path) -> ShapeTable:
+    """Read a .csv or .parquet file with the columns of GEMMs or of attention, and any others.
+
+    Raises:
+        InputError: when the file cannot be read, lacks the columns, has two rows of different length, a size that is no
+            whole number from 1 to MAX_SIZE, or fewer query than key-value heads.
+    """
+    columns = _read_parquet(path) if path.suffix.lower() == ".parquet" else _read_csv(path)
+    found = [names for names in (GEMM_COLUMNS, ATTENTION_COLUMNS) if set(names) <= set(columns)]
+    if len(found) != 1:
+        allowed = f"either {', '.join(GEMM_COLUMNS)} or {', '.join(ATTENTION_COLUMNS)}"
+        raise InputError(f"{path}: columns", value=", ".join(columns) or "none", allowed=allowed)
+    names = found[0]
+    shape = np.empty((len(names), len(columns[names[0]])), dtype=np.int64)
+    for index, name in enumerate(names):
+        shape[index] = _whole(path, name, columns[name])
+    if names is ATTENTION_COLUMNS:
+        bad = shape[3] % shape[4] != 0
+        if bad.any():
+            row = int(bad.argmax())
+            raise InputError(f"{path}: num_key_value_heads in row {row + 1}", value=int(shape[4, row]),
+                             allowed=f"a divisor of num_heads, {shape[3, row]}")  # fmt: skip
+    return ShapeTable(columns=columns, shape=shape)
+
+
+def price_shapes(table: ShapeTable, time_model: TimeModel, element_bytes: int) -> dict[str, list[Any]]:
+    """Times of every row by the names of TIME_COLUMNS: of the device, without the host's launches.
+
+    A GEMM is a linear without bias; attention is causal and fused. Quantiles are None where the model has no intervals.
+
+    Raises:
+        InputError: when a row's FLOPs would not fit 60 bits.
+    """
+    result: dict[str, list[Any]] = {name: [] for name in TIME_COLUMNS}
+    for start in range(0, table.shape.shape[1], _CHUNK):
+        shape = table.shape[:, start : start + _CHUNK]
+        ops = (_gemms if table.is_gemm else _attention)(shape, element_bytes)
+        _check_size(shape, ops, start)
+        timings = time_model.times(ops)
+        chunk = {
+            "latency_s": timings.latency_s, "latency_lower_s": timings.lower_s, "latency_upper_s": timings.upper_s,
+            "latency_p05_s": timings.p05_s, "latency_p95_s": timings.p95_s,
+        }  # fmt: skip
+        for name, values in chunk.items():
+            none = "_p" in name and not time_model.has_interval
+            result[name] += [None] * len(values) if none else values.tolist()
+        stacked = np.stack([timings.compute_s, timings.memory_s, timings.overhead_s])
+        result["bound"] += [BOUNDS[index] for index in stacked.argmax(axis=0).tolist()]
+    return result
+
+
+def rows_of(table: ShapeTable, times: Mapping[str, Sequence[Any]]) -> tuple[list[str], Iterator[tuple[Any, ...]]]:
+    """Header and rows of the file with the times appended; a column of the file by the name of a time gives way."""
+    kept = {name: values for name, values in table.columns.items() if name not in times}
+    return [*kept, *times], zip(*kept.values(), *times.values(), strict=True)
+
+
+def _gemms(shape: Ints, element_bytes: int) -> OpColumns:
+    m, n, k = shape
+    flops, moved = FMA * m * n * k, element_bytes * (n * k + m * (n + k))
+    return _columns("gemm", flops, np.zeros_like(m), moved, m=m, n=n, k=k)
+
+
+def _attention(shape: Ints, element_bytes: int) -> OpColumns:
+    batch, q_len, past, heads, kv_heads, head_dim = shape
+    kv_len = q_len + past
+    pairs = batch * heads * (q_len * past + q_len * (q_len + 1) // 2)
+    moved = 2 * element_bytes * batch * head_dim * (heads * q_len + kv_heads * kv_len)
+    attention = np.stack([batch, q_len, kv_len, heads, kv_heads, head_dim], axis=-1)
+    return _columns("attention", 2 * FMA * pairs * head_dim, SOFTMAX_OPS * pairs, moved, attention=attention)
+
+
+def _columns(kind: str, flops: Ints, vector_flops: Ints, moved: Ints, **more: Ints) -> OpColumns:
+    zero = np.zeros_like(flops)
+    sizes = {name: more.get(name, zero) for name in ("m", "n", "k")}
+    return OpColumns(
+        kind=kind, matrix_flops=flops, vector_flops=vector_flops, hbm_bytes=moved, kernels=np.ones_like(flops),
+        attention=more.get("attention"), **sizes,
+    )  # fmt: skip
+
+
+def _check_size(shape: Ints, ops: OpColumns, start: int) -> None:
+    """FLOPs again in floating point, where they cannot wrap around."""
+    exact = shape.astype(np.float64)
+    if len(shape) == len(GEMM_COLUMNS):
+        work: Floats = FMA * exact[0] * exact[1] * exact[2]
+    else:
+        batch, q_len, past, heads, _, head_dim = exact
+        work = 2 * FMA * batch * heads * q_len * (past + q_len) * head_dim
+    if (work > _MAX_WORK).any():
+        row = start + int((work > _MAX_WORK).argmax())
+        raise InputError(f"row {row + 1} is too large to count", value=f"{work.max():.3g} FLOPs",
+                         allowed=f"up to {_MAX_WORK:.2g}")  # fmt: skip
+
+
+def _whole(path: Path, name: str, values: Sequence[Any]) -> Ints:
+    low = 0 if name == "past_len" else 1
+    try:
+        numbers = np.fromiter(map(float, values), dtype=np.float64, count=len(values))
+    except (TypeError, ValueError):
+        numbers = np.array([_number(value) for value in values])
+    good = np.isfinite(numbers) & (numbers >= low) & (numbers <= MAX_SIZE) & (numbers == np.floor(numbers))
+    if not good.all():
+        row = int((~good).argmax())
+        raise InputError(f"{path}: {name} in row {row + 1}", value=values[row],
+                         allowed=f"a whole number from {low} to {MAX_SIZE}")  # fmt: skip
+    return numbers.astype(np.int64)
+
+
+def _number(value: Any) -> float:
+    try:
+        return float(value)
+    except (TypeError, ValueError):
+        return float("nan")
+
+
+def _read_csv(path: Path) -> dict[str, Sequence[Any]]:
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        lines = [line for line in text.splitlines() if line]
+        if '"' in text:
+            rows = [row for row in csv.reader(io.StringIO(text, newline="")) if row]
+            width, counts = len(rows[0]), [len(row) for row in rows]
+            columns: list[Sequence[Any]] = list(zip(*rows[1:], strict=False)) if len(set(counts)) == 1 else []
+            header = rows[0]
+        else:  # a million rows in a second: no list per row
+            header = lines[0].split(",") if lines else []
+            width, counts = len(header), [line.count(",") + 1 for line in lines]
+            values = ",".join(lines[1:]).split(",") if len(lines) > 1 else []
+            columns = [values[index::width] for index in range(width)] if len(set(counts)) == 1 else []
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        hint = error.strerror if isinstance(error, OSError) else str(error)
+        raise InputError(f"{path}: cannot read as CSV", hint=hint or "") from error
+    uneven = next((index for index, count in enumerate(counts) if count != width), None)
+    if uneven is not None:
+        raise InputError(f"{path}: values in row {uneven}", value=counts[uneven], allowed=str(width))
+    names = [name.strip() for name in header]
+    if len(set(names)) != len(names):
+        raise InputError(f"{path}: a column's name comes twice", value=", ".join(names))
+    return dict(zip(names, columns or [()] * width, strict=True))
+
+
+def _read_parquet(path: Path) -> dict[str, Sequence[Any]]:
+    try:
+        import pyarrow.parquet
+    except ImportError:
+        hint = "pip install 'costmodel[parquet]', or convert it to CSV"
+        raise InputError(f"{path}: reading Parquet needs pyarrow", hint=hint) from None
+    try:
+        table = pyarrow.parquet.read_table(path)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot read as Parquet", hint=str(error)) from error
+    return {name: table[name].to_pylist() for name in table.column_names}

@@ -1,0 +1,209 @@
+"""The JSON form of a calibration: reads and checks it. `hw_profiles/calibrations/README.md` documents the schema."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from costmodel.timing.calibration.base import Base
+from costmodel.timing.calibration.features import ATTENTION_INPUTS, GEMM_INPUTS
+from costmodel.timing.calibration.shaped import DIMENSIONS, Alignment, FormKind, ShapedForm, StreamForm
+from costmodel.timing.calibration.memo import Memo
+from costmodel.timing.calibration.probes import GENERAL_STREAM
+from costmodel.timing.calibration.net import Net
+from costmodel.timing.calibration.spread import Spread
+from costmodel.errors import CalibrationError
+from costmodel.timing.datasheet import Floats
+
+SCHEMA = 1
+"""Version of the file format; raise it when a key is renamed, dropped or changes its meaning."""
+MAX_FILE_BYTES = 300_000
+STREAM_KINDS = (GENERAL_STREAM, "norm", "rope", "activation", "embedding", "kv_cache", "attention")
+_LARGE = 1e30
+_INPUTS = {"gemm": GEMM_INPUTS, "prefill": ATTENTION_INPUTS, "decode": ATTENTION_INPUTS}
+
+
+class Node:
+    """A value of the file with its place, for messages that name the key.
+
+    Every method raises CalibrationError with the file, the dotted key, the value found and what is allowed.
+    """
+
+    def __init__(self, file: str, key: str, value: Any) -> None:
+        self.file, self.key, self.value = file, key, value
+
+    def wrong(self, allowed: str) -> CalibrationError:
+        """The error about this value."""
+        return CalibrationError(f"{self.file}: {self.key or 'content'}", value=self.value, allowed=allowed)
+
+    def table(self, required: Iterable[str] = (), optional: Iterable[str] = ()) -> dict[str, Node]:
+        """The entries of an object; with names given, exactly these."""
+        if not isinstance(self.value, dict):
+            raise self.wrong("an object")
+        required, optional = list(required), list(optional)
+        entries = {name: Node(self.file, f"{self.key}.{name}".lstrip("."), each) for name, each in self.value.items()}
+        for name in required:
+            if name not in entries:
+                raise CalibrationError(f"{self.file}: {self.key}.{name} is missing".replace(": .", ": "))
+        unknown = [name for name in entries if (required or optional) and name not in {*required, *optional}]
+        if unknown:
+            allowed = ", ".join([*required, *optional])
+            raise CalibrationError(f"{self.file}: unknown key in {self.key or 'the file'}", value=unknown[0],
+                                   allowed=allowed)  # fmt: skip
+        return entries
+
+    def items(self) -> list[Node]:
+        """The entries of a list."""
+        if not isinstance(self.value, list):
+            raise self.wrong("a list")
+        return [Node(self.file, f"{self.key}[{index}]", each) for index, each in enumerate(self.value)]
+
+    def text(self, choices: Iterable[str] = ()) -> str:
+        """A text that is not empty, among `choices` where there are any."""
+        choices = list(choices)
+        if not isinstance(self.value, str) or not self.value.strip() or (choices and self.value not in choices):
+            raise self.wrong(", ".join(choices) or "a text")
+        return self.value
+
+    def number(self, low: float = -_LARGE, high: float = _LARGE) -> float:
+        """A finite number within [low, high]."""
+        value = self.value
+        if isinstance(value, bool) or not isinstance(value, int | float):
+            raise self.wrong("a number")
+        if not (math.isfinite(value) and low <= value <= high):
+            raise self.wrong(f"a finite number from {low:g} to {high:g}")
+        return float(value)
+
+    def integer(self, low: int, high: int) -> int:
+        """A whole number within [low, high]."""
+        if type(self.value) is not int or not low <= self.value <= high:
+            raise self.wrong(f"a whole number from {low} to {high}")
+        return self.value
+
+    def array(self, shape: tuple[int | None, ...], low: float = -_LARGE, high: float = _LARGE) -> Floats:
+        """Nested lists of finite numbers; None in `shape` leaves a length open."""
+        wanted = " x ".join("any" if each is None else str(each) for each in shape)
+        try:
+            array = np.array(self.value, dtype=np.float64)
+        except (TypeError, ValueError):
+            raise self.wrong(f"numbers, {wanted}") from None
+        fits = array.ndim == len(shape) and all(a in (None, b) for a, b in zip(shape, array.shape, strict=True))
+        if not fits or not np.isfinite(array).all() or (array < low).any() or (array > high).any():
+            raise self.wrong(f"finite numbers from {low:g} to {high:g}, {wanted}")
+        return array
+
+
+def read_node(path: Path) -> Node:
+    """The file's content, its schema checked.
+
+    Raises:
+        CalibrationError: when it cannot be read, is too large, is not JSON or has another schema.
+    """
+    try:
+        with path.open("rb") as stream:
+            content = stream.read(MAX_FILE_BYTES + 1)
+    except OSError as error:
+        raise CalibrationError(f"{path}: cannot read", hint=error.strerror or str(error)) from error
+    if len(content) > MAX_FILE_BYTES:
+        raise CalibrationError(f"{path}: too large for a calibration", allowed=f"up to {MAX_FILE_BYTES} bytes")
+    try:
+        raw = json.loads(content)
+    except (ValueError, RecursionError) as error:
+        raise CalibrationError(f"{path}: not a JSON file in UTF-8", hint=str(error)) from error
+    if not isinstance(raw, dict):
+        raise CalibrationError(f"{path}: content", value=type(raw).__name__, allowed="an object")
+    version = raw.get("schema", "nothing")
+    if type(version) is not int or version != SCHEMA:
+        hint = "written for another version of costmodel; fit it again with `validate fit`"
+        raise CalibrationError(f"{path}: schema", value=version, allowed=str(SCHEMA), hint=hint)
+    return Node(str(path), "", raw)
+
+
+def read_shaped(node: Node, kind: FormKind) -> ShapedForm:
+    """A form by shape."""
+    keys = ("base", "net", "spread", "cores", "cache_bytes", "element_bytes", "low", "high", "multiple")
+    part = node.table(keys, ["alignment"])
+    count = len(DIMENSIONS[kind])
+    alignment = part.get("alignment")
+    low, high = part["low"].array((count,), 1), part["high"].array((count,), 1)
+    if (low > high).any():
+        raise part["low"].wrong("at most `high` in every dimension")
+    return ShapedForm(
+        kind=kind, base=_base(part["base"]), net=_net(part["net"], _INPUTS[kind]), spread=_spread(part["spread"]),
+        alignment=_alignment(alignment) if alignment is not None and alignment.value is not None else None,
+        cores=part["cores"].integer(1, 1_000_000), cache_bytes=part["cache_bytes"].number(1, 1e15),
+        element_bytes=part["element_bytes"].integer(1, 8), low=low, high=high,
+        multiple=_power_of_two(part["multiple"]), memo=Memo() if kind == "gemm" else None,
+    )  # fmt: skip
+
+
+def read_streams(node: Node) -> Mapping[str, StreamForm]:
+    """The forms by class of operation."""
+    entries = node.table([GENERAL_STREAM], [kind for kind in STREAM_KINDS if kind != GENERAL_STREAM])
+    forms = {}
+    for kind, entry in entries.items():
+        part = entry.table(["base", "log2_bytes", "ln_factor", "low", "high", "source"])
+        part["source"].text()
+        knots = part["log2_bytes"].array((None,), 0, 100)
+        if (np.diff(knots) <= 0).any():
+            raise part["log2_bytes"].wrong("increasing numbers")
+        forms[kind] = StreamForm(
+            base=_base(part["base"]), log2_bytes=knots, ln_factor=part["ln_factor"].array((len(knots),), -5, 5),
+            low=part["low"].number(-10, 0), high=part["high"].number(0, 10),
+        )  # fmt: skip
+    return forms
+
+
+def _power_of_two(node: Node) -> int:
+    value = node.integer(1, 1 << 20)
+    if value & (value - 1):
+        raise node.wrong("a power of two")
+    return value
+
+
+def _base(node: Node) -> Base:
+    part = node.table(["flops_per_s", "bytes_per_s", "fixed_s", "overlap"])
+    return Base(
+        flops_per_s=part["flops_per_s"].number(1, 1e24), bytes_per_s=part["bytes_per_s"].number(1, 1e24),
+        fixed_s=part["fixed_s"].number(0, 1), overlap=part["overlap"].number(1, 100),
+    )  # fmt: skip
+
+
+def _alignment(node: Node) -> Alignment:
+    part = node.table(["compute_8", "compute_1", "memory_1", "source"])
+    part["source"].text()
+    return Alignment(**{name: part[name].number(1, 100) for name in ("compute_8", "compute_1", "memory_1")})
+
+
+def _spread(node: Node) -> Spread:
+    part = node.table(["base_edges", "size_edges", "low", "high", "outside"])
+    base_edges, size_edges = part["base_edges"].array((None,), 0), part["size_edges"].array((None,), 0)
+    for name, edges in (("base_edges", base_edges), ("size_edges", size_edges)):
+        if (np.diff(edges) <= 0).any():
+            raise part[name].wrong("increasing numbers")
+    shape = (len(base_edges) + 1, len(size_edges) + 1)
+    return Spread(
+        base_edges=base_edges, size_edges=size_edges, low=part["low"].array(shape, -10, 0),
+        high=part["high"].array(shape, 0, 10), outside=part["outside"].number(1, 100),
+    )  # fmt: skip
+
+
+def _net(node: Node, inputs: int) -> Net:
+    part = node.table(["centre", "scale", "weights", "biases"])
+    layers, biases = part["weights"].items(), part["biases"].items()
+    if not 1 <= len(layers) <= 8 or len(layers) != len(biases):
+        raise part["weights"].wrong("1 to 8 layers, as many as biases")
+    weights, offsets, size = [], [], inputs
+    for layer, bias in zip(layers, biases, strict=True):
+        offset = bias.array((None,), -1e6, 1e6)
+        weights.append(layer.array((size, len(offset)), -1e6, 1e6))
+        offsets.append(offset)
+        size = len(offset)
+    if size != 1:
+        raise biases[-1].wrong("one number")
+    return Net.of(weights, offsets, part["centre"].array((inputs,)), part["scale"].array((inputs,), 1e-9))

@@ -1,0 +1,100 @@
+"""The time model of a calibrated device: each operation by the form of its class."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+
+import numpy as np
+
+from costmodel.timing.calibration.shaped import FormKind, ShapedForm, StreamForm
+from costmodel.timing.datasheet import Floats, OpColumns, OpTimings
+
+GENERAL_STREAM = "elementwise"
+"""The class that prices whatever moves data and has no class of its own."""
+_COLUMNS = tuple(field.name for field in fields(OpTimings))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class CalibratedTimes:
+    """Times from a calibration.
+
+    GEMMs and fused attention by shape; kernels that move data by the bandwidth of their class, or of `elementwise`
+    where an operation is a chain of several kernels or its class was not measured; matrix products without a shape
+    (unfused attention) by the roofline that the GEMMs achieve, without its correction.
+
+    Attributes:
+        level: probes or samples.
+        shaped: forms by shape.
+        streams: forms by class of operation; GENERAL_STREAM is always among them.
+        host_launch_s: host time per kernel beside the device; 0 where it does not run beside it.
+    """
+
+    level: str
+    shaped: Mapping[FormKind, ShapedForm]
+    streams: Mapping[str, StreamForm]
+    host_launch_s: float
+    has_interval: bool = True
+
+    def times(self, ops: OpColumns) -> OpTimings:
+        """Seconds of each operation."""
+        shape = ops.kernels.shape
+        out = np.zeros((len(_COLUMNS), ops.kernels.size))
+        live = ops.kernels.ravel() > 0
+        if isinstance(ops.kind, str) and ops.kind == "gemm":
+            rows = np.flatnonzero(live)
+            self._gemm(out, rows, ops)
+        else:
+            for rows, kind in self._classes(ops, live):
+                if kind == "gemm":
+                    self._gemm(out, rows, ops)
+                elif kind == "attention":
+                    self._attention(out, rows, ops)
+                else:
+                    self._stream(out, rows, ops, kind)
+        return OpTimings(**dict(zip(_COLUMNS, out.reshape(len(_COLUMNS), *shape), strict=True)))
+
+    def _classes(self, ops: OpColumns, live: np.ndarray) -> list[tuple[np.ndarray, str]]:
+        """Row numbers by the form that prices them."""
+        kinds = np.broadcast_to(np.asarray(ops.kind), ops.kernels.shape).ravel()
+        shaped = (ops.k.ravel() > 0) & live
+        attention = np.zeros_like(live)
+        if ops.attention is not None and {"prefill", "decode"} & set(self.shaped):
+            attention = (ops.attention[..., 0].ravel() > 0) & live
+        found = [(np.flatnonzero(shaped), "gemm"), (np.flatnonzero(attention), "attention")]
+        rest = live & ~shaped & ~attention
+        found += [(np.flatnonzero(rest & (kinds == kind)), str(kind)) for kind in np.unique(kinds[rest])]
+        return [(rows, kind) for rows, kind in found if len(rows)]
+
+    def _gemm(self, out: Floats, rows: np.ndarray, ops: OpColumns) -> None:
+        if len(rows) == 0:
+            return
+        table = np.stack([each.ravel()[rows] for each in (ops.m, ops.n, ops.k, ops.matrix_flops, ops.hbm_bytes)])
+        m, n, k, flops, moved = table.astype(np.float64)
+        _write(out, rows, self.shaped["gemm"].times(np.stack([m, n, k]), flops, moved))
+
+    def _attention(self, out: Floats, rows: np.ndarray, ops: OpColumns) -> None:
+        if ops.attention is None:
+            return
+        shape = ops.attention.reshape(-1, 6)[rows].T.astype(np.float64)
+        flops, moved = (each.ravel()[rows].astype(np.float64) for each in (ops.matrix_flops, ops.hbm_bytes))
+        one = shape[1] == 1
+        for kind, chosen in (("decode", one), ("prefill", ~one)):
+            if chosen.any():
+                form = self.shaped.get(kind) or self.shaped["prefill" if kind == "decode" else "decode"]  # type: ignore[call-overload]
+                _write(out, rows[chosen], form.times(shape[:, chosen], flops[chosen], moved[chosen]))
+
+    def _stream(self, out: Floats, rows: np.ndarray, ops: OpColumns, kind: str) -> None:
+        flops, moved, kernels = (
+            each.ravel()[rows].astype(np.float64) for each in (ops.matrix_flops, ops.hbm_bytes, ops.kernels)
+        )
+        general = self.streams[GENERAL_STREAM]
+        own = self.streams.get(kind, general)
+        for form, chosen in ((own, kernels == 1), (general, kernels > 1)):
+            if chosen.any():
+                _write(out, rows[chosen], form.times(flops[chosen], moved[chosen], kernels[chosen]))
+
+
+def _write(out: Floats, rows: np.ndarray, timings: OpTimings) -> None:
+    for column, name in enumerate(_COLUMNS):
+        out[column, rows] = getattr(timings, name)
