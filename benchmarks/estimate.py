@@ -18,10 +18,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 from costmodel.decomposition.factors import Decomposition, Factor, LowRank, Site, Tucker
-from costmodel.pricing.estimate import estimate
-from costmodel.hardware.profile import load_hardware
 from costmodel.families.load import load_model
 from costmodel.forward.workload import Workload
+from costmodel.hardware.profile import load_hardware
+from costmodel.pricing.estimate import estimate
 
 TARGETS_S = {
     "shell, table": 0.5,

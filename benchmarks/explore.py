@@ -17,14 +17,14 @@ from pathlib import Path
 
 import numpy as np
 
-from costmodel.pricing.estimate import estimate
 from costmodel.explore import explore
 from costmodel.explore.distribution import Distribution
 from costmodel.explore.sweep import sweep
-from costmodel.hardware.profile import load_hardware
 from costmodel.families.load import load_model
-from costmodel.space.base import DesignSpace, design_space
 from costmodel.forward.workload import Runtime, Workload
+from costmodel.hardware.profile import load_hardware
+from costmodel.pricing.estimate import estimate
+from costmodel.space.base import DesignSpace, design_space
 
 A100 = load_hardware("a100-sxm-80gb")
 SIXTEEN = list(range(64, 1025, 64))

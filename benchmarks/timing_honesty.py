@@ -17,7 +17,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from validate.threads import pin_threads
+from validate.devices.threads import pin_threads
 
 THREADS = pin_threads(None)  # before torch is loaded
 
@@ -25,13 +25,13 @@ import torch  # noqa: E402
 
 from costmodel.decomposition.factors import Decomposition  # noqa: E402
 from costmodel.families.load import load_model, read_config  # noqa: E402
-from costmodel.units import DType  # noqa: E402
 from costmodel.forward.workload import Runtime, Workload  # noqa: E402
-from validate.build import build_model  # noqa: E402
-from validate.device import Device, open_device  # noqa: E402
-from validate.passes import make_pass  # noqa: E402
-from validate.replace import clone  # noqa: E402
-from validate.timing import TimingPlan, compare  # noqa: E402
+from costmodel.units import DType  # noqa: E402
+from validate.devices.device import Device, open_device  # noqa: E402
+from validate.factors.replace import clone  # noqa: E402
+from validate.models.build import build_model  # noqa: E402
+from validate.models.passes import make_pass  # noqa: E402
+from validate.speed.timing import TimingPlan, compare  # noqa: E402
 
 MODEL = "llama-70m"
 HALF_WIDTH = 0.03

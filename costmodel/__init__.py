@@ -10,8 +10,8 @@ from costmodel._version import __version__
 
 TYPE_CHECKING = False  # known to type checkers by its name; importing `typing` would cost more than all the rest
 if TYPE_CHECKING:
-    from costmodel.timing.calibration.record import Calibration
     from costmodel.decomposition.factors import Decomposition, LowRank, Site, Tucker, load_decomposition
+    from costmodel.decomposition.text import parse_decomposition
     from costmodel.errors import (
         CalibrationError,
         CostModelError,
@@ -20,13 +20,13 @@ if TYPE_CHECKING:
         InputError,
         ModelError,
     )
-    from costmodel.pricing.estimate import Estimate
-    from costmodel.hardware.profile import HardwareProfile, load_hardware
     from costmodel.families.load import load_model
-    from costmodel.model import ModelSpec
-    from costmodel.space.base import DesignSpace
-    from costmodel.decomposition.text import parse_decomposition
     from costmodel.forward.workload import Phase, Workload
+    from costmodel.hardware.profile import HardwareProfile, load_hardware
+    from costmodel.model import ModelSpec
+    from costmodel.pricing.estimate import Estimate
+    from costmodel.space.base import DesignSpace
+    from costmodel.timing.calibration.record import Calibration
 
 __all__ = [
     "Calibration",

@@ -7,8 +7,8 @@ from typing import Any
 
 from costmodel.decomposition.factors import Decomposition, Factor, LowRank, Site, Tucker, break_even_rank
 from costmodel.families.registry import spec_from_config
-from costmodel.model import ModelSpec
 from costmodel.forward.workload import Attention, LmHead, Workload
+from costmodel.model import ModelSpec
 
 MODEL_TYPES = ("llama", "mistral", "qwen2", "qwen3", "bert", "roberta", "gpt2", "opt")
 

@@ -19,8 +19,8 @@ from validate.checkpoint.manifest import FactorsRecord
 from validate.checkpoint.plan import plan_checkpoint
 from validate.checkpoint.source import open_source
 from validate.checkpoint.write import Checkpoint, write_checkpoint
-from validate.pretrained import Pretrained
-from validate.replace import Replacement, StageMaker
+from validate.factors.replace import Replacement, StageMaker
+from validate.models.pretrained import Pretrained
 
 CPU = torch.device("cpu")
 

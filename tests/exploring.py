@@ -12,18 +12,18 @@ from typing import Any
 import numpy as np
 
 from costmodel.decomposition.factors import Site
-from costmodel.pricing.estimate import pricer
 from costmodel.explore.answer import Question
 from costmodel.explore.objectives import Priced, parse_limit, parse_objectives
 from costmodel.explore.quality import load_quality
 from costmodel.explore.tables import CostTables
-from costmodel.hardware.profile import HardwareProfile, load_hardware
 from costmodel.families.load import load_model
+from costmodel.forward.workload import Workload
+from costmodel.hardware.profile import HardwareProfile, load_hardware
 from costmodel.model import ModelSpec
+from costmodel.pricing.estimate import pricer
 from costmodel.pricing.pricer import Configurations, PhasePricer
 from costmodel.pricing.request import decode_steps
 from costmodel.space.base import DesignSpace
-from costmodel.forward.workload import Workload
 
 A100 = load_hardware("a100-sxm-80gb")
 

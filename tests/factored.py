@@ -11,8 +11,8 @@ from cases import spec_of
 from torch import nn
 
 from costmodel.decomposition.factors import Decomposition, Factor, LowRank
-from costmodel.model import ModelSpec
 from costmodel.forward.workload import LmHead, Workload
+from costmodel.model import ModelSpec
 
 TORCH_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 

@@ -11,7 +11,7 @@ from validating import LLAMA, tiny_spec
 
 from costmodel.decomposition.factors import Decomposition, Site
 from costmodel.model import ModelSpec
-from validate.case import params_of, strata_of
+from validate.plans.case import params_of, strata_of
 from validate.predictor.points import DENSE, LOST, Floats, Measure, Points, energies, lookup, site_errors
 from validate.predictor.score import Inputs, Score
 from validate.quality.case import QualityCase

@@ -13,14 +13,14 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from validating import BERT, LLAMA
 
 from costmodel.families.load import load_model, read_config
-from validate.blocks import Blocks, causal_blocks, masked_blocks
-from validate.pretrained import Pretrained, open_pretrained
+from validate.factors.replace import WeightFactors
+from validate.models.blocks import Blocks, causal_blocks, masked_blocks
+from validate.models.pretrained import Pretrained, open_pretrained
 from validate.quality.case import QualityCase
-from validate.quality.digests import checkpoint_sha256
 from validate.quality.evaluator import Evaluator
 from validate.quality.records import CheckpointRecord, Source
 from validate.quality.text import TextMeasure
-from validate.replace import WeightFactors
+from validate.store.digests import checkpoint_sha256
 
 WORDS = ["alpha", "beta", "gamma", "delta", "the", "of", "is", "not", "one", "two"]
 TEXT = " ".join(random.Random(0).choices(WORDS, k=3000))

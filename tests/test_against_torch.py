@@ -19,18 +19,18 @@ from factored import TORCH_DTYPES, build, filled_cache, run, tokens_of  # noqa: 
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 from transformers.activations import ACT2FN  # noqa: E402
 
-from costmodel.forward.cost import ACTIVATIONS, activation_program, elementwise, keys_held  # noqa: E402
 from costmodel.decomposition.factors import Decomposition, LowRank, Site, Tucker  # noqa: E402
-from costmodel.pricing.estimate import estimate  # noqa: E402
-from costmodel.forward.passes import build_graph, forward_ops, peak_live_bytes  # noqa: E402
-from costmodel.hardware.profile import load_hardware  # noqa: E402
-from costmodel.forward.frame import epilogue_ops, layer_ops, prologue_ops  # noqa: E402
 from costmodel.families.load import load_model  # noqa: E402
-from costmodel.model import ModelSpec  # noqa: E402
+from costmodel.forward.cost import ACTIVATIONS, activation_program, elementwise, keys_held  # noqa: E402
+from costmodel.forward.frame import epilogue_ops, layer_ops, prologue_ops  # noqa: E402
 from costmodel.forward.ops import Op, live_bytes  # noqa: E402
+from costmodel.forward.passes import build_graph, forward_ops, peak_live_bytes  # noqa: E402
+from costmodel.forward.workload import Attention, LmHead, Workload  # noqa: E402
+from costmodel.hardware.profile import load_hardware  # noqa: E402
+from costmodel.model import ModelSpec  # noqa: E402
+from costmodel.pricing.estimate import estimate  # noqa: E402
 from costmodel.pricing.pricer import window_kv_bytes  # noqa: E402
 from costmodel.units import DType  # noqa: E402
-from costmodel.forward.workload import Attention, LmHead, Workload  # noqa: E402
 
 CASES_PER_TYPE = 30
 DENSE = Decomposition()

@@ -53,11 +53,11 @@ RULES = [
     ),
     Rule("hw_profiles", ("costmodel", "validate"), "data knows nobody who reads it"),
     Rule(
-        "validate.timing",
-        ("costmodel.model", "costmodel.families.load", "transformers", "validate.build", "validate.factorize"),
+        "validate.speed.timing",
+        ("costmodel.model", "costmodel.families.load", "transformers", "validate.models.build", "validate.factors.factorize"),
         "it times any callable",
     ),
-    Rule("validate.fit", ("torch", "transformers", "tensorly"), "records are refitted on a laptop"),
+    Rule("validate.calibration.fit", ("torch", "transformers", "tensorly"), "records are refitted on a laptop"),
 ]
 
 

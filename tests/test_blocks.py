@@ -14,7 +14,8 @@ from quality_cases import BERT, LLAMA, OTHER_TEXT, TEXT, checkpoint, opened
 
 from costmodel.cli import run
 from costmodel.errors import InputError
-from validate.blocks import (
+from validate.cli import cli
+from validate.models.blocks import (
     IGNORED,
     calibration_inputs,
     causal_blocks,
@@ -23,9 +24,8 @@ from validate.blocks import (
     next_tokens,
     text_blocks,
 )
-from validate.cli import cli
+from validate.models.text import token_blocks
 from validate.sensitivity.file import load_sensitivity
-from validate.text import token_blocks
 
 LENGTH, COUNT = 32, 5
 
@@ -74,8 +74,8 @@ def test_a_model_without_a_head_predicts_no_text(tmp_path: Path) -> None:
 def test_every_command_calibrates_a_masked_model_on_the_same_blocks(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import validate.whitening as whitening
-    from validate.sensitivity.stream import LayerStream
+    import validate.factors.whitening as whitening
+    from validate.models.stream import LayerStream
 
     model = checkpoint(tmp_path / "bert", BERT)
     (tmp_path / "text.txt").write_text(TEXT)

@@ -13,16 +13,22 @@ from typing import Any
 import numpy as np
 import pytest
 
-from costmodel.timing.calibration.record import Calibration, find_calibration, load_calibration, shipped_calibration, time_model
-from costmodel.timing.calibration.file import MAX_FILE_BYTES
 from costmodel.decomposition.factors import Decomposition, LowRank, Site
 from costmodel.errors import CalibrationError
-from costmodel.pricing.estimate import estimate, pricer
-from costmodel.hardware.profile import load_hardware, profile_folder
 from costmodel.families.load import load_model
+from costmodel.forward.workload import Attention, Runtime, Workload
+from costmodel.hardware.profile import load_hardware, profile_folder
+from costmodel.pricing.estimate import estimate, pricer
+from costmodel.timing.calibration.file import MAX_FILE_BYTES
+from costmodel.timing.calibration.record import (
+    Calibration,
+    find_calibration,
+    load_calibration,
+    shipped_calibration,
+    time_model,
+)
 from costmodel.timing.datasheet import DatasheetRoofline, OpColumns
 from costmodel.units import DType
-from costmodel.forward.workload import Attention, Runtime, Workload
 
 SHIPPED = sorted((profile_folder() / "calibrations").glob("*.json"))
 A100 = profile_folder() / "calibrations" / "a100-sxm-80gb.json"

@@ -11,19 +11,19 @@ import numpy as np
 import pytest
 from validating import GPT2, LLAMA, OPT, sample, tiny_spec
 
+from costmodel.decomposition.factors import Decomposition
+from costmodel.decomposition.text import parse_decomposition
+from costmodel.errors import CalibrationError
+from costmodel.forward.workload import Runtime, Workload
+from costmodel.hardware.profile import load_hardware, profile_folder
+from costmodel.pricing.estimate import estimate
 from costmodel.timing.calibration.record import load_calibration, shipped_calibration, time_model
 from costmodel.timing.calibration.scaled import SCALED_KEYS
-from costmodel.decomposition.factors import Decomposition
-from costmodel.errors import CalibrationError
-from costmodel.pricing.estimate import estimate
-from costmodel.hardware.profile import load_hardware, profile_folder
-from costmodel.decomposition.text import parse_decomposition
 from costmodel.units import DType
-from costmodel.forward.workload import Runtime, Workload
-from validate.fit_basis import ProbesBasis
-from validate.fit_passes import _parts
-from validate.fit_samples import fit_samples
-from validate.records import ModelRecord, Sample
+from validate.calibration.whole.basis import ProbesBasis
+from validate.calibration.whole.passes import _parts
+from validate.calibration.whole.samples import fit_samples
+from validate.speed.records import ModelRecord, Sample
 
 HARDWARE = load_hardware("amd-epyc-2t")
 SHIPPED = profile_folder() / "calibrations" / "amd-epyc-2t.json"

@@ -1,6 +1,6 @@
 """The shipped files against the tables that they were fitted to, where those are at hand.
 
-COSTMODEL_MEASUREMENTS names the folder of `scripts/fit_shipped.py`. Errors here are in sample: the held-out ones are in
+COSTMODEL_MEASUREMENTS names the folder of `studies/calibrations/fit_shipped.py`. Errors here are in sample: the held-out ones are in
 hw_profiles/calibrations/ERRORS.md.
 """
 
@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from costmodel.timing.calibration.record import load_calibration
 from costmodel.hardware.profile import profile_folder
-from validate.fit_errors import speedups
-from validate.fit_shaped import summary
-from validate.fit_tables import OpTable, read_tables
+from costmodel.timing.calibration.record import load_calibration
+from validate.calibration.errors import speedups
+from validate.calibration.shaped import summary
+from validate.calibration.tables import OpTable, read_tables
 
 FOLDER = Path(os.environ.get("COSTMODEL_MEASUREMENTS", "no-measurements"))
 LIMITS = {

@@ -22,27 +22,27 @@ from safetensors.torch import load_file, save_file  # noqa: E402
 from validating import BERT, FAMILIES, GPT2, LLAMA, QWEN3, predictor  # noqa: E402
 
 from costmodel.decomposition.factors import LowRank, Site, Tucker, load_decomposition  # noqa: E402
+from costmodel.decomposition.text import parse_decomposition  # noqa: E402
 from costmodel.errors import InputError, ModelError  # noqa: E402
 from costmodel.families.load import load_model, read_config  # noqa: E402
-from costmodel.decomposition.text import parse_decomposition  # noqa: E402
-from costmodel.units import DType  # noqa: E402
 from costmodel.forward.workload import Workload  # noqa: E402
+from costmodel.units import DType  # noqa: E402
 from validate.checkpoint import loader  # noqa: E402
 from validate.checkpoint.loader import FactoredCheckpointError, is_factored, load_factored  # noqa: E402
 from validate.checkpoint.makers import WhitenedMakers, plain_makers  # noqa: E402
 from validate.checkpoint.manifest import FactorsRecord  # noqa: E402
 from validate.checkpoint.plan import PROCESS_BYTES, moment_bytes, peak_bytes, plan_checkpoint  # noqa: E402
 from validate.checkpoint.source import open_source  # noqa: E402
-from validate.checkpoint.stored import stored_weights  # noqa: E402
 from validate.checkpoint.write import write_checkpoint  # noqa: E402
+from validate.devices.storage import StorageTracker  # noqa: E402
 from validate.errors import MeasurementError, RunError  # noqa: E402
-from validate.factored_linear import FactoredLinear, dense_weight, product  # noqa: E402
-from validate.factorize import factorize_svd  # noqa: E402
-from validate.pretrained import open_pretrained  # noqa: E402
-from validate.replace import WeightFactors  # noqa: E402
-from validate.sensitivity.stream import LayerStream  # noqa: E402
-from validate.storage import StorageTracker  # noqa: E402
-from validate.whitening import make_factors  # noqa: E402
+from validate.factors.factorize import factorize_svd  # noqa: E402
+from validate.factors.linear import FactoredLinear, dense_weight, product  # noqa: E402
+from validate.factors.replace import WeightFactors  # noqa: E402
+from validate.factors.whitening import make_factors  # noqa: E402
+from validate.models.pretrained import open_pretrained  # noqa: E402
+from validate.models.stored import stored_weights  # noqa: E402
+from validate.models.stream import LayerStream  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
 MIXED = ["layers=0 rank=7", "layers=2 tensors=mlp rank=9 form=tucker", "layers=1 form=drop"]

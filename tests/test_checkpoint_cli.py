@@ -29,10 +29,10 @@ from costmodel.errors import InputError  # noqa: E402
 from validate.checkpoint.loader import load_factored  # noqa: E402
 from validate.cli import cli  # noqa: E402
 from validate.cli.apply import parse_size  # noqa: E402
-from validate.pretrained import open_pretrained  # noqa: E402
-from validate.replace import WeightFactors  # noqa: E402
-from validate.text import token_blocks  # noqa: E402
-from validate.whitening import make_factors  # noqa: E402
+from validate.factors.replace import WeightFactors  # noqa: E402
+from validate.factors.whitening import make_factors  # noqa: E402
+from validate.models.pretrained import open_pretrained  # noqa: E402
+from validate.models.text import token_blocks  # noqa: E402
 
 SPECS = ["layers=0 rank=50%", "layers=2 tensors=mlp rank=9 form=tucker", "layers=1 form=drop"]
 OPTIONS = [word for each in SPECS for word in ("--decompose", each)]

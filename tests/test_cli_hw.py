@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 from costmodel.cli import cli, run
-from costmodel.hardware.profile import builtin_hardware, profile_folder
 from costmodel.hardware.file import read_profile_file
+from costmodel.hardware.profile import builtin_hardware, profile_folder
 
 ROOT = Path(__file__).resolve().parents[1]
 

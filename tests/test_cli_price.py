@@ -11,16 +11,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from costmodel.pricing.pricer import shapes as bare_ops
-from costmodel.timing.calibration.record import load_calibration, time_model
 from costmodel.cli import cli, run
 from costmodel.decomposition.factors import Decomposition
-from costmodel.pricing.estimate import estimate
-from costmodel.hardware.profile import load_hardware, profile_folder
 from costmodel.families.load import load_model
+from costmodel.forward.workload import Runtime, Workload
+from costmodel.hardware.profile import load_hardware, profile_folder
+from costmodel.pricing.estimate import estimate
+from costmodel.pricing.pricer import shapes as bare_ops
+from costmodel.timing.calibration.record import load_calibration, time_model
 from costmodel.timing.datasheet import DatasheetRoofline
 from costmodel.units import DType
-from costmodel.forward.workload import Runtime, Workload
 
 GEMMS = "m,n,k\n1,4096,4096\n512,32,4096\n8192,4096,4096\n"
 HEADS = "batch_size,q_len,past_len,num_heads,num_key_value_heads,head_dim\n"

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from costmodel.decomposition.factors import LowRank, Tucker
 from costmodel.forward.cost import (
     OpCost,
     activation_program,
@@ -22,12 +23,11 @@ from costmodel.forward.cost import (
     norm_program,
     visible_pairs,
 )
-from costmodel.decomposition.factors import LowRank, Tucker
-from costmodel.forward.passes import factor_ops
-from costmodel.model import WeightTensor
 from costmodel.forward.ops import Op
-from costmodel.units import DType
+from costmodel.forward.passes import factor_ops
 from costmodel.forward.workload import Workload
+from costmodel.model import WeightTensor
+from costmodel.units import DType
 
 BF16 = {"act_bytes": 2, "weight_dtype": DType.BF16}
 costs = st.builds(OpCost, **{field.name: st.integers(0, 1 << 40) for field in fields(OpCost)})

@@ -10,15 +10,15 @@ import numpy as np
 import pytest
 from exploring import A100, all_but, independent_costs, question_of, small_model, with_live_peaks, workloads
 
-from costmodel.pricing.estimate import estimate
 from costmodel.explore import explore
 from costmodel.explore.answer import answer_by_classes
 from costmodel.explore.by_class.homogeneous import HomogeneousClasses, layer_masks, subset_ways
 from costmodel.explore.by_class.listing import ListedConfigurations
-from costmodel.hardware.profile import load_hardware
 from costmodel.families.load import load_model
-from costmodel.space.base import design_space
 from costmodel.forward.workload import Runtime, Workload
+from costmodel.hardware.profile import load_hardware
+from costmodel.pricing.estimate import estimate
+from costmodel.space.base import design_space
 
 BERT = load_model("bert-base")
 SEVEN = load_model("llama2-7b")

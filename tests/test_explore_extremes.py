@@ -12,8 +12,8 @@ from exploring import all_but, quality_data, question_of, small_model, with_live
 from costmodel.explore.answer import Answer, answer_by_classes
 from costmodel.explore.by_class.listing import ListedConfigurations
 from costmodel.explore.by_site.answer import answer_by_sites
-from costmodel.space.base import design_space
 from costmodel.forward.workload import Runtime, Workload
+from costmodel.space.base import design_space
 
 NAMES = ["quality", "params", "decode.latency_s", "prefill.latency_s", "prefill.energy_j", "decode.tokens_per_s",
          "prefill.saved.latency_pct", "prefill.saved.speedup", "decode.peak_memory_bytes", "request.latency_s",

@@ -13,9 +13,9 @@ import pytest
 from costmodel import load_hardware, load_model
 from costmodel.cli import cli, run
 from costmodel.explore import explore
+from costmodel.forward.workload import Workload
 from costmodel.show.explore_page import CLOUD, FRONTIER, explore_page
 from costmodel.space.base import design_space
-from costmodel.forward.workload import Workload
 
 SETUP = ["explore", "--model", "llama2-7b", "--hw", "a100-sxm-80gb"]
 

@@ -21,10 +21,10 @@ from costmodel.explore.objectives import Priced, known_names, parse_limit, parse
 from costmodel.explore.pareto import nondominated
 from costmodel.explore.quality import load_quality
 from costmodel.explore.text import bars, objective_text
-from costmodel.hardware.profile import load_hardware
 from costmodel.families.load import load_model
-from costmodel.space.base import design_space
 from costmodel.forward.workload import Workload
+from costmodel.hardware.profile import load_hardware
+from costmodel.space.base import design_space
 
 BERT = load_model("bert-base")
 BOTH = Priced(phases=("prefill", "decode"), request=True, quality=True)

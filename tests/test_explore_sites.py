@@ -13,19 +13,19 @@ from exploring import A100, all_but, quality_data, question_of, small_model, wit
 from costmodel.errors import InputError
 from costmodel.explore import explore
 from costmodel.explore.answer import Answer, answer_by_classes
+from costmodel.explore.by_class.listing import ListedConfigurations
+from costmodel.explore.by_class.per_layer import PerLayerClasses
+from costmodel.explore.by_site.answer import answer_by_sites
 from costmodel.explore.by_site.chain import minimise
 from costmodel.explore.by_site.grid import grid
 from costmodel.explore.by_site.hull import evaluate, fill, hull
 from costmodel.explore.by_site.labels import exact_labels
-from costmodel.explore.by_class.per_layer import PerLayerClasses
 from costmodel.explore.by_site.multipliers import best_under_limits
-from costmodel.explore.by_class.listing import ListedConfigurations
 from costmodel.explore.by_site.problem import SiteProblem, all_coordinates, ceiling, metric_of
-from costmodel.explore.by_site.answer import answer_by_sites
 from costmodel.explore.by_site.tangents import tangents
 from costmodel.families.load import load_model
-from costmodel.space.base import design_space
 from costmodel.forward.workload import Runtime, Workload
+from costmodel.space.base import design_space
 
 BERT = load_model("bert-base")
 

@@ -17,14 +17,14 @@ from test_explore_sites import points
 from costmodel.explore import explore
 from costmodel.explore.answer import answer_by_classes
 from costmodel.explore.by_class.homogeneous import HomogeneousClasses
-from costmodel.explore.distribution import distribution
 from costmodel.explore.by_class.listing import ListedConfigurations
-from costmodel.explore.by_site.answer import answer_by_sites
-from costmodel.explore.sweep import sweep
 from costmodel.explore.by_layer.answer import answer_uneven
+from costmodel.explore.by_site.answer import answer_by_sites
+from costmodel.explore.distribution import distribution
+from costmodel.explore.sweep import sweep
 from costmodel.families.load import load_model
-from costmodel.space.base import design_space
 from costmodel.forward.workload import Runtime, Workload
+from costmodel.space.base import design_space
 
 pytestmark = pytest.mark.slow
 BERT = load_model("bert-base")

@@ -10,12 +10,12 @@ from exploring import all_but, question_of
 
 from costmodel.errors import InputError
 from costmodel.explore.by_class.homogeneous import HomogeneousClasses
-from costmodel.explore.distribution import bin_counts, distribution, histogram_edges
 from costmodel.explore.by_class.listing import ListedConfigurations
+from costmodel.explore.distribution import bin_counts, distribution, histogram_edges
 from costmodel.explore.sweep import sweep
 from costmodel.families.load import load_model
-from costmodel.space.base import design_space
 from costmodel.forward.workload import Runtime, Workload
+from costmodel.space.base import design_space
 
 BERT = load_model("bert-base")
 

@@ -13,12 +13,12 @@ from exploring import A100, all_but, quality_data, question_of, small_model, wit
 from costmodel.errors import InputError
 from costmodel.explore import explore
 from costmodel.explore.answer import answer_by_classes
-from costmodel.explore.by_layer.quality import LayerQuality
 from costmodel.explore.by_class.listing import ListedConfigurations
 from costmodel.explore.by_layer.answer import answer_uneven
+from costmodel.explore.by_layer.quality import LayerQuality
 from costmodel.families.load import load_model
-from costmodel.space.base import design_space
 from costmodel.forward.workload import Runtime, Workload
+from costmodel.space.base import design_space
 
 
 @pytest.mark.parametrize("seed", range(8))

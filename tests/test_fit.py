@@ -12,31 +12,33 @@ from typing import Any
 import numpy as np
 import pytest
 
-from costmodel.timing.calibration.record import load_calibration, time_model
+from costmodel.cli import run
+from costmodel.forward.workload import Runtime
+from costmodel.hardware.profile import load_hardware
 from costmodel.timing.calibration.base import Base
 from costmodel.timing.calibration.file import MAX_FILE_BYTES
+from costmodel.timing.calibration.record import load_calibration, time_model
 from costmodel.timing.calibration.shaped import nominal_work
-from costmodel.cli import run
-from costmodel.hardware.profile import load_hardware
 from costmodel.units import DType
-from costmodel.forward.workload import Runtime
-from validate import fit_few, fit_many, fit_shaped
-from validate import fit_process as fit_process_module
-from validate import fit_tiles as fit_tiles_module
+from validate.calibration import few as fit_few
+from validate.calibration import many as fit_many
+from validate.calibration import process as fit_process_module
+from validate.calibration import shaped as fit_shaped
+from validate.calibration import tiles as fit_tiles_module
+from validate.calibration.base import fit_base
+from validate.calibration.errors import coverage_pct, speedups
+from validate.calibration.file import calibration_bytes
+from validate.calibration.fit import device_of, fit_calibration
+from validate.calibration.folder import Manifest, MeasuredOps, read_ops, write_ops
+from validate.calibration.net import Pairs, Training, train
+from validate.calibration.process import _loss, fit_process
+from validate.calibration.shaped import cross_predict, fit_once, folds_of, summary
+from validate.calibration.spread import fit_spread
+from validate.calibration.streams import StreamTable, fit_stream, held_out_halves, related
+from validate.calibration.tables import OpTable, read_tables, tables_of
+from validate.calibration.tiles import fit_tiles
 from validate.cli import cli
 from validate.errors import FitError, RecordError
-from validate.fit import device_of, fit_calibration
-from validate.fit_base import fit_base
-from validate.fit_errors import coverage_pct, speedups
-from validate.fit_file import calibration_bytes
-from validate.fit_net import Pairs, Training, train
-from validate.fit_process import _loss, fit_process
-from validate.fit_shaped import cross_predict, fit_once, folds_of, summary
-from validate.fit_spread import fit_spread
-from validate.fit_streams import StreamTable, fit_stream, held_out_halves, related
-from validate.fit_tables import OpTable, read_tables, tables_of
-from validate.fit_tiles import fit_tiles
-from validate.op_tables import Manifest, MeasuredOps, read_ops, write_ops
 
 A100 = load_hardware("a100-sxm-80gb")
 TRUE = Base(flops_per_s=2.2e14, bytes_per_s=1.5e12, fixed_s=4e-6, overlap=1.8)
@@ -350,8 +352,8 @@ def test_fit_from_the_command_line(quick: None, tmp_path: Path, capsys: pytest.C
 
 def test_fitting_needs_no_torch() -> None:
     code = (
-        "import sys, validate.fit, validate.fit_llama, validate.fit_probes, validate.fit_transfer, validate.op_tables\n"
-        "import validate.importers, validate.probe_plan\n"
+        "import sys, validate.calibration.fit, studies.calibrations.llama, studies.calibrations.few_points, studies.calibrations.transfer, validate.calibration.folder\n"
+        "import validate.calibration.importers, validate.probes.plan\n"
         "assert not {'torch', 'transformers', 'tensorly'} & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -32,8 +32,8 @@ def test_the_file_has_the_cases_in_order() -> None:
 
 
 def test_the_cases_cover_every_model_and_device() -> None:
-    from costmodel.hardware.profile import builtin_hardware
     from costmodel.families.load import builtin_models
+    from costmodel.hardware.profile import builtin_hardware
 
     assert {case[0] for case in CASES} == set(builtin_models())
     assert {case[1] for case in CASES} == set(builtin_hardware())

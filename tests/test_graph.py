@@ -8,13 +8,13 @@ import networkx as nx
 import pytest
 from cases import random_config, random_decomposition, random_workload, spec_of
 
-from costmodel.forward.cost import OpCost
 from costmodel.decomposition.factors import Decomposition, LowRank, Site, Tucker
-from costmodel.forward.passes import build_graph, forward_ops, peak_live_bytes
 from costmodel.families.load import load_model
-from costmodel.model import ModelSpec
+from costmodel.forward.cost import OpCost
 from costmodel.forward.ops import Op, live_bytes
+from costmodel.forward.passes import build_graph, forward_ops, peak_live_bytes
 from costmodel.forward.workload import Attention, Workload
+from costmodel.model import ModelSpec
 
 DENSE = Decomposition()
 PREFILL = Workload.prefill(16)

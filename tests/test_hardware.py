@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from costmodel.hardware.profile import profile as hardware
 from costmodel.errors import HardwareError
-from costmodel.hardware.profile import builtin_hardware, load_hardware
 from costmodel.hardware.file import MatrixRates
+from costmodel.hardware.profile import builtin_hardware, load_hardware
+from costmodel.hardware.profile import profile as hardware
 from costmodel.units import DType
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -6,12 +6,12 @@ import torch
 from torch.profiler import ProfilerActivity, profile
 
 from costmodel.decomposition.factors import Decomposition
-from costmodel.units import DType
 from costmodel.forward.workload import Workload
+from costmodel.units import DType
 from tests.validating import GPT2, tiny_spec
-from validate.build import build_model
-from validate.passes import make_pass
-from validate.replace import clone
+from validate.factors.replace import clone
+from validate.models.build import build_model
+from validate.models.passes import make_pass
 
 
 def products(model: torch.nn.Module) -> set[str]:

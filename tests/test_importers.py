@@ -10,11 +10,11 @@ import pytest
 
 from costmodel.cli import run
 from costmodel.errors import InputError
-from validate import importers
+from validate.calibration import importers
+from validate.calibration.folder import read_ops
+from validate.calibration.importers import import_aiconfigurator
 from validate.cli import cli
 from validate.errors import RecordError
-from validate.importers import import_aiconfigurator
-from validate.op_tables import read_ops
 
 pyarrow = pytest.importorskip("pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")

@@ -17,13 +17,13 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 from costmodel.decomposition.factors import Decomposition, Factor, LowRank, Site, Tucker, break_even_rank
-from costmodel.pricing.estimate import PhaseCosts, estimate, pricer
-from costmodel.hardware.profile import load_hardware
 from costmodel.families.load import load_model
+from costmodel.forward.workload import Phase, Runtime, Workload
+from costmodel.hardware.profile import load_hardware
 from costmodel.model import ModelSpec
+from costmodel.pricing.estimate import PhaseCosts, estimate, pricer
 from costmodel.pricing.pricer import COUNTS, SVD, TUCKER
 from costmodel.units import DType
-from costmodel.forward.workload import Phase, Runtime, Workload
 
 DECODERS = tuple(name for name in MODEL_TYPES if name not in ("bert", "roberta"))
 GROWING = (

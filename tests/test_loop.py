@@ -12,23 +12,23 @@ import pytest
 from validating import LLAMA, timing, tiny_spec
 
 from costmodel.decomposition.factors import Decomposition
+from costmodel.decomposition.text import Rank
 from costmodel.errors import CostModelError, InputError
 from costmodel.space.base import design_space
-from costmodel.decomposition.text import Rank
-from validate.loop.baselines import RULES, baselines
-from validate.loop.dropping import search_dropping
-from validate.loop.duels import SIZE, duels, tallies
-from validate.loop.fitted import Link, load_link, load_points
-from validate.loop.frontier import Candidate, Frontier, undominated
-from validate.loop.optimism import optimism
-from validate.loop.page import choice_latency
-from validate.loop.points import Plan, Point, distinct
-from validate.loop.report import _lines
-from validate.loop.results import Fitted, Result, Results, Round
-from validate.loop.stages import Stages, read_stages
-from validate.loop.survival import dominators, survival
-from validate.loop.texts import halves
-from validate.loop.verdict import Verdict, choice
+from validate.choose.baselines import RULES, baselines
+from validate.choose.dropping import search_dropping
+from validate.choose.duels import SIZE, duels, tallies
+from validate.choose.fitted import Link, load_link, load_points
+from validate.choose.frontier import Candidate, Frontier, undominated
+from validate.choose.optimism import optimism
+from validate.choose.page import choice_latency
+from validate.choose.points import Plan, Point, distinct
+from validate.choose.report import _lines
+from validate.choose.results import Fitted, Result, Results, Round
+from validate.choose.stages import Stages, read_stages
+from validate.choose.survival import dominators, survival
+from validate.choose.texts import halves
+from validate.choose.verdict import Verdict, choice
 from validate.quality.intervals import change
 from validate.quality.records import Source, TextRecord
 

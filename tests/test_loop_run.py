@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import re
 import shutil
 import signal
-import sys
 import types
 from collections.abc import Iterator
 from pathlib import Path
@@ -22,31 +20,25 @@ from quality_cases import OTHER_TEXT, TEXT, checkpoint
 
 from costmodel.cli import run as run_command
 from costmodel.families.load import load_model
-from validate.configs_file import load_configs
+from validate.choose.points import Plan, config_key, round_name
+from validate.choose.results import read_results
+from validate.choose.run import Loop
+from validate.choose.settings import Settings
+from validate.choose.stages import read_stages
+from validate.cli import choose
 from validate.errors import RunError
-from validate.loop.points import Plan, config_key, round_name
-from validate.loop.results import read_results
-from validate.loop.run import Loop
-from validate.loop.settings import Settings
-from validate.loop.stages import read_stages
+from validate.plans.configs_file import load_configs
 from validate.quality.records import QUALITY
 
 ROOT = Path(__file__).resolve().parents[1]
-SCRIPT = ROOT / "scripts" / "quality_loop.py"
 
 
 @pytest.fixture(name="script")
 def _script(monkeypatch: pytest.MonkeyPatch) -> Iterator[types.ModuleType]:
-    spec = importlib.util.spec_from_file_location("quality_loop", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    monkeypatch.setitem(sys.modules, "quality_loop", module)
     for name in ("HF_HUB_OFFLINE", "TOKENIZERS_PARALLELISM"):
         monkeypatch.setenv(name, "1")  # what the script sets is taken back
     handler = signal.getsignal(signal.SIGTERM)
-    spec.loader.exec_module(module)
-    yield module
+    yield choose
     signal.signal(signal.SIGTERM, handler)
 
 

@@ -8,12 +8,12 @@ import pytest
 
 from costmodel.decomposition.factors import Decomposition, Factor, LowRank, Site, Tucker
 from costmodel.errors import DecompositionError
-from costmodel.pricing.estimate import estimate
-from costmodel.hardware.profile import load_hardware
 from costmodel.families.load import load_model
+from costmodel.forward.workload import Attention, LmHead, Runtime, Workload
+from costmodel.hardware.profile import load_hardware
+from costmodel.pricing.estimate import estimate
 from costmodel.pricing.op_rows import rows_of
 from costmodel.units import DType
-from costmodel.forward.workload import Attention, LmHead, Runtime, Workload
 
 WORKS = [
     Workload.prefill(33, batch=2, dtype=DType.FP16, lm_head=LmHead.ALL, attention=Attention.UNFUSED),

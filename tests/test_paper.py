@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from costmodel.decomposition.factors import Decomposition, LowRank, Tucker, break_even_rank
-from costmodel.pricing.estimate import estimate
-from costmodel.hardware.profile import load_hardware
-from costmodel.families.load import load_model
-from costmodel.model import ModelSpec
 from costmodel.decomposition.text import parse_decomposition
+from costmodel.families.load import load_model
 from costmodel.forward.workload import Workload
+from costmodel.hardware.profile import load_hardware
+from costmodel.model import ModelSpec
+from costmodel.pricing.estimate import estimate
 
 PAPER = [
     (6.004292, "2,29"),

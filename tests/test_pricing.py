@@ -14,15 +14,15 @@ from hypothesis import strategies as st
 
 from costmodel.decomposition.factors import Decomposition, Site, Tucker
 from costmodel.errors import DecompositionError, InputError
-from costmodel.pricing.estimate import estimate, pricer
-from costmodel.forward.passes import build_graph, forward_ops, peak_live_bytes
-from costmodel.hardware.profile import HardwareProfile, load_hardware
 from costmodel.families.load import load_model
+from costmodel.forward.passes import build_graph, forward_ops, peak_live_bytes
+from costmodel.forward.workload import Runtime, Workload
+from costmodel.hardware.profile import HardwareProfile, load_hardware
 from costmodel.model import ModelSpec
+from costmodel.pricing.estimate import estimate, pricer
 from costmodel.pricing.pricer import Configurations, PhasePricer, window_kv_bytes
 from costmodel.timing.datasheet import OpColumns, energy_joules
 from costmodel.units import DType
-from costmodel.forward.workload import Runtime, Workload
 
 DEVICES = ("a100-sxm-80gb", "h100-pcie-80gb", "epyc-9654")
 

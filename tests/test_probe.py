@@ -10,20 +10,20 @@ from typing import Any, cast
 
 import pytest
 
-from costmodel.timing.calibration.record import load_calibration
 from costmodel.cli import run
-from costmodel.units import DType
 from costmodel.forward.workload import Runtime
-from validate import fit_few
+from costmodel.timing.calibration.record import load_calibration
+from costmodel.units import DType
+from validate.calibration import few as fit_few
+from validate.calibration.folder import read_ops
 from validate.cli import cli
-from validate.device import CpuDevice, Work
+from validate.devices.device import CpuDevice, Work
 from validate.errors import RunError
-from validate.journal import RecordJournal
-from validate.microbench import Microbench, host_launch_seconds, tables_from
-from validate.op_tables import read_ops
-from validate.probe_plan import Op, ProbePlan, probe_plan
-from validate.probe_records import OPS, quiet_seconds
-from validate.probe_run import run_probe, turns
+from validate.probes.microbench import Microbench, host_launch_seconds, tables_from
+from validate.probes.plan import Op, ProbePlan, probe_plan
+from validate.probes.records import OPS, quiet_seconds
+from validate.probes.run import run_probe, turns
+from validate.store.journal import RecordJournal
 
 LIMITS = {"max_rows": 1024, "max_flops": 5e10, "max_bytes": 5e8, "element_bytes": 4}
 

@@ -145,8 +145,8 @@ def test_weights_are_factored_as_they_are_stored(
 ) -> None:
     import torch
 
-    import validate.replace as replace
-    import validate.whitening as whitening
+    import validate.factors.replace as replace
+    import validate.factors.whitening as whitening
 
     seen: list[torch.dtype] = []
 
@@ -166,7 +166,7 @@ def test_weights_are_factored_as_they_are_stored(
 def test_moments_are_kept_of_factored_layers_alone(
     made: dict[str, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import validate.whitening as whitening
+    import validate.factors.whitening as whitening
 
     asked: list[set[int]] = []
     collect = whitening.collect_moments
@@ -220,7 +220,7 @@ def test_a_broken_model_leaves_a_failure(tmp_path: Path, capsys: pytest.CaptureF
 def test_a_failed_configuration_is_reported_and_the_others_measured(
     made: dict[str, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from validate.replace import WeightFactors
+    from validate.factors.replace import WeightFactors
 
     whole = WeightFactors.__call__
 

@@ -15,10 +15,10 @@ pytest.importorskip("scipy")
 from validating import BERT, LLAMA, tiny_spec
 
 from costmodel.decomposition.factors import Decomposition
-from costmodel.families.load import load_model
 from costmodel.decomposition.text import parse_decomposition
-from validate.case import params_of, strata_of
+from costmodel.families.load import load_model
 from validate.errors import MeasurementError, RunError
+from validate.plans.case import params_of, strata_of
 from validate.quality.answers import choice_fields, compact
 from validate.quality.case import QualityCase
 from validate.quality.intervals import IDENTICAL, change, mcnemar, mean, paired_shares, share

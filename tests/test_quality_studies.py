@@ -19,16 +19,16 @@ from validating import BERT, LLAMA, tiny_spec
 
 from costmodel.decomposition.factors import break_even_rank
 from costmodel.model import ModelSpec
-from validate.case import params_of, strata_of
+from studies.paper.figures import draw
+from studies.paper.findings import Finding, Twin, findings, twins
+from studies.paper.points import case_studies, factored, matched, removed, spread
+from studies.paper.report import to_json, to_markdown
+from studies.paper.results import Results
+from studies.paper.tests_of_claims import Difference, holm, paired_p, verdict
 from validate.errors import RunError
+from validate.plans.case import params_of, strata_of
 from validate.quality.case import DENSE, QualityCase
 from validate.quality.records import CheckpointRecord, QualityRecord, Source, TaskRecord, TextRecord
-from validate.quality.studies import case_studies, factored, matched, removed, spread
-from validate.quality.study_figures import draw
-from validate.quality.study_findings import Finding, Twin, findings, twins
-from validate.quality.study_report import to_json, to_markdown
-from validate.quality.study_results import Results
-from validate.quality.study_tests import Difference, holm, paired_p, verdict
 
 EIGHT = {**LLAMA, "num_hidden_layers": 8}
 BLOCKS, ITEMS = 16, 120
@@ -287,8 +287,7 @@ def test_the_script_measures_and_writes(tmp_path: Path) -> None:
     model = checkpoint(tmp_path / "llama", LLAMA)
     (tmp_path / "text.txt").write_text(TEXT)
     (tmp_path / "calibration.txt").write_text(OTHER_TEXT * 5)
-    script = Path(__file__).resolve().parent.parent / "scripts" / "case_studies.py"
-    start = [sys.executable, str(script), "--model", str(model), "--text", str(tmp_path / "text.txt"),
+    start = [sys.executable, "-m", "studies.paper.run", "--model", str(model), "--text", str(tmp_path / "text.txt"),
              "--calibration-text", str(tmp_path / "calibration.txt"), "--out", str(tmp_path / "out"), "--blocks", "3",
              "--threads", "1"]  # fmt: skip
     first = subprocess.run([*start, "--stop-after", "1"], capture_output=True, text=True, check=False)

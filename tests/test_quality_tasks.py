@@ -18,13 +18,13 @@ from torch import nn
 from validating import GPT2, QWEN3
 
 from costmodel.errors import InputError
-from validate.pretrained import Pretrained
+from validate.factors.replace import Replacement, WeightFactors
+from validate.models.pretrained import Pretrained
 from validate.quality.case import DENSE
 from validate.quality.cloze import Cloze
 from validate.quality.items import ChoiceItem, read_items
 from validate.quality.records import TaskRecord
 from validate.quality.tasks import open_tasks
-from validate.replace import Replacement, WeightFactors
 
 WINDOWS = {**LLAMA, "model_type": "mistral", "sliding_window": 8}
 

@@ -14,10 +14,10 @@ from torch import nn
 from validating import GPT2, QWEN3
 
 from costmodel.errors import InputError
-from validate.blocks import IGNORED, causal_blocks, masked_blocks
 from validate.errors import MeasurementError
+from validate.factors.replace import Replacement, WeightFactors
+from validate.models.blocks import IGNORED, causal_blocks, masked_blocks
 from validate.quality.case import DENSE
-from validate.replace import Replacement, WeightFactors
 
 FAMILIES = pytest.mark.parametrize("config", [LLAMA, BERT, GPT2, QWEN3], ids=["llama", "bert", "gpt2", "tied"])
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import types
 from pathlib import Path
@@ -12,19 +11,13 @@ import pytest
 from validating import LLAMA, write_config
 
 from costmodel.cli import run
-from validate.pretrained import open_pretrained
-
-SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "random_model.py"
+from studies.models import random_model
+from validate.models.pretrained import open_pretrained
 
 
 @pytest.fixture(scope="module")
 def script() -> types.ModuleType:
-    spec = importlib.util.spec_from_file_location("random_model", SCRIPT)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return random_model
 
 
 def test_the_folder_is_whole_or_absent(

@@ -12,11 +12,11 @@ import pytest
 
 from costmodel.cli import run
 from validate.cli import cli
-from validate.microbench import Microbench
-from validate.probe_plan import Op
-from validate.probe_records import OPS
-from validate.rank_figure import rank_plot
-from validate.rank_study import MULTIPLES, noise, rank_effects, rank_plan, rank_points
+from validate.probes.microbench import Microbench
+from validate.probes.plan import Op
+from validate.probes.rank_figure import rank_plot
+from validate.probes.ranks import MULTIPLES, noise, rank_effects, rank_plan, rank_points
+from validate.probes.records import OPS
 
 LIMITS: dict[str, Any] = {"max_rows": 1024, "max_flops": 1e12, "max_bytes": 1e9, "element_bytes": 4}
 COST = {1: 2.0, 2: 1.7, 4: 1.4, 8: 1.2, 16: 1.1, 32: 1.05}

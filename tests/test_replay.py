@@ -18,12 +18,12 @@ import pytest
 from costmodel import load_hardware, load_model
 from costmodel.cli import run as run_command
 from costmodel.errors import InputError
-from validate import replay_fit
 from validate.cli import cli
-from validate.replay import mean_errors, replay
-from validate.replay_fit import fit_constants
-from validate.replay_model import ReplayConstants, ScoringRun, load_constants
-from validate.replay_table import COLUMNS, METRICS, MIB, Benchmark, TableRow, chosen, read_table
+from validate.replay.fit import fit_constants
+from validate.replay.model import ReplayConstants, ScoringRun, load_constants
+from validate.replay.replay import fit as replay_fit
+from validate.replay.replay import mean_errors, replay
+from validate.replay.table import COLUMNS, METRICS, MIB, Benchmark, TableRow, chosen, read_table
 
 ROOT = Path(__file__).resolve().parents[1]
 PAPER = ROOT.parent / "shared" / "paper" / "cost_rank1_all_tensors.csv"

@@ -7,13 +7,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from costmodel.forward.cost import OpCost, gemm
 from costmodel.errors import HardwareError
-from costmodel.hardware.profile import load_hardware
+from costmodel.forward.cost import OpCost, gemm
 from costmodel.forward.ops import Op
+from costmodel.forward.workload import Runtime
+from costmodel.hardware.profile import load_hardware
 from costmodel.timing.datasheet import DatasheetRoofline, OpColumns, energy_joules, host_seconds
 from costmodel.units import DType
-from costmodel.forward.workload import Runtime
 
 A100 = load_hardware("a100-sxm-80gb")
 EPYC = load_hardware("epyc-9654")

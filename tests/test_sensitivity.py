@@ -20,19 +20,19 @@ from validating import FAMILIES, LLAMA  # noqa: E402
 
 from costmodel.decomposition.factors import Site  # noqa: E402
 from costmodel.errors import ModelError  # noqa: E402
-from validate.blocks import IGNORED, hidden_tokens, next_tokens  # noqa: E402
 from validate.errors import MeasurementError  # noqa: E402
-from validate.factored_linear import dense_weight  # noqa: E402
-from validate.factorize import factorize_svd  # noqa: E402
-from validate.moments import LayerMoments, collect_moments  # noqa: E402
-from validate.pretrained import open_pretrained  # noqa: E402
-from validate.sensitivity import stream as streams  # noqa: E402
+from validate.factors.factorize import factorize_svd  # noqa: E402
+from validate.factors.linear import dense_weight  # noqa: E402
+from validate.factors.moments import LayerMoments, collect_moments  # noqa: E402
+from validate.factors.whitening import factorize_whitened  # noqa: E402
+from validate.models import stream as streams  # noqa: E402
+from validate.models.blocks import IGNORED, hidden_tokens, next_tokens  # noqa: E402
+from validate.models.pretrained import open_pretrained  # noqa: E402
+from validate.models.stream import LayerStream  # noqa: E402
 from validate.sensitivity.run import SensitivityRunner  # noqa: E402
 from validate.sensitivity.site import site_spectra  # noqa: E402
 from validate.sensitivity.spectra import tails  # noqa: E402
-from validate.sensitivity.stream import LayerStream  # noqa: E402
-from validate.sensitivity.work import WorkFolder  # noqa: E402
-from validate.whitening import factorize_whitened  # noqa: E402
+from validate.store.steps import WorkFolder  # noqa: E402
 
 BLOCKS = torch.randint(1, 128, (5, 12), generator=torch.Generator().manual_seed(3))
 """Not a multiple of the batch of 2."""

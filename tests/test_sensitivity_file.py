@@ -26,15 +26,15 @@ from validating import BERT, LLAMA  # noqa: E402
 from costmodel.cli import cli as costmodel_cli  # noqa: E402
 from costmodel.cli import run  # noqa: E402
 from costmodel.decomposition.factors import Decomposition, LowRank, Site  # noqa: E402
+from costmodel.decomposition.text import Rank  # noqa: E402
 from costmodel.explore.quality import load_quality  # noqa: E402
 from costmodel.families.load import load_model  # noqa: E402
 from costmodel.space.base import design_space  # noqa: E402
-from costmodel.decomposition.text import Rank  # noqa: E402
 from validate.cli import cli  # noqa: E402
 from validate.errors import RecordError  # noqa: E402
-from validate.pretrained import open_pretrained  # noqa: E402
-from validate.quality.digests import checkpoint_sha256  # noqa: E402
-from validate.replace import Replacement, WeightFactors  # noqa: E402
+from validate.factors.replace import Replacement, WeightFactors  # noqa: E402
+from validate.models.pretrained import open_pretrained  # noqa: E402
+from validate.models.text import read_text, token_blocks  # noqa: E402
 from validate.sensitivity.file import (  # noqa: E402
     FORMAT,
     Sensitivity,
@@ -43,7 +43,7 @@ from validate.sensitivity.file import (  # noqa: E402
     save_sensitivity,
 )
 from validate.sensitivity.quality_file import quality_file  # noqa: E402
-from validate.text import read_text, token_blocks  # noqa: E402
+from validate.store.digests import checkpoint_sha256  # noqa: E402
 
 SITES = 21
 
@@ -279,7 +279,7 @@ def test_what_is_wrong_is_said_in_one_line(
 def test_another_run_is_neither_continued_nor_disturbed(
     made: tuple[Trained, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from validate.sensitivity.work import WorkFolder
+    from validate.store.steps import WorkFolder
 
     trained, out = made[0], tmp_path / "out"
     with WorkFolder(out, {"model": "another"}):

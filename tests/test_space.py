@@ -13,11 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from costmodel.decomposition.factors import Decomposition, LowRank, Site
+from costmodel.decomposition.text import Rank
 from costmodel.errors import InputError
 from costmodel.families.load import load_model
 from costmodel.space.base import KINDS, DesignSpace, design_space
 from costmodel.space.sizes import PAPER_MODELS, space_sizes
-from costmodel.decomposition.text import Rank
 
 BERT = load_model("bert-base")
 SEVENTY = load_model("llama2-70b")

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from costmodel.decomposition.factors import Decomposition, Factor, LowRank, Site, Tucker, break_even_rank
+from costmodel.decomposition.text import Rank, apply_spec, compact, describe, describe_layers, parse_decomposition
 from costmodel.errors import CostModelError, DecompositionError
 from costmodel.families.load import load_model
 from costmodel.model import ModelSpec
-from costmodel.decomposition.text import Rank, apply_spec, compact, describe, describe_layers, parse_decomposition
 
 LLAMA = load_model("llama2-7b")
 MODELS = {name: load_model(name) for name in ("llama2-7b", "bert-base", "gpt2", "opt-1.3b", "mistral-7b")}

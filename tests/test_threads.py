@@ -6,7 +6,7 @@ import pytest
 
 pytest.importorskip("psutil")
 
-from validate.threads import waiting_note
+from validate.devices.threads import waiting_note
 
 
 @pytest.mark.parametrize(("policy", "threads", "warned"), [

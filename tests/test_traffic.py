@@ -12,10 +12,10 @@ import pytest
 from cases import spec_of
 
 from costmodel.decomposition.factors import Decomposition, LowRank, Site, Tucker
-from costmodel.pricing.estimate import estimate
-from costmodel.hardware.profile import load_hardware
-from costmodel.units import DType
 from costmodel.forward.workload import Attention, Workload
+from costmodel.hardware.profile import load_hardware
+from costmodel.pricing.estimate import estimate
+from costmodel.units import DType
 
 LAYERS, HIDDEN, INNER, HEADS, WIDTH, VOCAB, WINDOW = 3, 96, 160, 8, 16, 50, 7
 QUERIES = HEADS * WIDTH

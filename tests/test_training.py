@@ -15,22 +15,22 @@ import pytest
 import torch
 
 from costmodel.errors import InputError
+from studies.models.batches import IGNORED, Batches, Masker
+from studies.models.cloze import cloze
+from studies.models.continuations import CHOICE, CONTEXT, continuations
+from studies.models.corpus import Corpus, calibration_text, read_corpus
+from studies.models.neighbours import Neighbours
+from studies.models.ngram import KneserNey, contexts_of
+from studies.models.product import Product
+from studies.models.recipe import Recipe, small
+from studies.models.scores import weights_digest
+from studies.models.state import NAME as STATE
+from studies.models.state import State
+from studies.models.vocabulary import stream, token_bytes
 from tests.trained import BERT, LLAMA, small_corpus, trained_bert, trained_llama
 from validate.errors import RunError
-from validate.pretrained import open_pretrained
-from validate.text import read_text, token_blocks
-from validate.training.batches import IGNORED, Batches, Masker
-from validate.training.cloze import cloze
-from validate.training.continuations import CHOICE, CONTEXT, continuations
-from validate.training.corpus import Corpus, calibration_text, read_corpus
-from validate.training.neighbours import Neighbours
-from validate.training.ngram import KneserNey, contexts_of
-from validate.training.product import Product
-from validate.training.recipe import Recipe, small
-from validate.training.scores import weights_digest
-from validate.training.state import NAME as STATE
-from validate.training.state import State
-from validate.training.vocabulary import stream, token_bytes
+from validate.models.pretrained import open_pretrained
+from validate.models.text import read_text, token_blocks
 
 SHORT: dict[str, Recipe] = {recipe.family: replace(small(recipe, 8), layers=1) for recipe in (LLAMA, BERT)}
 
@@ -225,7 +225,7 @@ def test_same_seed_same_weights(recipe: Recipe, tmp_path: Path) -> None:
 
 def test_interrupted_and_continued_is_the_same_run(recipe: Recipe, tmp_path: Path, monkeypatch: Any) -> None:
     whole = made(recipe, tmp_path / "whole")
-    monkeypatch.setattr("validate.training.loop.SAVE_S", 0.0)
+    monkeypatch.setattr("studies.models.loop.SAVE_S", 0.0)
     for step in (3, 6):
         with pytest.raises(Stop):
             made(recipe, tmp_path / "parts", watch=stop_after(step))
@@ -238,7 +238,7 @@ def test_interrupted_and_continued_is_the_same_run(recipe: Recipe, tmp_path: Pat
 
 
 def test_state_of_another_recipe_or_damaged_is_refused(tmp_path: Path, monkeypatch: Any) -> None:
-    monkeypatch.setattr("validate.training.loop.SAVE_S", 0.0)
+    monkeypatch.setattr("studies.models.loop.SAVE_S", 0.0)
     with pytest.raises(Stop):
         made(SHORT["llama"], tmp_path, watch=stop_after(2))
     with pytest.raises(RunError, match="belongs to another recipe"):

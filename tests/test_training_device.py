@@ -14,13 +14,13 @@ import torch
 from test_training import SHORT, made, short_corpus
 
 from costmodel.errors import InputError
+from studies.models.place import open_place, place_of
+from studies.models.product import Product
+from studies.models.recipe import RECIPES, build_model
+from studies.models.scores import chosen
+from studies.models.sizes import LARGE, SIZES
+from studies.models.state import load_state
 from validate.errors import RunError
-from validate.training.place import open_place, place_of
-from validate.training.product import Product
-from validate.training.recipe import RECIPES, build_model
-from validate.training.scores import chosen
-from validate.training.sizes import LARGE, SIZES
-from validate.training.state import load_state
 
 FAMILIES = ("llama", "bert")
 
@@ -56,7 +56,7 @@ def test_a_training_follows_its_device(
     family: str, elsewhere: torch.device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = replace(SHORT[family], steps=2, warmup=0, batch=2)
-    monkeypatch.setattr("validate.training.product.CHECKED", 2)
+    monkeypatch.setattr("studies.models.product.CHECKED", 2)
     monkeypatch.setattr(Product, "_write", lambda self, model, state, *_: {"model": model, "state": state})
     there, here = (Product(recipe, short_corpus(), tmp_path / name, place)
                    for name, place in (("there", elsewhere), ("here", torch.device("cpu"))))  # fmt: skip

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 from dataclasses import replace
 from pathlib import Path
@@ -15,33 +14,27 @@ from test_training import SHORT, Stop, made, short_corpus, stop_after
 
 from costmodel.cli import run
 from costmodel.errors import InputError
+from studies.models import train as train_script
+from studies.models.batches import IGNORED, Masker
+from studies.models.corpus import Corpus
+from studies.models.product import Product
+from studies.models.record import NAME, read_record
+from studies.models.scores import accuracy, mean_loss, weights_digest
+from studies.models.sizes import SIZES
+from studies.models.state import NAME as STATE
 from validate.errors import RunError
-from validate.training.batches import IGNORED, Masker
-from validate.training.corpus import Corpus
-from validate.training.product import Product
-from validate.training.record import NAME, read_record
-from validate.training.scores import accuracy, mean_loss, weights_digest
-from validate.training.sizes import SIZES
-from validate.training.state import NAME as STATE
-
-SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "train_small.py"
 
 
 @pytest.fixture
 def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:
     """The script on a tiny Llama: arguments to exit code, output and errors."""
-    loading = importlib.util.spec_from_file_location("train_small", SCRIPT)
-    assert loading is not None
-    assert loading.loader is not None
-    script = importlib.util.module_from_spec(loading)
-    loading.loader.exec_module(script)
     monkeypatch.setitem(SIZES["small"], "llama", SHORT["llama"])
-    monkeypatch.setattr("validate.training.corpus.read_corpus", _read)
+    monkeypatch.setattr("studies.models.corpus.read_corpus", _read)
     plain = Product.make
     monkeypatch.setattr(Product, "make", lambda self, **options: plain(self, **{"items": 4, **options}))
 
     def start(*arguments: str) -> tuple[int, str, str]:
-        code = run(script.command, ["--out", str(tmp_path), "--only", "llama", "--device", "cpu", *arguments])
+        code = run(train_script.command, ["--out", str(tmp_path), "--only", "llama", "--device", "cpu", *arguments])
         return code, *capsys.readouterr()
 
     return start
@@ -58,7 +51,7 @@ def stop(_: object) -> str:
 
 
 def weights_of(folder: Path) -> str:
-    from validate.pretrained import open_pretrained
+    from validate.models.pretrained import open_pretrained
 
     return weights_digest(open_pretrained(str(folder)).model)
 
@@ -95,7 +88,7 @@ def test_a_finished_model_is_left_alone_or_refused(train: Any, tmp_path: Path) -
 def test_another_text_is_refused(train: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     assert train()[0] == 0
     other = replace(short_corpus(), digest="other")
-    monkeypatch.setattr("validate.training.corpus.read_corpus", lambda *_, **__: other)
+    monkeypatch.setattr("studies.models.corpus.read_corpus", lambda *_, **__: other)
     code, _, errors = train()
     assert code == 2
     assert "got 'another text'" in errors
@@ -118,7 +111,7 @@ def test_an_old_record_is_read_and_a_damaged_one_named(train: Any, tmp_path: Pat
 def test_a_killed_retraining_is_no_finished_model(train: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Wherever `--again --seed 1` stops, the folder never says that another seed's weights are there, and the same
     command without --again goes on."""
-    monkeypatch.setattr("validate.training.loop.SAVE_S", 0.0)
+    monkeypatch.setattr("studies.models.loop.SAVE_S", 0.0)
     folder = tmp_path / "llama"
     assert train()[0] == 0
     first = weights_of(folder)
@@ -128,7 +121,7 @@ def test_a_killed_retraining_is_no_finished_model(train: Any, tmp_path: Path, mo
     assert read_record(folder) is None
     assert train()[0] == 1  # the state is seed 1's
     with monkeypatch.context() as patch:
-        patch.setattr("validate.training.product.weights_digest", stop)  # between weights and record
+        patch.setattr("studies.models.product.weights_digest", stop)  # between weights and record
         with pytest.raises(Stop):
             made(other, folder)
     assert weights_of(folder) != first
@@ -145,7 +138,7 @@ def test_a_killed_retraining_is_no_finished_model(train: Any, tmp_path: Path, mo
 
 def test_a_state_of_another_recipe_costs_no_finished_model(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     record = made(SHORT["llama"], tmp_path)
-    monkeypatch.setattr("validate.training.loop.SAVE_S", 0.0)
+    monkeypatch.setattr("studies.models.loop.SAVE_S", 0.0)
     with pytest.raises(Stop):
         made(replace(SHORT["llama"], seed=1), tmp_path / "other", watch=stop_after(2))
     (tmp_path / "other" / STATE).rename(tmp_path / STATE)

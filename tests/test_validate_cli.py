@@ -19,7 +19,7 @@ pytest.importorskip("torch")
 from validating import BERT, GPT2, LLAMA, write_config
 
 from validate.cli import cli
-from validate.records import read_samples
+from validate.speed.records import read_samples
 
 ROOT = Path(__file__).resolve().parent.parent
 FAST = ["--threads", "1", "--budget", "0.15", "--precision", "40", "--device", "cpu"]
@@ -74,7 +74,7 @@ def test_a_run_of_each_family(
 def test_the_gate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from validating import sample
 
-    from validate.records import encode
+    from validate.speed.records import encode
 
     (tmp_path / "samples.jsonl").write_bytes(encode(sample(["rank=2"], 0.5)))
     assert invoke(capsys, "report", str(tmp_path), "--fail-above", "1000")[0] == 0
@@ -181,11 +181,11 @@ def test_whatever_is_wrong_is_one_line(
 
 
 def test_a_missing_library_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
-    monkeypatch.setitem(sys.modules, "validate.runner", None)
+    monkeypatch.setitem(sys.modules, "validate.speed.runner", None)
     monkeypatch.setattr("validate.cli._EXTRA", ("validate",))
     code, _, err = invoke(capsys, "--samples", "2", "--out", str(tmp_path / "out"), "--device", "cpu")
     assert code == 2
-    assert err.startswith("error: a library that measuring needs is missing: got 'validate.runner'; install the extra")
+    assert err.startswith("error: a library that measuring needs is missing: got 'validate.speed.runner'; install the extra")
 
 
 def test_a_run_stops_when_told_and_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -204,8 +204,8 @@ def test_weights_of_a_folder_are_factored(tmp_path: Path, capsys: pytest.Capture
     from validating import tiny_spec
 
     from costmodel.units import DType
-    from validate.device import CpuDevice
-    from validate.subject import Subject
+    from validate.devices.device import CpuDevice
+    from validate.speed.subject import Subject
 
     model = tmp_path / "trained"
     Subject(LLAMA, tiny_spec(LLAMA), CpuDevice(1), DType.FP32, seed=3).model.save_pretrained(model)
@@ -265,9 +265,9 @@ def killed_and_resumed(tmp_path: Path, kills: int, samples: int) -> tuple[set[st
     assert (last.returncode, err) == (0, "") or "half-written" in err, err
     assert json.loads(out)["samples"] == samples
     from costmodel.families.load import load_model
-    from costmodel.units import DType
     from costmodel.forward.workload import Attention, Phase, Runtime
-    from validate.sampling import WorkloadChoice, sample_cases
+    from costmodel.units import DType
+    from validate.plans.sampling import WorkloadChoice, sample_cases
 
     choice = WorkloadChoice(
         phases=(Phase.PREFILL, Phase.DECODE), batches=(1, 2), seq_lens=(8,), kv_lens=(12,), max_tokens=2**40,
@@ -308,7 +308,7 @@ def test_an_interrupt_ends_with_a_report(number: signal.Signals, tmp_path: Path)
 
 
 def test_a_second_run_on_the_folder_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    from validate.journal import Journal
+    from validate.store.journal import Journal
 
     with Journal(tmp_path, resume=False):
         code, _, err = invoke(capsys, "--samples", "2", "--out", str(tmp_path))

@@ -14,20 +14,20 @@ import numpy as np
 import pytest
 from validating import LLAMA, sample, tiny_spec, write_config
 
-from costmodel.timing.calibration.record import load_calibration
 from costmodel.cli import main as costmodel
 from costmodel.decomposition.factors import Decomposition
 from costmodel.errors import CalibrationError
-from costmodel.pricing.estimate import estimate
-from costmodel.hardware.profile import load_hardware
-from costmodel.units import DType
 from costmodel.forward.workload import Runtime, Workload
+from costmodel.hardware.profile import load_hardware
+from costmodel.pricing.estimate import estimate
+from costmodel.timing.calibration.record import load_calibration
+from costmodel.units import DType
+from validate.calibration.whole.basis import RooflineBasis
+from validate.calibration.whole.passes import MIN_SAMPLES, Passes, _parts
+from validate.calibration.whole.samples import fit_samples
 from validate.cli import main as validate
 from validate.errors import FitError
-from validate.fit_basis import RooflineBasis
-from validate.fit_passes import MIN_SAMPLES, Passes, _parts
-from validate.fit_samples import fit_samples
-from validate.records import Sample, encode
+from validate.speed.records import Sample, encode
 
 HARDWARE = load_hardware("epyc-9654")
 BASIS = RooflineBasis.of(HARDWARE, DType.FP32, Runtime.EAGER)

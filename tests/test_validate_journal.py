@@ -15,8 +15,8 @@ import pytest
 from validating import sample
 
 from validate.errors import RecordError, RunError
-from validate.journal import Journal
-from validate.records import Failure, decode, encode, read_samples
+from validate.speed.records import Failure, decode, encode, read_samples
+from validate.store.journal import Journal
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -112,7 +112,7 @@ def test_two_runs_on_one_folder_are_refused_until_the_first_ends(tmp_path: Path)
 def test_the_lock_of_a_killed_process_is_gone(tmp_path: Path) -> None:
     code = f"""
         import pathlib, sys, time
-        from validate.journal import Journal
+        from validate.store.journal import Journal
         journal = Journal(pathlib.Path({str(tmp_path)!r}), resume=False)
         print("locked", flush=True)
         time.sleep(60)
@@ -138,7 +138,7 @@ def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path: Path, monkeypatch: 
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
             return written(handle, data[: len(data) // 2])
 
-        monkeypatch.setattr("validate.journal.os.write", full)
+        monkeypatch.setattr("validate.store.journal.os.write", full)
         with pytest.raises(RunError, match="No space left on device; 1 samples are safe"):
             journal.append(second)
         monkeypatch.undo()
@@ -157,7 +157,7 @@ def test_an_unwritable_folder_is_one_line(tmp_path: Path, folder: str) -> None:
 def test_a_killed_writer_leaves_whole_lines(tmp_path: Path) -> None:
     code = f"""
         import itertools, pathlib
-        from validate.journal import Journal
+        from validate.store.journal import Journal
         from validating import sample
         spare = sample(["rank=1"], 0.9)
         with Journal(pathlib.Path({str(tmp_path)!r}), resume=False) as journal:

@@ -10,9 +10,9 @@ import pytest
 from validating import sample
 
 from costmodel.forward.workload import Workload
-from validate.metrics import NULL_MODELS, evaluate
-from validate.records import Failure, Sample
-from validate.report import page
+from validate.speed.metrics import NULL_MODELS, evaluate
+from validate.speed.records import Failure, Sample
+from validate.speed.report import page
 
 RANKS = (2, 5, 9, 16, 24, 32)
 

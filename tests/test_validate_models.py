@@ -12,18 +12,18 @@ from torch import nn  # noqa: E402
 from validating import BERT, FAMILIES, GPT2, LLAMA, predictor, tiny_spec, workloads  # noqa: E402
 
 from costmodel.decomposition.factors import Decomposition  # noqa: E402
+from costmodel.decomposition.text import parse_decomposition  # noqa: E402
 from costmodel.errors import ModelError  # noqa: E402
 from costmodel.forward.passes import forward_ops  # noqa: E402
-from costmodel.decomposition.text import parse_decomposition  # noqa: E402
-from costmodel.units import DType  # noqa: E402
 from costmodel.forward.workload import Attention, LmHead, Phase, Workload  # noqa: E402
-from validate.build import build_model, set_attention  # noqa: E402
+from costmodel.units import DType  # noqa: E402
 from validate.errors import MeasurementError  # noqa: E402
-from validate.factored_linear import FactoredLinear  # noqa: E402
-from validate.identity import identities, require_equal  # noqa: E402
-from validate.passes import cache_bytes, make_pass  # noqa: E402
-from validate.records import Identity  # noqa: E402
-from validate.replace import RandomFactors, Replacement, WeightFactors, clone  # noqa: E402
+from validate.factors.linear import FactoredLinear  # noqa: E402
+from validate.factors.replace import RandomFactors, Replacement, WeightFactors, clone  # noqa: E402
+from validate.models.build import build_model, set_attention  # noqa: E402
+from validate.models.passes import cache_bytes, make_pass  # noqa: E402
+from validate.speed.identity import identities, require_equal  # noqa: E402
+from validate.speed.records import Identity  # noqa: E402
 
 CPU = torch.device("cpu")
 CONFIGURATIONS = {
@@ -156,7 +156,7 @@ def test_a_decode_step_computes_the_last_token_of_a_prefill() -> None:
     with torch.inference_mode():
         whole = model(tokens, use_cache=True)
         past = model(tokens[:, :-1], use_cache=True).past_key_values
-        from validate.passes import fixed_cache
+        from validate.models.passes import fixed_cache
 
         cache = fixed_cache(spec, Decomposition(), Workload.decode(9, batch=2, dtype=DType.FP32), CPU)
         for mine, theirs in zip(cache.layers, past.layers, strict=True):

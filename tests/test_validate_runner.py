@@ -13,18 +13,18 @@ torch = pytest.importorskip("torch")
 from validating import FAMILIES, LLAMA, FakeGpu, predictor, tiny_spec, workloads  # noqa: E402
 
 from costmodel.decomposition.factors import Decomposition  # noqa: E402
-from costmodel.errors import HardwareError  # noqa: E402
 from costmodel.decomposition.text import parse_decomposition  # noqa: E402
-from costmodel.units import DType  # noqa: E402
+from costmodel.errors import HardwareError  # noqa: E402
 from costmodel.forward.workload import Runtime, Workload  # noqa: E402
-from validate.case import Case  # noqa: E402
-from validate.device import CpuDevice  # noqa: E402
+from costmodel.units import DType  # noqa: E402
+from validate.devices.device import CpuDevice  # noqa: E402
 from validate.errors import RunError  # noqa: E402
-from validate.journal import Journal  # noqa: E402
-from validate.records import Sample, read_samples  # noqa: E402
-from validate.runner import Runner  # noqa: E402
-from validate.subject import Subject, resident_bytes  # noqa: E402
-from validate.timing import TimingPlan  # noqa: E402
+from validate.plans.case import Case  # noqa: E402
+from validate.speed.records import Sample, read_samples  # noqa: E402
+from validate.speed.runner import Runner  # noqa: E402
+from validate.speed.subject import Subject, resident_bytes  # noqa: E402
+from validate.speed.timing import TimingPlan  # noqa: E402
+from validate.store.journal import Journal  # noqa: E402
 
 PLAN = TimingPlan(precision=0.5, budget_s=0.2, max_pairs=30)
 
@@ -119,20 +119,20 @@ def boom(error: Exception) -> Callable[..., Any]:
 
 FAULTS: dict[str, tuple[str, Exception, str, str, str]] = {
     "out of memory in the build": (
-        "validate.subject.Replacement", torch.OutOfMemoryError("CUDA out of memory."), "build", "out-of-memory",
+        "validate.speed.subject.Replacement", torch.OutOfMemoryError("CUDA out of memory."), "build", "out-of-memory",
         "out of",
     ),
     "out of memory in the pass": (
-        "validate.runner.compare", torch.OutOfMemoryError("CUDA out of memory."), "timing", "out-of-memory", "out of",
+        "validate.speed.runner.compare", torch.OutOfMemoryError("CUDA out of memory."), "timing", "out-of-memory", "out of",
     ),
-    "host memory": ("validate.runner.identities", MemoryError(), "identity", "out-of-memory", "no message"),
+    "host memory": ("validate.speed.runner.identities", MemoryError(), "identity", "out-of-memory", "no message"),
     "device error": (
-        "validate.runner.compare", RuntimeError("CUDA error: an illegal memory access"), "timing", "RuntimeError",
+        "validate.speed.runner.compare", RuntimeError("CUDA error: an illegal memory access"), "timing", "RuntimeError",
         "illegal",
     ),
-    "energy counter": ("validate.runner.measure_energy", OSError("counter gone"), "energy", "OSError", "counter gone"),
+    "energy counter": ("validate.speed.runner.measure_energy", OSError("counter gone"), "energy", "OSError", "counter gone"),
     "prediction": (
-        "validate.predict.Predictor.predictions", HardwareError("no bf16 rate"), "predict", "input", "no bf16 rate",
+        "validate.speed.predictions.Predictor.predictions", HardwareError("no bf16 rate"), "predict", "input", "no bf16 rate",
     ),
 }  # fmt: skip
 
@@ -211,7 +211,7 @@ def test_an_interrupt_is_passed_on_after_the_last_whole_record(tmp_path: Path, m
     cases = [case(subject, [f"rank={rank}"], rank) for rank in (1, 2)]
 
     def progress(record: Sample) -> None:
-        monkeypatch.setattr("validate.runner.compare", boom(KeyboardInterrupt()))  # type: ignore[arg-type]
+        monkeypatch.setattr("validate.speed.runner.compare", boom(KeyboardInterrupt()))  # type: ignore[arg-type]
 
     with pytest.raises(KeyboardInterrupt):
         run.run(cases, progress)
@@ -220,8 +220,8 @@ def test_an_interrupt_is_passed_on_after_the_last_whole_record(tmp_path: Path, m
 
 def test_a_gpu_is_asked_for_graphs_memory_and_energy(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The whole path of a CUDA device through the same code, on a device that pretends."""
-    monkeypatch.setattr("validate.energy.WINDOW_S", 0.02)
-    monkeypatch.setattr("validate.runner.measure_energy.__defaults__", (0.02,))
+    monkeypatch.setattr("validate.speed.energy.WINDOW_S", 0.02)
+    monkeypatch.setattr("validate.speed.runner.measure_energy.__defaults__", (0.02,))
     gpu = FakeGpu()
     run, subject, _ = runner(tmp_path, device=gpu)
     before = [parameter.data_ptr() for parameter in subject.model.parameters()]
@@ -242,7 +242,7 @@ def test_a_gpu_is_asked_for_graphs_memory_and_energy(tmp_path: Path, monkeypatch
 
 
 def test_dense_weights_are_away_while_memory_is_measured(monkeypatch: pytest.MonkeyPatch) -> None:
-    from validate.memory import moved_away
+    from validate.speed.memory import moved_away
 
     gpu = FakeGpu()
     subject = Subject(LLAMA, tiny_spec(LLAMA), gpu, DType.FP32)

@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 from validating import FAMILIES, LLAMA, tiny_spec
 
 from costmodel.decomposition.factors import Decomposition
+from costmodel.decomposition.text import parse_decomposition
 from costmodel.errors import DecompositionError
 from costmodel.families.load import load_model
-from costmodel.decomposition.text import parse_decomposition
-from costmodel.units import DType
 from costmodel.forward.workload import Phase
-from validate.case import RANK_CLASSES, params_of, rank_class, strata_of
-from validate.configs_file import load_configs
-from validate.sampling import WorkloadChoice, aligned_rank, given_cases, sample_cases
+from costmodel.units import DType
+from validate.plans.case import RANK_CLASSES, params_of, rank_class, strata_of
+from validate.plans.configs_file import load_configs
+from validate.plans.sampling import WorkloadChoice, aligned_rank, given_cases, sample_cases
 
 CHOICE = WorkloadChoice(
     phases=(Phase.PREFILL, Phase.DECODE), batches=(1, 2, 4, 8), seq_lens=(16, 32, 64, 128), kv_lens=(64, 128, 256, 512),

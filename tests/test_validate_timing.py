@@ -14,10 +14,10 @@ pytest.importorskip("torch")
 from validating import FakeGpu
 
 from costmodel.forward.workload import Runtime
-from validate import statistics
-from validate.conditions import disturbances
-from validate.device import CpuDevice
-from validate.timing import TimingPlan, compare
+from validate.devices.conditions import disturbances
+from validate.devices.device import CpuDevice
+from validate.speed import statistics
+from validate.speed.timing import TimingPlan, compare
 
 
 class SyntheticDevice(FakeGpu):

@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from costmodel.pricing.estimate import PhaseEstimate, estimate
-from costmodel.hardware.profile import load_hardware
-from costmodel.families.load import load_model
 from costmodel.decomposition.text import parse_decomposition
+from costmodel.families.load import load_model
 from costmodel.forward.workload import Runtime, Workload
+from costmodel.hardware.profile import load_hardware
+from costmodel.pricing.estimate import PhaseEstimate, estimate
 
 
 def judged(model: str, hardware: str, work: Workload, *specs: str) -> PhaseEstimate:

@@ -18,13 +18,13 @@ from validating import BERT, FAMILIES, GPT2, LLAMA, OPT  # noqa: E402
 from costmodel.decomposition.factors import Decomposition, Factor, LowRank, Site, Tucker  # noqa: E402
 from costmodel.errors import InputError  # noqa: E402
 from validate.errors import MeasurementError  # noqa: E402
-from validate.factored_linear import product  # noqa: E402
-from validate.factorize import factorize  # noqa: E402
-from validate.moments import collect_moments  # noqa: E402
-from validate.pretrained import Pretrained, open_pretrained  # noqa: E402
-from validate.replace import Replacement, WeightFactors  # noqa: E402
-from validate.text import read_text, token_blocks  # noqa: E402
-from validate.whitening import WhitenedFactors, factorize_whitened, make_factors, numerical_rank  # noqa: E402
+from validate.factors.factorize import factorize  # noqa: E402
+from validate.factors.linear import product  # noqa: E402
+from validate.factors.moments import collect_moments  # noqa: E402
+from validate.factors.replace import Replacement, WeightFactors  # noqa: E402
+from validate.factors.whitening import WhitenedFactors, factorize_whitened, make_factors, numerical_rank  # noqa: E402
+from validate.models.pretrained import Pretrained, open_pretrained  # noqa: E402
+from validate.models.text import read_text, token_blocks  # noqa: E402
 
 BLOCKS = torch.randint(1, 128, (3, 10), generator=torch.Generator().manual_seed(1))
 SHAPES = st.tuples(st.integers(1, 24), st.integers(1, 24), st.integers(1, 40))
@@ -222,7 +222,7 @@ def test_a_model_runs_on_whitened_factors_of_either_form(tiny: Pretrained) -> No
 
 
 def test_one_factorisation_serves_every_rank(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    from validate import whitening
+    from validate.factors import whitening
 
     pretrained = open_pretrained(str(dense_folder(tmp_path / "dense", LLAMA)))
     calls = []

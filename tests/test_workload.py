@@ -7,8 +7,8 @@ import dataclasses
 import pytest
 
 from costmodel.errors import InputError
-from costmodel.units import DType
 from costmodel.forward.workload import MAX_BATCH, MAX_LENGTH, Attention, LmHead, Phase, Runtime, Workload
+from costmodel.units import DType
 
 
 def test_prefill_and_decode() -> None:

@@ -9,9 +9,9 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from validate.training.corpus import Corpus, read_corpus
-from validate.training.product import Product
-from validate.training.recipe import Family, Recipe
+from studies.models.corpus import Corpus, read_corpus
+from studies.models.product import Product
+from studies.models.recipe import Family, Recipe
 
 LLAMA = Recipe(
     family=Family.LLAMA, vocab_size=384, layers=3, hidden=64, intermediate=96, heads=4, kv_heads=2, length=64, batch=8,
@@ -31,7 +31,7 @@ class Trained:
         model: folder with config.json, model.safetensors and a tokenizer.
         text: held-out text.
         calibration: text of the training part.
-        tasks: JSON lines of multiple-choice items by task; see `validate.training.continuations` and `cloze`.
+        tasks: JSON lines of multiple-choice items by task; see `studies.models.continuations` and `cloze`.
     """
 
     model: Path

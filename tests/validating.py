@@ -9,15 +9,15 @@ from pathlib import Path
 from typing import Any
 
 from costmodel.decomposition.factors import Decomposition
-from costmodel.hardware.profile import load_hardware
-from costmodel.families.registry import spec_from_config
-from costmodel.model import ModelSpec
 from costmodel.decomposition.text import parse_decomposition
-from costmodel.units import DType
+from costmodel.families.registry import spec_from_config
 from costmodel.forward.workload import Runtime, Workload
-from validate.case import Case
-from validate.predict import Predictor
-from validate.records import ModelRecord, Sample, Series, Timing
+from costmodel.hardware.profile import load_hardware
+from costmodel.model import ModelSpec
+from costmodel.units import DType
+from validate.plans.case import Case
+from validate.speed.predictions import Predictor
+from validate.speed.records import ModelRecord, Sample, Series, Timing
 
 LLAMA = {
     "model_type": "llama", "hidden_size": 64, "intermediate_size": 96, "num_attention_heads": 4,
@@ -98,7 +98,7 @@ class FakeGpu:
         return seconds
 
     def peak_memory(self, work: Callable[[], object]) -> Any:
-        from validate.device import PassMemory
+        from validate.devices.device import PassMemory
 
         work()
         return PassMemory(peak_allocated_bytes=1000, peak_reserved_bytes=2000, peak_process_bytes=None, method="fake")

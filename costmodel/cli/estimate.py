@@ -6,10 +6,10 @@ from typing import Any
 
 import click
 
-from costmodel.show import report
 from costmodel.cli.common import format_option, print_lines, print_table, write_csv, write_json
 from costmodel.cli.workload_options import decomposition_options, read_decomposition, read_setup, workload_options
 from costmodel.pricing.estimate import Estimate, estimate
+from costmodel.show import report
 
 
 @click.command()

@@ -15,6 +15,7 @@ from costmodel.cli.repeat import repeated
 from costmodel.cli.space import print_every_digit, readable
 from costmodel.cli.space_options import read_space, space_options
 from costmodel.cli.workload_options import read_setup, workload_options
+from costmodel.decomposition.text import describe
 from costmodel.errors import InputError
 from costmodel.explore import Exploration, explore
 from costmodel.explore.answer import Found
@@ -25,7 +26,6 @@ from costmodel.explore.text import bars, objective_text
 from costmodel.show.figure import file_kind
 from costmodel.show.report import phase_title
 from costmodel.space.kinds import HomogeneousSpace
-from costmodel.decomposition.text import describe
 
 _SHOWN = 24
 """Rows of the frontier in the table; JSON and CSV have all."""

@@ -7,10 +7,10 @@ from typing import Any
 
 import click
 
-from costmodel.timing.calibration.record import Calibration, shipped_calibration
 from costmodel.cli.common import NamingGroup, format_option, print_table, write_csv, write_json
 from costmodel.errors import HardwareError
 from costmodel.hardware.profile import HardwareProfile, builtin_hardware, file_key, load_hardware
+from costmodel.timing.calibration.record import Calibration, shipped_calibration
 from costmodel.units import KIB, DType, seconds, si
 
 SCHEMA = 1

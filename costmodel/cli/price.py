@@ -12,12 +12,12 @@ from typing import IO, Any
 
 import click
 
+from costmodel.cli.common import write_file
+from costmodel.forward.workload import Runtime
+from costmodel.hardware.profile import load_hardware
 from costmodel.pricing.shapes import price_shapes, read_shapes, rows_of
 from costmodel.timing.calibration.record import find_calibration, time_model
-from costmodel.cli.common import write_file
-from costmodel.hardware.profile import load_hardware
 from costmodel.units import COMPUTE_DTYPES, DType
-from costmodel.forward.workload import Runtime
 
 SCHEMA = 1
 """Version of the JSON output."""

@@ -10,14 +10,14 @@ import click
 from click.core import ParameterSource
 
 from costmodel.decomposition.factors import Decomposition, load_decomposition
+from costmodel.decomposition.text import parse_decomposition
 from costmodel.errors import CalibrationError, HardwareError, InputError
-from costmodel.hardware.profile import HardwareProfile, load_hardware, profile_folder
 from costmodel.families.load import load_model
+from costmodel.forward.workload import MAX_BATCH, MAX_LENGTH, Attention, LmHead, Runtime, Workload
+from costmodel.hardware.profile import HardwareProfile, load_hardware, profile_folder
 from costmodel.model import ModelSpec
 from costmodel.pricing.request import MAX_NEW_TOKENS
-from costmodel.decomposition.text import parse_decomposition
 from costmodel.units import COMPUTE_DTYPES, WEIGHT_DTYPES, DType
-from costmodel.forward.workload import MAX_BATCH, MAX_LENGTH, Attention, LmHead, Runtime, Workload
 
 if TYPE_CHECKING:
     from costmodel.timing.calibration.record import Calibration

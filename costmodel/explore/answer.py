@@ -9,12 +9,12 @@ from typing import Any
 import numpy as np
 
 from costmodel.explore.by_class.homogeneous import CostClasses
+from costmodel.explore.by_class.select import best, frontier
 from costmodel.explore.distribution import Distribution, distribution
 from costmodel.explore.objectives import Limit, Objective
-from costmodel.explore.by_class.select import best, frontier
 from costmodel.explore.tables import CostBatch, CostTables
-from costmodel.timing.datasheet import Floats
 from costmodel.space.base import DesignSpace
+from costmodel.timing.datasheet import Floats
 
 EXACT = "exact"
 

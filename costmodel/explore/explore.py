@@ -7,19 +7,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from costmodel.timing.calibration.record import Calibration
 from costmodel.decomposition.factors import Decomposition
 from costmodel.errors import InputError
-from costmodel.pricing.estimate import Estimate, estimate, pricer
 from costmodel.explore.answer import Answer, Question
 from costmodel.explore.objectives import Priced, parse_limit, parse_objectives
 from costmodel.explore.quality import load_quality
 from costmodel.explore.tables import CostTables
+from costmodel.forward.workload import Phase, Workload
 from costmodel.hardware.profile import HardwareProfile
+from costmodel.pricing.estimate import Estimate, estimate, pricer
 from costmodel.pricing.request import decode_steps
 from costmodel.space.base import DesignSpace
 from costmodel.space.kinds import HomogeneousSpace, PerLayerSpace
-from costmodel.forward.workload import Phase, Workload
+from costmodel.timing.calibration.record import Calibration
 
 SCHEMA = 1
 MAX_TOP = 10_000
@@ -159,11 +159,11 @@ def answer(question: Question) -> Answer:
     """Send a question to the method that answers it for its kind of space."""
     from costmodel.explore.answer import answer_by_classes
     from costmodel.explore.by_class.homogeneous import HomogeneousClasses
-    from costmodel.explore.by_class.per_layer import PerLayerClasses, countable
     from costmodel.explore.by_class.listing import MAX_LISTED, ListedConfigurations, listable
-    from costmodel.explore.by_site.problem import memory_parts
-    from costmodel.explore.by_site.answer import answer_by_sites
+    from costmodel.explore.by_class.per_layer import PerLayerClasses, countable
     from costmodel.explore.by_layer.answer import answer_uneven
+    from costmodel.explore.by_site.answer import answer_by_sites
+    from costmodel.explore.by_site.problem import memory_parts
 
     space, tables = question.space, question.tables
     asked = [*question.objectives, *(limit.objective for limit in question.limits)]

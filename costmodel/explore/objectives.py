@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from costmodel.errors import InputError, nearest
-from costmodel.pricing.estimate import PhaseCosts
 from costmodel.explore.tables import CostBatch
+from costmodel.pricing.estimate import PhaseCosts
 from costmodel.pricing.request import RequestCosts
 from costmodel.timing.datasheet import Floats, Ints
 

@@ -18,8 +18,8 @@ import numpy as np
 
 from costmodel.decomposition.factors import Site, make_factor
 from costmodel.errors import InputError, nearest
-from costmodel.timing.datasheet import Floats, Ints
 from costmodel.space.base import Choices, DesignSpace
+from costmodel.timing.datasheet import Floats, Ints
 
 SCHEMA = 1
 MAX_STATES = 16

@@ -23,8 +23,8 @@ from costmodel.explore.distribution import bin_counts
 from costmodel.explore.objectives import Objective
 from costmodel.explore.tables import COLUMNS, CostTables
 from costmodel.pricing.pricer import COUNTS
-from costmodel.timing.datasheet import Floats, Ints
 from costmodel.space.kinds import HomogeneousSpace
+from costmodel.timing.datasheet import Floats, Ints
 
 _BLOCK = 1 << 15
 """Configurations at a time: their buffers stay in a core's cache."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 
-from costmodel.forward.cost import ACTIVATIONS
 from costmodel.errors import InputError, ModelError, nearest
+from costmodel.forward.cost import ACTIVATIONS
 from costmodel.units import DType
 
 LIMITS = {"num_hidden_layers": 1_000, "n_layer": 1_000, "vocab_size": 10**8, "max_position_embeddings": 10**9}

@@ -6,10 +6,10 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from costmodel.forward.cost import FP32_BYTES, OpCost, batched_gemm, elementwise, fused_attention, keys_held, kv_append
-from costmodel.model import Family
 from costmodel.forward.ops import Builder
-from costmodel.units import DType
 from costmodel.forward.workload import Attention
+from costmodel.model import Family
+from costmodel.units import DType
 
 _UPCASTING = (Family.LLAMA, Family.OPT)
 """Families whose unfused attention takes the softmax in fp32 and casts back."""

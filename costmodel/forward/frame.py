@@ -14,9 +14,9 @@ from dataclasses import replace
 
 from costmodel.forward.attention import add_attention, add_masks
 from costmodel.forward.cost import FP32_BYTES, INDEX_BYTES, OpCost, elementwise
-from costmodel.model import Family, ModelSpec, WeightTensor
 from costmodel.forward.ops import Builder, Op
 from costmodel.forward.workload import LmHead, Workload
+from costmodel.model import Family, ModelSpec, WeightTensor
 
 INPUT = "$input"
 TABLES = "model.rotary_emb"

@@ -16,8 +16,8 @@ from costmodel.forward.cost import (
     gemm,
     norm_program,
 )  # fmt: skip
-from costmodel.model import ModelSpec, WeightTensor
 from costmodel.forward.workload import Workload
+from costmodel.model import ModelSpec, WeightTensor
 
 Kind = Literal["embedding", "gemm", "attention", "kv_cache", "norm", "rope", "activation", "elementwise"]
 

@@ -10,12 +10,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from costmodel.forward.cost import gemm
 from costmodel.decomposition.factors import Decomposition, Factor, Site, factor_stages
+from costmodel.forward.cost import gemm
 from costmodel.forward.frame import INPUT, epilogue_ops, first_input, layer_ops, prologue_ops
-from costmodel.model import ModelSpec, WeightTensor
 from costmodel.forward.ops import Op
 from costmodel.forward.workload import Workload
+from costmodel.model import ModelSpec, WeightTensor
 
 if TYPE_CHECKING:
     import networkx as nx

@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from costmodel.decomposition.factors import FORMS, Decomposition, break_even_rank
+from costmodel.decomposition.text import describe_layers
+from costmodel.forward.workload import Attention, Runtime
 from costmodel.hardware.profile import HardwareProfile
 from costmodel.model import ModelSpec
-from costmodel.decomposition.text import describe_layers
 from costmodel.units import KIB
-from costmodel.forward.workload import Attention, Runtime
 
 if TYPE_CHECKING:
     from costmodel.pricing.pricer import PhasePricer

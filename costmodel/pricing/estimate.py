@@ -7,20 +7,20 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from costmodel.pricing.assumptions import assumptions, warnings_for
 from costmodel.decomposition.factors import Decomposition
 from costmodel.errors import InputError
+from costmodel.forward.ops import Op
 from costmodel.forward.passes import forward_ops
+from costmodel.forward.workload import Workload
 from costmodel.hardware.profile import HardwareProfile
 from costmodel.model import ModelSpec
+from costmodel.pricing.assumptions import assumptions, warnings_for
 from costmodel.pricing.op_rows import op_rows
-from costmodel.forward.ops import Op
 from costmodel.pricing.pricer import Configurations, PhasePricer
 from costmodel.pricing.request import Request, request_of, saved_pct
+from costmodel.pricing.verdict import Verdict, judge
 from costmodel.timing.datasheet import DatasheetRoofline, OpColumns, OpTimings
 from costmodel.units import si
-from costmodel.pricing.verdict import Verdict, judge
-from costmodel.forward.workload import Workload
 
 if TYPE_CHECKING:
     from costmodel.timing.calibration.record import Calibration

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 
 from costmodel.forward.cost import gemm_counts
-from costmodel.timing.datasheet import Ints, OpColumns
 from costmodel.forward.workload import Workload
+from costmodel.timing.datasheet import Ints, OpColumns
 
 
 def linear_columns(work: Workload, n: Ints, k: Ints, bias: Ints) -> tuple[OpColumns, Ints]:

@@ -12,8 +12,8 @@ import numpy as np
 
 from costmodel.decomposition.factors import Decomposition, Site, Stage, factor_stages
 from costmodel.forward.frame import epilogue_ops, layer_ops, prologue_ops
-from costmodel.pricing.linears import linear_columns
 from costmodel.forward.ops import Op
+from costmodel.pricing.linears import linear_columns
 from costmodel.pricing.pricer import PhasePricer
 from costmodel.timing.datasheet import OpColumns, OpTimings, TimeModel
 

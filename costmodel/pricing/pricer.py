@@ -13,17 +13,17 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from costmodel.forward.cost import OpCost
 from costmodel.decomposition.factors import Decomposition, LowRank
 from costmodel.errors import InputError
-from costmodel.forward.passes import forward_ops
-from costmodel.hardware.profile import HardwareProfile
+from costmodel.forward.cost import OpCost
 from costmodel.forward.frame import INPUT, carried, epilogue_ops, first_input, layer_ops, prologue_ops
-from costmodel.pricing.linears import linear_columns
-from costmodel.model import ModelSpec
 from costmodel.forward.ops import Op, live_bytes
-from costmodel.timing.datasheet import Floats, Ints, OpColumns, OpTimings, TimeModel, energy_joules
+from costmodel.forward.passes import forward_ops
 from costmodel.forward.workload import Phase, Workload
+from costmodel.hardware.profile import HardwareProfile
+from costmodel.model import ModelSpec
+from costmodel.pricing.linears import linear_columns
+from costmodel.timing.datasheet import Floats, Ints, OpColumns, OpTimings, TimeModel, energy_joules
 
 DENSE, SVD, TUCKER = 0, 1, 2
 COUNTS = ("params", "weight_bytes", "flops", "vector_flops", "hbm_bytes", "kernels", "kv_cache_bytes")

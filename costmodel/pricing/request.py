@@ -8,15 +8,15 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
-from costmodel.forward.attention import add_attention
 from costmodel.decomposition.factors import Decomposition
 from costmodel.errors import InputError
+from costmodel.forward.attention import add_attention
 from costmodel.forward.frame import position_ops
-from costmodel.model import ModelSpec
 from costmodel.forward.ops import Builder, Op
+from costmodel.forward.workload import Phase, Workload
+from costmodel.model import ModelSpec
 from costmodel.pricing.pricer import COUNTS, TIMES, Configurations, PhasePricer
 from costmodel.timing.datasheet import Floats, Ints, OpColumns, energy_joules
-from costmodel.forward.workload import Phase, Workload
 
 MAX_NEW_TOKENS = 1 << 17
 

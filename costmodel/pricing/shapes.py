@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from costmodel.forward.cost import FMA, SOFTMAX_OPS
 from costmodel.errors import InputError
+from costmodel.forward.cost import FMA, SOFTMAX_OPS
 from costmodel.timing.datasheet import BOUNDS, Floats, Ints, OpColumns, TimeModel
 
 GEMM_COLUMNS = ("m", "n", "k")

@@ -6,12 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 from costmodel.decomposition.factors import Decomposition, LowRank, break_even_rank
-from costmodel.pricing.estimate import Estimate, PhaseCosts, PhaseEstimate
-from costmodel.model import ModelSpec
-from costmodel.pricing.request import Request, RequestCosts, saved_pct
 from costmodel.decomposition.text import describe, describe_layers
-from costmodel.units import seconds, si, significant
 from costmodel.forward.workload import LmHead, Phase
+from costmodel.model import ModelSpec
+from costmodel.pricing.estimate import Estimate, PhaseCosts, PhaseEstimate
+from costmodel.pricing.request import Request, RequestCosts, saved_pct
+from costmodel.units import seconds, si, significant
 
 DIGITS = 4
 """Significant digits of a cost in a table."""

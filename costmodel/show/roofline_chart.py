@@ -12,9 +12,9 @@ from costmodel.show.report import configuration_text, phase_title
 from costmodel.units import DType
 
 if TYPE_CHECKING:
-    from costmodel.pricing.estimate import Estimate, PhaseEstimate
-    from costmodel.model import ModelSpec
     from costmodel.forward.ops import Op
+    from costmodel.model import ModelSpec
+    from costmodel.pricing.estimate import Estimate, PhaseEstimate
 
 GROUPS = {
     "attn": "attention projections", "mlp": "MLP projections", "attention": "attention", "head": "LM head, pooler",

@@ -16,9 +16,9 @@ import numpy as np
 import numpy.typing as npt
 
 from costmodel.decomposition.factors import FORMS, Decomposition, Factor, Form, Site, break_even_rank, make_factor
+from costmodel.decomposition.text import Rank
 from costmodel.errors import InputError
 from costmodel.model import ModelSpec
-from costmodel.decomposition.text import Rank
 
 SpaceKind = Literal["homogeneous", "per-layer", "per-site"]
 KINDS: tuple[SpaceKind, ...] = get_args(SpaceKind)

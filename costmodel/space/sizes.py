@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from costmodel.decomposition.factors import Form
+from costmodel.decomposition.text import Rank
 from costmodel.model import ModelSpec
 from costmodel.space.base import DesignSpace, SpaceKind, design_space
-from costmodel.decomposition.text import Rank
 
 PAPER_MODELS = ("bert-base", "bert-large", "llama2-7b", "llama2-70b")
 

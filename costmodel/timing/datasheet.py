@@ -14,9 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from costmodel.errors import HardwareError
+from costmodel.forward.workload import Runtime
 from costmodel.hardware.profile import HardwareProfile
 from costmodel.units import DType
-from costmodel.forward.workload import Runtime
 
 if TYPE_CHECKING:
     from costmodel.forward.ops import Op

@@ -12,14 +12,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from costmodel.timing.calibration.record import find_calibration
 from costmodel.decomposition.factors import Decomposition
-from costmodel.pricing.estimate import estimate
-from costmodel.hardware.profile import load_hardware
-from costmodel.families.load import load_model
 from costmodel.decomposition.text import parse_decomposition
-from costmodel.units import DType
+from costmodel.families.load import load_model
 from costmodel.forward.workload import Attention, LmHead, Runtime, Workload
+from costmodel.hardware.profile import load_hardware
+from costmodel.pricing.estimate import estimate
+from costmodel.timing.calibration.record import find_calibration
+from costmodel.units import DType
 
 PATH = Path(__file__).with_name("estimates.json")
 CALIBRATED_PATH = Path(__file__).with_name("calibrated.json")

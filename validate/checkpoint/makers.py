@@ -7,10 +7,10 @@ from collections.abc import Callable
 import torch
 
 from costmodel.decomposition.factors import Site
-from validate.moments import LayerMoments, Moments
-from validate.replace import StageMaker, WeightFactors
-from validate.sensitivity.stream import LayerStream
-from validate.whitening import WhitenedFactors
+from validate.factors.moments import LayerMoments, Moments
+from validate.factors.replace import StageMaker, WeightFactors
+from validate.factors.whitening import WhitenedFactors
+from validate.models.stream import LayerStream
 
 Makers = Callable[[Site], StageMaker]
 """From a site to what makes its factors; asked for layer by layer, from the first on."""

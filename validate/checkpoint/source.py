@@ -14,12 +14,12 @@ from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from costmodel.errors import ModelError
-from costmodel.json_file import read_json
 from costmodel.families.load import load_model, read_config
+from costmodel.json_file import read_json
 from costmodel.model import ModelSpec
 from validate.checkpoint.loader import DTYPES, GENERATION, FactoredCheckpointError, generation_config, is_factored
 from validate.errors import reason_of
-from validate.pretrained import auto_class, locate
+from validate.models.pretrained import auto_class, locate
 
 _PLAIN = re.compile(r"[^/\\\0]+\.safetensors")
 _LEGACY = (("LayerNorm.weight", "LayerNorm.gamma"), ("LayerNorm.bias", "LayerNorm.beta"))

@@ -16,7 +16,6 @@ from torch import nn
 
 from costmodel.decomposition.factors import Decomposition, Factor, Site
 from validate.checkpoint.finished import FinishedFactors
-from validate.checkpoint.folder import new_folder, require_new
 from validate.checkpoint.loader import DTYPES, FORMAT, INDEX, MANIFEST, FactoredCheckpointError, check_factored
 from validate.checkpoint.makers import Makers
 from validate.checkpoint.manifest import FactorsRecord, FileRecord, Manifest, SiteRecord, SourceRecord, versions
@@ -24,7 +23,8 @@ from validate.checkpoint.plan import Plan, step_cost
 from validate.checkpoint.save import save_tensors
 from validate.checkpoint.source import DenseSource, file_record
 from validate.errors import MeasurementError, RunError, reason_of
-from validate.factored_linear import dense_weight, product
+from validate.factors.linear import dense_weight, product
+from validate.store.new_folder import new_folder, require_new
 
 COPIED = (
     "generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",

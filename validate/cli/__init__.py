@@ -22,6 +22,7 @@ _COMMANDS = {
     "replay": "hold the model against somebody else's table",
     "sensitivity": "how much each weight of a checkpoint can be truncated",
     "quality": "perplexity and accuracy of factored models",
+    "choose": "find the best configurations of a checkpoint, measured against baselines",
     "apply": "write a factored checkpoint",
 }
 """Command name (= module under `validate.cli`, `import_` for `import`) and its line in `--help`."""

@@ -74,11 +74,11 @@ def command(
         from transformers.utils import logging
 
         from validate.checkpoint.finished import finished_count
-        from validate.checkpoint.folder import require_new, workplace_path
         from validate.checkpoint.plan import peak_bytes, plan_checkpoint
         from validate.checkpoint.source import open_source
         from validate.checkpoint.write import write_checkpoint
-        from validate.device import torch_device
+        from validate.devices.device import torch_device
+        from validate.store.new_folder import require_new, workplace_path
 
         logging.set_verbosity_error()  # type: ignore[no-untyped-call]
         logging.disable_progress_bar()  # type: ignore[no-untyped-call]
@@ -128,14 +128,14 @@ def _makers(
     source: Any, kind: str, text: Path | None, blocks: int, length: int | None, dtype: str, device: Any, bar: WorkBar
 ) -> tuple[Any, Any]:
     """What makes the factors, and what the manifest says of it."""
-    from validate.blocks import calibration_inputs
     from validate.checkpoint.loader import DTYPES
     from validate.checkpoint.makers import WhitenedMakers, plain_makers
     from validate.checkpoint.manifest import FactorsRecord, FileRecord
     from validate.checkpoint.source import file_record
-    from validate.pretrained import read_tokenizer
-    from validate.sensitivity.stream import LayerStream
-    from validate.text import read_text
+    from validate.models.blocks import calibration_inputs
+    from validate.models.pretrained import read_tokenizer
+    from validate.models.stream import LayerStream
+    from validate.models.text import read_text
 
     if text is None:
         return plain_makers, FactorsRecord(kind="plain")

@@ -8,17 +8,17 @@ from typing import Any
 
 import click
 
-from costmodel.timing.calibration.shaped import FormKind
 from costmodel.cli.common import format_option, print_table, write_csv, write_file, write_json
 from costmodel.errors import InputError
-from costmodel.hardware.profile import load_hardware
-from costmodel.units import COMPUTE_DTYPES, DType
 from costmodel.forward.workload import Runtime
+from costmodel.hardware.profile import load_hardware
+from costmodel.timing.calibration.shaped import FormKind
+from costmodel.units import COMPUTE_DTYPES, DType
+from validate.calibration.fit import fit_calibration
+from validate.calibration.folder import MANIFEST, read_ops
+from validate.calibration.tables import OpTable, read_tables
 from validate.cli.fit_records import fit_records, is_records
 from validate.cli.progress import WorkBar
-from validate.fit import fit_calibration
-from validate.fit_tables import OpTable, read_tables
-from validate.op_tables import MANIFEST, read_ops
 
 COLUMNS = (
     "kind", "subset", "protocol", "points", "mean_pct", "median_pct", "p95_pct", "bias_pct", "coverage_pct", "tau",

@@ -9,10 +9,10 @@ from typing import Any
 from costmodel.cli.common import write_file
 from costmodel.errors import InputError
 from costmodel.hardware.profile import load_hardware
-from validate.fit_folder import CALIBRATION, profile_of
-from validate.fit_samples import fit_samples
-from validate.journal import NAME
-from validate.records import read_samples
+from validate.calibration.whole.run_folder import CALIBRATION, profile_of
+from validate.calibration.whole.samples import fit_samples
+from validate.speed.records import read_samples
+from validate.store.journal import NAME
 
 
 def is_records(paths: Sequence[Path]) -> bool:

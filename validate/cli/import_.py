@@ -6,8 +6,8 @@ from pathlib import Path
 
 import click
 
-from validate.importers import FRAMEWORKS, import_aiconfigurator
-from validate.op_tables import write_ops
+from validate.calibration.folder import write_ops
+from validate.calibration.importers import FRAMEWORKS, import_aiconfigurator
 
 
 @click.group()

@@ -11,22 +11,22 @@ from typing import Any
 
 import click
 
-from costmodel.timing.calibration.record import find_calibration
 from costmodel.errors import InputError
 from costmodel.families.load import load_model, read_config
-from costmodel.model import ModelSpec
-from costmodel.units import DType
 from costmodel.forward.workload import Attention, Phase, Runtime
-from validate.case import Case
+from costmodel.model import ModelSpec
+from costmodel.timing.calibration.record import find_calibration
+from costmodel.units import DType
 from validate.cli.progress import RunProgress
 from validate.cli.reporting import finish
 from validate.cli.starting import note_repaired, pin_and_warn
-from validate.configs_file import configs_sha256, load_configs
-from validate.journal import Journal
-from validate.quality.digests import checkpoint_sha256
-from validate.records import read_samples
-from validate.sampling import WorkloadChoice, given_cases, sample_cases
-from validate.settings import load_settings, require_same, save_settings
+from validate.plans.case import Case
+from validate.plans.configs_file import configs_sha256, load_configs
+from validate.plans.sampling import WorkloadChoice, given_cases, sample_cases
+from validate.speed.records import read_samples
+from validate.store.digests import checkpoint_sha256
+from validate.store.journal import Journal
+from validate.store.settings import load_settings, require_same, save_settings
 
 _CPU = {"batch": (1, 2, 4, 8), "seq_len": (16, 32, 64, 128), "kv_len": (64, 128, 256, 512), "max_tokens": 256}
 _CUDA = {"batch": (1, 4, 16, 64), "seq_len": (128, 512, 1024, 2048), "kv_len": (128, 512, 1024, 2048),
@@ -71,12 +71,12 @@ def _run(
             progress.status("loading torch and transformers")
             from transformers.utils import logging
 
-            from validate.device import open_device
-            from validate.hardware_match import hardware_for
-            from validate.predict import Predictor
-            from validate.runner import Runner
-            from validate.subject import Subject
-            from validate.timing import TimingPlan
+            from validate.devices.device import open_device
+            from validate.devices.hardware_match import hardware_for
+            from validate.speed.predictions import Predictor
+            from validate.speed.runner import Runner
+            from validate.speed.subject import Subject
+            from validate.speed.timing import TimingPlan
 
             logging.set_verbosity_error()
             logging.disable_progress_bar()

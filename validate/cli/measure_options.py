@@ -7,8 +7,8 @@ from typing import Any, TypeVar
 
 import click
 
-from costmodel.units import COMPUTE_DTYPES
 from costmodel.forward.workload import MAX_BATCH, MAX_LENGTH, Attention
+from costmodel.units import COMPUTE_DTYPES
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -10,20 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from costmodel.forward.workload import Runtime
 from costmodel.hardware.profile import HardwareProfile
 from costmodel.units import COMPUTE_DTYPES, DType
-from costmodel.forward.workload import Runtime
 from validate.cli.progress import WorkBar
 from validate.cli.starting import note_repaired, pin_and_warn
-from validate.journal import RecordJournal
-from validate.probe_plan import ProbePlan, probe_plan
-from validate.probe_records import OPS, OpRecord
-from validate.probe_run import PASSES, run_probe, turns
-from validate.rank_study import rank_plan
-from validate.settings import load_settings, require_same, save_settings
+from validate.probes.plan import ProbePlan, probe_plan
+from validate.probes.ranks import rank_plan
+from validate.probes.records import OPS, OpRecord
+from validate.probes.run import PASSES, run_probe, turns
+from validate.store.journal import RecordJournal
+from validate.store.settings import load_settings, require_same, save_settings
 
 if TYPE_CHECKING:
-    from validate.device import Device
+    from validate.devices.device import Device
 
 SETTINGS = "probe.json"
 _LIMITS = {"cpu": (1024, 0.1, 0.008), "cuda": (16384, 0.02, 0.1)}
@@ -64,8 +64,8 @@ def command(**options: Any) -> int:
     deadline = time.monotonic() + (options["stop_after"] or math.inf)
     used = pin_and_warn(options["threads"], options["device"])
     from validate.cli.probe_report import fit_device, say_ranks
-    from validate.device import open_device
-    from validate.hardware_match import hardware_for
+    from validate.devices.device import open_device
+    from validate.devices.hardware_match import hardware_for
 
     out: Path = options["out"]
     device = open_device(options["device"], used)
@@ -107,7 +107,7 @@ def _measure(
     deadline: float,
 ) -> bool:  # fmt: skip
     """Take the turns that are missing; whether none is left."""
-    from validate.microbench import Microbench
+    from validate.probes.microbench import Microbench
 
     note_repaired(journal)
     order = turns(plan, options["passes"], options["seed"])

@@ -9,19 +9,19 @@ from pathlib import Path
 import click
 
 from costmodel.cli.common import print_table, write_csv, write_file
+from costmodel.forward.workload import Runtime
 from costmodel.hardware.profile import HardwareProfile
 from costmodel.units import DType
-from costmodel.forward.workload import Runtime
+from validate.calibration.fit import fit_calibration
+from validate.calibration.folder import Manifest, MeasuredOps, write_ops
+from validate.calibration.shaped import rounded
 from validate.cli.progress import WorkBar
-from validate.device import Device
-from validate.environment import environment
-from validate.fit import fit_calibration
-from validate.fit_shaped import rounded
-from validate.microbench import host_launch_seconds, tables_from
-from validate.op_tables import Manifest, MeasuredOps, write_ops
-from validate.probe_records import OpRecord, quiet_seconds
-from validate.rank_figure import rank_plot
-from validate.rank_study import MULTIPLES, noise, rank_effects, rank_points
+from validate.devices.device import Device
+from validate.devices.environment import environment
+from validate.probes.microbench import host_launch_seconds, tables_from
+from validate.probes.rank_figure import rank_plot
+from validate.probes.ranks import MULTIPLES, noise, rank_effects, rank_points
+from validate.probes.records import OpRecord, quiet_seconds
 
 CALIBRATION = "calibration.json"
 RANKS = "ranks"

@@ -13,14 +13,14 @@ import click
 from click.core import ParameterSource
 
 from costmodel.cli.common import NamingGroup
-from validate.cli.quality_measure import measure_missing
 from validate.cli.quality_options import quality_options
 from validate.cli.quality_report import finish
 from validate.cli.starting import note_repaired
-from validate.journal import RecordJournal
 from validate.quality.job import Job
+from validate.quality.measure import measure_missing
 from validate.quality.records import QUALITY, QualityRecord
-from validate.settings import load_settings, save_settings
+from validate.store.journal import RecordJournal
+from validate.store.settings import load_settings, save_settings
 
 SETTINGS = "quality.json"
 _NOT_REMEMBERED = ("out", "resume", "fmt", "stop_after")

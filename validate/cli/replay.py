@@ -9,13 +9,13 @@ from typing import Any
 import click
 
 from costmodel.cli.common import format_option, print_lines, print_table, write_csv, write_file, write_json
-from costmodel.hardware.profile import load_hardware
 from costmodel.families.load import load_model
-from costmodel.units import COMPUTE_DTYPES, DType, seconds
 from costmodel.forward.workload import Attention
-from validate.replay import PREDICTORS, Replay, ReplayRow, Split, mean_errors, replay
-from validate.replay_model import SCHEMA, ScoringRun, load_constants
-from validate.replay_table import METRICS, chosen, read_table
+from costmodel.hardware.profile import load_hardware
+from costmodel.units import COMPUTE_DTYPES, DType, seconds
+from validate.replay.model import SCHEMA, ScoringRun, load_constants
+from validate.replay.replay import PREDICTORS, Replay, ReplayRow, Split, mean_errors, replay
+from validate.replay.table import METRICS, chosen, read_table
 
 _SHORT = {"latency_pct": "time", "energy_pct": "energy", "memory_pct": "mem."}
 

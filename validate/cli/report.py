@@ -8,7 +8,7 @@ import click
 
 from validate.cli.reporting import finish
 from validate.quality.records import QUALITY
-from validate.records import SAMPLES, read_samples
+from validate.speed.records import SAMPLES, read_samples
 
 
 @click.command()

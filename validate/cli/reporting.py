@@ -9,16 +9,16 @@ from typing import Any
 import click
 
 from costmodel.cli.common import print_table, write_csv, write_file, write_json
-from validate.metrics import ErrorRow, Evaluation, evaluate
-from validate.records import Sample
+from validate.speed.metrics import ErrorRow, Evaluation, evaluate
+from validate.speed.records import Sample
 
 SCHEMA = 1
 
 
 def finish(folder: Path, samples: Sequence[Sample], *, fmt: str, fail_above: float | None) -> int:
     """Write DIR/report.html and DIR/calibration.json, print the tables, and return 1 when the gate is not met."""
-    from validate.fit_folder import CALIBRATION, fit_folder
-    from validate.report import page
+    from validate.calibration.whole.run_folder import CALIBRATION, fit_folder
+    from validate.speed.report import page
 
     fit, note = fit_folder(folder, samples)
     extra = {fit.level: fit.predicted} if fit else None

@@ -6,8 +6,8 @@ from typing import Any
 
 import click
 
-from validate.journal import RecordJournal
-from validate.threads import pin_threads, waiting_note
+from validate.devices.threads import pin_threads, waiting_note
+from validate.store.journal import RecordJournal
 
 
 def pin_and_warn(threads: int | None, device: str) -> int:

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 
 from costmodel.errors import InputError
-from validate.pretrained import Pretrained
+from validate.models.pretrained import Pretrained
 from validate.quality.answers import choice_fields
 from validate.quality.cloze import padded
 from validate.quality.items import LabelledText

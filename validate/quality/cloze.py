@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from costmodel.errors import InputError
-from validate.blocks import special_ends
-from validate.pretrained import Pretrained
+from validate.models.blocks import special_ends
+from validate.models.pretrained import Pretrained
 from validate.quality.answers import choice_fields
 from validate.quality.items import ChoiceItem
 from validate.quality.records import TaskRecord

@@ -8,15 +8,15 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from validate.case import params_of, strata_of
 from validate.errors import RunError, kind_of, reason_of
-from validate.pretrained import Pretrained
+from validate.factors.replace import Replacement, StageMaker
+from validate.models.pretrained import Pretrained
+from validate.plans.case import params_of, strata_of
 from validate.quality.case import QualityCase
 from validate.quality.records import CalibrationSource, CheckpointRecord, QualityRecord, TaskRecord, TextRecord
 from validate.quality.tasks import TaskMeasure
 from validate.quality.text import TextMeasure
-from validate.records import Failure
-from validate.replace import Replacement, StageMaker
+from validate.speed.records import Failure
 
 
 class Evaluator:

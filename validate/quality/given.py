@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from costmodel.decomposition.factors import load_decomposition
-from costmodel.model import ModelSpec
 from costmodel.decomposition.text import parse_decomposition
-from validate.configs_file import load_configs
+from costmodel.model import ModelSpec
+from validate.plans.configs_file import load_configs
 from validate.quality.case import QualityCase
 from validate.quality.records import FactorKind
 

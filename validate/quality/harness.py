@@ -19,7 +19,7 @@ import torch
 
 from costmodel.errors import InputError, nearest
 from validate.errors import reason_of
-from validate.pretrained import Pretrained
+from validate.models.pretrained import Pretrained
 from validate.quality.answers import choice_fields, compact
 from validate.quality.items import ChoiceItem
 from validate.quality.records import TaskRecord

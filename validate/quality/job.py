@@ -13,12 +13,12 @@ from costmodel.families.load import load_model, read_config
 from costmodel.model import ModelSpec
 from validate.errors import RunError
 from validate.quality.case import QualityCase
-from validate.quality.digests import checkpoint_sha256, source_of
 from validate.quality.given import given_cases
 from validate.quality.plan import sample_cases
 from validate.quality.records import CalibrationSource, CheckpointRecord, Source
 from validate.quality.task_names import is_file
-from validate.settings import require_same
+from validate.store.digests import checkpoint_sha256, source_of
+from validate.store.settings import require_same
 
 FIXED = ("checkpoint", "dtype", "text", "blocks", "length", "tasks", "limit", "calibration", "calibration_blocks")
 """Settings that the records of one folder share; numbers of unlike runs are not compared."""
@@ -171,7 +171,7 @@ def _locate(model: str) -> Path:
     folder = Path(model)
     if folder.is_dir():
         return folder
-    from validate.pretrained import locate  # loads torch
+    from validate.models.pretrained import locate  # loads torch
 
     return locate(model)
 

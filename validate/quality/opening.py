@@ -8,19 +8,19 @@ from typing import Any
 import torch
 
 from costmodel.errors import InputError
-from validate.blocks import calibration_inputs, text_blocks
 from validate.checkpoint.loader import DTYPES
-from validate.checkpoint.stored import stored_weights
-from validate.device import open_device
-from validate.environment import environment
-from validate.pretrained import Pretrained, open_pretrained
+from validate.devices.device import open_device
+from validate.devices.environment import environment
+from validate.factors.replace import StageMaker
+from validate.factors.whitening import make_factors
+from validate.models.blocks import calibration_inputs, text_blocks
+from validate.models.pretrained import Pretrained, open_pretrained
+from validate.models.stored import stored_weights
 from validate.quality.case import QualityCase
 from validate.quality.evaluator import Evaluator
 from validate.quality.job import Job, TextFile
 from validate.quality.tasks import open_tasks
 from validate.quality.text import TextMeasure
-from validate.replace import StageMaker
-from validate.whitening import make_factors
 
 
 def open_evaluator(

@@ -10,8 +10,8 @@ from typing import Any, Literal
 from costmodel.decomposition.factors import Decomposition
 from costmodel.families.registry import spec_from_config
 from costmodel.model import ModelSpec
-from validate.record_format import RecordFormat
-from validate.records import Failure, Record, Strata
+from validate.speed.records import Failure, Record, Strata
+from validate.store.record_format import RecordFormat
 
 SCHEMA = 1
 """Version of the line format; raise it when a key is renamed, dropped or changes its meaning."""

@@ -8,10 +8,10 @@ import time
 from collections.abc import Callable, Iterable
 
 from validate.errors import RunError, reason_of
-from validate.journal import RecordJournal
 from validate.quality.case import DENSE, QualityCase
 from validate.quality.evaluator import Evaluator
 from validate.quality.records import QualityRecord
+from validate.store.journal import RecordJournal
 
 ALIKE = 3
 """Failures in a row, of one kind that is no verdict on the configurations, that end a run: a device that has failed

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from costmodel.errors import InputError
-from validate.pretrained import Pretrained
+from validate.models.pretrained import Pretrained
 from validate.quality.items import ChoiceItem, LabelledText, read_items
 from validate.quality.records import TaskRecord
 from validate.quality.task_names import is_file

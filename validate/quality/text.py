@@ -7,11 +7,11 @@ from collections.abc import Iterator
 import torch
 from torch import nn
 
-from validate.blocks import IGNORED, Blocks
 from validate.errors import MeasurementError
-from validate.pretrained import Pretrained
+from validate.factors.replace import clone
+from validate.models.blocks import IGNORED, Blocks
+from validate.models.pretrained import Pretrained
 from validate.quality.records import Source, TextRecord
-from validate.replace import clone
 
 KEPT_BYTES = 4 * 2**30
 """Dense predictions that are kept in memory; larger ones are computed again, which takes a dense pass for each case."""

@@ -11,16 +11,16 @@ import torch
 
 from costmodel.errors import InputError, ModelError
 from costmodel.families.load import load_model
-from validate.blocks import calibration_inputs, text_blocks
 from validate.checkpoint.loader import DTYPES
-from validate.device import torch_device
+from validate.devices.device import torch_device
 from validate.errors import RunError
-from validate.quality.digests import file_sha256, joined_sha256
+from validate.models.blocks import calibration_inputs, text_blocks
+from validate.models.stream import LayerStream
+from validate.models.text import read_text
 from validate.sensitivity.file import Sensitivity, SensitivityRun, load_sensitivity, save_sensitivity
 from validate.sensitivity.run import SensitivityRunner
-from validate.sensitivity.stream import LayerStream
-from validate.sensitivity.work import WorkFolder
-from validate.text import read_text
+from validate.store.digests import file_sha256, joined_sha256
+from validate.store.steps import WorkFolder
 
 _DTYPES = {"auto": "fp32", "fp32": "fp32", "bf16": "bf16", "fp16": "fp16"}
 _LENGTH = 512

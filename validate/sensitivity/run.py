@@ -9,16 +9,16 @@ import torch
 from torch import nn
 
 from costmodel.decomposition.factors import Site
-from validate.blocks import IGNORED
 from validate.errors import MeasurementError
-from validate.factored_linear import dense_weight
-from validate.moments import LayerMoments
+from validate.factors.linear import dense_weight
+from validate.factors.moments import LayerMoments
+from validate.models.blocks import IGNORED
+from validate.models.stream import LayerStream
 from validate.sensitivity.file import sites_from, to_arrays
 from validate.sensitivity.gradients import LayerGradients
 from validate.sensitivity.site import site_spectra
 from validate.sensitivity.spectra import SiteSpectra
-from validate.sensitivity.stream import LayerStream
-from validate.sensitivity.work import WorkFolder
+from validate.store.steps import WorkFolder
 
 Advance = Callable[[int], None]
 """Told how many sites are finished, those of an earlier part of the run at once."""

@@ -19,8 +19,8 @@ import numpy.typing as npt
 from costmodel.errors import InputError
 from costmodel.explore.distribution import Counts
 from costmodel.explore.tables import CostBatch, CostTables
-from costmodel.timing.datasheet import Ints
 from costmodel.space.kinds import HomogeneousSpace
+from costmodel.timing.datasheet import Ints
 
 MAX_CLASSES = 6_000_000
 

@@ -16,8 +16,8 @@ import numpy as np
 
 from costmodel.explore.distribution import Counts
 from costmodel.explore.tables import CostBatch, CostTables
-from costmodel.timing.datasheet import Ints
 from costmodel.space.kinds import PerLayerSpace
+from costmodel.timing.datasheet import Ints
 
 MAX_CLASSES = 3_000_000
 

@@ -13,14 +13,14 @@ import numpy.typing as npt
 
 from costmodel.errors import InputError
 from costmodel.explore.answer import EXACT, Answer, Found, Question
-from costmodel.explore.by_layer.bins import BinnedQuality, binned
 from costmodel.explore.by_class.homogeneous import HomogeneousClasses, highest_present, live_types, pair_costs
-from costmodel.explore.distribution import Distribution, distribution
+from costmodel.explore.by_layer.bins import BinnedQuality, binned
 from costmodel.explore.by_layer.quality import FAR, LayerQuality
+from costmodel.explore.distribution import Distribution, distribution
 from costmodel.explore.pareto import nondominated
 from costmodel.explore.tables import CostBatch
-from costmodel.timing.datasheet import Floats, Ints
 from costmodel.space.kinds import HomogeneousSpace
+from costmodel.timing.datasheet import Floats, Ints
 
 
 class _Sets:

@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from costmodel.explore.quality import QualityTable
-from costmodel.timing.datasheet import Ints
 from costmodel.space.kinds import HomogeneousSpace
+from costmodel.timing.datasheet import Ints
 
 FAR = 1 << 60
 """Stands for unreachable; every reachable quality is far below it."""

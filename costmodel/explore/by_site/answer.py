@@ -21,16 +21,16 @@ from costmodel.explore.by_site.grid import WORK, Grid, grid
 from costmodel.explore.by_site.hull import Hull, fill, hull
 from costmodel.explore.by_site.labels import exact_labels
 from costmodel.explore.by_site.multipliers import best_of_all, best_under_limits
-from costmodel.explore.objectives import Objective
-from costmodel.explore.pareto import nondominated
 from costmodel.explore.by_site.problem import Functional, SiteProblem, all_coordinates, ceiling, memory_parts, metric_of
 from costmodel.explore.by_site.sample import sampled_distribution, sampled_share
-from costmodel.explore.tables import CostBatch
 from costmodel.explore.by_site.tangents import tangents, useful
+from costmodel.explore.objectives import Objective
+from costmodel.explore.pareto import nondominated
+from costmodel.explore.tables import CostBatch
 from costmodel.explore.text import objective_text
-from costmodel.timing.datasheet import Floats, Ints
 from costmodel.space.base import Choices
 from costmodel.space.kinds import PerLayerSpace
+from costmodel.timing.datasheet import Floats, Ints
 
 _POINTS = 2000
 _REPORTED = 1200

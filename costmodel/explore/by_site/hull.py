@@ -15,8 +15,8 @@ import numpy as np
 
 from costmodel.explore.by_site.chain import minimise
 from costmodel.explore.by_site.problem import Functional, SiteProblem
-from costmodel.timing.datasheet import Floats, Ints
 from costmodel.space.base import Choices
+from costmodel.timing.datasheet import Floats, Ints
 
 MAX_POINTS = 2048
 _ROUNDS = 24

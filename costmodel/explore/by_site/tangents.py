@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
-from costmodel.explore.objectives import Objective
 from costmodel.explore.by_site.problem import QUALITY, TIME_OF, Functional, SiteProblem, replaced
+from costmodel.explore.objectives import Objective
 from costmodel.explore.tables import COLUMNS, CostTables
 from costmodel.pricing.pricer import COUNTS
 

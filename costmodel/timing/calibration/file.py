@@ -10,14 +10,14 @@ from typing import Any
 
 import numpy as np
 
+from costmodel.errors import CalibrationError
 from costmodel.timing.calibration.base import Base
 from costmodel.timing.calibration.features import ATTENTION_INPUTS, GEMM_INPUTS
-from costmodel.timing.calibration.shaped import DIMENSIONS, Alignment, FormKind, ShapedForm, StreamForm
 from costmodel.timing.calibration.memo import Memo
-from costmodel.timing.calibration.probes import GENERAL_STREAM
 from costmodel.timing.calibration.net import Net
+from costmodel.timing.calibration.probes import GENERAL_STREAM
+from costmodel.timing.calibration.shaped import DIMENSIONS, Alignment, FormKind, ShapedForm, StreamForm
 from costmodel.timing.calibration.spread import Spread
-from costmodel.errors import CalibrationError
 from costmodel.timing.datasheet import Floats
 
 SCHEMA = 1

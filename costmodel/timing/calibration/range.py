@@ -4,13 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from costmodel.timing.calibration.shaped import DIMENSIONS
 from costmodel.forward.workload import Attention
+from costmodel.timing.calibration.shaped import DIMENSIONS
 
 if TYPE_CHECKING:
-    from costmodel.timing.calibration.record import Calibration
     from costmodel.decomposition.factors import Decomposition
     from costmodel.pricing.pricer import PhasePricer
+    from costmodel.timing.calibration.record import Calibration
 
 _SHOWN = 4
 

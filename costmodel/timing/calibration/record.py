@@ -12,17 +12,17 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+from costmodel.errors import CalibrationError
+from costmodel.forward.workload import Runtime
+from costmodel.hardware.profile import HardwareProfile, load_hardware, profile_folder
 from costmodel.timing.calibration.additive import FORM, KEYS, AdditiveForm, AdditiveTimes, read_additive
 from costmodel.timing.calibration.file import Node, read_node, read_shaped, read_streams
-from costmodel.timing.calibration.shaped import DIMENSIONS, FormKind, ShapedForm, StreamForm
 from costmodel.timing.calibration.probes import CalibratedTimes
 from costmodel.timing.calibration.scaled import FORM as SCALED
 from costmodel.timing.calibration.scaled import SCALED_KEYS, ScaledForm, ScaledTimes, read_scaled
-from costmodel.errors import CalibrationError
-from costmodel.hardware.profile import HardwareProfile, load_hardware, profile_folder
+from costmodel.timing.calibration.shaped import DIMENSIONS, FormKind, ShapedForm, StreamForm
 from costmodel.timing.datasheet import DatasheetRoofline, TimeModel
 from costmodel.units import DType
-from costmodel.forward.workload import Runtime
 
 if TYPE_CHECKING:
     from costmodel.decomposition.factors import Decomposition

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from costmodel.timing.calibration.file import Node
-from costmodel.timing.calibration.probes import CalibratedTimes
 from costmodel.timing.calibration.passes import CLASSES, REACH_KEYS, Reach, class_masks, read_reach
+from costmodel.timing.calibration.probes import CalibratedTimes
 from costmodel.timing.datasheet import Floats, OpColumns, OpTimings
 
 FORM = "scaled"

@@ -1,0 +1,96 @@
+"""The quality file of a loop, fitted to records, and the way from its sums to nats. No torch."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from validate.choose.settings import Settings
+from validate.errors import RecordError, RunError
+
+
+def write_quality(settings: Settings, folders: Sequence[Path], sensitivity: Path, out: Path) -> str:
+    """Write the quality file, and say what was done."""
+    words = ["quality", "fit", *map(str, folders), "--sensitivity", str(sensitivity), "--out", str(out),
+             "--ranks", settings.ranks]  # fmt: skip
+    run_validate(words, out.with_suffix(".txt"))
+    return "fitted"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Link:
+    """From a sum of the quality file to a change of NLL in nats: ceiling x (1 - exp(-(sum / ceiling) ** bend)).
+
+    Attributes:
+        ceiling, bend: None where sums are nats.
+    """
+
+    ceiling: float | None = None
+    bend: float = 1.0
+
+    def __call__(self, score: float) -> float:
+        if self.ceiling is None:
+            return score
+        return -self.ceiling * math.expm1(-((max(score, 0.0) / self.ceiling) ** self.bend))
+
+    def inverse(self, nats: float) -> float:
+        """The sum of a change; of one beyond the ceiling the sum just below it, of a gain 0."""
+        if self.ceiling is None:
+            return nats
+        share = min(max(nats, 0.0) / self.ceiling, 1 - 1e-6)
+        return float(self.ceiling * (-math.log1p(-share)) ** (1 / self.bend))
+
+
+def load_link(path: Path) -> Link:
+    """The link of a quality file; without one its sums are nats."""
+    link = json.loads(path.read_text(encoding="utf-8")).get("link")
+    return Link(ceiling=float(link["ceiling"]), bend=float(link["bend"])) if link else Link()
+
+
+def fit_name(number: int) -> str:
+    """The quality file after so many fits beyond the first."""
+    return f"quality{number or ''}.json"
+
+
+def load_points(path: Path) -> int:
+    """How many configurations a quality file was fitted to.
+
+    Raises:
+        RecordError: when the file is missing or malformed.
+    """
+    try:
+        return int(json.loads(path.read_text(encoding="utf-8"))["predictor"]["points"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RecordError("not a fitted quality file", value=str(path), hint=str(error)) from error
+
+
+def run_validate(words: Sequence[str], log: Path) -> None:
+    """Run a `validate` command in a process of its own; what it prints goes to `log`, its progress to the terminal.
+
+    Raises:
+        RunError: when it fails, with the last line that it wrote to stderr.
+        KeyboardInterrupt: when it was interrupted.
+    """
+    terminal = os.isatty(2)
+    with log.open("w", encoding="utf-8") as stream:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "validate", *words], stdout=stream, stderr=None if terminal else subprocess.PIPE,
+            text=True,
+        )  # fmt: skip
+        try:
+            _, errors = process.communicate()
+        except BaseException:
+            process.terminate()  # it closes its records and leaves
+            process.wait()
+            raise
+    if process.returncode == 130:
+        raise KeyboardInterrupt
+    if process.returncode:
+        last = (errors or "see above").strip().splitlines()[-1].removeprefix("error: ")
+        raise RunError(f"`validate {words[0]}` failed" if words[0][0] != "-" else "measuring latency failed", hint=last)

@@ -1,0 +1,68 @@
+"""How far a search believes too much of what it chooses, and the correction for it. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from validate.choose.duels import predicted
+from validate.choose.results import Results
+from validate.quality.intervals import Interval, change, mean
+
+_SMALL = 0.005
+"""Nats: a mean prediction below it is corrected by no factor."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Optimism:
+    """How far the search believed too much of the points that it chose.
+
+    Points with dropped layers are left out: what those lose was measured for the search, on the same half of the text,
+    and is part of what it predicts.
+
+    Attributes:
+        points: of the frontier that were measured.
+        left_out: of those with dropped layers.
+        search: mean of measured minus predicted NLL on the text that was searched on, over points.
+        verify: on the other half.
+        factor: sum of the measured changes over that of the predicted ones, on the other half: predicted changes of the
+            frontier are multiplied by it for a corrected estimate.
+        error, corrected: mean absolute error before, and after correction by the factor of the other points.
+    """
+
+    points: int
+    left_out: int
+    search: Interval
+    verify: Interval
+    factor: Interval
+    error: float
+    corrected: float
+
+
+def optimism(results: Results) -> Optimism | None:
+    """Measured against predicted over the selected points of the frontiers, without dropped layers; None for none."""
+    every = {each.point.key: each for each in results.frontier if each.point.quality is not None}
+    chosen = {key: each for key, each in every.items() if not each.point.drops}
+    if not chosen:
+        return None
+    guesses = [predicted(each) for each in chosen.values()]
+    searched, verified = ([getattr(each, name).value for each in chosen.values()]
+                          for name in ("change_searched", "change"))  # fmt: skip
+    factor, errors = Interval(1.0, None, None), np.abs(np.subtract(verified, guesses))
+    corrected = errors
+    if np.mean(guesses) >= _SMALL and len(guesses) > 1:
+        factor = change(verified, [0.0] * len(verified), guesses)
+        others = [(sum(verified) - mine) / max(sum(guesses) - guess, _SMALL)
+                  for mine, guess in zip(verified, guesses, strict=True)]  # fmt: skip
+        corrected = np.abs(np.subtract(verified, np.multiply(guesses, others)))
+    return Optimism(
+        points=len(chosen), left_out=len(every) - len(chosen),
+        search=_mean_difference(searched, guesses), verify=_mean_difference(verified, guesses),
+        factor=factor, error=float(np.mean(errors)), corrected=float(np.mean(corrected)),
+    )  # fmt: skip
+
+
+def _mean_difference(measured: Sequence[float], predicted: Sequence[float]) -> Interval:
+    return mean([mine - guess for mine, guess in zip(measured, predicted, strict=True)])

@@ -1,0 +1,225 @@
+"""One self-contained page about a loop: what was found, what it beats, how far the prediction held. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from costmodel.units import seconds
+from validate.choose.baselines import RULES
+from validate.choose.duels import SIZE, cost, own_axis
+from validate.choose.figures import duel_plot, trade_off
+from validate.choose.page_survival import survival_section
+from validate.choose.refit import Moved
+from validate.choose.results import Result
+from validate.choose.settings import Settings
+from validate.choose.stages import StageRecord
+from validate.choose.verdict import Verdict
+from validate.pages.markup import escape, figure, folded, interval_text, table
+from validate.pages.style import STYLE
+
+_STYLE = """
+figure.wide { margin: 18px 0 26px; } figure.wide img { display: block; width: 100%; height: auto; max-width: 980px; }
+figure.half img { max-width: 700px; }
+"""
+
+
+def loop_page(
+    settings: Settings, verdict: Verdict, moved: Moved | None, stages: Mapping[str, StageRecord]
+) -> str:  # fmt: skip
+    """The HTML text; it refers to nothing outside itself."""
+    parts = [
+        _header(settings, verdict), _tiles(verdict), *(_cost(verdict, moved, axis) for axis in verdict.axes),
+        survival_section(verdict), _refit(moved), _points(verdict), _duels(verdict), _how(settings, verdict, stages),
+    ]  # fmt: skip
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1"><title>From a checkpoint to a verified '
+        f"choice</title><style>{STYLE}{_STYLE}</style></head><body><main>\n{''.join(parts)}</main></body></html>\n"
+    )
+
+
+def _header(settings: Settings, verdict: Verdict) -> str:
+    results = verdict.results
+    tokens = sum(results.dense.verified.tokens)
+    about = (
+        f"{results.name}; {settings.factors} factors; {results.fitted.sentence}; "
+        f"{len(results.points)} chosen ones and baselines measured on {tokens:,} other tokens; latency on "
+        f"{results.device}, batch {settings.batch_size}, {settings.seq_len} tokens"
+    )
+    return (
+        f'<h1>From a checkpoint to a verified choice</h1><p class="sub">{escape(about)}</p>'
+        f'<p class="finding">{escape(_finding(verdict))}</p>'
+    )
+
+
+def _finding(verdict: Verdict) -> str:
+    standing = verdict.standing.sentence
+    sentences = [*verdict.doubts, f"{standing[0].upper()}{standing[1:]}."]
+    for axis in verdict.axes:
+        counts, clear = verdict.counts(axis), verdict.counts(axis, clear=True)
+        total = sum(counts.values())
+        sentence = (
+            f"At equal {_axis(axis)} the configurations found are better than {counts['better']} of {total} baselines"
+        )
+        if axis != SIZE:
+            sentence += f" ({clear['better']} of them at a latency that is no more beyond noise)"
+        sentence += f", level with {counts['level']}, worse than {counts['worse']}"
+        others = {"dense": "are met by the dense model, no worse", "same": "were found themselves",
+                  "none": "cost less than anything found"}  # fmt: skip
+        said = [f"{counts[name]} {words}" for name, words in others.items() if counts[name]]
+        sentences.append("; ".join([sentence, *said]) + ".")
+    if verdict.choice is None:
+        sentences.append(
+            f"None is faster than dense within {verdict.accept:g} nats; the choice is the dense "
+            "model, and there is nothing to apply."
+        )
+    else:
+        sentences.append(
+            f"The choice within {verdict.accept:g} nats: {choice_latency(verdict)}, "
+            f"{_cost_text(verdict, verdict.choice, SIZE)} of dense in size, "
+            f"{interval_text(verdict.choice.change)} nats on text that nothing was chosen by."
+        )
+    return " ".join(sentences)
+
+
+def _tiles(verdict: Verdict) -> str:
+    survival, optimism = verdict.survival, verdict.optimism
+    tiles = []
+    for axis in verdict.axes:
+        counts = verdict.counts(axis)
+        text = f"{counts['better']} / {counts['level']} / {counts['worse']}"
+        tiles.append((text, f"better / level / worse at equal {_axis(axis)}", bool(counts["worse"])))
+    tiles.append((survival.share(survival.survived), "points of the predicted frontiers survive: nothing measured that "
+                  "costs no more clearly loses less", survival.survived < survival.points))  # fmt: skip
+    if optimism is not None:
+        tiles.append((f"{optimism.verify.value:+.3f}", "nats: measured minus predicted over those points", False))
+        tiles.append((f"{optimism.factor.value:.2f}x", "what predicted changes have to be multiplied by", False))
+    cells = "".join(
+        f'<div class="tile{" bad" if bad else ""}"><b>{escape(value)}</b><span>{escape(label)}</span></div>'
+        for value, label, bad in tiles
+    )
+    return f'<div class="tiles">{cells}</div>'
+
+
+def _cost(verdict: Verdict, moved: Moved | None, axis: str) -> str:
+    factor = 1.0 if verdict.optimism is None else verdict.optimism.factor.value
+    rows = [
+        [RULES[each.rule], len(each.duels), each.count("better"),
+         *([] if axis == SIZE else [each.count("better", clear=True)]), each.count("level"), each.count("worse"),
+         *(each.count(name) or "-" for name in ("dense", "same", "none")), interval_text(each.mean)]
+        for each in verdict.tallies if each.axis == axis
+    ]  # fmt: skip
+    columns = ("baseline", "n", "better", *(() if axis == SIZE else ("clearly no slower",)), "level", "worse", "dense",
+               "same", "no match", "NLL, ours minus theirs, mean")  # fmt: skip
+    name = _axis(axis)
+    width = verdict.results.latency_width(axis)
+    noise = "" if width is None else (
+        f" Intervals of measured {axis} latency reach {100 * width:.1f} % to each side in the median: costs closer "
+        "than that are equal for all one can tell."
+    )  # fmt: skip
+    return (
+        f"<h2>At equal {escape(name)}</h2>"
+        + figure(lambda theme: trade_off(verdict.results, axis, factor, moved, theme),
+                  "Lines are predicted, points are measured on the half of the text that nothing was chosen by, with "
+                  "95 % intervals. A thin line ties a point of a frontier to where it was predicted.")
+        + table(columns, rows)
+        + f'<p class="note">Against each baseline stands the configuration of ours whose {escape(name)} is no more, as '
+        "measured, and that was predicted to lose least. Dense: the model as it is stands for ours and is not worse. "
+        "Same: the search found the baseline itself. Neither is in the mean. Differences are paired by block of text; "
+        "better and worse mean that the 95 % interval leaves out 0. Intervals are not corrected for the number of "
+        f"comparisons.{escape(noise)}</p>"
+        + figure(lambda theme: duel_plot(verdict.duels, axis, theme), f"Every comparison at equal {name}.")
+    )  # fmt: skip
+
+
+def _refit(moved: Moved | None) -> str:
+    if moved is None or not moved.shifts:
+        return ""
+    return f"<h2>After refitting</h2><p>{escape(moved.sentence)}</p>"
+
+
+def _points(verdict: Verdict) -> str:
+    results = verdict.results
+    rows = [
+        [each.text, each.point.rule, _axis(own_axis(each)), f"{each.point.params / results.plan.dense_params:.3f}",
+         *(_ratio(each, phase) for phase in results.phases),
+         "-" if each.point.quality is None else f"{each.point.quality:+.3f}", interval_text(each.change_searched),
+         interval_text(each.change)]
+        for each in results.frontier
+    ]  # fmt: skip
+    columns = ("configuration", "space", "chosen for", "params / dense",
+               *(f"{phase} / dense, predicted and measured" for phase in results.phases), "NLL predicted",
+               "on the half searched on", "on the other half")  # fmt: skip
+    return "<h2>The points of the frontiers</h2>" + folded("All points, with their configurations", columns, rows)
+
+
+def _duels(verdict: Verdict) -> str:
+    rows = []
+    for duel in verdict.duels:
+        theirs, ours = duel.baseline, duel.ours
+        row = [_axis(duel.axis), theirs.point.rule, theirs.point.label, _cost_text(verdict, theirs, duel.axis),
+               interval_text(theirs.change)]  # fmt: skip
+        row += ["-", "-"] if ours is None else [_cost_text(verdict, ours, duel.axis), interval_text(ours.change)]
+        noise = "" if duel.clear or duel.ours is None else ", costs equal within noise"
+        rows.append([*row, interval_text(duel.difference), f"{duel.outcome}{noise}"])
+    columns = ("equal", "rule", "baseline", "its cost / dense", "its change of NLL", "our cost / dense",
+               "our change of NLL", "ours minus theirs", "")  # fmt: skip
+    return "<h2>Every comparison</h2>" + folded("All baselines", columns, rows, wide=(2,))
+
+
+def _how(settings: Settings, verdict: Verdict, stages: Mapping[str, StageRecord]) -> str:
+    rows = [[name, each.note, seconds(each.seconds)] for name, each in stages.items()]
+    total = sum(each.seconds for each in stages.values())
+    curves = [[curve.space, curve.objective, curve.configurations if len(curve.configurations) < 16 else
+               f"{float(curve.configurations):.2e}", curve.count, curve.guarantee, seconds(curve.seconds)]
+              for curve in verdict.results.plan.curves]  # fmt: skip
+    notes = (
+        "The text is cut into 32 consecutive pieces that go to two halves in turn. Predictor, layer dropping and the "
+        "choice use one half; comparisons, survival and optimism are of the other.",
+        "Layers are dropped by three rules: the deepest but the last; the best block of neighbours by measured loss; "
+        "greedily by measured loss. The latter two know the half that is searched on.",
+        f"All factors, those of baselines too, are {settings.factors}; candidate ranks are {settings.ranks}. Where "
+        "layers are dropped beside factors, the dropped sets are the greedy ones, with their measured loss.",
+        "Blocks of one file are alike, so intervals are too narrow for other kinds of text.",
+    )
+    return (
+        "<h2>How it was done</h2>" + "".join(f'<p class="note">{escape(note)}</p>' for note in notes)
+        + folded(f"Stages: {seconds(total)} in all", ("stage", "what", "time"), rows, wide=(1,))
+        + folded("Searches", ("space", "cost", "configurations", "points", "guarantee", "time"), curves, wide=(4,))
+    )  # fmt: skip
+
+
+def _axis(axis: str) -> str:
+    return axis if axis == SIZE else f"{axis} latency"
+
+
+def _ratio(each: Result, phase: str) -> str:
+    timing = each.timings.get(phase)
+    dense = each.dense_costs[phase]
+    measured = "-" if timing is None else f"{timing.ratio:.3f} [{timing.ratio_low:.3f}, {timing.ratio_high:.3f}]"
+    return f"{each.point.costs[phase] / dense:.3f}, {measured}"
+
+
+def _cost_text(verdict: Verdict, each: Result, axis: str) -> str:
+    value = cost(each, axis) / (verdict.results.plan.dense_params if axis == SIZE else 1)
+    return f"{value:.3f}"
+
+
+def choice_latency(verdict: Verdict) -> str:
+    """Latency of the choice beside dense, timed again or, where it was not, as selected."""
+    found = []
+    for phase in verdict.results.phases:
+        timing, again = verdict.choice_timing(phase)
+        if timing is None:
+            found.append(f"{phase} latency not measured")
+            continue
+        text = f"{timing.ratio:.3f} [{timing.ratio_low:.3f}, {timing.ratio_high:.3f}] of dense in {phase} latency"
+        if timing.ratio_high >= 1:
+            text += ", not clearly less"
+        kind = (
+            "timed again"
+            if again
+            else "selected as the least, so optimistic; the loop with this --accept times it again"
+        )
+        found.append(f"{text} ({kind})")
+    return ", ".join(found)

@@ -1,0 +1,58 @@
+"""What survives measurement, and how far the search believed too much, as a section of the loop's page. No torch."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from validate.choose.figures import optimism_plot
+from validate.choose.optimism import Optimism
+from validate.choose.verdict import Verdict
+from validate.pages.markup import escape, figure, interval_text, ratio_text, table
+from validate.quality.intervals import mean
+
+
+def survival_section(verdict: Verdict) -> str:
+    """The section of the page, as HTML."""
+    survival, optimism = verdict.survival, verdict.optimism
+    lines = [
+        f"Of the measured points of the predicted frontiers {survival.share(survival.survived)} survive: no other "
+        "measured configuration costs no more, as measured, and loses less clear of the interval of the difference. "
+        f"No baseline does so to {survival.share(survival.baselines)}. Without intervals "
+        f"{survival.share(survival.plain)} are not equalled or beaten in both; where costs too have to differ beyond "
+        f"their intervals, {survival.share(survival.clear)} are not beaten."
+    ]
+    if optimism is not None:
+        lines += [
+            f"Measured minus predicted increase of NLL, mean over {_predicted_points(optimism)} with an interval over "
+            "them: "
+            f"{interval_text(optimism.search)} nats on the half that was searched on, {interval_text(optimism.verify)} "
+            "on the other. Above 0 the search believed too much of what it chose.",
+            f"Corrected estimate: {ratio_text(optimism.factor)} times the predicted change. The mean error over the "
+            f"points goes from {optimism.error:.3f} to {optimism.corrected:.3f} nats, each corrected by the others.",
+        ]
+    return (
+        "<h2>What survives measurement</h2>" + "".join(f"<p>{escape(line)}</p>" for line in lines)
+        + _rounds(verdict)
+        + figure(lambda theme: optimism_plot(verdict.results, theme), "On the line the prediction holds.", "wide half")
+    )  # fmt: skip
+
+
+def _predicted_points(optimism: Optimism) -> str:
+    left_out = f" ({optimism.left_out} with dropped layers, whose loss the search was told, left out)"
+    return f"{optimism.points} points" + (left_out if optimism.left_out else "")
+
+
+def _rounds(verdict: Verdict) -> str:
+    rows = []
+    for number, each in enumerate(verdict.results.rounds, 1):
+        if each.predicted:
+            gaps = [mine - guess for mine, guess in zip(each.measured, each.predicted, strict=True)]
+            rows.append([number, len(gaps), f"{np.mean(each.predicted):.3f}", f"{np.mean(each.measured):.3f}",
+                         interval_text(mean(gaps))])  # fmt: skip
+    columns = ("search", "points", "predicted, mean", "measured, mean", "measured minus predicted")
+    note = (
+        "On the half that is searched on, without points that drop layers. The points of each search are measured and "
+        "fitted before the next: a search "
+        "finds where the predictor is too hopeful, and what it finds there corrects it. The last search counts."
+    )
+    return f"{table(columns, rows)}<p class=note>{escape(note)}</p>" if len(rows) > 1 else ""

@@ -1,0 +1,139 @@
+"""The configurations of a loop that are measured, each with the reason and what was predicted. No torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from costmodel.cli.common import write_file
+from costmodel.decomposition.factors import Decomposition
+from validate.errors import RecordError
+from validate.speed.records import Record
+
+NAME = "plan.json"
+CONFIGS = "configs.json"
+Role = Literal["frontier", "match", "baseline"]
+
+
+class Point(Record, frozen=True, kw_only=True):
+    """One configuration.
+
+    Attributes:
+        role: a point of the frontier spread over its cost, a point of the frontier at the cost of a baseline, or a
+            baseline.
+        rule: the space for points of the frontier; random, paper, uniform, or how layers are dropped for baselines.
+        label: what tells it from others of the rule.
+        config: the contract's FILE.
+        params: of the configuration.
+        costs: predicted; seconds by phase.
+        quality: predicted increase of NLL in nats per token; None where the search predicts none.
+    """
+
+    role: Role
+    rule: str
+    label: str
+    config: dict[str, Any]
+    params: int
+    costs: dict[str, float]
+    quality: float | None = None
+
+    @property
+    def key(self) -> str:
+        """Equal for equal configurations."""
+        return config_key(self.config)
+
+    @property
+    def drops(self) -> bool:
+        """Whether layers are dropped; what that loses is measured for the search, not predicted."""
+        return bool(self.config.get("drop"))
+
+
+class Curve(Record, frozen=True, kw_only=True):
+    """A predicted frontier, thinned for drawing.
+
+    Attributes:
+        space: homogeneous, per-site, or per-site beside dropped layers.
+        objective: `prefill.latency_s`, `decode.latency_s` or `params`, against quality.
+        count: points that it had.
+        guarantee: how far it is exact.
+        configurations: that were searched, a whole number as text: it may be beyond what JSON readers hold.
+        seconds: that the search took.
+        costs, qualities: of the points kept, cheapest first.
+    """
+
+    space: str
+    objective: str
+    count: int
+    guarantee: str
+    configurations: str
+    seconds: float
+    costs: list[float]
+    qualities: list[float]
+
+
+class Plan(Record, frozen=True, kw_only=True):
+    """What is measured after the search, with the frontiers it is from.
+
+    Attributes:
+        points: a configuration may be in it for several reasons.
+        curves: predicted frontiers.
+        dense: predicted seconds of the dense model by phase.
+        dense_params: its parameters.
+        metric: what the quality file says that it predicts.
+    """
+
+    points: list[Point]
+    curves: list[Curve]
+    dense: dict[str, float]
+    dense_params: int
+    metric: str
+
+    def write(self, folder: Path, name: str = NAME) -> None:
+        """Write the plan, and the distinct configurations for `validate --configs`."""
+        distinct = {point.key: point.config for point in self.points}
+        if name == NAME:
+            write_file(folder / CONFIGS, json.dumps({"configs": list(distinct.values())}).encode() + b"\n")
+        write_file(folder / name, msgspec.json.format(msgspec.json.encode(self), indent=1) + b"\n")
+
+    @classmethod
+    def read(cls, folder: Path, name: str = NAME) -> Plan:
+        """The plan of a folder.
+
+        Raises:
+            RecordError: when there is none, or it is malformed.
+        """
+        path = folder / name
+        try:
+            return msgspec.json.decode(path.read_bytes(), type=cls)
+        except OSError as error:
+            raise RecordError("cannot read plan", value=str(path), hint=error.strerror or str(error)) from error
+        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+            raise RecordError(f"{path}: not the plan of a loop", hint=str(error)) from error
+
+
+def round_name(number: int) -> str:
+    """The file with the points of a round, counted from 1."""
+    return f"round{number}.json"
+
+
+def config_key(config: Mapping[str, Any]) -> str:
+    """Equal for equal configurations."""
+    return json.dumps(config, sort_keys=True)
+
+
+def distinct(points: Iterable[Point]) -> list[Point]:
+    """Points without a later one of the same configuration and role; for a baseline of the same rule too."""
+    found: dict[tuple[str, str, str], Point] = {}
+    for point in points:
+        found.setdefault((point.role, point.rule if point.role == "baseline" else "", point.key), point)
+    return list(found.values())
+
+
+def decompositions(points: Sequence[Point], spec: Any) -> list[Decomposition]:
+    """Distinct configurations of points, in order."""
+    configs = {point.key: point.config for point in points}
+    return [Decomposition.from_json(config, spec) for config in configs.values()]

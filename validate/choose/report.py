@@ -1,0 +1,96 @@
+"""What a finished loop says: tables, page, figures, the configuration that was chosen; from records alone. No torch."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from costmodel.cli.common import print_table, write_file
+from validate.choose.baselines import RULES
+from validate.choose.figures import duel_plot, optimism_plot, trade_off
+from validate.choose.page import choice_latency, loop_page
+from validate.choose.refit import NAME as MOVED
+from validate.choose.refit import Moved
+from validate.choose.results import read_results
+from validate.choose.settings import Settings
+from validate.choose.stages import read_stages
+from validate.choose.verdict import Verdict
+from validate.errors import RunError
+from validate.pages.markup import interval_text
+
+PAGE, CHOICE, SUMMARY, FIGURES = "report.html", "choice.json", "verdict.json", "figures"
+
+
+def write_report(folder: Path, accept: float | None = None) -> list[str]:
+    """Print the table, write page, figures, verdict.json and choice.json, and return what is to be said.
+
+    Args:
+        folder: of the loop.
+        accept: increase of NLL that the choice may have, from now on; None for that of the settings.
+
+    Raises:
+        CostModelError: when something is not there or damaged.
+    """
+    settings = Settings.read(folder)
+    verdict = Verdict.of(read_results(folder), settings.accept if accept is None else accept)
+    if accept is not None and accept != settings.accept:
+        settings = settings.accepting(folder, accept)
+    moved = Moved.read(folder) if (folder / MOVED).exists() else None
+    write_file(folder / PAGE, loop_page(settings, verdict, moved, read_stages(folder)).encode())
+    content = {**verdict.to_json(), "refit": None if moved is None else moved.to_json()}
+    write_file(folder / SUMMARY, json.dumps(content, indent=1, allow_nan=False).encode() + b"\n")
+    _write_figures(folder / FIGURES, verdict, moved)
+    chosen = {} if verdict.choice is None else verdict.choice.point.config
+    write_file(
+        folder / CHOICE, json.dumps(chosen or {"form": "svd", "ranks": {}, "drop": []}, indent=1).encode() + b"\n"
+    )
+    _print(verdict)
+    return _lines(folder, verdict, moved)
+
+
+def _write_figures(folder: Path, verdict: Verdict, moved: Moved | None) -> None:
+    try:
+        folder.mkdir(exist_ok=True)
+    except OSError as error:
+        raise RunError("cannot write to folder", value=str(folder), hint=error.strerror or str(error)) from error
+    factor = 1.0 if verdict.optimism is None else verdict.optimism.factor.value
+    for axis in verdict.axes:
+        write_file(folder / f"{axis}.svg", trade_off(verdict.results, axis, factor, moved))
+        write_file(folder / f"{axis}_baselines.svg", duel_plot(verdict.duels, axis))
+    write_file(folder / "optimism.svg", optimism_plot(verdict.results))
+
+
+def _print(verdict: Verdict) -> None:
+    rows = [
+        [each.axis, RULES[each.rule], len(each.duels), each.count("better"), each.count("better", clear=True),
+         each.count("level"), each.count("worse"), each.count("dense"), each.count("same"), each.count("none"),
+         interval_text(each.mean, 4)]
+        for each in verdict.tallies
+    ]  # fmt: skip
+    columns = ["equal", "baseline", "n", "better", "clear", "level", "worse", "dense", "same", "no match",
+               "NLL, ours minus theirs"]  # fmt: skip
+    print_table("Configurations found against baselines, on the half that nothing was chosen by", columns, rows, left=2)
+
+
+def _lines(folder: Path, verdict: Verdict, moved: Moved | None) -> list[str]:
+    survival, optimism = verdict.survival, verdict.optimism
+    lines = [verdict.standing.sentence,
+             f"frontier: {survival.share(survival.survived)} measured points survive, "
+             "beaten by nothing measured that costs no more and clearly loses less; "
+             f"{survival.share(survival.plain)} are not beaten even within noise"]  # fmt: skip
+    lines += [f"warning: {doubt}" for doubt in verdict.doubts]
+    if optimism is not None:
+        lines.append(
+            f"optimism: {interval_text(optimism.verify)} nats, measured minus predicted over {optimism.points} points "
+            f"without dropped layers; "
+            f"times {optimism.factor.value:.2f} the mean error goes from {optimism.error:.3f} to "
+            f"{optimism.corrected:.3f}"
+        )
+    if moved is not None and moved.shifts:
+        lines.append(f"refit: {moved.sentence}")
+    if verdict.choice is None:
+        lines.append(f"choice: the dense model; nothing faster within {verdict.accept:g} nats, so nothing to apply")
+    else:
+        change = interval_text(verdict.choice.change)
+        lines.append(f"choice within {verdict.accept:g} nats: {change}, {choice_latency(verdict)}; {folder / CHOICE}")
+    return lines

@@ -1,0 +1,156 @@
+"""The predicted frontiers of the whole space, with and without dropped layers, and their best points. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from costmodel.cli.workload_options import Setup
+from costmodel.decomposition.factors import Decomposition, Site
+from costmodel.decomposition.text import Rank
+from costmodel.explore import Exploration, explore
+from costmodel.pricing.estimate import estimate
+from costmodel.space.base import design_space
+from validate.choose.baselines import Named
+from validate.choose.fitted import load_link
+from validate.choose.frontier import Candidate, Frontier, undominated
+from validate.choose.points import Point, Role
+from validate.plans.case import params_of
+
+HOMOGENEOUS, SITES, DROPPING = "homogeneous", "per-site", "per-site, dropping"
+WORST = 2.0
+"""Nats per token beyond which a point of the frontier is of no use and is not measured."""
+_SHARES = {(SITES, True): 3, (HOMOGENEOUS, True): 2, (DROPPING, True): 4, (SITES, False): 2, (HOMOGENEOUS, False): 1,
+           (DROPPING, False): 2}  # fmt: skip
+"""Parts of the measured points that go to each frontier: by space, and whether it is against latency."""
+
+
+class Search:
+    """Frontiers of quality against the latency of each phase and against size.
+
+    Spaces are searched whole. Beside them stands a union that is not the whole of its space: for each set of layers
+    found by dropping greedily, the per-site frontier of the other layers, the loss of the dropped ones as measured.
+
+    Args:
+        setup: model, device, workloads.
+        ranks: candidates.
+        quality: the quality file.
+        dropped: measured increase of NLL by set of dropped layers.
+
+    Raises:
+        InputError: when the quality file does not fit the space.
+    """
+
+    def __init__(
+        self, setup: Setup, ranks: Sequence[Rank], quality: Path, dropped: Mapping[frozenset[int], float]
+    ) -> None:
+        self._setup, self._link, self._file, self._ranks = setup, load_link(quality), str(quality), ranks
+        self._dropped = dropped
+        self.homogeneous = design_space(setup.model, "homogeneous", ranks=ranks, form="svd")
+        self.objectives = [*(f"{work.phase.value}.latency_s" for work in setup.workloads), "params"]
+        self.frontiers: list[Frontier] = []
+        dense = self._costs(Decomposition())
+        for objective in self.objectives:
+            whole = {kind: self._explore(kind, objective) for kind in (HOMOGENEOUS, SITES)}
+            self.frontiers += [self._frontier(kind, objective, [self._points(each, objective)], [each])
+                               for kind, each in whole.items()]  # fmt: skip
+            self._table = whole[SITES].question.tables.quality
+            self._space = whole[SITES].space
+            parts, explorations = [self._points(whole[SITES], objective)], [whole[SITES]]
+            for layers, loss in dropped.items():
+                found = self._explore(SITES, objective, keep=layers)
+                saved = dense[objective] - self._costs(Decomposition(dropped=layers))[objective]
+                parts.append(self._points(found, objective, layers, saved, loss))
+                explorations.append(found)
+            if dropped:
+                self.frontiers.append(self._frontier(DROPPING, objective, parts, explorations))
+        self.metric = self._table.metric if self._table is not None else ""
+
+    def quality(self, config: Decomposition) -> float | None:
+        """Predicted increase of NLL; None where nothing is known of a rank, or of the set of layers that is dropped."""
+        ranks = dict(zip((tensor.name for tensor in self._space.model.tensors), self._space.ranks, strict=True))
+        known = all(set(factor.ranks) <= set(ranks[site.tensor]) for site, factor in config.factors.items())
+        lost = self._link.inverse(self._dropped.get(config.dropped, 0.0))
+        if (config.dropped and config.dropped not in self._dropped) or not known or self._table is None:
+            return None
+        choices = self._space.choices(self._space.index(Decomposition(config.factors)))
+        return self._link(float(self._table.ticks(choices)) * self._table.quantum + lost)
+
+    def best_within(self, objective: str, cost: float) -> Candidate | None:
+        """The best predicted configuration of any space that costs no more."""
+        found = [best for each in self.frontiers if each.objective == objective and (best := each.best_within(cost))]
+        return min(found, key=lambda point: point.nats, default=None)
+
+    def spread(self, count: int) -> list[Point]:
+        """About `count` points of the frontiers, spread over their costs."""
+        shares = [_SHARES[each.space, each.objective != "params"] for each in self.frontiers]
+        found: list[Point] = []
+        for frontier, share in zip(self.frontiers, shares, strict=True):
+            chosen = frontier.spread(max(1, round(count * share / sum(shares))), WORST)
+            for number, each in enumerate(chosen):
+                label = f"{frontier.objective} {number}"
+                found.append(self._point("frontier", frontier.space, label, each.config, each.nats))
+        return found
+
+    def matches(self, named: Sequence[Named]) -> list[Point]:
+        """For each baseline and cost, the best predicted configuration of any space that costs no more."""
+        found: list[Point] = []
+        for rule, label, config in named:
+            costs = self._costs(config)
+            for objective in self.objectives:
+                best = self.best_within(objective, costs[objective])
+                if best is not None and not best.is_dense:
+                    space = DROPPING if best.dropped else SITES
+                    found.append(self._point("match", space, f"{objective} of {rule}, {label}", best.config, best.nats))
+        return found
+
+    def baseline(self, named: Named) -> Point:
+        """A baseline with its predicted costs."""
+        rule, label, config = named
+        return self._point("baseline", rule, label, config, self.quality(config))
+
+    def dense(self) -> dict[str, float]:
+        """Predicted seconds of the dense model by phase."""
+        return self._point("baseline", "dense", "dense", Decomposition(), 0.0).costs
+
+    def _explore(self, kind: str, objective: str, keep: frozenset[int] = frozenset()) -> Exploration:
+        setup = self._setup
+        sites = [Site(layer, tensor.name) for layer in keep for tensor in setup.model.tensors]
+        space = design_space(setup.model, kind, ranks=self._ranks, form="svd", keep=sites)  # type: ignore[arg-type]
+        return explore(space, setup.hardware, setup.workloads, objectives=[objective, "quality"], top=0,
+                       quality=self._file, calibration=setup.calibration)  # fmt: skip
+
+    def _points(
+        self, found: Exploration, objective: str, dropped: frozenset[int] = frozenset(), saved: float = 0.0,
+        loss: float = 0.0,
+    ) -> list[Candidate]:  # fmt: skip
+        """Points of an exploration; dropped layers take their cost away, and add their score before the link."""
+        lost = self._link.inverse(loss)
+        return [
+            Candidate(cost=float(each.objectives[objective]) - saved, exploration=found, number=each.number,
+                      nats=self._link(float(each.objectives["quality"]) + lost), dropped=dropped)
+            for each in found.answer.frontier
+        ]  # fmt: skip
+
+    def _frontier(
+        self, kind: str, objective: str, parts: Sequence[Sequence[Candidate]], found: Sequence[Exploration]
+    ) -> Frontier:
+        guarantee = found[0].answer.guarantee if len(found) == 1 else f"union of {len(found)} frontiers, not the whole"
+        return Frontier(
+            space=kind, objective=objective, points=undominated(point for part in parts for point in part),
+            guarantee=guarantee, configurations=sum(each.space.size for each in found),
+            seconds=sum(each.elapsed_s for each in found),
+        )  # fmt: skip
+
+    def _point(self, role: Role, rule: str, label: str, config: Decomposition, quality: float | None) -> Point:
+        costs = self._costs(config)
+        params = int(costs.pop("params"))
+        return Point(role=role, rule=rule, label=label, config=config.to_json(), params=params, quality=quality,
+                     costs={name.partition(".")[0]: value for name, value in costs.items()})  # fmt: skip
+
+    def _costs(self, config: Decomposition) -> dict[str, float]:
+        """By objective."""
+        setup = self._setup
+        priced = estimate(setup.model, setup.hardware, config, setup.workloads, calibration=setup.calibration)
+        costs = {f"{phase.workload.phase.value}.latency_s": phase.decomposed.latency_s for phase in priced.phases}
+        return {**costs, "params": float(params_of(setup.model, config))}

@@ -1,0 +1,56 @@
+"""`--hw auto`: the profile of the device at hand, by its name or written on the spot."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from costmodel.cli.common import write_file
+from costmodel.errors import HardwareError
+from costmodel.hardware.profile import HardwareProfile, load_hardware
+from validate.devices.device import Device
+
+FILE = "hardware.toml"
+_GPUS = (
+    (r"A100.*SXM.*40GB", "a100-sxm-40gb"), (r"A100.*SXM.*80GB", "a100-sxm-80gb"),
+    (r"A100.*PCIe.*40GB|A100-PCIE-40GB", "a100-pcie-40gb"), (r"A100.*80GB.*PCIe|A100.*PCIe.*80GB", "a100-pcie-80gb"),
+    (r"H100 PCIe", "h100-pcie-80gb"), (r"H100.*80GB HBM3|H100 SXM", "h100-sxm-80gb"),
+    (r"H200(?! NVL)", "h200-sxm"), (r"\bL40S\b", "l40s"), (r"\bL4\b", "l4"), (r"\bA40\b", "a40"), (r"\bT4\b", "t4"),
+    (r"V100-SXM2-16GB", "v100-sxm2-16gb"), (r"V100-SXM2-32GB", "v100-sxm2-32gb"), (r"RTX 4090(?! D)", "rtx-4090"),
+    (r"MI300X", "mi300x"),
+)  # fmt: skip
+"""What a driver calls a device, and its profile; names of cut-down or other products match nothing."""
+
+
+def match_profile(device_name: str) -> str | None:
+    """Name of the built-in profile of a GPU, None where there is none."""
+    if "MIG" in device_name.upper():
+        return None  # a slice of a device is another device
+    return next((name for pattern, name in _GPUS if re.search(pattern, device_name, re.IGNORECASE)), None)
+
+
+def hardware_for(option: str, device: Device, folder: Path) -> HardwareProfile:
+    """The profile that `--hw` asks for.
+
+    Args:
+        option: a name, a path, or auto.
+        device: what auto looks at; a CPU gets a minimal profile of its own in `folder`, kept for a resumed run.
+
+    Raises:
+        HardwareError: when there is no such profile, or auto knows nothing of the GPU.
+        InputError: when the folder cannot be written to.
+    """
+    if option != "auto":
+        return load_hardware(option)
+    if device.kind == "cpu":
+        path = folder / FILE
+        if not path.exists():
+            from validate.devices.cpu_profile import profile_text
+
+            write_file(path, profile_text(device).encode())
+        return load_hardware(path)
+    name = match_profile(device.name)
+    if name is None:
+        hint = "give --hw NAME or --hw FILE.toml; hw_profiles/README.md has the schema"
+        raise HardwareError("no built-in profile for this device", value=device.name, hint=hint)
+    return load_hardware(name)

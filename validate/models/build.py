@@ -1,0 +1,140 @@
+"""A transformers model of any ModelSpec on a device: random weights made in place, or real ones from a folder."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from costmodel.errors import ModelError
+from costmodel.forward.workload import Attention
+from costmodel.model import ModelSpec
+from costmodel.units import DType
+from validate.checkpoint.loader import EmptyOnMeta, is_factored
+from validate.errors import MeasurementError, reason_of
+
+TORCH_DTYPES = {DType.FP32: torch.float32, DType.TF32: torch.float32, DType.FP16: torch.float16,
+                DType.BF16: torch.bfloat16}  # fmt: skip
+ATTENTION = {Attention.FUSED: "sdpa", Attention.UNFUSED: "eager"}
+"""transformers' name of each form of attention."""
+_POOL = 1 << 20
+_DEVIATION = 0.02
+
+
+def build_model(
+    config: Mapping[str, Any], spec: ModelSpec, *, dtype: DType, device: torch.device, seed: int = 0,
+    weights: Path | None = None,
+) -> nn.Module:  # fmt: skip
+    """The model in evaluation mode, without gradients, with fused attention; `set_attention` changes that.
+
+    Args:
+        config: the decoded config.json that `spec` was made from.
+        spec: the structure; its num_layers wins over the configuration's.
+        dtype: of the weights.
+        device: where they go; each is made there, so host memory does not limit the size.
+        seed: of random weights.
+        weights: a folder with safetensors to read instead of random weights.
+
+    Raises:
+        MeasurementError: when memory does not suffice.
+        ModelError: when the weights cannot be read.
+    """
+    import transformers
+
+    settings = transformers.CONFIG_MAPPING[spec.model_type].from_dict({**config, **_layer_fields(config, spec)})
+    auto = transformers.AutoModel if spec.is_encoder else transformers.AutoModelForCausalLM
+    options = {"dtype": TORCH_DTYPES[dtype], "attn_implementation": "sdpa"}
+    try:
+        if weights is None:
+            with EmptyOnMeta():
+                model = auto.from_config(settings, **options)
+            _materialise(model, device, TORCH_DTYPES[dtype], seed)
+        else:
+            model = _read_weights(auto, settings, weights, options).to(device)
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise MeasurementError("out-of-memory", f"{spec.name} does not fit: {reason_of(error)}") from error
+    model = model.eval().requires_grad_(False)
+    if not spec.is_encoder:
+        # as a loaded model has it: torch makes one product of the last positions of several sequences only for a weight
+        # that may want a gradient, else one product for each, which reads the whole head again
+        model.get_output_embeddings().weight.requires_grad_()
+    return model
+
+
+def set_attention(model: nn.Module, attention: Attention) -> None:
+    """Choose the form of attention that the next pass uses."""
+    config: Any = model.config
+    config._attn_implementation = ATTENTION[attention]
+
+
+def _layer_fields(config: Mapping[str, Any], spec: ModelSpec) -> dict[str, Any]:
+    """The configuration's fields that depend on the number of layers."""
+    name = "n_layer" if "n_layer" in config else "num_hidden_layers"
+    fields: dict[str, Any] = {name: spec.num_layers}
+    if isinstance(config.get("layer_types"), list):
+        fields["layer_types"] = config["layer_types"][: spec.num_layers]
+    return fields
+
+
+def _read_weights(auto: Any, settings: Any, folder: Path, options: dict[str, Any]) -> nn.Module:
+    if is_factored(folder):
+        hint = "give the dense checkpoint that it was made from"
+        raise ModelError("a factored checkpoint, where a dense one is needed", value=str(folder), hint=hint)
+    if not list(folder.glob("*.safetensors")):
+        raise ModelError("folder without weights", value=str(folder), allowed="a folder with *.safetensors files")
+    from safetensors import SafetensorError
+
+    try:
+        model, found = auto.from_pretrained(
+            str(folder), config=settings, local_files_only=True, use_safetensors=True, trust_remote_code=False,
+            output_loading_info=True, **options,
+        )  # fmt: skip
+    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+        raise ModelError("cannot read weights", value=str(folder), hint=reason_of(error)) from error
+    # A masked LM is stored without the pooler that its encoder has: nothing that is factored, any values do for time.
+    absent = [name for name in found["missing_keys"] if not name.startswith("pooler.")]
+    missing = sorted(map(str, [*absent, *found["mismatched_keys"]]))
+    if missing:  # transformers would go on with random values
+        hint = f"{len(missing)} missing or of another shape"
+        raise ModelError("folder lacks weights of the model", value=missing[0], hint=hint)
+    return model  # type: ignore[no-any-return]
+
+
+def _materialise(model: nn.Module, device: torch.device, dtype: torch.dtype, seed: int) -> None:
+    """Give every parameter memory and a value, tied ones once: biases 0, norms 1, matrices repeating a pool."""
+    matrices = RandomMatrices(seed, device, dtype)
+    made: dict[int, nn.Parameter] = {}
+    for module in model.modules():
+        for name, parameter in module._parameters.items():
+            if parameter is None:
+                continue
+            if id(parameter) not in made:
+                made[id(parameter)] = nn.Parameter(matrices(parameter.shape, name), requires_grad=False)
+            module._parameters[name] = made[id(parameter)]
+        for name, buffer in module._buffers.items():
+            if buffer is not None:
+                module._buffers[name] = buffer.to(device)
+
+
+class RandomMatrices:
+    """Random weights by shape: normal, repeating a pool of 2^20 values, since drawing billions takes minutes and times
+    do not depend on them; vectors are constants."""
+
+    def __init__(self, seed: int, device: torch.device, dtype: torch.dtype) -> None:
+        generator = torch.Generator().manual_seed(seed)
+        self._pool = (torch.randn(_POOL, generator=generator) * _DEVIATION).to(device=device, dtype=dtype)
+
+    def __call__(self, shape: torch.Size, name: str = "weight") -> torch.Tensor:
+        """The weight of this shape, equal for equal shapes."""
+        pool = self._pool
+        if len(shape) < 2:
+            return torch.full(shape, 0.0 if name == "bias" else 1.0, device=pool.device, dtype=pool.dtype)
+        tensor = torch.empty(shape, device=pool.device, dtype=pool.dtype)
+        flat = tensor.view(-1)
+        whole = flat.numel() // _POOL * _POOL
+        flat[:whole].view(-1, _POOL).copy_(pool)
+        flat[whole:].copy_(pool[: flat.numel() - whole])
+        return tensor

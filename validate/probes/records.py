@@ -1,0 +1,64 @@
+"""What probing leaves behind: one JSON object per operation and pass, with every time taken. No torch.
+
+docs/validate.md describes each key.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Literal
+
+import numpy as np
+
+from validate.probes.plan import Op
+from validate.speed.records import Failure, Record
+from validate.store.record_format import RecordFormat
+
+SCHEMA = 1
+"""Version of the line format; raise it when a key is renamed, dropped or changes its meaning."""
+QUIET = 0.1
+"""Quantile of an operation's times over all passes: load only ever adds time."""
+
+
+class OpRecord(Record, frozen=True, kw_only=True):
+    """One line of ops.jsonl: an operation's turn in one pass over the plan."""
+
+    schema: int = SCHEMA
+    id: str
+    """Pass, kind and sizes: see `id_of`."""
+    status: Literal["ok", "failed"]
+    failure: Failure | None = None
+    turn: int
+    """The pass, from 0."""
+    kind: str
+    """gemm, attention, or the class of a kernel that moves data."""
+    shape: tuple[int, ...]
+    """m, n, k; batch, q_len, kv_len, num_heads, num_kv_heads, head_dim; or rows, columns."""
+    times_ns: tuple[int, ...] = ()
+    """Of each call, or of a call's share where a graph holds several."""
+
+    @property
+    def op(self) -> Op:
+        """What was timed."""
+        return self.kind, self.shape
+
+
+OPS = RecordFormat(
+    kind=OpRecord, schema=SCHEMA, file="ops.jsonl", noun="record", manual="docs/validate.md"
+)  # fmt: skip
+"""The records of a probe."""
+
+
+def id_of(turn: int, op: Op) -> str:
+    """The same for the same operation in the same pass of every run."""
+    kind, shape = op
+    return f"{turn} {kind} {'x'.join(map(str, shape))}"
+
+
+def quiet_seconds(records: Iterable[OpRecord]) -> dict[Op, float]:
+    """The time of each operation that was timed at all, in the order in which they first were."""
+    times: dict[Op, list[int]] = {}
+    for record in records:
+        if record.times_ns:
+            times.setdefault(record.op, []).extend(record.times_ns)
+    return {op: float(np.quantile(each, QUIET)) * 1e-9 for op, each in times.items()}

@@ -1,0 +1,59 @@
+"""Measuring what a quality job still lacks, with a bar: for `validate quality`, scripts and the loop."""
+
+from __future__ import annotations
+
+import math
+import os
+from typing import TYPE_CHECKING
+
+from validate.cli.progress import RunProgress
+from validate.quality.case import DENSE
+from validate.quality.job import Job
+from validate.quality.records import QualityRecord
+from validate.store.journal import RecordJournal
+
+if TYPE_CHECKING:  # the reading commands import this module where there is no torch
+    from validate.quality.evaluator import Evaluator
+
+
+def measure_missing(
+    job: Job, journal: RecordJournal[QualityRecord], deadline: float = math.inf, *,
+    evaluator: Evaluator | None = None, more_to_come: bool = False,
+) -> Evaluator | None:  # fmt: skip
+    """Measure the dense model and every configuration that has no final record yet; without torch where none lacks one.
+
+    Args:
+        deadline: by the monotonic clock; none is begun after it.
+        evaluator: what an earlier call returned, to go on with; None opens the model.
+        more_to_come: the evaluator will measure other configurations too, so it is prepared for any layer.
+
+    Returns:
+        The evaluator for the next call; None where none was needed yet.
+
+    Raises:
+        RunError: when a record cannot be written or the dense model cannot be measured; see `QualityRunner`.
+        KeyboardInterrupt: passed on; what was recorded is safe.
+    """
+    done = {record.id for record in journal.records if record.is_final}
+    wanted = {case.id(job.spec, job.model.sha256) for case in (DENSE, *job.cases)}
+    if wanted <= done:
+        return evaluator
+    if job.is_local:
+        for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"):
+            os.environ.setdefault(name, "1")
+    with RunProgress("configuration") as progress:
+        if evaluator is None:
+            progress.status("loading torch and transformers")
+            from transformers.utils import logging
+
+            from validate.quality.opening import open_evaluator
+
+            logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+            logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+            missing = [case for case in job.cases if case.id(job.spec, job.model.sha256) not in done]
+            evaluator = open_evaluator(job, progress.status, cases=None if more_to_come else missing)
+        from validate.quality.runner import QualityRunner
+
+        progress.start(len(wanted), len(wanted & done))
+        QualityRunner(evaluator, journal).run(job.cases, progress.advance, deadline)
+    return evaluator

@@ -1,0 +1,219 @@
+"""What a measurement leaves behind: one JSON object per sample, with all that refitting needs. No torch.
+
+docs/validate.md describes each key. Times are in seconds, sizes in bytes, energy in joules.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from costmodel.decomposition.factors import Decomposition
+from costmodel.families.registry import spec_from_config
+from costmodel.forward.workload import Attention, LmHead, Phase, Runtime, Workload
+from costmodel.model import ModelSpec
+from costmodel.units import DType
+from validate.store.record_format import RecordFormat
+
+SCHEMA = 1
+"""Version of the line format; raise it when a key is renamed, dropped or changes its meaning."""
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of the parts of a line; unknown keys are ignored, so that a newer minor writer can be read."""
+
+
+class ModelRecord(Record, frozen=True, kw_only=True):
+    """The model that was built."""
+
+    name: str
+    config: dict[str, Any]
+    """The decoded config.json: with `num_layers` it gives the ModelSpec again."""
+    num_layers: int
+    weights: str
+    """`random`, or the folder that the weights came from."""
+    factors: Literal["random", "factorised"]
+    """Whether factors are random matrices of the right shapes or were computed from the weights."""
+
+
+class Strata(Record, frozen=True, kw_only=True):
+    """The classes that sampling balances and reports group by."""
+
+    form: str
+    rank_class: int
+    """Largest of 64, 16, 8, 2, 1 that divides every rank; 0 where there is none."""
+    tensors: str
+    layers: int
+    """Factored or dropped layers."""
+    param_ratio: float
+    """Parameters of the configuration / of the dense model."""
+
+
+class Prediction(Record, frozen=True, kw_only=True):
+    """One level's prediction under the sample's workload, in seconds, None where the profile lacks the rate."""
+
+    level: str
+    dense_s: float
+    decomposed_s: float
+    decomposed_lower_s: float
+    decomposed_upper_s: float
+    peak_memory_bytes: int
+    energy_j: float | None = None
+
+
+class Series(Record, frozen=True, kw_only=True):
+    """Raw times of one of the two models, in the order measured."""
+
+    seconds: list[float]
+    median_s: float
+    iqr_s: float
+
+
+class Timing(Record, frozen=True, kw_only=True):
+    """An interleaved comparison of the candidate with the dense reference."""
+
+    candidate: Series
+    dense: Series
+    ratio: float
+    """Candidate / dense: the median over pairs."""
+    ratio_low: float
+    ratio_high: float
+    """95 % interval of `ratio`."""
+    warmup_pairs: int
+    settled: bool
+    """Whether warm-up ended because times had settled, not because its limit was reached."""
+    precise: bool
+    """Whether the interval reached the asked precision within the budget, before it was widened for a single copy."""
+    copies: int
+    """Sets of weights that took turns, so that caches stay cold and no one place in memory decides."""
+    disturbed: list[str]
+    """What else went on meanwhile; empty for an undisturbed block."""
+    conditions: dict[str, Any]
+    """Load, clocks, temperatures before and after."""
+
+    @property
+    def half_width(self) -> float:
+        """Half of the interval, relative to the ratio."""
+        return (self.ratio_high - self.ratio_low) / 2 / self.ratio
+
+
+class Identity(Record, frozen=True, kw_only=True):
+    """One count of the model that was built, and what the cost model says it is."""
+
+    name: str
+    expected: int
+    found: int
+
+
+class Memory(Record, frozen=True, kw_only=True):
+    """Bytes of one pass of the candidate without the dense weights that it replaces."""
+
+    weight_bytes: int
+    kv_cache_bytes: int
+    peak_allocated_bytes: int | None
+    peak_reserved_bytes: int | None
+    peak_process_bytes: int | None
+    method: str
+
+
+class Energy(Record, frozen=True, kw_only=True):
+    """Joules per pass by the device's own counter, over a window of seconds."""
+
+    candidate_j: float
+    dense_j: float
+    window_s: float
+    method: str
+
+
+class Failure(Record, frozen=True, kw_only=True):
+    """Why a sample has no measurement."""
+
+    stage: str
+    """build, identity, memory, timing, energy: where it happened."""
+    kind: str
+    """identity, non-finite, out-of-memory, or the exception's name."""
+    reason: str
+
+
+class Sample(Record, frozen=True, kw_only=True):
+    """One line of samples.jsonl."""
+
+    schema: int = SCHEMA
+    id: str
+    """Digest of model, configuration and workload: equal for the same sample in every run."""
+    index: int
+    status: Literal["ok", "failed"]
+    failure: Failure | None = None
+    model: ModelRecord
+    config: dict[str, Any]
+    """The configuration as the contract's FILE."""
+    workload: dict[str, Any]
+    strata: Strata
+    hardware: str
+    predicted: list[Prediction] = []
+    identity: list[Identity] = []
+    timing: Timing | None = None
+    repeat: Timing | None = None
+    """The same sample built and measured a second time, for the noise floor."""
+    memory: Memory | None = None
+    energy: Energy | None = None
+    environment: dict[str, Any]
+    started: str
+    """UTC, ISO 8601."""
+    elapsed_s: float
+
+    def spec(self) -> ModelSpec:
+        """The structure of the model, rebuilt from the record."""
+        return spec_from_config(
+            self.model.config, name=self.model.name, source=f"sample {self.id}", num_layers=self.model.num_layers
+        )
+
+    def decomposition(self, spec: ModelSpec) -> Decomposition:
+        """The configuration, checked against `spec`."""
+        return Decomposition.from_json(self.config, spec, where=f"sample {self.id}")
+
+    def work(self) -> Workload:
+        """The workload, rebuilt from the record."""
+        return workload_from_json(self.workload)
+
+
+def workload_from_json(data: dict[str, Any]) -> Workload:
+    """The inverse of `Workload.to_json`."""
+    dtype, weight = DType(data["dtype"]), DType(data["weight_dtype"])
+    return Workload(
+        phase=Phase(data["phase"]), batch=data["batch"], q_len=data["q_len"], kv_len=data["kv_len"], dtype=dtype,
+        weight_dtype=None if weight is dtype else weight, runtime=Runtime(data["runtime"]),
+        attention=Attention(data["attention"]), lm_head=LmHead(data["lm_head"]),
+    )  # fmt: skip
+
+
+SAMPLES = RecordFormat(
+    kind=Sample, schema=SCHEMA, file="samples.jsonl", noun="sample", manual="docs/validate.md"
+)  # fmt: skip
+"""The records of a timing run."""
+
+
+def encode(sample: Sample) -> bytes:
+    """The line of a sample, newline included."""
+    return SAMPLES.encode(sample)
+
+
+def decode(line: bytes, where: str) -> Sample:
+    """Read one line.
+
+    Raises:
+        RecordError: when it is not a sample of this schema version; `where` names it.
+    """
+    return SAMPLES.decode(line, where)
+
+
+def read_samples(paths: Path | Iterable[Path]) -> list[Sample]:
+    """Samples of files or of folders that hold a samples.jsonl, in order; a line cut off at the end is left out.
+
+    Raises:
+        RecordError: when a file cannot be read or a line is not a sample.
+    """
+    return SAMPLES.read(paths)

@@ -1,0 +1,134 @@
+"""An append-only file of records that survives kill -9: locked while open, synced line by line, repaired on opening."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Generic, Self
+
+from validate.errors import RecordError, RunError
+from validate.speed.records import SAMPLES, Sample
+from validate.store.record_format import Kept, R, RecordFormat
+
+NAME = SAMPLES.file
+
+
+class RecordJournal(Generic[R]):
+    """The records of one run's folder, open for appending by one process at a time.
+
+    The lock is the kernel's (flock on DIR/lock): it goes with the process, however that ends, so none is ever stale.
+
+    Args:
+        folder: made if it does not exist.
+        kind: what the records are, and the file that they are in.
+        resume: keep and continue the records found; without it a folder that has some is refused.
+
+    Raises:
+        RunError: when the folder cannot be made or written to, is in use by another run, or holds records although
+            `resume` is false.
+        RecordError: when a line in it is damaged elsewhere than at the end.
+    """
+
+    def __init__(self, folder: Path, kind: RecordFormat[R], *, resume: bool) -> None:
+        self.folder, self.path, self._kind = folder, folder / kind.file, kind
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            self._lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise RunError("cannot write to folder", value=str(folder), hint=error.strerror or str(error)) from error
+        self._file = -1
+        try:
+            self._acquire()
+            self._file = self._open()
+            self._kept = Kept[R]()
+            self.repaired_bytes = self._load()
+            """Bytes of a half-written last line that were cut off."""
+            if self.records and not resume:
+                hint = "add --resume to continue it, or choose another --out"
+                raise RunError(f"{folder} holds {len(self.records)} {kind.noun}s of an earlier run", hint=hint)
+        except BaseException:
+            self.close()
+            raise
+
+    @property
+    def records(self) -> list[R]:
+        """The records that the file holds; one that failed and was made again only as it was made last."""
+        return self._kept.records
+
+    def append(self, record: R) -> None:
+        """Write one line and return once it is on the disk; it takes the place of a failed record of its id.
+
+        Raises:
+            RunError: when the disk is full or fails; what was written of the line is cut off again.
+        """
+        line, start = self._kind.encode(record), os.lseek(self._file, 0, os.SEEK_END)
+        try:
+            written = 0
+            while written < len(line):
+                written += self._write(line[written:])
+            os.fsync(self._file)
+        except OSError as error:
+            os.ftruncate(self._file, start)
+            hint = f"{error.strerror}; {len(self.records)} {self._kind.noun}s are safe, --resume continues"
+            raise RunError("cannot write record", value=str(self.path), hint=hint) from error
+        self._kept.keep(record)
+
+    def close(self) -> None:
+        """Release the lock."""
+        for handle in (self._file, self._lock):
+            if handle >= 0:
+                os.close(handle)
+        self._file = self._lock = -1
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _acquire(self) -> None:
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            owner = os.pread(self._lock, 32, 0).decode(errors="replace").strip() or "unknown"
+            hint = f"process {owner} holds it; choose another --out"
+            raise RunError("folder is in use by another run", value=str(self.folder), hint=hint) from error
+        os.ftruncate(self._lock, 0)
+        os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
+
+    def _open(self) -> int:
+        try:
+            return os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise RunError("cannot open records", value=str(self.path), hint=error.strerror or str(error)) from error
+
+    def _load(self) -> int:
+        content = self.path.read_bytes()
+        end = content.rfind(b"\n") + 1
+        lines = content[:end].splitlines()
+        for number, line in enumerate(lines, 1):
+            if line.strip() and not self._kept.keep(record := self._kind.decode(line, f"{self.path}:{number}")):
+                raise RecordError(f"{self.path}: {self._kind.noun} twice", value=record.id)
+        if end < len(content):
+            os.ftruncate(self._file, end)
+            os.fsync(self._file)
+        return len(content) - end
+
+    def _write(self, data: bytes) -> int:
+        return os.write(self._file, data)
+
+
+class Journal(RecordJournal[Sample]):
+    """The journal of a timing run."""
+
+    def __init__(self, folder: Path, *, resume: bool) -> None:
+        super().__init__(folder, SAMPLES, resume=resume)
+
+    @property
+    def samples(self) -> list[Sample]:
+        """The records."""
+        return self.records
