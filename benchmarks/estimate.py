@@ -32,9 +32,14 @@ TARGETS_S = {
 }
 """Most seconds that each may take on two cores."""
 COMMAND = [
-    "estimate", "--model", "llama2-7b", "--hw", "a100-sxm-80gb",
-    "--decompose", "layers=2,17,31 tensors=all rank=1 form=tucker",
-]  # fmt: skip
+    "estimate",
+    "--model",
+    "llama2-7b",
+    "--hw",
+    "a100-sxm-80gb",
+    "--decompose",
+    "layers=2,17,31 tensors=all rank=1 form=tucker",
+]
 
 
 def seconds_of(arguments: list[str]) -> tuple[float, float]:

@@ -40,14 +40,21 @@ def made_up_quality(space: DesignSpace, states: int) -> str:
         for tensor, ranks in zip(space.model.tensors, space.ranks, strict=True):
             scale, limit = rng.lognormvariate(0, 1), min(tensor.out_features, tensor.in_features)
             entries += [
-                {"site": f"layers.{layer}.{tensor.name}", "form": space.form, "rank": rank,
-                 "value": scale * (1 - rank / limit) ** 2, "state": int(states * (1 - rank / limit) ** 2)}
+                {
+                    "site": f"layers.{layer}.{tensor.name}",
+                    "form": space.form,
+                    "rank": rank,
+                    "value": scale * (1 - rank / limit) ** 2,
+                    "state": int(states * (1 - rank / limit) ** 2),
+                }
                 for rank in ranks
-            ]  # fmt: skip
+            ]
     links = [
         {"layer": layer, "state": a, "next_state": b, "value": 0.2 * a * b * rng.random()}
-        for layer in range(space.model.num_layers - 1) for a in range(states) for b in range(states)
-    ]  # fmt: skip
+        for layer in range(space.model.num_layers - 1)
+        for a in range(states)
+        for b in range(states)
+    ]
     data = {
         "schema": 1,
         "model": space.model.name,
@@ -73,16 +80,26 @@ def whole(name: str) -> tuple[str, float, str]:
 def uneven(name: str) -> tuple[str, float, str]:
     """The same with a quality that differs from layer to layer and interacts."""
     space = design_space(load_model(name), ranks=SIXTEEN)
-    result = explore(space, A100, [Workload.decode(513, runtime=Runtime.GRAPH)], quality=made_up_quality(space, 4),
-                     objectives=["decode.latency_s", "quality"])  # fmt: skip
+    result = explore(
+        space,
+        A100,
+        [Workload.decode(513, runtime=Runtime.GRAPH)],
+        quality=made_up_quality(space, 4),
+        objectives=["decode.latency_s", "quality"],
+    )
     return f"{name}, the same with an uneven quality", result.elapsed_s, "s"
 
 
 def per_site(states: int) -> tuple[str, float, str]:
     """The frontier of latency against quality over 224 sites x 32 ranks."""
     space = design_space(load_model("llama2-7b"), "per-site", ranks=list(range(64, 2049, 64)))
-    result = explore(space, A100, [Workload.decode(513, runtime=Runtime.GRAPH)], quality=made_up_quality(space, states),
-                     objectives=["decode.latency_s", "quality"])  # fmt: skip
+    result = explore(
+        space,
+        A100,
+        [Workload.decode(513, runtime=Runtime.GRAPH)],
+        quality=made_up_quality(space, states),
+        objectives=["decode.latency_s", "quality"],
+    )
     points = np.array([found.objectives["decode.latency_s"] for found in result.answer.frontier])
     gap = 100 * result.answer.frontier_gap / np.ptp(points)
     name = f"llama2-7b, 224 sites x 32 ranks, {states} states: {len(points)} points, gap {gap:.2f} % of range"
@@ -95,8 +112,9 @@ def literal(stop: int | None) -> tuple[str, float, str]:
     result = explore(space, A100, [Workload.prefill(512, runtime=Runtime.GRAPH)], objectives=["latency_s"])
     expected = result.answer.distribution["latency_s"]
     assert isinstance(expected, Distribution)
-    done = sweep(result.question.tables, result.question.objectives[0], np.array(expected.edges), stop=stop,
-                 threads=THREADS)  # fmt: skip
+    done = sweep(
+        result.question.tables, result.question.objectives[0], np.array(expected.edges), stop=stop, threads=THREADS
+    )
     same = "" if stop else ", the closed form's histogram" if done.counts == expected.counts else ", ANOTHER HISTOGRAM"
     return f"literal sweep of {done.counted:,} in {done.elapsed_s:.1f} s{same}", done.counted / done.elapsed_s, "/s"
 
@@ -118,9 +136,16 @@ def main() -> int:
     stop = None if parser.parse_args().full else 1 << 27
     missed = False
     for (name, value, unit), target in (
-        (whole("llama2-7b"), 1.0), (whole("llama2-70b"), 3.0), (uneven("llama2-7b"), 3.0), (uneven("llama2-70b"), 6.0),
-        (per_site(1), 10.0), (per_site(4), 10.0), (per_site(16), 10.0), (literal(stop), 5e7), (one_by_one(), 0.0),
-    ):  # fmt: skip
+        (whole("llama2-7b"), 1.0),
+        (whole("llama2-70b"), 3.0),
+        (uneven("llama2-7b"), 3.0),
+        (uneven("llama2-70b"), 6.0),
+        (per_site(1), 10.0),
+        (per_site(4), 10.0),
+        (per_site(16), 10.0),
+        (literal(stop), 5e7),
+        (one_by_one(), 0.0),
+    ):
         fails = value > target if unit == "s" else value < target
         missed |= fails
         print(f"{name:88} {value:10.3g} {unit:2}  target {target:g}{'  missed' if fails else ''}")

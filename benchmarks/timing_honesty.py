@@ -55,10 +55,16 @@ def dense_against_dense(device: Device, model: torch.nn.Module, work: Workload) 
     timing = compare(device, runs[::2], runs[1::2], PLAN, work.runtime)
     holds, narrow = timing.ratio_low <= 1 <= timing.ratio_high, timing.half_width <= HALF_WIDTH
     return {
-        "phase": work.phase.value, "ratio": timing.ratio, "low": timing.ratio_low, "high": timing.ratio_high,
-        "half_width": timing.half_width, "pairs": len(timing.dense.seconds), "dense_s": timing.dense.median_s,
-        "good": holds and narrow, "disturbed": timing.disturbed,
-    }  # fmt: skip
+        "phase": work.phase.value,
+        "ratio": timing.ratio,
+        "low": timing.ratio_low,
+        "high": timing.ratio_high,
+        "half_width": timing.half_width,
+        "pairs": len(timing.dense.seconds),
+        "dense_s": timing.dense.median_s,
+        "good": holds and narrow,
+        "disturbed": timing.disturbed,
+    }
 
 
 def busy_wait(device: Device, model: torch.nn.Module, work: Workload, share: float) -> dict[str, Any]:
@@ -77,8 +83,13 @@ def busy_wait(device: Device, model: torch.nn.Module, work: Workload, share: flo
 
     timing = compare(device, [slower], [run], PLAN, work.runtime)
     truth = 1 + wait / timing.dense.median_s
-    return {"share": share, "truth": truth, "ratio": timing.ratio, "error": timing.ratio / truth - 1,
-            "disturbed": timing.disturbed}  # fmt: skip
+    return {
+        "share": share,
+        "truth": truth,
+        "ratio": timing.ratio,
+        "error": timing.ratio / truth - 1,
+        "disturbed": timing.disturbed,
+    }
 
 
 def main() -> int:
@@ -93,26 +104,36 @@ def main() -> int:
     model = build_model(read_config(MODEL), load_model(MODEL), dtype=dtype, device=device.torch_device)
     graph = Runtime.EAGER if device.kind == "cpu" else Runtime.GRAPH
     with torch.inference_mode():
-        rows = [dense_against_dense(device, model, workloads(dtype, graph)[index % 2])
-                for index in range(options.repeats)]  # fmt: skip
+        rows = [
+            dense_against_dense(device, model, workloads(dtype, graph)[index % 2]) for index in range(options.repeats)
+        ]
         waits = [busy_wait(device, model, work, share) for work in workloads(dtype, Runtime.EAGER) for share in SHARES]
     held = sum(row["good"] for row in rows) / max(1, len(rows))
     widths, offs = [row["half_width"] for row in rows], [abs(row["ratio"] - 1) for row in rows]
     covered = sum(row["low"] <= 1 <= row["high"] for row in rows)
     worst = max(abs(wait["error"]) for wait in waits)
     summary = {
-        "device": device.name, "kind": device.kind, "threads": torch.get_num_threads(), "repeats": len(rows),
-        "held_within_3_percent": held, "covered": covered / max(1, len(rows)),
-        "median_half_width": statistics.median(widths), "median_off": statistics.median(offs), "worst_off": max(offs),
-        "disturbed": sum(bool(row["disturbed"]) for row in rows), "busy_wait_worst_error": worst,
-    }  # fmt: skip
+        "device": device.name,
+        "kind": device.kind,
+        "threads": torch.get_num_threads(),
+        "repeats": len(rows),
+        "held_within_3_percent": held,
+        "covered": covered / max(1, len(rows)),
+        "median_half_width": statistics.median(widths),
+        "median_off": statistics.median(offs),
+        "worst_off": max(offs),
+        "disturbed": sum(bool(row["disturbed"]) for row in rows),
+        "busy_wait_worst_error": worst,
+    }
     if options.out:
         options.out.write_text(json.dumps({"summary": summary, "repeats": rows, "busy_wait": waits}, indent=1) + "\n")
     for name, value in summary.items():
         print(f"{name:24}{value:.4g}" if isinstance(value, float) else f"{name:24}{value}")
     for wait in waits:
-        print(f"busy-wait of {wait['share']:.0%}: truth {wait['truth']:.4f}, measured {wait['ratio']:.4f}, "
-              f"off by {wait['error']:+.2%}")  # fmt: skip
+        print(
+            f"busy-wait of {wait['share']:.0%}: truth {wait['truth']:.4f}, measured {wait['ratio']:.4f}, "
+            f"off by {wait['error']:+.2%}"
+        )
     return int(held < HELD or worst > TOLERANCE)
 
 

@@ -241,8 +241,11 @@ def _weight(name: str, path: str, out_features: int, in_features: int, bias: boo
 
 
 _TENSORS = {
-    Family.LLAMA: _llama_tensors, Family.BERT: _bert_tensors, Family.GPT2: _gpt2_tensors, Family.OPT: _opt_tensors,
-}  # fmt: skip
+    Family.LLAMA: _llama_tensors,
+    Family.BERT: _bert_tensors,
+    Family.GPT2: _gpt2_tensors,
+    Family.OPT: _opt_tensors,
+}
 _LAYER_PREFIX = {
     Family.LLAMA: "model.layers",
     Family.BERT: "encoder.layer",

@@ -35,9 +35,12 @@ def executed(path: Path) -> nbformat.NotebookNode:
     os.environ["PYTHONHASHSEED"] = "0"
     os.environ["PYDEVD_DISABLE_FILE_VALIDATION"] = "1"
     client = NotebookClient(
-        notebook, timeout=TIMEOUT_S, kernel_name="python3", resources={"metadata": {"path": str(FOLDER)}},
+        notebook,
+        timeout=TIMEOUT_S,
+        kernel_name="python3",
+        resources={"metadata": {"path": str(FOLDER)}},
         record_timing=False,
-    )  # fmt: skip
+    )
     client.execute()
     return normalised(notebook)
 

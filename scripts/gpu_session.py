@@ -54,13 +54,23 @@ STAGES = (
     sampled("llama2-7b", 80, "llama2-7b"),
     probe("ranks", "ranks.svg", "--plan", "ranks"),
     probe("probe", "calibration.json", "--points", "1500"),
-    Stage(name="honesty", arguments=(
-        "benchmarks/timing_honesty.py", "--device", "cuda", "--repeats", "50", "--out", "{out}/honesty.json")),
+    Stage(
+        name="honesty",
+        arguments=(
+            "benchmarks/timing_honesty.py",
+            "--device",
+            "cuda",
+            "--repeats",
+            "50",
+            "--out",
+            "{out}/honesty.json",
+        ),
+    ),
     sampled("llama3-8b", 24, "llama3-8b"),
     sampled("bert-large", 20, "bert-large"),
     sampled("gpt2-xl", 20, "gpt2-xl"),
     sampled("tinyllama-1.1b", 24, "tinyllama-1.1b"),
-)  # fmt: skip
+)
 
 
 def records(folder: Path) -> int:

@@ -26,18 +26,30 @@ def random_config(rng: random.Random, model_type: str, *, layers: int | None = N
     config: dict[str, Any] = {"model_type": model_type, "vocab_size": vocab, "bos_token_id": 0, "eos_token_id": 0}
     if model_type == "gpt2":
         return config | {
-            "n_embd": hidden, "n_layer": layers, "n_head": heads, "n_positions": 64,
-            "n_inner": rng.choice([None, inner]), "tie_word_embeddings": rng.random() < 0.7,
+            "n_embd": hidden,
+            "n_layer": layers,
+            "n_head": heads,
+            "n_positions": 64,
+            "n_inner": rng.choice([None, inner]),
+            "tie_word_embeddings": rng.random() < 0.7,
             "activation_function": rng.choice(["gelu_new", "gelu", "relu"]),
-        }  # fmt: skip
-    config |= {"hidden_size": hidden, "num_hidden_layers": layers, "num_attention_heads": heads,
-               "max_position_embeddings": 64, "pad_token_id": 1}  # fmt: skip
+        }
+    config |= {
+        "hidden_size": hidden,
+        "num_hidden_layers": layers,
+        "num_attention_heads": heads,
+        "max_position_embeddings": 64,
+        "pad_token_id": 1,
+    }
     if model_type == "opt":
         return config | {
-            "ffn_dim": inner, "word_embed_proj_dim": rng.choice([hidden, hidden, 10]),
-            "do_layer_norm_before": rng.random() < 0.6, "enable_bias": rng.random() < 0.8,
-            "layer_norm_elementwise_affine": rng.random() < 0.8, "tie_word_embeddings": rng.random() < 0.7,
-        }  # fmt: skip
+            "ffn_dim": inner,
+            "word_embed_proj_dim": rng.choice([hidden, hidden, 10]),
+            "do_layer_norm_before": rng.random() < 0.6,
+            "enable_bias": rng.random() < 0.8,
+            "layer_norm_elementwise_affine": rng.random() < 0.8,
+            "tie_word_embeddings": rng.random() < 0.7,
+        }
     config["intermediate_size"] = inner
     if model_type in ("bert", "roberta"):
         return config | {"type_vocab_size": rng.randint(1, 3), "hidden_act": rng.choice(["gelu", "gelu_new"])}
@@ -81,8 +93,10 @@ def random_decomposition(rng: random.Random, model: ModelSpec) -> Decomposition:
 
 def random_workload(rng: random.Random, model: ModelSpec) -> Workload:
     options = {
-        "batch": rng.choice([1, 2, 3]), "attention": rng.choice(list(Attention)), "lm_head": rng.choice(list(LmHead)),
-    }  # fmt: skip
+        "batch": rng.choice([1, 2, 3]),
+        "attention": rng.choice(list(Attention)),
+        "lm_head": rng.choice(list(LmHead)),
+    }
     if model.is_encoder or rng.random() < 0.5:
         return Workload.prefill(rng.randint(1, 20), **options)
     return Workload.decode(rng.randint(1, 20), **options)

@@ -26,9 +26,14 @@ CPU = torch.device("cpu")
 
 
 def dense_folder(
-    folder: Path, config: dict[str, Any], auto: Any = None, *, dtype: torch.dtype = torch.float32,
-    max_shard_size: str = "5GB", seed: int = 0,
-) -> Path:  # fmt: skip
+    folder: Path,
+    config: dict[str, Any],
+    auto: Any = None,
+    *,
+    dtype: torch.dtype = torch.float32,
+    max_shard_size: str = "5GB",
+    seed: int = 0,
+) -> Path:
     """A random model saved by transformers; biases and norms are random too, so that losing one would show."""
     settings = transformers.CONFIG_MAPPING[config["model_type"]].from_dict({**config, "eos_token_id": None})
     masked = transformers.AutoModelForMaskedLM
@@ -42,16 +47,29 @@ def dense_folder(
 
 
 def factored_folder(
-    dense: Path, out: Path, specs: Sequence[str], *, dtype: str = "", max_shard_bytes: int = 5 * 10**9,
-    makers: Makers = plain_makers, factors: FactorsRecord | None = None, progress: Any = None,
-) -> Checkpoint:  # fmt: skip
+    dense: Path,
+    out: Path,
+    specs: Sequence[str],
+    *,
+    dtype: str = "",
+    max_shard_bytes: int = 5 * 10**9,
+    makers: Makers = plain_makers,
+    factors: FactorsRecord | None = None,
+    progress: Any = None,
+) -> Checkpoint:
     """What `validate apply` does."""
     source = open_source(str(dense))
     plan = plan_checkpoint(source, of(dense, specs), dtype or source.weights.dtype, max_shard_bytes)
     return write_checkpoint(
-        source, of(dense, specs), plan, out, makers=makers, factors=factors or FactorsRecord(kind="plain"), device=CPU,
+        source,
+        of(dense, specs),
+        plan,
+        out,
+        makers=makers,
+        factors=factors or FactorsRecord(kind="plain"),
+        device=CPU,
         **({"progress": progress} if progress else {}),
-    )  # fmt: skip
+    )
 
 
 def of(dense: Path, specs: Sequence[str]) -> Decomposition:
@@ -107,6 +125,17 @@ def change_json(folder: Path, name: str, change: Callable[[dict[str, Any]], None
 
 
 __all__ = [
-    "CPU", "INDEX", "MANIFEST", "change_json", "change_manifest", "dense_folder", "factored_folder", "in_memory",
-    "logits", "manifest_of", "of", "random_tokens", "sign",
-]  # fmt: skip
+    "CPU",
+    "INDEX",
+    "MANIFEST",
+    "change_json",
+    "change_manifest",
+    "dense_folder",
+    "factored_folder",
+    "in_memory",
+    "logits",
+    "manifest_of",
+    "of",
+    "random_tokens",
+    "sign",
+]

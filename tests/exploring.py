@@ -31,11 +31,20 @@ A100 = load_hardware("a100-sxm-80gb")
 def small_model(folder: Path, layers: int = 6) -> ModelSpec:
     """A model of small size with grouped queries, biases and two sliding windows."""
     config = {
-        "model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"], "hidden_size": 256, "intermediate_size": 320,
-        "num_hidden_layers": layers, "num_attention_heads": 4, "num_key_value_heads": 2, "vocab_size": 64,
-        "max_position_embeddings": 4096, "use_sliding_window": True, "sliding_window": 64,
-        "layer_types": ["full_attention", "sliding_attention"] * (layers // 2), "tie_word_embeddings": True,
-    }  # fmt: skip
+        "model_type": "qwen2",
+        "architectures": ["Qwen2ForCausalLM"],
+        "hidden_size": 256,
+        "intermediate_size": 320,
+        "num_hidden_layers": layers,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "vocab_size": 64,
+        "max_position_embeddings": 4096,
+        "use_sliding_window": True,
+        "sliding_window": 64,
+        "layer_types": ["full_attention", "sliding_attention"] * (layers // 2),
+        "tie_word_embeddings": True,
+    }
     path = folder / "config.json"
     path.write_text(json.dumps(config))
     return load_model(path)
@@ -43,8 +52,12 @@ def small_model(folder: Path, layers: int = 6) -> ModelSpec:
 
 def all_but(model: ModelSpec, layers: Sequence[int], tensors: Sequence[str]) -> list[Site]:
     """Every site except those of some layers and tensors: what to keep dense."""
-    return [Site(layer, t.name) for layer in range(model.num_layers) for t in model.tensors
-            if layer not in layers or t.name not in tensors]  # fmt: skip
+    return [
+        Site(layer, t.name)
+        for layer in range(model.num_layers)
+        for t in model.tensors
+        if layer not in layers or t.name not in tensors
+    ]
 
 
 def quality_data(space: DesignSpace, seed: int, states: int = 1) -> dict[str, Any]:
@@ -56,39 +69,61 @@ def quality_data(space: DesignSpace, seed: int, states: int = 1) -> dict[str, An
         scale, limit = rng.lognormvariate(0, 1), min(tensor.out_features, tensor.in_features)
         for rank in dict.fromkeys(space.ranks[column]):
             loss = max(0.0, 1 - rank / limit) ** 2
-            entries.append({
-                "site": f"layers.{layer}.{tensor.name}", "form": space.form, "rank": rank,
-                "value": scale * loss * (1 + 0.1 * rng.random()), "state": min(states - 1, int(states * loss)),
-            })  # fmt: skip
+            entries.append(
+                {
+                    "site": f"layers.{layer}.{tensor.name}",
+                    "form": space.form,
+                    "rank": rank,
+                    "value": scale * loss * (1 + 0.1 * rng.random()),
+                    "state": min(states - 1, int(states * loss)),
+                }
+            )
     links = [
         {"layer": layer, "state": a, "next_state": b, "value": rng.uniform(-0.3, 0.5) * (a + b)}
-        for layer in range(space.model.num_layers - 1) for a in range(states) for b in range(states)
+        for layer in range(space.model.num_layers - 1)
+        for a in range(states)
+        for b in range(states)
         if states > 1 and rng.random() < 0.7
-    ]  # fmt: skip
-    return {"schema": 1, "model": space.model.name, "metric": "made up", "entries": entries,
-            "layer_interactions": links}  # fmt: skip
+    ]
+    return {
+        "schema": 1,
+        "model": space.model.name,
+        "metric": "made up",
+        "entries": entries,
+        "layer_interactions": links,
+    }
 
 
 def question_of(
-    space: DesignSpace, workloads: Sequence[Workload], objectives: Sequence[str], limits: Sequence[str] = (),
-    top: int = 10, quality: str | None = None, new_tokens: int | None = None, hardware: HardwareProfile = A100,
-) -> Question:  # fmt: skip
+    space: DesignSpace,
+    workloads: Sequence[Workload],
+    objectives: Sequence[str],
+    limits: Sequence[str] = (),
+    top: int = 10,
+    quality: str | None = None,
+    new_tokens: int | None = None,
+    hardware: HardwareProfile = A100,
+) -> Question:
     """A question as `explore` puts it."""
     pricers = [pricer(space.model, hardware, work) for work in workloads]
     steps = decode_steps(pricers[0], new_tokens) if new_tokens else None
     tables = CostTables(space, pricers, steps, load_quality(quality, space) if quality else None)
     priced = Priced(phases=tuple(w.phase.value for w in workloads), request=bool(steps), quality=bool(quality))
     return Question(
-        space=space, tables=tables, objectives=tuple(parse_objectives(objectives, priced)),
-        limits=tuple(limit for text in limits for limit in parse_limit(text, priced)), top=top,
-    )  # fmt: skip
+        space=space,
+        tables=tables,
+        objectives=tuple(parse_objectives(objectives, priced)),
+        limits=tuple(limit for text in limits for limit in parse_limit(text, priced)),
+        top=top,
+    )
 
 
 def independent_costs(priced: PhasePricer, space: DesignSpace, numbers: Sequence[int]) -> dict[str, Any]:
     """Costs of configurations by number, from the estimate's own pricing of whole arrays of ranks."""
     arrays = [Configurations.of(space.model, space.config(number)) for number in numbers]
-    joined = Configurations(*(np.stack([getattr(each, name) for each in arrays])
-                              for name in ("form", "rank_in", "rank_out", "kept")))  # fmt: skip
+    joined = Configurations(
+        *(np.stack([getattr(each, name) for each in arrays]) for name in ("form", "rank_in", "rank_out", "kept"))
+    )
     return priced.costs(joined)
 
 

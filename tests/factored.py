@@ -18,9 +18,13 @@ TORCH_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.flo
 
 
 def build(
-    config: dict[str, Any], decomposition: Decomposition, *, attention: str = "eager", device: str = "cpu",
+    config: dict[str, Any],
+    decomposition: Decomposition,
+    *,
+    attention: str = "eager",
+    device: str = "cpu",
     dtype: torch.dtype = torch.float32,
-) -> Any:  # fmt: skip
+) -> Any:
     """The model of `config` with random weights, its factored sites chains of linears, its dropped layers gone."""
     model_spec = spec_of(config)
     settings = transformers.CONFIG_MAPPING[config["model_type"]].from_dict(config)
@@ -69,8 +73,9 @@ def filled_cache(model: Any, spec: ModelSpec, work: Workload, *, static: bool = 
         cache = transformers.DynamicCache(config=model.config)
     for layer in range(model.config.num_hidden_layers if past else 0):
         shape = (work.batch, spec.num_kv_heads, past, spec.head_dim)
-        cache.update(torch.zeros(shape, dtype=dtype, device=device), torch.zeros(shape, dtype=dtype, device=device),
-                     layer)  # fmt: skip
+        cache.update(
+            torch.zeros(shape, dtype=dtype, device=device), torch.zeros(shape, dtype=dtype, device=device), layer
+        )
     return cache
 
 

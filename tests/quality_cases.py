@@ -43,9 +43,13 @@ def tokenizer(masked: bool) -> Any:
         single="[CLS] $A [SEP]", special_tokens=[("[CLS]", 2), ("[SEP]", 3)]
     )
     return transformers.PreTrainedTokenizerFast(
-        tokenizer_object=made, pad_token="[PAD]", unk_token="[UNK]", cls_token="[CLS]", sep_token="[SEP]",
+        tokenizer_object=made,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
         mask_token="[MASK]",
-    )  # fmt: skip
+    )
 
 
 def checkpoint(
@@ -112,9 +116,11 @@ def evaluator(pretrained: Pretrained, **options: Any) -> Evaluator:
     """With plain factors and the text, unless told otherwise."""
     folder = pretrained.folder
     model = CheckpointRecord(
-        name="tiny", sha256=checkpoint_sha256(folder), config=dict(read_config(folder)),
+        name="tiny",
+        sha256=checkpoint_sha256(folder),
+        config=dict(read_config(folder)),
         num_layers=load_model(folder).num_layers,
-    )  # fmt: skip
+    )
     given: dict[str, Any] = {"text": text_measure(pretrained), **options}
     return Evaluator(pretrained, model, {"plain": WeightFactors()}, **given)
 
@@ -125,5 +131,19 @@ def case(pretrained: Pretrained, *specs: str) -> QualityCase:
     return QualityCase(decomposition=parse_decomposition(specs, pretrained.spec))
 
 
-__all__ = ["BERT", "LLAMA", "OTHER_TEXT", "TEXT", "WORDS", "blocks", "case", "checkpoint", "evaluator", "items",
-           "opened", "text_measure", "tokenizer", "write_lines"]  # fmt: skip
+__all__ = [
+    "BERT",
+    "LLAMA",
+    "OTHER_TEXT",
+    "TEXT",
+    "WORDS",
+    "blocks",
+    "case",
+    "checkpoint",
+    "evaluator",
+    "items",
+    "opened",
+    "text_measure",
+    "tokenizer",
+    "write_lines",
+]

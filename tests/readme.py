@@ -40,8 +40,16 @@ def blocks(page: Path) -> list[Block]:
     for match in _BLOCK.finditer(text):
         lines = match["command"] + "\n" + match["output"]
         command, output = _split(lines)
-        found.append(Block(page=page, start=match.end() - 3 - len(output), end=match.end() - 3, command=command,
-                           output=output, skipped=bool(match["skip"])))  # fmt: skip
+        found.append(
+            Block(
+                page=page,
+                start=match.end() - 3 - len(output),
+                end=match.end() - 3,
+                command=command,
+                output=output,
+                skipped=bool(match["skip"]),
+            )
+        )
     return found
 
 
@@ -69,8 +77,12 @@ def run(command: str) -> str:
     program, *arguments = shlex.split(command)
     done = subprocess.run(
         [sys.executable, "-c", f"from {program}.cli import main; main()", *arguments],
-        capture_output=True, text=True, cwd=ROOT, timeout=300, check=False,
-    )  # fmt: skip
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        timeout=300,
+        check=False,
+    )
     assert not done.stderr, f"{command}: {done.stderr}"
     return "".join(f"{line.rstrip()}\n" for line in done.stdout.splitlines())
 

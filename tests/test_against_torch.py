@@ -115,9 +115,18 @@ def test_sliding_window_keys(past: int, q_len: int) -> None:
 
 
 def _spec(window: int) -> ModelSpec:
-    return spec_of({"model_type": "mistral", "vocab_size": 5, "hidden_size": 8, "num_hidden_layers": 1,
-                    "num_attention_heads": 2, "num_key_value_heads": 1, "intermediate_size": 8,
-                    "sliding_window": window})  # fmt: skip
+    return spec_of(
+        {
+            "model_type": "mistral",
+            "vocab_size": 5,
+            "hidden_size": 8,
+            "num_hidden_layers": 1,
+            "num_attention_heads": 2,
+            "num_key_value_heads": 1,
+            "intermediate_size": 8,
+            "sliding_window": window,
+        }
+    )
 
 
 # --- Kernels --------------------------------------------------------------------------------------------------------
@@ -151,8 +160,13 @@ def variant(name: str, layers: int, vocab: int = 160) -> dict[str, Any]:
     config: dict[str, Any] = {"model_type": model_type, "vocab_size": vocab, "bos_token_id": 0, "eos_token_id": 0}
     if model_type == "gpt2":
         return config | {"n_embd": 128, "n_layer": layers, "n_head": 8, "n_positions": 256} | own
-    config |= {"hidden_size": 128, "num_hidden_layers": layers, "num_attention_heads": 8,
-               "max_position_embeddings": 256, "pad_token_id": 1}  # fmt: skip
+    config |= {
+        "hidden_size": 128,
+        "num_hidden_layers": layers,
+        "num_attention_heads": 8,
+        "max_position_embeddings": 256,
+        "pad_token_id": 1,
+    }
     if model_type == "opt":
         return config | {"ffn_dim": 384, "word_embed_proj_dim": 128} | own
     config["intermediate_size"] = 384
@@ -254,9 +268,11 @@ PEAK_TOLERANCE = 0.01
 """Left out: temporaries of position numbers, of masks and of a StaticCache's bookkeeping."""
 
 SIZES = (
-    (1, 96, 384, 160, LmHead.LAST), (2, 40, 40, 160, LmHead.ALL), (2, 24, 384, 3000, LmHead.ALL),
+    (1, 96, 384, 160, LmHead.LAST),
+    (2, 40, 40, 160, LmHead.ALL),
+    (2, 24, 384, 3000, LmHead.ALL),
     (3, 1, 384, 160, LmHead.ALL),
-)  # fmt: skip
+)
 """batch, q_len (1: a decode step), width of the MLP, vocabulary, head: peaks in attention, around a narrow MLP, in a
 wide one, and in the logits."""
 
@@ -317,8 +333,12 @@ def test_peak_live_bytes(name: str, kind: str) -> None:
 
 def assert_same_course(tracked: LiveBytes, ops: list[Op]) -> None:
     """Live bytes at every matrix product and LayerNorm of a pass, not only at its peak."""
-    kinds = {"aten.mm.default": "gemm", "aten.addmm.default": "gemm", "aten.bmm.default": "bmm",
-             "aten.native_layer_norm.default": "LayerNorm"}  # fmt: skip
+    kinds = {
+        "aten.mm.default": "gemm",
+        "aten.addmm.default": "gemm",
+        "aten.bmm.default": "bmm",
+        "aten.native_layer_norm.default": "LayerNorm",
+    }
     real = [(kinds[name], live) for live, name in tracked.log if name in kinds]
     rms_norm = "LayerNorm" not in {each for each, _ in real}
 

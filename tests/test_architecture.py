@@ -37,13 +37,21 @@ RULES = [
     ),
     *(
         Rule(
-            f"costmodel.{name}", ("costmodel.hardware.profile", "costmodel.timing.datasheet", "hw_profiles"), "counts know no hardware"
+            f"costmodel.{name}",
+            ("costmodel.hardware.profile", "costmodel.timing.datasheet", "hw_profiles"),
+            "counts know no hardware",
         )
         for name in ("model", "decomposition", "workload", "cost", "graph", "layers", "attention", "ops")
     ),
     Rule(
         "costmodel.space.base",
-        ("costmodel.forward.cost", "costmodel.forward.passes", "costmodel.hardware.profile", "costmodel.timing.datasheet", "costmodel.pricing.estimate"),
+        (
+            "costmodel.forward.cost",
+            "costmodel.forward.passes",
+            "costmodel.hardware.profile",
+            "costmodel.timing.datasheet",
+            "costmodel.pricing.estimate",
+        ),
         "a space is combinatorics; prices come from outside",
     ),
     Rule(
@@ -54,7 +62,13 @@ RULES = [
     Rule("hw_profiles", ("costmodel", "validate"), "data knows nobody who reads it"),
     Rule(
         "validate.speed.timing",
-        ("costmodel.model", "costmodel.families.load", "transformers", "validate.models.build", "validate.factors.factorize"),
+        (
+            "costmodel.model",
+            "costmodel.families.load",
+            "transformers",
+            "validate.models.build",
+            "validate.factors.factorize",
+        ),
         "it times any callable",
     ),
     Rule("validate.calibration.fit", ("torch", "transformers", "tensorly"), "records are refitted on a laptop"),
@@ -170,7 +184,9 @@ def test_violations_are_found() -> None:
         "def f():\n    from costmodel.hardware_schema import X",
     ):
         assert violations(rule, "costmodel.forward.passes", source), source
-    assert not violations(rule, "costmodel.forward.passes", "from costmodel.forward.cost import OpCost\nimport networkx")
+    assert not violations(
+        rule, "costmodel.forward.passes", "from costmodel.forward.cost import OpCost\nimport networkx"
+    )
     assert outputs("import sys\nprint(1)\nsys.exit(2)\nraise SystemExit(3)") == [
         "print in line 2",
         "sys.exit in line 3",

@@ -91,12 +91,26 @@ def test_every_command_calibrates_a_masked_model_on_the_same_blocks(
     factored = ["--decompose", "layers=0 rank=4"]
     sensitivity = ["sensitivity", *common, "--blocks", str(COUNT), "--text", str(tmp_path / "calibration.txt")]
     for words in (
-        ["quality", *common, *factored, *calibration, "--calibration-blocks", str(COUNT), "--blocks", "4", "--text",
-         str(tmp_path / "text.txt"), "--out", str(tmp_path / "quality"), "--threads", "1"],
+        [
+            "quality",
+            *common,
+            *factored,
+            *calibration,
+            "--calibration-blocks",
+            str(COUNT),
+            "--blocks",
+            "4",
+            "--text",
+            str(tmp_path / "text.txt"),
+            "--out",
+            str(tmp_path / "quality"),
+            "--threads",
+            "1",
+        ],
         ["apply", *common, *factored, *calibration, "--blocks", str(COUNT), "--out", str(tmp_path / "factored")],
         [*sensitivity, "--out", str(tmp_path / "plain")],
         [*sensitivity, "--out", str(tmp_path / "fisher"), "--fisher"],
-    ):  # fmt: skip
+    ):
         assert run(cli, words) == 0
     expected = masked_blocks(opened(model).tokenizer, OTHER_TEXT, LENGTH, COUNT).inputs
     assert len(seen) == 4

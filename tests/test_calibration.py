@@ -38,8 +38,16 @@ BF16, GRAPH, EAGER = DType.BF16, Runtime.GRAPH, Runtime.EAGER
 def gemm_columns(m: Any, n: Any, k: Any) -> OpColumns:
     m, n, k = (np.asarray(each, dtype=np.int64) for each in (m, n, k))
     zero = np.zeros_like(m)
-    return OpColumns(kind="gemm", m=m, n=n, k=k, matrix_flops=2 * m * n * k, vector_flops=zero,
-                     hbm_bytes=2 * (n * k + m * (n + k)), kernels=zero + 1)  # fmt: skip
+    return OpColumns(
+        kind="gemm",
+        m=m,
+        n=n,
+        k=k,
+        matrix_flops=2 * m * n * k,
+        vector_flops=zero,
+        hbm_bytes=2 * (n * k + m * (n + k)),
+        kernels=zero + 1,
+    )
 
 
 def model_of(path: Path = A100) -> Any:
@@ -125,7 +133,7 @@ BROKEN: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "form": (lambda raw: raw["forms"].update(gemv={}), "unknown key in forms: got 'gemv'"),
     "errors": (lambda raw: raw.update(errors={}), "errors: got {}; allowed: a list"),
     "launch": (lambda raw: raw.update(host_launch_s=-1), "host_launch_s: got -1"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", BROKEN)
@@ -140,9 +148,13 @@ def test_a_malformed_file_is_one_line(tmp_path: Path, name: str) -> None:
 def test_a_file_that_is_none(tmp_path: Path) -> None:
     path = tmp_path / "calibration.json"
     for content, message in (
-        (b"", "not a JSON file"), (b"\xff\xfe", "not a JSON file"), (b"[1]", "content: got 'list'"),
-        (b"[" * 100_000, "not a JSON file"), (b'{"a": 1}' + b" " * MAX_FILE_BYTES, "too large"), (b"{}", "schema"),
-    ):  # fmt: skip
+        (b"", "not a JSON file"),
+        (b"\xff\xfe", "not a JSON file"),
+        (b"[1]", "content: got 'list'"),
+        (b"[" * 100_000, "not a JSON file"),
+        (b'{"a": 1}' + b" " * MAX_FILE_BYTES, "too large"),
+        (b"{}", "schema"),
+    ):
         path.write_bytes(content)
         with pytest.raises(CalibrationError, match=message):
             load_calibration(path)
@@ -158,9 +170,12 @@ def test_bounds_hold_and_add_up(path: Path) -> None:
     assert np.isfinite(timings.latency_s).all()
     assert (timings.lower_s > 0).all()
     for smaller, larger in (
-        (timings.lower_s, timings.latency_s), (timings.latency_s, timings.upper_s), (timings.p05_s, timings.latency_s),
-        (timings.latency_s, timings.p95_s), (timings.busy_s, timings.latency_s),
-    ):  # fmt: skip
+        (timings.lower_s, timings.latency_s),
+        (timings.latency_s, timings.upper_s),
+        (timings.p05_s, timings.latency_s),
+        (timings.latency_s, timings.p95_s),
+        (timings.busy_s, timings.latency_s),
+    ):
         assert (smaller <= larger * (1 + 1e-12)).all()
     assert set(timings.bound()) <= {"compute", "memory", "overhead"}
 

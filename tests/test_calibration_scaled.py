@@ -29,8 +29,11 @@ HARDWARE = load_hardware("amd-epyc-2t")
 SHIPPED = profile_folder() / "calibrations" / "amd-epyc-2t.json"
 TRUE = np.array([1.3, 0.8, 3.0, 4e-6])
 SPECS = ([], ["rank=2"], ["rank=9"], ["rank=24 form=tucker"], ["layers=1 form=drop"], ["layers=0,2 rank=12"])
-WORKS = [Workload.prefill(64, batch=2, dtype=DType.FP32), Workload.decode(100, batch=8, dtype=DType.FP32),
-         Workload.prefill(16, dtype=DType.FP32)]  # fmt: skip
+WORKS = [
+    Workload.prefill(64, batch=2, dtype=DType.FP32),
+    Workload.decode(100, batch=8, dtype=DType.FP32),
+    Workload.prefill(16, dtype=DType.FP32),
+]
 
 
 @pytest.fixture
@@ -56,10 +59,19 @@ def records(basis: ProbesBasis) -> list[Sample]:
                     float(_parts(basis, spec, each, work) @ TRUE) for each in (decomposition, Decomposition())
                 )
                 place = len(made)
-                made.append(sample(
-                    list(specs), own / dense, index=place, work=work, dense_s=dense, model=model, id=f"{place:016x}",
-                    config=decomposition.to_json(), hardware=HARDWARE.name,
-                ))  # fmt: skip
+                made.append(
+                    sample(
+                        list(specs),
+                        own / dense,
+                        index=place,
+                        work=work,
+                        dense_s=dense,
+                        model=model,
+                        id=f"{place:016x}",
+                        config=decomposition.to_json(),
+                        hardware=HARDWARE.name,
+                    )
+                )
     return made
 
 
@@ -122,7 +134,7 @@ BROKEN: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "no GEMM": (lambda raw: raw["factors"].update(gemm=0), "factors.gemm: got 0"),
     "without probes": (lambda raw: raw.pop("forms"), "forms is missing"),
     "interval": (lambda raw: raw["interval"].update(low=0.5), "interval.low: got 0.5"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", BROKEN)

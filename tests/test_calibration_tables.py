@@ -1,7 +1,7 @@
 """The shipped files against the tables that they were fitted to, where those are at hand.
 
-COSTMODEL_MEASUREMENTS names the folder of `studies/calibrations/fit_shipped.py`. Errors here are in sample: the held-out ones are in
-hw_profiles/calibrations/ERRORS.md.
+COSTMODEL_MEASUREMENTS names the folder of `studies/calibrations/fit_shipped.py`. Errors here are in sample: the
+held-out ones are in hw_profiles/calibrations/ERRORS.md.
 """
 
 from __future__ import annotations

@@ -78,8 +78,9 @@ def test_unequal_ranks_and_whitened_factors(family: str, kind: str, tmp_path: Pa
     source = open_source(str(dense))
     plan = plan_checkpoint(source, decomposition, "fp32", 10**9)
     makers = WhitenedMakers(LayerStream(str(dense)), blocks) if kind == "whitened" else lambda site: WeightFactors()
-    write_checkpoint(source, decomposition, plan, tmp_path / "out", makers=makers, device=CPU,
-                     factors=FactorsRecord(kind=kind))  # fmt: skip
+    write_checkpoint(
+        source, decomposition, plan, tmp_path / "out", makers=makers, device=CPU, factors=FactorsRecord(kind=kind)
+    )
     pretrained = open_pretrained(str(dense))
     make = make_factors(kind, pretrained, blocks)
     assert torch.equal(
@@ -180,10 +181,12 @@ def test_types_of_weights(stored: str, wanted: str, tmp_path: Path) -> None:
     assert torch.equal(
         logits(model, random_tokens()),
         in_memory(
-            pretrained, of(dense, MIXED), WeightFactors(stored_weights(pretrained)),
+            pretrained,
+            of(dense, MIXED),
+            WeightFactors(stored_weights(pretrained)),
             lambda tree: logits(tree, random_tokens()),
         ),
-    )  # fmt: skip
+    )
     wide = load_factored(tmp_path / "out", dtype=torch.float64)
     assert {parameter.dtype for parameter in wide.parameters()} == {torch.float64}
     buffers = {name: tensor.dtype for name, tensor in wide.named_buffers()}
@@ -201,8 +204,9 @@ def test_factors_of_another_type_are_rounded_once(family: str, kind: str, tmp_pa
     narrow = torch.bfloat16
     makers = WhitenedMakers(LayerStream(str(dense), dtype=narrow), blocks) if kind == "whitened" else plain_makers
     plan = plan_checkpoint(source, decomposition, "bf16", 10**9)
-    written = write_checkpoint(source, decomposition, plan, tmp_path / "out", makers=makers, device=CPU,
-                               factors=FactorsRecord(kind=kind))  # fmt: skip
+    written = write_checkpoint(
+        source, decomposition, plan, tmp_path / "out", makers=makers, device=CPU, factors=FactorsRecord(kind=kind)
+    )
     pretrained = open_pretrained(str(dense), dtype=narrow)
     make = make_factors(kind, pretrained, blocks, weight=stored_weights(pretrained))
     loaded = load_factored(tmp_path / "out")
@@ -217,8 +221,10 @@ def test_factors_of_another_type_are_rounded_once(family: str, kind: str, tmp_pa
     assert record.relative_error == pytest.approx(float(off.norm() / weight.norm()), rel=1e-5)
     if kind == "plain":
         exact = [stage.to(narrow) for stage in factorize_svd(weight).stages(LowRank(60))]
-        assert all(torch.equal(stages.get_submodule(name).weight, each)
-                   for name, each in zip(("in", "out"), exact, strict=True))  # fmt: skip
+        assert all(
+            torch.equal(stages.get_submodule(name).weight, each)
+            for name, each in zip(("in", "out"), exact, strict=True)
+        )
         twice = [stage.to(narrow) for stage in factorize_svd(weight.to(narrow)).stages(LowRank(60))]
         assert record.relative_error < float((weight - product(twice)).norm() / weight.norm())
 
@@ -304,10 +310,11 @@ def test_old_names_of_weights_are_found(tmp_path: Path) -> None:
         expected = factored_folder(dense, tmp_path / f"{config['model_type']}-1", MIXED)
         tensors = load_file(dense / "model.safetensors")
         renamed = {
-            name.removeprefix("transformer.").replace("LayerNorm.weight", "LayerNorm.gamma")
+            name.removeprefix("transformer.")
+            .replace("LayerNorm.weight", "LayerNorm.gamma")
             .replace("LayerNorm.bias", "LayerNorm.beta"): tensor
             for name, tensor in tensors.items()
-        }  # fmt: skip
+        }
         assert renamed.keys() != tensors.keys()
         save_file({**renamed, "nobody.knows": torch.zeros(3)}, dense / "model.safetensors", metadata={"format": "pt"})
         found = factored_folder(dense, tmp_path / f"{config['model_type']}-2", MIXED)
@@ -541,8 +548,15 @@ def test_memory_does_not_grow_with_the_number_of_layers(tmp_path: Path, monkeypa
         decomposition = of(dense, ["layers=all rank=8"])
         plan = plan_checkpoint(source, decomposition, "fp32", 100_000)
         with StorageTracker() as tracker:
-            write_checkpoint(source, decomposition, plan, tmp_path / f"out{layers}", device=CPU,
-                             makers=lambda site: WeightFactors(), factors=FactorsRecord(kind="plain"))  # fmt: skip
+            write_checkpoint(
+                source,
+                decomposition,
+                plan,
+                tmp_path / f"out{layers}",
+                device=CPU,
+                makers=lambda site: WeightFactors(),
+                factors=FactorsRecord(kind="plain"),
+            )
         peaks.append(tracker.peak_bytes)
         assert tracker.peak_bytes < peak_bytes(plan, source) - PROCESS_BYTES
     assert peaks[1] < 1.2 * peaks[0]
@@ -598,8 +612,9 @@ def test_the_loader_stands_alone(tmp_path: Path) -> None:
     )
     assert run.returncode == 0, run.stderr
     model: Any = load_factored(tmp_path / "out")
-    tokens = model.generate(torch.tensor([[3, 4, 5]]), attention_mask=torch.ones(1, 3), max_new_tokens=4,
-                            do_sample=False, pad_token_id=0)  # fmt: skip
+    tokens = model.generate(
+        torch.tensor([[3, 4, 5]]), attention_mask=torch.ones(1, 3), max_new_tokens=4, do_sample=False, pad_token_id=0
+    )
     assert json.loads(run.stdout) == tokens.tolist()
 
 

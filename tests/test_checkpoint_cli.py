@@ -107,8 +107,22 @@ def test_the_cost_model_prices_the_folder(
     apply: Any, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _, out, _ = apply(*OPTIONS, "--out", "out", "--format", "json")
-    options = ["--model", "out", "--config", "out/decomposition.json", "--hw", "t4", "--dtype", "fp32", "--phase",
-               "prefill", "--seq-len", "8", "--format", "json"]  # fmt: skip
+    options = [
+        "--model",
+        "out",
+        "--config",
+        "out/decomposition.json",
+        "--hw",
+        "t4",
+        "--dtype",
+        "fp32",
+        "--phase",
+        "prefill",
+        "--seq-len",
+        "8",
+        "--format",
+        "json",
+    ]
     assert run(costmodel.cli.cli, ["estimate", *options]) == 0
     priced = json.loads(capsys.readouterr().out)["phases"][0]
     assert priced["decomposed"]["params"] == json.loads(out)["params"]

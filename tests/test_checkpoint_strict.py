@@ -148,12 +148,14 @@ TENSORS: dict[str, tuple[Change, str]] = {
     "missing bias-like tensor": (retensor(lambda held: held.pop("model.norm.weight"), TWO), "missing tensor"),
     "extra tensor": (retensor(setting(more=torch.zeros(2))), f"{ONE}: extra tensor: got 'more'"),
     "dense beside its factors": (
-        retensor(setting(**{"model.layers.0.self_attn.q_proj.weight": torch.zeros(64, 64)})), "extra tensor: got 'mod",
+        retensor(setting(**{"model.layers.0.self_attn.q_proj.weight": torch.zeros(64, 64)})),
+        "extra tensor: got 'mod",
     ),
     "reshaped": (retensor(setting(**{SITE: torch.zeros(64, 7)})), f"shape of {SITE}: got [64, 7]; allowed: [7, 64]"),
     "rank one less": (retensor(setting(**{SITE: torch.zeros(6, 64)})), f"shape of {SITE}: got [6, 64]"),
     "other dtype": (
-        retensor(setting(**{SITE: torch.zeros(7, 64).half()})), f"type of {SITE}: got 'F16'; allowed: F32",
+        retensor(setting(**{SITE: torch.zeros(7, 64).half()})),
+        f"type of {SITE}: got 'F16'; allowed: F32",
     ),
     "tensor in two files": (
         lambda folder: (save_file({**load_file(folder / TWO), SITE: torch.zeros(7, 64)}, folder / TWO), sign(folder)),
@@ -162,14 +164,15 @@ TENSORS: dict[str, tuple[Change, str]] = {
     "name twice in a header": (header(twice), f"{ONE}: not JSON (a key twice in one object)"),
     "header names no tensor": (header(lambda text: "[]"), f"{ONE}: not a JSON object"),
     "overlapping tensors": (
-        header(lambda text: text.replace('"data_offsets":[', '"data_offsets":[0,', 1).replace(",,", ",")), "damaged",
+        header(lambda text: text.replace('"data_offsets":[', '"data_offsets":[0,', 1).replace(",,", ",")),
+        "damaged",
     ),
     "header longer than the file": (raw(ONE, lambda content: struct.pack("<Q", 2**62) + content[8:]), "not JSON"),
     "not safetensors": (raw(ONE, lambda content: b"broken"), "not JSON"),
     "empty weight file": (raw(ONE, lambda content: b""), "not JSON"),
     "truncated and signed": (raw(ONE, lambda content: content[:-8]), "damaged; SafetensorError"),
     "bytes after the end, signed": (raw(ONE, lambda content: content + bytes(8)), "damaged; SafetensorError"),
-}  # fmt: skip
+}
 
 FILES: dict[str, tuple[Change, str]] = {
     "truncated": (raw(TWO, lambda content: content[:-1], signed=False), f"{TWO}: size: got "),
@@ -180,10 +183,12 @@ FILES: dict[str, tuple[Change, str]] = {
     "missing config": (lambda folder: (folder / "config.json").unlink(), "missing file: got 'config.json'"),
     "missing manifest": (lambda folder: (folder / MANIFEST).unlink(), f"missing file: got '{MANIFEST}'"),
     "folder for a file": (
-        lambda folder: ((folder / ONE).unlink(), (folder / ONE).mkdir()), f"missing file: got '{ONE}'",
+        lambda folder: ((folder / ONE).unlink(), (folder / ONE).mkdir()),
+        f"missing file: got '{ONE}'",
     ),
     "pipe for a file": (
-        lambda folder: ((folder / ONE).unlink(), os.mkfifo(folder / ONE)), f"missing file: got '{ONE}'",
+        lambda folder: ((folder / ONE).unlink(), os.mkfifo(folder / ONE)),
+        f"missing file: got '{ONE}'",
     ),
     "stray weight file": (
         lambda folder: shutil.copy(folder / ONE, folder / "model.safetensors"),
@@ -200,10 +205,12 @@ FILES: dict[str, tuple[Change, str]] = {
     "no weight file": (manifest(setting(files=[])), "files lacks config.json"),
     "file twice": (manifest(lambda data: data["files"].append(data["files"][0])), "a file twice"),
     "index of other files": (
-        lambda folder: change_json(folder, INDEX, lambda data: data["weight_map"].update({SITE: TWO})), "weight_map",
+        lambda folder: change_json(folder, INDEX, lambda data: data["weight_map"].update({SITE: TWO})),
+        "weight_map",
     ),
     "index lacks a tensor": (
-        lambda folder: change_json(folder, INDEX, lambda data: data["weight_map"].pop(SITE)), "weight_map",
+        lambda folder: change_json(folder, INDEX, lambda data: data["weight_map"].pop(SITE)),
+        "weight_map",
     ),
     "index leads outside": (
         lambda folder: change_json(folder, INDEX, lambda data: data["weight_map"].update({SITE: "../../etc/passwd"})),
@@ -214,7 +221,7 @@ FILES: dict[str, tuple[Change, str]] = {
         raw(INDEX, lambda content: content.replace(b'"weight_map": {', f'"weight_map": {{"{SITE}": "x",'.encode())),
         "a key twice",
     ),
-}  # fmt: skip
+}
 
 MANIFESTS: dict[str, tuple[Change, str]] = {
     "not JSON": (raw(MANIFEST, lambda content: content[:-3], signed=False), f"{MANIFEST}: not JSON"),
@@ -222,7 +229,8 @@ MANIFESTS: dict[str, tuple[Change, str]] = {
     "not an object": (raw(MANIFEST, lambda content: b"[]", signed=False), f"{MANIFEST}: not a JSON object"),
     "nested deeply": (raw(MANIFEST, lambda content: b"[" * 10**6, signed=False), f"{MANIFEST}: not JSON"),
     "key twice": (
-        raw(MANIFEST, lambda content: content.replace(b"{", b'{"schema": 1,', 1), signed=False), "a key twice",
+        raw(MANIFEST, lambda content: content.replace(b"{", b'{"schema": 1,', 1), signed=False),
+        "a key twice",
     ),
     "NaN": (raw(MANIFEST, lambda content: content.replace(b'"schema": 1', b'"schema": NaN'), signed=False), "NaN"),
     "a number of many digits": (
@@ -245,10 +253,12 @@ MANIFESTS: dict[str, tuple[Change, str]] = {
     },
     "unknown class": (manifest(setting(architecture="LlamaForNothing")), "architecture: got 'LlamaForNothing'"),
     "class of a model of models": (
-        manifest(setting(architecture="LlavaForConditionalGeneration")), "architecture: got 'LlavaForConditionalGen",
+        manifest(setting(architecture="LlavaForConditionalGeneration")),
+        "architecture: got 'LlavaForConditionalGen",
     ),
     "other task": (
-        manifest(setting(architecture="LlamaForTokenClassification")), "architecture: got 'LlamaForTokenClassif",
+        manifest(setting(architecture="LlamaForTokenClassification")),
+        "architecture: got 'LlamaForTokenClassif",
     ),
     "no model class": (manifest(setting(architecture="AutoTokenizer")), "architecture: got 'AutoTokenizer'"),
     "module of transformers": (manifest(setting(architecture="models")), "architecture: got 'models'"),
@@ -292,7 +302,7 @@ MANIFESTS: dict[str, tuple[Change, str]] = {
     "drop a text": (manifest(setting(drop=["1"])), f"{MANIFEST}: drop: got ['1']"),
     "nothing dropped": (manifest(setting(drop=[])), "missing tensor: got 'model.layers.1."),
     "more dropped": (manifest(lambda data: data.update(drop=[1, 2], sites=data["sites"][:7])), "extra tensor"),
-}  # fmt: skip
+}
 
 CONFIGS: dict[str, tuple[Change, str]] = {
     "more layers": (config(setting(num_hidden_layers=4)), "missing tensor: got 'model.layers.2"),
@@ -315,9 +325,10 @@ CONFIGS: dict[str, tuple[Change, str]] = {
     "nonsense": (config(setting(num_attention_heads=0)), "config.json does not give a LlamaForCausalLM"),
     "not JSON": (raw("config.json", lambda content: b"{"), "config.json: not JSON"),
     "a key twice": (
-        raw("config.json", lambda content: content.replace(b"{", b'{"hidden_size": 8,', 1)), "config.json: not JSON",
+        raw("config.json", lambda content: content.replace(b"{", b'{"hidden_size": 8,', 1)),
+        "config.json: not JSON",
     ),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", TENSORS)
@@ -350,9 +361,20 @@ def test_configurations(case: str, folder: Path) -> None:
 
 @pytest.mark.parametrize(
     "name",
-    ["../secret.safetensors", "/etc/passwd", "sub/file.safetensors", "..", ".", "", ".hidden", "a\0b", "a\\b", "a\nb",
-     "x" * 300],
-)  # fmt: skip
+    [
+        "../secret.safetensors",
+        "/etc/passwd",
+        "sub/file.safetensors",
+        "..",
+        ".",
+        "",
+        ".hidden",
+        "a\0b",
+        "a\\b",
+        "a\nb",
+        "x" * 300,
+    ],
+)
 def test_names_of_files_that_lead_elsewhere(name: str, folder: Path) -> None:
     (folder.parent / "secret.safetensors").write_bytes((folder / ONE).read_bytes())
     change_manifest(folder, lambda data: data["files"][0].update(name=name))
@@ -426,9 +448,14 @@ def test_nothing_of_the_folder_is_run(folder: Path) -> None:
 
 @pytest.mark.parametrize(
     ("change", "expected"),
-    [(setting(tensor="k_proj"), "module of a site: got 'self_attn.q_proj'"), (setting(tensor="nothing"), "no tensor"),
-     (setting(tensor=None), "no tensor"), (setting(layer=7), "layer out of range"), (setting(rank=[70, 70]), "rank")],
-)  # fmt: skip
+    [
+        (setting(tensor="k_proj"), "module of a site: got 'self_attn.q_proj'"),
+        (setting(tensor="nothing"), "no tensor"),
+        (setting(tensor=None), "no tensor"),
+        (setting(layer=7), "layer out of range"),
+        (setting(rank=[70, 70]), "rank"),
+    ],
+)
 def test_a_manifest_that_does_not_fit_the_cost_models_view(
     change: Callable[[dict[str, Any]], None], expected: str, whole: Path
 ) -> None:

@@ -16,15 +16,40 @@ from costmodel.cli.common import text_width
 from costmodel.families.load import load_model
 
 COSTS = [
-    "params", "weight_bytes", "flops", "vector_flops", "hbm_bytes", "arithmetic_intensity", "latency_s",
-    "latency_lower_s", "latency_upper_s", "latency_p05_s", "latency_p95_s", "level", "tokens_per_s", "kv_cache_bytes",
-    "peak_memory_bytes", "fits", "energy_j",
-]  # fmt: skip
+    "params",
+    "weight_bytes",
+    "flops",
+    "vector_flops",
+    "hbm_bytes",
+    "arithmetic_intensity",
+    "latency_s",
+    "latency_lower_s",
+    "latency_upper_s",
+    "latency_p05_s",
+    "latency_p95_s",
+    "level",
+    "tokens_per_s",
+    "kv_cache_bytes",
+    "peak_memory_bytes",
+    "fits",
+    "energy_j",
+]
 SAVED = ["params_pct", "weight_bytes_pct", "flops_pct", "latency_pct", "energy_pct", "peak_memory_pct", "speedup"]
 OPS = [
-    "name", "kind", "m", "n", "k", "flops", "hbm_bytes", "arithmetic_intensity", "compute_s", "memory_s", "overhead_s",
-    "latency_s", "bound",
-]  # fmt: skip
+    "name",
+    "kind",
+    "m",
+    "n",
+    "k",
+    "flops",
+    "hbm_bytes",
+    "arithmetic_intensity",
+    "compute_s",
+    "memory_s",
+    "overhead_s",
+    "latency_s",
+    "bound",
+]
 POINT = "layers=2,17,31 tensors=all rank=1 form=tucker"
 LLAMA = ["--model", "llama2-7b", "--hw", "a100-sxm-80gb", "--calibration", "none"]
 GPT2 = ["--model", "gpt2", "--hw", "l4", "--calibration", "none"]
@@ -83,8 +108,16 @@ def test_json_types_and_definitions(priced: Any) -> None:
     for phase in priced(*LLAMA, "--decompose", POINT)["phases"]:
         work = phase["workload"]
         for costs in (phase["dense"], phase["decomposed"]):
-            for key in ("params", "weight_bytes", "flops", "vector_flops", "hbm_bytes", "kv_cache_bytes",
-                        "peak_memory_bytes", "kernels"):  # fmt: skip
+            for key in (
+                "params",
+                "weight_bytes",
+                "flops",
+                "vector_flops",
+                "hbm_bytes",
+                "kv_cache_bytes",
+                "peak_memory_bytes",
+                "kernels",
+            ):
                 assert type(costs[key]) is int, key
             assert costs["fits"] is True
             assert costs["level"] == "datasheet"
@@ -148,18 +181,46 @@ def test_ops_are_those_of_the_decomposed_model_and_add_up(priced: Any) -> None:
 
 def test_defaults(priced: Any) -> None:
     prefill, decode = (phase["workload"] for phase in priced(*LLAMA)["phases"])
-    same = {"batch": 1, "dtype": "bf16", "weight_dtype": "bf16", "runtime": "eager", "attention": "fused",
-            "lm_head": "last"}  # fmt: skip
+    same = {
+        "batch": 1,
+        "dtype": "bf16",
+        "weight_dtype": "bf16",
+        "runtime": "eager",
+        "attention": "fused",
+        "lm_head": "last",
+    }
     assert prefill == {"phase": "prefill", "q_len": 512, "kv_len": 512, **same}
     assert decode == {"phase": "decode", "q_len": 1, "kv_len": 513, **same}
 
 
 def test_options_reach_the_workload(priced: Any) -> None:
-    given = ["--batch", "3", "--seq-len", "100", "--kv-len", "777", "--dtype", "float16", "--weight-dtype", "int4",
-             "--runtime", "graph", "--attention", "unfused", "--lm-head", "all"]  # fmt: skip
+    given = [
+        "--batch",
+        "3",
+        "--seq-len",
+        "100",
+        "--kv-len",
+        "777",
+        "--dtype",
+        "float16",
+        "--weight-dtype",
+        "int4",
+        "--runtime",
+        "graph",
+        "--attention",
+        "unfused",
+        "--lm-head",
+        "all",
+    ]
     prefill, decode = (phase["workload"] for phase in priced(*LLAMA, *given)["phases"])
-    same = {"batch": 3, "dtype": "fp16", "weight_dtype": "int4", "runtime": "graph", "attention": "unfused",
-            "lm_head": "all"}  # fmt: skip
+    same = {
+        "batch": 3,
+        "dtype": "fp16",
+        "weight_dtype": "int4",
+        "runtime": "graph",
+        "attention": "unfused",
+        "lm_head": "all",
+    }
     assert prefill == {"phase": "prefill", "q_len": 100, "kv_len": 100, **same}
     assert decode == {"phase": "decode", "q_len": 1, "kv_len": 777, **same}
     assert priced(*LLAMA, "--seq-len", "100")["phases"][1]["workload"]["kv_len"] == 101
@@ -197,8 +258,12 @@ def test_a_request_is_a_prefill_and_its_decode_steps(priced: Any) -> None:
     assert (request["prompt_tokens"], request["new_tokens"]) == (64, 20)
     for variant in ("dense", "decomposed"):
         assert list(request[variant]) == ["ttft_s", "tpot_s", "latency_s", "energy_j", "peak_memory_bytes", "fits"]
-        steps = [priced(*LLAMA, "--runtime", "graph", "--phase", "decode", "--kv-len", str(65 + step), "--decompose",
-                        POINT)["phases"][0][variant] for step in (0, 7, 19)]  # fmt: skip
+        steps = [
+            priced(*LLAMA, "--runtime", "graph", "--phase", "decode", "--kv-len", str(65 + step), "--decompose", POINT)[
+                "phases"
+            ][0][variant]
+            for step in (0, 7, 19)
+        ]
         shown = request[variant]
         assert shown["ttft_s"] == found["phases"][0][variant]["latency_s"]
         assert steps[0]["latency_s"] <= shown["tpot_s"] <= steps[2]["latency_s"]
@@ -240,29 +305,52 @@ def configuration_of(found: Any) -> dict[str, Any]:
 
 def test_config_applies_before_every_spec_wherever_it_stands(priced: Any, tmp_path: Path) -> None:
     path = tmp_path / "ranks.json"
-    path.write_text('{"ranks": {"layers.0.c_attn": 5, "layers.1.c_attn": 6, "layers.2.mlp_proj": {"form": "tucker",'
-                    ' "rank": [2, 3]}}, "drop": [7]}')  # fmt: skip
-    for order in (["--config", str(path), "--decompose", "layers=1 tensors=attn rank=9"],
-                  ["--decompose", "layers=1 tensors=attn rank=9", "--config", str(path)]):  # fmt: skip
+    path.write_text(
+        '{"ranks": {"layers.0.c_attn": 5, "layers.1.c_attn": 6, "layers.2.mlp_proj": {"form": "tucker",'
+        ' "rank": [2, 3]}}, "drop": [7]}'
+    )
+    for order in (
+        ["--config", str(path), "--decompose", "layers=1 tensors=attn rank=9"],
+        ["--decompose", "layers=1 tensors=attn rank=9", "--config", str(path)],
+    ):
         found = priced(*GPT2, *order)
         assert configuration_of(found) == {
-            "layers.0.c_attn": 5, "layers.1.c_attn": 9, "layers.1.attn_proj": 9,
+            "layers.0.c_attn": 5,
+            "layers.1.c_attn": 9,
+            "layers.1.attn_proj": 9,
             "layers.2.mlp_proj": {"form": "tucker", "rank": [2, 3]},
-        }  # fmt: skip
+        }
         assert found["decomposition"]["drop"] == [7]
 
 
 def test_the_later_spec_wins(priced: Any) -> None:
-    found = priced(*GPT2, "--decompose", "rank=9", "--decompose", "layers=1-11 form=dense", "--decompose",
-                   "layers=0 tensors=c_fc rank=50%")  # fmt: skip
+    found = priced(
+        *GPT2,
+        "--decompose",
+        "rank=9",
+        "--decompose",
+        "layers=1-11 form=dense",
+        "--decompose",
+        "layers=0 tensors=c_fc rank=50%",
+    )
     assert configuration_of(found) == {
-        "layers.0.c_attn": 9, "layers.0.attn_proj": 9, "layers.0.c_fc": 307, "layers.0.mlp_proj": 9,
-    }  # fmt: skip
+        "layers.0.c_attn": 9,
+        "layers.0.attn_proj": 9,
+        "layers.0.c_fc": 307,
+        "layers.0.mlp_proj": 9,
+    }
 
 
 def test_the_decomposition_printed_is_a_file_that_is_read_back(priced: Any, tmp_path: Path) -> None:
-    first = priced(*GPT2, "--decompose", "layers=0-5 rank=33.3%", "--decompose", "layers=3 rank=7 form=tucker",
-                   "--decompose", "layers=11 form=drop")  # fmt: skip
+    first = priced(
+        *GPT2,
+        "--decompose",
+        "layers=0-5 rank=33.3%",
+        "--decompose",
+        "layers=3 rank=7 form=tucker",
+        "--decompose",
+        "layers=11 form=drop",
+    )
     path = tmp_path / "again.json"
     path.write_text(json.dumps(first["decomposition"]))
     assert priced(*GPT2, "--config", str(path)) == first
@@ -305,8 +393,11 @@ def test_csv_is_the_json_in_rows(price: Any, priced: Any) -> None:
     rows = list(csv.DictReader(io.StringIO(price(*arguments, "--format", "csv"))))
     found = priced(*arguments)
     assert [(row["phase"], row["variant"]) for row in rows] == [
-        ("prefill", "dense"), ("prefill", "decomposed"), ("decode", "dense"), ("decode", "decomposed"),
-    ]  # fmt: skip
+        ("prefill", "dense"),
+        ("prefill", "decomposed"),
+        ("decode", "dense"),
+        ("decode", "decomposed"),
+    ]
     for row in rows:
         phase = next(each for each in found["phases"] if each["workload"]["phase"] == row["phase"])
         costs = phase[row["variant"]]

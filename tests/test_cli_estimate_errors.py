@@ -42,8 +42,11 @@ def estimate(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 
 HUGE = "9" * 5000
 OPTIONS: list[tuple[list[str], str]] = [
-    (["--model", "lama2-7b"], "unknown model: got 'lama2-7b'; allowed: a built-in name, a config.json or a folder with "
-                              "one; did you mean llama2-7b"),
+    (
+        ["--model", "lama2-7b"],
+        "unknown model: got 'lama2-7b'; allowed: a built-in name, a config.json or a folder with "
+        "one; did you mean llama2-7b",
+    ),
     (["--model", "llama3"], "did you mean llama3-70b or llama3-8b or llama3.2-1b?"),
     (["--model", ""], "unknown model: got ''"),
     (["--model", "a\nb"], "unknown model: got 'a\\nb'"),
@@ -86,14 +89,18 @@ OPTIONS: list[tuple[list[str], str]] = [
     (["--weight-dtype", "fp8"], "unknown weight dtype: got 'fp8'; allowed: fp32, tf32, fp16, bf16, int8, int4"),
     (["--hw", "t4"], "t4 has no matrix rate for --dtype: got 'bf16'; allowed: fp32, fp16; use --dtype fp16"),
     (["--hw", "epyc-9654", "--dtype", "tf32"], "epyc-9654 has no matrix rate for --dtype: got 'tf32'"),
-    (["--hw", "epyc-9654", "--dtype", "fp32", "--runtime", "graph"],
-     "epyc-9654 is a CPU, which replays no graph: got 'graph'; allowed: eager; use --runtime eager"),
+    (
+        ["--hw", "epyc-9654", "--dtype", "fp32", "--runtime", "graph"],
+        "epyc-9654 is a CPU, which replays no graph: got 'graph'; allowed: eager; use --runtime eager",
+    ),
     (["--model", "bert-base", "--phase", "decode"], "bert-base is an encoder and has no decode phase"),
     (["--model", "bert-base", "--kv-len", "9"], "bert-base is an encoder and has no decode phase: got '--kv-len 9'"),
     (["--model", "bert-base", "--new-tokens", "9"], "bert-base is an encoder and generates no tokens"),
     (["--phase", "prefill", "--kv-len", "9"], "--kv-len belongs to the decode phase"),
-    (["--phase", "decode", "--seq-len", "100", "--kv-len", "7"],
-     "--seq-len and --kv-len both say what a decode step attends to: got '100, 7'; leave out one of them"),
+    (
+        ["--phase", "decode", "--seq-len", "100", "--kv-len", "7"],
+        "--seq-len and --kv-len both say what a decode step attends to: got '100, 7'; leave out one of them",
+    ),
     (["--new-tokens", "4", "--kv-len", "7"], "--kv-len says nothing about a request, whose steps follow its prompt"),
     (["--phase", "decode", "--new-tokens", "9"], "--new-tokens prices a prefill and its decode steps"),
     (["--foo"], "No such option '--foo'"),
@@ -107,7 +114,7 @@ OPTIONS: list[tuple[list[str], str]] = [
     (["--config", "/"], "cannot read configuration file: got '/'; Is a directory"),
     (["--calibration", "none.json"], "none.json: cannot read; No such file"),
     (["--calibration", "/"], "Is a directory"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("arguments", "expected"), OPTIONS, ids=[" ".join(a)[:40] for a, _ in OPTIONS])
@@ -137,14 +144,24 @@ def test_commands(arguments: list[str], expected: str, capsys: pytest.CaptureFix
 
 
 SPECS = [
-    ("", "empty SPEC"), ("layers=32 rank=1", "layer out of range for llama2-7b: got 32; allowed: 0 to 31"),
-    ("tensors=query rank=1", "no tensor of that name: got 'query'; allowed: q_proj"), ("rank=0", "not a rank: got '0'"),
-    ("rank=-1", "not a rank"), ("rank=4097", "rank out of range: got 4097; allowed: 1 to 4096"),
-    ("rank=many", "not a rank: got 'many'"), ("rank=1e3", "not a rank"), ("rank=inf", "not a rank"),
-    ("rank=nan", "not a rank"), (f"rank={HUGE}", "not a rank"), ("rank=1 rank=1", "key given twice"),
-    ("ranks=1", "unknown key"), ("form=dense rank=1", "form=dense takes no rank"), ("layers=1", "needs a rank"),
-    ("form=drop rank=1", "takes no rank"), ("form=drop tensors=attn", "takes whole layers"),
-]  # fmt: skip
+    ("", "empty SPEC"),
+    ("layers=32 rank=1", "layer out of range for llama2-7b: got 32; allowed: 0 to 31"),
+    ("tensors=query rank=1", "no tensor of that name: got 'query'; allowed: q_proj"),
+    ("rank=0", "not a rank: got '0'"),
+    ("rank=-1", "not a rank"),
+    ("rank=4097", "rank out of range: got 4097; allowed: 1 to 4096"),
+    ("rank=many", "not a rank: got 'many'"),
+    ("rank=1e3", "not a rank"),
+    ("rank=inf", "not a rank"),
+    ("rank=nan", "not a rank"),
+    (f"rank={HUGE}", "not a rank"),
+    ("rank=1 rank=1", "key given twice"),
+    ("ranks=1", "unknown key"),
+    ("form=dense rank=1", "form=dense takes no rank"),
+    ("layers=1", "needs a rank"),
+    ("form=drop rank=1", "takes no rank"),
+    ("form=drop tensors=attn", "takes whole layers"),
+]
 
 
 @pytest.mark.parametrize(("spec", "expected"), SPECS, ids=[spec[:30] for spec, _ in SPECS])
@@ -153,17 +170,25 @@ def test_specs(spec: str, expected: str, capsys: pytest.CaptureFixture[str]) -> 
 
 
 CONFIGS: list[tuple[bytes, str]] = [
-    (b"", "is not JSON"), (b"{", "is not JSON"), (b"[]", "not an object"), (b"\xff\xfe", "not UTF-8"),
+    (b"", "is not JSON"),
+    (b"{", "is not JSON"),
+    (b"[]", "not an object"),
+    (b"\xff\xfe", "not UTF-8"),
     (b'{"ranks": {"layers.40.q_proj": 1}}', "layer out of range for llama2-7b: got 40"),
     (b'{"ranks": {"layers.1.query": 1}}', "has no such site: got 'layers.1.query'"),
-    (b'{"ranks": {"layers.1.q_proj": 1.0}}', "not a rank"), (b'{"ranks": {"layers.1.q_proj": true}}', "not a rank"),
-    (b'{"ranks": {"layers.1.q_proj": "1"}}', "not a rank"), (b'{"ranks": {"layers.1.q_proj": null}}', "not a rank"),
-    (b'{"ranks": {"layers.1.q_proj": -1}}', "rank out of range"), (b'{"rank": {}}', "unknown key"),
-    (b'{"drop": [1], "drop": [2]}', "key 'drop' twice"), (b'{"drop": "1"}', "drop is not a list"),
+    (b'{"ranks": {"layers.1.q_proj": 1.0}}', "not a rank"),
+    (b'{"ranks": {"layers.1.q_proj": true}}', "not a rank"),
+    (b'{"ranks": {"layers.1.q_proj": "1"}}', "not a rank"),
+    (b'{"ranks": {"layers.1.q_proj": null}}', "not a rank"),
+    (b'{"ranks": {"layers.1.q_proj": -1}}', "rank out of range"),
+    (b'{"rank": {}}', "unknown key"),
+    (b'{"drop": [1], "drop": [2]}', "key 'drop' twice"),
+    (b'{"drop": "1"}', "drop is not a list"),
     (b'{"drop": [1], "ranks": {"layers.1.q_proj": 1}}', "a rank is given for a dropped layer"),
-    (b'{"ranks": {"layers.1.q_proj": NaN}}', "NaN is not a JSON number"), (b"[" * 100_000, "nested too deeply"),
+    (b'{"ranks": {"layers.1.q_proj": NaN}}', "NaN is not a JSON number"),
+    (b"[" * 100_000, "nested too deeply"),
     (b'{"ranks": {"layers.1.q_proj": ' + b"9" * 5000 + b"}}", "is not JSON"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("content", "expected"), CONFIGS, ids=[str(n) for n in range(len(CONFIGS))])
@@ -182,14 +207,26 @@ def model(folder: Path, content: Any) -> str:
 
 
 MODELS: list[tuple[Any, str]] = [
-    (b"", "is not JSON"), (b"not json", "is not JSON"), (b"[1]", "not a JSON object"), (b"\xff", "not UTF-8"),
-    ({}, "model_type"), ({"model_type": "mamba"}, "gpt2"), ({"model_type": "t5", "d_model": 512}, "llama"),
-    ({"model_type": 7}, "model_type"), ({"model_type": "gpt2"}, "missing"),
-    ({**GPT2, "n_layer": -1}, "n_layer"), ({**GPT2, "n_layer": 0}, "n_layer"), ({**GPT2, "n_layer": 10**9}, "n_layer"),
-    ({**GPT2, "n_embd": "768"}, "n_embd"), ({**GPT2, "n_embd": None}, "n_embd"), ({**GPT2, "n_head": 7}, "n_head"),
-    ({**GPT2, "vocab_size": 1.5}, "vocab_size"), ({**GPT2, "vocab_size": True}, "vocab_size"),
-    (b'{"model_type": "gpt2", "n_embd": NaN}', "NaN"), (b"[" * 100_000, "nested too deeply"),
-]  # fmt: skip
+    (b"", "is not JSON"),
+    (b"not json", "is not JSON"),
+    (b"[1]", "not a JSON object"),
+    (b"\xff", "not UTF-8"),
+    ({}, "model_type"),
+    ({"model_type": "mamba"}, "gpt2"),
+    ({"model_type": "t5", "d_model": 512}, "llama"),
+    ({"model_type": 7}, "model_type"),
+    ({"model_type": "gpt2"}, "missing"),
+    ({**GPT2, "n_layer": -1}, "n_layer"),
+    ({**GPT2, "n_layer": 0}, "n_layer"),
+    ({**GPT2, "n_layer": 10**9}, "n_layer"),
+    ({**GPT2, "n_embd": "768"}, "n_embd"),
+    ({**GPT2, "n_embd": None}, "n_embd"),
+    ({**GPT2, "n_head": 7}, "n_head"),
+    ({**GPT2, "vocab_size": 1.5}, "vocab_size"),
+    ({**GPT2, "vocab_size": True}, "vocab_size"),
+    (b'{"model_type": "gpt2", "n_embd": NaN}', "NaN"),
+    (b"[" * 100_000, "nested too deeply"),
+]
 
 
 @pytest.mark.parametrize(("content", "expected"), MODELS, ids=[str(n) for n in range(len(MODELS))])
@@ -203,13 +240,15 @@ def test_missing_model_files(tmp_path: Path, capsys: pytest.CaptureFixture[str])
 
 
 PROFILES = [
-    ("", "schema"), ("not toml", "not a TOML file"), (L4.replace("memory_gb_per_s", "bandwidth"), "memory_gb_per_s"),
+    ("", "schema"),
+    ("not toml", "not a TOML file"),
+    (L4.replace("memory_gb_per_s", "bandwidth"), "memory_gb_per_s"),
     (L4.replace("value = 300,", 'value = "300",'), "figures.memory_gb_per_s.value"),
     (L4.replace("value = 300,", "value = -300,"), "figures.memory_gb_per_s.value"),
     (L4.replace("value = 300,", "value = inf,"), "figures.memory_gb_per_s.value"),
     (L4.replace("value = 300,", "value = nan,"), "figures.memory_gb_per_s.value"),
     (L4.replace("value = 300,", "value = 0,"), "figures.memory_gb_per_s.value"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("content", "expected"), PROFILES, ids=[str(n) for n in range(len(PROFILES))])
@@ -265,9 +304,12 @@ def shell(command: str, **options: Any) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.parametrize(
     "command",
-    ["costmodel estimate --model lama2-7b --hw l4", "costmodel estimate --model gpt2 --hw l4 --decompose rank=0",
-     "costmodel nonsense"],
-)  # fmt: skip
+    [
+        "costmodel estimate --model lama2-7b --hw l4",
+        "costmodel estimate --model gpt2 --hw l4 --decompose rank=0",
+        "costmodel nonsense",
+    ],
+)
 def test_in_a_process_of_its_own(command: str) -> None:
     done = shell(command)
     assert (done.returncode, done.stdout) == (2, "")
@@ -306,8 +348,10 @@ def test_a_model_folder_whose_name_is_no_text(tmp_path: Path) -> None:
     for fmt in ("table", "json", "csv"):
         done = subprocess.run(
             [sys.executable, "-m", "costmodel", "estimate", "--model", folder, "--hw", "l4", "--format", fmt],
-            capture_output=True, cwd=ROOT, check=False,
-        )  # fmt: skip
+            capture_output=True,
+            cwd=ROOT,
+            check=False,
+        )
         assert (done.returncode, done.stderr) == (0, b"")
         shown = {"table": b"\xff\xfe on l4", "json": b'"model": "\\udcff\\udcfe"', "csv": b"\n\xff\xfe,l4,dense"}[fmt]
         assert shown in done.stdout

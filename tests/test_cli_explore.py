@@ -48,8 +48,16 @@ def error_of(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 
 def test_space(capsys: pytest.CaptureFixture[str]) -> None:
     found = json_of(capsys, "space", "--model", "llama2-7b", "--ranks", "1,64")
-    assert {"model", "num_layers", "tensors", "paper_count", "homogeneous_log2", "homogeneous_distinct",
-            "per_layer_log2", "per_site_log10"} <= set(found)  # fmt: skip
+    assert {
+        "model",
+        "num_layers",
+        "tensors",
+        "paper_count",
+        "homogeneous_log2",
+        "homogeneous_distinct",
+        "per_layer_log2",
+        "per_site_log10",
+    } <= set(found)
     assert found["paper_count"] == 2**39
     assert found["homogeneous_distinct"] == (2**32 - 1) * 127 * 2 + 1
     assert found["per_site_log10"] == pytest.approx(224 * math.log10(3))
@@ -67,8 +75,18 @@ def test_the_contracts_keys(capsys: pytest.CaptureFixture[str]) -> None:
     found = json_of(
         capsys, *BASE, "--ranks", "64,256", "--limit", "saved.params_pct>=9", "--top", "3", "--runtime", "graph"
     )
-    assert {"configurations", "paper_count", "excluded", "matching", "distinct_costs", "elapsed_s", "guarantee",
-            "distribution", "top", "frontier"} <= set(found)  # fmt: skip
+    assert {
+        "configurations",
+        "paper_count",
+        "excluded",
+        "matching",
+        "distinct_costs",
+        "elapsed_s",
+        "guarantee",
+        "distribution",
+        "top",
+        "frontier",
+    } <= set(found)
     assert found["configurations"] == (2**32 - 1) * 127 * 2 + 1
     assert found["paper_count"] == 2**39
     assert found["guarantee"] == "exact"
@@ -85,9 +103,22 @@ def test_the_contracts_keys(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_which_ranks_do_i_need(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     """The one-line question; the answer's configuration goes into a file that `estimate` reads."""
-    found = json_of(capsys, *BASE, "--ranks", "64-1024:64", "--limit", "saved.peak_memory_pct>=20", "--top", "1",
-                    "--objectives", "quality,decode.latency_s,decode.saved.peak_memory_pct,request.latency_s",
-                    "--quality", "standin:params", "--new-tokens", "20")  # fmt: skip
+    found = json_of(
+        capsys,
+        *BASE,
+        "--ranks",
+        "64-1024:64",
+        "--limit",
+        "saved.peak_memory_pct>=20",
+        "--top",
+        "1",
+        "--objectives",
+        "quality,decode.latency_s,decode.saved.peak_memory_pct,request.latency_s",
+        "--quality",
+        "standin:params",
+        "--new-tokens",
+        "20",
+    )
     best = found["top"][0]
     assert found["quality"]["stand_in"]
     assert best["objectives"]["decode.saved.peak_memory_pct"] >= 20
@@ -110,8 +141,22 @@ def test_other_spaces(kind: str, capsys: pytest.CaptureFixture[str], tmp_path: P
     space = design_space(model, kind, ranks=[8, 64, 256])  # type: ignore[arg-type]
     path = tmp_path / "quality.json"
     path.write_text(json.dumps(quality_data(space, 1, states=2)))
-    found = json_of(capsys, *SMALL, "--space", kind, "--ranks", "8,64,256", "--quality", str(path), "--batch", "32",
-                    "--limit", "saved.params_pct>=10", "--top", "1")  # fmt: skip
+    found = json_of(
+        capsys,
+        *SMALL,
+        "--space",
+        kind,
+        "--ranks",
+        "8,64,256",
+        "--quality",
+        str(path),
+        "--batch",
+        "32",
+        "--limit",
+        "saved.params_pct>=10",
+        "--top",
+        "1",
+    )
     assert found["configurations"] == space.size
     assert found["matching"] is None
     share = found["matching_share"]
@@ -127,8 +172,16 @@ def test_other_spaces(kind: str, capsys: pytest.CaptureFixture[str], tmp_path: P
 def test_table_and_csv(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(cli, [*SMALL, "--ranks", "8,900", "--limit", "saved.params_pct>=5", "--quality", "standin:params"]) == 0
     text = capsys.readouterr().out
-    for words in ("configurations: 515,971", "excluded:", "NOT MEASURED", "Distribution", "Best by", "Frontier",
-                  "guarantee: exact", "within saved.params_pct>=5"):  # fmt: skip
+    for words in (
+        "configurations: 515,971",
+        "excluded:",
+        "NOT MEASURED",
+        "Distribution",
+        "Best by",
+        "Frontier",
+        "guarantee: exact",
+        "within saved.params_pct>=5",
+    ):
         assert words in text
     assert max(len(line) for line in text.splitlines()) <= 120
     assert run(cli, [*SMALL, "--ranks", "8", "--limit", "saved.params_pct>=99"]) == 0
@@ -146,11 +199,18 @@ def test_limits_are_repeated_in_full(capsys: pytest.CaptureFixture[str]) -> None
 
 def test_counts_of_more_digits_than_python_prints_by_default(
     capsys: pytest.CaptureFixture[str], tmp_path: Path
-) -> None:  # fmt: skip
+) -> None:
     """1001^2100 has 6,301 digits; Python refuses to print integers beyond 4,300 unless told otherwise."""
-    config = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": 1024,
-              "intermediate_size": 2816, "num_hidden_layers": 300, "num_attention_heads": 16,
-              "num_key_value_heads": 16, "vocab_size": 320}  # fmt: skip
+    config = {
+        "model_type": "llama",
+        "architectures": ["LlamaForCausalLM"],
+        "hidden_size": 1024,
+        "intermediate_size": 2816,
+        "num_hidden_layers": 300,
+        "num_attention_heads": 16,
+        "num_key_value_heads": 16,
+        "vocab_size": 320,
+    }
     path = tmp_path / "config.json"
     path.write_text(json.dumps(config))
     limit = sys.get_int_max_str_digits()
@@ -177,8 +237,23 @@ def test_sweep(capsys: pytest.CaptureFixture[str]) -> None:
 @pytest.mark.parametrize("kind", ["png", "svg"])
 def test_plot(kind: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     path = tmp_path / f"frontier.{kind}"
-    assert run(cli, [*BASE, "--ranks", "64,512", "--objectives", "decode.latency_s,quality", "--quality",
-                     "standin:params", "--plot", str(path)]) == 0  # fmt: skip
+    assert (
+        run(
+            cli,
+            [
+                *BASE,
+                "--ranks",
+                "64,512",
+                "--objectives",
+                "decode.latency_s,quality",
+                "--quality",
+                "standin:params",
+                "--plot",
+                str(path),
+            ],
+        )
+        == 0
+    )
     content = path.read_bytes()
     if kind == "svg":
         text = content.decode()
@@ -193,42 +268,45 @@ def test_plot(kind: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> 
     assert len(colours) > 50
 
 
-@pytest.mark.parametrize(("arguments", "match"), [
-    (["--ranks", "0"], "rank"),
-    (["--ranks", "-4"], "rank"),
-    (["--ranks", ""], "rank"),
-    (["--ranks", "8,x"], "rank"),
-    (["--ranks", "64:512"], "64-512:64"),
-    (["--ranks", "9-3"], "range of ranks"),
-    (["--ranks", "1-99999999"], "range of ranks"),
-    (["--ranks", "5000"], "above min"),
-    (["--ranks", "12", "--rank-multiple", "8"], "no multiple"),
-    (["--rank-multiple", "0"], "rank multiple"),
-    (["--keep", "layers=all"], "nothing is left"),
-    (["--keep", "tensors=all"], "nothing is left"),
-    (["--keep", "layers=99"], "layer"),
-    (["--keep", "tensors=nonsense"], "tensor"),
-    (["--keep", "rank=8"], "layers= and tensors= alone"),
-    (["--keep", ""], "layers= and tensors= alone"),
-    (["--keep", "layers=3 tensors=key"], "whole layers"),
-    (["--limit", "latency_s<=-1"], "negative"),
-    (["--limit", "latency_s<=nan"], "finite"),
-    (["--limit", "saved.params_pct>30%"], "write 30,"),
-    (["--limit", "latency_s<=x"], "not a number"),
-    (["--limit", "speed>3"], "unknown objective"),
-    (["--limit", "decode.latency_s<=1"], "not priced"),
-    (["--objectives", ""], "unknown objective"),
-    (["--objectives", "latency_s,quality"], "--quality"),
-    (["--objectives", "request.latency_s"], "--new-tokens"),
-    (["--top", "-1"], "--top"),
-    (["--quality", "missing.json"], "cannot read"),
-    (["--quality", "standin:luck"], "stand-in"),
-    (["--plot", "frontier.jpeg"], "unknown kind of file"),
-    (["--plot", "nowhere/frontier.png"], "cannot write"),
-    (["--space", "everything"], "--space"),
-    (["--form", "cp"], "--form"),
-    (["--batch", "0"], "--batch"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("arguments", "match"),
+    [
+        (["--ranks", "0"], "rank"),
+        (["--ranks", "-4"], "rank"),
+        (["--ranks", ""], "rank"),
+        (["--ranks", "8,x"], "rank"),
+        (["--ranks", "64:512"], "64-512:64"),
+        (["--ranks", "9-3"], "range of ranks"),
+        (["--ranks", "1-99999999"], "range of ranks"),
+        (["--ranks", "5000"], "above min"),
+        (["--ranks", "12", "--rank-multiple", "8"], "no multiple"),
+        (["--rank-multiple", "0"], "rank multiple"),
+        (["--keep", "layers=all"], "nothing is left"),
+        (["--keep", "tensors=all"], "nothing is left"),
+        (["--keep", "layers=99"], "layer"),
+        (["--keep", "tensors=nonsense"], "tensor"),
+        (["--keep", "rank=8"], "layers= and tensors= alone"),
+        (["--keep", ""], "layers= and tensors= alone"),
+        (["--keep", "layers=3 tensors=key"], "whole layers"),
+        (["--limit", "latency_s<=-1"], "negative"),
+        (["--limit", "latency_s<=nan"], "finite"),
+        (["--limit", "saved.params_pct>30%"], "write 30,"),
+        (["--limit", "latency_s<=x"], "not a number"),
+        (["--limit", "speed>3"], "unknown objective"),
+        (["--limit", "decode.latency_s<=1"], "not priced"),
+        (["--objectives", ""], "unknown objective"),
+        (["--objectives", "latency_s,quality"], "--quality"),
+        (["--objectives", "request.latency_s"], "--new-tokens"),
+        (["--top", "-1"], "--top"),
+        (["--quality", "missing.json"], "cannot read"),
+        (["--quality", "standin:luck"], "stand-in"),
+        (["--plot", "frontier.jpeg"], "unknown kind of file"),
+        (["--plot", "nowhere/frontier.png"], "cannot write"),
+        (["--space", "everything"], "--space"),
+        (["--form", "cp"], "--form"),
+        (["--batch", "0"], "--batch"),
+    ],
+)
 def test_bad_input(
     arguments: list[str],
     match: str,

@@ -26,8 +26,8 @@ GEMMS = "m,n,k\n1,4096,4096\n512,32,4096\n8192,4096,4096\n"
 HEADS = "batch_size,q_len,past_len,num_heads,num_key_value_heads,head_dim\n"
 ATTENTION = (
     "batch_size,q_len,past_len,num_heads,num_key_value_heads,head_dim,note\n"
-    "1,512,0,32,32,128,first\n8,1,2047,32,8,128,\"a, b\"\n"
-)  # fmt: skip
+    '1,512,0,32,32,128,first\n8,1,2047,32,8,128,"a, b"\n'
+)
 
 
 def price(capsys: pytest.CaptureFixture[str], *arguments: object) -> tuple[int, str, str]:
@@ -50,12 +50,13 @@ def gemms(tmp_path: Path) -> Path:
 def test_gemms_on_the_datasheet(gemms: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, err = price(capsys, gemms, "--hw", "t4", "--dtype", "fp16")
     assert (code, err) == (0, "")
-    assert out.splitlines()[0] == (
-        "m,n,k,latency_s,latency_lower_s,latency_upper_s,latency_p05_s,latency_p95_s,bound"
-    )  # fmt: skip
+    assert out.splitlines()[0] == ("m,n,k,latency_s,latency_lower_s,latency_upper_s,latency_p05_s,latency_p95_s,bound")
     rows = rows_of(out)
-    assert [(row["m"], row["n"], row["k"]) for row in rows] == [("1", "4096", "4096"), ("512", "32", "4096"),
-                                                                ("8192", "4096", "4096")]  # fmt: skip
+    assert [(row["m"], row["n"], row["k"]) for row in rows] == [
+        ("1", "4096", "4096"),
+        ("512", "32", "4096"),
+        ("8192", "4096", "4096"),
+    ]
     assert {row["latency_p05_s"] for row in rows} == {""}
     assert [row["bound"] for row in rows] == ["memory", "memory", "compute"]
     # 2 x 8192 x 4096 x 4096 FLOPs at 65 TFLOP/s, plus the kernel's fixed time
@@ -153,7 +154,7 @@ def _shape(values: list[int]) -> Any:
         (HEADS + "1,1,-1,8,8,64\n", "past_len in row 1"),
         (HEADS + "1,1,0,8,3,64\n", "a divisor of num_heads, 8"),
     ],
-)  # fmt: skip
+)
 def test_bad_input_is_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str, message: str) -> None:
     path = tmp_path / "shapes.csv"
     path.write_text(content)
@@ -188,6 +189,8 @@ def test_a_header_alone_gives_a_header(tmp_path: Path, capsys: pytest.CaptureFix
     path = tmp_path / "empty.csv"
     path.write_text("m,n,k\n")
     assert price(capsys, path, "--hw", "l4") == (
-        0, "m,n,k,latency_s,latency_lower_s,latency_upper_s,latency_p05_s,latency_p95_s,bound\n", ""
-    )  # fmt: skip
+        0,
+        "m,n,k,latency_s,latency_lower_s,latency_upper_s,latency_p05_s,latency_p95_s,bound\n",
+        "",
+    )
     assert json.loads(price(capsys, path, "--hw", "l4", "--format", "json")[1])["rows"] == []

@@ -35,9 +35,7 @@ def test_numbers_are_whole_in_a_narrow_terminal(
     assert numbers <= narrow
 
 
-def test_text_folds_where_numbers_do_not(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
-) -> None:  # fmt: skip
+def test_text_folds_where_numbers_do_not(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(common, "text_width", lambda: 40)
     common.print_table("title", ["name", "words", "figure"], [["one", "word " * 20, "123,456,789,012"]], left=2)
     lines = capsys.readouterr().out.splitlines()

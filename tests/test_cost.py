@@ -56,8 +56,10 @@ def test_factored_gemm() -> None:
     # 7 -> 2 -> 3 -> 5: 14 + 6 + 15 weights
     chain = list(factor_ops(dense, tensor, Tucker(2, 3), work))
     assert [(op.name, op.gemm, op.cost.flops) for op in chain] == [
-        ("mlp.w.in", (3, 2, 7), 84), ("mlp.w.core", (3, 3, 2), 36), ("mlp.w.out", (3, 5, 3), 90),
-    ]  # fmt: skip
+        ("mlp.w.in", (3, 2, 7), 84),
+        ("mlp.w.core", (3, 3, 2), 36),
+        ("mlp.w.out", (3, 5, 3), 90),
+    ]
     assert [op.cost.weight_bytes for op in chain] == [28, 12, 30 + 10]
     assert [op.inputs for op in chain] == [("x",), ("mlp.w.in",), ("mlp.w.core",)]
 
@@ -100,8 +102,10 @@ def test_small_operations() -> None:
     assert elementwise("rms_norm", 3, 4, act_bytes=2).kernels == 8
     assert elementwise("softmax_upcast_bf16", 1, 8, act_bytes=2).act_write_bytes == 32 + 32 + 16
     assert [norm_program(rms, size) for rms, size in ((False, 2), (True, 2), (True, 4))] == [
-        "layer_norm", "rms_norm", "rms_norm_fp32",
-    ]  # fmt: skip
+        "layer_norm",
+        "rms_norm",
+        "rms_norm_fp32",
+    ]
     assert [activation_program(name) for name in ("silu", "swish", "gelu_new")] == ["silu", "silu", "gelu_new"]
     with pytest.raises(KeyError):
         activation_program("celu")

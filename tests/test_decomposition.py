@@ -84,8 +84,11 @@ def test_the_file_of_the_contract(tmp_path: Path) -> None:
 
 def test_defaults_of_the_file(tmp_path: Path) -> None:
     assert read("{}", tmp_path) == Decomposition()
-    found = read('{"form": "tucker", "ranks": {"layers.0.q_proj": 4, "layers.1.q_proj": {"rank": [4, 5]},'
-                 ' "layers.2.q_proj": {"form": "svd", "rank": 6}, "layers.3.q_proj": [7, 8]}}', tmp_path)  # fmt: skip
+    found = read(
+        '{"form": "tucker", "ranks": {"layers.0.q_proj": 4, "layers.1.q_proj": {"rank": [4, 5]},'
+        ' "layers.2.q_proj": {"form": "svd", "rank": 6}, "layers.3.q_proj": [7, 8]}}',
+        tmp_path,
+    )
     assert list(found.factors.values()) == [Tucker(4, 4), Tucker(4, 5), LowRank(6), Tucker(7, 8)]
 
 
@@ -175,7 +178,7 @@ BAD_FILES = [
     (b"\x80\x04\x95\x00", "is not UTF-8 text"),
     (b"{}\x00", "is not JSON"),
     ('{"ranks": {"layers.1.q\\nproj": 1}}', "no such site"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("text", "expected"), BAD_FILES, ids=[str(n) for n in range(len(BAD_FILES))])

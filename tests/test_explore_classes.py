@@ -37,9 +37,12 @@ def test_equals_listing_on_random_subspaces(seed: int) -> None:
     works = workloads(model, seed, runtime=rng.choice(list(Runtime)))
     last = works[-1].phase.value
     question = question_of(
-        space, works, [f"{last}.latency_s", "prefill.energy_j", "params", f"{last}.peak_memory_bytes"],
-        ["saved.params_pct>=0.5", f"{last}.saved.latency_pct>=-5"], top=60,
-    )  # fmt: skip
+        space,
+        works,
+        [f"{last}.latency_s", "prefill.energy_j", "params", f"{last}.peak_memory_bytes"],
+        ["saved.params_pct>=0.5", f"{last}.saved.latency_pct>=-5"],
+        top=60,
+    )
     classes = HomogeneousClasses(question.tables, space)
     assert sum(classes.counts) == space.valid_size
     assert answer_by_classes(question, classes) == answer_by_classes(
@@ -52,11 +55,17 @@ def test_equals_listing_where_live_bytes_differ_by_layer(form: str, tmp_path: Pa
     model = small_model(tmp_path)
     tensors = ["q_proj", "k_proj", "o_proj"]
     space = design_space(model, ranks=[16, 128, 250], form=form, keep=all_but(model, [0, 1, 3, 4, 5], tensors))
-    question = with_live_peaks(question_of(
-        space, workloads(model, batch=64),
-        ["decode.peak_memory_bytes", "prefill.peak_memory_bytes", "prefill.latency_s"],
-        ["prefill.saved.peak_memory_pct>=-4000"], top=100, quality="standin:params",
-    ), seed=len(form))  # fmt: skip
+    question = with_live_peaks(
+        question_of(
+            space,
+            workloads(model, batch=64),
+            ["decode.peak_memory_bytes", "prefill.peak_memory_bytes", "prefill.latency_s"],
+            ["prefill.saved.peak_memory_pct>=-4000"],
+            top=100,
+            quality="standin:params",
+        ),
+        seed=len(form),
+    )
     classes = HomogeneousClasses(question.tables, space)
     assert len(set(classes.layer_types.tolist())) > 1
     assert answer_by_classes(question, classes) == answer_by_classes(
@@ -87,8 +96,14 @@ def check_reported_costs(result, calibration=None) -> None:  # type: ignore[no-u
     """`estimate` on every reported configuration gives what was reported."""
     answer, space = result.answer, result.space
     for found in {each.number: each for each in (*answer.top, *answer.frontier)}.values():
-        again = estimate(space.model, load_hardware(result.hardware), space.config(found.number), result.workloads,
-                         calibration=calibration, new_tokens=result.new_tokens)  # fmt: skip
+        again = estimate(
+            space.model,
+            load_hardware(result.hardware),
+            space.config(found.number),
+            result.workloads,
+            calibration=calibration,
+            new_tokens=result.new_tokens,
+        )
         for objective in result.question.objectives:
             if objective.part == "quality":
                 continue
@@ -112,11 +127,25 @@ def test_estimate_reproduces_what_is_reported(runtime: Runtime) -> None:
     space = design_space(SEVEN, ranks=[64, 512, 1500, 3000], form="tucker")
     works = [Workload.prefill(300, runtime=runtime, batch=2), Workload.decode(301, runtime=runtime, batch=2)]
     result = explore(
-        space, A100, works, top=20, new_tokens=40, quality="standin:params", limits=["saved.params_pct>=5"],
-        objectives=["decode.latency_s", "request.latency_s", "request.energy_j", "quality",
-                    "decode.saved.energy_pct", "prefill.saved.speedup",
-                    "prefill.tokens_per_s", "prefill.peak_memory_bytes", "request.saved.latency_pct"],
-    )  # fmt: skip
+        space,
+        A100,
+        works,
+        top=20,
+        new_tokens=40,
+        quality="standin:params",
+        limits=["saved.params_pct>=5"],
+        objectives=[
+            "decode.latency_s",
+            "request.latency_s",
+            "request.energy_j",
+            "quality",
+            "decode.saved.energy_pct",
+            "prefill.saved.speedup",
+            "prefill.tokens_per_s",
+            "prefill.peak_memory_bytes",
+            "request.saved.latency_pct",
+        ],
+    )
     assert result.answer.guarantee == "exact"
     assert len(result.answer.top) == 20
     check_reported_costs(result)
@@ -159,25 +188,30 @@ def test_subset_ways_and_masks_agree() -> None:
         ways = subset_ways(np.array(types))
         for size, present in itertools.product(range(1, len(types) + 1), range(1, 1 << (max(types) + 1))):
             expected = [
-                sum(1 << place for place in chosen) for chosen in itertools.combinations(range(len(types)), size)
+                sum(1 << place for place in chosen)
+                for chosen in itertools.combinations(range(len(types)), size)
                 if {types[place] for place in chosen} == {k for k in range(8) if present >> k & 1}
-            ]  # fmt: skip
+            ]
             assert list(layer_masks(types, size, present)) == sorted(expected)
             assert ways[size][present] == len(expected)
 
 
 def test_the_whole_of_two_to_the_39_times_16() -> None:
     result = explore(
-        design_space(SEVEN, ranks=list(range(64, 1025, 64))), A100, [Workload.decode(513, runtime=Runtime.GRAPH)],
+        design_space(SEVEN, ranks=list(range(64, 1025, 64))),
+        A100,
+        [Workload.decode(513, runtime=Runtime.GRAPH)],
         objectives=["decode.latency_s", "decode.energy_j", "decode.peak_memory_bytes", "params"],
         limits=["saved.params_pct>=9", "saved.latency_pct>=1"],
-    )  # fmt: skip
+    )
     answer = result.answer
     assert result.space.size == (2**32 - 1) * 127 * 16 + 1 == sum(answer.distribution["params"].counts)  # type: ignore[union-attr]
     assert 0 < answer.matching < result.space.size  # type: ignore[operator]
     assert answer.guarantee == "exact"
     mean = answer.distribution["params"].mean  # type: ignore[union-attr]
-    per_rank = [sum(tensor.weight_params - r * (tensor.out_features + tensor.in_features) for tensor in SEVEN.tensors)
-                for r in range(64, 1025, 64)]  # fmt: skip
+    per_rank = [
+        sum(tensor.weight_params - r * (tensor.out_features + tensor.in_features) for tensor in SEVEN.tensors)
+        for r in range(64, 1025, 64)
+    ]
     saved = 32 * 2**31 * 64 * sum(per_rank)  # each layer is in half of the sets of layers, each tensor in 64 of 127
     assert mean == pytest.approx(SEVEN.num_params - saved / result.space.size, rel=1e-14)

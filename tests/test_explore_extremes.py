@@ -15,9 +15,21 @@ from costmodel.explore.by_site.answer import answer_by_sites
 from costmodel.forward.workload import Runtime, Workload
 from costmodel.space.base import design_space
 
-NAMES = ["quality", "params", "decode.latency_s", "prefill.latency_s", "prefill.energy_j", "decode.tokens_per_s",
-         "prefill.saved.latency_pct", "prefill.saved.speedup", "decode.peak_memory_bytes", "request.latency_s",
-         "request.tpot_s", "request.energy_j", "request.saved.latency_pct"]  # fmt: skip
+NAMES = [
+    "quality",
+    "params",
+    "decode.latency_s",
+    "prefill.latency_s",
+    "prefill.energy_j",
+    "decode.tokens_per_s",
+    "prefill.saved.latency_pct",
+    "prefill.saved.speedup",
+    "decode.peak_memory_bytes",
+    "request.latency_s",
+    "request.tpot_s",
+    "request.energy_j",
+    "request.saved.latency_pct",
+]
 KEYS = {"min": "minimum", "max": "maximum", "mean": "mean"}
 
 
@@ -32,8 +44,10 @@ def test_extremes_equal_listing(kind: str, seed: int, tmp_path: Path) -> None:
     path = tmp_path / "quality.json"
     path.write_text(json.dumps(quality_data(space, seed, states=(1, 2, 5, 5)[seed])))
     runtime = Runtime.GRAPH if seed == 0 else Runtime.EAGER
-    works = [Workload.prefill(512, batch=rng.choice([4, 64]), runtime=runtime),
-             Workload.decode(513, batch=rng.choice([4, 4096]), runtime=runtime)]  # fmt: skip
+    works = [
+        Workload.prefill(512, batch=rng.choice([4, 64]), runtime=runtime),
+        Workload.decode(513, batch=rng.choice([4, 4096]), runtime=runtime),
+    ]
     for name in NAMES:
         question = question_of(space, works, [name], top=1, quality=str(path), new_tokens=5)
         if seed == 3:

@@ -76,17 +76,20 @@ def test_distribution_equals_numpy() -> None:
         assert value == np.quantile(values, float(q), method="inverted_cdf")
 
 
-@pytest.mark.parametrize(("text", "expected"), [
-    ("decode.latency_s", ("decode", "latency_s", "", False)),
-    ("params", ("prefill", "params", "", False)),
-    ("saved.params_pct", ("prefill", "params", "pct", True)),
-    ("decode.saved.peak_memory_pct", ("decode", "peak_memory_bytes", "pct", True)),
-    ("saved.decode.speedup", ("decode", "latency_s", "speedup", True)),
-    ("request.energy_j", ("request", "energy_j", "", False)),
-    ("request.saved.latency_pct", ("request", "latency_s", "pct", True)),
-    ("prefill.tokens_per_s", ("prefill", "tokens_per_s", "", True)),
-    ("quality", ("quality", "quality", "", False)),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("decode.latency_s", ("decode", "latency_s", "", False)),
+        ("params", ("prefill", "params", "", False)),
+        ("saved.params_pct", ("prefill", "params", "pct", True)),
+        ("decode.saved.peak_memory_pct", ("decode", "peak_memory_bytes", "pct", True)),
+        ("saved.decode.speedup", ("decode", "latency_s", "speedup", True)),
+        ("request.energy_j", ("request", "energy_j", "", False)),
+        ("request.saved.latency_pct", ("request", "latency_s", "pct", True)),
+        ("prefill.tokens_per_s", ("prefill", "tokens_per_s", "", True)),
+        ("quality", ("quality", "quality", "", False)),
+    ],
+)
 def test_names(text: str, expected: tuple[str, str, str, bool]) -> None:
     (found,) = parse_objective(text, BOTH)
     assert (found.part, found.metric, found.saving, found.maximise) == expected
@@ -108,26 +111,29 @@ def test_a_phase_may_be_left_out_when_there_is_one() -> None:
     assert len(parse_limit("params<=1e9", BOTH)) == 1
 
 
-@pytest.mark.parametrize(("call", "match"), [
-    (lambda: parse_objective("latancy_s", ONE), "did you mean"),
-    (lambda: parse_objective("", ONE), "unknown objective"),
-    (lambda: parse_objective("decode.decode.latency_s", ONE), "unknown objective"),
-    (lambda: parse_objective("prefill.latency_s", ONE), "not priced"),
-    (lambda: parse_objective("request.latency_s", ONE), "--new-tokens"),
-    (lambda: parse_objective("quality", ONE), "--quality"),
-    (lambda: parse_objective("saved.kernels_pct", ONE), "unknown objective"),
-    (lambda: parse_objectives([], ONE), "no objective"),
-    (lambda: parse_objectives(["params", "params"], ONE), "twice"),
-    (lambda: parse_limit("latency_s", ONE), "not a limit"),
-    (lambda: parse_limit("latency_s<=", ONE), "not a limit"),
-    (lambda: parse_limit("latency_s<=fast", ONE), "not a number"),
-    (lambda: parse_limit("latency_s<=nan", ONE), "finite"),
-    (lambda: parse_limit("latency_s<=inf", ONE), "finite"),
-    (lambda: parse_limit("latency_s<=-1", ONE), "negative"),
-    (lambda: parse_limit("saved.params_pct>=101", ONE), "100 %"),
-    (lambda: parse_limit("latency<=1", ONE), "unknown objective"),
-    (lambda: parse_limit("latency_s!=1", ONE), "not a limit"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("call", "match"),
+    [
+        (lambda: parse_objective("latancy_s", ONE), "did you mean"),
+        (lambda: parse_objective("", ONE), "unknown objective"),
+        (lambda: parse_objective("decode.decode.latency_s", ONE), "unknown objective"),
+        (lambda: parse_objective("prefill.latency_s", ONE), "not priced"),
+        (lambda: parse_objective("request.latency_s", ONE), "--new-tokens"),
+        (lambda: parse_objective("quality", ONE), "--quality"),
+        (lambda: parse_objective("saved.kernels_pct", ONE), "unknown objective"),
+        (lambda: parse_objectives([], ONE), "no objective"),
+        (lambda: parse_objectives(["params", "params"], ONE), "twice"),
+        (lambda: parse_limit("latency_s", ONE), "not a limit"),
+        (lambda: parse_limit("latency_s<=", ONE), "not a limit"),
+        (lambda: parse_limit("latency_s<=fast", ONE), "not a number"),
+        (lambda: parse_limit("latency_s<=nan", ONE), "finite"),
+        (lambda: parse_limit("latency_s<=inf", ONE), "finite"),
+        (lambda: parse_limit("latency_s<=-1", ONE), "negative"),
+        (lambda: parse_limit("saved.params_pct>=101", ONE), "100 %"),
+        (lambda: parse_limit("latency<=1", ONE), "unknown objective"),
+        (lambda: parse_limit("latency_s!=1", ONE), "not a limit"),
+    ],
+)
 def test_bad_names_and_limits(call: Callable[[], object], match: str) -> None:
     with pytest.raises(InputError, match=match) as caught:
         call()
@@ -160,35 +166,38 @@ def _link(**values: object) -> Callable[[dict[str, Any]], None]:
     return change
 
 
-@pytest.mark.parametrize(("change", "match"), [
-    (_without, "no quality for 1 of"),
-    (_set("value", float("nan")), "finite"),
-    (_set("value", float("inf")), "finite"),
-    (_set("value", "low"), "finite"),
-    (_set("value", True), "finite"),
-    (_set("value", None), "finite"),
-    (_set("site", "layers.99.key"), "no such site"),
-    (_set("site", "layers.0.nonsense"), "no such site"),
-    (_set("site", "0.key"), "not a site"),
-    (_set("rank", 0), "not a rank"),
-    (_set("rank", 8.0), "not a rank"),
-    (_set("form", "cp"), "unknown form"),
-    (_set("state", 16), "not a state"),
-    (_set("state", -1), "not a state"),
-    (_set("state", "mild"), "not a state"),
-    (lambda data: data["entries"].append(data["entries"][0]), "given twice"),
-    (lambda data: data.update(model="bert-large"), "another model"),
-    (lambda data: data.update(schema=2), "unknown schema"),
-    (lambda data: data.update(entries={}), "no list"),
-    (lambda data: data.update(layer_interactions=3), "no list"),
-    (lambda data: data.update(metric=3), "no text"),
-    (lambda data: data["entries"].append(5), "not a site"),
-    (_link(layer=11), "without a next layer"),
-    (_link(layer=-1), "without a next layer"),
-    (_link(value=float("nan")), "finite"),
-    (_link(next_state=16), "not a state"),
-    (lambda data: (_link()(data), _link()(data)), "given twice"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("change", "match"),
+    [
+        (_without, "no quality for 1 of"),
+        (_set("value", float("nan")), "finite"),
+        (_set("value", float("inf")), "finite"),
+        (_set("value", "low"), "finite"),
+        (_set("value", True), "finite"),
+        (_set("value", None), "finite"),
+        (_set("site", "layers.99.key"), "no such site"),
+        (_set("site", "layers.0.nonsense"), "no such site"),
+        (_set("site", "0.key"), "not a site"),
+        (_set("rank", 0), "not a rank"),
+        (_set("rank", 8.0), "not a rank"),
+        (_set("form", "cp"), "unknown form"),
+        (_set("state", 16), "not a state"),
+        (_set("state", -1), "not a state"),
+        (_set("state", "mild"), "not a state"),
+        (lambda data: data["entries"].append(data["entries"][0]), "given twice"),
+        (lambda data: data.update(model="bert-large"), "another model"),
+        (lambda data: data.update(schema=2), "unknown schema"),
+        (lambda data: data.update(entries={}), "no list"),
+        (lambda data: data.update(layer_interactions=3), "no list"),
+        (lambda data: data.update(metric=3), "no text"),
+        (lambda data: data["entries"].append(5), "not a site"),
+        (_link(layer=11), "without a next layer"),
+        (_link(layer=-1), "without a next layer"),
+        (_link(value=float("nan")), "finite"),
+        (_link(next_state=16), "not a state"),
+        (lambda data: (_link()(data), _link()(data)), "given twice"),
+    ],
+)
 def test_bad_quality_files(change: Callable[[dict[str, Any]], object], match: str, tmp_path: Path) -> None:
     space = design_space(BERT, ranks=[8, 64])
     data = quality_data(space, 1)
@@ -245,8 +254,11 @@ def test_stand_ins(tmp_path: Path) -> None:
     question = question_of(space, [Workload.prefill(8)], ["saved.params_pct", "quality"], quality="standin:params")
     batch = question.tables.batch(space.sample_choices(30, seed=0))
     np.testing.assert_allclose(batch.quality(), question.objectives[0].values(batch), rtol=1e-12)
-    spectra = [{"site": f"layers.{layer}.{t.name}", "singular_values": [3.0, 2.0, 1.0, 1.0 + layer]}
-               for layer in range(12) for t in BERT.tensors]  # fmt: skip
+    spectra = [
+        {"site": f"layers.{layer}.{t.name}", "singular_values": [3.0, 2.0, 1.0, 1.0 + layer]}
+        for layer in range(12)
+        for t in BERT.tensors
+    ]
     path = tmp_path / "spectra.json"
     path.write_text(json.dumps({"schema": 1, "model": "bert-base", "spectra": spectra}))
     energy = load_quality(f"standin:energy:{path}", space)

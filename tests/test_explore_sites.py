@@ -40,15 +40,32 @@ def test_per_layer_classes_equal_listing(seed: int, tmp_path: Path) -> None:
     model = small_model(tmp_path) if seed % 2 else load_model(rng.choice(["bert-base", "gpt2"]))
     free = rng.sample([(layer, t.name) for layer in range(model.num_layers) for t in model.tensors], 9)
     keep = [site for site in all_but(model, [], []) if tuple(site) not in free]
-    space = design_space(model, "per-layer", ranks=rng.sample([4, 16, 100, 200, 256, 700], 3), keep=keep,
-                         form=rng.choice(["svd", "tucker"]))  # fmt: skip
+    space = design_space(
+        model,
+        "per-layer",
+        ranks=rng.sample([4, 16, 100, 200, 256, 700], 3),
+        keep=keep,
+        form=rng.choice(["svd", "tucker"]),
+    )
     works = workloads(model, seed)
     last = works[-1].phase.value
-    question = with_live_peaks(question_of(
-        space, works, ["prefill.latency_s", "prefill.peak_memory_bytes", "quality", f"{last}.device_s",
-                       *(["decode.peak_memory_bytes"] if last == "decode" else [])],
-        ["saved.params_pct>=0.01"], top=40, quality="standin:params",
-    ), seed)  # fmt: skip
+    question = with_live_peaks(
+        question_of(
+            space,
+            works,
+            [
+                "prefill.latency_s",
+                "prefill.peak_memory_bytes",
+                "quality",
+                f"{last}.device_s",
+                *(["decode.peak_memory_bytes"] if last == "decode" else []),
+            ],
+            ["saved.params_pct>=0.01"],
+            top=40,
+            quality="standin:params",
+        ),
+        seed,
+    )
     classes = PerLayerClasses(question.tables, space, list(question.tables.phases))
     assert sum(classes.counts) == space.valid_size
     listed = ListedConfigurations(question.tables, space)
@@ -65,11 +82,17 @@ def test_exact_labels_equal_listing(kind: str, seed: int, tmp_path: Path) -> Non
     space = design_space(model, kind, ranks=[4, 16, 60, 100], keep=all_but(model, layers, tensors))  # type: ignore[arg-type]
     path = tmp_path / "quality.json"
     path.write_text(json.dumps(quality_data(space, seed, states=1 + 2 * seed)))
-    question = with_live_peaks(question_of(
-        space, workloads(model, seed, runtime=rng.choice(list(Runtime))),
-        rng.choice([["decode.latency_s", "quality"], ["quality", "prefill.energy_j", "decode.peak_memory_bytes"]]),
-        ["saved.params_pct>=1"], top=1, quality=str(path),
-    ), seed)  # fmt: skip
+    question = with_live_peaks(
+        question_of(
+            space,
+            workloads(model, seed, runtime=rng.choice(list(Runtime))),
+            rng.choice([["decode.latency_s", "quality"], ["quality", "prefill.energy_j", "decode.peak_memory_bytes"]]),
+            ["saved.params_pct>=1"],
+            top=1,
+            quality=str(path),
+        ),
+        seed,
+    )
     expected = answer_by_classes(question, ListedConfigurations(question.tables, space))
     found = answer_by_sites(question)
     assert found.guarantee.startswith("exact")
@@ -148,8 +171,11 @@ def test_multipliers_bound_the_best_under_several_limits(tmp_path: Path) -> None
     limits = ["saved.params_pct>=3", "prefill.saved.flops_pct>=4", "prefill.peak_memory_bytes<=2e7"]
     question = question_of(space, work, ["quality"], limits, quality=str(path))
     problem = SiteProblem.of(question.tables)
-    bounds = [(t, ceiling(question.tables, limit)) for limit in question.limits
-              for t in tangents(question.tables, metric_of(limit.objective))]  # fmt: skip
+    bounds = [
+        (t, ceiling(question.tables, limit))
+        for limit in question.limits
+        for t in tangents(question.tables, metric_of(limit.objective))
+    ]
     result = best_under_limits(problem, tangents(question.tables, question.objectives[0]), bounds)
     expected = answer_by_classes(question, ListedConfigurations(question.tables, space)).top[0].objectives["quality"]
     assert result.lower <= expected * (1 + 1e-12)

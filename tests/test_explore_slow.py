@@ -34,9 +34,12 @@ BERT = load_model("bert-base")
 def test_all_of_bert_base_four_objectives(ranks: list[int], size: int) -> None:
     space = design_space(BERT, ranks=ranks)
     question = question_of(
-        space, [Workload.prefill(128, batch=8)], ["latency_s", "energy_j", "peak_memory_bytes", "saved.params_pct"],
-        ["saved.latency_pct>=1", "saved.params_pct>=9"], top=50,
-    )  # fmt: skip
+        space,
+        [Workload.prefill(128, batch=8)],
+        ["latency_s", "energy_j", "peak_memory_bytes", "saved.params_pct"],
+        ["saved.latency_pct>=1", "saved.params_pct>=9"],
+        top=50,
+    )
     assert space.size == size
     expected = answer_by_classes(question, ListedConfigurations(question.tables, space))
     assert answer_by_classes(question, HomogeneousClasses(question.tables, space)) == expected
@@ -68,13 +71,15 @@ def test_seven_billion_restricted_to_two_to_the_22(seed: int, tmp_path: Path) ->
     rng = random.Random(seed)
     model = load_model("llama2-7b")
     layers = rng.sample(range(32), 13 if seed else 11)
-    space = design_space(model, ranks=[rng.choice([1, 64, 500, 2000])],
-                         keep=all_but(model, layers, [t.name for t in model.tensors]))  # fmt: skip
+    space = design_space(
+        model, ranks=[rng.choice([1, 64, 500, 2000])], keep=all_but(model, layers, [t.name for t in model.tensors])
+    )
     path = tmp_path / "quality.json"
     path.write_text(json.dumps(quality_data(space, seed, states=4)))
     work = [Workload.decode(513, runtime=rng.choice(list(Runtime)))]
-    question = question_of(space, work, ["latency_s", "energy_j", "peak_memory_bytes", "params"], top=50,
-                           limits=["saved.params_pct>=9"])  # fmt: skip
+    question = question_of(
+        space, work, ["latency_s", "energy_j", "peak_memory_bytes", "params"], top=50, limits=["saved.params_pct>=9"]
+    )
     assert space.size <= 1 << 22
     expected = answer_by_classes(question, ListedConfigurations(question.tables, space))
     assert answer_by_classes(question, HomogeneousClasses(question.tables, space)) == expected
@@ -97,9 +102,13 @@ def test_per_site_up_to_a_million(seed: int, tmp_path: Path) -> None:
     path = tmp_path / "quality.json"
     path.write_text(json.dumps(quality_data(space, seed, states=[1, 2, 4, 16][seed % 4])))
     question = question_of(
-        space, [Workload.prefill(256, batch=16, runtime=rng.choice(list(Runtime)))],
-        ["latency_s", "quality"], ["saved.params_pct>=2"], top=1, quality=str(path),
-    )  # fmt: skip
+        space,
+        [Workload.prefill(256, batch=16, runtime=rng.choice(list(Runtime)))],
+        ["latency_s", "quality"],
+        ["saved.params_pct>=2"],
+        top=1,
+        quality=str(path),
+    )
     expected = answer_by_classes(question, ListedConfigurations(question.tables, space))
     found = answer_by_sites(question)
     assert found.guarantee.startswith("exact")
@@ -121,9 +130,7 @@ def test_bert_large_literally() -> None:
 @pytest.mark.parametrize(("name", "seconds"), [("llama2-7b", 1.0), ("llama2-70b", 3.0)])
 def test_time_of_the_whole_answer(name: str, seconds: float) -> None:
     space = design_space(load_model(name), ranks=list(range(64, 1025, 64)))
-    times = [
-        explore(space, A100, [Workload.decode(513)], limits=["saved.params_pct>=9"]).elapsed_s for _ in range(3)
-    ]  # fmt: skip
+    times = [explore(space, A100, [Workload.decode(513)], limits=["saved.params_pct>=9"]).elapsed_s for _ in range(3)]
     assert min(times) < seconds
 
 
@@ -133,11 +140,34 @@ def test_time_and_memory_of_the_per_site_frontier(tmp_path: Path) -> None:
     path = tmp_path / "quality.json"
     path.write_text(json.dumps(quality_data(space, 3, states=4)))
     done = subprocess.run(
-        [sys.executable, "-m", "costmodel", "explore", "--model", "llama2-7b", "--hw", "a100-sxm-80gb", "--space",
-         "per-site", "--ranks", "64-2048:64", "--phase", "decode", "--runtime", "graph", "--objectives",
-         "latency_s,quality", "--quality", str(path), "--format", "json"],
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
+        [
+            sys.executable,
+            "-m",
+            "costmodel",
+            "explore",
+            "--model",
+            "llama2-7b",
+            "--hw",
+            "a100-sxm-80gb",
+            "--space",
+            "per-site",
+            "--ranks",
+            "64-2048:64",
+            "--phase",
+            "decode",
+            "--runtime",
+            "graph",
+            "--objectives",
+            "latency_s,quality",
+            "--quality",
+            str(path),
+            "--format",
+            "json",
+        ],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     found = json.loads(done.stdout)
     assert found["elapsed_s"] < 10
     assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < 1_000_000

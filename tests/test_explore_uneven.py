@@ -29,11 +29,16 @@ def test_equals_listing(seed: int, tmp_path: Path) -> None:
     space = design_space(model, ranks=[4, 60, 200], keep=all_but(model, layers, [t.name for t in model.tensors[:3]]))
     path = tmp_path / "quality.json"
     path.write_text(json.dumps(quality_data(space, seed, states=rng.choice([1, 3, 16]))))
-    objectives = [["prefill.latency_s", "quality"], ["quality", "prefill.peak_memory_bytes", "params"],
-                  ["params", "quality"], ["prefill.peak_memory_bytes"]][seed % 4]  # fmt: skip
+    objectives = [
+        ["prefill.latency_s", "quality"],
+        ["quality", "prefill.peak_memory_bytes", "params"],
+        ["params", "quality"],
+        ["prefill.peak_memory_bytes"],
+    ][seed % 4]
     for limits in ([], ["quality<=1.5", "saved.params_pct>=0.1", "prefill.saved.peak_memory_pct>=-900"]):
-        question = question_of(space, workloads(model, seed, runtime=Runtime.GRAPH), objectives, limits, top=40,
-                               quality=str(path))  # fmt: skip
+        question = question_of(
+            space, workloads(model, seed, runtime=Runtime.GRAPH), objectives, limits, top=40, quality=str(path)
+        )
         question = with_live_peaks(question, seed)
         expected = answer_by_classes(question, ListedConfigurations(question.tables, space))
         found = answer_uneven(question)
@@ -76,8 +81,9 @@ def test_order_of_subsets(tmp_path: Path) -> None:
         for size in range(1, 6):
             expected = sorted(
                 (int(ticks[space.number(mask, pair)]), sum(1 << layers[b] for b in range(5) if mask >> b & 1))  # type: ignore[attr-defined]
-                for mask in range(1, 32) if mask.bit_count() == size
-            )  # fmt: skip
+                for mask in range(1, 32)
+                if mask.bit_count() == size
+            )
             assert list(quality.ordered(pair, size, quality.free)) == expected
             assert least[size, pair] == expected[0][0]
 
@@ -86,8 +92,15 @@ def test_seven_billion_with_an_uneven_quality(tmp_path: Path) -> None:
     space = design_space(load_model("llama2-7b"), ranks=[64, 256, 1024])
     path = tmp_path / "quality.json"
     path.write_text(json.dumps(quality_data(space, 7, states=4)))
-    result = explore(space, A100, [Workload.decode(513, runtime=Runtime.GRAPH)], quality=str(path), top=20,
-                     objectives=["quality", "decode.latency_s"], limits=["saved.latency_pct>=5"])  # fmt: skip
+    result = explore(
+        space,
+        A100,
+        [Workload.decode(513, runtime=Runtime.GRAPH)],
+        quality=str(path),
+        top=20,
+        objectives=["quality", "decode.latency_s"],
+        limits=["saved.latency_pct>=5"],
+    )
     answer = result.answer
     values = [tuple(found.objectives.values()) for found in answer.top]
     assert values == sorted(values)

@@ -168,9 +168,10 @@ def test_training_is_reproducible_and_ignores_what_never_varied() -> None:
 def test_groups_stay_on_one_side() -> None:
     table = gemm_table(500)
     doubled = OpTable(
-        kind="gemm", shape=np.concatenate([table.shape, table.shape + np.array([[1], [0], [0]])], axis=1),
+        kind="gemm",
+        shape=np.concatenate([table.shape, table.shape + np.array([[1], [0], [0]])], axis=1),
         seconds=np.tile(table.seconds, 2),
-    )  # fmt: skip
+    )
     fold = folds_of(doubled.groups(), 5, 3)
     assert (fold[:500] == fold[500:]).all()
     assert np.bincount(fold, minlength=5).min() > 100
@@ -256,8 +257,11 @@ def test_speedups_of_pairs() -> None:
 
 def test_a_whole_calibration(quick: None, tmp_path: Path) -> None:
     tables = {"gemm": gemm_table(200, noise=0.03), "decode": attention_table(150)}
-    streams = [StreamTable(kind="elementwise", moved=2 ** np.linspace(12, 28, 20),
-                           seconds=3e-6 + 2 ** np.linspace(12, 28, 20) / 1.4e12)]  # fmt: skip
+    streams = [
+        StreamTable(
+            kind="elementwise", moved=2 ** np.linspace(12, 28, 20), seconds=3e-6 + 2 ** np.linspace(12, 28, 20) / 1.4e12
+        )
+    ]
     provenance = [{"classes": ["gemm"], "source": "made up", "licence": "none"}]
     shown: list[tuple[str, float, float]] = []
     fit = fit_calibration(
@@ -335,8 +339,12 @@ def test_measured_operations_survive_a_folder(tmp_path: Path) -> None:
 
 
 def test_fit_from_the_command_line(quick: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    manifest = Manifest(hardware="a100-sxm-80gb", dtype="bf16", runtimes=["eager", "graph"],
-                        provenance=[{"classes": ["gemm"], "source": "made up", "licence": "none"}])  # fmt: skip
+    manifest = Manifest(
+        hardware="a100-sxm-80gb",
+        dtype="bf16",
+        runtimes=["eager", "graph"],
+        provenance=[{"classes": ["gemm"], "source": "made up", "licence": "none"}],
+    )
     write_ops(tmp_path / "times", MeasuredOps(manifest=manifest, tables={"gemm": gemm_table(150)}))
     out = tmp_path / "made-up.json"
     assert run(cli, ["fit", str(tmp_path / "times"), "--out", str(out), "--also", "fp16", "--format", "json"]) == 0
@@ -352,7 +360,8 @@ def test_fit_from_the_command_line(quick: None, tmp_path: Path, capsys: pytest.C
 
 def test_fitting_needs_no_torch() -> None:
     code = (
-        "import sys, validate.calibration.fit, studies.calibrations.llama, studies.calibrations.few_points, studies.calibrations.transfer, validate.calibration.folder\n"
+        "import sys, validate.calibration.fit, studies.calibrations.llama, studies.calibrations.few_points\n"
+        "import studies.calibrations.transfer, validate.calibration.folder\n"
         "import validate.calibration.importers, validate.probes.plan\n"
         "assert not {'torch', 'transformers', 'tensorly'} & set(sys.modules)\n"
     )

@@ -47,8 +47,10 @@ def test_calls_continue_where_the_last_one_ended(
     monkeypatch.setattr(session.subprocess, "run", fake)
     assert call(session, monkeypatch, "--out", str(tmp_path), "--list") == 0
     assert capsys.readouterr().out.splitlines() == [
-        "once: to do", "bert: to do, 0 of 3 samples", "left to do: once, bert",
-    ]  # fmt: skip
+        "once: to do",
+        "bert: to do, 0 of 3 samples",
+        "left to do: once, bert",
+    ]
     assert call(session, monkeypatch, "--out", str(tmp_path)) == 0
     assert capsys.readouterr().out.splitlines()[-1] == "left to do: bert"
     assert call(session, monkeypatch, "--out", str(tmp_path)) == 0

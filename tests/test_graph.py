@@ -64,8 +64,10 @@ def test_factors_and_dropped_layers(llama: ModelSpec) -> None:
     q, down = "model.layers.0.self_attn.q_proj", "model.layers.2.mlp.down_proj"
     assert [ops[f"{q}.{part}"].gemm for part in ("in", "out")] == [(16, 5, 4096), (16, 4096, 5)]
     assert [ops[f"{down}.{part}"].gemm for part in ("in", "core", "out")] == [
-        (16, 3, 11008), (16, 4, 3), (16, 4096, 4),
-    ]  # fmt: skip
+        (16, 3, 11008),
+        (16, 4, 3),
+        (16, 4096, 4),
+    ]
     assert q not in ops
     assert not [name for name in ops if name.startswith("model.layers.1.")]
     assert ops["model.layers.2.input_layernorm"].inputs == ("model.layers.0.add_mlp",)
@@ -87,9 +89,14 @@ def test_all_layers_dropped(llama: ModelSpec) -> None:
 
 def _op(name: str, out: int, *inputs: str, holds: tuple[str, ...] = (), workspace: int = 0) -> Op:
     return Op(
-        name=name, kind="elementwise", cost=OpCost(), out_bytes=out, inputs=inputs, holds=holds,
+        name=name,
+        kind="elementwise",
+        cost=OpCost(),
+        out_bytes=out,
+        inputs=inputs,
+        holds=holds,
         workspace_bytes=workspace,
-    )  # fmt: skip
+    )
 
 
 def test_live_bytes_by_hand() -> None:

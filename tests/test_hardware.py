@@ -245,7 +245,7 @@ MALFORMED = {
     "twice": (BANDWIDTH, f"{BANDWIDTH} verified = true, source = 'datasheet' }}\n{BANDWIDTH}", "not a TOML file"),
     "not TOML": ("schema = 1", "{", "not a TOML file in UTF-8"),
     "JSON": ("schema = 1", '{"schema": 1}', "not a TOML file in UTF-8"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("case", MALFORMED)

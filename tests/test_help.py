@@ -44,9 +44,12 @@ def test_every_command_is_found() -> None:
 @pytest.mark.parametrize("words", ALL, ids=lambda words: " ".join(words) or "costmodel")
 @pytest.mark.parametrize("columns", ["80", "200"])
 def test_the_examples_in_the_help_run(
-    words: tuple[str, ...], columns: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    words: tuple[str, ...],
+    columns: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+) -> None:
     monkeypatch.setenv("COLUMNS", columns)
     assert run(cli, [*words, "--help"]) == 0
     out, err = capsys.readouterr()

@@ -32,16 +32,28 @@ def data(tmp_path: Path) -> Path:
     """A database of one system: old and new GEMMs, attention by another framework."""
     folder = tmp_path / "data"
     gemms(folder / "l40s" / "gemm" / "sglang" / "0.5.9" / "gemm_perf.parquet", [("bfloat16", 1, 32, 32, 9.0)])
-    gemms(folder / "l40s" / "gemm" / "sglang" / "0.5.14" / "gemm_perf.parquet", [
-        ("bfloat16", 1, 4096, 4096, 0.05), ("bfloat16", 1, 4096, 4096, 0.04), ("fp8", 1, 4096, 4096, 0.02),
-        ("bfloat16", 16, 4096, 32, 0.004),
-    ])  # fmt: skip
+    gemms(
+        folder / "l40s" / "gemm" / "sglang" / "0.5.14" / "gemm_perf.parquet",
+        [
+            ("bfloat16", 1, 4096, 4096, 0.05),
+            ("bfloat16", 1, 4096, 4096, 0.04),
+            ("fp8", 1, 4096, 4096, 0.02),
+            ("bfloat16", 16, 4096, 32, 0.004),
+        ],
+    )
     attention: dict[str, Any] = {
-        "attn_dtype": ["bfloat16"] * 4, "kv_cache_dtype": ["bfloat16", "bfloat16", "fp8", "bfloat16"],
-        "batch_size": [1, 2, 1, 1], "isl": [512, 1, 512, 512], "step": [0, 100, 0, 0], "num_heads": [32, 32, 32, 32],
-        "num_key_value_heads": [8, 8, 8, 8], "head_dim": [128] * 4, "window_size": [0, 0, 0, 128],
-        "beam_width": [1] * 4, "latency": [0.02, 0.012, 0.01, 0.01],
-    }  # fmt: skip
+        "attn_dtype": ["bfloat16"] * 4,
+        "kv_cache_dtype": ["bfloat16", "bfloat16", "fp8", "bfloat16"],
+        "batch_size": [1, 2, 1, 1],
+        "isl": [512, 1, 512, 512],
+        "step": [0, 100, 0, 0],
+        "num_heads": [32, 32, 32, 32],
+        "num_key_value_heads": [8, 8, 8, 8],
+        "head_dim": [128] * 4,
+        "window_size": [0, 0, 0, 128],
+        "beam_width": [1] * 4,
+        "latency": [0.02, 0.012, 0.01, 0.01],
+    }
     path = folder / "l40s" / "attention" / "vllm" / "0.24.0" / "context_attention_perf.parquet"
     path.parent.mkdir(parents=True)
     parquet.write_table(pyarrow.table(attention), path)

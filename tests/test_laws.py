@@ -27,9 +27,21 @@ from costmodel.units import DType
 
 DECODERS = tuple(name for name in MODEL_TYPES if name not in ("bert", "roberta"))
 GROWING = (
-    "params", "weight_bytes", "flops", "vector_flops", "hbm_bytes", "kernels", "kv_cache_bytes", "peak_memory_bytes",
-    "device_s", "host_s", "latency_s", "latency_lower_s", "latency_upper_s", "energy_j",
-)  # fmt: skip
+    "params",
+    "weight_bytes",
+    "flops",
+    "vector_flops",
+    "hbm_bytes",
+    "kernels",
+    "kv_cache_bytes",
+    "peak_memory_bytes",
+    "device_s",
+    "host_s",
+    "latency_s",
+    "latency_lower_s",
+    "latency_upper_s",
+    "energy_j",
+)
 seeds = st.integers(0, 1 << 32).map(random.Random)
 sides = st.integers(2, 20_000)
 
@@ -57,9 +69,11 @@ def test_monotone_in_rank(rng: random.Random) -> None:
     limit = min(tensor.out_features, tensor.in_features)
     low, high = sorted([rng.randint(1, limit), rng.randint(1, limit)])
     for small, large in (
-        (LowRank(low), LowRank(high)), (Tucker(low, 1), Tucker(high, 1)), (Tucker(1, low), Tucker(1, high)),
+        (LowRank(low), LowRank(high)),
+        (Tucker(low, 1), Tucker(high, 1)),
+        (Tucker(1, low), Tucker(1, high)),
         (LowRank(high), Tucker(high, high)),
-    ):  # fmt: skip
+    ):
         less = price(model, replace(decomposition, factors={**decomposition.factors, site: small}), work)
         more = price(model, replace(decomposition, factors={**decomposition.factors, site: large}), work)
         assert_no_less(more, less)

@@ -163,14 +163,31 @@ def test_points_of_a_frontier_are_undominated_and_spread() -> None:
 
 def text_record(nll: Sequence[float]) -> TextRecord:
     count = len(nll)
-    return TextRecord(kind="causal", source=Source(name="t", sha256="0"), length=101, tokens=[100] * count,
-                      nll=list(nll), kl=[0.0] * count, flips=[0] * count, hits=[0] * count)  # fmt: skip
+    return TextRecord(
+        kind="causal",
+        source=Source(name="t", sha256="0"),
+        length=101,
+        tokens=[100] * count,
+        nll=list(nll),
+        kl=[0.0] * count,
+        flips=[0] * count,
+        hits=[0] * count,
+    )
 
 
 def result(
-    role: Any, rule: str, params: int, ratio: float, extra: float, quality: float | None = None, *, noise: float = 0.2,
-    width: float = 0.001, objective: str = "prefill.latency_s", searched: float | None = None,
-) -> Result:  # fmt: skip
+    role: Any,
+    rule: str,
+    params: int,
+    ratio: float,
+    extra: float,
+    quality: float | None = None,
+    *,
+    noise: float = 0.2,
+    width: float = 0.001,
+    objective: str = "prefill.latency_s",
+    searched: float | None = None,
+) -> Result:
     """A point that loses `extra` nats per token, with a little noise by block that differs by its cost.
 
     On the half that was searched on it loses `searched`, the same where that is None.
@@ -182,19 +199,35 @@ def result(
     )
     label = f"{objective} 0" if role == "frontier" else f"{rule} {params}"
     config = {"form": "svd", "ranks": {"layers.0.q_proj": params}, "drop": []} if rule != "dense" else {}
-    point = Point(role=role, rule=rule, label=label, config=config, params=params, costs={"prefill": 1.0},
-                  quality=quality)  # fmt: skip
-    return Result(point=point, searched=other, verified=record, timings={"prefill": timing(ratio, width=width)},
-                  change=change(record.nll, DENSE, record.tokens), text=label, dense_costs={"prefill": 1.0},
-                  change_searched=change(other.nll, DENSE, other.tokens))  # fmt: skip
+    point = Point(
+        role=role, rule=rule, label=label, config=config, params=params, costs={"prefill": 1.0}, quality=quality
+    )
+    return Result(
+        point=point,
+        searched=other,
+        verified=record,
+        timings={"prefill": timing(ratio, width=width)},
+        change=change(record.nll, DENSE, record.tokens),
+        text=label,
+        dense_costs={"prefill": 1.0},
+        change_searched=change(other.nll, DENSE, other.tokens),
+    )
 
 
 def results(*points: Result) -> Results:
     dense = result("baseline", "dense", 100, 1.0, 0.0, 0.0, noise=0.0)
     plan = Plan(points=[each.point for each in points], curves=[], dense={"prefill": 1.0}, dense_params=100, metric="")
     fitted = Fitted(points=9, sampled=5, searched=3)
-    return Results(plan=plan, dense=dense, points=points, phases=["prefill"], fitted=fitted, name="tiny", device="cpu",
-                   rounds=[Round(predicted=[], measured=[])])  # fmt: skip
+    return Results(
+        plan=plan,
+        dense=dense,
+        points=points,
+        phases=["prefill"],
+        fitted=fitted,
+        name="tiny",
+        device="cpu",
+        rounds=[Round(predicted=[], measured=[])],
+    )
 
 
 def test_a_duel_is_at_no_greater_cost_and_chosen_by_prediction() -> None:
@@ -204,8 +237,10 @@ def test_a_duel_is_at_no_greater_cost_and_chosen_by_prediction() -> None:
     baseline = result("baseline", "uniform", 60, 0.8, 0.3)
     fast = result("baseline", "late", 30, 0.3, 0.2)
     slower = result("baseline", "random", 120, 1.2, 0.2)
-    found = {(duel.axis, duel.baseline.point.rule): duel for duel in duels(results(good, lucky, slow, baseline, fast,
-                                                                                  slower))}  # fmt: skip
+    found = {
+        (duel.axis, duel.baseline.point.rule): duel
+        for duel in duels(results(good, lucky, slow, baseline, fast, slower))
+    }
     duel = found["prefill", "uniform"]
     assert duel.ours is good
     assert duel.outcome == "better"
@@ -240,8 +275,11 @@ def test_costs_within_noise_are_told_apart() -> None:
     near, far = result("baseline", "block", 62, 0.8, 0.3), result("baseline", "greedy", 61, 0.9, 0.3)
     found = {(duel.axis, duel.baseline.point.rule): duel for duel in duels(results(ours, near, far))}
     assert {key: duel.clear for key, duel in found.items()} == {
-        ("prefill", "block"): False, ("prefill", "greedy"): True, (SIZE, "block"): True, (SIZE, "greedy"): True,
-    }  # fmt: skip
+        ("prefill", "block"): False,
+        ("prefill", "greedy"): True,
+        (SIZE, "block"): True,
+        (SIZE, "greedy"): True,
+    }
     assert {duel.outcome for duel in found.values()} == {"better"}
     verdict = Verdict.of(results(ours, near, far), 0.05)
     assert verdict.counts("prefill")["better"] == 2
@@ -266,8 +304,9 @@ def test_one_line_says_whether_every_baseline_is_met() -> None:
 def test_worse_and_level_duels() -> None:
     ours = result("frontier", "per-site", 50, 0.7, 0.3, 0.05)
     clear, close = (result("baseline", "greedy", 61, 0.8, 0.1), result("baseline", "block", 62, 0.81, 0.3))
-    outcomes = {duel.baseline.point.rule: duel.outcome for duel in duels(results(ours, clear, close))
-                if duel.axis == "prefill"}  # fmt: skip
+    outcomes = {
+        duel.baseline.point.rule: duel.outcome for duel in duels(results(ours, clear, close)) if duel.axis == "prefill"
+    }
     assert outcomes == {"greedy": "worse", "block": "level"}
 
 
@@ -292,8 +331,10 @@ def test_what_survives_measurement() -> None:
 
 
 def test_optimism_is_measured_minus_predicted_and_corrected_by_the_other_points() -> None:
-    points = [result("frontier", "per-site", 50 + place, 0.7, 2 * guess, guess, noise=0.0)
-              for place, guess in enumerate((0.05, 0.1, 0.2))]  # fmt: skip
+    points = [
+        result("frontier", "per-site", 50 + place, 0.7, 2 * guess, guess, noise=0.0)
+        for place, guess in enumerate((0.05, 0.1, 0.2))
+    ]
     found = optimism(results(*points))
     assert found is not None
     assert found.points == 3

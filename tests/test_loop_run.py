@@ -47,15 +47,30 @@ def options(tmp_path: Path) -> list[str]:
     (tmp_path / "text.txt").write_text(TEXT)
     (tmp_path / "calibration.txt").write_text(OTHER_TEXT)
     checkpoint(tmp_path / "llama")
-    return ["--model", str(tmp_path / "llama"), "--text", str(tmp_path / "text.txt"), "--calibration-text",
-            str(tmp_path / "calibration.txt"), "--hw", "epyc-9654", "--threads", "1", "--small",
-            "--out", str(tmp_path / "out")]  # fmt: skip
+    return [
+        "--model",
+        str(tmp_path / "llama"),
+        "--text",
+        str(tmp_path / "text.txt"),
+        "--calibration-text",
+        str(tmp_path / "calibration.txt"),
+        "--hw",
+        "epyc-9654",
+        "--threads",
+        "1",
+        "--small",
+        "--out",
+        str(tmp_path / "out"),
+    ]
 
 
 def test_from_a_checkpoint_to_a_choice(
-    script: types.ModuleType, options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    script: types.ModuleType,
+    options: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+) -> None:
     out = tmp_path / "out"
     options += ["--accept", "100"]  # the fastest is chosen, whatever random weights lose
 
@@ -68,8 +83,9 @@ def test_from_a_checkpoint_to_a_choice(
     assert capsys.readouterr().err.strip().endswith("error: interrupted")
     done = {name for name, stage in read_stages(out).items() if stage.done}
     assert {"texts", "sensitivity", "samples", "fit", "layer dropping", "round 1, fit"} == done - {
-        "round 1, search", "round 1, quality"
-    }  # fmt: skip
+        "round 1, search",
+        "round 1, quality",
+    }
     assert run_command(script.command, ["--out", str(out), "--report"]) == 2
     assert "cannot read plan" in capsys.readouterr().err
     assert not (out / "verify").exists()  # nothing is chosen by the other half
@@ -130,8 +146,9 @@ def test_a_loop_goes_on_with_the_same_content_wherever_it_is(options: list[str],
     profile = tmp_path / "here.toml"
     shutil.copy(ROOT / "hw_profiles" / "amd-epyc-2t.toml", profile)
     given = dict(zip(options[0::2], options[1::2], strict=False))
-    settings = Settings(model=given["--model"], text=given["--text"], calibration_text=given["--calibration-text"],
-                        hw=str(profile))  # fmt: skip
+    settings = Settings(
+        model=given["--model"], text=given["--text"], calibration_text=given["--calibration-text"], hw=str(profile)
+    )
     kept = tmp_path / "kept"
     kept.mkdir()
 
@@ -169,8 +186,10 @@ def test_a_loop_goes_on_with_the_same_content_wherever_it_is(options: list[str],
 
 def halves_differ(out: Path) -> None:
     """Results take what was measured on each half from that half's records."""
-    records = {name: {json.dumps(record.config, sort_keys=True): record for record in QUALITY.read(out / name)}
-               for name in ("search", "verify")}  # fmt: skip
+    records = {
+        name: {json.dumps(record.config, sort_keys=True): record for record in QUALITY.read(out / name)}
+        for name in ("search", "verify")
+    }
     for name, found in records.items():
         digest = hashlib.sha256((out / f"{name}.txt").read_bytes()).hexdigest()
         assert {record.text.source.sha256 for record in found.values() if record.text} == {digest}
@@ -187,9 +206,12 @@ def halves_differ(out: Path) -> None:
 
 
 def test_samples_may_grow_until_they_are_fitted(
-    script: types.ModuleType, options: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    script: types.ModuleType,
+    options: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+) -> None:
     out, words = tmp_path / "out", [*options, "--samples"]
 
     def killed(loop: Loop, name: str) -> str:
@@ -228,9 +250,13 @@ def test_samples_may_grow_until_they_are_fitted(
     ],
 )
 def test_what_is_wrong_is_said_in_one_line_before_anything_is_made(
-    script: types.ModuleType, options: list[str], change: list[str], message: str, tmp_path: Path,
+    script: types.ModuleType,
+    options: list[str],
+    change: list[str],
+    message: str,
+    tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+) -> None:
     assert run_command(script.command, [*options, *change]) == 2
     error = capsys.readouterr().err
     assert message in error

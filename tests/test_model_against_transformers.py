@@ -21,20 +21,27 @@ MODEL_TYPES = ("llama", "mistral", "qwen2", "qwen3", "bert", "roberta", "gpt2", 
 OUTER_MODULES = {
     Family.LLAMA: {"token_embedding": "model.embed_tokens", "final_norm": "model.norm", "lm_head": "lm_head"},
     Family.BERT: {
-        "token_embedding": "embeddings.word_embeddings", "position_embedding": "embeddings.position_embeddings",
-        "token_type_embedding": "embeddings.token_type_embeddings", "embedding_norm": "embeddings.LayerNorm",
+        "token_embedding": "embeddings.word_embeddings",
+        "position_embedding": "embeddings.position_embeddings",
+        "token_type_embedding": "embeddings.token_type_embeddings",
+        "embedding_norm": "embeddings.LayerNorm",
         "pooler": "pooler",
     },
     Family.GPT2: {
-        "token_embedding": "transformer.wte", "position_embedding": "transformer.wpe", "final_norm": "transformer.ln_f",
+        "token_embedding": "transformer.wte",
+        "position_embedding": "transformer.wpe",
+        "final_norm": "transformer.ln_f",
         "lm_head": "lm_head",
     },
     Family.OPT: {
-        "token_embedding": "model.decoder.embed_tokens", "position_embedding": "model.decoder.embed_positions",
-        "project_in": "model.decoder.project_in", "final_norm": "model.decoder.final_layer_norm",
-        "project_out": "model.decoder.project_out", "lm_head": "lm_head",
+        "token_embedding": "model.decoder.embed_tokens",
+        "position_embedding": "model.decoder.embed_positions",
+        "project_in": "model.decoder.project_in",
+        "final_norm": "model.decoder.final_layer_norm",
+        "project_out": "model.decoder.project_out",
+        "lm_head": "lm_head",
     },
-}  # fmt: skip
+}
 
 
 def real_model(config: dict[str, Any], is_encoder: bool) -> Any:
@@ -144,7 +151,8 @@ def test_defaults_of_absent_fields(model_type: str) -> None:
     spec = spec_from_config(config, name="defaults", source="defaults")
     model = real_model(config, spec.is_encoder)
     assert_equal_structure(spec, model)
-    assert spec.activation == getattr(model.config, "hidden_act" if spec.family in (Family.LLAMA, Family.BERT)
-                                      else "activation_function")  # fmt: skip
+    assert spec.activation == getattr(
+        model.config, "hidden_act" if spec.family in (Family.LLAMA, Family.BERT) else "activation_function"
+    )
     if spec.uses_rope:
         assert spec.max_positions == model.config.max_position_embeddings

@@ -19,21 +19,35 @@ from costmodel.model import ModelSpec
 from costmodel.units import DType
 
 LLAMA: dict[str, Any] = {
-    "model_type": "llama", "architectures": ["LlamaForCausalLM"], "hidden_size": 64, "intermediate_size": 96,
-    "num_hidden_layers": 4, "num_attention_heads": 8, "num_key_value_heads": 2, "vocab_size": 100,
-}  # fmt: skip
+    "model_type": "llama",
+    "architectures": ["LlamaForCausalLM"],
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 2,
+    "vocab_size": 100,
+}
 QWEN: dict[str, Any] = {**LLAMA, "model_type": "qwen2", "architectures": ["Qwen2ForCausalLM"]}
 MISTRAL: dict[str, Any] = {**LLAMA, "model_type": "mistral", "architectures": ["MistralForCausalLM"]}
 BERT: dict[str, Any] = {
-    "model_type": "bert", "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 4, "num_attention_heads": 8,
+    "model_type": "bert",
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 8,
     "vocab_size": 100,
-}  # fmt: skip
+}
 ROBERTA: dict[str, Any] = {**BERT, "model_type": "roberta"}
 GPT2: dict[str, Any] = {"model_type": "gpt2", "n_embd": 64, "n_layer": 4, "n_head": 8, "vocab_size": 100}
 OPT: dict[str, Any] = {
-    "model_type": "opt", "hidden_size": 64, "ffn_dim": 96, "num_hidden_layers": 4, "num_attention_heads": 8,
+    "model_type": "opt",
+    "hidden_size": 64,
+    "ffn_dim": 96,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 8,
     "vocab_size": 100,
-}  # fmt: skip
+}
 
 
 def build(config: dict[str, Any], num_layers: int | None = None, **changes: Any) -> ModelSpec:
@@ -129,8 +143,12 @@ def test_number_of_layers_is_checked(num_layers: Any) -> None:
 
 def test_gpt2_understands_the_generic_names() -> None:
     generic = {
-        "model_type": "gpt2", "hidden_size": 64, "num_hidden_layers": 4, "num_attention_heads": 8, "vocab_size": 100,
-    }  # fmt: skip
+        "model_type": "gpt2",
+        "hidden_size": 64,
+        "num_hidden_layers": 4,
+        "num_attention_heads": 8,
+        "vocab_size": 100,
+    }
     assert build(generic).num_params == build(GPT2).num_params
     assert build(GPT2, hidden_size=64).num_params == build(GPT2).num_params
 

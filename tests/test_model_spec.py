@@ -70,22 +70,36 @@ def test_the_layer_of_llama2_7b_is_the_papers() -> None:
         (
             "mistral-7b",
             {
-                "q_proj": (4096, 4096), "k_proj": (1024, 4096), "v_proj": (1024, 4096), "o_proj": (4096, 4096),
-                "gate_proj": (14336, 4096), "up_proj": (14336, 4096), "down_proj": (4096, 14336),
+                "q_proj": (4096, 4096),
+                "k_proj": (1024, 4096),
+                "v_proj": (1024, 4096),
+                "o_proj": (4096, 4096),
+                "gate_proj": (14336, 4096),
+                "up_proj": (14336, 4096),
+                "down_proj": (4096, 14336),
             },
         ),
         (
             "qwen3-0.6b",  # 16 heads of 128 are wider than the hidden size
             {
-                "q_proj": (2048, 1024), "k_proj": (1024, 1024), "v_proj": (1024, 1024), "o_proj": (1024, 2048),
-                "gate_proj": (3072, 1024), "up_proj": (3072, 1024), "down_proj": (1024, 3072),
+                "q_proj": (2048, 1024),
+                "k_proj": (1024, 1024),
+                "v_proj": (1024, 1024),
+                "o_proj": (1024, 2048),
+                "gate_proj": (3072, 1024),
+                "up_proj": (3072, 1024),
+                "down_proj": (1024, 3072),
             },
         ),
         (
             "bert-base",
             {
-                "query": (768, 768), "key": (768, 768), "value": (768, 768), "attn_output": (768, 768),
-                "intermediate": (3072, 768), "output": (768, 3072),
+                "query": (768, 768),
+                "key": (768, 768),
+                "value": (768, 768),
+                "attn_output": (768, 768),
+                "intermediate": (3072, 768),
+                "output": (768, 3072),
             },
         ),
         (
@@ -95,12 +109,16 @@ def test_the_layer_of_llama2_7b_is_the_papers() -> None:
         (
             "opt-350m",
             {
-                "q_proj": (1024, 1024), "k_proj": (1024, 1024), "v_proj": (1024, 1024), "out_proj": (1024, 1024),
-                "fc1": (4096, 1024), "fc2": (1024, 4096),
+                "q_proj": (1024, 1024),
+                "k_proj": (1024, 1024),
+                "v_proj": (1024, 1024),
+                "out_proj": (1024, 1024),
+                "fc1": (4096, 1024),
+                "fc2": (1024, 4096),
             },
         ),
     ],
-)  # fmt: skip
+)
 def test_tensor_names_and_shapes(name: str, shapes: dict[str, tuple[int, int]]) -> None:
     spec = load_model(name)
     assert {tensor.name: (tensor.out_features, tensor.in_features) for tensor in spec.tensors} == shapes

@@ -29,8 +29,10 @@ assert not set({BLOCKED!r}) & set(sys.modules)
 """
 SPEC = "'layers=2,17,31 rank=1 form=tucker'"
 LINES = {
-    ("estimate",): [f"estimate --model llama2-7b --hw a100-sxm-80gb --decompose {SPEC} --new-tokens 3 --format {fmt}"
-                    for fmt in ("table", "json", "csv")],
+    ("estimate",): [
+        f"estimate --model llama2-7b --hw a100-sxm-80gb --decompose {SPEC} --new-tokens 3 --format {fmt}"
+        for fmt in ("table", "json", "csv")
+    ],
     ("space",): ["space --model llama2-7b", "space --model bert-base --ranks 1,8 --format json"],
     ("explore",): ["explore --model bert-base --hw l4 --ranks 1,8 --top 2 --format json"],
     ("price",): ["price shapes.csv --hw l4"],
@@ -40,7 +42,7 @@ LINES = {
     ("hw", "check"): ["hw check"],
     ("models", "list"): ["models list", "models list --format csv"],
     ("models", "show"): ["models show llama2-7b", "models show opt-350m --format json"],
-}  # fmt: skip
+}
 """What is run of each command; a new command needs its entry."""
 
 
@@ -53,9 +55,13 @@ def test_every_command_has_its_lines() -> None:
 def test_runs_without_torch(words: tuple[str, ...], tmp_path: Path) -> None:
     (tmp_path / "shapes.csv").write_text("m,n,k\n1,4096,4096\n512,4096,11008\n")
     done = subprocess.run(
-        [sys.executable, "-c", RUN], input="\n".join([*LINES[words], " ".join([*words, "--help"])]),
-        capture_output=True, text=True, cwd=tmp_path, check=False,
-    )  # fmt: skip
+        [sys.executable, "-c", RUN],
+        input="\n".join([*LINES[words], " ".join([*words, "--help"])]),
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        check=False,
+    )
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout
 

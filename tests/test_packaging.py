@@ -43,7 +43,11 @@ def python(installed: Path, cwd: Path, *arguments: str) -> str:
 
 @pytest.mark.parametrize(
     ("folder", "suffix"),
-    [("costmodel/hw_profiles", ".toml"), ("costmodel/hw_profiles/calibrations", ".json"), ("costmodel/families/configs", ".json")],
+    [
+        ("costmodel/hw_profiles", ".toml"),
+        ("costmodel/hw_profiles/calibrations", ".json"),
+        ("costmodel/families/configs", ".json"),
+    ],
 )
 def test_wheel_carries_data(wheel: zipfile.ZipFile, folder: str, suffix: str) -> None:
     in_tree = {path.relative_to(ROOT).as_posix() for path in (ROOT / folder).glob(f"*{suffix}")}
@@ -66,7 +70,10 @@ def test_wheel_declares_its_commands(wheel: zipfile.ZipFile) -> None:
 
 
 def test_data_is_read_from_the_wheel(installed: Path, tmp_path: Path) -> None:
-    code = "import costmodel; from costmodel.hardware.profile import profile_folder; print(costmodel.__file__, profile_folder(), sep='\\n')"
+    code = (
+        "import costmodel; from costmodel.hardware.profile import profile_folder\n"
+        "print(costmodel.__file__, profile_folder(), sep='\\n')"
+    )
     for line in python(installed, tmp_path, "-c", code).splitlines()[:2]:
         assert Path(line).is_relative_to(installed)
 

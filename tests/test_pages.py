@@ -16,15 +16,53 @@ from costmodel.cli import cli, run
 pytestmark = pytest.mark.skipif(find_chromium() is None, reason="no Chromium on this machine")
 
 COMMANDS = {
-    "roofline": ["roofline", "--model", "llama3-8b", "--hw", "h100-sxm-80gb", "--batch", "16", "--decompose",
-                 "layers=8-23 rank=1024", "-o"],
-    "explore": ["explore", "--model", "llama2-7b", "--hw", "a100-sxm-80gb", "--runtime", "graph",
-                "--ranks", "64-1024:64",
-                "--seq-len", "256", "--objectives", "decode.latency_s,quality", "--quality", "standin:params",
-                "--limit", "saved.params_pct<=80", "--report"],
-    "per-site": ["explore", "--model", "gpt2", "--hw", "t4", "--dtype", "fp16", "--space", "per-site", "--ranks",
-                 "64-960:16", "--report"],
-}  # fmt: skip
+    "roofline": [
+        "roofline",
+        "--model",
+        "llama3-8b",
+        "--hw",
+        "h100-sxm-80gb",
+        "--batch",
+        "16",
+        "--decompose",
+        "layers=8-23 rank=1024",
+        "-o",
+    ],
+    "explore": [
+        "explore",
+        "--model",
+        "llama2-7b",
+        "--hw",
+        "a100-sxm-80gb",
+        "--runtime",
+        "graph",
+        "--ranks",
+        "64-1024:64",
+        "--seq-len",
+        "256",
+        "--objectives",
+        "decode.latency_s,quality",
+        "--quality",
+        "standin:params",
+        "--limit",
+        "saved.params_pct<=80",
+        "--report",
+    ],
+    "per-site": [
+        "explore",
+        "--model",
+        "gpt2",
+        "--hw",
+        "t4",
+        "--dtype",
+        "fp16",
+        "--space",
+        "per-site",
+        "--ranks",
+        "64-960:16",
+        "--report",
+    ],
+}
 VIEWS = [(1440, False), (1440, True), (390, False), (390, True)]
 
 
@@ -71,8 +109,10 @@ CLIPPED = """[...document.querySelectorAll("main svg text")].flatMap((text) => {
 def test_hovering_and_switching_on_the_roofline(pages: dict[str, Path], tab: Browser) -> None:
     tab.problems.clear()
     tab.open(pages["roofline"])
-    place = tab.run("(({x, y, width, height}) => [x + width / 2, y + height / 2])"
-                    "(document.querySelector('svg circle[role=button]').getBoundingClientRect())")  # fmt: skip
+    place = tab.run(
+        "(({x, y, width, height}) => [x + width / 2, y + height / 2])"
+        "(document.querySelector('svg circle[role=button]').getBoundingClientRect())"
+    )
     tab.click(*place)
     tip = tab.run("document.getElementById('tip').hidden ? '' : document.getElementById('tip').innerText")
     assert "FLOP/B" in tip
@@ -90,9 +130,11 @@ def test_a_click_shows_a_configuration_and_its_command_gives_its_numbers(
     tab.problems.clear()
     tab.open(pages["explore"])
     before = tab.run("document.getElementById('command').textContent")
-    place = tab.run("(() => { const circles = [...document.querySelectorAll('#chart svg circle[r=\"3.6\"]')];"
-                    "const {x, y, width, height} = circles[10].getBoundingClientRect();"
-                    "return [x + width / 2, y + height / 2]; })()")  # fmt: skip
+    place = tab.run(
+        "(() => { const circles = [...document.querySelectorAll('#chart svg circle[r=\"3.6\"]')];"
+        "const {x, y, width, height} = circles[10].getBoundingClientRect();"
+        "return [x + width / 2, y + height / 2]; })()"
+    )
     tab.click(*place)
     command = tab.run("document.getElementById('command').textContent")
     assert command != before
@@ -161,9 +203,17 @@ def test_the_theme_can_be_switched(pages: dict[str, Path], tab: Browser) -> None
 def test_a_model_with_markup_in_its_name_stays_text(tab: Browser, tmp_path: Path) -> None:
     folder = tmp_path / "<img src=x onerror=document.title=1>"
     folder.mkdir()
-    config = {"model_type": "llama", "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 3,
-              "num_attention_heads": 4, "vocab_size": 100, "max_position_embeddings": 1024, "hidden_act": "silu",
-              "rms_norm_eps": 1e-6}  # fmt: skip
+    config = {
+        "model_type": "llama",
+        "hidden_size": 64,
+        "intermediate_size": 128,
+        "num_hidden_layers": 3,
+        "num_attention_heads": 4,
+        "vocab_size": 100,
+        "max_position_embeddings": 1024,
+        "hidden_act": "silu",
+        "rms_norm_eps": 1e-6,
+    }
     (folder / "config.json").write_text(json.dumps(config))
     page = tmp_path / "page.html"
     assert run(cli, ["explore", "--model", str(folder), "--hw", "t4", "--dtype", "fp16", "--report", str(page)]) == 0

@@ -245,8 +245,13 @@ def test_an_overfitted_form_would_be_seen() -> None:
     found = made_sensitivity(gradients=False)
     records = made_records(found, 80)
     values = np.random.default_rng(3).permutation([change_of(record) for record in records[1:]])
-    shuffled = [records[0], *(made_record(case_of(record, found), found.spec, float(value), 1) for record, value in
-                              zip(records[1:], values, strict=True))]  # fmt: skip
+    shuffled = [
+        records[0],
+        *(
+            made_record(case_of(record, found), found.spec, float(value), 1)
+            for record, value in zip(records[1:], values, strict=True)
+        ),
+    ]
     evidence = evidence_from(found, shuffled)
     change = evidence.points.change
     held_out, _ = nested(candidates(evidence)[:2], change, np.arange(len(change)))
@@ -289,8 +294,10 @@ def test_accuracies_have_intervals(
     (task,) = content["tasks"]
     low, high = link.interval(np.array(task["nll_change"]))
     assert (task["low"], task["high"], task["level"]) == (low.tolist(), high.tolist(), 0.9)
-    assert all(0 <= below < value < above <= 1 for below, value, above in
-               zip(task["low"], task["accuracy"], task["high"], strict=True))  # fmt: skip
+    assert all(
+        0 <= below < value < above <= 1
+        for below, value, above in zip(task["low"], task["accuracy"], task["high"], strict=True)
+    )
     print_fit(fit, content["link"], Path("quality.json"))
     shown = capsys.readouterr().out
     for key in ("difference", "difference_low", "difference_high"):
@@ -332,8 +339,9 @@ def test_explore_adds_up_what_the_predictor_does(folder: Path, fit: PredictorFit
     table = load_quality(str(folder / "quality.json"), space)
     assert table.num_states == 1 or fit.chosen.candidate.form.states
     for score, form in ((STATES, dataclasses.replace(FULL, shared=True, pair=True)), (TRUTH, FULL)):
-        made = quality_content(evidence, form, score, fit.band, kind="svd",
-                               ranks=[Rank.parse(each) for each in ("25%", "50%", "75%")])  # fmt: skip
+        made = quality_content(
+            evidence, form, score, fit.band, kind="svd", ranks=[Rank.parse(each) for each in ("25%", "50%", "75%")]
+        )
         (folder / "made.json").write_bytes(quality_bytes(made))
         table = load_quality(str(folder / "made.json"), space)
         ranks = np.array(space.ranks)  # (tensors, R)
@@ -363,9 +371,22 @@ def test_explore_finds_a_frontier(folder: Path, content: dict[str, Any], capsys:
     model.mkdir(exist_ok=True)
     (model / "config.json").write_text(json.dumps(CONFIG))
     capsys.readouterr()
-    words = ["--model", str(model), "--hw", "a100-sxm-80gb", "--ranks", "25%,50%,75%", "--space", "per-site",
-             "--objectives", "params,quality", "--quality", str(folder / "quality.json"),
-             "--format", "json"]  # fmt: skip
+    words = [
+        "--model",
+        str(model),
+        "--hw",
+        "a100-sxm-80gb",
+        "--ranks",
+        "25%,50%,75%",
+        "--space",
+        "per-site",
+        "--objectives",
+        "params,quality",
+        "--quality",
+        str(folder / "quality.json"),
+        "--format",
+        "json",
+    ]
     assert run(costmodel_cli, ["explore", *words]) == 0
     assert len(json.loads(capsys.readouterr().out)["frontier"]) > 5
 
@@ -396,17 +417,22 @@ def test_additivity_is_measured_on_parts() -> None:
     found = made_sensitivity()
     first, second = {Site(0, "q_proj"): LowRank(3)}, {Site(4, "up_proj"): Tucker(5, 5)}
     cases = [QualityCase(decomposition=Decomposition(each)) for each in (first, second, {**first, **second})]
-    cases += [QualityCase(decomposition=Decomposition(first, frozenset({2}))),
-              QualityCase(decomposition=Decomposition(dropped=frozenset({2})))]  # fmt: skip
+    cases += [
+        QualityCase(decomposition=Decomposition(first, frozenset({2}))),
+        QualityCase(decomposition=Decomposition(dropped=frozenset({2}))),
+    ]
     changes = [0.1, 0.2, 0.45, 0.35, 0.2]
-    records = [made_record(case, found.spec, change, index) for index, (case, change) in
-               enumerate(zip(cases, changes, strict=True), start=200)]  # fmt: skip
+    records = [
+        made_record(case, found.spec, change, index)
+        for index, (case, change) in enumerate(zip(cases, changes, strict=True), start=200)
+    ]
     evidence = evidence_from(found, [*made_records(found, 60), *records])
     first_place = len(evidence.points) - 5
     covers = find_covers(evidence)
     assert {(cover.whole - first_place, *sorted(part - first_place for part in cover.parts)) for cover in covers} == {
-        (2, 0, 1), (3, 0, 4),
-    }  # fmt: skip
+        (2, 0, 1),
+        (3, 0, 4),
+    }
     rows = additivity_rows(evidence, evidence.points.change, covers, families(evidence, covers))
     (row,) = (row for row in rows if row["against"] == "parts" and row["class"] == "all")
     assert row["difference_nats"] == pytest.approx((0.15 + 0.05) / 2)
@@ -419,16 +445,19 @@ def test_cuts_across_layers_are_told_from_cuts_within() -> None:
     parts = [{site: LowRank(3 + place)} for place, site in enumerate(sites)]
     wholes = [{**parts[0], **parts[1]}, {**parts[1], **parts[2]}]  # in one layer, in two
     cases = [QualityCase(decomposition=Decomposition(each)) for each in (*parts, *wholes)]
-    records = [made_record(case, found.spec, change, index) for index, (case, change) in
-               enumerate(zip(cases, [0.1, 0.2, 0.1, 0.45, 0.25], strict=True), start=200)]  # fmt: skip
+    records = [
+        made_record(case, found.spec, change, index)
+        for index, (case, change) in enumerate(zip(cases, [0.1, 0.2, 0.1, 0.45, 0.25], strict=True), start=200)
+    ]
     evidence = evidence_from(found, [*made_records(found, 60), *records])
     first = len(evidence.points) - 5
     covers = [Cover(whole=first + 3, parts=(first, first + 1)), Cover(whole=first + 4, parts=(first + 1, first + 2))]
     rows = additivity_rows(evidence, evidence.points.change, covers, families(evidence, covers))
     cut = {row["class"]: row for row in rows if row["group"] == "cut"}
     assert {name: (row["points"], round(row["difference_nats"], 6)) for name, row in cut.items()} == {
-        "across layers": (1, -0.05), "within layers": (1, 0.15),
-    }  # fmt: skip
+        "across layers": (1, -0.05),
+        "within layers": (1, 0.15),
+    }
     bands = {(row["group"], row["class"]) for row in rows if row["group"].startswith("expected change, ")}
     assert bands == {("expected change, across layers", "0.2 to 1"), ("expected change, within layers", "0.2 to 1")}
     assert {row["against"] for row in rows if "cut" in row["group"] or "," in row["group"]} == {"parts"}
@@ -491,8 +520,11 @@ def test_halves_make_up_the_wholes(folder: Path, printed: dict[str, Any]) -> Non
     assert 18 <= len(halves) <= 20
     records = made_records(found, 180)
     known = {record.id for record in records}
-    more = [made_record(case, found.spec, 0.1, 200 + place) for place, case in enumerate(halves)
-            if case.id(found.spec, "model") not in known]  # fmt: skip
+    more = [
+        made_record(case, found.spec, 0.1, 200 + place)
+        for place, case in enumerate(halves)
+        if case.id(found.spec, "model") not in known
+    ]
     assert len(more) >= 16
     assert len(find_covers(evidence_from(found, [*records, *more]))) >= 10
 
@@ -551,8 +583,12 @@ def test_what_cannot_be_fitted_is_refused(tmp_path: Path, folder: Path, capsys: 
     infinite = made_record(case_of(records[5], found), found.spec, math.inf)
     with pytest.raises(RecordError, match="not a record"):
         evidence_from(found, [*records[:5], infinite, *records[6:]])
-    for words in (["nowhere"], [str(folder / "records"), "--ranks", "0"], [str(folder / "quality.json")],
-                  [str(folder / "records"), "--factors", "whitened"]):  # fmt: skip
+    for words in (
+        ["nowhere"],
+        [str(folder / "records"), "--ranks", "0"],
+        [str(folder / "quality.json")],
+        [str(folder / "records"), "--factors", "whitened"],
+    ):
         capsys.readouterr()
         code = run(cli, ["quality", "fit", *words, "--sensitivity", str(folder / "tiny.sensitivity")])
         out, err = capsys.readouterr()
@@ -610,9 +646,11 @@ def test_unlike_records_are_not_pooled(first: dict[str, Any], second: dict[str, 
         own = first if place < 30 else second
         calibration = CalibrationSource(name="c", sha256=own.get("sha256", "0"), blocks=own.get("blocks"))
         records[place] = replace(
-            record, model=replace(record.model, dtype=own.get("dtype")), factors="whitened" if place else "none",
+            record,
+            model=replace(record.model, dtype=own.get("dtype")),
+            factors="whitened" if place else "none",
             calibration=calibration if place else None,
-        )  # fmt: skip
+        )
     if message is None:
         assert len(evidence_from(found, records).points) == 59
         return

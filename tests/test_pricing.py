@@ -31,10 +31,11 @@ def random_case(rng: random.Random) -> tuple[ModelSpec, Decomposition, Workload,
     model = spec_of(random_config(rng, rng.choice(MODEL_TYPES)))
     hardware = load_hardware(rng.choice(DEVICES))
     work = replace(
-        random_workload(rng, model), dtype=rng.choice([DType.BF16, DType.FP32]),
+        random_workload(rng, model),
+        dtype=rng.choice([DType.BF16, DType.FP32]),
         runtime=rng.choice(list(Runtime)) if hardware.asynchronous else Runtime.EAGER,
         weight_dtype=rng.choice([None, None, DType.INT8, DType.INT4]),
-    )  # fmt: skip
+    )
     decomposition = random_decomposition(rng, model)
     if rng.random() < 0.05:
         decomposition = Decomposition({}, frozenset(range(model.num_layers)))
@@ -128,10 +129,16 @@ def test_counts_that_do_not_fit_are_refused() -> None:
     model, hardware = load_model("llama2-70b"), load_hardware("a100-sxm-80gb")
     with pytest.raises(InputError, match="batch x length is too large to count"):
         pricer(model, hardware, Workload.prefill(1 << 24, batch=1 << 20))
-    huge = spec_of({
-        "model_type": "llama", "hidden_size": 1_000_000, "intermediate_size": 1_000_000, "num_hidden_layers": 1000,
-        "num_attention_heads": 1000, "vocab_size": 100_000_000,
-    })  # fmt: skip
+    huge = spec_of(
+        {
+            "model_type": "llama",
+            "hidden_size": 1_000_000,
+            "intermediate_size": 1_000_000,
+            "num_hidden_layers": 1000,
+            "num_attention_heads": 1000,
+            "vocab_size": 100_000_000,
+        }
+    )
     with pytest.raises(InputError, match=r"llama is too large to count: got '7,.*parameters'; check the sizes in its"):
         pricer(huge, hardware, Workload.prefill(512))
 
@@ -139,17 +146,21 @@ def test_counts_that_do_not_fit_are_refused() -> None:
 @pytest.mark.parametrize(
     ("name", "work"),
     [
-        ("llama3-8b", Workload.prefill(1_000_000)), ("llama2-70b", Workload.prefill(32_768, batch=64)),
+        ("llama3-8b", Workload.prefill(1_000_000)),
+        ("llama2-70b", Workload.prefill(32_768, batch=64)),
         ("llama2-70b", Workload.prefill(700_000, weight_dtype=DType.INT4)),
     ],
-)  # fmt: skip
+)
 def test_long_contexts_count_exactly(name: str, work: Workload) -> None:
     """The highest counts that int64 holds, with the ranks that cost the most."""
     model, hardware = load_model(name), load_hardware("h200-sxm")
-    full = Decomposition({
-        Site(layer, t.name): Tucker(*[min(t.out_features, t.in_features)] * 2)
-        for layer in range(model.num_layers) for t in model.tensors
-    })  # fmt: skip
+    full = Decomposition(
+        {
+            Site(layer, t.name): Tucker(*[min(t.out_features, t.in_features)] * 2)
+            for layer in range(model.num_layers)
+            for t in model.tensors
+        }
+    )
     costs = estimate(model, hardware, full, [work]).phases[0].decomposed
     ops = forward_ops(model, full, work)
     for name in ("flops", "vector_flops", "hbm_bytes", "kernels"):

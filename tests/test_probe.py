@@ -63,9 +63,10 @@ def bench() -> Microbench:
 
 
 SMALL = ProbePlan(
-    gemms=((1, 64, 64), (64, 512, 512)), attention=((1, 16, 16, 4, 2, 16), (2, 1, 33, 4, 4, 16)),
+    gemms=((1, 64, 64), (64, 512, 512)),
+    attention=((1, 16, 16, 4, 2, 16), (2, 1, 33, 4, 4, 16)),
     streams=(("elementwise", 4, 64), ("norm", 4, 64), ("activation", 4, 64), ("embedding", 4, 64)),
-)  # fmt: skip
+)
 
 
 def test_a_small_plan_on_the_cpu(bench: Microbench, tmp_path: Path) -> None:
@@ -84,9 +85,11 @@ def test_a_small_plan_on_the_cpu(bench: Microbench, tmp_path: Path) -> None:
     assert tables["prefill"].shape[:, 0].tolist() == [1, 16, 16, 4, 2, 16]
     assert tables["decode"].seconds.tolist() == [quiet["attention", (2, 1, 33, 4, 4, 16)]]
     assert {table.kind: table.moved.tolist() for table in streams} == {
-        "elementwise": [3 * 4 * 64 * 4], "norm": [2 * 4 * 64 * 4 + 2 * 64 * 4], "activation": [2 * 4 * 64 * 4],
+        "elementwise": [3 * 4 * 64 * 4],
+        "norm": [2 * 4 * 64 * 4 + 2 * 64 * 4],
+        "activation": [2 * 4 * 64 * 4],
         "embedding": [2 * 4 * 64 * 4 + 8 * 4],
-    }  # fmt: skip
+    }
 
 
 class Script:

@@ -40,10 +40,12 @@ def made(tmp_path: Path) -> dict[str, str]:
     (tmp_path / "text.txt").write_text(TEXT)
     (tmp_path / "calibration.txt").write_text(OTHER_TEXT)
     return {
-        "model": str(checkpoint(tmp_path / "llama")), "text": str(tmp_path / "text.txt"),
-        "calibration": str(tmp_path / "calibration.txt"), "out": str(tmp_path / "out"),
+        "model": str(checkpoint(tmp_path / "llama")),
+        "text": str(tmp_path / "text.txt"),
+        "calibration": str(tmp_path / "calibration.txt"),
+        "out": str(tmp_path / "out"),
         "task": str(write_lines(tmp_path / "which.jsonl", items(6))),
-    }  # fmt: skip
+    }
 
 
 def test_a_run_and_what_it_leaves(made: dict[str, str], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -52,11 +54,27 @@ def test_a_run_and_what_it_leaves(made: dict[str, str], tmp_path: Path, capsys: 
     (tmp_path / "one.json").write_text(json.dumps(config))
     (tmp_path / "many.json").write_text(json.dumps({"frontier": [{"config": {"ranks": {"layers.1.o_proj": 2}}}]}))
     code, out, err = invoke(
-        capsys, "--model", made["model"], "--text", made["text"], "--tasks", made["task"], "--out", made["out"],
-        "--config", str(tmp_path / "one.json"), "--configs", str(tmp_path / "many.json"),
-        "--decompose", "tensors=mlp rank=50%", "--decompose", "layers=0 rank=2 + layers=1 form=drop", *SMALL,
-        "--format", "json",
-    )  # fmt: skip
+        capsys,
+        "--model",
+        made["model"],
+        "--text",
+        made["text"],
+        "--tasks",
+        made["task"],
+        "--out",
+        made["out"],
+        "--config",
+        str(tmp_path / "one.json"),
+        "--configs",
+        str(tmp_path / "many.json"),
+        "--decompose",
+        "tensors=mlp rank=50%",
+        "--decompose",
+        "layers=0 rank=2 + layers=1 form=drop",
+        *SMALL,
+        "--format",
+        "json",
+    )
     assert (code, err) == (0, "")
     result = json.loads(out)
     assert (result["schema"], result["ok"], result["failed"], result["measured"]) == (1, 5, 0, 5)
@@ -115,9 +133,18 @@ def test_factors_of_both_kinds_share_a_folder(made: dict[str, str], capsys: pyte
     start = ["--model", made["model"], "--text", made["text"], "--out", made["out"], "--decompose", "rank=4", *SMALL]
     assert invoke(capsys, *start)[0] == 0
     code, out, err = invoke(
-        capsys, *start, "--resume", "--factors", "whitened", "--calibration-text", made["calibration"],
-        "--calibration-blocks", "20", "--format", "json",
-    )  # fmt: skip
+        capsys,
+        *start,
+        "--resume",
+        "--factors",
+        "whitened",
+        "--calibration-text",
+        made["calibration"],
+        "--calibration-blocks",
+        "20",
+        "--format",
+        "json",
+    )
     assert (code, err) == (0, "")
     found = {row["factors"]: row["text"]["nll_change"]["value"] for row in json.loads(out)["configurations"]}
     assert set(found) == {"none", "plain", "whitened"}
@@ -155,8 +182,21 @@ def test_weights_are_factored_as_they_are_stored(
 
     for module, name in ((replace, "factorize"), (whitening, "factorize_whitened")):
         monkeypatch.setattr(module, name, watched(getattr(module, name)))
-    start = ["--model", made["model"], "--text", made["text"], "--out", made["out"], *SMALL, "--dtype", "bf16",
-             "--factors", factors, "--decompose", "layers=1 tensors=q_proj rank=4"]  # fmt: skip
+    start = [
+        "--model",
+        made["model"],
+        "--text",
+        made["text"],
+        "--out",
+        made["out"],
+        *SMALL,
+        "--dtype",
+        "bf16",
+        "--factors",
+        factors,
+        "--decompose",
+        "layers=1 tensors=q_proj rank=4",
+    ]
     calibration = ["--calibration-text", made["calibration"]] if factors == "whitened" else []
     code, _, err = invoke(capsys, *start, *calibration)
     assert (code, err) == (0, "")
@@ -173,8 +213,21 @@ def test_moments_are_kept_of_factored_layers_alone(
     monkeypatch.setattr(
         whitening, "collect_moments", lambda *given, layers: asked.append(set(layers)) or collect(*given, layers=layers)
     )
-    start = ["--model", made["model"], "--text", made["text"], "--out", made["out"], *SMALL, "--factors", "whitened",
-             "--calibration-text", made["calibration"], "--calibration-blocks", "4"]  # fmt: skip
+    start = [
+        "--model",
+        made["model"],
+        "--text",
+        made["text"],
+        "--out",
+        made["out"],
+        *SMALL,
+        "--factors",
+        "whitened",
+        "--calibration-text",
+        made["calibration"],
+        "--calibration-blocks",
+        "4",
+    ]
     assert invoke(capsys, *start, "--decompose", "layers=1 rank=4", "--decompose", "layers=0 form=drop")[0] == 0
     code, _, err = invoke(
         capsys, *start, "--decompose", "layers=1 rank=4", "--decompose", "layers=2 rank=4", "--resume"
@@ -230,9 +283,21 @@ def test_a_failed_configuration_is_reported_and_the_others_measured(
 
     monkeypatch.setattr(WeightFactors, "__call__", broken)
     code, out, err = invoke(
-        capsys, "--model", made["model"], "--text", made["text"], "--out", made["out"], *SMALL,
-        "--decompose", "layers=1 rank=2", "--decompose", "layers=0 rank=2", "--format", "json",
-    )  # fmt: skip
+        capsys,
+        "--model",
+        made["model"],
+        "--text",
+        made["text"],
+        "--out",
+        made["out"],
+        *SMALL,
+        "--decompose",
+        "layers=1 rank=2",
+        "--decompose",
+        "layers=0 rank=2",
+        "--format",
+        "json",
+    )
     assert code == 1
     assert err.splitlines() == [
         "configuration 1 failed: negative log-likelihood is NaN or infinite in 6 of 6 blocks",
@@ -314,18 +379,20 @@ def test_the_dense_model_must_stay_the_one_on_record(made: dict[str, str], capsy
 
 @pytest.mark.parametrize(
     ("change", "message"),
-    [(["--model", "/nowhere"], "no such folder: got '/nowhere'"),
-     (["--text", "/nowhere"], "cannot read text: got '/nowhere'"),
-     (["--blocks", "1000"], "text too short: got"),
-     (["--length", "129"], "--length is beyond the model: got 129; allowed: up to 128"),
-     (["--factors", "whitened"], "whitened factors need calibration text; give --calibration-text FILE"),
-     (["--decompose", "tensors=query rank=1"], "have no tensor of that name: got 'query'"),
-     (["--config", "/nowhere"], "cannot read configuration file: got '/nowhere'"),
-     (["--tasks", "/nowhere.jsonl"], "cannot read task: got '/nowhere.jsonl'"),
-     (["--samples", "0"], "Invalid value for '--samples'"),
-     (["--device", "cuda"], "no CUDA device: got 'cuda'"),
-     (["--dtype", "int8"], "Invalid value for '--dtype'")],
-)  # fmt: skip
+    [
+        (["--model", "/nowhere"], "no such folder: got '/nowhere'"),
+        (["--text", "/nowhere"], "cannot read text: got '/nowhere'"),
+        (["--blocks", "1000"], "text too short: got"),
+        (["--length", "129"], "--length is beyond the model: got 129; allowed: up to 128"),
+        (["--factors", "whitened"], "whitened factors need calibration text; give --calibration-text FILE"),
+        (["--decompose", "tensors=query rank=1"], "have no tensor of that name: got 'query'"),
+        (["--config", "/nowhere"], "cannot read configuration file: got '/nowhere'"),
+        (["--tasks", "/nowhere.jsonl"], "cannot read task: got '/nowhere.jsonl'"),
+        (["--samples", "0"], "Invalid value for '--samples'"),
+        (["--device", "cuda"], "no CUDA device: got 'cuda'"),
+        (["--dtype", "int8"], "Invalid value for '--dtype'"),
+    ],
+)
 def test_whatever_is_wrong_is_one_line(
     change: list[str], message: str, made: dict[str, str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -365,11 +432,26 @@ def test_help_names_an_example(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_kill_9_loses_and_doubles_nothing(made: dict[str, str], capsys: pytest.CaptureFixture[str]) -> None:
-    start = [sys.executable, "-m", "validate", "quality", "--model", made["model"], "--text", made["text"], "--out",
-             made["out"], "--samples", "400", "--resume", *SMALL]  # fmt: skip
+    start = [
+        sys.executable,
+        "-m",
+        "validate",
+        "quality",
+        "--model",
+        made["model"],
+        "--text",
+        made["text"],
+        "--out",
+        made["out"],
+        "--samples",
+        "400",
+        "--resume",
+        *SMALL,
+    ]
     file = Path(made["out"]) / "quality.jsonl"
-    with subprocess.Popen(start, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-                          env={**os.environ, "OMP_NUM_THREADS": "1"}) as child:  # fmt: skip
+    with subprocess.Popen(
+        start, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    ) as child:
         while not file.exists() or file.read_bytes().count(b"\n") < 5:
             assert child.poll() is None, child.communicate()
             time.sleep(0.02)
@@ -388,11 +470,32 @@ def test_kill_9_loses_and_doubles_nothing(made: dict[str, str], capsys: pytest.C
 
 
 def test_an_interrupt_reports_what_there_is(made: dict[str, str]) -> None:
-    start = [sys.executable, "-m", "validate", "quality", "--model", made["model"], "--text", made["text"], "--out",
-             made["out"], "--samples", "4000", "--format", "json", *SMALL]  # fmt: skip
+    start = [
+        sys.executable,
+        "-m",
+        "validate",
+        "quality",
+        "--model",
+        made["model"],
+        "--text",
+        made["text"],
+        "--out",
+        made["out"],
+        "--samples",
+        "4000",
+        "--format",
+        "json",
+        *SMALL,
+    ]
     file = Path(made["out"]) / "quality.jsonl"
-    with subprocess.Popen(start, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                          env={**os.environ, "OMP_NUM_THREADS": "1"}) as child:  # fmt: skip
+    with subprocess.Popen(
+        start,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    ) as child:
         while not file.exists() or file.read_bytes().count(b"\n") < 3:
             assert child.poll() is None, child.communicate()
             time.sleep(0.02)

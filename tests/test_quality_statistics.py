@@ -153,8 +153,16 @@ def test_a_plan_is_balanced_and_fits(name: str) -> None:
 
 
 def test_a_small_space_is_taken_whole() -> None:
-    spec = tiny_spec({**LLAMA, "num_hidden_layers": 1, "hidden_size": 4, "intermediate_size": 4,
-                      "num_attention_heads": 1, "num_key_value_heads": 1})  # fmt: skip
+    spec = tiny_spec(
+        {
+            **LLAMA,
+            "num_hidden_layers": 1,
+            "hidden_size": 4,
+            "intermediate_size": 4,
+            "num_attention_heads": 1,
+            "num_key_value_heads": 1,
+        }
+    )
     cases = sample_cases(spec, 100_000, 0)
     assert 50 < len(cases) < 100_000
 
@@ -175,19 +183,46 @@ def record(specs: list[str], *, nll: list[float], bits: str, index: int = 0, **f
     spec = tiny_spec(LLAMA)
     decomposition = parse_decomposition(specs, spec)
     case = QualityCase(decomposition=decomposition)
-    text = TextRecord(kind="causal", source=Source(name="t", sha256="0"), length=11, tokens=[10] * len(nll), nll=nll,
-                      kl=[0.5 * value for value in nll], flips=[1] * len(nll), hits=[2] * len(nll))  # fmt: skip
+    text = TextRecord(
+        kind="causal",
+        source=Source(name="t", sha256="0"),
+        length=11,
+        tokens=[10] * len(nll),
+        nll=nll,
+        kl=[0.5 * value for value in nll],
+        flips=[1] * len(nll),
+        hits=[2] * len(nll),
+    )
     tasks = tuple(
-        TaskRecord(name=name, group="many", kind="multiple-choice", items=len(bits), prompts=name, chance=0.25,
-                   metrics={"acc": bits}, answers=[int(bit) for bit in bits], truth_nll=[1.0] * len(bits))
+        TaskRecord(
+            name=name,
+            group="many",
+            kind="multiple-choice",
+            items=len(bits),
+            prompts=name,
+            chance=0.25,
+            metrics={"acc": bits},
+            answers=[int(bit) for bit in bits],
+            truth_nll=[1.0] * len(bits),
+        )
         for name in ("one", "two", "three")
-    )  # fmt: skip
+    )
     given: dict[str, Any] = {
-        "id": case.id(spec, "model"), "index": index, "status": "ok", "config": decomposition.to_json(),
-        "model": CheckpointRecord(name="tiny", sha256="model", config=LLAMA, num_layers=3), "origin": "given",
-        "factors": case.kind, "strata": strata_of(spec, decomposition), "params": params_of(spec, decomposition),
-        "text": text, "tasks": tasks, "seconds": {}, "environment": {}, "started": "2026-01-02T03:04:05+00:00",
-    }  # fmt: skip
+        "id": case.id(spec, "model"),
+        "index": index,
+        "status": "ok",
+        "config": decomposition.to_json(),
+        "model": CheckpointRecord(name="tiny", sha256="model", config=LLAMA, num_layers=3),
+        "origin": "given",
+        "factors": case.kind,
+        "strata": strata_of(spec, decomposition),
+        "params": params_of(spec, decomposition),
+        "text": text,
+        "tasks": tasks,
+        "seconds": {},
+        "environment": {},
+        "started": "2026-01-02T03:04:05+00:00",
+    }
     return QualityRecord(**{**given, **fields})
 
 
@@ -215,8 +250,10 @@ def test_rows_compare_with_the_dense_record() -> None:
 def test_bands_of_damage() -> None:
     dense = record([], nll=[20.0, 30.0, 40.0], bits="1100")
     changes = [-0.2, 0.01, 0.1, 0.5, 0.9, 3.0]
-    others = [record([f"rank={rank}"], nll=[value + 10 * each for value in (20.0, 30.0, 40.0)], bits="1100")
-              for rank, each in enumerate(changes, 1)]  # fmt: skip
+    others = [
+        record([f"rank={rank}"], nll=[value + 10 * each for value in (20.0, 30.0, 40.0)], bits="1100")
+        for rank, each in enumerate(changes, 1)
+    ]
     assert list(bands(rows([dense, *others])).values()) == [2, 1, 2, 1]
 
 

@@ -51,21 +51,46 @@ def damage(spec: ModelSpec, case: QualityCase) -> float:
 def record(spec: ModelSpec, config: dict[str, Any], case: QualityCase, index: int) -> QualityRecord:
     noise = np.random.default_rng(index).normal(0, 0.02, BLOCKS)
     nll = 100 * (3 + np.linspace(0, 1, BLOCKS) + damage(spec, case) + (0 if case.is_dense else noise))
-    text = TextRecord(kind="causal", source=Source(name="t", sha256="0"), length=101, tokens=[100] * BLOCKS,
-                      nll=nll.tolist(), kl=[0.0] * BLOCKS, flips=[0] * BLOCKS, hits=[0] * BLOCKS)  # fmt: skip
+    text = TextRecord(
+        kind="causal",
+        source=Source(name="t", sha256="0"),
+        length=101,
+        tokens=[100] * BLOCKS,
+        nll=nll.tolist(),
+        kl=[0.0] * BLOCKS,
+        flips=[0] * BLOCKS,
+        hits=[0] * BLOCKS,
+    )
     return QualityRecord(
-        id=case.id(spec, "model"), index=index, status="ok", config=case.decomposition.to_json(), origin=case.origin,
+        id=case.id(spec, "model"),
+        index=index,
+        status="ok",
+        config=case.decomposition.to_json(),
+        origin=case.origin,
         model=CheckpointRecord(name="tiny", sha256="model", config=config, num_layers=spec.num_layers),
-        factors=case.kind, strata=strata_of(spec, case.decomposition), params=params_of(spec, case.decomposition),
-        text=text, tasks=(task(spec, case),), seconds={}, environment={}, started="",
-    )  # fmt: skip
+        factors=case.kind,
+        strata=strata_of(spec, case.decomposition),
+        params=params_of(spec, case.decomposition),
+        text=text,
+        tasks=(task(spec, case),),
+        seconds={},
+        environment={},
+        started="",
+    )
 
 
 def task(spec: ModelSpec, case: QualityCase) -> TaskRecord:
     """Items of rising difficulty: fewer are right the more is damaged, down to chance."""
     right = round(ITEMS * (0.25 + 0.55 * np.exp(-damage(spec, case))))
-    return TaskRecord(name="riddles", group="riddles", kind="multiple-choice", items=ITEMS, prompts="p", chance=0.25,
-                      metrics={"acc": "1" * right + "0" * (ITEMS - right)})  # fmt: skip
+    return TaskRecord(
+        name="riddles",
+        group="riddles",
+        kind="multiple-choice",
+        items=ITEMS,
+        prompts="p",
+        chance=0.25,
+        metrics={"acc": "1" * right + "0" * (ITEMS - right)},
+    )
 
 
 @pytest.fixture(scope="module")
@@ -237,9 +262,12 @@ def test_paired_p_is_students_and_has_ends() -> None:
 
 
 def test_pages_and_figures(
-    measured: tuple[ModelSpec, list[QualityRecord]], results: Results, found: list[Finding], pairs: list[Twin],
+    measured: tuple[ModelSpec, list[QualityRecord]],
+    results: Results,
+    found: list[Finding],
+    pairs: list[Twin],
     tmp_path: Path,
-) -> None:  # fmt: skip
+) -> None:
     spec, _ = measured
     names = draw(results, tmp_path / "figures")
     studies = {"rank", "tensor", "count", "position", "spacing", "budget", "whitening"}
@@ -287,9 +315,23 @@ def test_the_script_measures_and_writes(tmp_path: Path) -> None:
     model = checkpoint(tmp_path / "llama", LLAMA)
     (tmp_path / "text.txt").write_text(TEXT)
     (tmp_path / "calibration.txt").write_text(OTHER_TEXT * 5)
-    start = [sys.executable, "-m", "studies.paper.run", "--model", str(model), "--text", str(tmp_path / "text.txt"),
-             "--calibration-text", str(tmp_path / "calibration.txt"), "--out", str(tmp_path / "out"), "--blocks", "3",
-             "--threads", "1"]  # fmt: skip
+    start = [
+        sys.executable,
+        "-m",
+        "studies.paper.run",
+        "--model",
+        str(model),
+        "--text",
+        str(tmp_path / "text.txt"),
+        "--calibration-text",
+        str(tmp_path / "calibration.txt"),
+        "--out",
+        str(tmp_path / "out"),
+        "--blocks",
+        "3",
+        "--threads",
+        "1",
+    ]
     first = subprocess.run([*start, "--stop-after", "1"], capture_output=True, text=True, check=False)
     assert first.returncode == 1
     assert "configurations are not measured yet; the same command continues" in first.stderr

@@ -59,16 +59,20 @@ def direct(model: nn.Module, context: list[int], continuation: list[int]) -> flo
 def expected(pretrained: Pretrained, rows: list[dict[str, Any]]) -> list[list[float]]:
     words = pretrained.tokenizer
     return [
-        [direct(pretrained.model, words(row["context"])["input_ids"], words(choice)["input_ids"])
-         for choice in row["choices"]]
+        [
+            direct(pretrained.model, words(row["context"])["input_ids"], words(choice)["input_ids"])
+            for choice in row["choices"]
+        ]
         for row in rows
-    ]  # fmt: skip
+    ]
 
 
 def check(record: TaskRecord, rows: list[dict[str, Any]], likelihoods: list[list[float]]) -> None:
     best = [max(range(len(row)), key=row.__getitem__) for row in likelihoods]
-    normed = [[value / len(choice) for value, choice in zip(values, row["choices"], strict=True)]
-              for values, row in zip(likelihoods, rows, strict=True)]  # fmt: skip
+    normed = [
+        [value / len(choice) for value, choice in zip(values, row["choices"], strict=True)]
+        for values, row in zip(likelihoods, rows, strict=True)
+    ]
     best_normed = [max(range(len(row)), key=row.__getitem__) for row in normed]
     assert record.answers == best
     assert record.metrics["acc"] == "".join(
@@ -77,8 +81,10 @@ def check(record: TaskRecord, rows: list[dict[str, Any]], likelihoods: list[list
     assert record.metrics["acc_norm"] == "".join(
         "01"[answer == row["answer"]] for answer, row in zip(best_normed, rows, strict=True)
     )
-    truth = [math.log(sum(map(math.exp, values))) - values[row["answer"]]
-             for values, row in zip(likelihoods, rows, strict=True)]  # fmt: skip
+    truth = [
+        math.log(sum(map(math.exp, values))) - values[row["answer"]]
+        for values, row in zip(likelihoods, rows, strict=True)
+    ]
     assert record.truth_nll == pytest.approx(truth, abs=1e-3)
     assert record.chance == pytest.approx(sum(1 / len(row["choices"]) for row in rows) / len(rows), abs=1e-6)
 
@@ -192,11 +198,16 @@ def test_generation_goes_through_factored_layers(tmp_path: Path, no_network: lis
     pretrained = opened(checkpoint(tmp_path / "model"))
     path = write_lines(tmp_path / "ask.jsonl", [{"question": "the one is", "answer": " two"}] * 3)
     config = {
-        "task": "ask", "dataset_path": "json", "test_split": "test", "output_type": "generate_until",
+        "task": "ask",
+        "dataset_path": "json",
+        "test_split": "test",
+        "output_type": "generate_until",
         "dataset_kwargs": {"data_files": {"test": str(path)}, "cache_dir": str(tmp_path / "cache")},
-        "doc_to_text": "{{question}}", "doc_to_target": "{{answer}}", "metric_list": [{"metric": "exact_match"}],
+        "doc_to_text": "{{question}}",
+        "doc_to_target": "{{answer}}",
+        "metric_list": [{"metric": "exact_match"}],
         "generation_kwargs": {"until": ["<end>"], "max_gen_toks": 6, "do_sample": False},
-    }  # fmt: skip
+    }
     task = Harness(pretrained, [], {}, batch=2)
     task._add("ask", TaskManager(include_defaults=False).load([config]))
     (dense,) = task.measure()
@@ -205,8 +216,10 @@ def test_generation_goes_through_factored_layers(tmp_path: Path, no_network: lis
     factored = case(pretrained, "layers=0 rank=3", "layers=1 form=drop").decomposition
     with Replacement(pretrained.body, pretrained.spec, factored, WeightFactors()):
         inputs = torch.tensor([pretrained.tokenizer("the one is")["input_ids"]])
-        cached, whole = (pretrained.model.generate(inputs, max_new_tokens=6, do_sample=False, use_cache=cache)  # type: ignore[operator]
-                         for cache in (True, False))  # fmt: skip
+        cached, whole = (
+            pretrained.model.generate(inputs, max_new_tokens=6, do_sample=False, use_cache=cache)  # type: ignore[operator]
+            for cache in (True, False)
+        )
         assert torch.equal(cached, whole)
         assert task.measure()[0].prompts == dense.prompts
     assert task.measure() == [dense]
@@ -267,8 +280,10 @@ def test_blanks_are_filled_by_pseudo_likelihood(tmp_path: Path) -> None:
     likelihoods = [[pseudo(pretrained, row["context"], choice) for choice in row["choices"]] for row in BLANKS]
     best = [max(range(len(row)), key=row.__getitem__) for row in likelihoods]
     assert (dense.kind, dense.answers) == ("cloze", best)
-    truth = [math.log(sum(map(math.exp, values))) - values[row["answer"]]
-             for values, row in zip(likelihoods, BLANKS, strict=True)]  # fmt: skip
+    truth = [
+        math.log(sum(map(math.exp, values))) - values[row["answer"]]
+        for values, row in zip(likelihoods, BLANKS, strict=True)
+    ]
     assert dense.truth_nll == pytest.approx(truth, abs=1e-3)
     with Replacement(pretrained.body, pretrained.spec, case(pretrained, "rank=1").decomposition, WeightFactors()):
         (candidate,) = task.measure()
@@ -278,10 +293,12 @@ def test_blanks_are_filled_by_pseudo_likelihood(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("row", "message"),
-    [({"context": "no blank", "choices": ["a", "b"], "answer": 0}, "item 0 has 0 blanks"),
-     ({"context": "[MASK] [MASK]", "choices": ["a", "b"], "answer": 0}, "item 0 has 2 blanks"),
-     ({"context": "[MASK] " + "the " * 40, "choices": ["a", "b"], "answer": 0}, "item 0 does not fit: got '16")],
-)  # fmt: skip
+    [
+        ({"context": "no blank", "choices": ["a", "b"], "answer": 0}, "item 0 has 0 blanks"),
+        ({"context": "[MASK] [MASK]", "choices": ["a", "b"], "answer": 0}, "item 0 has 2 blanks"),
+        ({"context": "[MASK] " + "the " * 40, "choices": ["a", "b"], "answer": 0}, "item 0 does not fit: got '16"),
+    ],
+)
 def test_blanks_that_cannot_be_asked(row: dict[str, Any], message: str, tmp_path: Path) -> None:
     pretrained = opened(checkpoint(tmp_path / "model", BERT))
     item = ChoiceItem(context=row["context"], choices=tuple(row["choices"]), answer=row["answer"])
@@ -292,8 +309,11 @@ def test_blanks_that_cannot_be_asked(row: dict[str, Any], message: str, tmp_path
 def test_labels_of_texts(tmp_path: Path) -> None:
     names = {"id2label": {0: "bad", 1: "good", 2: "odd"}, "label2id": {"bad": 0, "good": 1, "odd": 2}}
     pretrained = opened(checkpoint(tmp_path / "model", BERT, kind="ForSequenceClassification", **names))
-    rows = [{"text": "alpha is one", "label": 0}, {"text": "not the two of them", "label": "odd"},
-            {"text": "gamma", "label": 1}]  # fmt: skip
+    rows = [
+        {"text": "alpha is one", "label": 0},
+        {"text": "not the two of them", "label": "odd"},
+        {"text": "gamma", "label": 1},
+    ]
     (task,) = open_tasks(pretrained, [str(write_lines(tmp_path / "labels.jsonl", rows))], batch=2)
     (dense,) = task.measure()
     scores = []
@@ -318,15 +338,20 @@ def test_labels_need_a_head(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("", "task without items"), ("{", "items.jsonl:1: not JSON"), ("[1]", "items.jsonl:1: not an object"),
-     ('{"context": 3}', "items.jsonl:1: context is no text: got 3"),
-     ('{"context": "a", "choices": ["b"], "answer": 0}', "choices is no list of texts"),
-     ('{"context": "a", "choices": ["b", ""], "answer": 0}', "choices is no list of texts"),
-     ('{"context": "a", "choices": ["b", "c"], "answer": 2}', "answer is not the place of a choice: got 2"),
-     ('{"context": "a", "choices": ["b", "c"], "answer": true}', "answer is not the place of a choice: got True"),
-     ('\n{"text": "a", "label": 1}\n{"context": "a", "choices": ["b", "c"], "answer": 1}', "l:3: another kind"),
-     ('{"text": "", "label": 1}', "text is no text"), ('{"text": "a", "label": 1.5}', "label is no class")],
-)  # fmt: skip
+    [
+        ("", "task without items"),
+        ("{", "items.jsonl:1: not JSON"),
+        ("[1]", "items.jsonl:1: not an object"),
+        ('{"context": 3}', "items.jsonl:1: context is no text: got 3"),
+        ('{"context": "a", "choices": ["b"], "answer": 0}', "choices is no list of texts"),
+        ('{"context": "a", "choices": ["b", ""], "answer": 0}', "choices is no list of texts"),
+        ('{"context": "a", "choices": ["b", "c"], "answer": 2}', "answer is not the place of a choice: got 2"),
+        ('{"context": "a", "choices": ["b", "c"], "answer": true}', "answer is not the place of a choice: got True"),
+        ('\n{"text": "a", "label": 1}\n{"context": "a", "choices": ["b", "c"], "answer": 1}', "l:3: another kind"),
+        ('{"text": "", "label": 1}', "text is no text"),
+        ('{"text": "a", "label": 1.5}', "label is no class"),
+    ],
+)
 def test_malformed_items_are_named(content: str, message: str, tmp_path: Path) -> None:
     path = tmp_path / "items.jsonl"
     path.write_text(content)

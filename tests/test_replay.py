@@ -48,8 +48,9 @@ def synthetic(
     dice = random.Random(seed)
     made = []
     for name, length in LENGTHS.items():
-        blank = TableRow(layers=(), rank=0, param_reduction_pct=0, latency_s=1, energy_j=1, memory_bytes=1, power_w=1,
-                         utilisation=1)  # fmt: skip
+        blank = TableRow(
+            layers=(), rank=0, param_reduction_pct=0, latency_s=1, energy_j=1, memory_bytes=1, power_w=1, utilisation=1
+        )
         empty = [replace(blank, layers=layers, rank=1 if layers else 0) for layers in LAYERS]
         shape = Benchmark(name=name, batch=64, dense=empty[0], rows=tuple(empty[1:]))
         device, busy = run.device_times(shape, length, truth)
@@ -60,11 +61,17 @@ def synthetic(
             energy = truth.compute_w * part + truth.memory_w * (seconds - part) + truth.idle_w * harness
             latency = (seconds + harness) * factor
             removed = run.removed_bytes(row)
-            rows.append(replace(
-                row, latency_s=latency, energy_j=energy * factor, utilisation=1 - harness / latency,
-                power_w=energy * factor / latency, memory_bytes=13_476_831_232 - removed + 13_000 * MIB,
-                param_reduction_pct=100 * removed / 2 / run.model.num_params,
-            ))  # fmt: skip
+            rows.append(
+                replace(
+                    row,
+                    latency_s=latency,
+                    energy_j=energy * factor,
+                    utilisation=1 - harness / latency,
+                    power_w=energy * factor / latency,
+                    memory_bytes=13_476_831_232 - removed + 13_000 * MIB,
+                    param_reduction_pct=100 * removed / 2 / run.model.num_params,
+                )
+            )
         made.append(Benchmark(name=name, batch=64, dense=rows[0], rows=tuple(rows[1:])))
     return tuple(made)
 
@@ -75,10 +82,20 @@ def as_csv(benchmarks: tuple[Benchmark, ...]) -> str:
     writer.writerow(COLUMNS)
     for each in benchmarks:
         for row in (each.dense, *each.rows):
-            writer.writerow([
-                " ".join(map(str, row.layers)), row.rank or "", each.name, each.batch, row.param_reduction_pct,
-                row.latency_s, row.energy_j, row.memory_bytes / MIB, row.power_w, 100 * row.utilisation,
-            ])  # fmt: skip
+            writer.writerow(
+                [
+                    " ".join(map(str, row.layers)),
+                    row.rank or "",
+                    each.name,
+                    each.batch,
+                    row.param_reduction_pct,
+                    row.latency_s,
+                    row.energy_j,
+                    row.memory_bytes / MIB,
+                    row.power_w,
+                    100 * row.utilisation,
+                ]
+            )
     return stream.getvalue()
 
 
@@ -157,11 +174,16 @@ def test_noise_of_a_percent_costs_about_a_point(run: ScoringRun) -> None:
 def test_a_predicted_benchmark_gives_its_dense_row_only(run: ScoringRun) -> None:
     table = synthetic(run)
     changed = tuple(
-        each if each.name == "short" else replace(each, rows=tuple(
-            replace(row, latency_s=row.latency_s * 3, energy_j=row.energy_j / 2, power_w=1.0) for row in each.rows
-        ))
+        each
+        if each.name == "short"
+        else replace(
+            each,
+            rows=tuple(
+                replace(row, latency_s=row.latency_s * 3, energy_j=row.energy_j / 2, power_w=1.0) for row in each.rows
+            ),
+        )
         for each in table
-    )  # fmt: skip
+    )
     before, after = (replay(run, each, fit_on=chosen(each, "short")) for each in (table, changed))
     assert [row.predicted for row in before.rows] == [row.predicted for row in after.rows]
     assert [row.fitted_line for row in before.rows] == [row.fitted_line for row in after.rows]
@@ -226,7 +248,7 @@ def test_constants_are_saved_and_read(table: Path, tmp_path: Path, capsys: pytes
         (lambda text: text.replace("2 29,1,short", "2 29,0,short"), "rank: got '0'"),
         (lambda text: text.replace(",short,64,6.", ",short,64,nan6."), "param_reduction_pct"),
     ],
-)  # fmt: skip
+)
 def test_a_bad_table_is_one_line(
     change: Callable[[str], str], message: str, table: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -261,9 +283,16 @@ def test_bad_options_are_one_line(
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("matrix_efficiency", 0), ("memory_efficiency", 1.5), ("compute_w", 0), ("idle_w", -1), ("memory_w", "much"),
-     ("harness_s_per_request", None), ("more", 1)],
-)  # fmt: skip
+    [
+        ("matrix_efficiency", 0),
+        ("memory_efficiency", 1.5),
+        ("compute_w", 0),
+        ("idle_w", -1),
+        ("memory_w", "much"),
+        ("harness_s_per_request", None),
+        ("more", 1),
+    ],
+)
 def test_bad_constants_are_refused(name: str, value: object, tmp_path: Path) -> None:
     path = tmp_path / "constants.json"
     path.write_text(json.dumps({"schema": 1, "constants": {**TRUTH.to_json(), name: value}}))

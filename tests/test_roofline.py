@@ -65,9 +65,12 @@ def test_nothing_takes_no_time() -> None:
 
 COSTS = st.builds(
     OpCost,
-    flops=st.integers(0, 10**15), vector_flops=st.integers(0, 10**12), weight_bytes=st.integers(0, 10**11),
-    act_read_bytes=st.integers(0, 10**11), kernels=st.integers(1, 10),
-)  # fmt: skip
+    flops=st.integers(0, 10**15),
+    vector_flops=st.integers(0, 10**12),
+    weight_bytes=st.integers(0, 10**11),
+    act_read_bytes=st.integers(0, 10**11),
+    kernels=st.integers(1, 10),
+)
 
 
 @given(COSTS, COSTS)

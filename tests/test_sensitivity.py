@@ -91,8 +91,11 @@ def test_spectra_are_those_of_each_weight(family: str, folders: dict[str, Path],
         weight = dense_weight(pretrained.body.get_submodule(path)).double()
         moment = moments.of(site)
         full = factorize_svd(weight)
-        for measure, left in (("plain", full.left), ("plain_output", full.left),
-                              ("whitened", factorize_whitened(weight, moment, tucker=False).left)):  # fmt: skip
+        for measure, left in (
+            ("plain", full.left),
+            ("plain_output", full.left),
+            ("whitened", factorize_whitened(weight, moment, tucker=False).left),
+        ):
             errors, relative = spectra.errors(measure), spectra.errors(measure, relative=True)
             assert relative[0] == 1
             assert errors[-1] == 0

@@ -57,8 +57,20 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Trained, Path]:
 
 
 def arguments(trained: Trained, file: Path) -> list[str]:
-    return ["--model", str(trained.model), "--text", str(trained.calibration), "--out", str(file), "--blocks", "32",
-            "--length", "64", "--device", "cpu"]  # fmt: skip
+    return [
+        "--model",
+        str(trained.model),
+        "--text",
+        str(trained.calibration),
+        "--out",
+        str(file),
+        "--blocks",
+        "32",
+        "--length",
+        "64",
+        "--device",
+        "cpu",
+    ]
 
 
 def invoke(capsys: pytest.CaptureFixture[str], *words: str, group: Any = cli) -> tuple[int, str, str]:
@@ -158,8 +170,23 @@ def test_explore_takes_the_quality_file(
     shutil.copy(file, copy)
     code, _, _ = invoke(capsys, "sensitivity", "--from", str(copy), "--as-quality", "--ranks", "1,25%,50%")
     assert code == 0
-    explore = ["explore", "--model", str(trained.model), "--hw", "epyc-9654", "--dtype", "fp32", "--phase", "prefill",
-               "--ranks", "1,25%,50%", "--objectives", "params,quality", "--format", "json"]  # fmt: skip
+    explore = [
+        "explore",
+        "--model",
+        str(trained.model),
+        "--hw",
+        "epyc-9654",
+        "--dtype",
+        "fp32",
+        "--phase",
+        "prefill",
+        "--ranks",
+        "1,25%,50%",
+        "--objectives",
+        "params,quality",
+        "--format",
+        "json",
+    ]
     for kind in ("homogeneous", "per-site"):
         words = [*explore, "--space", kind, "--quality", f"{copy}.quality.json"]
         code, out, err = invoke(capsys, *words, group=costmodel_cli)
@@ -187,8 +214,10 @@ def test_values_of_the_quality_file(made: tuple[Trained, Path], tmp_path: Path) 
     assert whitened[str(site), 8] == spectra.loss_changes("whitened")[1][8]
     assert whitened[str(site), 64] == 0
     assert (str(site), 65) not in whitened  # min(96, 64) is the largest rank
-    without = {key: type(each)(singular_values=each.singular_values, plain_output=each.plain_output,
-                               whitened=each.whitened) for key, each in found.sites.items()}  # fmt: skip
+    without = {
+        key: type(each)(singular_values=each.singular_values, plain_output=each.plain_output, whitened=each.whitened)
+        for key, each in found.sites.items()
+    }
     bare = msgspec.structs.replace(found.run, gradients=False)
     plain = values(Sensitivity(run=bare, spec=found.spec, sites=without), factors="plain")
     assert plain[str(site), 8] == 100 * spectra.errors("plain_output", relative=True)[8] / SITES
@@ -209,7 +238,7 @@ def test_values_of_the_quality_file(made: tuple[Trained, Path], tmp_path: Path) 
         (lambda arrays, meta: meta.update(run="{}"), "damaged header"),
         (lambda arrays, meta: meta.update(run=meta["run"].replace('"llama"', '"mamba"')), "damaged header"),
     ],
-)  # fmt: skip
+)
 def test_a_changed_file_is_refused(
     change: Any, message: str, made: tuple[Trained, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -269,7 +298,7 @@ def test_what_is_wrong_is_said_in_one_line(
         (["--from", str(file), "--as-quality", "--ranks", "x"], 2, "not a rank"),
         (["--from", str(file), "--as-quality", str(tmp_path / "no" / "q"), "--ranks", "1"], 2, "cannot write"),
         ([*model, *text, "--out", str(trained.text)], 2, "cannot read sensitivity file"),
-    ]  # fmt: skip
+    ]
     for words, code, message in cases:
         found, printed, err = invoke(capsys, "sensitivity", *words)
         assert (found, printed, len(err.splitlines())) == (code, "", 1), (words, err)

@@ -28,10 +28,15 @@ SPACES: dict[str, DesignSpace] = {
 }
 
 
-@pytest.mark.parametrize(("name", "log2", "distinct"), [
-    ("bert-base", 18, 257_986), ("bert-large", 30, 1_056_964_546), ("llama2-7b", 39, 545_460_846_466),
-    ("llama2-70b", 87, (2**80 - 1) * (2**7 - 1) + 1),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("name", "log2", "distinct"),
+    [
+        ("bert-base", 18, 257_986),
+        ("bert-large", 30, 1_056_964_546),
+        ("llama2-7b", 39, 545_460_846_466),
+        ("llama2-70b", 87, (2**80 - 1) * (2**7 - 1) + 1),
+    ],
+)
 def test_the_papers_table(name: str, log2: int, distinct: int) -> None:
     sizes = space_sizes(load_model(name)).to_json()
     assert (sizes["homogeneous_log2"], sizes["paper_count"]) == (log2, 2**log2)
@@ -74,9 +79,10 @@ def test_small_spaces_are_complete(kind: str) -> None:
     assert len(set(texts)) == space.size == len(texts)
     assert texts[0] == json.dumps(Decomposition().to_json())
     possible = [
-        number for number, config in enumerate(space.configs())
+        number
+        for number, config in enumerate(space.configs())
         if all(f.ranks[0] <= 128 for site, f in config.factors.items() if site.tensor == "k_proj")
-    ]  # fmt: skip
+    ]
     assert space.excluded == space.size - len(possible) > 0
     numbers = [space.nth_valid(position) for position in range(space.valid_size)]
     assert (sorted(numbers) if kind == "per-layer" else numbers) == possible
@@ -148,18 +154,21 @@ def test_repeated_ranks_are_one() -> None:
     assert design_space(BERT, ranks=[8, 8, 16]).size == design_space(BERT, ranks=[8, 16]).size
 
 
-@pytest.mark.parametrize(("options", "match"), [
-    ({"keep": all_but(BERT, [], [])}, "nothing is left"),
-    ({"ranks": []}, "number of ranks"),
-    ({"ranks": [4000]}, "above min"),
-    ({"ranks": [12], "rank_multiple": 8}, "no multiple"),
-    ({"rank_multiple": 0}, "rank multiple"),
-    ({"rank_multiple": 1024}, "multiple"),
-    ({"keep": [Site(3, "key")]}, "whole layers or whole tensors"),
-    ({"kind": "per-layer", "ranks": [Rank.parse("1%"), Rank.parse("1.001%")]}, ""),
-    ({"kind": "nonsense"}, "unknown space"),
-    ({"form": "cp"}, "unknown form"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"keep": all_but(BERT, [], [])}, "nothing is left"),
+        ({"ranks": []}, "number of ranks"),
+        ({"ranks": [4000]}, "above min"),
+        ({"ranks": [12], "rank_multiple": 8}, "no multiple"),
+        ({"rank_multiple": 0}, "rank multiple"),
+        ({"rank_multiple": 1024}, "multiple"),
+        ({"keep": [Site(3, "key")]}, "whole layers or whole tensors"),
+        ({"kind": "per-layer", "ranks": [Rank.parse("1%"), Rank.parse("1.001%")]}, ""),
+        ({"kind": "nonsense"}, "unknown space"),
+        ({"form": "cp"}, "unknown form"),
+    ],
+)
 def test_bad_restrictions(options: dict[str, object], match: str) -> None:
     if not match:
         assert design_space(BERT, **options).size > 0  # the same rank everywhere counts as one

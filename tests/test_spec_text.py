@@ -229,7 +229,7 @@ BAD_SPECS = [
     ("form=drop rank=1", "form=drop takes no rank"),
     ("form=drop tensors=attn", "form=drop takes whole layers, no tensors"),
     ("form=drop tensors=all", "form=drop takes whole layers, no tensors"),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("text", "expected"), BAD_SPECS, ids=[str(n) for n in range(len(BAD_SPECS))])
@@ -242,11 +242,14 @@ def test_bad_specs_are_refused_in_one_line(text: str, expected: str) -> None:
 
 
 WORDS = st.one_of(
-    st.builds("{}={}".format, st.sampled_from(["layers", "tensors", "rank", "form", "x"]),
-              st.text("0123456789-:,%.eE+all_projqkvx", max_size=8)
-              | st.sampled_from(["all", "attn", "mlp", "svd", "tucker", "dense", "drop", "1", "50%"])),
+    st.builds(
+        "{}={}".format,
+        st.sampled_from(["layers", "tensors", "rank", "form", "x"]),
+        st.text("0123456789-:,%.eE+all_projqkvx", max_size=8)
+        | st.sampled_from(["all", "attn", "mlp", "svd", "tucker", "dense", "drop", "1", "50%"]),
+    ),
     st.text(max_size=6),
-)  # fmt: skip
+)
 
 
 @given(st.lists(WORDS, max_size=5).map(" ".join), st.sampled_from(sorted(MODELS)))
@@ -269,9 +272,15 @@ def test_compact_is_what_layers_reads_back(layers: set[int]) -> None:
 
 @pytest.mark.parametrize(
     ("layers", "expected"),
-    [([5], "5"), ([0, 1], "0,1"), ([0, 1, 2, 5, 7, 9], "0-2,5-9:2"), (list(range(0, 31, 2)), "0-30:2"),
-     ([2, 17, 31], "2,17,31"), ([0, 2, 3, 4], "0,2-4")],
-)  # fmt: skip
+    [
+        ([5], "5"),
+        ([0, 1], "0,1"),
+        ([0, 1, 2, 5, 7, 9], "0-2,5-9:2"),
+        (list(range(0, 31, 2)), "0-30:2"),
+        ([2, 17, 31], "2,17,31"),
+        ([0, 2, 3, 4], "0,2-4"),
+    ],
+)
 def test_compact(layers: list[int], expected: str) -> None:
     assert compact(layers) == expected
 

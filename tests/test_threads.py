@@ -9,9 +9,16 @@ pytest.importorskip("psutil")
 from validate.devices.threads import waiting_note
 
 
-@pytest.mark.parametrize(("policy", "threads", "warned"), [
-    ("PASSIVE", 2, True), ("passive", 8, True), ("PASSIVE", 1, False), ("ACTIVE", 2, False), (None, 2, False),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("policy", "threads", "warned"),
+    [
+        ("PASSIVE", 2, True),
+        ("passive", 8, True),
+        ("PASSIVE", 1, False),
+        ("ACTIVE", 2, False),
+        (None, 2, False),
+    ],
+)
 def test_threads_that_sleep_are_warned_of(
     policy: str | None, threads: int, warned: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:

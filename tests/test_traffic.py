@@ -57,16 +57,25 @@ def whole_pass(work: Workload, kv_heads: int, window: int | None, ranks: tuple[i
     new = 2 * 2 * batch * keyed * (q_len if window is None else min(q_len, window))
     loose = window is not None and 1 < window < q_len and kv_heads == HEADS and batch > 1  # not out of a cache
     unfused = work.attention is Attention.UNFUSED
-    shapes = ((QUERIES, HIDDEN), (keyed, HIDDEN), (keyed, HIDDEN), (HIDDEN, QUERIES), (INNER, HIDDEN), (INNER, HIDDEN),
-              (HIDDEN, INNER))  # fmt: skip
+    shapes = (
+        (QUERIES, HIDDEN),
+        (keyed, HIDDEN),
+        (keyed, HIDDEN),
+        (HIDDEN, QUERIES),
+        (INNER, HIDDEN),
+        (INNER, HIDDEN),
+        (HIDDEN, INNER),
+    )
     layer = (
         sum(linear(tokens, *shape, ranks, int4) for shape in shapes)
         + 2 * rms_norm(tokens, HIDDEN)
         + 10 * 2 * tokens * (QUERIES + keyed)  # rotary: half negated, copied, both times a table, added
-        + 2 * new + attention(batch, q_len, keys, kv_heads, not unfused)
+        + 2 * new
+        + attention(batch, q_len, keys, kv_heads, not unfused)
         + (2 * 2 * 2 * tokens * QUERIES if loose and unfused else 0)  # keys and values made contiguous
-        + 2 * 3 * 2 * tokens * HIDDEN + (2 + 3) * 2 * tokens * INNER  # residual adds; SiLU and gate
-    )  # fmt: skip
+        + 2 * 3 * 2 * tokens * HIDDEN
+        + (2 + 3) * 2 * tokens * INNER  # residual adds; SiLU and gate
+    )
     positions = 2 * 8 * q_len
     tables = 4 * 4 * q_len + 13 * 4 * q_len * WIDTH + 2 * 2 * q_len * WIDTH
     mask = 2 * q_len * keys + 2 * batch * q_len * keys if unfused else 0
@@ -80,11 +89,19 @@ def whole_pass(work: Workload, kv_heads: int, window: int | None, ranks: tuple[i
 @pytest.mark.parametrize("window", [None, WINDOW])
 @pytest.mark.parametrize("kv_heads", [HEADS, 2])
 def test_traffic_of_a_pass(kv_heads: int, window: int | None, form: str, int4: bool) -> None:
-    model = spec_of({
-        "model_type": "mistral", "num_hidden_layers": LAYERS, "hidden_size": HIDDEN, "intermediate_size": INNER,
-        "num_attention_heads": HEADS, "num_key_value_heads": kv_heads, "head_dim": WIDTH, "vocab_size": VOCAB,
-        "sliding_window": window,
-    })  # fmt: skip
+    model = spec_of(
+        {
+            "model_type": "mistral",
+            "num_hidden_layers": LAYERS,
+            "hidden_size": HIDDEN,
+            "intermediate_size": INNER,
+            "num_attention_heads": HEADS,
+            "num_key_value_heads": kv_heads,
+            "head_dim": WIDTH,
+            "vocab_size": VOCAB,
+            "sliding_window": window,
+        }
+    )
     factor = {"dense": None, "svd": LowRank(5), "tucker": Tucker(5, 9)}[form]
     sites = [Site(layer, tensor.name) for layer in range(LAYERS) for tensor in model.tensors]
     decomposition = Decomposition(dict.fromkeys(sites, factor) if factor else {})  # type: ignore[arg-type]

@@ -58,8 +58,10 @@ def test_a_training_follows_its_device(
     recipe = replace(SHORT[family], steps=2, warmup=0, batch=2)
     monkeypatch.setattr("studies.models.product.CHECKED", 2)
     monkeypatch.setattr(Product, "_write", lambda self, model, state, *_: {"model": model, "state": state})
-    there, here = (Product(recipe, short_corpus(), tmp_path / name, place)
-                   for name, place in (("there", elsewhere), ("here", torch.device("cpu"))))  # fmt: skip
+    there, here = (
+        Product(recipe, short_corpus(), tmp_path / name, place)
+        for name, place in (("there", elsewhere), ("here", torch.device("cpu")))
+    )
     first, second = (product.make(points=1, items=0) for product in (there, here))
     assert set(_cast) == {("lazy", torch.bfloat16), ("cpu", torch.bfloat16)}
     assert (place_of(first["model"]).type, place_of(second["model"]).type) == ("lazy", "cpu")
@@ -83,9 +85,26 @@ def test_the_processors_key_is_what_it_was(tmp_path: Path) -> None:
     parts = [SHORT["llama"].digest, "short", str(torch.__version__), version("transformers")]
     assert product.key == hashlib.sha256("\n".join(parts).encode()).hexdigest()
     fields = {
-        "family", "vocab_size", "layers", "hidden", "intermediate", "heads", "kv_heads", "length", "batch", "steps",
-        "warmup", "matrix_rate", "rate", "weight_decay", "clip", "masked_share", "max_bytes", "seed", "threads",
-    }  # fmt: skip
+        "family",
+        "vocab_size",
+        "layers",
+        "hidden",
+        "intermediate",
+        "heads",
+        "kv_heads",
+        "length",
+        "batch",
+        "steps",
+        "warmup",
+        "matrix_rate",
+        "rate",
+        "weight_decay",
+        "clip",
+        "masked_share",
+        "max_bytes",
+        "seed",
+        "threads",
+    }
     assert set(RECIPES["llama"].to_json()) == fields  # one more, or less, and the digest of every recipe changes
 
 

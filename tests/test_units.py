@@ -40,9 +40,17 @@ def test_types_are_usable_as_keys_and_survive_a_copy() -> None:
 
 @pytest.mark.parametrize(
     ("text", "expected"),
-    [("bf16", DType.BF16), ("BFloat16", DType.BF16), ("torch.float16", DType.FP16), ("half", DType.FP16),
-     ("float32", DType.FP32), ("float", DType.FP32), ("int4", DType.INT4), ("float8", DType.FP8)],
-)  # fmt: skip
+    [
+        ("bf16", DType.BF16),
+        ("BFloat16", DType.BF16),
+        ("torch.float16", DType.FP16),
+        ("half", DType.FP16),
+        ("float32", DType.FP32),
+        ("float", DType.FP32),
+        ("int4", DType.INT4),
+        ("float8", DType.FP8),
+    ],
+)
 def test_parse(text: str, expected: DType) -> None:
     assert DType.parse(text) is expected
 

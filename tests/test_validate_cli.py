@@ -84,8 +84,9 @@ def test_the_gate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert err.endswith("of the ratio is above 1 %\n")
     (tmp_path / "samples.jsonl").write_bytes(encode(sample([], 1.0)))
     assert invoke(capsys, "report", str(tmp_path), "--fail-above", "1")[::2] == (
-        1, "error: no sample to compare with --fail-above\n",
-    )  # fmt: skip
+        1,
+        "error: no sample to compare with --fail-above\n",
+    )
     (tmp_path / "samples.jsonl").write_bytes(encode(sample(["rank=2"], None)))
     assert invoke(capsys, "report", str(tmp_path), "--fail-above", "1")[::2] == (1, "error: 1 samples failed\n")
 
@@ -93,8 +94,9 @@ def test_the_gate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_given_configurations_and_resume(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = write_config(tmp_path / "llama", LLAMA)
     configs, folder = tmp_path / "frontier.json", tmp_path / "out"
-    entries = [{"objectives": {}, "config": {"form": "svd", "ranks": {"layers.0.q_proj": rank}, "drop": []}}
-               for rank in (2, 4)]  # fmt: skip
+    entries = [
+        {"objectives": {}, "config": {"form": "svd", "ranks": {"layers.0.q_proj": rank}, "drop": []}} for rank in (2, 4)
+    ]
     configs.write_text(json.dumps({"frontier": entries, "top": []}))
     start = ["--configs", str(configs), "--model", str(model), "--out", str(folder), "--phase", "decode", *FAST]
     code, out, err = invoke(capsys, *start, "--format", "json")
@@ -102,8 +104,9 @@ def test_given_configurations_and_resume(tmp_path: Path, capsys: pytest.CaptureF
     assert json.loads(out)["samples"] == 3
     lines = (folder / "samples.jsonl").read_bytes()
     assert invoke(capsys, *start)[::2] == (
-        1, f"error: {folder} holds 3 samples of an earlier run; add --resume to continue it, or choose another --out\n",
-    )  # fmt: skip
+        1,
+        f"error: {folder} holds 3 samples of an earlier run; add --resume to continue it, or choose another --out\n",
+    )
     code, out, err = invoke(capsys, "--out", str(folder), "--resume", "--format", "json")
     assert (code, err) == (0, "")
     assert json.loads(out)["samples"] == 3
@@ -168,9 +171,13 @@ def test_files_that_have_moved_are_the_same_files(tmp_path: Path, capsys: pytest
     ],
 )
 def test_whatever_is_wrong_is_one_line(
-    arguments: list[str], code: int, message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    code: int,
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
-) -> None:  # fmt: skip
+) -> None:
     monkeypatch.chdir(tmp_path)
     found, _, err = invoke(capsys, *arguments)
     assert found == code
@@ -185,7 +192,9 @@ def test_a_missing_library_is_one_line(tmp_path: Path, monkeypatch: pytest.Monke
     monkeypatch.setattr("validate.cli._EXTRA", ("validate",))
     code, _, err = invoke(capsys, "--samples", "2", "--out", str(tmp_path / "out"), "--device", "cpu")
     assert code == 2
-    assert err.startswith("error: a library that measuring needs is missing: got 'validate.speed.runner'; install the extra")
+    assert err.startswith(
+        "error: a library that measuring needs is missing: got 'validate.speed.runner'; install the extra"
+    )
 
 
 def test_a_run_stops_when_told_and_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -209,8 +218,21 @@ def test_weights_of_a_folder_are_factored(tmp_path: Path, capsys: pytest.Capture
 
     model = tmp_path / "trained"
     Subject(LLAMA, tiny_spec(LLAMA), CpuDevice(1), DType.FP32, seed=3).model.save_pretrained(model)
-    code, out, err = invoke(capsys, "--samples", "4", "--model", str(model), "--out", str(tmp_path / "out"),
-                            "--num-layers", "2", *FAST, *SMALL, "--format", "json")  # fmt: skip
+    code, out, err = invoke(
+        capsys,
+        "--samples",
+        "4",
+        "--model",
+        str(model),
+        "--out",
+        str(tmp_path / "out"),
+        "--num-layers",
+        "2",
+        *FAST,
+        *SMALL,
+        "--format",
+        "json",
+    )
     assert (code, err) == (0, "")
     assert json.loads(out)["ok"] == 4
     assert {(r.model.weights, r.model.factors, r.model.num_layers) for r in read_samples(tmp_path / "out")} == {
@@ -229,13 +251,33 @@ def test_help(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def command(model: Path, folder: Path, samples: int) -> list[str]:
-    return [sys.executable, "-m", "validate", "--samples", str(samples), "--model", str(model), "--out", str(folder),
-            "--format", "json", "--resume", *FAST, *SMALL]  # fmt: skip
+    return [
+        sys.executable,
+        "-m",
+        "validate",
+        "--samples",
+        str(samples),
+        "--model",
+        str(model),
+        "--out",
+        str(folder),
+        "--format",
+        "json",
+        "--resume",
+        *FAST,
+        *SMALL,
+    ]
 
 
 def start(arguments: list[str]) -> subprocess.Popen[str]:
-    return subprocess.Popen(arguments, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-                            env={**os.environ, "OMP_NUM_THREADS": "1"})  # fmt: skip
+    return subprocess.Popen(
+        arguments,
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )
 
 
 def killed_and_resumed(tmp_path: Path, kills: int, samples: int) -> tuple[set[str], list[str], list[int]]:
@@ -270,9 +312,13 @@ def killed_and_resumed(tmp_path: Path, kills: int, samples: int) -> tuple[set[st
     from validate.plans.sampling import WorkloadChoice, sample_cases
 
     choice = WorkloadChoice(
-        phases=(Phase.PREFILL, Phase.DECODE), batches=(1, 2), seq_lens=(8,), kv_lens=(12,), max_tokens=2**40,
+        phases=(Phase.PREFILL, Phase.DECODE),
+        batches=(1, 2),
+        seq_lens=(8,),
+        kv_lens=(12,),
+        max_tokens=2**40,
         options=({"dtype": DType.FP32, "runtime": Runtime.EAGER, "attention": Attention.FUSED},),
-    )  # fmt: skip
+    )
     plan = {case.id for case in sample_cases(load_model(model), samples, 0, choice)}
     return plan, [record.id for record in read_samples(folder)], progress
 
@@ -320,8 +366,14 @@ def test_a_file_too_large_for_the_disk_is_one_line(tmp_path: Path) -> None:
     """A real refusal of the kernel: files of this process may not grow beyond a few kilobytes."""
     model, folder = write_config(tmp_path / "llama", LLAMA), tmp_path / "out"
     shell = 'trap \'\' XFSZ; ulimit -f 12; exec "$0" "$@"'
-    run = subprocess.run(["bash", "-c", shell, *command(model, folder, 20)], cwd=ROOT, capture_output=True, text=True,
-                         env={**os.environ, "OMP_NUM_THREADS": "1"}, check=False)  # fmt: skip
+    run = subprocess.run(
+        ["bash", "-c", shell, *command(model, folder, 20)],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        check=False,
+    )
     assert run.returncode == 1
     assert "Traceback" not in run.stderr
     assert run.stderr.splitlines()[-1].startswith("error: cannot write record")

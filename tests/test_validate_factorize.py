@@ -84,8 +84,15 @@ def test_the_wrong_form_is_refused() -> None:
 
 @pytest.mark.parametrize("factor", [LowRank(3), Tucker(3, 5)])
 def test_random_factors_keep_outputs_as_large_as_a_dense_random_weight(factor: Factor) -> None:
-    stages = random_stages(300, 200, factor, dtype=torch.float32, device=torch.device("cpu"), scale=0.02,
-                           generator=torch.Generator().manual_seed(1))  # fmt: skip
+    stages = random_stages(
+        300,
+        200,
+        factor,
+        dtype=torch.float32,
+        device=torch.device("cpu"),
+        scale=0.02,
+        generator=torch.Generator().manual_seed(1),
+    )
     assert product(stages).std() == pytest.approx(0.02, rel=0.5)
 
 

@@ -32,10 +32,23 @@ from validate.speed.records import Sample, encode
 HARDWARE = load_hardware("epyc-9654")
 BASIS = RooflineBasis.of(HARDWARE, DType.FP32, Runtime.EAGER)
 TRUE = (2.0, 3.0, 4.0, 1.5, 2.5, 1.2, 3e-6)
-SPECS = ([], ["rank=2"], ["rank=9"], ["rank=24 form=tucker"], ["tensors=mlp rank=16"], ["tensors=attn rank=5"],
-         ["layers=1 form=drop"], ["layers=0,2 rank=12"], ["rank=32"])  # fmt: skip
-WORKS = [Workload.prefill(64, batch=2, dtype=DType.FP32), Workload.decode(100, batch=8, dtype=DType.FP32),
-         Workload.prefill(16, dtype=DType.FP32), Workload.decode(33, dtype=DType.FP32)]  # fmt: skip
+SPECS = (
+    [],
+    ["rank=2"],
+    ["rank=9"],
+    ["rank=24 form=tucker"],
+    ["tensors=mlp rank=16"],
+    ["tensors=attn rank=5"],
+    ["layers=1 form=drop"],
+    ["layers=0,2 rank=12"],
+    ["rank=32"],
+)
+WORKS = [
+    Workload.prefill(64, batch=2, dtype=DType.FP32),
+    Workload.decode(100, batch=8, dtype=DType.FP32),
+    Workload.prefill(16, dtype=DType.FP32),
+    Workload.decode(33, dtype=DType.FP32),
+]
 
 
 def records(noise: float = 0.0, seed: int = 0) -> list[Sample]:
@@ -150,8 +163,24 @@ def test_estimate_applies_the_file(tmp_path: Path, capsys: pytest.CaptureFixture
     assert phase.latency_s == pytest.approx(found.phases[0].ops()[1].latency_s.sum())
 
     model = write_config(tmp_path / "other", LLAMA)
-    code = call(costmodel, "estimate", "--model", str(model), "--hw", "epyc-9654", "--calibration", str(path),
-                      "--dtype", "fp32", "--seq-len", "100", "--decompose", "rank=4", "--format", "json")  # fmt: skip
+    code = call(
+        costmodel,
+        "estimate",
+        "--model",
+        str(model),
+        "--hw",
+        "epyc-9654",
+        "--calibration",
+        str(path),
+        "--dtype",
+        "fp32",
+        "--seq-len",
+        "100",
+        "--decompose",
+        "rank=4",
+        "--format",
+        "json",
+    )
     result = json.loads(capsys.readouterr().out)
     assert code == 0
     assert {each["decomposed"]["level"] for each in result["phases"]} == {"samples"}
@@ -188,7 +217,7 @@ BROKEN: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "interval": (lambda raw: raw["interval"].update(low=0.5), "interval.low: got 0.5"),
     "range": (lambda raw: raw["range"].update(tokens=[5, 2]), "range.tokens: got "),
     "models": (lambda raw: raw["range"].update(models="tiny"), "range.models: got 'tiny'; allowed: a list"),
-}  # fmt: skip
+}
 
 
 @pytest.mark.parametrize("name", BROKEN)

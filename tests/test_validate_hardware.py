@@ -26,16 +26,30 @@ from validate.devices.nvml import Nvml
 @pytest.mark.parametrize(
     ("device", "profile"),
     [
-        ("NVIDIA A100-SXM4-40GB", "a100-sxm-40gb"), ("NVIDIA A100-SXM4-80GB", "a100-sxm-80gb"),
-        ("NVIDIA A100-PCIE-40GB", "a100-pcie-40gb"), ("NVIDIA A100 80GB PCIe", "a100-pcie-80gb"),
-        ("NVIDIA H100 80GB HBM3", "h100-sxm-80gb"), ("NVIDIA H100 PCIe", "h100-pcie-80gb"), ("NVIDIA H200", "h200-sxm"),
-        ("NVIDIA L4", "l4"), ("NVIDIA L40S", "l40s"), ("NVIDIA A40", "a40"), ("Tesla T4", "t4"),
-        ("Tesla V100-SXM2-16GB", "v100-sxm2-16gb"), ("Tesla V100-SXM2-32GB", "v100-sxm2-32gb"),
-        ("NVIDIA GeForce RTX 4090", "rtx-4090"), ("AMD Instinct MI300X", "mi300x"),
-        ("NVIDIA L40", None), ("NVIDIA H100 NVL", None), ("NVIDIA H200 NVL", None), ("NVIDIA GeForce RTX 4090 D", None),
-        ("NVIDIA A100-SXM4-80GB MIG 1g.10gb", None), ("NVIDIA A10", None), ("NVIDIA T400", None),
+        ("NVIDIA A100-SXM4-40GB", "a100-sxm-40gb"),
+        ("NVIDIA A100-SXM4-80GB", "a100-sxm-80gb"),
+        ("NVIDIA A100-PCIE-40GB", "a100-pcie-40gb"),
+        ("NVIDIA A100 80GB PCIe", "a100-pcie-80gb"),
+        ("NVIDIA H100 80GB HBM3", "h100-sxm-80gb"),
+        ("NVIDIA H100 PCIe", "h100-pcie-80gb"),
+        ("NVIDIA H200", "h200-sxm"),
+        ("NVIDIA L4", "l4"),
+        ("NVIDIA L40S", "l40s"),
+        ("NVIDIA A40", "a40"),
+        ("Tesla T4", "t4"),
+        ("Tesla V100-SXM2-16GB", "v100-sxm2-16gb"),
+        ("Tesla V100-SXM2-32GB", "v100-sxm2-32gb"),
+        ("NVIDIA GeForce RTX 4090", "rtx-4090"),
+        ("AMD Instinct MI300X", "mi300x"),
+        ("NVIDIA L40", None),
+        ("NVIDIA H100 NVL", None),
+        ("NVIDIA H200 NVL", None),
+        ("NVIDIA GeForce RTX 4090 D", None),
+        ("NVIDIA A100-SXM4-80GB MIG 1g.10gb", None),
+        ("NVIDIA A10", None),
+        ("NVIDIA T400", None),
     ],
-)  # fmt: skip
+)
 def test_names(device: str, profile: str | None) -> None:
     assert match_profile(device) == profile
     if profile:
@@ -86,9 +100,13 @@ class Refused(Exception):
 
 def library(**functions: object) -> types.SimpleNamespace:
     return types.SimpleNamespace(
-        NVMLError=Refused, NVML_CLOCK_SM=1, NVML_CLOCK_MEM=2, nvmlClocksThrottleReasonSwPowerCap=4,
-        nvmlClocksThrottleReasonHwSlowdown=8, **functions,
-    )  # fmt: skip
+        NVMLError=Refused,
+        NVML_CLOCK_SM=1,
+        NVML_CLOCK_MEM=2,
+        nvmlClocksThrottleReasonSwPowerCap=4,
+        nvmlClocksThrottleReasonHwSlowdown=8,
+        **functions,
+    )
 
 
 def refuse(*arguments: object) -> None:
@@ -97,25 +115,34 @@ def refuse(*arguments: object) -> None:
 
 def test_nvml_readings() -> None:
     full = library(
-        nvmlDeviceGetPowerUsage=lambda handle: 350_500, nvmlDeviceGetClockInfo=lambda handle, which: 1000 * which,
-        nvmlDeviceGetTemperature=lambda handle, sensor: 44, nvmlSystemGetDriverVersion=lambda: "555.1",
+        nvmlDeviceGetPowerUsage=lambda handle: 350_500,
+        nvmlDeviceGetClockInfo=lambda handle, which: 1000 * which,
+        nvmlDeviceGetTemperature=lambda handle, sensor: 44,
+        nvmlSystemGetDriverVersion=lambda: "555.1",
         nvmlDeviceGetCurrentClocksThrottleReasons=lambda handle: 4,
         nvmlDeviceGetTotalEnergyConsumption=lambda handle: 12_345,
-    )  # fmt: skip
+    )
     nvml = Nvml(full, "handle")
     assert nvml.conditions() == {
-        "sm_clock_mhz": 1000, "memory_clock_mhz": 2000, "temperature_c": 44, "power_w": 350.5,
-        "throttle": ["SwPowerCap"], "driver": "555.1",
-    }  # fmt: skip
+        "sm_clock_mhz": 1000,
+        "memory_clock_mhz": 2000,
+        "temperature_c": 44,
+        "power_w": 350.5,
+        "throttle": ["SwPowerCap"],
+        "driver": "555.1",
+    }
     assert nvml.energy_j() == 12.345
 
 
 def test_nvml_missing_or_refusing_is_null() -> None:
     old = library(
-        nvmlDeviceGetPowerUsage=refuse, nvmlDeviceGetClockInfo=refuse, nvmlDeviceGetTemperature=refuse,
-        nvmlSystemGetDriverVersion=refuse, nvmlDeviceGetCurrentClocksThrottleReasons=refuse,
+        nvmlDeviceGetPowerUsage=refuse,
+        nvmlDeviceGetClockInfo=refuse,
+        nvmlDeviceGetTemperature=refuse,
+        nvmlSystemGetDriverVersion=refuse,
+        nvmlDeviceGetCurrentClocksThrottleReasons=refuse,
         nvmlDeviceGetTotalEnergyConsumption=refuse,
-    )  # fmt: skip
+    )
     for nvml in (Nvml(None, None), Nvml(old, "handle"), Nvml.open("", 0)):
         assert set(nvml.conditions().values()) == {None}
         assert nvml.energy_j() is None
@@ -140,8 +167,21 @@ def test_a_real_gpu_times_graphs_and_launches() -> None:
 
 def test_reading_and_reporting_needs_no_torch() -> None:
     """Records are evaluated, refitted and shown on machines that measure nothing."""
-    names = ("records", "journal", "metrics", "report", "sampling", "case", "predict", "settings", "configs_file",
-             "nvml", "conditions", "cli.report", "cli.measure")  # fmt: skip
+    names = (
+        "records",
+        "journal",
+        "metrics",
+        "report",
+        "sampling",
+        "case",
+        "predict",
+        "settings",
+        "configs_file",
+        "nvml",
+        "conditions",
+        "cli.report",
+        "cli.measure",
+    )
     code = "import sys\n" + "\n".join(f"import validate.{name}" for name in names)
     code += "\nassert not {'torch', 'transformers', 'tensorly'} & {name.partition('.')[0] for name in sys.modules}"
     subprocess.run([sys.executable, "-c", code], check=True)

@@ -65,9 +65,12 @@ def test_a_damaged_line_in_the_middle_is_an_error(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("line", "message"),
-    [(b'{"schema": 99}\n', "schema: got 99; allowed: 1"), (b"[]\n", "not a JSON object"),
-     (b'{"schema": 1, "id": 3}\n', "not a sample")],
-)  # fmt: skip
+    [
+        (b'{"schema": 99}\n', "schema: got 99; allowed: 1"),
+        (b"[]\n", "not a JSON object"),
+        (b'{"schema": 1, "id": 3}\n', "not a sample"),
+    ],
+)
 def test_other_versions_and_shapes_are_refused(line: bytes, message: str) -> None:
     with pytest.raises(RecordError, match=message):
         decode(line, "there")

@@ -75,8 +75,11 @@ def test_dense_samples_are_not_counted_as_predictions() -> None:
 
 def test_further_levels_come_last_and_are_the_gate() -> None:
     records = run(0.2)
-    held_out = {record.id: (record.timing.dense.median_s, record.timing.candidate.median_s) for record in records
-                if record.timing}  # fmt: skip
+    held_out = {
+        record.id: (record.timing.dense.median_s, record.timing.candidate.median_s)
+        for record in records
+        if record.timing
+    }
     evaluation = evaluate(records, {"samples": held_out})
     assert [row.name for row in evaluation.ratios] == ["datasheet", "samples", *NULL_MODELS]
     assert evaluation.level == "samples"

@@ -27,9 +27,12 @@ from validate.speed.records import Identity  # noqa: E402
 
 CPU = torch.device("cpu")
 CONFIGURATIONS = {
-    "dense": [], "svd": ["rank=5"], "tucker": ["rank=3 form=tucker"], "one layer": ["layers=1 tensors=attn rank=7"],
+    "dense": [],
+    "svd": ["rank=5"],
+    "tucker": ["rank=3 form=tucker"],
+    "one layer": ["layers=1 tensors=attn rank=7"],
     "dropped": ["layers=0 form=drop", "layers=2 tensors=mlp rank=50%"],
-}  # fmt: skip
+}
 
 
 def build(config: dict[str, Any], dtype: DType = DType.FP32, seed: int = 0) -> tuple[nn.Module, Any]:
@@ -201,8 +204,9 @@ def test_weights_come_from_safetensors(tmp_path: Any) -> None:
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), loaded.parameters(), strict=True))
     with pytest.raises(ModelError, match="lacks weights of the model"):
         build_model(LLAMA, tiny_spec({**LLAMA, "num_hidden_layers": 4}), dtype=DType.FP32, device=CPU, weights=tmp_path)
-    shallow = build_model(LLAMA, tiny_spec({**LLAMA, "num_hidden_layers": 2}), dtype=DType.FP32, device=CPU,
-                          weights=tmp_path)  # fmt: skip
+    shallow = build_model(
+        LLAMA, tiny_spec({**LLAMA, "num_hidden_layers": 2}), dtype=DType.FP32, device=CPU, weights=tmp_path
+    )
     assert torch.equal(shallow.model.layers[1].mlp.up_proj.weight, model.model.layers[1].mlp.up_proj.weight)
     (tmp_path / "model.safetensors").write_bytes(b"broken")
     with pytest.raises(ModelError, match="cannot read weights"):

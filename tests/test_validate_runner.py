@@ -40,9 +40,12 @@ def case(
     subject: Subject, specs: list[str], index: int = 0, work: Workload | None = None, repeat: bool = False
 ) -> Case:
     return Case(
-        index=index, spec=subject.spec, decomposition=parse_decomposition(specs, subject.spec),
-        work=work or workloads(subject.spec)[-1], repeat=repeat,
-    )  # fmt: skip
+        index=index,
+        spec=subject.spec,
+        decomposition=parse_decomposition(specs, subject.spec),
+        work=work or workloads(subject.spec)[-1],
+        repeat=repeat,
+    )
 
 
 @pytest.mark.parametrize("family", FAMILIES)
@@ -51,8 +54,11 @@ def test_a_good_sample(tmp_path: Path, family: str) -> None:
     record = run.measure(case(subject, ["rank=4"], repeat=True))
     assert record.status == "ok", record.failure
     assert [check.name for check in record.identity if check.found == check.expected] == [
-        "params", "weight_bytes", "flops", "kv_cache_bytes",
-    ]  # fmt: skip
+        "params",
+        "weight_bytes",
+        "flops",
+        "kv_cache_bytes",
+    ]
     assert record.timing is not None
     assert record.repeat is not None
     assert len(record.timing.candidate.seconds) == len(record.timing.dense.seconds) >= 6
@@ -119,22 +125,42 @@ def boom(error: Exception) -> Callable[..., Any]:
 
 FAULTS: dict[str, tuple[str, Exception, str, str, str]] = {
     "out of memory in the build": (
-        "validate.speed.subject.Replacement", torch.OutOfMemoryError("CUDA out of memory."), "build", "out-of-memory",
+        "validate.speed.subject.Replacement",
+        torch.OutOfMemoryError("CUDA out of memory."),
+        "build",
+        "out-of-memory",
         "out of",
     ),
     "out of memory in the pass": (
-        "validate.speed.runner.compare", torch.OutOfMemoryError("CUDA out of memory."), "timing", "out-of-memory", "out of",
+        "validate.speed.runner.compare",
+        torch.OutOfMemoryError("CUDA out of memory."),
+        "timing",
+        "out-of-memory",
+        "out of",
     ),
     "host memory": ("validate.speed.runner.identities", MemoryError(), "identity", "out-of-memory", "no message"),
     "device error": (
-        "validate.speed.runner.compare", RuntimeError("CUDA error: an illegal memory access"), "timing", "RuntimeError",
+        "validate.speed.runner.compare",
+        RuntimeError("CUDA error: an illegal memory access"),
+        "timing",
+        "RuntimeError",
         "illegal",
     ),
-    "energy counter": ("validate.speed.runner.measure_energy", OSError("counter gone"), "energy", "OSError", "counter gone"),
-    "prediction": (
-        "validate.speed.predictions.Predictor.predictions", HardwareError("no bf16 rate"), "predict", "input", "no bf16 rate",
+    "energy counter": (
+        "validate.speed.runner.measure_energy",
+        OSError("counter gone"),
+        "energy",
+        "OSError",
+        "counter gone",
     ),
-}  # fmt: skip
+    "prediction": (
+        "validate.speed.predictions.Predictor.predictions",
+        HardwareError("no bf16 rate"),
+        "predict",
+        "input",
+        "no bf16 rate",
+    ),
+}
 
 
 @pytest.mark.parametrize("fault", FAULTS)

@@ -23,11 +23,21 @@ from validate.plans.configs_file import load_configs
 from validate.plans.sampling import WorkloadChoice, aligned_rank, given_cases, sample_cases
 
 CHOICE = WorkloadChoice(
-    phases=(Phase.PREFILL, Phase.DECODE), batches=(1, 2, 4, 8), seq_lens=(16, 32, 64, 128), kv_lens=(64, 128, 256, 512),
-    max_tokens=256, options=({"dtype": DType.FP32},),
-)  # fmt: skip
-ENCODER = WorkloadChoice(phases=(Phase.PREFILL,), batches=(1, 2), seq_lens=(16, 32), kv_lens=(), max_tokens=64,
-                         options=({"dtype": DType.FP32},))  # fmt: skip
+    phases=(Phase.PREFILL, Phase.DECODE),
+    batches=(1, 2, 4, 8),
+    seq_lens=(16, 32, 64, 128),
+    kv_lens=(64, 128, 256, 512),
+    max_tokens=256,
+    options=({"dtype": DType.FP32},),
+)
+ENCODER = WorkloadChoice(
+    phases=(Phase.PREFILL,),
+    batches=(1, 2),
+    seq_lens=(16, 32),
+    kv_lens=(),
+    max_tokens=64,
+    options=({"dtype": DType.FP32},),
+)
 
 
 def test_a_plan_is_seeded_and_a_longer_one_starts_with_it() -> None:
@@ -71,8 +81,16 @@ def test_every_case_fits_its_model(family: str) -> None:
 
 
 def test_a_space_smaller_than_the_plan_ends() -> None:
-    spec = tiny_spec({**LLAMA, "num_hidden_layers": 1, "hidden_size": 4, "num_attention_heads": 1,
-                      "num_key_value_heads": 1, "intermediate_size": 2})  # fmt: skip
+    spec = tiny_spec(
+        {
+            **LLAMA,
+            "num_hidden_layers": 1,
+            "hidden_size": 4,
+            "num_attention_heads": 1,
+            "num_key_value_heads": 1,
+            "intermediate_size": 2,
+        }
+    )
     cases = sample_cases(spec, 5000, 0, ENCODER)
     assert 5 < len(cases) < 5000
 
@@ -115,10 +133,15 @@ TWO = {"form": "tucker", "ranks": {"layers.1.up_proj": 4}, "drop": [0]}
 
 @pytest.mark.parametrize(
     ("content", "count"),
-    [(ONE, 1), ([ONE, TWO], 2), ([ONE, ONE], 1), ({"frontier": [{"objectives": {}, "config": ONE}], "top": []}, 1),
-     ({"top": [{"config": TWO}, {"config": ONE}], "frontier": [{"config": ONE}], "distribution": {}}, 2),
-     ({"configs": [ONE, TWO]}, 2)],
-)  # fmt: skip
+    [
+        (ONE, 1),
+        ([ONE, TWO], 2),
+        ([ONE, ONE], 1),
+        ({"frontier": [{"objectives": {}, "config": ONE}], "top": []}, 1),
+        ({"top": [{"config": TWO}, {"config": ONE}], "frontier": [{"config": ONE}], "distribution": {}}, 2),
+        ({"configs": [ONE, TWO]}, 2),
+    ],
+)
 def test_configs_files(tmp_path: Path, content: Any, count: int) -> None:
     (tmp_path / "configs.json").write_text(json.dumps(content))
     assert len(load_configs(tmp_path / "configs.json", tiny_spec(LLAMA))) == count
@@ -126,10 +149,16 @@ def test_configs_files(tmp_path: Path, content: Any, count: int) -> None:
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [("", "not JSON"), ("[]", "no configurations"), ("3", "no configurations"), ('{"frontier": 3}', "no conf"),
-     ('{"ranks": {"layers.9.q_proj": 3}}', "layer out of range"), ('[{"config": {"rank": 3}}]', "unknown key"),
-     ('{"a": 1}', "unknown key")],
-)  # fmt: skip
+    [
+        ("", "not JSON"),
+        ("[]", "no configurations"),
+        ("3", "no configurations"),
+        ('{"frontier": 3}', "no conf"),
+        ('{"ranks": {"layers.9.q_proj": 3}}', "layer out of range"),
+        ('[{"config": {"rank": 3}}]', "unknown key"),
+        ('{"a": 1}', "unknown key"),
+    ],
+)
 def test_bad_configs_files(tmp_path: Path, content: str, message: str) -> None:
     (tmp_path / "configs.json").write_text(content)
     with pytest.raises(DecompositionError, match=message):

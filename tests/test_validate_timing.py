@@ -84,8 +84,9 @@ def test_a_quiet_device_is_done_soon_and_a_loud_one_uses_the_budget() -> None:
 
 def test_long_passes_do_not_overrun_the_budget() -> None:
     device = SyntheticDevice(lognormal(0.01, 0))
-    timing = compare(device, [lambda: 2.0], [lambda: 2.5], TimingPlan(budget_s=5), Runtime.EAGER,
-                     clock=lambda: device.now)  # fmt: skip
+    timing = compare(
+        device, [lambda: 2.0], [lambda: 2.5], TimingPlan(budget_s=5), Runtime.EAGER, clock=lambda: device.now
+    )
     assert len(timing.candidate.seconds) == 6
     assert device.now < 60
 

@@ -48,8 +48,9 @@ def test_launch_bound() -> None:
     assert phase.verdict.text == f"no gain: launch-bound at batch 1 in eager mode, {kernels}"
     fewer = judged("llama2-7b", "a100-sxm-80gb", DECODE, "layers=5 form=drop")  # 3.1 % fewer: no more than that
     assert (fewer.verdict.code, fewer.verdict.text) == (
-        "none", "no gain: launch-bound at batch 1 in eager mode, 1261 kernels instead of 1301"
-    )  # fmt: skip
+        "none",
+        "no gain: launch-bound at batch 1 in eager mode, 1261 kernels instead of 1301",
+    )
     assert phase.decomposed.kernels > phase.dense.kernels
 
 
@@ -74,7 +75,7 @@ def test_launch_bound_by_much_is_slower() -> None:
         (DECODE, ("none", "no gain: ranks above break-even in layers 0-3")),  # 28 kernels more, 2.2 % longer
         (GRAPH_DECODE, ("slower", "slower: ranks above break-even in layers 0-3 (3.1 % longer)")),
     ],
-)  # fmt: skip
+)
 def test_above_break_even_is_named_whatever_else_is_wrong(work: Workload, expected: tuple[str, str]) -> None:
     assert verdict("llama2-7b", "a100-sxm-80gb", work, "layers=0-3 rank=130%") == expected
     code, text = verdict("llama2-7b", "a100-sxm-80gb", work, "rank=130%")

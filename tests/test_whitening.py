@@ -183,9 +183,13 @@ def test_moments_are_means_over_the_inputs_of_each_weight(tiny: Pretrained) -> N
 
 @pytest.mark.parametrize(
     ("config", "shared"),
-    [(LLAMA, [("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj")]), (BERT, [("query", "key", "value")]),
-     (OPT, [("q_proj", "k_proj", "v_proj")]), (GPT2, [])],
-)  # fmt: skip
+    [
+        (LLAMA, [("q_proj", "k_proj", "v_proj"), ("gate_proj", "up_proj")]),
+        (BERT, [("query", "key", "value")]),
+        (OPT, [("q_proj", "k_proj", "v_proj")]),
+        (GPT2, []),
+    ],
+)
 def test_sites_with_one_input_share_its_matrix(
     config: dict[str, object], shared: list[tuple[str, ...]], tmp_path: Path
 ) -> None:

@@ -20,8 +20,13 @@ def test_prefill_and_decode() -> None:
 def test_defaults_are_those_of_the_command() -> None:
     work = Workload.prefill(1)
     assert (work.batch, work.dtype, work.weight_dtype, work.runtime, work.attention, work.lm_head) == (
-        1, DType.BF16, None, Runtime.EAGER, Attention.FUSED, LmHead.LAST,
-    )  # fmt: skip
+        1,
+        DType.BF16,
+        None,
+        Runtime.EAGER,
+        Attention.FUSED,
+        LmHead.LAST,
+    )
     assert (work.site_dtype, work.act_bytes, work.quantised) == (DType.BF16, 2, False)
 
 

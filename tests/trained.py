@@ -14,13 +14,40 @@ from studies.models.product import Product
 from studies.models.recipe import Family, Recipe
 
 LLAMA = Recipe(
-    family=Family.LLAMA, vocab_size=384, layers=3, hidden=64, intermediate=96, heads=4, kv_heads=2, length=64, batch=8,
-    steps=120, warmup=6, rate=2e-2, matrix_rate=1e-2, max_bytes=3_000_000, threads=1,
-)  # fmt: skip
+    family=Family.LLAMA,
+    vocab_size=384,
+    layers=3,
+    hidden=64,
+    intermediate=96,
+    heads=4,
+    kv_heads=2,
+    length=64,
+    batch=8,
+    steps=120,
+    warmup=6,
+    rate=2e-2,
+    matrix_rate=1e-2,
+    max_bytes=3_000_000,
+    threads=1,
+)
 BERT = Recipe(
-    family=Family.BERT, vocab_size=384, layers=3, hidden=64, intermediate=96, heads=4, kv_heads=4, length=64, batch=16,
-    steps=120, warmup=6, rate=5e-3, matrix_rate=2e-2, masked_share=0.3, max_bytes=3_000_000, threads=1,
-)  # fmt: skip
+    family=Family.BERT,
+    vocab_size=384,
+    layers=3,
+    hidden=64,
+    intermediate=96,
+    heads=4,
+    kv_heads=4,
+    length=64,
+    batch=16,
+    steps=120,
+    warmup=6,
+    rate=5e-3,
+    matrix_rate=2e-2,
+    masked_share=0.3,
+    max_bytes=3_000_000,
+    threads=1,
+)
 
 
 @dataclass(frozen=True, kw_only=True)

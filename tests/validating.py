@@ -20,27 +20,52 @@ from validate.speed.predictions import Predictor
 from validate.speed.records import ModelRecord, Sample, Series, Timing
 
 LLAMA = {
-    "model_type": "llama", "hidden_size": 64, "intermediate_size": 96, "num_attention_heads": 4,
-    "num_key_value_heads": 2, "num_hidden_layers": 3, "vocab_size": 128, "max_position_embeddings": 128,
-}  # fmt: skip
+    "model_type": "llama",
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "num_hidden_layers": 3,
+    "vocab_size": 128,
+    "max_position_embeddings": 128,
+}
 BERT = {
-    "model_type": "bert", "hidden_size": 64, "intermediate_size": 96, "num_attention_heads": 4,
-    "num_hidden_layers": 3, "vocab_size": 128, "max_position_embeddings": 128,
-}  # fmt: skip
+    "model_type": "bert",
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_attention_heads": 4,
+    "num_hidden_layers": 3,
+    "vocab_size": 128,
+    "max_position_embeddings": 128,
+}
 GPT2 = {"model_type": "gpt2", "n_embd": 64, "n_head": 4, "n_layer": 3, "vocab_size": 128, "n_positions": 128}
 OPT = {
-    "model_type": "opt", "hidden_size": 64, "ffn_dim": 96, "num_attention_heads": 4, "num_hidden_layers": 3,
-    "vocab_size": 128, "max_position_embeddings": 128,
-}  # fmt: skip
+    "model_type": "opt",
+    "hidden_size": 64,
+    "ffn_dim": 96,
+    "num_attention_heads": 4,
+    "num_hidden_layers": 3,
+    "vocab_size": 128,
+    "max_position_embeddings": 128,
+}
 QWEN3 = {**LLAMA, "model_type": "qwen3", "head_dim": 24, "tie_word_embeddings": True}
 MISTRAL = {**LLAMA, "model_type": "mistral", "sliding_window": 8}
 MIXED_WINDOWS = {
-    **LLAMA, "model_type": "qwen2", "use_sliding_window": True, "sliding_window": 8,
+    **LLAMA,
+    "model_type": "qwen2",
+    "use_sliding_window": True,
+    "sliding_window": 8,
     "layer_types": ["full_attention", "sliding_attention", "full_attention"],
-}  # fmt: skip
+}
 FAMILIES: dict[str, dict[str, Any]] = {
-    "llama": LLAMA, "bert": BERT, "gpt2": GPT2, "opt": OPT, "qwen3": QWEN3, "mistral": MISTRAL, "mixed": MIXED_WINDOWS,
-}  # fmt: skip
+    "llama": LLAMA,
+    "bert": BERT,
+    "gpt2": GPT2,
+    "opt": OPT,
+    "qwen3": QWEN3,
+    "mistral": MISTRAL,
+    "mixed": MIXED_WINDOWS,
+}
 
 
 def tiny_spec(config: dict[str, Any], name: str = "tiny") -> ModelSpec:
@@ -120,27 +145,47 @@ def timing(ratio: float, *, dense_s: float = 0.01, width: float = 0.01, disturbe
     return Timing(
         candidate=Series(seconds=[own] * 6, median_s=own, iqr_s=0.0),
         dense=Series(seconds=[dense_s] * 6, median_s=dense_s, iqr_s=0.0),
-        ratio=ratio, ratio_low=ratio * (1 - width), ratio_high=ratio * (1 + width), warmup_pairs=6, settled=True,
-        precise=True, copies=1, disturbed=list(disturbed), conditions={},
-    )  # fmt: skip
+        ratio=ratio,
+        ratio_low=ratio * (1 - width),
+        ratio_high=ratio * (1 + width),
+        warmup_pairs=6,
+        settled=True,
+        precise=True,
+        copies=1,
+        disturbed=list(disturbed),
+        conditions={},
+    )
 
 
 def sample(
-    specs: list[str], ratio: float | None, *, index: int = 0, work: Workload | None = None, repeat: float | None = None,
-    dense_s: float = 0.01, **fields: Any,
-) -> Sample:  # fmt: skip
+    specs: list[str],
+    ratio: float | None,
+    *,
+    index: int = 0,
+    work: Workload | None = None,
+    repeat: float | None = None,
+    dense_s: float = 0.01,
+    **fields: Any,
+) -> Sample:
     """A record of the tiny Llama as a run would have made it."""
     spec = tiny_spec(LLAMA)
     decomposition: Decomposition = parse_decomposition(specs, spec)
     work = work or Workload.decode(17, dtype=DType.FP32)
     case = Case(index=index, spec=spec, decomposition=decomposition, work=work)
     record: dict[str, Any] = {
-        "id": case.id, "index": index, "status": "ok" if ratio else "failed", "strata": case.strata,
+        "id": case.id,
+        "index": index,
+        "status": "ok" if ratio else "failed",
+        "strata": case.strata,
         "model": ModelRecord(name="tiny", config=LLAMA, num_layers=3, weights="random", factors="random"),
-        "config": decomposition.to_json(), "workload": work.to_json(), "hardware": "epyc-9654",
+        "config": decomposition.to_json(),
+        "workload": work.to_json(),
+        "hardware": "epyc-9654",
         "predicted": predictor().predictions(spec, decomposition, work),
-        "timing": timing(ratio, dense_s=dense_s) if ratio else None, "repeat": timing(repeat) if repeat else None,
+        "timing": timing(ratio, dense_s=dense_s) if ratio else None,
+        "repeat": timing(repeat) if repeat else None,
         "environment": {"device": {"kind": "cpu", "name": "Test <CPU>"}, "threads": 1},
-        "started": "2026-01-02T03:04:05+00:00", "elapsed_s": 1.0,
-    }  # fmt: skip
+        "started": "2026-01-02T03:04:05+00:00",
+        "elapsed_s": 1.0,
+    }
     return Sample(**{**record, **fields})

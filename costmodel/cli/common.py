@@ -39,9 +39,13 @@ class NamingGroup(click.Group):
 def format_option(function: F) -> F:
     """Add `--format table|json|csv`."""
     return click.option(
-        "--format", "fmt", type=click.Choice(["table", "json", "csv"]), default="table", show_default=True,
+        "--format",
+        "fmt",
+        type=click.Choice(["table", "json", "csv"]),
+        default="table",
+        show_default=True,
         help="How to print the result.",
-    )(function)  # fmt: skip
+    )(function)
 
 
 def write_json(value: object, stream: IO[str] | None = None) -> None:
@@ -68,9 +72,14 @@ def text_width() -> int:
 
 
 def print_table(
-    title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], *, left: int = 1, caption: str = "",
+    title: str,
+    columns: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    *,
+    left: int = 1,
+    caption: str = "",
     fold: bool = True,
-) -> None:  # fmt: skip
+) -> None:
     """Print a title line and a rich table: `left` columns flush left, the rest flush right; None shows as a dash.
 
     Cells of text fold where the table is wider than the terminal, the first column's and those flush right never, since

@@ -37,9 +37,13 @@ def command(specs: tuple[str, ...], config_file: str | None, show_ops: bool, fmt
     setup = read_setup(**options)
     decomposition = read_decomposition(setup.model, specs, config_file)
     result = estimate(
-        setup.model, setup.hardware, decomposition, setup.workloads, calibration=setup.calibration,
+        setup.model,
+        setup.hardware,
+        decomposition,
+        setup.workloads,
+        calibration=setup.calibration,
         new_tokens=setup.new_tokens,
-    )  # fmt: skip
+    )
     if fmt == "json":
         write_json(result.to_json())
     elif fmt == "csv":
@@ -60,11 +64,13 @@ def _print(result: Estimate, show_ops: bool) -> None:
     def costs(title: str, rows: list[tuple[str, str, str, str]]) -> None:
         print_table(title, columns, [[row[index] for index in shown] for row in rows], fold=False)
 
-    print_lines([
-        f"{result.model.name} on {result.hardware.name}",
-        f"configuration: {report.configuration_text(result.decomposition, result.model)}",
-        "",
-    ])  # fmt: skip
+    print_lines(
+        [
+            f"{result.model.name} on {result.hardware.name}",
+            f"configuration: {report.configuration_text(result.decomposition, result.model)}",
+            "",
+        ]
+    )
     for phase in result.phases:
         costs(report.phase_title(phase), report.phase_rows(phase))
         print_lines([f"{phase.workload.phase.value} verdict: {phase.verdict.text}", ""])
@@ -82,7 +88,11 @@ def _print(result: Estimate, show_ops: bool) -> None:
         tokens = f"{result.request.prompt_tokens} prompt tokens, {result.request.new_tokens} decode steps"
         costs(f"request: {tokens}", report.request_rows(result.request))
     ranks = ["tensor", "out x in", "rank here", "layers", "break-even svd", "tucker"]
-    print_table("ranks (above break-even a factored weight costs more than the dense one)", ranks,
-                report.break_even_rows(result), fold=False)  # fmt: skip
+    print_table(
+        "ranks (above break-even a factored weight costs more than the dense one)",
+        ranks,
+        report.break_even_rows(result),
+        fold=False,
+    )
     print_lines([f"assumption: {text}" for text in result.assumptions])
     print_lines([f"warning: {text}" for text in result.warnings])

@@ -64,10 +64,23 @@ _SHOWN = 24
 @format_option
 @click.pass_context
 def command(
-    ctx: click.Context, /, kind: str, form: str, ranks: str | None, rank_multiple: int, keep: tuple[str, ...],
-    objectives: str | None, limits: tuple[str, ...], top: int, quality: str | None, literal: bool,
-    plot_file: str | None, report_file: str | None, fmt: str, **options: Any,
-) -> None:  # fmt: skip
+    ctx: click.Context,
+    /,
+    kind: str,
+    form: str,
+    ranks: str | None,
+    rank_multiple: int,
+    keep: tuple[str, ...],
+    objectives: str | None,
+    limits: tuple[str, ...],
+    top: int,
+    quality: str | None,
+    literal: bool,
+    plot_file: str | None,
+    report_file: str | None,
+    fmt: str,
+    **options: Any,
+) -> None:
     """Explore every configuration of a model's design space on a device.
 
     Gives the distribution of each objective over all configurations, how many are within the limits, the best of them,
@@ -90,10 +103,16 @@ def command(
     if report_file is not None:
         file_kind(Path(report_file), ("html",))
     result = explore(
-        space, setup.hardware, setup.workloads, top=top, limits=limits, quality=quality,
-        objectives=objectives.split(",") if objectives is not None else None, calibration=setup.calibration,
+        space,
+        setup.hardware,
+        setup.workloads,
+        top=top,
+        limits=limits,
+        quality=quality,
+        objectives=objectives.split(",") if objectives is not None else None,
+        calibration=setup.calibration,
         new_tokens=setup.new_tokens,
-    )  # fmt: skip
+    )
     if plot_file is not None:
         from costmodel.show.explore_plot import frontier_plot
 
@@ -114,10 +133,12 @@ def command(
         print_lines(f"wrote {file}" for file in (plot_file, report_file) if file is not None)
         if swept:
             verdict = "the same histogram" if swept["same"] else "ANOTHER HISTOGRAM" if swept["complete"] else "STOPPED"
-            print_lines([
-                f"sweep: {swept['configurations']:,} configurations priced one by one for {swept['objective']} "
-                f"in {swept['elapsed_s']:.1f} s, {swept['per_second']:.3g} a second; {verdict}"
-            ])  # fmt: skip
+            print_lines(
+                [
+                    f"sweep: {swept['configurations']:,} configurations priced one by one for {swept['objective']} "
+                    f"in {swept['elapsed_s']:.1f} s, {swept['per_second']:.3g} a second; {verdict}"
+                ]
+            )
 
 
 def _sweep(result: Exploration) -> dict[str, Any]:
@@ -132,13 +153,18 @@ def _sweep(result: Exploration) -> dict[str, Any]:
     console = Console(stderr=True)
     with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task("sweep", total=result.space.size)
-        done = sweep(result.question.tables, objective, np.array(spread.edges),
-                     progress=lambda count: bar.advance(task, count))  # fmt: skip
+        done = sweep(
+            result.question.tables, objective, np.array(spread.edges), progress=lambda count: bar.advance(task, count)
+        )
     return {
-        "objective": objective.name, "configurations": done.counted, "complete": done.complete,
-        "elapsed_s": done.elapsed_s, "per_second": done.counted / done.elapsed_s, "counts": list(done.counts),
+        "objective": objective.name,
+        "configurations": done.counted,
+        "complete": done.complete,
+        "elapsed_s": done.elapsed_s,
+        "per_second": done.counted / done.elapsed_s,
+        "counts": list(done.counts),
         "same": done.complete and done.counts == spread.counts,
-    }  # fmt: skip
+    }
 
 
 def _csv_rows(result: Exploration) -> list[dict[str, object]]:
@@ -147,10 +173,15 @@ def _csv_rows(result: Exploration) -> list[dict[str, object]]:
     rows = []
     for name, founds in (("top", answer.top), ("frontier", answer.frontier)):
         for position, found in enumerate(founds):
-            rows.append({
-                "list": name, "position": position, **found.objectives, "index": found.number,
-                "config": json.dumps(result.space.config(found.number).to_json()),
-            })  # fmt: skip
+            rows.append(
+                {
+                    "list": name,
+                    "position": position,
+                    **found.objectives,
+                    "index": found.number,
+                    "config": json.dumps(result.space.config(found.number).to_json()),
+                }
+            )
     return rows
 
 
@@ -186,13 +217,15 @@ def _print(result: Exploration) -> None:
         count = len(answer.frontier)
         title = f"Frontier: {count} point{'s' if count > 1 else ''}" + (f", one in {step} shown" if step > 1 else "")
         print_table(title, ["", "configuration", *names], _rows(result, shown, step), left=2)
-    print_lines([
-        f"guarantee: {answer.guarantee}",
-        f"note: that is within the model, of prices at {priced.level} level that rest on the assumptions below",
-        f"answered in {result.elapsed_s:.2f} s",
-        *(f"assumption: {text}" for text in priced.assumptions),
-        *(f"warning: the best configuration: {text}" for text in best_warnings(priced)),
-    ])  # fmt: skip
+    print_lines(
+        [
+            f"guarantee: {answer.guarantee}",
+            f"note: that is within the model, of prices at {priced.level} level that rest on the assumptions below",
+            f"answered in {result.elapsed_s:.2f} s",
+            *(f"assumption: {text}" for text in priced.assumptions),
+            *(f"warning: the best configuration: {text}" for text in best_warnings(priced)),
+        ]
+    )
 
 
 def _matching(result: Exploration) -> str:
@@ -215,8 +248,10 @@ def _distribution_title(spreads: Iterable[Distribution | None]) -> str:
         return "Distribution over all configurations"
     marked = ", ~ over the sample" if any({"min", "max", "mean"} - set(each.exact) for each in known) else ""
     error = f"{100 * sampled.share_error:.1f} points"
-    return (f"Distribution: min, mean and max over all configurations{marked}; the rest from {sampled.sampled:,} "
-            f"samples, shares within {error}")  # fmt: skip
+    return (
+        f"Distribution: min, mean and max over all configurations{marked}; the rest from {sampled.sampled:,} "
+        f"samples, shares within {error}"
+    )
 
 
 def _row(name: str, each: Distribution) -> list[str]:

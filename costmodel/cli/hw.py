@@ -89,8 +89,15 @@ def show_command(name: str, fmt: str) -> None:
     if fmt == "json":
         ridges = {dtype.value: profile.ridge_flops_per_byte(dtype) for dtype in profile.matrix_flops_per_s}
         found = calibration and _calibration_json(calibration)
-        write_json({"schema": SCHEMA, **_summary(profile), "figures": rows, "ridge_flops_per_byte": ridges,
-                    "calibration": found})  # fmt: skip
+        write_json(
+            {
+                "schema": SCHEMA,
+                **_summary(profile),
+                "figures": rows,
+                "ridge_flops_per_byte": ridges,
+                "calibration": found,
+            }
+        )
     elif fmt == "csv":
         write_csv(rows + _ridge_rows(profile))
     else:
@@ -145,10 +152,15 @@ def _print_calibration(calibration: Calibration) -> None:
     """The error table: percent, on shapes that the fit had not seen unless the protocol says otherwise."""
     columns = ["class", "subset", "points", "mean", "median", "p95", "bias", "held out"]
     rows = [
-        [row["kind"], row["subset"], f"{row['points']:,}",
-         *(f"{row[name]:.1f} %" for name in ("mean_pct", "median_pct", "p95_pct", "bias_pct")), row["protocol"]]
+        [
+            row["kind"],
+            row["subset"],
+            f"{row['points']:,}",
+            *(f"{row[name]:.1f} %" for name in ("mean_pct", "median_pct", "p95_pct", "bias_pct")),
+            row["protocol"],
+        ]
         for row in calibration.errors
-    ]  # fmt: skip
+    ]
     served = ", ".join(dtype.value for dtype in calibration.dtypes)
     print()
     title = f"calibration {calibration.name} ({calibration.level}; {served}): predicted / measured - 1"
@@ -159,10 +171,12 @@ def _print_calibration(calibration: Calibration) -> None:
 
 def _calibration_json(calibration: Calibration) -> dict[str, Any]:
     return {
-        "name": calibration.name, "level": calibration.level, "dtypes": [dtype.value for dtype in calibration.dtypes],
+        "name": calibration.name,
+        "level": calibration.level,
+        "dtypes": [dtype.value for dtype in calibration.dtypes],
         "errors": [dict(row) for row in calibration.errors],
         "provenance": [dict(row) for row in calibration.provenance],
-    }  # fmt: skip
+    }
 
 
 def _summary(profile: HardwareProfile) -> dict[str, Any]:

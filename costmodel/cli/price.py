@@ -27,12 +27,28 @@ SCHEMA = 1
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--hw", "hardware", required=True, metavar="NAME|PATH", help="Built-in hardware profile or a .toml file.")
 @click.option("--dtype", default="bf16", show_default=True, help="Element type: bf16, fp16, tf32 or fp32.")
-@click.option("--runtime", type=click.Choice(["eager", "graph"]), default="eager", show_default=True,
-              help="Times are the device's; on a CPU, eager includes dispatch.")  # fmt: skip
-@click.option("--calibration", default="auto", show_default=True, metavar="FILE|auto|none",
-              help="Measured corrections: a file, the shipped one, or none.")  # fmt: skip
-@click.option("--format", "fmt", type=click.Choice(["csv", "json"]), default="csv", show_default=True,
-              help="How to print the result.")  # fmt: skip
+@click.option(
+    "--runtime",
+    type=click.Choice(["eager", "graph"]),
+    default="eager",
+    show_default=True,
+    help="Times are the device's; on a CPU, eager includes dispatch.",
+)
+@click.option(
+    "--calibration",
+    default="auto",
+    show_default=True,
+    metavar="FILE|auto|none",
+    help="Measured corrections: a file, the shipped one, or none.",
+)
+@click.option(
+    "--format",
+    "fmt",
+    type=click.Choice(["csv", "json"]),
+    default="csv",
+    show_default=True,
+    help="How to print the result.",
+)
 @click.option("--output", "-o", type=click.Path(path_type=Path), help="Write to this file instead of printing.")
 def command(
     file: Path, hardware: str, dtype: str, runtime: str, calibration: str, fmt: str, output: Path | None
@@ -58,9 +74,13 @@ def command(
         times = {name: _texts(values) for name, values in times.items()}
     header, rows = rows_of(table, times)
     facts = {
-        "schema": SCHEMA, "hardware": profile.name, "dtype": kind.value, "runtime": run.value, "level": model.level,
+        "schema": SCHEMA,
+        "hardware": profile.name,
+        "dtype": kind.value,
+        "runtime": run.value,
+        "level": model.level,
         "calibration": found.name if found else None,
-    }  # fmt: skip
+    }
     if output is None:
         _write(fmt, facts, header, rows, sys.stdout)
         return

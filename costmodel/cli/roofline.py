@@ -21,10 +21,19 @@ SCHEMA = 1
 @click.command()
 @workload_options
 @decomposition_options
-@click.option("-o", "--output", metavar="FILE.png|svg|html", help="Draw into this file; html is an interactive page "
-              "that needs no network.")  # fmt: skip
-@click.option("--theme", type=click.Choice(["light", "dark"]), default="light", show_default=True,
-              help="Colours of a PNG or SVG; a page follows the reader's setting.")  # fmt: skip
+@click.option(
+    "-o",
+    "--output",
+    metavar="FILE.png|svg|html",
+    help="Draw into this file; html is an interactive page that needs no network.",
+)
+@click.option(
+    "--theme",
+    type=click.Choice(["light", "dark"]),
+    default="light",
+    show_default=True,
+    help="Colours of a PNG or SVG; a page follows the reader's setting.",
+)
 @format_option
 def command(
     specs: tuple[str, ...], config_file: str | None, output: str | None, theme: Theme, fmt: str, **options: Any
@@ -42,9 +51,7 @@ def command(
     kind = file_kind(path, (*SUFFIXES, "html")) if path else ""
     setup = read_setup(**options)
     decomposition = read_decomposition(setup.model, specs, config_file)
-    result = estimate(
-        setup.model, setup.hardware, decomposition, setup.workloads, calibration=setup.calibration
-    )  # fmt: skip
+    result = estimate(setup.model, setup.hardware, decomposition, setup.workloads, calibration=setup.calibration)
     chart = RooflineChart.of(result)
     if path:
         write_file(path, _drawn(chart, kind, theme))
@@ -69,18 +76,27 @@ def _drawn(chart: RooflineChart, kind: str, theme: Theme) -> bytes:
 def _rows(chart: RooflineChart) -> list[dict[str, Any]]:
     return [
         {"phase": panel.phase, **mark.to_json(), "roles": " ".join(mark.roles)}
-        for panel in chart.panels for mark in panel.marks
-    ]  # fmt: skip
+        for panel in chart.panels
+        for mark in panel.marks
+    ]
 
 
 def _print(chart: RooflineChart, output: str | None) -> None:
     print_lines([chart.title, f"configuration: {chart.configuration}"])
     for panel in chart.panels:
         rows = [
-            [mark.label, mark.variant, mark.operations, f"{mark.intensity:.3g} FLOP/B", si(mark.flops_per_s, "FLOP/s"),
-             seconds(mark.latency_s), f"{100 * mark.share:.1f} %", mark.bound]
+            [
+                mark.label,
+                mark.variant,
+                mark.operations,
+                f"{mark.intensity:.3g} FLOP/B",
+                si(mark.flops_per_s, "FLOP/s"),
+                seconds(mark.latency_s),
+                f"{100 * mark.share:.1f} %",
+                mark.bound,
+            ]
             for mark in panel.marks
-        ]  # fmt: skip
+        ]
         columns = ["operations", "variant", "number", "intensity", "achieved", "time", "share", "limited by"]
         print_table(panel.title, columns, rows, left=2)
         print_lines([f"verdict: {panel.verdict}"])

@@ -16,8 +16,13 @@ from costmodel.space.sizes import PAPER_MODELS, space_sizes
 
 
 @click.command()
-@click.option("--model", "models", multiple=True, metavar="NAME|PATH",
-              help="Built-in name, or a config.json; repeatable.  [default: the paper's four]")  # fmt: skip
+@click.option(
+    "--model",
+    "models",
+    multiple=True,
+    metavar="NAME|PATH",
+    help="Built-in name, or a config.json; repeatable.  [default: the paper's four]",
+)
 @click.option("--ranks", default="1", show_default=True, metavar="R1,R2,...", help="Candidate ranks.")
 @click.option("--form", type=click.Choice(FORMS), default="svd", show_default=True, help="Two factors, or three.")
 @format_option
@@ -38,20 +43,35 @@ def command(models: tuple[str, ...], ranks: str, form: Any, fmt: str) -> None:
         write_csv([{**row, "tensors": json.dumps(row["tensors"])} for row in rows])
     else:
         count = rows[0]["ranks"]
-        columns = ["model", "layers", "tensors", "paper's count", "distinct, homogeneous", "distinct, per layer",
-                   "distinct, per site"]  # fmt: skip
+        columns = [
+            "model",
+            "layers",
+            "tensors",
+            "paper's count",
+            "distinct, homogeneous",
+            "distinct, per layer",
+            "distinct, per site",
+        ]
         cells = [
-            [row["model"], row["num_layers"], len(row["tensors"]), f"2^{row['homogeneous_log2']}",
-             readable(row["homogeneous_distinct"]), readable(row["per_layer_distinct"]),
-             readable(row["per_site_distinct"])]
+            [
+                row["model"],
+                row["num_layers"],
+                len(row["tensors"]),
+                f"2^{row['homogeneous_log2']}",
+                readable(row["homogeneous_distinct"]),
+                readable(row["per_layer_distinct"]),
+                readable(row["per_site_distinct"]),
+            ]
             for row in rows
-        ]  # fmt: skip
+        ]
         print_table(f"Design spaces with {count} candidate rank{'s' if count > 1 else ''}", columns, cells)
-        print_lines([
-            "homogeneous: a set of layers x a set of tensors x one rank, (2^L - 1)(2^K - 1) R + 1",
-            "per layer: each layer its own set of tensors, one rank for all, (2^(LK) - 1) R + 1",
-            "per site: each (layer, tensor) its own rank or dense, (R + 1)^(LK)",
-        ])  # fmt: skip
+        print_lines(
+            [
+                "homogeneous: a set of layers x a set of tensors x one rank, (2^L - 1)(2^K - 1) R + 1",
+                "per layer: each layer its own set of tensors, one rank for all, (2^(LK) - 1) R + 1",
+                "per site: each (layer, tensor) its own rank or dense, (R + 1)^(LK)",
+            ]
+        )
 
 
 def print_every_digit() -> None:

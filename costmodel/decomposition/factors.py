@@ -84,8 +84,10 @@ def factor_stages(factor: Factor, tensor: WeightTensor) -> list[Stage]:
     first, last = factor.ranks
     core = [] if isinstance(factor, LowRank) else [Stage(".core", last, first, False)]
     return [
-        Stage(".in", first, tensor.in_features, False), *core, Stage(".out", tensor.out_features, last, tensor.bias),
-    ]  # fmt: skip
+        Stage(".in", first, tensor.in_features, False),
+        *core,
+        Stage(".out", tensor.out_features, last, tensor.bias),
+    ]
 
 
 def make_factor(form: Form, rank: int) -> Factor:
@@ -136,11 +138,15 @@ class Decomposition:
             if not 0 <= layer < model.num_layers:
                 check_layer(layer, model, prefix)
             if layer in self.dropped:
-                raise DecompositionError(f"{prefix}a rank is given for a dropped layer", value=str(site),
-                                         hint="remove the rank or the drop")  # fmt: skip
+                raise DecompositionError(
+                    f"{prefix}a rank is given for a dropped layer", value=str(site), hint="remove the rank or the drop"
+                )
             if name not in tensors:
-                raise DecompositionError(f"{prefix}{model.name} has no such site", value=str(site),
-                                         allowed=f"layers.{layer}. and {', '.join(tensors)}")  # fmt: skip
+                raise DecompositionError(
+                    f"{prefix}{model.name} has no such site",
+                    value=str(site),
+                    allowed=f"layers.{layer}. and {', '.join(tensors)}",
+                )
             first, last = factor.ranks
             limit = min(tensors[name].out_features, tensors[name].in_features)
             if type(first) is not int or type(last) is not int or not (1 <= first <= limit and 1 <= last <= limit):
@@ -177,18 +183,21 @@ class Decomposition:
             DecompositionError: on an unknown key, form, site or rank.
         """
         if not isinstance(data, dict):
-            raise DecompositionError(f"{where}: not an object", value=data,
-                                     allowed='{"form": ..., "ranks": {...}, "drop": [...]}')  # fmt: skip
+            raise DecompositionError(
+                f"{where}: not an object", value=data, allowed='{"form": ..., "ranks": {...}, "drop": [...]}'
+            )
         if unknown := sorted(set(data) - {"form", "ranks", "drop"}):
             raise DecompositionError(f"{where}: unknown key", value=unknown[0], allowed="form, ranks, drop")
         form = _form(data.get("form", "svd"), f"{where}: form")
         ranks, drop = data.get("ranks", {}), data.get("drop", [])
         if not isinstance(ranks, dict):
-            raise DecompositionError(f"{where}: ranks is not an object", value=ranks,
-                                     allowed='such as {"layers.2.q_proj": 64}')  # fmt: skip
+            raise DecompositionError(
+                f"{where}: ranks is not an object", value=ranks, allowed='such as {"layers.2.q_proj": 64}'
+            )
         if not isinstance(drop, list) or not all(type(layer) is int for layer in drop):
-            raise DecompositionError(f"{where}: drop is not a list of layer numbers", value=drop,
-                                     allowed="such as [5, 7]")  # fmt: skip
+            raise DecompositionError(
+                f"{where}: drop is not a list of layer numbers", value=drop, allowed="such as [5, 7]"
+            )
         factors = {_site(name, where): _factor(entry, form, f"{where}: {name}") for name, entry in ranks.items()}
         return cls(factors, frozenset(drop)).check(model, where)
 

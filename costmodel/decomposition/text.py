@@ -17,7 +17,7 @@ from costmodel.decomposition.factors import (
     check_layer,
     check_rank,
     make_factor,
-)  # fmt: skip
+)
 from costmodel.errors import DecompositionError
 from costmodel.model import ModelSpec, WeightTensor
 
@@ -86,11 +86,17 @@ def parse_tensors(text: str, model: ModelSpec) -> list[str]:
         elif part in names:
             chosen.add(part)
         elif not part:
-            raise DecompositionError(f"{model.family.value} layers have no tensor of that name", value=part,
-                                     hint=f"empty name: a stray comma? in tensors={text}")  # fmt: skip
+            raise DecompositionError(
+                f"{model.family.value} layers have no tensor of that name",
+                value=part,
+                hint=f"empty name: a stray comma? in tensors={text}",
+            )
         else:
-            raise DecompositionError(f"{model.family.value} layers have no tensor of that name", value=part,
-                                     allowed=", ".join([*names, *model.groups]))  # fmt: skip
+            raise DecompositionError(
+                f"{model.family.value} layers have no tensor of that name",
+                value=part,
+                allowed=", ".join([*names, *model.groups]),
+            )
     return [name for name in names if name in chosen]
 
 

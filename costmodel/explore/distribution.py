@@ -54,12 +54,18 @@ class Distribution:
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "min": self.minimum, "max": self.maximum, "mean": self.mean, "quantiles": self.quantiles,
-            "histogram": {"edges": list(self.edges), "counts": list(self.counts)}, "sampled": self.sampled or None,
-            "bin_error": self.bin_error, "exact": list(self.exact), "share_error": self.share_error,
+            "min": self.minimum,
+            "max": self.maximum,
+            "mean": self.mean,
+            "quantiles": self.quantiles,
+            "histogram": {"edges": list(self.edges), "counts": list(self.counts)},
+            "sampled": self.sampled or None,
+            "bin_error": self.bin_error,
+            "exact": list(self.exact),
+            "share_error": self.share_error,
             "quantile_bounds": self.quantile_bounds and {q: list(ends) for q, ends in self.quantile_bounds.items()},
             "mean_standard_error": self.mean_standard_error,
-        }  # fmt: skip
+        }
 
 
 def histogram_edges(minimum: float, maximum: float, bins: int = BINS) -> Floats:
@@ -83,10 +89,13 @@ def distribution(values: Floats | Ints, counts: Counts) -> Distribution:
     places = np.searchsorted(ordered, edges[1:-1], side="left")
     cumulated = [0, *(below[place - 1] if place else 0 for place in places.tolist()), total]
     return Distribution(
-        minimum=ordered[0].item(), maximum=ordered[-1].item(), mean=weighted_mean(values, counts, total),
-        quantiles={q: ordered[_reach(below, q, total)].item() for q in QUANTILES}, edges=tuple(edges.tolist()),
+        minimum=ordered[0].item(),
+        maximum=ordered[-1].item(),
+        mean=weighted_mean(values, counts, total),
+        quantiles={q: ordered[_reach(below, q, total)].item() for q in QUANTILES},
+        edges=tuple(edges.tolist()),
         counts=tuple(int(b - a) for a, b in itertools.pairwise(cumulated)),
-    )  # fmt: skip
+    )
 
 
 def weighted_mean(values: Floats | Ints, counts: Counts, total: int) -> float:

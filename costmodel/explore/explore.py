@@ -65,9 +65,13 @@ class Exploration:
     def estimate_best(self) -> Estimate:
         """The best configuration as `estimate` prices it."""
         return estimate(
-            self.space.model, self.profile, self.best, self.workloads, calibration=self.calibration,
+            self.space.model,
+            self.profile,
+            self.best,
+            self.workloads,
+            calibration=self.calibration,
             new_tokens=self.new_tokens,
-        )  # fmt: skip
+        )
 
     def to_json(self) -> dict[str, Any]:
         """The contract's JSON."""
@@ -76,30 +80,50 @@ class Exploration:
         quality = question.tables.quality
         names = [tensor.name for tensor in space.model.tensors]
         return {
-            "schema": SCHEMA, "model": space.model.name, "hardware": self.hardware, "space": space.kind,
-            "form": space.form, "ranks": dict(zip(names, map(list, space.ranks), strict=True)),
-            "workloads": [work.to_json() for work in self.workloads], "new_tokens": self.new_tokens,
+            "schema": SCHEMA,
+            "model": space.model.name,
+            "hardware": self.hardware,
+            "space": space.kind,
+            "form": space.form,
+            "ranks": dict(zip(names, map(list, space.ranks), strict=True)),
+            "workloads": [work.to_json() for work in self.workloads],
+            "new_tokens": self.new_tokens,
             "objectives": [{"name": o.name, "better": "more" if o.maximise else "less"} for o in question.objectives],
             "limits": [str(limit) for limit in question.limits],
             "quality": quality and {"metric": quality.metric, "stand_in": quality.stand_in},
-            "configurations": space.size, "paper_count": self.paper_count, "excluded": space.excluded,
-            "matching": answer.matching, "matching_bounds": answer.matching_bounds,
+            "configurations": space.size,
+            "paper_count": self.paper_count,
+            "excluded": space.excluded,
+            "matching": answer.matching,
+            "matching_bounds": answer.matching_bounds,
             "matching_share": answer.matching_share,
-            "distinct_costs": answer.distinct_costs, "elapsed_s": self.elapsed_s, "guarantee": answer.guarantee,
-            "frontier_gap": answer.frontier_gap, "top_gap": answer.top_gap,
-            "level": priced.level, "assumptions": list(priced.assumptions), "warnings": list(best_warnings(priced)),
+            "distinct_costs": answer.distinct_costs,
+            "elapsed_s": self.elapsed_s,
+            "guarantee": answer.guarantee,
+            "frontier_gap": answer.frontier_gap,
+            "top_gap": answer.top_gap,
+            "level": priced.level,
+            "assumptions": list(priced.assumptions),
+            "warnings": list(best_warnings(priced)),
             "dense": question.dense(),
             "distribution": {name: each and each.to_json() for name, each in answer.distribution.items()},
             "top": [found.to_json(space) for found in answer.top],
             "frontier": [found.to_json(space) for found in answer.frontier],
-        }  # fmt: skip
+        }
 
 
 def explore(
-    space: DesignSpace, hardware: HardwareProfile, workloads: Sequence[Workload], *,
-    objectives: Sequence[str] | None = None, limits: Sequence[str] = (), top: int = 5, quality: str | None = None,
-    calibration: Calibration | None = None, new_tokens: int | None = None,
-) -> Exploration:  # fmt: skip
+    space: DesignSpace,
+    hardware: HardwareProfile,
+    workloads: Sequence[Workload],
+    *,
+    objectives: Sequence[str] | None = None,
+    limits: Sequence[str] = (),
+    top: int = 5,
+    quality: str | None = None,
+    calibration: Calibration | None = None,
+    new_tokens: int | None = None,
+) -> Exploration:
     """Answer a question about every configuration of a space.
 
     Args:
@@ -131,13 +155,23 @@ def explore(
     priced = Priced(phases=phases, request=steps is not None, quality=table is not None)
     names = objectives if objectives is not None else default_objectives(space, priced)
     question = Question(
-        space=space, tables=tables, objectives=tuple(parse_objectives(names, priced)),
-        limits=tuple(limit for text in limits for limit in parse_limit(text, priced)), top=top,
-    )  # fmt: skip
+        space=space,
+        tables=tables,
+        objectives=tuple(parse_objectives(names, priced)),
+        limits=tuple(limit for text in limits for limit in parse_limit(text, priced)),
+        top=top,
+    )
     return Exploration(
-        space=space, hardware=hardware.name, profile=hardware, calibration=calibration, workloads=tuple(workloads),
-        new_tokens=new_tokens, question=question, answer=answer(question), elapsed_s=time.perf_counter() - began,
-    )  # fmt: skip
+        space=space,
+        hardware=hardware.name,
+        profile=hardware,
+        calibration=calibration,
+        workloads=tuple(workloads),
+        new_tokens=new_tokens,
+        question=question,
+        answer=answer(question),
+        elapsed_s=time.perf_counter() - began,
+    )
 
 
 def best_warnings(priced: Estimate) -> tuple[str, ...]:

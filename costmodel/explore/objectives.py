@@ -21,9 +21,14 @@ _PHASES = ("prefill", "decode")
 _METRICS = tuple(f.name for f in fields(PhaseCosts) if f.name not in ("level", "fits"))
 _REQUEST_METRICS = tuple(f.name for f in fields(RequestCosts) if f.name not in ("peak_memory_bytes", "fits"))
 _SAVED = {
-    "params_pct": "params", "weight_bytes_pct": "weight_bytes", "flops_pct": "flops", "latency_pct": "latency_s",
-    "energy_pct": "energy_j", "peak_memory_pct": "peak_memory_bytes", "speedup": "latency_s",
-}  # fmt: skip
+    "params_pct": "params",
+    "weight_bytes_pct": "weight_bytes",
+    "flops_pct": "flops",
+    "latency_pct": "latency_s",
+    "energy_pct": "energy_j",
+    "peak_memory_pct": "peak_memory_bytes",
+    "speedup": "latency_s",
+}
 _REQUEST_SAVED = {"latency_pct": "latency_s", "energy_pct": "energy_j", "speedup": "latency_s"}
 _SAME_IN_ALL = ("params", "weight_bytes")
 """Metrics that no phase changes, so that none need be named."""
@@ -106,8 +111,10 @@ def parse_objective(text: str, priced: Priced) -> list[Objective]:
     name = text.strip()
     if name == "quality":
         if not priced.quality:
-            raise InputError("the objective quality needs --quality", hint="give a quality FILE, or standin:params for "
-                             "parameters removed as a labelled stand-in")  # fmt: skip
+            raise InputError(
+                "the objective quality needs --quality",
+                hint="give a quality FILE, or standin:params for parameters removed as a labelled stand-in",
+            )
         return [Objective(name=name, part="quality", metric="quality")]
     words = name.split(".")
     where = [word for word in words if word in (*_PHASES, "request")]
@@ -127,8 +134,10 @@ def parse_objective(text: str, priced: Priced) -> list[Objective]:
     if where and where[0] != "request" and where[0] not in priced.phases:
         raise InputError("the phase is not priced", value=text, allowed=" or ".join(priced.phases), hint="see --phase")
     parts = where or (priced.phases[:1] if metric in _SAME_IN_ALL else priced.phases)
-    return [Objective(name=name if where or len(parts) == 1 else f"{part}.{name}", part=part, metric=metric,
-                      saving=saving) for part in parts]  # fmt: skip
+    return [
+        Objective(name=name if where or len(parts) == 1 else f"{part}.{name}", part=part, metric=metric, saving=saving)
+        for part in parts
+    ]
 
 
 def parse_objectives(texts: Sequence[str], priced: Priced) -> list[Objective]:
@@ -163,8 +172,12 @@ def known_names(priced: Priced) -> list[str]:
 
 
 _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
-    "<=": operator.le, ">=": operator.ge, "==": operator.eq, "<": operator.lt, ">": operator.gt,
-}  # fmt: skip
+    "<=": operator.le,
+    ">=": operator.ge,
+    "==": operator.eq,
+    "<": operator.lt,
+    ">": operator.gt,
+}
 _UNIT = re.compile(r"[+-]?\d+(?:\.\d+)?(?=\s*[%A-Za-z])", re.ASCII)
 """The number before a unit."""
 _LIMIT = re.compile(r"\s*([A-Za-z_.0-9]+?)\s*(<=|>=|==|=|<|>)\s*([^\s<=>]\S*)\s*", re.ASCII)
@@ -207,8 +220,12 @@ def parse_limit(text: str, priced: Priced) -> list[Limit]:
     """
     match = _LIMIT.fullmatch(text)
     if not match:
-        raise InputError("not a limit", value=text, allowed="NAME OP NUMBER with OP one of <= >= == < >",
-                         hint="for example --limit 'decode.latency_s<=0.02'")  # fmt: skip
+        raise InputError(
+            "not a limit",
+            value=text,
+            allowed="NAME OP NUMBER with OP one of <= >= == < >",
+            hint="for example --limit 'decode.latency_s<=0.02'",
+        )
     name, sign, number = match.groups()
     objectives = parse_objective(name, priced)
     try:

@@ -93,9 +93,13 @@ def params_removed(space: DesignSpace) -> QualityTable:
         kept = [make_factor(space.form, rank).weight_params(*shape) for rank in space.ranks[column]]
         value[:, column, 1:] = tensor.weight_params - np.array(kept, dtype=np.int64)
     return QualityTable(
-        metric="parameters removed in % (stand-in)", stand_in=True, quantum=100 / space.model.num_params, value=value,
-        state=np.zeros_like(value), interactions=np.zeros((len(value) - 1, 1, 1), dtype=np.int64),
-    )  # fmt: skip
+        metric="parameters removed in % (stand-in)",
+        stand_in=True,
+        quantum=100 / space.model.num_params,
+        value=value,
+        state=np.zeros_like(value),
+        interactions=np.zeros((len(value) - 1, 1, 1), dtype=np.int64),
+    )
 
 
 def _energy_lost(data: Mapping[str, Any], where: str, space: DesignSpace) -> QualityTable:
@@ -160,9 +164,12 @@ def _measured(data: Mapping[str, Any], where: str, space: DesignSpace) -> Qualit
 
 
 def _table(
-    values: Mapping[tuple[Site, int], float], states: Mapping[tuple[Site, int], int],
-    pairs: Mapping[tuple[int, int, int], float], where: str, space: DesignSpace,
-) -> tuple[Floats, Ints, Floats]:  # fmt: skip
+    values: Mapping[tuple[Site, int], float],
+    states: Mapping[tuple[Site, int], int],
+    pairs: Mapping[tuple[int, int, int], float],
+    where: str,
+    space: DesignSpace,
+) -> tuple[Floats, Ints, Floats]:
     """Arrays of value, state and interactions; every free site needs every possible rank."""
     value = np.zeros((*space.free.shape, 1 + len(space.ranks[0])))
     state = np.zeros(value.shape, dtype=np.int64)
@@ -177,8 +184,11 @@ def _table(
                 elif space.possible[column, place]:
                     missing.append(f"{site} {space.form} rank {rank}")
     if missing:
-        raise InputError(f"{where}: no quality for {len(missing)} of the space's sites and ranks", value=missing[0],
-                         hint="restrict the space with --ranks and --keep, or measure them")  # fmt: skip
+        raise InputError(
+            f"{where}: no quality for {len(missing)} of the space's sites and ranks",
+            value=missing[0],
+            hint="restrict the space with --ranks and --keep, or measure them",
+        )
     count = 1 + max([0, *states.values(), *(max(key[1:]) for key in pairs)])
     interactions = np.zeros((len(value) - 1, count, count))
     for (layer, here, there), number in pairs.items():
@@ -193,9 +203,13 @@ def _quality(metric: str, stand_in: bool, value: Floats, state: Ints, interactio
     quantum = 2.0 ** (math.ceil(math.log2(largest)) - _GRID_BITS) if largest > 0 else 1.0
     quantum = max(quantum, 2.0**-1000)
     return QualityTable(
-        metric=metric, stand_in=stand_in, quantum=quantum, value=np.rint(value / quantum).astype(np.int64),
-        state=state, interactions=np.rint(interactions / quantum).astype(np.int64),
-    )  # fmt: skip
+        metric=metric,
+        stand_in=stand_in,
+        quantum=quantum,
+        value=np.rint(value / quantum).astype(np.int64),
+        state=state,
+        interactions=np.rint(interactions / quantum).astype(np.int64),
+    )
 
 
 def _read(path: str) -> Mapping[str, Any]:

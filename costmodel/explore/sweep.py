@@ -90,10 +90,12 @@ class _Pricer:
         span = float(edges[-1] - edges[0])
         self.per_cell = self.cells / span if span > 0 else 0.0
         self.scaled = [
-            [(lookup * factor - (edges[0] if place + first == 0 else 0.0)) * self.per_cell
-             for first, lookup in enumerate(lookups)]
+            [
+                (lookup * factor - (edges[0] if place + first == 0 else 0.0)) * self.per_cell
+                for first, lookup in enumerate(lookups)
+            ]
             for place, (lookups, factor) in enumerate(zip(self.exact, self.factors, strict=True))
-        ]  # fmt: skip
+        ]
         if len(names) > 1:  # both sums are compared, so both start from the first edge
             self.scaled[1][0] = self.scaled[1][0] - edges[0] * self.per_cell
         inner = (edges[1:-1] - edges[0]) * self.per_cell
@@ -176,14 +178,23 @@ def _columns(tables: CostTables, objective: Objective) -> tuple[str, list[str]]:
         if objective.metric in _WITH_HOST:
             launched = tables.parts[objective.part].pricer.time_model.host_launch_s > 0
             return objective.part, [_WITH_HOST[objective.metric], *(["kernels"] if launched else [])]
-    raise InputError("no literal sweep of this objective", value=objective.name,
-                     allowed=", ".join([*_PLAIN, *_WITH_HOST]) + " of a phase")  # fmt: skip
+    raise InputError(
+        "no literal sweep of this objective",
+        value=objective.name,
+        allowed=", ".join([*_PLAIN, *_WITH_HOST]) + " of a phase",
+    )
 
 
 def sweep(
-    tables: CostTables, objective: Objective, edges: Floats, *, start: int = 0, stop: int | None = None,
-    threads: int | None = None, progress: Callable[[int], None] | None = None,
-) -> Sweep:  # fmt: skip
+    tables: CostTables,
+    objective: Objective,
+    edges: Floats,
+    *,
+    start: int = 0,
+    stop: int | None = None,
+    threads: int | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> Sweep:
     """Price configurations `start` to `stop` - 1 of a homogeneous space one by one and count them by bin.
 
     Args:
@@ -228,6 +239,11 @@ def sweep(
             halt.set()
             complete = False
     return Sweep(
-        start=start, stop=stop, counted=int(counts.sum()), edges=tuple(edges.tolist()), counts=tuple(counts.tolist()),
-        complete=complete, elapsed_s=time.perf_counter() - began,
-    )  # fmt: skip
+        start=start,
+        stop=stop,
+        counted=int(counts.sum()),
+        edges=tuple(edges.tolist()),
+        counts=tuple(counts.tolist()),
+        complete=complete,
+        elapsed_s=time.perf_counter() - began,
+    )

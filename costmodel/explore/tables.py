@@ -71,8 +71,9 @@ class PhaseTable:
         floor = max(int(live[:, :, 0].max()), int(fixed_live.max()), pricer.outer_live)
         excess = np.maximum(live - floor, 0)
         excess[:, :, 0] = 0
-        return cls(pricer=pricer, quantum_s=quantum, base=base, delta=table - table[:, :1], live_floor=floor,
-                   excess=excess)  # fmt: skip
+        return cls(
+            pricer=pricer, quantum_s=quantum, base=base, delta=table - table[:, :1], live_floor=floor, excess=excess
+        )
 
     def costs(self, columns: Ints, excess: Ints) -> dict[str, Floats | Ints | None]:
         """Every cost from sums of columns, int64 (..., columns), and the largest excess, int64 (...)."""
@@ -124,9 +125,11 @@ class RequestTable:
         ttft, before = prefill["latency_s"], prefill["energy_j"]
         assert ttft is not None
         return {
-            "ttft_s": ttft, "tpot_s": steps / count, "latency_s": ttft + steps,
+            "ttft_s": ttft,
+            "tpot_s": steps / count,
+            "latency_s": ttft + steps,
             "energy_j": None if energy is None or before is None else before + energy,
-        }  # fmt: skip
+        }
 
 
 class CostTables:
@@ -140,9 +143,12 @@ class CostTables:
     """
 
     def __init__(
-        self, space: DesignSpace, pricers: Sequence[PhasePricer], steps: DecodeSteps | None = None,
+        self,
+        space: DesignSpace,
+        pricers: Sequence[PhasePricer],
+        steps: DecodeSteps | None = None,
         quality: QualityTable | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.space, self.steps, self.quality = space, steps, quality
         self.phases = {pricer.work.phase.value: PhaseTable.of(pricer, space) for pricer in pricers}
         self.request = RequestTable.of(steps, space) if steps else None
@@ -176,9 +182,12 @@ class CostBatch:
     """
 
     def __init__(
-        self, tables: CostTables, columns: Mapping[str, Ints], excess: Mapping[str, Ints],
+        self,
+        tables: CostTables,
+        columns: Mapping[str, Ints],
+        excess: Mapping[str, Ints],
         quality_ticks: Ints | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.tables, self.columns, self.excess, self.quality_ticks = tables, columns, excess, quality_ticks
         self._found: dict[str, dict[str, Floats | Ints | None]] = {}
 

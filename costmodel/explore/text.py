@@ -9,9 +9,11 @@ from costmodel.units import seconds, si
 
 _LEVELS = " ▁▂▃▄▅▆▇█"
 _UNITS: dict[str, Callable[[float], str]] = {
-    "_s": seconds, "_bytes": lambda value: si(value, "B", 4), "_j": lambda value: si(value, "J", 4),
+    "_s": seconds,
+    "_bytes": lambda value: si(value, "B", 4),
+    "_j": lambda value: si(value, "J", 4),
     "params": lambda value: si(value, "", 4).rstrip(),
-}  # fmt: skip
+}
 
 
 def objective_text(name: str, value: float) -> str:

@@ -14,9 +14,11 @@ from costmodel.families.llama import llama_spec
 from costmodel.model import Family, ModelSpec
 
 _GPT2_NAMES = {
-    "hidden_size": "n_embd", "num_hidden_layers": "n_layer", "num_attention_heads": "n_head",
+    "hidden_size": "n_embd",
+    "num_hidden_layers": "n_layer",
+    "num_attention_heads": "n_head",
     "max_position_embeddings": "n_positions",
-}  # fmt: skip
+}
 _ENCODER_ONLY = "only the encoder is supported, without cross-attention"
 
 

@@ -45,9 +45,11 @@ def add_masks(b: Builder) -> None:
     for window in dict.fromkeys(model.sliding_windows):
         pairs = work.q_len * keys_held(work.q_len, work.kv_len, window)
         cost = OpCost(
-            vector_flops=pairs, act_read_bytes=pairs, act_write_bytes=pairs + work.batch * pairs * work.act_bytes,
+            vector_flops=pairs,
+            act_read_bytes=pairs,
+            act_write_bytes=pairs + work.batch * pairs * work.act_bytes,
             kernels=_MASK_KERNELS if window is None else _WINDOW_MASK_KERNELS,
-        )  # fmt: skip
+        )
         b.add(mask_name(window), "elementwise", cost, [], work.batch * pairs)
 
 
@@ -77,15 +79,29 @@ def add_attention(b: Builder, prefix: str, query: str, keys_values: Sequence[str
         keys_values = [appended]
     if work.attention is Attention.FUSED:
         cost = fused_attention(
-            work.batch, model.num_heads, model.num_kv_heads, work.q_len, work.kv_len, model.head_dim,
-            act_bytes=work.act_bytes, causal=not model.is_encoder, window=window, cached=not model.is_encoder,
-        )  # fmt: skip
+            work.batch,
+            model.num_heads,
+            model.num_kv_heads,
+            work.q_len,
+            work.kv_len,
+            model.head_dim,
+            act_bytes=work.act_bytes,
+            causal=not model.is_encoder,
+            window=window,
+            cached=not model.is_encoder,
+        )
         sources = [query, *(name for name in keys_values if name != query)]
         logsumexp = work.tokens * model.num_heads * FP32_BYTES // work.act_bytes
         name = b.add(
-            f"{prefix}.sdpa", "attention", cost, sources, work.tokens * model.q_size, workspace=logsumexp, holds=held,
+            f"{prefix}.sdpa",
+            "attention",
+            cost,
+            sources,
+            work.tokens * model.q_size,
+            workspace=logsumexp,
+            holds=held,
             attention=(work.batch, work.q_len, keys, model.num_heads, model.num_kv_heads, model.head_dim),
-        )  # fmt: skip
+        )
         return Attended(name, name, held)
     return _add_unfused(b, prefix, query, keys_values, mask_name(window), keys, held)
 
@@ -141,7 +157,11 @@ def _add_unfused(
     if work.q_len > 1 and model.num_heads > 1:
         cost = elementwise("copy", work.tokens, model.q_size, act_bytes=size)
         context = b.add(
-            f"{prefix}.merge_heads", "elementwise", cost, [context], work.tokens * model.q_size,
+            f"{prefix}.merge_heads",
+            "elementwise",
+            cost,
+            [context],
+            work.tokens * model.q_size,
             holds=[*locals_, query],
-        )  # fmt: skip
+        )
     return Attended(context, weights, held)

@@ -114,9 +114,18 @@ def keys_held(q_len: int, kv_len: int, window: int | None) -> int:
 
 
 def fused_attention(
-    batch: int, heads: int, kv_heads: int, q_len: int, kv_len: int, head_dim: int,
-    *, act_bytes: int, causal: bool, window: int | None = None, cached: bool = True,
-) -> OpCost:  # fmt: skip
+    batch: int,
+    heads: int,
+    kv_heads: int,
+    q_len: int,
+    kv_len: int,
+    head_dim: int,
+    *,
+    act_bytes: int,
+    causal: bool,
+    window: int | None = None,
+    cached: bool = True,
+) -> OpCost:
     """softmax(Q K^T) V in one kernel that never writes the scores (FlashAttention, arXiv 2205.14135).
 
     4 batch heads q_len kv_len head_dim FLOPs; reads Q, and K and V of kv_heads once; writes batch x heads x q_len x
@@ -194,9 +203,19 @@ quick_gelu and relu2 are formulas in Python, a kernel for each of their operatio
 as it is, but wants bf16 cast first."""
 
 ACTIVATIONS = {
-    "gelu": 0, "gelu_fast": 3, "gelu_new": 2, "gelu_python": 2, "gelu_pytorch_tanh": 0, "quick_gelu": 1, "mish": 0,
-    "relu": 0, "relu2": 1, "silu": 0, "swish": 0, "tanh": 0,
-}  # fmt: skip
+    "gelu": 0,
+    "gelu_fast": 3,
+    "gelu_new": 2,
+    "gelu_python": 2,
+    "gelu_pytorch_tanh": 0,
+    "quick_gelu": 1,
+    "mish": 0,
+    "relu": 0,
+    "relu2": 1,
+    "silu": 0,
+    "swish": 0,
+    "tanh": 0,
+}
 """MLP activations without parameters of their own, by Hugging Face's name, and the temporaries of whole activations
 that exist beside input and result while one runs."""
 
@@ -213,9 +232,12 @@ def elementwise(program: str, rows: int, columns: int, *, act_bytes: int, weight
     layer_norm of 1 x 4096 in 16 bits: 8 KiB read, 8 KiB written, 16 KiB of weights, 1 kernel.
     """
     size = {
-        "a": rows * columns * act_bytes, "h": rows * columns * act_bytes // 2, "f": rows * columns * FP32_BYTES,
-        "r": rows * FP32_BYTES, "w": 0,
-    }  # fmt: skip
+        "a": rows * columns * act_bytes,
+        "h": rows * columns * act_bytes // 2,
+        "f": rows * columns * FP32_BYTES,
+        "r": rows * FP32_BYTES,
+        "w": 0,
+    }
     elements = {"a": rows * columns, "h": rows * columns // 2, "f": rows * columns, "r": rows}
     kernels = _kernels(program)
     weights = sum(reads.count("w") for reads, _, _ in kernels) if weight else 0

@@ -21,9 +21,7 @@ from costmodel.model import Family, ModelSpec, WeightTensor
 INPUT = "$input"
 TABLES = "model.rotary_emb"
 POSITIONS = "position_ids"
-_POSITION_KERNELS = {
-    "llama": 2, "mistral": 2, "qwen2": 2, "qwen3": 2, "gpt2": 2, "opt": 6, "bert": 1, "roberta": 9
-}  # fmt: skip
+_POSITION_KERNELS = {"llama": 2, "mistral": 2, "qwen2": 2, "qwen3": 2, "gpt2": 2, "opt": 6, "bert": 1, "roberta": 9}
 """Kernels that number the positions (of BERT: the token types); OPT and RoBERTa count through a mask."""
 
 
@@ -215,11 +213,19 @@ def _epilogue(b: Builder) -> None:
 
 
 _LAYERS: dict[Family, Callable[[Builder, int | None], None]] = {
-    Family.LLAMA: _llama_layer, Family.BERT: _bert_layer, Family.GPT2: _gpt2_layer, Family.OPT: _opt_layer,
-}  # fmt: skip
+    Family.LLAMA: _llama_layer,
+    Family.BERT: _bert_layer,
+    Family.GPT2: _gpt2_layer,
+    Family.OPT: _opt_layer,
+}
 _PROLOGUES: dict[Family, Callable[[Builder], None]] = {
-    Family.LLAMA: _llama_prologue, Family.BERT: _bert_prologue, Family.GPT2: _gpt2_prologue, Family.OPT: _opt_prologue,
-}  # fmt: skip
+    Family.LLAMA: _llama_prologue,
+    Family.BERT: _bert_prologue,
+    Family.GPT2: _gpt2_prologue,
+    Family.OPT: _opt_prologue,
+}
 _FINAL_NORM = {
-    Family.LLAMA: "model.norm", Family.GPT2: "transformer.ln_f", Family.OPT: "model.decoder.final_layer_norm",
-}  # fmt: skip
+    Family.LLAMA: "model.norm",
+    Family.GPT2: "transformer.ln_f",
+    Family.OPT: "model.decoder.final_layer_norm",
+}

@@ -15,7 +15,7 @@ from costmodel.forward.cost import (
     embedding,
     gemm,
     norm_program,
-)  # fmt: skip
+)
 from costmodel.forward.workload import Workload
 from costmodel.model import ModelSpec, WeightTensor
 
@@ -90,16 +90,35 @@ class Builder:
         self.ops: list[Op] = []
 
     def add(
-        self, name: str, kind: Kind, cost: OpCost, inputs: Sequence[str], out_elements: int, *,
-        workspace: int = 0, gemm: tuple[int, int, int] | None = None, holds: Sequence[str] = (),
-        site: str | None = None, attention: tuple[int, ...] | None = None,
-    ) -> str:  # fmt: skip
+        self,
+        name: str,
+        kind: Kind,
+        cost: OpCost,
+        inputs: Sequence[str],
+        out_elements: int,
+        *,
+        workspace: int = 0,
+        gemm: tuple[int, int, int] | None = None,
+        holds: Sequence[str] = (),
+        site: str | None = None,
+        attention: tuple[int, ...] | None = None,
+    ) -> str:
         """Add any operation; `out_elements` and `workspace` in elements of the activation type."""
         size = self.work.act_bytes
         self.ops.append(
-            Op(name=name, kind=kind, cost=cost, out_bytes=out_elements * size, workspace_bytes=workspace * size,
-               gemm=gemm, attention=attention, inputs=tuple(inputs), holds=tuple(holds), site=site)
-        )  # fmt: skip
+            Op(
+                name=name,
+                kind=kind,
+                cost=cost,
+                out_bytes=out_elements * size,
+                workspace_bytes=workspace * size,
+                gemm=gemm,
+                attention=attention,
+                inputs=tuple(inputs),
+                holds=tuple(holds),
+                site=site,
+            )
+        )
         return name
 
     def site(self, tensor: WeightTensor, source: str, *, holds: Sequence[str] = ()) -> str:

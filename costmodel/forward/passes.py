@@ -54,18 +54,31 @@ def factor_ops(dense: Op, tensor: WeightTensor, factor: Factor, work: Workload) 
         cost = gemm(m, n, k, act_bytes=work.act_bytes, weight_dtype=work.site_dtype, bias=bias)
         name = dense.name + suffix
         yield Op(
-            name=name, kind="gemm", cost=cost, out_bytes=m * n * work.act_bytes, gemm=(m, n, k), inputs=source,
-            holds=dense.holds if source is dense.inputs else (*dense.holds, *dense.inputs), site=dense.site,
-        )  # fmt: skip
+            name=name,
+            kind="gemm",
+            cost=cost,
+            out_bytes=m * n * work.act_bytes,
+            gemm=(m, n, k),
+            inputs=source,
+            holds=dense.holds if source is dense.inputs else (*dense.holds, *dense.inputs),
+            site=dense.site,
+        )
         source = (name,)
 
 
 def _place(op: Op, names: dict[str, str], prefix: str) -> Op:
     return Op(
-        name=prefix + op.name, kind=op.kind, cost=op.cost, out_bytes=op.out_bytes, workspace_bytes=op.workspace_bytes,
-        gemm=op.gemm, attention=op.attention, inputs=tuple([names[name] for name in op.inputs]),
-        holds=tuple([names[name] for name in op.holds]), site=op.site,
-    )  # fmt: skip
+        name=prefix + op.name,
+        kind=op.kind,
+        cost=op.cost,
+        out_bytes=op.out_bytes,
+        workspace_bytes=op.workspace_bytes,
+        gemm=op.gemm,
+        attention=op.attention,
+        inputs=tuple([names[name] for name in op.inputs]),
+        holds=tuple([names[name] for name in op.holds]),
+        site=op.site,
+    )
 
 
 def build_graph(model: ModelSpec, decomposition: Decomposition, work: Workload) -> nx.DiGraph[str]:

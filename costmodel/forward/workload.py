@@ -38,8 +38,11 @@ class LmHead(enum.Enum):
 
 
 _ENUMERATIONS: dict[str, type[enum.Enum]] = {
-    "phase": Phase, "runtime": Runtime, "attention": Attention, "lm_head": LmHead,
-}  # fmt: skip
+    "phase": Phase,
+    "runtime": Runtime,
+    "attention": Attention,
+    "lm_head": LmHead,
+}
 MAX_BATCH = 1 << 20
 MAX_LENGTH = 1 << 24
 
@@ -86,8 +89,9 @@ class Workload:
         if self.phase is Phase.DECODE and self.q_len != 1:
             raise InputError("decode takes one new token per sequence", value=self.q_len, allowed="1")
         for what, dtype, choices in (
-            ("dtype", self.dtype, COMPUTE_DTYPES), ("weight dtype", self.weight_dtype or self.dtype, WEIGHT_DTYPES),
-        ):  # fmt: skip
+            ("dtype", self.dtype, COMPUTE_DTYPES),
+            ("weight dtype", self.weight_dtype or self.dtype, WEIGHT_DTYPES),
+        ):
             if dtype not in choices:
                 allowed = ", ".join(choice.value for choice in choices)
                 raise InputError(f"unknown {what}", value=getattr(dtype, "value", dtype), allowed=allowed)
@@ -124,7 +128,13 @@ class Workload:
 
     def to_json(self) -> dict[str, object]:
         return {
-            "phase": self.phase.value, "batch": self.batch, "q_len": self.q_len, "kv_len": self.kv_len,
-            "dtype": self.dtype.value, "weight_dtype": self.site_dtype.value, "runtime": self.runtime.value,
-            "attention": self.attention.value, "lm_head": self.lm_head.value,
-        }  # fmt: skip
+            "phase": self.phase.value,
+            "batch": self.batch,
+            "q_len": self.q_len,
+            "kv_len": self.kv_len,
+            "dtype": self.dtype.value,
+            "weight_dtype": self.site_dtype.value,
+            "runtime": self.runtime.value,
+            "attention": self.attention.value,
+            "lm_head": self.lm_head.value,
+        }

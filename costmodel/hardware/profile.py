@@ -133,7 +133,7 @@ def _builtin(name: str) -> HardwareProfile:
 
 
 def profile_folder() -> Path:
-    """Where the profiles are: inside the installed package, else at the top of the checkout that the package lies in."""
+    """Where the profiles are: inside the installed package, else at the top of the checkout around it."""
     package = Path(__file__).resolve().parents[1]
     shipped = package / "hw_profiles"
     return shipped if shipped.is_dir() else package.parent / "hw_profiles"

@@ -137,24 +137,36 @@ class Estimate:
         """The contract's JSON."""
         phases = [
             {
-                "workload": phase.workload.to_json(), "dense": phase.dense.to_json(),
-                "decomposed": phase.decomposed.to_json(), "saved": phase.saved,
-                "verdict": phase.verdict.to_json(), "ops": phase.op_rows(),
+                "workload": phase.workload.to_json(),
+                "dense": phase.dense.to_json(),
+                "decomposed": phase.decomposed.to_json(),
+                "saved": phase.saved,
+                "verdict": phase.verdict.to_json(),
+                "ops": phase.op_rows(),
             }
             for phase in self.phases
-        ]  # fmt: skip
+        ]
         return {
-            "schema": SCHEMA, "model": self.model.name, "hardware": self.hardware.name,
-            "decomposition": self.decomposition.to_json(), "phases": phases,
+            "schema": SCHEMA,
+            "model": self.model.name,
+            "hardware": self.hardware.name,
+            "decomposition": self.decomposition.to_json(),
+            "phases": phases,
             "request": self.request.to_json() if self.request else None,
-            "assumptions": list(self.assumptions), "warnings": list(self.warnings),
-        }  # fmt: skip
+            "assumptions": list(self.assumptions),
+            "warnings": list(self.warnings),
+        }
 
 
 def estimate(
-    model: ModelSpec, hardware: HardwareProfile, decomposition: Decomposition, workloads: Iterable[Workload],
-    *, calibration: Calibration | None = None, new_tokens: int | None = None,
-) -> Estimate:  # fmt: skip
+    model: ModelSpec,
+    hardware: HardwareProfile,
+    decomposition: Decomposition,
+    workloads: Iterable[Workload],
+    *,
+    calibration: Calibration | None = None,
+    new_tokens: int | None = None,
+) -> Estimate:
     """Price a configuration and the dense model under each workload.
 
     Args:
@@ -178,9 +190,13 @@ def estimate(
             raise InputError("a request needs a workload", value=new_tokens)
         request = request_of(phases[0].pricer, decomposition, new_tokens)
     return Estimate(
-        model=model, hardware=hardware, decomposition=decomposition, phases=phases, request=request,
+        model=model,
+        hardware=hardware,
+        decomposition=decomposition,
+        phases=phases,
+        request=request,
         calibration=calibration,
-    )  # fmt: skip
+    )
 
 
 @functools.lru_cache(maxsize=64)
@@ -215,9 +231,12 @@ def savings(dense: PhaseCosts, decomposed: PhaseCosts) -> dict[str, float | None
 def _phase(priced: PhasePricer, decomposition: Decomposition, configuration: Configurations) -> PhaseEstimate:
     dense, decomposed = _dense_costs(priced), phase_costs(priced, configuration)
     return PhaseEstimate(
-        pricer=priced, configuration=decomposition, dense=dense, decomposed=decomposed,
+        pricer=priced,
+        configuration=decomposition,
+        dense=dense,
+        decomposed=decomposed,
         verdict=judge(priced, decomposition, dense, decomposed),
-    )  # fmt: skip
+    )
 
 
 @functools.lru_cache(maxsize=64)
@@ -231,7 +250,11 @@ def phase_costs(priced: PhasePricer, configuration: Configurations) -> PhaseCost
     values: dict[str, Any] = {name: None if column is None else column.item() for name, column in columns.items()}
     work, traffic = priced.work, values["hbm_bytes"]
     return PhaseCosts(
-        arithmetic_intensity=values["flops"] / traffic, tokens_per_s=work.tokens / values["latency_s"],
-        fits=values["peak_memory_bytes"] <= priced.hardware.memory_bytes, level=priced.time_model.level,
-        latency_p05_s=values.pop("latency_p05_s", None), latency_p95_s=values.pop("latency_p95_s", None), **values,
-    )  # fmt: skip
+        arithmetic_intensity=values["flops"] / traffic,
+        tokens_per_s=work.tokens / values["latency_s"],
+        fits=values["peak_memory_bytes"] <= priced.hardware.memory_bytes,
+        level=priced.time_model.level,
+        latency_p05_s=values.pop("latency_p05_s", None),
+        latency_p95_s=values.pop("latency_p95_s", None),
+        **values,
+    )

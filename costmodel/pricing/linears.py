@@ -25,7 +25,13 @@ def linear_columns(work: Workload, n: Ints, k: Ints, bias: Ints) -> tuple[OpColu
         work.tokens, n, k, bias * kernels, act_bytes=work.act_bytes, weight_dtype=work.site_dtype
     )
     columns = OpColumns(
-        kind="gemm", m=work.tokens * kernels, n=n, k=k, matrix_flops=flops, vector_flops=np.zeros_like(n),
-        hbm_bytes=weights + read + written, kernels=kernels,
-    )  # fmt: skip
+        kind="gemm",
+        m=work.tokens * kernels,
+        n=n,
+        k=k,
+        matrix_flops=flops,
+        vector_flops=np.zeros_like(n),
+        hbm_bytes=weights + read + written,
+        kernels=kernels,
+    )
     return columns, weights

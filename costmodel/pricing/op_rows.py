@@ -19,9 +19,22 @@ from costmodel.timing.datasheet import OpColumns, OpTimings, TimeModel
 
 Row = dict[str, Any]
 _KEYS = (
-    "name", "kind", "m", "n", "k", "flops", "vector_flops", "hbm_bytes", "kernels", "arithmetic_intensity", "compute_s",
-    "memory_s", "overhead_s", "latency_s", "bound",
-)  # fmt: skip
+    "name",
+    "kind",
+    "m",
+    "n",
+    "k",
+    "flops",
+    "vector_flops",
+    "hbm_bytes",
+    "kernels",
+    "arithmetic_intensity",
+    "compute_s",
+    "memory_s",
+    "overhead_s",
+    "latency_s",
+    "bound",
+)
 
 
 def op_rows(pricer: PhasePricer, decomposition: Decomposition) -> list[Row]:
@@ -65,13 +78,26 @@ def _factor_rows(pricer: PhasePricer, names: list[str], stages: list[Stage]) -> 
     )
     return [
         {
-            "name": name, "kind": "gemm", "m": m, "n": width, "k": depth, "flops": work, "vector_flops": 0,
-            "hbm_bytes": moved, "kernels": 1, "arithmetic_intensity": work / moved, "compute_s": compute,
-            "memory_s": memory, "overhead_s": overhead, "latency_s": latency, "bound": bound,
+            "name": name,
+            "kind": "gemm",
+            "m": m,
+            "n": width,
+            "k": depth,
+            "flops": work,
+            "vector_flops": 0,
+            "hbm_bytes": moved,
+            "kernels": 1,
+            "arithmetic_intensity": work / moved,
+            "compute_s": compute,
+            "memory_s": memory,
+            "overhead_s": overhead,
+            "latency_s": latency,
+            "bound": bound,
         }
-        for name, width, depth, work, moved, compute, memory, overhead, latency, bound
-        in zip(names, *columns, strict=True)
-    ]  # fmt: skip
+        for name, width, depth, work, moved, compute, memory, overhead, latency, bound in zip(
+            names, *columns, strict=True
+        )
+    ]
 
 
 @functools.lru_cache(maxsize=64)
@@ -89,12 +115,25 @@ def rows_of(ops: tuple[Op, ...], time_model: TimeModel) -> list[Row]:
     """Any operations as rows."""
     columns = _timed(time_model.times(OpColumns.of(ops)))
     return [
-        dict(zip(_KEYS, (
-            op.name, op.kind, *(op.gemm or (None, None, None)), op.cost.flops, op.cost.vector_flops, op.cost.hbm_bytes,
-            op.cost.kernels, op.cost.arithmetic_intensity, *timed,
-        ), strict=True))
+        dict(
+            zip(
+                _KEYS,
+                (
+                    op.name,
+                    op.kind,
+                    *(op.gemm or (None, None, None)),
+                    op.cost.flops,
+                    op.cost.vector_flops,
+                    op.cost.hbm_bytes,
+                    op.cost.kernels,
+                    op.cost.arithmetic_intensity,
+                    *timed,
+                ),
+                strict=True,
+            )
+        )
         for op, *timed in zip(ops, *columns, strict=True)
-    ]  # fmt: skip
+    ]
 
 
 def _timed(timings: OpTimings) -> list[list[Any]]:

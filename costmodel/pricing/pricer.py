@@ -162,9 +162,14 @@ class PhasePricer:
         timings = self.time_model.times(linears)
         params, zero = n * k + bias, np.zeros_like(form)
         columns = [
-            params.sum(0), resident.sum(0), linears.matrix_flops.sum(0), zero, linears.hbm_bytes.sum(0),
-            linears.kernels.sum(0), zero,
-        ]  # fmt: skip
+            params.sum(0),
+            resident.sum(0),
+            linears.matrix_flops.sum(0),
+            zero,
+            linears.hbm_bytes.sum(0),
+            linears.kernels.sum(0),
+            zero,
+        ]
         during_in = rank_in + np.where(tucker, rank_out, 0) - self.out_features
         extra = np.where(dense, 0, self.work.tokens * self.work.act_bytes * np.maximum(during_in, rank_out))
         return Additive(
@@ -198,11 +203,14 @@ class PhasePricer:
         host = np.float64(self.time_model.host_launch_s) * additive.counts[..., COUNTS.index("kernels")]
         latency = np.maximum(device, host)
         columns |= {
-            "device_s": device, "host_s": host, "latency_s": latency, "latency_lower_s": np.maximum(lower, host),
+            "device_s": device,
+            "host_s": host,
+            "latency_s": latency,
+            "latency_lower_s": np.maximum(lower, host),
             "latency_upper_s": np.maximum(upper, host),
             "latency_p05_s": np.maximum(low, host) if self.time_model.has_interval else None,
             "latency_p95_s": np.maximum(high, host) if self.time_model.has_interval else None,
-        }  # fmt: skip
+        }
         columns["peak_memory_bytes"] = columns["weight_bytes"] + columns["kv_cache_bytes"] + live  # type: ignore[operator]
         columns["energy_j"] = energy_joules(self.hardware, latency, busy)
         return columns
@@ -226,10 +234,16 @@ def _check_counts(model: ModelSpec, work: Workload) -> None:
         return
     token = replace(work, phase=Phase.PREFILL, batch=1, q_len=1, kv_len=1)
     if _most(model, token) * _ORDINARY_TOKENS > _LARGEST:
-        raise InputError(f"{model.name} is too large to count", value=f"{model.num_params:,} parameters",
-                         hint="check the sizes in its configuration")  # fmt: skip
-    raise InputError("batch x length is too large to count", value=f"{work.batch} x {work.kv_len}",
-                     hint="lower --batch or the lengths")  # fmt: skip
+        raise InputError(
+            f"{model.name} is too large to count",
+            value=f"{model.num_params:,} parameters",
+            hint="check the sizes in its configuration",
+        )
+    raise InputError(
+        "batch x length is too large to count",
+        value=f"{work.batch} x {work.kv_len}",
+        hint="lower --batch or the lengths",
+    )
 
 
 def _most(model: ModelSpec, work: Workload) -> int:
@@ -249,9 +263,11 @@ def _columns(timings: OpTimings) -> list[Floats]:
 
 def _summed(costs: list[OpCost]) -> list[int]:
     return [
-        sum(cost.flops for cost in costs), sum(cost.vector_flops for cost in costs),
-        sum(cost.hbm_bytes for cost in costs), sum(cost.kernels for cost in costs),
-    ]  # fmt: skip
+        sum(cost.flops for cost in costs),
+        sum(cost.vector_flops for cost in costs),
+        sum(cost.hbm_bytes for cost in costs),
+        sum(cost.kernels for cost in costs),
+    ]
 
 
 def _stack(parts: list[Additive]) -> Additive:
@@ -271,5 +287,5 @@ def _outer_live(before: tuple[Op, ...], after: tuple[Op, ...], hidden_bytes: int
     """Most live bytes outside the layers, whose output is a tensor of its own."""
     output = Op(
         name=INPUT, kind="elementwise", cost=OpCost(), out_bytes=hidden_bytes, inputs=(first_input(before),), holds=held
-    )  # fmt: skip
+    )
     return max(live_bytes([*before, output, *after]))

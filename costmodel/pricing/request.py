@@ -63,9 +63,12 @@ class Request:
             "speedup": before.latency_s / after.latency_s,
         }
         return {
-            "prompt_tokens": self.prompt_tokens, "new_tokens": self.new_tokens, "dense": self.dense.to_json(),
-            "decomposed": self.decomposed.to_json(), "saved": saved,
-        }  # fmt: skip
+            "prompt_tokens": self.prompt_tokens,
+            "new_tokens": self.new_tokens,
+            "dense": self.dense.to_json(),
+            "decomposed": self.decomposed.to_json(),
+            "saved": saved,
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -107,8 +110,11 @@ def decode_steps(prefill: PhasePricer, new_tokens: int) -> DecodeSteps:
     if not 1 <= new_tokens <= MAX_NEW_TOKENS:
         raise InputError("new tokens out of range", value=new_tokens, allowed=f"1 to {MAX_NEW_TOKENS}")
     if model.is_encoder or work.phase is not Phase.PREFILL:
-        raise InputError("a request needs the prefill of a decoder model", value=f"{work.phase.value} of {model.name}",
-                         hint="leave out --new-tokens, or ask for --phase prefill or both")  # fmt: skip
+        raise InputError(
+            "a request needs the prefill of a decoder model",
+            value=f"{work.phase.value} of {model.name}",
+            hint="leave out --new-tokens, or ask for --phase prefill or both",
+        )
     first = replace(work, phase=Phase.DECODE, q_len=1, kv_len=work.kv_len + 1)
     last = replace(first, kv_len=work.kv_len + new_tokens)
     windows = list(dict.fromkeys(model.sliding_windows))
@@ -169,9 +175,13 @@ def _costs(prefill: PhasePricer, steps: DecodeSteps, decomposition: Decompositio
     if prefill_energy is not None and decode_energy is not None:
         energy = float(prefill_energy) + float(decode_energy.sum())
     return RequestCosts(
-        ttft_s=ttft, tpot_s=float(latency.mean()), latency_s=ttft + float(latency.sum()), energy_j=energy,
-        peak_memory_bytes=peak, fits=peak <= prefill.hardware.memory_bytes,
-    )  # fmt: skip
+        ttft_s=ttft,
+        tpot_s=float(latency.mean()),
+        latency_s=ttft + float(latency.sum()),
+        energy_j=energy,
+        peak_memory_bytes=peak,
+        fits=peak <= prefill.hardware.memory_bytes,
+    )
 
 
 def _attention(model: ModelSpec, work: Workload, *, window: int | None) -> list[Op]:

@@ -64,8 +64,11 @@ def read_shapes(path: Path) -> ShapeTable:
         bad = shape[3] % shape[4] != 0
         if bad.any():
             row = int(bad.argmax())
-            raise InputError(f"{path}: num_key_value_heads in row {row + 1}", value=int(shape[4, row]),
-                             allowed=f"a divisor of num_heads, {shape[3, row]}")  # fmt: skip
+            raise InputError(
+                f"{path}: num_key_value_heads in row {row + 1}",
+                value=int(shape[4, row]),
+                allowed=f"a divisor of num_heads, {shape[3, row]}",
+            )
     return ShapeTable(columns=columns, shape=shape)
 
 
@@ -84,9 +87,12 @@ def price_shapes(table: ShapeTable, time_model: TimeModel, element_bytes: int) -
         _check_size(shape, ops, start)
         timings = time_model.times(ops)
         chunk = {
-            "latency_s": timings.latency_s, "latency_lower_s": timings.lower_s, "latency_upper_s": timings.upper_s,
-            "latency_p05_s": timings.p05_s, "latency_p95_s": timings.p95_s,
-        }  # fmt: skip
+            "latency_s": timings.latency_s,
+            "latency_lower_s": timings.lower_s,
+            "latency_upper_s": timings.upper_s,
+            "latency_p05_s": timings.p05_s,
+            "latency_p95_s": timings.p95_s,
+        }
         for name, values in chunk.items():
             none = "_p" in name and not time_model.has_interval
             result[name] += [None] * len(values) if none else values.tolist()
@@ -120,9 +126,14 @@ def _columns(kind: str, flops: Ints, vector_flops: Ints, moved: Ints, **more: In
     zero = np.zeros_like(flops)
     sizes = {name: more.get(name, zero) for name in ("m", "n", "k")}
     return OpColumns(
-        kind=kind, matrix_flops=flops, vector_flops=vector_flops, hbm_bytes=moved, kernels=np.ones_like(flops),
-        attention=more.get("attention"), **sizes,
-    )  # fmt: skip
+        kind=kind,
+        matrix_flops=flops,
+        vector_flops=vector_flops,
+        hbm_bytes=moved,
+        kernels=np.ones_like(flops),
+        attention=more.get("attention"),
+        **sizes,
+    )
 
 
 def _check_size(shape: Ints, ops: OpColumns, start: int) -> None:
@@ -135,8 +146,9 @@ def _check_size(shape: Ints, ops: OpColumns, start: int) -> None:
         work = 2 * FMA * batch * heads * q_len * (past + q_len) * head_dim
     if (work > _MAX_WORK).any():
         row = start + int((work > _MAX_WORK).argmax())
-        raise InputError(f"row {row + 1} is too large to count", value=f"{work.max():.3g} FLOPs",
-                         allowed=f"up to {_MAX_WORK:.2g}")  # fmt: skip
+        raise InputError(
+            f"row {row + 1} is too large to count", value=f"{work.max():.3g} FLOPs", allowed=f"up to {_MAX_WORK:.2g}"
+        )
 
 
 def _whole(path: Path, name: str, values: Sequence[Any]) -> Ints:
@@ -148,8 +160,9 @@ def _whole(path: Path, name: str, values: Sequence[Any]) -> Ints:
     good = np.isfinite(numbers) & (numbers >= low) & (numbers <= MAX_SIZE) & (numbers == np.floor(numbers))
     if not good.all():
         row = int((~good).argmax())
-        raise InputError(f"{path}: {name} in row {row + 1}", value=values[row],
-                         allowed=f"a whole number from {low} to {MAX_SIZE}")  # fmt: skip
+        raise InputError(
+            f"{path}: {name} in row {row + 1}", value=values[row], allowed=f"a whole number from {low} to {MAX_SIZE}"
+        )
     return numbers.astype(np.int64)
 
 

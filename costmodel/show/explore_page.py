@@ -24,8 +24,14 @@ _BLOCK = 500
 _LETTERS = 600_000
 """Most characters for all configurations together; the cloud shrinks where a model has many sites."""
 _DIGITS = 7
-_PER_PHASE = ("latency_s", "saved.latency_pct", "peak_memory_bytes", "saved.peak_memory_pct", "energy_j",
-              "saved.energy_pct")  # fmt: skip
+_PER_PHASE = (
+    "latency_s",
+    "saved.latency_pct",
+    "peak_memory_bytes",
+    "saved.peak_memory_pct",
+    "energy_j",
+    "saved.energy_pct",
+)
 _UNITS = {"_pct": "%", "_s": "s", "_bytes": "B", "_j": "J", "speedup": "x"}
 _BASE36 = "0123456789abcdefghijklmnopqrstuvwxyz"
 
@@ -42,8 +48,11 @@ def explore_page(result: Exploration, command: str) -> str:
     """
     question, space, answer = result.question, result.space, result.answer
     if len(question.objectives) < 2:
-        raise InputError("a report needs two objectives", value=[each.name for each in question.objectives],
-                         hint="name another one with --objectives")  # fmt: skip
+        raise InputError(
+            "a report needs two objectives",
+            value=[each.name for each in question.objectives],
+            hint="name another one with --objectives",
+        )
     model = space.model
     numbers = [found.number for found in _thinned(answer.frontier)]
     best = [found.number for found in answer.top]
@@ -56,30 +65,47 @@ def explore_page(result: Exploration, command: str) -> str:
     kinds = ["dense", *["best"] * len(best), *["frontier"] * len(numbers), *["sample"] * len(cloud)]
     known = {name: each for name, each in answer.distribution.items() if each is not None}
     data = {
-        "title": f"{model.name} on {result.hardware}", "subtitle": _subtitle(result), "guarantee": answer.guarantee,
-        "configurations": f"{space.size:,}" if space.size < 10**18 else f"about {float(space.size):.3g}"
-        if space.size < 10**300 else f"about 10^{len(str(space.size)) - 1}",
+        "title": f"{model.name} on {result.hardware}",
+        "subtitle": _subtitle(result),
+        "guarantee": answer.guarantee,
+        "configurations": f"{space.size:,}"
+        if space.size < 10**18
+        else f"about {float(space.size):.3g}"
+        if space.size < 10**300
+        else f"about 10^{len(str(space.size)) - 1}",
         "matching": None if answer.matching is None else f"{answer.matching:,}",
-        "limits": [str(limit) for limit in question.limits], "frontier_size": len(answer.frontier),
+        "limits": [str(limit) for limit in question.limits],
+        "frontier_size": len(answer.frontier),
         "quality": question.tables.quality
         and {"metric": question.tables.quality.metric, "stand_in": question.tables.quality.stand_in},
-        "form": space.form, "layers": model.num_layers, "command": command, "width": width,
+        "form": space.form,
+        "layers": model.num_layers,
+        "command": command,
+        "width": width,
         "tensors": [
-            {"name": t.name, "shape": [t.out_features, t.in_features], "ranks": list(ranks),
-             "break_even": break_even_rank(t.out_features, t.in_features, space.form)}
+            {
+                "name": t.name,
+                "shape": [t.out_features, t.in_features],
+                "ranks": list(ranks),
+                "break_even": break_even_rank(t.out_features, t.in_features, space.form),
+            }
             for t, ranks in zip(model.tensors, space.ranks, strict=True)
         ],
-        "columns": columns, "objectives": [each.name for each in question.objectives],
+        "columns": columns,
+        "objectives": [each.name for each in question.objectives],
         "points": [
             {"kind": kind, "values": row, "sites": sites}
             for kind, row, sites in zip(kinds, values, _encoded(choices, width), strict=True)
         ],
         "distribution": {
-            name: {"edges": _short(each.edges), "counts": [count / max(1, sum(each.counts)) for count in each.counts],
-                   "sampled": each.sampled}
+            name: {
+                "edges": _short(each.edges),
+                "counts": [count / max(1, sum(each.counts)) for count in each.counts],
+                "sampled": each.sampled,
+            }
             for name, each in known.items()
         },
-    }  # fmt: skip
+    }
     return make_page("explore", f"Design space: {data['title']}", data)
 
 
@@ -103,10 +129,14 @@ def _columns(result: Exploration, choices: Choices) -> tuple[list[dict[str, Any]
     for objective in parse_objectives(list(dict.fromkeys(names)), priced):
         column = _values(objective, batches)
         if column is not None:
-            kept.append({
-                "name": objective.name, "label": _label(objective, question.tables.quality), "unit": _unit(objective),
-                "more": objective.maximise,
-            })  # fmt: skip
+            kept.append(
+                {
+                    "name": objective.name,
+                    "label": _label(objective, question.tables.quality),
+                    "unit": _unit(objective),
+                    "more": objective.maximise,
+                }
+            )
             parts.append(column)
     table = np.stack(parts, axis=-1)
     return kept, [_short(row) for row in table.tolist()]

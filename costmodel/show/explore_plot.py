@@ -22,10 +22,17 @@ if TYPE_CHECKING:
 
 PAPER_MODEL = "llama2-7b"
 PAPER_LAYERS = (
-    (2, 29), (2, 17, 31), (2, 8, 14, 20, 26), (4, 8, 12, 16, 20, 24, 28), (2, 5, 8, 11, 14, 17, 20, 23, 26, 29, 31),
-    tuple(range(0, 32, 2)), (1, 3, 5, 7, 9, *range(10, 19), 20, 22, 24, 26, 28, 30), (1, 3, 5, 7, 9, *range(10, 30)),
-    (0, 2, 4, 6, *range(8, 32)), tuple(range(32)),
-)  # fmt: skip
+    (2, 29),
+    (2, 17, 31),
+    (2, 8, 14, 20, 26),
+    (4, 8, 12, 16, 20, 24, 28),
+    (2, 5, 8, 11, 14, 17, 20, 23, 26, 29, 31),
+    tuple(range(0, 32, 2)),
+    (1, 3, 5, 7, 9, *range(10, 19), 20, 22, 24, 26, 28, 30),
+    (1, 3, 5, 7, 9, *range(10, 30)),
+    (0, 2, 4, 6, *range(8, 32)),
+    tuple(range(32)),
+)
 """The ten sets of layers that the paper measures on Llama 2 7B: all tensors, rank 1, three factors."""
 _CLOUD = 3000
 _BLOCK = 1000
@@ -58,8 +65,16 @@ def frontier_figure(result: Exploration, theme: Theme = "light") -> Figure:
     axes = figure.subplots()
     axes_style(axes, theme)
     cloud = _cloud(result, across, up)
-    axes.scatter(cloud[:, 0], cloud[:, 1], s=7, color=colours["grey"], alpha=0.35, linewidths=0, rasterized=True,
-                 label=f"{len(cloud):,} configurations drawn uniformly")  # fmt: skip
+    axes.scatter(
+        cloud[:, 0],
+        cloud[:, 1],
+        s=7,
+        color=colours["grey"],
+        alpha=0.35,
+        linewidths=0,
+        rasterized=True,
+        label=f"{len(cloud):,} configurations drawn uniformly",
+    )
     points = np.array([[found.objectives[o.name] for o in (across, up)] for found in answer.frontier])
     if len(points):
         joined = len(question.objectives) == 2 and len(points) > 1
@@ -67,20 +82,53 @@ def frontier_figure(result: Exploration, theme: Theme = "light") -> Figure:
             stairs = _staircase(points, across, up)
             axes.plot(stairs[:, 0], stairs[:, 1], color=colours["blue"], lw=1.2, alpha=0.8, zorder=3)
         size = 22 if len(points) <= 80 else 8
-        axes.scatter(points[:, 0], points[:, 1], s=size, color=colours["blue"], zorder=4, linewidths=0,
-                     label=f"frontier: {len(points):,} {'points' if len(points) > 1 else 'point'}")  # fmt: skip
+        axes.scatter(
+            points[:, 0],
+            points[:, 1],
+            s=size,
+            color=colours["blue"],
+            zorder=4,
+            linewidths=0,
+            label=f"frontier: {len(points):,} {'points' if len(points) > 1 else 'point'}",
+        )
     if answer.top:
         best = answer.top[0].objectives
-        axes.scatter([best[across.name]], [best[up.name]], marker="*", s=210, color=colours["orange"], zorder=6,
-                     edgecolors=colours["paper"], linewidths=0.8, label=f"best by {across.name}")  # fmt: skip
+        axes.scatter(
+            [best[across.name]],
+            [best[up.name]],
+            marker="*",
+            s=210,
+            color=colours["orange"],
+            zorder=6,
+            edgecolors=colours["paper"],
+            linewidths=0.8,
+            label=f"best by {across.name}",
+        )
     dense = question.dense()
-    axes.scatter([dense[across.name]], [dense[up.name]], marker="D", s=48, color=colours["ink"], zorder=5,
-                 edgecolors=colours["paper"], linewidths=0.8, label="dense model")  # fmt: skip
+    axes.scatter(
+        [dense[across.name]],
+        [dense[up.name]],
+        marker="D",
+        s=48,
+        color=colours["ink"],
+        zorder=5,
+        edgecolors=colours["paper"],
+        linewidths=0.8,
+        label="dense model",
+    )
     paper = _paper(result, across, up)
     if len(paper):
-        axes.scatter(paper[:, 0], paper[:, 1], marker="s", s=34, facecolors="none", edgecolors=colours["purple"],
-                     linewidths=1.4, zorder=5,
-                     label="the paper's ten points (rank 1, all tensors, three factors)")  # fmt: skip
+        axes.scatter(
+            paper[:, 0],
+            paper[:, 1],
+            marker="s",
+            s=34,
+            facecolors="none",
+            edgecolors=colours["purple"],
+            linewidths=1.4,
+            zorder=5,
+            label="the paper's ten points (rank 1, all tensors, three factors)",
+        )
     for axis, objective in ((axes.xaxis, across), (axes.yaxis, up)):
         _label(axis, objective, question.tables.quality.metric if question.tables.quality else "")
     axes.margins(0.04)
@@ -89,10 +137,17 @@ def frontier_figure(result: Exploration, theme: Theme = "light") -> Figure:
     figure.suptitle(
         f"{space.model.name} on {result.hardware}: {space.kind} space, form {space.form}{limits}\n"
         f"batch {work.batch}, {work.dtype.value}, {work.runtime.value}, "
-        + ", ".join(f"prefill of {each.q_len} tokens" if each.phase is Phase.PREFILL
-                    else f"decode with {each.kv_len} tokens in the cache" for each in result.workloads),
-        color=colours["ink"], fontsize=10.5, x=0.01, ha="left",
-    )  # fmt: skip
+        + ", ".join(
+            f"prefill of {each.q_len} tokens"
+            if each.phase is Phase.PREFILL
+            else f"decode with {each.kv_len} tokens in the cache"
+            for each in result.workloads
+        ),
+        color=colours["ink"],
+        fontsize=10.5,
+        x=0.01,
+        ha="left",
+    )
     figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8.5, labelcolor=colours["ink"])
     return figure
 
@@ -102,8 +157,9 @@ def _cloud(result: Exploration, across: Objective, up: Objective) -> Floats:
     count = int(min(_CLOUD, result.space.valid_size))
     choices = result.space.sample_choices(count, seed=0)
     tables = result.question.tables
-    return np.concatenate([_pair(tables.batch(choices[at : at + _BLOCK]), across, up)
-                           for at in range(0, count, _BLOCK)])  # fmt: skip
+    return np.concatenate(
+        [_pair(tables.batch(choices[at : at + _BLOCK]), across, up) for at in range(0, count, _BLOCK)]
+    )
 
 
 def _paper(result: Exploration, across: Objective, up: Objective) -> Floats:

@@ -17,14 +17,30 @@ SUFFIXES = ("png", "svg")
 DPI = 160
 COLOURS: dict[Theme, dict[str, str]] = {
     "light": {
-        "paper": "#ffffff", "ink": "#1a1d21", "muted": "#5c6570", "grid": "#e3e6ea", "blue": "#0072b2",
-        "orange": "#d55e00", "green": "#007a5a", "purple": "#aa4499", "amber": "#a67c00", "grey": "#7a828c",
+        "paper": "#ffffff",
+        "ink": "#1a1d21",
+        "muted": "#5c6570",
+        "grid": "#e3e6ea",
+        "blue": "#0072b2",
+        "orange": "#d55e00",
+        "green": "#007a5a",
+        "purple": "#aa4499",
+        "amber": "#a67c00",
+        "grey": "#7a828c",
     },
     "dark": {
-        "paper": "#14171a", "ink": "#e8eaed", "muted": "#a3abb5", "grid": "#2d3339", "blue": "#56b4e9",
-        "orange": "#ff8c42", "green": "#2cc79a", "purple": "#d88fcb", "amber": "#f0c63c", "grey": "#8d96a0",
+        "paper": "#14171a",
+        "ink": "#e8eaed",
+        "muted": "#a3abb5",
+        "grid": "#2d3339",
+        "blue": "#56b4e9",
+        "orange": "#ff8c42",
+        "green": "#2cc79a",
+        "purple": "#d88fcb",
+        "amber": "#f0c63c",
+        "grey": "#8d96a0",
     },
-}  # fmt: skip
+}
 
 
 def file_kind(path: Path, allowed: tuple[str, ...] = SUFFIXES) -> str:

@@ -1,6 +1,7 @@
 """A self-contained HTML page: styles, data and script in one file that opens without a network.
 
-The parts lie in `costmodel/show/pages/`: `page.css` and `page.js` are shared, `NAME.html` and `NAME.js` are a page's own.
+The parts lie in `costmodel/show/pages/`: `page.css` and `page.js` are shared, `NAME.html` and `NAME.js` are a page's
+own.
 """
 
 from __future__ import annotations

@@ -143,8 +143,16 @@ def op_groups(phase: PhaseEstimate) -> list[tuple[str, str, str, str, str, str]]
         now = decomposed.get(role, {"count": 0, "seconds": 0.0, "bounds": {}})
         bound = max(now["bounds"], key=now["bounds"].__getitem__, default="-")
         before = dense.get(role, {"seconds": 0.0})["seconds"]
-        rows.append((role, duration(before), str(now["count"]), duration(now["seconds"]),
-                     f"{100 * now['seconds'] / everything:.1f} %", bound))  # fmt: skip
+        rows.append(
+            (
+                role,
+                duration(before),
+                str(now["count"]),
+                duration(now["seconds"]),
+                f"{100 * now['seconds'] / everything:.1f} %",
+                bound,
+            )
+        )
     return rows
 
 
@@ -164,9 +172,17 @@ def op_lines(phase: PhaseEstimate) -> list[tuple[str, str, str, str, str, str, s
     rows = []
     for row in phase.op_rows():
         shape = "" if row["m"] is None else f"{row['m']} x {row['n']} x {row['k']}"
-        rows.append((row["name"], shape, amount(row["flops"], "FLOP") if row["flops"] else "-",
-                     amount(row["hbm_bytes"], "B"), f"{row['arithmetic_intensity']:.1f}", duration(row["latency_s"]),
-                     row["bound"]))  # fmt: skip
+        rows.append(
+            (
+                row["name"],
+                shape,
+                amount(row["flops"], "FLOP") if row["flops"] else "-",
+                amount(row["hbm_bytes"], "B"),
+                f"{row['arithmetic_intensity']:.1f}",
+                duration(row["latency_s"]),
+                row["bound"],
+            )
+        )
     return rows
 
 
@@ -174,10 +190,14 @@ def request_rows(request: Request) -> list[tuple[str, str, str, str]]:
     """Label, dense, decomposed and saving of a whole request."""
     before, after = request.dense, request.decomposed
     rows = [
-        (label, duration(getattr(before, name)), duration(getattr(after, name)),
-         percent(getattr(before, name), getattr(after, name)))
+        (
+            label,
+            duration(getattr(before, name)),
+            duration(getattr(after, name)),
+            percent(getattr(before, name), getattr(after, name)),
+        )
         for label, name in (("TTFT", "ttft_s"), ("TPOT (mean)", "tpot_s"), ("total", "latency_s"))
-    ]  # fmt: skip
+    ]
     saved = percent(before.energy_j, after.energy_j)
     rows.append(("energy", energy(before.energy_j), energy(after.energy_j), saved))
     peaks = (before.peak_memory_bytes, after.peak_memory_bytes)
@@ -211,13 +231,19 @@ def csv_rows(result: Estimate) -> list[dict[str, object]]:
         for variant, costs in (("dense", phase.dense), ("decomposed", phase.decomposed)):
             saved = phase.saved if variant == "decomposed" else dict.fromkeys(phase.saved)
             request: RequestCosts | None = requests.get(variant)
-            rows.append({
-                "model": result.model.name, "hardware": result.hardware.name, "variant": variant,
-                "configuration": "dense" if variant == "dense" else describe(result.decomposition, result.model),
-                **phase.workload.to_json(), **costs.to_json(), **{f"saved_{k}": v for k, v in saved.items()},
-                **({f"request_{k}": v for k, v in request.to_json().items()} if request else {}),
-                "verdict": phase.verdict.code if variant == "decomposed" else None,
-                "verdict_text": phase.verdict.text if variant == "decomposed" else None,
-                "warnings": "; ".join(result.warnings),
-            })  # fmt: skip
+            rows.append(
+                {
+                    "model": result.model.name,
+                    "hardware": result.hardware.name,
+                    "variant": variant,
+                    "configuration": "dense" if variant == "dense" else describe(result.decomposition, result.model),
+                    **phase.workload.to_json(),
+                    **costs.to_json(),
+                    **{f"saved_{k}": v for k, v in saved.items()},
+                    **({f"request_{k}": v for k, v in request.to_json().items()} if request else {}),
+                    "verdict": phase.verdict.code if variant == "decomposed" else None,
+                    "verdict_text": phase.verdict.text if variant == "decomposed" else None,
+                    "warnings": "; ".join(result.warnings),
+                }
+            )
     return rows

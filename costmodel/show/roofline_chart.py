@@ -17,9 +17,12 @@ if TYPE_CHECKING:
     from costmodel.pricing.estimate import Estimate, PhaseEstimate
 
 GROUPS = {
-    "attn": "attention projections", "mlp": "MLP projections", "attention": "attention", "head": "LM head, pooler",
+    "attn": "attention projections",
+    "mlp": "MLP projections",
+    "attention": "attention",
+    "head": "LM head, pooler",
     "vector": "norms, RoPE, element-wise",
-}  # fmt: skip
+}
 """Key and name of each class of roles; a class has a colour of its own."""
 SAME = 0.12
 """Marks of one class whose coordinates differ by less than this share are drawn as one."""
@@ -82,9 +85,12 @@ class Mark:
     def to_json(self) -> dict[str, Any]:
         fields = {name: getattr(self, name) for name in self.__slots__}
         return {
-            **fields, "roles": list(self.roles), "label": self.label, "arithmetic_intensity": self.intensity,
+            **fields,
+            "roles": list(self.roles),
+            "label": self.label,
+            "arithmetic_intensity": self.intensity,
             "flops_per_s": self.flops_per_s,
-        }  # fmt: skip
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -133,9 +139,10 @@ class RooflineChart:
             title=f"{result.model.name} on {result.hardware.name}",
             configuration=configuration_text(result.decomposition, result.model),
             level=result.phases[0].decomposed.level,
-            memory_bytes_per_s=result.hardware.memory_bytes_per_s, roofs=device_roofs(result.hardware, dtype),
+            memory_bytes_per_s=result.hardware.memory_bytes_per_s,
+            roofs=device_roofs(result.hardware, dtype),
             panels=tuple(_panel(phase) for phase in result.phases),
-        )  # fmt: skip
+        )
 
     @property
     def x_range(self) -> tuple[float, float]:
@@ -152,11 +159,15 @@ class RooflineChart:
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "title": self.title, "configuration": self.configuration, "level": self.level,
-            "memory_bytes_per_s": self.memory_bytes_per_s, "x_range": self.x_range, "y_range": self.y_range,
+            "title": self.title,
+            "configuration": self.configuration,
+            "level": self.level,
+            "memory_bytes_per_s": self.memory_bytes_per_s,
+            "x_range": self.x_range,
+            "y_range": self.y_range,
             "roofs": [{name: getattr(roof, name) for name in roof.__slots__} for roof in self.roofs],
             "panels": [panel.to_json() for panel in self.panels],
-        }  # fmt: skip
+        }
 
 
 def device_roofs(hardware: HardwareProfile, dtype: DType) -> tuple[Roof, ...]:
@@ -183,13 +194,20 @@ def _panel(phase: PhaseEstimate) -> Panel:
     marks = [*dense, *factored]
     arrows = {
         (start, len(dense) + end)
-        for end, after in enumerate(factored) for start, before in enumerate(dense)
+        for end, after in enumerate(factored)
+        for start, before in enumerate(dense)
         if set(before.roles) & set(after.roles)
-    }  # fmt: skip
+    }
     return Panel(
-        phase=phase.workload.phase.value, title=phase_title(phase), verdict=phase.verdict.text, marks=tuple(marks),
-        arrows=tuple(sorted(arrows)), idle=idle, device_s=phase.decomposed.device_s, host_s=phase.decomposed.host_s,
-    )  # fmt: skip
+        phase=phase.workload.phase.value,
+        title=phase_title(phase),
+        verdict=phase.verdict.text,
+        marks=tuple(marks),
+        arrows=tuple(sorted(arrows)),
+        idle=idle,
+        device_s=phase.decomposed.device_s,
+        host_s=phase.decomposed.host_s,
+    )
 
 
 def _marks(phase: PhaseEstimate, variant: Literal["dense", "factored"], model: ModelSpec) -> tuple[list[Mark], float]:
@@ -208,8 +226,9 @@ def _marks(phase: PhaseEstimate, variant: Literal["dense", "factored"], model: M
         times[bound] = times.get(bound, 0.0) + latency
     placed = [
         replace(mark, bound=max(bounds[role], key=bounds[role].__getitem__))
-        for role, mark in by_role.items() if mark.flops
-    ]  # fmt: skip
+        for role, mark in by_role.items()
+        if mark.flops
+    ]
     idle = sum(mark.share for mark in by_role.values() if not mark.flops)
     return sorted(_merged(placed), key=lambda mark: -mark.latency_s), idle
 
@@ -220,9 +239,16 @@ def _mark(op: Op, latency: float, everything: float, variant: Literal["dense", "
     )
     cost = op.cost
     return Mark(
-        variant=variant, roles=(op.role,), group=group, operations=1, hbm_bytes=cost.hbm_bytes, latency_s=latency,
-        flops=cost.flops - cost.skipped_flops + cost.vector_flops, share=latency / everything, bound="",
-    )  # fmt: skip
+        variant=variant,
+        roles=(op.role,),
+        group=group,
+        operations=1,
+        hbm_bytes=cost.hbm_bytes,
+        latency_s=latency,
+        flops=cost.flops - cost.skipped_flops + cost.vector_flops,
+        share=latency / everything,
+        bound="",
+    )
 
 
 def _merged(marks: Iterable[Mark]) -> list[Mark]:
@@ -246,11 +272,14 @@ def _close(one: Mark, other: Mark) -> bool:
 def _sum(marks: list[Mark]) -> Mark:
     longest = max(marks, key=lambda mark: mark.latency_s)
     return replace(
-        longest, roles=tuple(dict.fromkeys(role for mark in marks for role in mark.roles)),
-        operations=sum(mark.operations for mark in marks), flops=sum(mark.flops for mark in marks),
-        hbm_bytes=sum(mark.hbm_bytes for mark in marks), latency_s=sum(mark.latency_s for mark in marks),
+        longest,
+        roles=tuple(dict.fromkeys(role for mark in marks for role in mark.roles)),
+        operations=sum(mark.operations for mark in marks),
+        flops=sum(mark.flops for mark in marks),
+        hbm_bytes=sum(mark.hbm_bytes for mark in marks),
+        latency_s=sum(mark.latency_s for mark in marks),
         share=sum(mark.share for mark in marks),
-    )  # fmt: skip
+    )
 
 
 def _decades(values: list[float]) -> tuple[float, float]:

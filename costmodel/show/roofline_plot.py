@@ -15,8 +15,20 @@ GROUP_COLOURS = {"attn": "blue", "mlp": "orange", "attention": "green", "head": 
 _AREA = 1500.0
 """Marker area in square points of an operation that takes all the time."""
 _LEAST = 14.0
-_DIRECTIONS = [(1, 0), (-1, 0), (0, 1), (0, -1), (1, 1), (-1, 1), (1, -1), (-1, -1), (0.5, 1), (-0.5, 1), (0.5, -1),
-               (-0.5, -1)]  # fmt: skip
+_DIRECTIONS = [
+    (1, 0),
+    (-1, 0),
+    (0, 1),
+    (0, -1),
+    (1, 1),
+    (-1, 1),
+    (1, -1),
+    (-1, -1),
+    (0.5, 1),
+    (-0.5, 1),
+    (0.5, -1),
+    (-0.5, -1),
+]
 _DISTANCES = (0.0, 12.0, 26.0, 42.0, 60.0)
 """Gaps between a mark and its name that are tried in turn, in points; beyond the first a line joins the two."""
 
@@ -37,8 +49,14 @@ def roofline_figure(chart: RooflineChart, theme: Theme = "light") -> Figure:
         _draw_panel(axes, panel, theme)
     grid[0].set_ylabel("achieved rate (FLOP/s)")
     groups = {mark.group for panel in chart.panels for mark in panel.marks}
-    figure.legend(handles=_legend([key for key in GROUPS if key in groups], chart, theme), loc="outside lower center",
-                  ncols=4, frameon=False, fontsize=8.5, labelcolor=colours["ink"])  # fmt: skip
+    figure.legend(
+        handles=_legend([key for key in GROUPS if key in groups], chart, theme),
+        loc="outside lower center",
+        ncols=4,
+        frameon=False,
+        fontsize=8.5,
+        labelcolor=colours["ink"],
+    )
     figure.draw_without_rendering()
     for axes, panel in zip(grid, chart.panels, strict=True):
         _place_labels(axes, panel, chart, theme)
@@ -55,18 +73,39 @@ def _draw_roofs(axes: Any, chart: RooflineChart, theme: Theme) -> None:
         ridge = roof.flops_per_s / bandwidth
         colour, width = (colours["ink"], 1.8) if roof.selected else (colours["grey"], 0.9)
         axes.plot([ridge, right], [roof.flops_per_s] * 2, color=colour, lw=width, solid_capstyle="butt")
-        axes.text(right, roof.flops_per_s, f"{roof.label}  {si(roof.flops_per_s, 'FLOP/s')} ", ha="right", va="bottom",
-                  fontsize=8, color=colour)  # fmt: skip
+        axes.text(
+            right,
+            roof.flops_per_s,
+            f"{roof.label}  {si(roof.flops_per_s, 'FLOP/s')} ",
+            ha="right",
+            va="bottom",
+            fontsize=8,
+            color=colour,
+        )
         if roof.selected:
             axes.plot([left, ridge], [left * bandwidth, roof.flops_per_s], color=colour, lw=width)
             axes.plot([ridge] * 2, [chart.y_range[0], roof.flops_per_s], color=colour, lw=0.8, ls=(0, (2, 3)))
-            axes.annotate(f"ridge {ridge:.0f} FLOP/B", (ridge, chart.y_range[0]), xytext=(3, 4), fontsize=8,
-                          textcoords="offset points", color=colours["muted"])  # fmt: skip
+            axes.annotate(
+                f"ridge {ridge:.0f} FLOP/B",
+                (ridge, chart.y_range[0]),
+                xytext=(3, 4),
+                fontsize=8,
+                textcoords="offset points",
+                color=colours["muted"],
+            )
     highest = max(roof.flops_per_s for roof in chart.roofs)
     own = next(roof.flops_per_s for roof in chart.roofs if roof.selected)
     axes.plot([own / bandwidth, highest / bandwidth], [own, highest], color=colours["grey"], lw=0.9)
-    axes.annotate(f"{si(bandwidth, 'B/s')} memory", (left, left * bandwidth), xytext=(8, 18), color=colours["muted"],
-                  textcoords="offset points", fontsize=8, rotation=_angle(axes), rotation_mode="anchor")  # fmt: skip
+    axes.annotate(
+        f"{si(bandwidth, 'B/s')} memory",
+        (left, left * bandwidth),
+        xytext=(8, 18),
+        color=colours["muted"],
+        textcoords="offset points",
+        fontsize=8,
+        rotation=_angle(axes),
+        rotation_mode="anchor",
+    )
 
 
 def _angle(axes: Any) -> float:
@@ -82,20 +121,44 @@ def _draw_panel(axes: Any, panel: Panel, theme: Theme) -> None:
     colours = COLOURS[theme]
     for start, end in panel.arrows:
         before, after = panel.marks[start], panel.marks[end]
-        axes.annotate("", _at(after), _at(before), zorder=2,
-                      arrowprops={"arrowstyle": "-|>", "color": colours[GROUP_COLOURS[after.group]], "lw": 1.2,
-                                  "alpha": 0.65, "shrinkA": 4, "shrinkB": 4})  # fmt: skip
+        axes.annotate(
+            "",
+            _at(after),
+            _at(before),
+            zorder=2,
+            arrowprops={
+                "arrowstyle": "-|>",
+                "color": colours[GROUP_COLOURS[after.group]],
+                "lw": 1.2,
+                "alpha": 0.65,
+                "shrinkA": 4,
+                "shrinkB": 4,
+            },
+        )
     for mark in sorted(panel.marks, key=lambda mark: -mark.share):
         colour = colours[GROUP_COLOURS[mark.group]]
         dense = mark.variant == "dense"
-        axes.scatter([mark.intensity], [mark.flops_per_s], s=_area(mark), marker="o" if dense else "s", zorder=3,
-                     facecolor=_faded(colour) if dense else colour, edgecolor=colour if dense else colours["paper"],
-                     linewidth=1.1)  # fmt: skip
+        axes.scatter(
+            [mark.intensity],
+            [mark.flops_per_s],
+            s=_area(mark),
+            marker="o" if dense else "s",
+            zorder=3,
+            facecolor=_faded(colour) if dense else colour,
+            edgecolor=colour if dense else colours["paper"],
+            linewidth=1.1,
+        )
     wait = f"; host launches {seconds(panel.host_s, 3)}" if panel.host_s else ""
     idle = f"; {100 * panel.idle:.1f} % of it only moves data" if panel.idle > 0.0005 else ""
     axes.set_title(panel.title, fontsize=9.5, loc="left", pad=20, color=colours["ink"])
-    axes.text(0, 1.015, f"device {seconds(panel.device_s, 3)}{idle}{wait}", transform=axes.transAxes, fontsize=8.5,
-              color=colours["muted"])  # fmt: skip
+    axes.text(
+        0,
+        1.015,
+        f"device {seconds(panel.device_s, 3)}{idle}{wait}",
+        transform=axes.transAxes,
+        fontsize=8.5,
+        color=colours["muted"],
+    )
 
 
 def _at(mark: Mark) -> tuple[float, float]:
@@ -149,9 +212,20 @@ def _place_labels(axes: Any, panel: Panel, chart: RooflineChart, theme: Theme) -
         colours = COLOURS[theme]
         line = {"arrowstyle": "-", "color": colours[GROUP_COLOURS[mark.group]], "lw": 0.7, "shrinkB": radius / scale}
         near = max(abs(shift[0]) - box.width / 2 / scale, abs(shift[1]) - box.height / 2 / scale) < radius / scale + 10
-        axes.annotate(_label(mark), _at(mark), xytext=shift, fontsize=8, textcoords="offset points", ha="center",
-                      va="center", zorder=5, color=colours["ink"], fontstyle=style, arrowprops=None if near else line,
-                      path_effects=[withStroke(linewidth=2.5, foreground=colours["paper"])])  # fmt: skip
+        axes.annotate(
+            _label(mark),
+            _at(mark),
+            xytext=shift,
+            fontsize=8,
+            textcoords="offset points",
+            ha="center",
+            va="center",
+            zorder=5,
+            color=colours["ink"],
+            fontstyle=style,
+            arrowprops=None if near else line,
+            path_effects=[withStroke(linewidth=2.5, foreground=colours["paper"])],
+        )
 
 
 def _roof_points(chart: RooflineChart) -> list[tuple[float, float]]:
@@ -186,8 +260,15 @@ def _legend(groups: list[str], chart: RooflineChart, theme: Theme) -> list[Any]:
 
     handles = [handle(GROUPS[key], marker="o", color=colours[GROUP_COLOURS[key]], markersize=7) for key in groups]
     muted = colours["muted"]
-    handles.append(handle("dense (area: share of time)", marker="o", markersize=8, markerfacecolor=_faded(muted),
-                          markeredgecolor=muted))  # fmt: skip
+    handles.append(
+        handle(
+            "dense (area: share of time)",
+            marker="o",
+            markersize=8,
+            markerfacecolor=_faded(muted),
+            markeredgecolor=muted,
+        )
+    )
     if any(panel.arrows for panel in chart.panels):
         handles.append(handle("factored (names in italics)", marker="s", markersize=7, color=muted))
     return handles

@@ -48,8 +48,11 @@ class DesignSpace(ABC):
         self.possible = np.array([[rank <= limit for rank in r] for r, limit in zip(self.ranks, limits, strict=True)])
         used = free.any(axis=0)
         if not self.possible[used].any():
-            raise InputError("every rank is above min(out, in) of every tensor", value=min(map(min, self.ranks)),
-                             allowed=f"at most {max(limits)}")  # fmt: skip
+            raise InputError(
+                "every rank is above min(out, in) of every tensor",
+                value=min(map(min, self.ranks)),
+                allowed=f"at most {max(limits)}",
+            )
 
     @property
     @abstractmethod

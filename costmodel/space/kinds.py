@@ -119,8 +119,11 @@ class PerLayerSpace(DesignSpace):
         super().__init__(model, form, ranks, free)
         for tensor, row in zip(model.tensors, self.ranks, strict=True):
             if len(set(row)) < len(row):
-                raise InputError(f"two of the ranks are the same number in {tensor.name}", value=list(row),
-                                 hint="in the per-layer space give ranks that differ in every tensor")  # fmt: skip
+                raise InputError(
+                    f"two of the ranks are the same number in {tensor.name}",
+                    value=list(row),
+                    hint="in the per-layer space give ranks that differ in every tensor",
+                )
         self.sites = np.flatnonzero(free.ravel())
         """Positions of the free sites in (layers x tensors), int64."""
         self._allowed = [np.flatnonzero((free & self.possible[:, r]).ravel()) for r in range(self.possible.shape[1])]

@@ -38,12 +38,18 @@ class SpaceSizes:
     def to_json(self) -> dict[str, Any]:
         """The contract's keys."""
         return {
-            "model": self.model, "num_layers": self.num_layers, "tensors": list(self.tensors), "ranks": self.num_ranks,
-            "paper_count": self.paper_count, "homogeneous_log2": self.num_layers + len(self.tensors),
-            "homogeneous_distinct": self.homogeneous, "per_layer_log2": self.num_layers * len(self.tensors),
-            "per_layer_distinct": self.per_layer, "per_site_log10": math.log10(self.per_site),
+            "model": self.model,
+            "num_layers": self.num_layers,
+            "tensors": list(self.tensors),
+            "ranks": self.num_ranks,
+            "paper_count": self.paper_count,
+            "homogeneous_log2": self.num_layers + len(self.tensors),
+            "homogeneous_distinct": self.homogeneous,
+            "per_layer_log2": self.num_layers * len(self.tensors),
+            "per_layer_distinct": self.per_layer,
+            "per_site_log10": math.log10(self.per_site),
             "per_site_distinct": self.per_site,
-        }  # fmt: skip
+        }
 
 
 def space_sizes(model: ModelSpec, ranks: Sequence[Rank | int] = (1,), form: Form = "svd") -> SpaceSizes:
@@ -59,7 +65,11 @@ def space_sizes(model: ModelSpec, ranks: Sequence[Rank | int] = (1,), form: Form
     homogeneous = of("homogeneous")
     distinct = all(len(set(row)) == len(row) for row in homogeneous.ranks)
     return SpaceSizes(
-        model=model.name, num_layers=model.num_layers, tensors=tuple(tensor.name for tensor in model.tensors),
-        num_ranks=len(homogeneous.ranks[0]), homogeneous=homogeneous.size,
-        per_layer=of("per-layer").size if distinct else None, per_site=of("per-site").size,
-    )  # fmt: skip
+        model=model.name,
+        num_layers=model.num_layers,
+        tensors=tuple(tensor.name for tensor in model.tensors),
+        num_ranks=len(homogeneous.ranks[0]),
+        homogeneous=homogeneous.size,
+        per_layer=of("per-layer").size if distinct else None,
+        per_site=of("per-site").size,
+    )

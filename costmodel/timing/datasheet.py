@@ -60,9 +60,15 @@ class OpColumns:
             attention = np.array([op.attention or (0,) * 6 for op in ops], dtype=np.int64)
         return cls(
             attention=attention,
-            kind=np.array([op.kind for op in ops], dtype=np.str_), m=shapes[:, 0], n=shapes[:, 1], k=shapes[:, 2],
-            matrix_flops=costs[:, 0], vector_flops=costs[:, 1], hbm_bytes=costs[:, 2], kernels=costs[:, 3],
-        )  # fmt: skip
+            kind=np.array([op.kind for op in ops], dtype=np.str_),
+            m=shapes[:, 0],
+            n=shapes[:, 1],
+            k=shapes[:, 2],
+            matrix_flops=costs[:, 0],
+            vector_flops=costs[:, 1],
+            hbm_bytes=costs[:, 2],
+            kernels=costs[:, 3],
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,14 +142,20 @@ class DatasheetRoofline:
                 captures none there, so each operation is dispatched.
         """
         if not hardware.asynchronous and runtime is Runtime.GRAPH:
-            raise HardwareError(f"{hardware.name} is a CPU, which replays no graph", value=runtime.value,
-                                allowed=Runtime.EAGER.value, hint="use --runtime eager")  # fmt: skip
+            raise HardwareError(
+                f"{hardware.name} is a CPU, which replays no graph",
+                value=runtime.value,
+                allowed=Runtime.EAGER.value,
+                hint="use --runtime eager",
+            )
         host = 0.0 if hardware.asynchronous else hardware.host_launch_s
         return cls(
-            matrix_flops_per_s=hardware.matrix_rate(dtype), vector_flops_per_s=hardware.vector_flops_per_s,
-            memory_bytes_per_s=hardware.memory_bytes_per_s, kernel_s=hardware.kernel_floor_s + host,
+            matrix_flops_per_s=hardware.matrix_rate(dtype),
+            vector_flops_per_s=hardware.vector_flops_per_s,
+            memory_bytes_per_s=hardware.memory_bytes_per_s,
+            kernel_s=hardware.kernel_floor_s + host,
             host_launch_s=host_seconds(hardware, runtime, 1),
-        )  # fmt: skip
+        )
 
     def times(self, ops: OpColumns) -> OpTimings:
         """Seconds of each operation."""
@@ -153,9 +165,16 @@ class DatasheetRoofline:
         busy = np.maximum(compute, memory)
         latency = busy + overhead
         return OpTimings(
-            compute_s=compute, memory_s=memory, overhead_s=overhead, latency_s=latency, lower_s=latency,
-            upper_s=compute + memory + overhead, busy_s=busy, p05_s=latency, p95_s=latency,
-        )  # fmt: skip
+            compute_s=compute,
+            memory_s=memory,
+            overhead_s=overhead,
+            latency_s=latency,
+            lower_s=latency,
+            upper_s=compute + memory + overhead,
+            busy_s=busy,
+            p05_s=latency,
+            p95_s=latency,
+        )
 
 
 def host_seconds(hardware: HardwareProfile, runtime: Runtime, kernels: Any) -> Any:

@@ -30,8 +30,9 @@ def few_points_row(table: OpTable, hardware: HardwareProfile, dtype: DType, *, p
         predicted.append(form.times(rest.shape, *rest.work(device.element_bytes)).latency_s)
         parts.append(rest)
     whole = OpTable(
-        kind=table.kind, shape=np.concatenate([each.shape for each in parts], axis=1),
+        kind=table.kind,
+        shape=np.concatenate([each.shape for each in parts], axis=1),
         seconds=np.concatenate([each.seconds for each in parts]),
-    )  # fmt: skip
+    )
     protocol = f"{TRIALS} times {points} random points, a quarter of the (n, k) pairs held out"
     return error_row(table.kind, f"{points} probe points", protocol, np.concatenate(predicted), whole)

@@ -32,13 +32,17 @@ LLAMA = "a100-sxm-80gb_llama2-7b_ops_fp16.csv"
 TABLES = ("gemm", "attention_prefill", "attention_decode")
 DATABASE = {
     "source": "NVIDIA aiconfigurator measurement database, three quarters of its (n, k) pairs",
-    "licence": "Apache-2.0", "dtype": "bf16", "software": "SGLang 0.5.10 / vLLM 0.24",
+    "licence": "Apache-2.0",
+    "dtype": "bf16",
+    "software": "SGLang 0.5.10 / vLLM 0.24",
     "method": "CUDA graph replay, 3 warm-ups, 6 runs, six weight copies per graph, clocks not locked",
-}  # fmt: skip
+}
 VIDUR = {
-    "source": "Vidur profiling data, Llama 2 7B on A100", "licence": "MIT", "dtype": "fp16",
+    "source": "Vidur profiling data, Llama 2 7B on A100",
+    "licence": "MIT",
+    "dtype": "fp16",
     "method": "medians per operation and token count, fused kernels, resolution 0.5 to 1 us",
-}  # fmt: skip
+}
 WIDEN = 2.0
 """Factor on the intervals of classes that were measured on another device."""
 
@@ -73,11 +77,14 @@ def fit_device(folder: Path, name: str, reference: Path) -> Fit:
 def error_table(folder: Path) -> str:
     """Markdown of every calibration's error rows."""
     lines = [
-        "# Errors of the shipped calibrations", "",
-        "Written by `studies/calibrations/fit_shipped.py`; a change of the model's form changes it. Error: predicted / measured - 1"
+        "# Errors of the shipped calibrations",
+        "",
+        "Written by `studies/calibrations/fit_shipped.py`; a change of the model's form changes it."
+        " Error: predicted / measured - 1"
         " in percent, on shapes that the fit had not seen unless the protocol says otherwise. Coverage: share of points"
-        " within the 90 % interval.", "",
-    ]  # fmt: skip
+        " within the 90 % interval.",
+        "",
+    ]
     columns = ["class", "subset", "protocol", "points", "mean", "median", "p95", "bias", "more"]
     known = ("kind", "subset", "protocol", "points", "mean_pct", "median_pct", "p95_pct", "bias_pct")
     for path in sorted(folder.glob("*.json")):

@@ -17,9 +17,11 @@ from validate.errors import RecordError
 
 HIDDEN, INNER = 4096, 11008
 GEMMS = {
-    "attn_pre_proj_us": (3 * HIDDEN, HIDDEN), "attn_post_proj_us": (HIDDEN, HIDDEN),
-    "mlp_up_proj_us": (2 * INNER, HIDDEN), "mlp_down_proj_us": (HIDDEN, INNER),
-}  # fmt: skip
+    "attn_pre_proj_us": (3 * HIDDEN, HIDDEN),
+    "attn_post_proj_us": (HIDDEN, HIDDEN),
+    "mlp_up_proj_us": (2 * INNER, HIDDEN),
+    "mlp_down_proj_us": (HIDDEN, INNER),
+}
 """(n, k) of each linear."""
 STREAMS = {
     "embedding": (("emb_us",), 4 * HIDDEN + 8, 0),

@@ -43,9 +43,10 @@ def llama_rows(
         chosen.append(part)
         predicted.append(ours)
     whole = OpTable(
-        kind="gemm", shape=np.concatenate([each.shape for each in chosen], axis=1),
+        kind="gemm",
+        shape=np.concatenate([each.shape for each in chosen], axis=1),
         seconds=np.concatenate([each.seconds for each in chosen]),
-    )  # fmt: skip
+    )
     rows.append(error_row("gemm", "Llama 2 7B, all linears", protocol, np.concatenate(predicted), whole))
     shared, theirs = _shared(whole, table)
     if len(shared):

@@ -28,9 +28,11 @@ def causal_baseline(tokens: torch.Tensor, blocks: torch.Tensor, vocabulary: int)
         by_order[order] = float(model.losses(contexts, rows[:, 1:].ravel()).mean())
     best = min(by_order, key=by_order.__getitem__)
     return {
-        "name": "interpolated modified Kneser-Ney", "order": best, "nats_per_token": by_order[best],
+        "name": "interpolated modified Kneser-Ney",
+        "order": best,
+        "nats_per_token": by_order[best],
         "by_order": {str(order): loss for order, loss in by_order.items()},
-    }  # fmt: skip
+    }
 
 
 def masked_baseline(
@@ -52,6 +54,8 @@ def masked_baseline(
     by_setting = model.losses(unknown, where, asked[where])
     best = min(by_setting, key=by_setting.__getitem__)
     return {
-        "name": "both neighbours, interpolated", "setting": best, "nats_per_token": by_setting[best],
+        "name": "both neighbours, interpolated",
+        "setting": best,
+        "nats_per_token": by_setting[best],
         "by_setting": by_setting,
-    }  # fmt: skip
+    }

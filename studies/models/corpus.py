@@ -43,10 +43,14 @@ class Corpus:
     def describe(self) -> dict[str, object]:
         """What a record keeps of it: digest, source, files and bytes of each part."""
         return {
-            "digest": self.digest, "source": self.source, "split": f"1 file in {HELD_OUT} held out, by content hash",
-            "train_files": len(self.train), "train_bytes": size(self.train),
-            "heldout_files": len(self.heldout), "heldout_bytes": size(self.heldout),
-        }  # fmt: skip
+            "digest": self.digest,
+            "source": self.source,
+            "split": f"1 file in {HELD_OUT} held out, by content hash",
+            "train_files": len(self.train),
+            "train_bytes": size(self.train),
+            "heldout_files": len(self.heldout),
+            "heldout_bytes": size(self.heldout),
+        }
 
 
 def read_corpus(root: Path | None = None, *, max_bytes: int | None = None) -> Corpus:
@@ -79,10 +83,13 @@ def read_corpus(root: Path | None = None, *, max_bytes: int | None = None) -> Co
         raise InputError(f"too few files to train on: {len(files)}", value=str(root), allowed=allowed)
     digest = hashlib.sha256("\n".join([key for key, _, _ in [*train, *held]]).encode()).hexdigest()
     return Corpus(
-        train=tuple(text for _, _, text in train), heldout=tuple(text for _, _, text in held),
-        train_names=tuple(name for _, name, _ in train), heldout_names=tuple(name for _, name, _ in held),
-        digest=digest, source=source,
-    )  # fmt: skip
+        train=tuple(text for _, _, text in train),
+        heldout=tuple(text for _, _, text in held),
+        train_names=tuple(name for _, name, _ in train),
+        heldout_names=tuple(name for _, name, _ in held),
+        digest=digest,
+        source=source,
+    )
 
 
 def calibration_text(texts: Sequence[str], *, pieces: int = 128, characters: int = 4096) -> str:

@@ -102,9 +102,14 @@ class Training:
         model.train()
         tokens = state.step * self.recipe.batch * self.recipe.length
         point = Point(
-            step=state.step, tokens=tokens, loss=math.fsum(state.losses) / len(state.losses), heldout=heldout,
-            rate=self.recipe.scale(state.step - 1), cpu_s=state.cpu_s, wall_s=state.wall_s,
-        )  # fmt: skip
+            step=state.step,
+            tokens=tokens,
+            loss=math.fsum(state.losses) / len(state.losses),
+            heldout=heldout,
+            rate=self.recipe.scale(state.step - 1),
+            cpu_s=state.cpu_s,
+            wall_s=state.wall_s,
+        )
         state.curve.append(point)
         state.losses.clear()
 

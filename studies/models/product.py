@@ -71,8 +71,11 @@ class Product:
         masked = recipe.is_masked
         self.tokenizer = train_tokenizer(corpus.train, recipe.vocab_size, masked=masked, length=recipe.length)
         if len(self.tokenizer) < recipe.vocab_size:
-            raise InputError("text too short for the vocabulary", value=recipe.vocab_size,
-                             allowed=f"at most {len(self.tokenizer)} tokens")  # fmt: skip
+            raise InputError(
+                "text too short for the vocabulary",
+                value=recipe.vocab_size,
+                allowed=f"at most {len(self.tokenizer)} tokens",
+            )
         self.tokens = stream(self.tokenizer, corpus.train)
         text = heldout_text(corpus)
         self.blocks = token_blocks(self.tokenizer, text, recipe.length - 2 if masked else recipe.length)
@@ -80,9 +83,12 @@ class Product:
         if masked:
             ids = self.tokenizer
             self.masker = Masker(
-                first=ids.cls_token_id, last=ids.sep_token_id, mask=ids.mask_token_id,
-                vocab_size=recipe.vocab_size, share=recipe.masked_share,
-            )  # fmt: skip
+                first=ids.cls_token_id,
+                last=ids.sep_token_id,
+                mask=ids.mask_token_id,
+                vocab_size=recipe.vocab_size,
+                share=recipe.masked_share,
+            )
 
     @property
     def key(self) -> str:
@@ -104,9 +110,14 @@ class Product:
         """
         model = build_model(self.recipe, self.tokenizer).to(self.device)
         training = Training(
-            recipe=self.recipe, batches=self.batches, masker=self.masker, folder=self.folder, key=self.key,
-            device=self.device, check=lambda model: float(self.losses(model, self.blocks[:CHECKED]).mean()),
-        )  # fmt: skip
+            recipe=self.recipe,
+            batches=self.batches,
+            masker=self.masker,
+            folder=self.folder,
+            key=self.key,
+            device=self.device,
+            check=lambda model: float(self.losses(model, self.blocks[:CHECKED]).mean()),
+        )
         require_key(self.folder, self.key)  # before anything is lost
         remove_record(self.folder)
         state = training.run(model, points=points, watch=watch)
@@ -150,23 +161,36 @@ class Product:
             if items:
                 with exact(self.recipe.threads):
                     found = accuracy(chosen(model, self.tokenizer, items), items)
-                answers[name] = {"items": len(items), "accuracy": found.value, "interval": [found.low, found.high],
-                                 "chance": 1 / CHOICES}  # fmt: skip
+                answers[name] = {
+                    "items": len(items),
+                    "accuracy": found.value,
+                    "interval": [found.low, found.high],
+                    "chance": 1 / CHOICES,
+                }
         record = {
-            "schema": SCHEMA, "recipe": self.recipe.to_json(), "corpus": self.corpus.describe(),
-            "train_tokens": len(self.tokens), "parameters": sum(each.numel() for each in model.parameters()),
+            "schema": SCHEMA,
+            "recipe": self.recipe.to_json(),
+            "corpus": self.corpus.describe(),
+            "train_tokens": len(self.tokens),
+            "parameters": sum(each.numel() for each in model.parameters()),
             "seconds": {
-                "processor": state.cpu_s, "wall": state.wall_s,
+                "processor": state.cpu_s,
+                "wall": state.wall_s,
                 "undisturbed": statistics.median(state.step_s) * self.recipe.steps,
             },
             "heldout": self._heldout(model),
-            "baseline": self._baseline() if baseline else None, "tasks": answers,
+            "baseline": self._baseline() if baseline else None,
+            "tasks": answers,
             "weights_sha256": weights_digest(model),
             "libraries": {name: version(name) for name in LIBRARIES} | {"python": platform.python_version()},
-            "machine": {"processor": place_name(torch.device("cpu")), "threads": self.recipe.threads,
-                        "device": self.device.type, "device_name": place_name(self.device)},
+            "machine": {
+                "processor": place_name(torch.device("cpu")),
+                "threads": self.recipe.threads,
+                "device": self.device.type,
+                "device_name": place_name(self.device),
+            },
             "curve": [asdict(point) for point in state.curve],
-        }  # fmt: skip
+        }
         write_file(folder / RECORD, json.dumps(record, indent=1).encode() + b"\n")
         (folder / STATE).unlink(missing_ok=True)
         return record
@@ -174,8 +198,13 @@ class Product:
     def _heldout(self, model: nn.Module) -> dict[str, Any]:
         losses = self.losses(model, self.blocks)
         nats, spread = float(losses.mean()), mean_loss(losses, self._counts())
-        return {"nats_per_token": nats, "interval": [spread.low, spread.high], "blocks": len(self.blocks),
-                "tokens": losses.numel(), "bits_per_byte": self._bits(nats)}  # fmt: skip
+        return {
+            "nats_per_token": nats,
+            "interval": [spread.low, spread.high],
+            "blocks": len(self.blocks),
+            "tokens": losses.numel(),
+            "bits_per_byte": self._bits(nats),
+        }
 
     def _counts(self) -> torch.Tensor:
         """Predictions of each held-out block."""

@@ -111,11 +111,15 @@ def build_model(recipe: Recipe, tokenizer: Any) -> nn.Module:
     import transformers
 
     shared: dict[str, Any] = {
-        "vocab_size": recipe.vocab_size, "hidden_size": recipe.hidden, "intermediate_size": recipe.intermediate,
-        "num_hidden_layers": recipe.layers, "num_attention_heads": recipe.heads,
-        "max_position_embeddings": recipe.length, "pad_token_id": tokenizer.pad_token_id,
+        "vocab_size": recipe.vocab_size,
+        "hidden_size": recipe.hidden,
+        "intermediate_size": recipe.intermediate,
+        "num_hidden_layers": recipe.layers,
+        "num_attention_heads": recipe.heads,
+        "max_position_embeddings": recipe.length,
+        "pad_token_id": tokenizer.pad_token_id,
         "attn_implementation": "sdpa",
-    }  # fmt: skip
+    }
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(recipe.seed)
         if recipe.is_masked:

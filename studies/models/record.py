@@ -60,9 +60,11 @@ def require_same(folder: Path, record: Mapping[str, Any], recipe: Mapping[str, A
     if differences:
         asked = [f"{name} {recipe[name]}" for name in recipe if name in trained and trained[name] != recipe[name]]
         raise InputError(
-            f"{folder} holds a model of another recipe or text", value=", ".join(differences),
-            allowed=", ".join(asked) or "the same text", hint="choose another --out, or --again to replace it",
-        )  # fmt: skip
+            f"{folder} holds a model of another recipe or text",
+            value=", ".join(differences),
+            allowed=", ".join(asked) or "the same text",
+            hint="choose another --out, or --again to replace it",
+        )
 
 
 def _parts(record: Mapping[str, Any]) -> tuple[dict[str, Any], str]:

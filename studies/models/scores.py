@@ -69,8 +69,9 @@ def chosen(model: nn.Module, tokenizer: Any, items: Sequence[dict[str, Any]]) ->
     Raises:
         MeasurementError: when a likelihood is not finite.
     """
-    return [_fill(model, tokenizer, item) if tokenizer.mask_token else _continue(model, tokenizer, item)
-            for item in items]  # fmt: skip
+    return [
+        _fill(model, tokenizer, item) if tokenizer.mask_token else _continue(model, tokenizer, item) for item in items
+    ]
 
 
 def accuracy(answers: Sequence[int], items: Sequence[dict[str, Any]]) -> Interval:

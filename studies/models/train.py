@@ -35,20 +35,41 @@ MODELS = ("llama", "bert")
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 @click.option("--out", required=True, type=click.Path(path_type=Path), metavar="DIR", help="Folder for the models.")
 @click.option("--only", type=click.Choice(MODELS), help="Train this one alone.  [default: both]")
-@click.option("--size", type=click.Choice(["small", "large"]), default="small", show_default=True,
-              help="small is for two cores, large for a GPU.")  # fmt: skip
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True,
-              help="auto takes CUDA where there is one.")  # fmt: skip
+@click.option(
+    "--size",
+    type=click.Choice(["small", "large"]),
+    default="small",
+    show_default=True,
+    help="small is for two cores, large for a GPU.",
+)
+@click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    default="auto",
+    show_default=True,
+    help="auto takes CUDA where there is one.",
+)
 @click.option("--steps", type=click.IntRange(5), help="Fewer or more steps than the recipe's.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of weights, order and masks.")
 @click.option("--threads", type=click.IntRange(1), help="Of the recipe, which has 2; another number, other roundings.")
-@click.option("--text", type=click.Path(path_type=Path, exists=True, file_okay=False), metavar="DIR",
-              help="Folder of Python files to train on.  [default: the standard library]")  # fmt: skip
+@click.option(
+    "--text",
+    type=click.Path(path_type=Path, exists=True, file_okay=False),
+    metavar="DIR",
+    help="Folder of Python files to train on.  [default: the standard library]",
+)
 @click.option("--again", is_flag=True, help="Train although the folder holds a finished model.")
 def command(
-    out: Path, only: str | None, size: str, device: str, steps: int | None, seed: int, threads: int | None,
-    text: Path | None, again: bool,
-) -> None:  # fmt: skip
+    out: Path,
+    only: str | None,
+    size: str,
+    device: str,
+    steps: int | None,
+    seed: int,
+    threads: int | None,
+    text: Path | None,
+    again: bool,
+) -> None:
     """Train a small Llama and a small BERT on sources that every machine has."""
     from studies.models.corpus import read_corpus
     from studies.models.place import open_place
@@ -84,8 +105,14 @@ def _progress(name: str, steps: int) -> Iterator[Any]:
 
     from validate.cli.progress import make_bar
 
-    columns = (TextColumn(name), BarColumn(), TextColumn("{task.completed:,}/{task.total:,} steps"),
-               TextColumn("loss {task.fields[loss]:.3f}"), TimeElapsedColumn(), TimeRemainingColumn())  # fmt: skip
+    columns = (
+        TextColumn(name),
+        BarColumn(),
+        TextColumn("{task.completed:,}/{task.total:,} steps"),
+        TextColumn("loss {task.fields[loss]:.3f}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
     with make_bar(*columns) as bar:
         task = bar.add_task(name, total=steps, loss=float("nan"))
         shown = 0
@@ -112,12 +139,16 @@ def _progress(name: str, steps: int) -> Iterator[Any]:
 def _print(folder: Path, record: dict[str, Any]) -> None:
     heldout, baseline, seconds = record["heldout"], record["baseline"], record["seconds"]
     click.echo(f"{folder}: {record['parameters']:,} parameters, {seconds['wall']:.0f} s")
-    click.echo(f"  held out: {heldout['nats_per_token']:.3f}{_ends(heldout['interval'], '.3f')} nats per token, "
-               f"{heldout['bits_per_byte']:.3f} bits per byte")  # fmt: skip
+    click.echo(
+        f"  held out: {heldout['nats_per_token']:.3f}{_ends(heldout['interval'], '.3f')} nats per token, "
+        f"{heldout['bits_per_byte']:.3f} bits per byte"
+    )
     click.echo(f"  {baseline['name']}: {baseline['nats_per_token']:.3f} nats per token")
     for name, task in record["tasks"].items():
-        click.echo(f"  {name}: {task['accuracy']:.1%}{_ends(task['interval'], '.1%')} of {task['items']} right, "
-                   f"{task['chance']:.0%} by chance")  # fmt: skip
+        click.echo(
+            f"  {name}: {task['accuracy']:.1%}{_ends(task['interval'], '.1%')} of {task['items']} right, "
+            f"{task['chance']:.0%} by chance"
+        )
     click.echo(f"  weights: {record['weights_sha256']}")
 
 

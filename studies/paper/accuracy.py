@@ -27,13 +27,26 @@ def draw_accuracy(results: Results) -> Any:
             found = results.of("count", series=kind if kind == DROPPED else f"{kind}, rank 1")
             shares = [each.accuracy[name].share for each in found]
             lengths = [[100 * length for length in side] for side in bars(shares)]
-            by_count.errorbar([float(each.point.x) + shift for each in found], [100 * each.value for each in shares],
-                              yerr=lengths, marker=MARKERS[kind], markersize=4.5, color=COLOURS[kind], linewidth=1.3,
-                              linestyle="--" if kind == DROPPED else "-")  # fmt: skip
+            by_count.errorbar(
+                [float(each.point.x) + shift for each in found],
+                [100 * each.value for each in shares],
+                yerr=lengths,
+                marker=MARKERS[kind],
+                markersize=4.5,
+                color=COLOURS[kind],
+                linewidth=1.3,
+                linestyle="--" if kind == DROPPED else "-",
+            )
             every = {each.record.id: each for each in results.found if each.point.series.partition(", ")[0] == kind}
-            by_loss.plot([each.change.value for each in every.values()],
-                         [100 * each.accuracy[name].share.value for each in every.values()], MARKERS[kind],
-                         markersize=3.5, markeredgewidth=0, alpha=0.6, color=COLOURS[kind])  # fmt: skip
+            by_loss.plot(
+                [each.change.value for each in every.values()],
+                [100 * each.accuracy[name].share.value for each in every.values()],
+                MARKERS[kind],
+                markersize=3.5,
+                markeredgewidth=0,
+                alpha=0.6,
+                color=COLOURS[kind],
+            )
         by_count.set_ylabel("right, %")
         by_count.set_title(f"{name}: spread layers at rank 1, or dropped", fontsize=9.5)
         by_count.set_xlabel(f"layers touched, of {layers}; the first only with all")

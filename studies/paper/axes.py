@@ -32,8 +32,16 @@ def make_axes(rows: int, columns: int, size: tuple[float, float], share: bool = 
 def draw_line(axes: Any, xs: Sequence[float], found: Sequence[Found], kind: str) -> None:
     """Points with intervals at these places, joined."""
     values = [each.change for each in found]
-    axes.errorbar(xs, [each.value for each in values], yerr=bars(values), marker=MARKERS[kind], markersize=4.5,
-                  color=COLOURS[kind], linewidth=1.3, linestyle="--" if kind == DROPPED else "-")  # fmt: skip
+    axes.errorbar(
+        xs,
+        [each.value for each in values],
+        yerr=bars(values),
+        marker=MARKERS[kind],
+        markersize=4.5,
+        color=COLOURS[kind],
+        linewidth=1.3,
+        linestyle="--" if kind == DROPPED else "-",
+    )
 
 
 def draw_level(axes: Any, found: Found) -> None:
@@ -45,10 +53,15 @@ def draw_level(axes: Any, found: Found) -> None:
 
 def draw_dot(
     axes: Any, found: Found, kind: str, place: float, *, horizontal: bool = False, hollow: bool = False
-) -> None:  # fmt: skip
+) -> None:
     """One point with its interval, along either axis."""
-    look: dict[str, Any] = {"fmt": MARKERS[kind], "markersize": 4.5, "color": COLOURS[kind], "linewidth": 1.1,
-                            "markerfacecolor": "white" if hollow else COLOURS[kind]}  # fmt: skip
+    look: dict[str, Any] = {
+        "fmt": MARKERS[kind],
+        "markersize": 4.5,
+        "color": COLOURS[kind],
+        "linewidth": 1.1,
+        "markerfacecolor": "white" if hollow else COLOURS[kind],
+    }
     if horizontal:
         axes.errorbar(found.change.value, place, xerr=bars([found.change]), **look)
     else:
@@ -57,8 +70,10 @@ def draw_dot(
 
 def bars(values: Sequence[Any]) -> list[list[float]]:
     """Lengths of error bars below and above."""
-    return [[max(0.0, each.value - (each.value if each.low is None else each.low)) for each in values],
-            [max(0.0, (each.value if each.high is None else each.high) - each.value) for each in values]]  # fmt: skip
+    return [
+        [max(0.0, each.value - (each.value if each.low is None else each.low)) for each in values],
+        [max(0.0, (each.value if each.high is None else each.high) - each.value) for each in values],
+    ]
 
 
 def scale_changes(row: Sequence[Any]) -> None:
@@ -80,8 +95,11 @@ def scale_ends(axes: Sequence[Any], values: Sequence[float]) -> None:
 
     low, high = min(values), max(values)
     numbers = [0.0, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0]
-    shown = [value for value in [*(-each for each in reversed(numbers[1:])), *numbers]
-             if min(0.0, 1.2 * low) <= value <= 1.2 * high]  # fmt: skip
+    shown = [
+        value
+        for value in [*(-each for each in reversed(numbers[1:])), *numbers]
+        if min(0.0, 1.2 * low) <= value <= 1.2 * high
+    ]
     for axis in axes:
         name = axis.axis_name
         getattr(axis.axes, f"set_{name}scale")("symlog", linthresh=LINEAR, linscale=0.6)
@@ -96,6 +114,17 @@ def draw_legend(figure: Any, kinds: Sequence[str]) -> None:
     """One legend above the figure."""
     from matplotlib.lines import Line2D
 
-    handles = [Line2D([], [], color=COLOURS[kind], marker=MARKERS[kind], markersize=5, linewidth=1.3,
-                      linestyle="--" if kind == DROPPED else "-", label=NAMES[kind]) for kind in kinds]  # fmt: skip
+    handles = [
+        Line2D(
+            [],
+            [],
+            color=COLOURS[kind],
+            marker=MARKERS[kind],
+            markersize=5,
+            linewidth=1.3,
+            linestyle="--" if kind == DROPPED else "-",
+            label=NAMES[kind],
+        )
+        for kind in kinds
+    ]
     figure.legend(handles=handles, loc="outside upper center", ncols=len(kinds), frameon=False)

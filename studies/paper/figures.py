@@ -33,9 +33,14 @@ def draw(results: Results, folder: Path) -> dict[str, str]:
     import matplotlib
 
     makers: dict[str, Callable[[Results], Any]] = {
-        "rank": _rank, "tensor": _tensor, "count": _count, "position": _position, "spacing": _spacing,
-        "budget": _budget, "whitening": _whitening,
-    }  # fmt: skip
+        "rank": _rank,
+        "tensor": _tensor,
+        "count": _count,
+        "position": _position,
+        "spacing": _spacing,
+        "budget": _budget,
+        "whitening": _whitening,
+    }
     paired = f"bars: paired 95 % intervals over {len(results.tokens)} blocks of text"
     notes = {"accuracy": "bars: 95 % intervals (Wilson); lines: the dense model, and dotted what guessing gives"}
     if results.tasks:
@@ -99,8 +104,11 @@ def _tensor(results: Results) -> Any:
 
 
 def _count(results: Results) -> Any:
-    ends = list(dict.fromkeys(each.point.series.partition(", ")[2] for each in results.of("count") if
-                              each.point.series != DROPPED))  # fmt: skip
+    ends = list(
+        dict.fromkeys(
+            each.point.series.partition(", ")[2] for each in results.of("count") if each.point.series != DROPPED
+        )
+    )
     figure, row = make_axes(1, len(ends), (4.3 * len(ends), 3.9))
     for axes, end in zip(row, ends, strict=True):
         for kind, shift in _SHIFTS.items():
@@ -140,10 +148,24 @@ def _spacing(results: Results) -> Any:
             alone = [results.interaction([pair], singles) for pair in pairs]
             gaps = sorted({float(pair.point.x) for pair in pairs})
             means = [results.interaction([p for p in pairs if p.point.x == gap], singles) for gap in gaps]
-            axes.plot([float(pair.point.x) for pair in pairs], [each.value for each in alone], "o", markersize=3.5,
-                      alpha=0.45, **look)  # fmt: skip
-            axes.errorbar([gap + 0.15 for gap in gaps], [each.value for each in means], yerr=bars(means),
-                          fmt=MARKERS[kind], markersize=5, linewidth=1.2, linestyle="-", **look)  # fmt: skip
+            axes.plot(
+                [float(pair.point.x) for pair in pairs],
+                [each.value for each in alone],
+                "o",
+                markersize=3.5,
+                alpha=0.45,
+                **look,
+            )
+            axes.errorbar(
+                [gap + 0.15 for gap in gaps],
+                [each.value for each in means],
+                yerr=bars(means),
+                fmt=MARKERS[kind],
+                markersize=5,
+                linewidth=1.2,
+                linestyle="-",
+                **look,
+            )
             ends += [end for each in means for end in (each.low, each.high) if end is not None]
             ends += [each.value for each in alone]
             axes.axhline(0, color="#1c2126", linewidth=0.8)
@@ -181,8 +203,10 @@ def _budget(results: Results) -> Any:
 
 
 def _places(results: Results, panel: str) -> list[str]:
-    names = [f"{each.point.x} dropped" if each.point.series == DROPPED else str(each.point.x)
-             for each in results.of("budget", panel)]  # fmt: skip
+    names = [
+        f"{each.point.x} dropped" if each.point.series == DROPPED else str(each.point.x)
+        for each in results.of("budget", panel)
+    ]
     return list(dict.fromkeys(names))
 
 
@@ -191,12 +215,28 @@ def _whitening(results: Results) -> Any:
     twins = results.twins()
     scatter, gain = row
     for plain, whitened in twins:
-        scatter.errorbar(plain.change.value, whitened.change.value, xerr=bars([plain.change]),
-                         yerr=bars([whitened.change]), fmt="o", markersize=3.5, color=COLOURS[WHITENED], linewidth=0.6,
-                         alpha=0.7)  # fmt: skip
+        scatter.errorbar(
+            plain.change.value,
+            whitened.change.value,
+            xerr=bars([plain.change]),
+            yerr=bars([whitened.change]),
+            fmt="o",
+            markersize=3.5,
+            color=COLOURS[WHITENED],
+            linewidth=0.6,
+            alpha=0.7,
+        )
         difference = results.difference([plain], [whitened])
-        gain.errorbar(100 * plain.removed, difference.value, yerr=bars([difference]), fmt="o", markersize=3.5,
-                      color=COLOURS[WHITENED], linewidth=0.6, alpha=0.7)  # fmt: skip
+        gain.errorbar(
+            100 * plain.removed,
+            difference.value,
+            yerr=bars([difference]),
+            fmt="o",
+            markersize=3.5,
+            color=COLOURS[WHITENED],
+            linewidth=0.6,
+            alpha=0.7,
+        )
     top = 1.3 * max(each.change.value for pair in twins for each in pair)
     scatter.plot([-1, top], [-1, top], color="#1c2126", linewidth=0.8)
     scale([scatter.xaxis, scatter.yaxis], [each for pair in twins for each in pair])

@@ -52,8 +52,14 @@ class Finding:
         return f"{self.verdict:9}  {self.claim}: {end}"
 
     def to_json(self) -> dict[str, Any]:
-        return {"study": self.study, "claim": self.claim, "measure": self.measure,
-                "difference": self.difference.to_json(), "p_holm": self.p_holm, "verdict": self.verdict}  # fmt: skip
+        return {
+            "study": self.study,
+            "claim": self.claim,
+            "measure": self.measure,
+            "difference": self.difference.to_json(),
+            "p_holm": self.p_holm,
+            "verdict": self.verdict,
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,15 +84,24 @@ class Twin:
 
 def findings(results: Results) -> list[Finding]:
     """Every claim that the studies decide, on every measure, in the order of the studies."""
-    makers = {"rank": _rank, "tensor": _tensor, "count": _count, "position": _position, "spacing": _spacing,
-              "budget": _budget}  # fmt: skip
+    makers = {
+        "rank": _rank,
+        "tensor": _tensor,
+        "count": _count,
+        "position": _position,
+        "spacing": _spacing,
+        "budget": _budget,
+    }
     found: list[Finding] = []
     for study, make in makers.items():
-        tested = [(claim, measure, compare(measure))
-                  for claim, compare in make(results) for measure in results.measures]  # fmt: skip
+        tested = [
+            (claim, measure, compare(measure)) for claim, compare in make(results) for measure in results.measures
+        ]
         adjusted = holm([difference.p for *_, difference in tested])
-        found += [Finding(study=study, claim=claim, measure=measure, difference=difference, p_holm=p)
-                  for (claim, measure, difference), p in zip(tested, adjusted, strict=True)]  # fmt: skip
+        found += [
+            Finding(study=study, claim=claim, measure=measure, difference=difference, p_holm=p)
+            for (claim, measure, difference), p in zip(tested, adjusted, strict=True)
+        ]
     return found
 
 
@@ -94,8 +109,10 @@ def twins(results: Results) -> list[Twin]:
     """Every configuration that was measured with both kinds of factors, tested as one family."""
     saved = [results.difference([plain], [whitened]) for plain, whitened in results.twins()]
     adjusted = holm([each.p for each in saved])
-    return [Twin(plain=plain, whitened=whitened, saved=difference, p_holm=p)
-            for (plain, whitened), difference, p in zip(results.twins(), saved, adjusted, strict=True)]  # fmt: skip
+    return [
+        Twin(plain=plain, whitened=whitened, saved=difference, p_holm=p)
+        for (plain, whitened), difference, p in zip(results.twins(), saved, adjusted, strict=True)
+    ]
 
 
 def _rank(results: Results) -> Iterator[Claim]:

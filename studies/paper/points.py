@@ -163,8 +163,11 @@ def _budget(spec: ModelSpec) -> Iterator[Point]:
     fewer tensors of all layers and of all but the first.
     """
     every, inner = range(spec.num_layers), range(1, spec.num_layers)
-    options = {"all tensors": spec.groups["all"], **{f"{g} group": spec.groups[g] for g in ("attn", "mlp")},
-               **{name: (name,) for name in spec.groups["all"]}}  # fmt: skip
+    options = {
+        "all tensors": spec.groups["all"],
+        **{f"{g} group": spec.groups[g] for g in ("attn", "mlp")},
+        **{name: (name,) for name in spec.groups["all"]},
+    }
     for count in dict.fromkeys(max(1, round(spec.num_layers * eighths / 8)) for eighths in (1, 2, 3)):
         layers = spread(spec, count)
         size = removed(spec, factored(spec, layers, spec.groups["all"], None))

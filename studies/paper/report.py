@@ -14,11 +14,15 @@ from validate.quality.intervals import Interval
 
 SCHEMA = 2
 TITLES = {
-    "rank": "How far can a rank fall?", "tensor": "Which tensors?", "count": "How many layers?",
-    "position": "Which layer: the first, the last?", "spacing": "Neighbours or layers far apart?",
-    "budget": "All tensors of few layers, or one tensor of all?", "accuracy": "Accuracy, the paper's measure",
+    "rank": "How far can a rank fall?",
+    "tensor": "Which tensors?",
+    "count": "How many layers?",
+    "position": "Which layer: the first, the last?",
+    "spacing": "Neighbours or layers far apart?",
+    "budget": "All tensors of few layers, or one tensor of all?",
+    "accuracy": "Accuracy, the paper's measure",
     "whitening": "Plain beside whitened at equal size",
-}  # fmt: skip
+}
 _INTRODUCTION = """\
 The paper's case studies (arXiv 2405.06626) on `{model}`: {blocks} blocks of {length} tokens of `{text}`, dense NLL
 {nll:.4f} nats per token. Changes are against dense, in nats per token, with paired 95 % bootstrap intervals over
@@ -36,28 +40,46 @@ points, and so are the differences of claims.
 _NOTES = {
     "tensor": "What the paper says of this choice is not public in numbers; the claims ask whether it matters.",
     "budget": "The first layer costs more than any other, so a comparison that touches it on one side alone mixes two "
-              "questions. Claims say which layers are alike.",
-}  # fmt: skip
+    "questions. Claims say which layers are alike.",
+}
 
 
 def to_json(results: Results, found: Sequence[Finding], pairs: Sequence[Twin]) -> dict[str, Any]:
     """Every point, every finding, and every configuration with both kinds of factors."""
     dense = results.dense
     return {
-        "schema": SCHEMA, "model": dense.model.name, "checkpoint": dense.model.sha256,
-        "text": None if dense.text is None else {"name": dense.text.source.name, "sha256": dense.text.source.sha256,
-                                                 "blocks": len(dense.text.tokens), "length": dense.text.length},
+        "schema": SCHEMA,
+        "model": dense.model.name,
+        "checkpoint": dense.model.sha256,
+        "text": None
+        if dense.text is None
+        else {
+            "name": dense.text.source.name,
+            "sha256": dense.text.source.sha256,
+            "blocks": len(dense.text.tokens),
+            "length": dense.text.length,
+        },
         "dense_nll": _dense_nll(results),
-        "dense_accuracy": {name: {"items": results.tasks[name].items, "chance": results.tasks[name].chance,
-                                  **share.to_json()} for name, share in results.accuracy_of_dense().items()},
+        "dense_accuracy": {
+            name: {"items": results.tasks[name].items, "chance": results.tasks[name].chance, **share.to_json()}
+            for name, share in results.accuracy_of_dense().items()
+        },
         "correction": {"method": "Holm", "family": "claims of one study on all measures", "alpha": ALPHA},
         "points": [_point(each) for each in results.found],
         "findings": [each.to_json() for each in found],
-        "whitening": [{"config": pair.plain.record.config, "params_removed_pct": 100 * pair.plain.removed,
-                       "plain": pair.plain.change.to_json(), "whitened": pair.whitened.change.to_json(),
-                       "saved": pair.saved.to_json(), "p_holm": pair.p_holm, "verdict": pair.verdict}
-                      for pair in pairs],
-    }  # fmt: skip
+        "whitening": [
+            {
+                "config": pair.plain.record.config,
+                "params_removed_pct": 100 * pair.plain.removed,
+                "plain": pair.plain.change.to_json(),
+                "whitened": pair.whitened.change.to_json(),
+                "saved": pair.saved.to_json(),
+                "p_holm": pair.p_holm,
+                "verdict": pair.verdict,
+            }
+            for pair in pairs
+        ],
+    }
 
 
 def to_markdown(results: Results, found: Sequence[Finding], pairs: Sequence[Twin], figures: Mapping[str, str]) -> str:
@@ -69,8 +91,16 @@ def to_markdown(results: Results, found: Sequence[Finding], pairs: Sequence[Twin
     text = results.dense.text
     lines = [f"# Case studies on {results.dense.model.name}", ""]
     if text is not None:
-        lines += [_INTRODUCTION.format(model=results.dense.model.name, blocks=len(text.tokens), length=text.length,
-                                       text=text.source.name, nll=_dense_nll(results), alpha=100 * ALPHA)]  # fmt: skip
+        lines += [
+            _INTRODUCTION.format(
+                model=results.dense.model.name,
+                blocks=len(text.tokens),
+                length=text.length,
+                text=text.source.name,
+                nll=_dense_nll(results),
+                alpha=100 * ALPHA,
+            )
+        ]
     lines += [_ACCURACY] if results.tasks else []
     for study, title in TITLES.items():
         if study not in figures:
@@ -98,15 +128,24 @@ def _claims(results: Results, found: Sequence[Finding]) -> list[str]:
     for each in found:
         difference = _interval(each.difference) if each.measure == NLL else _percent(each.difference)
         rows.setdefault(each.claim, []).extend([difference, each.verdict])
-    columns = [name for measure in results.measures
-               for name in (("difference" if measure == NLL else f"{measure}, points"), "verdict")]  # fmt: skip
+    columns = [
+        name
+        for measure in results.measures
+        for name in (("difference" if measure == NLL else f"{measure}, points"), "verdict")
+    ]
     return [*_table(["claim", *columns], [[claim, *cells] for claim, cells in rows.items()]), ""]
 
 
 def _dense_accuracy(results: Results) -> list[str]:
-    rows = [[name, task.items, _share(results.accuracy_of_dense()[name]),
-             "-" if task.chance is None else f"{100 * task.chance:.1f} %"]
-            for name, task in results.tasks.items()]  # fmt: skip
+    rows = [
+        [
+            name,
+            task.items,
+            _share(results.accuracy_of_dense()[name]),
+            "-" if task.chance is None else f"{100 * task.chance:.1f} %",
+        ]
+        for name, task in results.tasks.items()
+    ]
     return _table(["task", "items", "dense", "by chance"], rows)
 
 
@@ -151,8 +190,16 @@ def _whitening(results: Results, pairs: Sequence[Twin]) -> list[str]:
         if some:
             verdicts = [pair.verdict for pair in some]
             mean = results.difference([pair.plain for pair in some], [pair.whitened for pair in some])
-            rows.append([f"{100 * low:.0f} to {100 * high:.0f} %", len(some), verdicts.count("holds"),
-                         verdicts.count("fails"), verdicts.count("undecided"), _interval(mean)])  # fmt: skip
+            rows.append(
+                [
+                    f"{100 * low:.0f} to {100 * high:.0f} %",
+                    len(some),
+                    verdicts.count("holds"),
+                    verdicts.count("fails"),
+                    verdicts.count("undecided"),
+                    _interval(mean),
+                ]
+            )
     return _table(["removed", "configurations", "better", "worse", "undecided", "NLL saved on average"], rows)
 
 
@@ -160,12 +207,23 @@ def _point(found: Found) -> dict[str, Any]:
     point, text = found.point, found.record.text
     kl = sum(text.kl) / sum(text.tokens) if text is not None else None
     flips = sum(text.flips) / sum(text.tokens) if text is not None else None
-    accuracy = {name: {"share": each.share.to_json(), "change": each.change.to_json()}
-                for name, each in found.accuracy.items()}  # fmt: skip
-    return {"study": point.study, "panel": point.panel, "series": point.series, "x": point.x, "id": found.record.id,
-            "config": found.record.config, "factors": found.record.factors,
-            "params_removed_pct": 100 * found.removed, "nll_change": found.change.to_json(), "kl": kl, "flips": flips,
-            "accuracy": accuracy}  # fmt: skip
+    accuracy = {
+        name: {"share": each.share.to_json(), "change": each.change.to_json()} for name, each in found.accuracy.items()
+    }
+    return {
+        "study": point.study,
+        "panel": point.panel,
+        "series": point.series,
+        "x": point.x,
+        "id": found.record.id,
+        "config": found.record.config,
+        "factors": found.record.factors,
+        "params_removed_pct": 100 * found.removed,
+        "nll_change": found.change.to_json(),
+        "kl": kl,
+        "flips": flips,
+        "accuracy": accuracy,
+    }
 
 
 def _dense_nll(results: Results) -> float:

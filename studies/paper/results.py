@@ -86,8 +86,11 @@ class Results:
                     costs[record.id] = _cost(record, measure)
                 measured[record.id] = self._change(record.id, NLL), self._accuracy(record)
             nll, accuracy = measured[record.id]
-            self.found.append(Found(point=point, record=record, change=nll, removed=1 - record.params / dense.params,
-                                    accuracy=accuracy))  # fmt: skip
+            self.found.append(
+                Found(
+                    point=point, record=record, change=nll, removed=1 - record.params / dense.params, accuracy=accuracy
+                )
+            )
 
     @property
     def measures(self) -> list[str]:
@@ -96,8 +99,11 @@ class Results:
 
     def of(self, study: str, panel: str | None = None, series: str | None = None) -> list[Found]:
         """Points of a study in their order."""
-        return [each for each in self.found if each.point.study == study and panel in (None, each.point.panel)
-                and series in (None, each.point.series)]  # fmt: skip
+        return [
+            each
+            for each in self.found
+            if each.point.study == study and panel in (None, each.point.panel) and series in (None, each.point.series)
+        ]
 
     def difference(self, more: Sequence[Found], less: Sequence[Found], measure: str = NLL) -> Difference:
         """Mean cost of the first minus that of the second, paired by block or item."""

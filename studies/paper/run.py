@@ -43,8 +43,12 @@ from validate.store.settings import load_settings, require_same, save_settings
 @click.option("--model", required=True, metavar="DIR", help="Checkpoint with a tokenizer.")
 @click.option("--text", required=True, metavar="FILE", help="Text to predict, one that the model was not trained on.")
 @click.option("--calibration-text", required=True, metavar="FILE", help="Text for whitened factors.")
-@click.option("--tasks", multiple=True, metavar="FILE.jsonl", help="Local items, for accuracies beside NLL; takes "
-              "several times longer.")  # fmt: skip
+@click.option(
+    "--tasks",
+    multiple=True,
+    metavar="FILE.jsonl",
+    help="Local items, for accuracies beside NLL; takes several times longer.",
+)
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="Items of each task.")
 @click.option("--blocks", type=click.IntRange(2), default=64, show_default=True, help="Blocks of the text.")
 @click.option("--batch", type=click.IntRange(1), default=8, show_default=True, help="Blocks that run together.")

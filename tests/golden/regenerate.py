@@ -28,9 +28,21 @@ POINT = "layers=2,17,31 tensors=all rank=1 form=tucker"
 MIXED = ("rank=30%", "layers=1-9:4 tensors=attn rank=12.5% form=tucker", "layers=3 form=dense")
 CASES: list[tuple[str, str, tuple[str, ...], dict[str, Any]]] = [
     # The paper's ten layer sets, Tucker rank 1, and its device.
-    *(("llama2-7b", "a100-sxm-80gb", (f"layers={layers} rank=1 form=tucker",), {}) for layers in (
-        "2,29", "2,17,31", "2-26:6", "4-28:4", "2-29:3,31", "0-30:2", "1-9:2,10-18,20-30:2", "1-9:2,10-29",
-        "0-6:2,8-31", "all")),
+    *(
+        ("llama2-7b", "a100-sxm-80gb", (f"layers={layers} rank=1 form=tucker",), {})
+        for layers in (
+            "2,29",
+            "2,17,31",
+            "2-26:6",
+            "4-28:4",
+            "2-29:3,31",
+            "0-30:2",
+            "1-9:2,10-18,20-30:2",
+            "1-9:2,10-29",
+            "0-6:2,8-31",
+            "all",
+        )
+    ),
     # Every family, dense and in every form.
     ("llama2-13b", "a100-sxm-80gb", MIXED, {"batch": 4, "seq_len": 128}),
     ("llama2-70b", "a100-sxm-80gb", (), {}),
@@ -70,7 +82,7 @@ CASES: list[tuple[str, str, tuple[str, ...], dict[str, Any]]] = [
     ("llama2-7b", "xeon-8480plus", (POINT,), {"seq_len": 32}),
     ("llama2-7b", "a100-sxm-80gb", ("rank=4096",), {"seq_len": 1, "kv_len": 1}),
     ("llama2-7b", "a100-sxm-80gb", ("form=drop",), {"new_tokens": 2}),
-]  # fmt: skip
+]
 """Model, device, SPECs, and workload options where they differ from the command's defaults."""
 
 CALIBRATED: list[tuple[str, str, tuple[str, ...], dict[str, Any]]] = [

@@ -35,7 +35,10 @@ def fit_base(flops: Floats, moved: Floats, seconds: Floats, start: Base) -> Base
 
     first = np.clip(np.log([start.flops_per_s, start.bytes_per_s, max(start.fixed_s, 2e-9)]), low + 1e-6, high - 1e-6)
     found = least_squares(
-        residuals, [*first, start.overlap], bounds=([*low, _OVERLAP[0]], [*high, _OVERLAP[1]]), loss="soft_l1",
+        residuals,
+        [*first, start.overlap],
+        bounds=([*low, _OVERLAP[0]], [*high, _OVERLAP[1]]),
+        loss="soft_l1",
         f_scale=_OUTLIER,
-    )  # fmt: skip
+    )
     return base_of(found.x)

@@ -20,8 +20,12 @@ def error_row(
 ) -> dict[str, Any]:
     """One row of a calibration's error table."""
     figures = {**summary(predicted, table), **more}
-    return {"kind": kind, "subset": subset, "protocol": protocol,
-            **{name: rounded(value, 3) if name != "points" else value for name, value in figures.items()}}  # fmt: skip
+    return {
+        "kind": kind,
+        "subset": subset,
+        "protocol": protocol,
+        **{name: rounded(value, 3) if name != "points" else value for name, value in figures.items()},
+    }
 
 
 def coverage_pct(base_s: Floats, predicted: Floats, table: OpTable, seed: int) -> float:
@@ -78,8 +82,11 @@ def speedup_rows(protocol: str, predicted: Floats, table: OpTable) -> list[dict[
     clear = np.abs(true - 1) > CHANGE
     right = (ours > 1) == (true > 1)
     figures = {
-        "mean_pct": size.mean(), "median_pct": np.median(size), "p95_pct": np.quantile(size, 0.95),
-        "bias_pct": error.mean(), "sign_pct": 100 * right[clear].mean(),
-    }  # fmt: skip
+        "mean_pct": size.mean(),
+        "median_pct": np.median(size),
+        "p95_pct": np.quantile(size, 0.95),
+        "bias_pct": error.mean(),
+        "sign_pct": 100 * right[clear].mean(),
+    }
     shown = {name: rounded(float(value), 4) for name, value in figures.items()}
     return [{"kind": "gemm", "subset": "speed-up of a rank-r pair", "protocol": protocol, "points": len(ours), **shown}]

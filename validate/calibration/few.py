@@ -61,9 +61,14 @@ def _taught_gemm(form: ShapedForm, table: OpTable, shapes: Floats, pairs: int) -
     """ln of the factor on the base at `shapes`."""
     device = form.base
     tiles = fit_tiles(
-        table.shape, table.seconds, flops_per_s=device.flops_per_s, bytes_per_s=device.bytes_per_s, cores=form.cores,
-        cache_bytes=form.cache_bytes, element_bytes=form.element_bytes,
-    )  # fmt: skip
+        table.shape,
+        table.seconds,
+        flops_per_s=device.flops_per_s,
+        bytes_per_s=device.bytes_per_s,
+        cores=form.cores,
+        cache_bytes=form.cache_bytes,
+        element_bytes=form.element_bytes,
+    )
     base, tiled = np.log(form.base_seconds(table.shape)), np.log(tiles.seconds(table.shape))
     coarse = _coarse(form, tiles, table.shape)
     measured = np.log(table.seconds)

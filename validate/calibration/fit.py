@@ -58,12 +58,19 @@ class Fit:
 
 
 def fit_calibration(
-    tables: Mapping[FormKind, OpTable], hardware: HardwareProfile, dtype: DType, *, served: Sequence[DType] = (),
-    runtimes: Sequence[Runtime] = (Runtime.EAGER, Runtime.GRAPH), streams: Iterable[StreamTable] = (),
-    borrowed: Mapping[str, Mapping[str, Any]] | None = None, provenance: Sequence[Mapping[str, Any]],
-    alignment: Alignment | None = ALIGNMENT, host_launch_s: float | None = None,
+    tables: Mapping[FormKind, OpTable],
+    hardware: HardwareProfile,
+    dtype: DType,
+    *,
+    served: Sequence[DType] = (),
+    runtimes: Sequence[Runtime] = (Runtime.EAGER, Runtime.GRAPH),
+    streams: Iterable[StreamTable] = (),
+    borrowed: Mapping[str, Mapping[str, Any]] | None = None,
+    provenance: Sequence[Mapping[str, Any]],
+    alignment: Alignment | None = ALIGNMENT,
+    host_launch_s: float | None = None,
     show: Callable[[str, float, float], None] = lambda *_: None,
-) -> Fit:  # fmt: skip
+) -> Fit:
     """Fit every class that was measured.
 
     Args:
@@ -98,28 +105,43 @@ def fit_calibration(
         multiple = _multiple(table) if kind == "gemm" else 1
         chosen = alignment if kind == "gemm" and multiple % 16 == 0 else None
         forms[kind] = fit_shaped(
-            table, device_of(hardware, dtype, kind), TRAINING[kind], alignment=chosen, multiple=multiple,
-            seed=SEED, fitted=fitted,
-        )  # fmt: skip
+            table,
+            device_of(hardware, dtype, kind),
+            TRAINING[kind],
+            alignment=chosen,
+            multiple=multiple,
+            seed=SEED,
+            fitted=fitted,
+        )
         errors += _shaped_errors(forms[kind], table, kind)
     gemm = forms["gemm"].form.base
     entries, rows = _streams(list(streams), gemm, hardware)
     if borrowed:
         entries = {**entries, **{kind: dict(entry) for kind, entry in borrowed.items()}}
     content = {
-        "schema": SCHEMA, "hardware": hardware.name, "dtypes": [each.value for each in (dtype, *served)],
-        "runtimes": [each.value for each in runtimes], "level": "probes", "host_launch_s": host_launch_s,
-        "provenance": [dict(each) for each in provenance], "errors": errors + rows, "streams": entries,
+        "schema": SCHEMA,
+        "hardware": hardware.name,
+        "dtypes": [each.value for each in (dtype, *served)],
+        "runtimes": [each.value for each in runtimes],
+        "level": "probes",
+        "host_launch_s": host_launch_s,
+        "provenance": [dict(each) for each in provenance],
+        "errors": errors + rows,
+        "streams": entries,
         "forms": {kind: fitted.to_json(ALIGNMENT_SOURCE) for kind, fitted in forms.items()},
-    }  # fmt: skip
+    }
     return Fit(content=content, forms=forms)
 
 
 def device_of(hardware: HardwareProfile, dtype: DType, kind: FormKind) -> Device:
     """What a form needs to know of a device."""
     fixed = 4e-6 if kind == "gemm" else 10e-6
-    start = Base(flops_per_s=0.7 * hardware.matrix_rate(dtype), bytes_per_s=0.7 * hardware.memory_bytes_per_s,
-                 fixed_s=fixed, overlap=1.5)  # fmt: skip
+    start = Base(
+        flops_per_s=0.7 * hardware.matrix_rate(dtype),
+        bytes_per_s=0.7 * hardware.memory_bytes_per_s,
+        fixed_s=fixed,
+        overlap=1.5,
+    )
     cache = hardware.caches[-1].bytes if hardware.caches else 1 << 20
     return Device(start=start, cores=hardware.cores, cache_bytes=float(cache), element_bytes=dtype.bits // 8)
 
@@ -127,8 +149,11 @@ def device_of(hardware: HardwareProfile, dtype: DType, kind: FormKind) -> Device
 def _require(kind: FormKind, table: OpTable) -> None:
     groups = int(table.groups().max()) + 1 if len(table) else 0
     if len(table) < _SMALLEST or groups < _GROUPS:
-        raise FitError(f"too few {kind} points to fit and to hold some out", value=f"{len(table)} in {groups} shapes",
-                       allowed=f"at least {_SMALLEST} points in {_GROUPS} shapes")  # fmt: skip
+        raise FitError(
+            f"too few {kind} points to fit and to hold some out",
+            value=f"{len(table)} in {groups} shapes",
+            allowed=f"at least {_SMALLEST} points in {_GROUPS} shapes",
+        )
 
 
 def _multiple(table: OpTable) -> int:
@@ -165,16 +190,29 @@ def _streams(
         error = predicted / unseen.seconds - 1
         within = np.abs(predicted - unseen.seconds) <= np.maximum(0.1 * unseen.seconds, 1e-6)
         figures = {
-            "mean_pct": 100 * np.abs(error).mean(), "median_pct": 100 * np.median(np.abs(error)),
-            "p95_pct": 100 * np.quantile(np.abs(error), 0.95), "bias_pct": 100 * error.mean(),
+            "mean_pct": 100 * np.abs(error).mean(),
+            "median_pct": 100 * np.median(np.abs(error)),
+            "p95_pct": 100 * np.quantile(np.abs(error), 0.95),
+            "bias_pct": 100 * error.mean(),
             "within_10pct_or_1us_pct": 100 * within.mean(),
-        }  # fmt: skip
+        }
         shown = {name: rounded(float(each), 3) for name, each in figures.items()}
-        rows.append({"kind": table.kind, "subset": "all", "protocol": "fitted on every other size",
-                     "points": len(unseen.seconds), **shown})  # fmt: skip
+        rows.append(
+            {
+                "kind": table.kind,
+                "subset": "all",
+                "protocol": "fitted on every other size",
+                "points": len(unseen.seconds),
+                **shown,
+            }
+        )
     if GENERAL_STREAM not in entries:
         entries[GENERAL_STREAM] = {
-            "base": {name: rounded(getattr(gemm, name)) for name in gemm.__slots__}, "log2_bytes": [], "ln_factor": [],
-            "low": -0.5, "high": 0.5, "source": "not measured: bandwidth and fixed time of the GEMMs",
-        }  # fmt: skip
+            "base": {name: rounded(getattr(gemm, name)) for name in gemm.__slots__},
+            "log2_bytes": [],
+            "ln_factor": [],
+            "low": -0.5,
+            "high": 0.5,
+            "source": "not measured: bandwidth and fixed time of the GEMMs",
+        }
     return entries, rows

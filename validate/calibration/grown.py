@@ -23,7 +23,7 @@ def grown_pairs(form: ShapedForm, table: OpTable, count: int, seed: int) -> Pair
     log_base = [np.log(form.base_seconds(shape)) for shape in (small, large)]
     return Pairs(
         smaller=form.features(small).T, larger=form.features(large).T, gap=np.asarray(log_base[0] - log_base[1])
-    )  # fmt: skip
+    )
 
 
 def grown_shapes(form: ShapedForm, table: OpTable, count: int, seed: int) -> tuple[Floats, Floats]:

@@ -19,18 +19,27 @@ FRAMEWORKS = ("sglang", "vllm", "trtllm")
 """In order of preference: what a device lacks in the first is looked for in the next."""
 DTYPES = {"bf16": "bfloat16", "fp16": "float16"}
 PROFILES = {
-    "a100_sxm": "a100-sxm-80gb", "a100_pcie": "a100-pcie-80gb", "h100_sxm": "h100-sxm-80gb",
-    "h100_pcie": "h100-pcie-80gb", "h200_sxm": "h200-sxm", "l40s": "l40s", "l4": "l4",
-}  # fmt: skip
+    "a100_sxm": "a100-sxm-80gb",
+    "a100_pcie": "a100-pcie-80gb",
+    "h100_sxm": "h100-sxm-80gb",
+    "h100_pcie": "h100-pcie-80gb",
+    "h200_sxm": "h200-sxm",
+    "l40s": "l40s",
+    "l4": "l4",
+}
 """Profile of a system; a system without one needs `--hw`."""
 _LICENCE = "Apache-2.0"
 _METHOD = "CUDA graph replay, 3 warm-ups, 6 runs, six weight copies per graph, clocks not locked"
 
 
 def import_aiconfigurator(
-    system: str, *, folder: Path | None = None, framework: str | None = None, dtype: str = "bf16",
+    system: str,
+    *,
+    folder: Path | None = None,
+    framework: str | None = None,
+    dtype: str = "bf16",
     hardware: str | None = None,
-) -> MeasuredOps:  # fmt: skip
+) -> MeasuredOps:
     """GEMM and attention times of a system from the `aiconfigurator-core` package's database.
 
     Args:
@@ -58,18 +67,26 @@ def import_aiconfigurator(
     tables: dict[FormKind, OpTable] = {}
     provenance: list[dict[str, Any]] = []
     for folder_name, file_name in (
-        ("gemm", "gemm_perf"), ("attention", "context_attention_perf"), ("attention", "generation_attention_perf"),
-    ):  # fmt: skip
+        ("gemm", "gemm_perf"),
+        ("attention", "context_attention_perf"),
+        ("attention", "generation_attention_perf"),
+    ):
         found = _latest(data / name / folder_name, file_name, framework)
         if found is None:
             continue
         for table in _read(found, dtype):
             known = tables.get(table.kind)
             tables[table.kind] = table if known is None else _joined(known, table)
-            provenance.append({
-                "classes": [table.kind], "points": len(table), "licence": _LICENCE, "dtype": dtype, "method": _METHOD,
-                "source": f"NVIDIA aiconfigurator measurement database: {'/'.join(found.parts[-5:])}",
-            })  # fmt: skip
+            provenance.append(
+                {
+                    "classes": [table.kind],
+                    "points": len(table),
+                    "licence": _LICENCE,
+                    "dtype": dtype,
+                    "method": _METHOD,
+                    "source": f"NVIDIA aiconfigurator measurement database: {'/'.join(found.parts[-5:])}",
+                }
+            )
     if "gemm" not in tables:
         raise RecordError(f"{name} has no {dtype} GEMMs", value=framework or "any framework")
     manifest = Manifest(hardware=profile, dtype=dtype, runtimes=["eager", "graph"], provenance=provenance)
@@ -139,6 +156,7 @@ def _read(path: Path, dtype: str) -> list[OpTable]:
 
 def _joined(first: OpTable, second: OpTable) -> OpTable:
     return OpTable(
-        kind=first.kind, shape=np.concatenate([first.shape, second.shape], axis=1),
+        kind=first.kind,
+        shape=np.concatenate([first.shape, second.shape], axis=1),
         seconds=np.concatenate([first.seconds, second.seconds]),
-    )  # fmt: skip
+    )

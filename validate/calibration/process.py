@@ -58,8 +58,15 @@ def fit_process(features: Floats, target: Floats, seed: int = 0) -> Process:
         [[np.log(max(y.var(), 1e-6)), np.log(max(y.var() * 0.1, 1e-6))], np.full(inputs, np.log(4.0))]
     )
     bounds = [(-12.0, 4.0), (-14.0, 2.0), *[(np.log(0.1), np.log(100.0))] * inputs]
-    found = minimize(_loss, start, args=(x[chosen], y[chosen]), jac=True, method="L-BFGS-B", bounds=bounds,
-                     options={"maxiter": STEPS})  # fmt: skip
+    found = minimize(
+        _loss,
+        start,
+        args=(x[chosen], y[chosen]),
+        jac=True,
+        method="L-BFGS-B",
+        bounds=bounds,
+        options={"maxiter": STEPS},
+    )
     amplitude, noise = np.exp(found.x[:2])
     lengths = np.exp(found.x[2:])
     scaled = x / lengths
@@ -69,9 +76,13 @@ def fit_process(features: Floats, target: Floats, seed: int = 0) -> Process:
     kernel[np.diag_indices_from(kernel)] += noise + _JITTER
     weights = cho_solve(cho_factor(kernel, lower=True), y)
     return Process(
-        points=scaled, centre=centre, scale=scale * lengths, mean=mean, weights=np.asarray(weights),
+        points=scaled,
+        centre=centre,
+        scale=scale * lengths,
+        mean=mean,
+        weights=np.asarray(weights),
         amplitude=float(amplitude),
-    )  # fmt: skip
+    )
 
 
 def _loss(values: Floats, x: Floats, y: Floats) -> tuple[float, Floats]:

@@ -52,28 +52,47 @@ class FittedForm:
         alignment = None
         if form.alignment is not None:
             each = form.alignment
-            alignment = {"compute_8": each.compute_8, "compute_1": each.compute_1, "memory_1": each.memory_1,
-                         "source": alignment_source}  # fmt: skip
+            alignment = {
+                "compute_8": each.compute_8,
+                "compute_1": each.compute_1,
+                "memory_1": each.memory_1,
+                "source": alignment_source,
+            }
         return {
             "base": {name: rounded(getattr(base, name)) for name in base.__slots__},
-            "cores": form.cores, "cache_bytes": form.cache_bytes, "element_bytes": form.element_bytes,
-            "low": form.low.tolist(), "high": form.high.tolist(), "multiple": form.multiple, "alignment": alignment,
+            "cores": form.cores,
+            "cache_bytes": form.cache_bytes,
+            "element_bytes": form.element_bytes,
+            "low": form.low.tolist(),
+            "high": form.high.tolist(),
+            "multiple": form.multiple,
+            "alignment": alignment,
             "spread": {
-                "base_edges": spread.base_edges.tolist(), "size_edges": spread.size_edges.tolist(),
-                "low": rounded(spread.low, 3), "high": rounded(spread.high, 3), "outside": spread.outside,
+                "base_edges": spread.base_edges.tolist(),
+                "size_edges": spread.size_edges.tolist(),
+                "low": rounded(spread.low, 3),
+                "high": rounded(spread.high, 3),
+                "outside": spread.outside,
             },
             "net": {
-                "centre": rounded(self.net.centre), "scale": rounded(self.net.scale),
+                "centre": rounded(self.net.centre),
+                "scale": rounded(self.net.scale),
                 "weights": [rounded(each, 4) for each in self.net.weights],
                 "biases": [rounded(each, 4) for each in self.net.biases],
             },
-        }  # fmt: skip
+        }
 
 
 def fit_shaped(
-    table: OpTable, device: Device, settings: Training, *, alignment: Alignment | None, multiple: int, seed: int = 0,
+    table: OpTable,
+    device: Device,
+    settings: Training,
+    *,
+    alignment: Alignment | None,
+    multiple: int,
+    seed: int = 0,
     fitted: Callable[[], None] = lambda: None,
-) -> FittedForm:  # fmt: skip
+) -> FittedForm:
     """Fit a form to a table.
 
     Args:
@@ -95,9 +114,14 @@ def fit_shaped(
 
 
 def cross_predict(
-    table: OpTable, device: Device, settings: Training, *, folds: int = FOLDS, seed: int = 0,
+    table: OpTable,
+    device: Device,
+    settings: Training,
+    *,
+    folds: int = FOLDS,
+    seed: int = 0,
     fitted: Callable[[], None] = lambda: None,
-) -> Floats:  # fmt: skip
+) -> Floats:
     """Seconds of every row, predicted by a form fitted on the other folds; groups of shapes stay together."""
     fold = folds_of(table.groups(), folds, seed)
     predicted = np.empty(len(table))
@@ -133,10 +157,18 @@ def fit_once(table: OpTable, device: Device, settings: Training) -> tuple[Shaped
     flops, moved = table.work(device.element_bytes)
     base = fit_base(flops, moved, table.seconds, device.start)
     form = ShapedForm(
-        kind=table.kind, base=base, net=Net(layers=()), spread=no_spread(), alignment=None, cores=device.cores,
-        cache_bytes=device.cache_bytes, element_bytes=device.element_bytes, low=table.shape.min(axis=1),
-        high=table.shape.max(axis=1), multiple=1,
-    )  # fmt: skip
+        kind=table.kind,
+        base=base,
+        net=Net(layers=()),
+        spread=no_spread(),
+        alignment=None,
+        cores=device.cores,
+        cache_bytes=device.cache_bytes,
+        element_bytes=device.element_bytes,
+        low=table.shape.min(axis=1),
+        high=table.shape.max(axis=1),
+        multiple=1,
+    )
     if len(table) < FEW:
         net = train_from_few(form, table, PAIRS // 4)
     else:
@@ -156,6 +188,9 @@ def summary(predicted: Floats, table: OpTable) -> Mapping[str, float]:
     error = 100 * (predicted / table.seconds - 1)
     size = np.abs(error)
     return {
-        "points": len(table), "mean_pct": float(size.mean()), "median_pct": float(np.median(size)),
-        "p95_pct": float(np.quantile(size, 0.95)), "bias_pct": float(error.mean()),
-    }  # fmt: skip
+        "points": len(table),
+        "mean_pct": float(size.mean()),
+        "median_pct": float(np.median(size)),
+        "p95_pct": float(np.quantile(size, 0.95)),
+        "bias_pct": float(error.mean()),
+    }

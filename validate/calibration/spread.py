@@ -40,8 +40,9 @@ def fit_spread(base_s: Floats, size: Floats, residual: Floats) -> Spread:
     cuts = np.linspace(0, 1, BASE_CELLS + 1)[1:-1]
     base_edges = np.unique(np.array([float(f"{each:.3g}") for each in np.quantile(base_s, cuts)]))
     size_edges = np.array([edge for edge in SIZE_EDGES if size.min() < edge < size.max()])
-    empty = Spread(base_edges=base_edges, size_edges=size_edges, low=np.zeros((1, 1)), high=np.zeros((1, 1)),
-                   outside=OUTSIDE)  # fmt: skip
+    empty = Spread(
+        base_edges=base_edges, size_edges=size_edges, low=np.zeros((1, 1)), high=np.zeros((1, 1)), outside=OUTSIDE
+    )
     shape = (len(base_edges) + 1, len(size_edges) + 1)
     first, second = empty.cells(base_s, size)
     low, high = np.empty(shape), np.empty(shape)

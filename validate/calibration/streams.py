@@ -52,16 +52,21 @@ def fit_stream(table: StreamTable, *, flops_per_s: float, bytes_per_s: float) ->
     scale = np.maximum(TOLERANCE[0] * seconds, TOLERANCE[1])
 
     def form_of(values: Floats) -> StreamForm:
-        base = Base(flops_per_s=flops_per_s, fixed_s=float(np.exp(values[0])), bytes_per_s=float(np.exp(values[1])),
-                    overlap=float(values[2]))  # fmt: skip
+        base = Base(
+            flops_per_s=flops_per_s,
+            fixed_s=float(np.exp(values[0])),
+            bytes_per_s=float(np.exp(values[1])),
+            overlap=float(values[2]),
+        )
         nothing = np.zeros(0)
         return StreamForm(base=base, log2_bytes=nothing, ln_factor=nothing, low=0.0, high=0.0)
 
     found = least_squares(
         lambda values: (table.predict(form_of(values)) - seconds) / scale,
         [np.log(seconds.min()), np.log(bytes_per_s / 2), 1.5],
-        bounds=([np.log(1e-9), np.log(bytes_per_s / 1e3), 1], [0, np.log(bytes_per_s * 10), 8]), loss="soft_l1",
-    )  # fmt: skip
+        bounds=([np.log(1e-9), np.log(bytes_per_s / 1e3), 1], [0, np.log(bytes_per_s * 10), 8]),
+        loss="soft_l1",
+    )
     form = form_of(found.x)
     logs = np.log2(moved)
     knots = np.linspace(logs.min(), logs.max(), KNOTS)
@@ -94,15 +99,22 @@ def related(form: StreamForm, bandwidth_ratio: float, widen: float) -> StreamFor
     correction dropped."""
     nothing = np.zeros(0)
     return replace(
-        form, base=replace(form.base, bytes_per_s=form.base.bytes_per_s * bandwidth_ratio), log2_bytes=nothing,
-        ln_factor=nothing, low=max(form.low * widen, -_WORST), high=min(form.high * widen, _WORST),
-    )  # fmt: skip
+        form,
+        base=replace(form.base, bytes_per_s=form.base.bytes_per_s * bandwidth_ratio),
+        log2_bytes=nothing,
+        ln_factor=nothing,
+        low=max(form.low * widen, -_WORST),
+        high=min(form.high * widen, _WORST),
+    )
 
 
 def stream_to_json(form: StreamForm, source: str) -> dict[str, Any]:
     """The form's entry in the file."""
     return {
         "base": {name: rounded(getattr(form.base, name)) for name in form.base.__slots__},
-        "log2_bytes": rounded(form.log2_bytes), "ln_factor": rounded(form.ln_factor, 4),
-        "low": rounded(form.low, 3), "high": rounded(form.high, 3), "source": source,
-    }  # fmt: skip
+        "log2_bytes": rounded(form.log2_bytes),
+        "ln_factor": rounded(form.ln_factor, 4),
+        "low": rounded(form.low, 3),
+        "high": rounded(form.high, 3),
+        "source": source,
+    }

@@ -76,12 +76,13 @@ def read_tables(paths: Path | Iterable[Path]) -> dict[FormKind, OpTable]:
                 parts[table.kind].append(table)
     found = {
         kind: OpTable(
-            kind=kind, shape=np.concatenate([t.shape for t in tables], axis=1),
+            kind=kind,
+            shape=np.concatenate([t.shape for t in tables], axis=1),
             seconds=np.concatenate([t.seconds for t in tables]),
         )
         for kind, tables in parts.items()
         if tables
-    }  # fmt: skip
+    }
     if not found:
         raise RecordError("no times of operations found", allowed=f"columns {', '.join(GEMM_COLUMNS)}, {TIME}")
     return found

@@ -23,9 +23,17 @@ STEPS = 80
 """Most steps of the search."""
 _OUTLIER = 0.1
 _START = {
-    "bandwidth": 0.7, "fixed_us": 3.0, "overlap": 1.5, "idle": 0.05, "reduce_us": 1.0, "wave_us": 0.5, "partial": 0.5,
-    "warm": 0.5, "warm_size": 1.0, "reduce_bytes": 0.5,
-}  # fmt: skip
+    "bandwidth": 0.7,
+    "fixed_us": 3.0,
+    "overlap": 1.5,
+    "idle": 0.05,
+    "reduce_us": 1.0,
+    "wave_us": 0.5,
+    "partial": 0.5,
+    "warm": 0.5,
+    "warm_size": 1.0,
+    "reduce_bytes": 0.5,
+}
 _EFFICIENCY = (0.1, 0.2, 0.4, 0.5, 0.5, 0.7, 0.8, 0.8)
 """Where the search for each tile's share of peak begins."""
 
@@ -48,9 +56,15 @@ class TileModel:
 
 
 def fit_tiles(
-    shape: Floats, seconds: Floats, *, flops_per_s: float, bytes_per_s: float, cores: int, cache_bytes: float,
+    shape: Floats,
+    seconds: Floats,
+    *,
+    flops_per_s: float,
+    bytes_per_s: float,
+    cores: int,
+    cache_bytes: float,
     element_bytes: int,
-) -> TileModel:  # fmt: skip
+) -> TileModel:
     """Fit to measured GEMMs by robust least squares on ln(predicted / measured), pulled slightly towards the start.
 
     Args:
@@ -61,9 +75,13 @@ def fit_tiles(
     """
     start = np.log([*_START.values(), *_EFFICIENCY])
     empty = TileModel(
-        logs=start, flops_per_s=flops_per_s, bytes_per_s=bytes_per_s, cores=cores, cache_bytes=cache_bytes,
+        logs=start,
+        flops_per_s=flops_per_s,
+        bytes_per_s=bytes_per_s,
+        cores=cores,
+        cache_bytes=cache_bytes,
         element_bytes=element_bytes,
-    )  # fmt: skip
+    )
     micros = seconds * 1e6
 
     def residuals(logs: Floats) -> Floats:
@@ -74,9 +92,13 @@ def fit_tiles(
         residuals, start, bounds=(start - 6, start + 6), loss="soft_l1", f_scale=_OUTLIER, max_nfev=STEPS
     )
     return TileModel(
-        logs=found.x, flops_per_s=flops_per_s, bytes_per_s=bytes_per_s, cores=cores, cache_bytes=cache_bytes,
+        logs=found.x,
+        flops_per_s=flops_per_s,
+        bytes_per_s=bytes_per_s,
+        cores=cores,
+        cache_bytes=cache_bytes,
         element_bytes=element_bytes,
-    )  # fmt: skip
+    )
 
 
 def _micros(logs: Floats, device: TileModel, shape: Floats) -> Floats:

@@ -29,9 +29,15 @@ DTYPES = {"fp32": (torch.float32, "F32"), "bf16": (torch.bfloat16, "BF16"), "fp1
 STAGES = {2: ("in", "out"), 3: ("in", "core", "out")}
 """Names of the factors by their number, in the order they run."""
 _MODELS = {
-    "llama": "Llama", "mistral": "Mistral", "qwen2": "Qwen2", "qwen3": "Qwen3", "bert": "Bert", "roberta": "Roberta",
-    "gpt2": "GPT2", "opt": "OPT",
-}  # fmt: skip
+    "llama": "Llama",
+    "mistral": "Mistral",
+    "qwen2": "Qwen2",
+    "qwen3": "Qwen3",
+    "bert": "Bert",
+    "roberta": "Roberta",
+    "gpt2": "GPT2",
+    "opt": "OPT",
+}
 """config.json's name of a model -> how its classes begin; no others, whose configurations may hold whole models."""
 _HEADS = ("Model", "ForCausalLM", "LMHeadModel", "ForMaskedLM", "ForSequenceClassification")
 _FORMS = {"svd": 2, "tucker": 3}

@@ -71,9 +71,14 @@ def open_source(path_or_id: str) -> DenseSource:
     inside = f"{model.base_model_prefix}." if spec.is_encoder and model.base_model is not model else ""
     name = folder.resolve().name if Path(path_or_id).is_dir() else path_or_id
     return DenseSource(
-        name=name, folder=folder, config=config, spec=spec, model=model, layers=f"{inside}{spec.layer_prefix}",
+        name=name,
+        folder=folder,
+        config=config,
+        spec=spec,
+        model=model,
+        layers=f"{inside}{spec.layer_prefix}",
         weights=SourceWeights(folder, model),
-    )  # fmt: skip
+    )
 
 
 class SourceWeights:
@@ -121,8 +126,9 @@ class SourceWeights:
         """
         if self.stored_types not in DTYPES:
             allowed = f"one of {', '.join(DTYPES)} for all"
-            raise ModelError("type of the stored weights", value=self.stored_types, allowed=allowed,
-                             hint="choose one with --dtype")  # fmt: skip
+            raise ModelError(
+                "type of the stored weights", value=self.stored_types, allowed=allowed, hint="choose one with --dtype"
+            )
         return self.stored_types
 
     @property

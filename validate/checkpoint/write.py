@@ -27,10 +27,19 @@ from validate.factors.linear import dense_weight, product
 from validate.store.new_folder import new_folder, require_new
 
 COPIED = (
-    "generation_config.json", "tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json",
-    "vocab.txt", "vocab.json", "merges.txt", "tokenizer.model", "spiece.model", "chat_template.jinja",
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer.model",
+    "spiece.model",
+    "chat_template.jinja",
     "chat_template.json",
-)  # fmt: skip
+)
 """Files of the dense checkpoint that are copied as they are, where it has them."""
 CONFIGURATION = "decomposition.json"
 """The decomposition in the form that `costmodel estimate --config` reads."""
@@ -57,9 +66,16 @@ class Checkpoint:
 
 
 def write_checkpoint(
-    source: DenseSource, decomposition: Decomposition, plan: Plan, out: Path, *, makers: Makers,
-    factors: FactorsRecord, device: torch.device, progress: Progress = lambda text, done, total: None,
-) -> Checkpoint:  # fmt: skip
+    source: DenseSource,
+    decomposition: Decomposition,
+    plan: Plan,
+    out: Path,
+    *,
+    makers: Makers,
+    factors: FactorsRecord,
+    device: torch.device,
+    progress: Progress = lambda text, done, total: None,
+) -> Checkpoint:
     """Write the folder `out`, which must not exist; it appears when all of it is written, read back and compared.
 
     After an interrupt or a failing disk, the same call takes up the factors that were finished.
@@ -81,9 +97,14 @@ def write_checkpoint(
     clock.at("reading the source", 0)
     digests = source.weights.digests(lambda size: clock.at("reading the source", size / 1e9))
     job = {
-        "source": digests, "config": dict(source.config), "decomposition": decomposition.to_json(),
-        "dtype": plan.dtype, "factors": msgspec.to_builtins(factors), "device": device.type, "versions": versions(),
-    }  # fmt: skip
+        "source": digests,
+        "config": dict(source.config),
+        "decomposition": decomposition.to_json(),
+        "dtype": plan.dtype,
+        "factors": msgspec.to_builtins(factors),
+        "device": device.type,
+        "versions": versions(),
+    }
     with new_folder(out, job) as place:
         folder, finished = place.folder, FinishedFactors(place.finished)
         sites = _write_weights(source, plan, folder, makers, device, clock, finished)
@@ -93,13 +114,20 @@ def write_checkpoint(
         clock.at("reading back", 0)
         records = [FileRecord(**file_record(path)) for path in sorted(folder.iterdir())]
         manifest = Manifest(
-            architecture=type(source.model).__name__, layers=source.layers, num_layers=source.spec.num_layers,
-            dtype=plan.dtype, sites=sites, drop=sorted(decomposition.dropped), factors=factors, params=plan.params,
+            architecture=type(source.model).__name__,
+            layers=source.layers,
+            num_layers=source.spec.num_layers,
+            dtype=plan.dtype,
+            sites=sites,
+            drop=sorted(decomposition.dropped),
+            factors=factors,
+            params=plan.params,
             dense_params=sum(torch.Size(shape).numel() for shape in source.weights.shapes.values()),
-            source=SourceRecord(name=source.name, dtype=source.weights.stored_types,
-                                files=msgspec.convert(digests, list[FileRecord])),
+            source=SourceRecord(
+                name=source.name, dtype=source.weights.stored_types, files=msgspec.convert(digests, list[FileRecord])
+            ),
             files=records,
-        )  # fmt: skip
+        )
         (folder / MANIFEST).write_bytes(manifest.to_bytes())
         try:
             check_factored(folder)
@@ -124,9 +152,14 @@ class _Clock:
 
 
 def _write_weights(
-    source: DenseSource, plan: Plan, folder: Path, makers: Makers, device: torch.device, clock: _Clock,
+    source: DenseSource,
+    plan: Plan,
+    folder: Path,
+    makers: Makers,
+    device: torch.device,
+    clock: _Clock,
     finished: FinishedFactors,
-) -> list[SiteRecord]:  # fmt: skip
+) -> list[SiteRecord]:
     sites: list[SiteRecord] = []
     buffer: dict[str, torch.Tensor] = {}
     dtype = DTYPES[plan.dtype][0]
@@ -153,8 +186,9 @@ def _write_weights(
                 _write_file(folder / plan.files[current], buffer)
                 current, buffer = output.shard, {}
             if tuple(tensor.shape) != output.shape:
-                raise MeasurementError("identity", f"{output.name} came out as {list(tensor.shape)}",
-                                       allowed=str(list(output.shape)))  # fmt: skip
+                raise MeasurementError(
+                    "identity", f"{output.name} came out as {list(tensor.shape)}", allowed=str(list(output.shape))
+                )
             _require_finite(tensor, output.name, plan.dtype)
             buffer[output.name] = tensor
         clock.at(f"wrote {step.source}", step_cost(step, source))
@@ -180,9 +214,13 @@ def _factor(
     off = float(torch.linalg.vector_norm(exact - product(stages), dtype=torch.float64))
     first, last = factor.ranks
     record = SiteRecord(
-        layer=site.layer, tensor=site.tensor, module=tensor.path, form=_form(factor), rank=(first, last),
+        layer=site.layer,
+        tensor=site.tensor,
+        module=tensor.path,
+        form=_form(factor),
+        rank=(first, last),
         relative_error=off / norm if norm else off,
-    )  # fmt: skip
+    )
     return [stage.detach().cpu().clone(memory_format=torch.contiguous_format) for stage in stages], record
 
 

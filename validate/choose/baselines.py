@@ -11,10 +11,13 @@ from costmodel.space.base import DesignSpace
 from validate.choose.dropping import Dropping
 
 RULES = {
-    "random": "random configuration", "paper": "rank 1, spread-out layers, early ones spared",
-    "uniform": "one share of break-even everywhere", "late": "late layers dropped", "block": "best block dropped",
+    "random": "random configuration",
+    "paper": "rank 1, spread-out layers, early ones spared",
+    "uniform": "one share of break-even everywhere",
+    "late": "late layers dropped",
+    "block": "best block dropped",
     "greedy": "layers dropped greedily",
-}  # fmt: skip
+}
 """Baselines by rule, as the report names them."""
 SHARES = (0.9, 0.75, 0.5, 0.25, 0.1)
 """Ranks of uniform configurations as shares of each tensor's break-even rank."""
@@ -27,7 +30,7 @@ Named = tuple[str, str, Decomposition]
 
 def baselines(
     spec: ModelSpec, homogeneous: DesignSpace, dropped: Sequence[Dropping], *, count: int, seed: int
-) -> list[Named]:  # fmt: skip
+) -> list[Named]:
     """All baselines of a model.
 
     Args:

@@ -91,8 +91,11 @@ class Standing:
     @classmethod
     def of(cls, found: Sequence[Duel]) -> Standing:
         outcomes = [duel.outcome for duel in found]
-        return cls(worse=outcomes.count("worse"), duels=len(outcomes) - outcomes.count("none"),
-                   unmatched=outcomes.count("none"))  # fmt: skip
+        return cls(
+            worse=outcomes.count("worse"),
+            duels=len(outcomes) - outcomes.count("none"),
+            unmatched=outcomes.count("none"),
+        )
 
     @property
     def good(self) -> bool:
@@ -109,8 +112,13 @@ class Standing:
         )
 
     def to_json(self) -> dict[str, Any]:
-        return {"at_least_as_good": self.good, "worse": self.worse, "duels": self.duels, "unmatched": self.unmatched,
-                "sentence": self.sentence}  # fmt: skip
+        return {
+            "at_least_as_good": self.good,
+            "worse": self.worse,
+            "duels": self.duels,
+            "unmatched": self.unmatched,
+            "sentence": self.sentence,
+        }
 
 
 def cost(result: Result, axis: str) -> float:
@@ -163,8 +171,11 @@ def tallies(found: Sequence[Duel]) -> list[Tally]:
     for axis in dict.fromkeys(duel.axis for duel in found):
         for rule in RULES:
             group = [duel for duel in found if duel.axis == axis and duel.baseline.point.rule == rule]
-            fought = [(duel.ours.verified, duel.baseline.verified) for duel in group
-                      if duel.ours is not None and not duel.ours.is_dense and duel.outcome != "same"]  # fmt: skip
+            fought = [
+                (duel.ours.verified, duel.baseline.verified)
+                for duel in group
+                if duel.ours is not None and not duel.ours.is_dense and duel.outcome != "same"
+            ]
             overall = None
             if fought:
                 mine, theirs = (np.mean([pair[side].nll for pair in fought], axis=0) for side in (0, 1))

@@ -45,12 +45,24 @@ def trade_off(results: Results, axis: str, factor: float, moved: Moved | None, t
                 xs, curve.qualities, color=colour, linestyle=style, linewidth=1.4, label=f"predicted, {curve.space}"
             )
             if curve.space == SITES:  # the factor is of points without dropped layers
-                axes.plot(xs, [factor * value for value in curve.qualities], color=colours["muted"], linewidth=1.1,
-                          linestyle=(0, (5, 3)), label="the latter, corrected")  # fmt: skip
+                axes.plot(
+                    xs,
+                    [factor * value for value in curve.qualities],
+                    color=colours["muted"],
+                    linewidth=1.1,
+                    linestyle=(0, (5, 3)),
+                    label="the latter, corrected",
+                )
     for curve in moved.curves if moved is not None else ():
         if curve.objective == objective and curve.space == _widest(results):
-            axes.plot([value / dense for value in curve.costs], curve.qualities, color=colours["ink"], linewidth=1.0,
-                      linestyle=":", label="predicted again after refitting")  # fmt: skip
+            axes.plot(
+                [value / dense for value in curve.costs],
+                curve.qualities,
+                color=colours["ink"],
+                linewidth=1.0,
+                linestyle=":",
+                label="predicted again after refitting",
+            )
     for each in (result for result in results.points if result.is_ours):
         _draw_ours(axes, each, axis, dense, colours)
     for size, name in ((5.5, "measured, spread over a frontier"), (3.2, "measured, at a baseline's cost")):
@@ -79,13 +91,24 @@ def duel_plot(found: Sequence[Duel], axis: str, theme: Theme = "light") -> bytes
     figure = new_figure(8.6, 1.3 + 0.235 * len(fought), theme)
     axes = figure.add_subplot()
     axes_style(axes, theme)
-    tints = {"better": colours["green"], "level": colours["muted"], "worse": colours["orange"],
-             "dense": colours["blue"]}  # fmt: skip
+    tints = {
+        "better": colours["green"],
+        "level": colours["muted"],
+        "worse": colours["orange"],
+        "dense": colours["blue"],
+    }
     labels = []
     for place, duel in enumerate(reversed(fought)):
         assert duel.difference is not None
-        axes.errorbar(duel.difference.value, place, xerr=bars([duel.difference]), fmt="o", markersize=4.5,
-                      color=tints[duel.outcome], linewidth=1.3)  # fmt: skip
+        axes.errorbar(
+            duel.difference.value,
+            place,
+            xerr=bars([duel.difference]),
+            fmt="o",
+            markersize=4.5,
+            color=tints[duel.outcome],
+            linewidth=1.3,
+        )
         labels.append(f"{duel.baseline.point.rule}: {_short(duel.baseline.point.label)}")
     axes.axvline(0, color=colours["ink"], linewidth=0.9)
     axes.set_yticks(range(len(labels)), labels, fontsize=8)
@@ -105,7 +128,7 @@ def optimism_plot(results: Results, theme: Theme = "light") -> bytes:
         "chosen, spread over frontiers": ("blue", "o", "frontier"),
         "chosen at a baseline's cost": ("amber", "o", "match"),
         "baselines in the space": ("grey", "x", "baseline"),
-    }  # fmt: skip
+    }
     values: list[Interval] = []
     for label, (colour, marker, role) in groups.items():
         group = [each for each in results.points if each.point.role == role and each.point.quality is not None]
@@ -113,8 +136,16 @@ def optimism_plot(results: Results, theme: Theme = "light") -> bytes:
             changes = [each.change for each in group]
             xs = [float(each.point.quality or 0.0) for each in group]
             values += [*changes, *(Interval(x, x, x) for x in xs)]
-            axes.errorbar(xs, [each.value for each in changes], yerr=bars(changes), fmt=marker, markersize=4.5,
-                          color=colours[colour], linewidth=0.9, label=label)  # fmt: skip
+            axes.errorbar(
+                xs,
+                [each.value for each in changes],
+                yerr=bars(changes),
+                fmt=marker,
+                markersize=4.5,
+                color=colours[colour],
+                linewidth=0.9,
+                label=label,
+            )
     for axis in (axes.xaxis, axes.yaxis):
         _change_axis(axis, values or [Interval(0.0, 0.0, 0.0)])
     axes.plot([-1, 20], [-1, 20], color=colours["ink"], linewidth=0.8, scalex=False, scaley=False)
@@ -139,8 +170,16 @@ def _draw_ours(axes: Any, each: Result, axis: str, dense: float, colours: Mappin
     x = cost(each, axis) / (dense if axis == SIZE else 1)
     if chosen and each.point.quality is not None and own_axis(each) == axis:
         axes.plot([guess, x], [each.point.quality, each.change.value], color=colour, linewidth=0.8, alpha=0.55)
-    _draw(axes, [each], axis, dense, fmt="o", color=colour, markersize=5.5 if chosen else 3.2,
-          alpha=1.0 if chosen else 0.6)  # fmt: skip
+    _draw(
+        axes,
+        [each],
+        axis,
+        dense,
+        fmt="o",
+        color=colour,
+        markersize=5.5 if chosen else 3.2,
+        alpha=1.0 if chosen else 0.6,
+    )
 
 
 def _draw(axes: Any, group: Sequence[Result], axis: str, dense: float, **look: Any) -> None:
@@ -149,13 +188,28 @@ def _draw(axes: Any, group: Sequence[Result], axis: str, dense: float, **look: A
     sides = None
     if axis != SIZE:
         times = [each.timings[axis] for each in group]
-        sides = [[each.ratio - each.ratio_low for each in times],
-                 [min(each.ratio_high, 9.0 + each.ratio) - each.ratio for each in times]]  # fmt: skip
-    axes.errorbar(xs, [each.value for each in changes], yerr=bars(changes), linestyle="none",
-                  **{"markersize": 5, "linewidth": 0.8, "zorder": 3, **look})  # fmt: skip
+        sides = [
+            [each.ratio - each.ratio_low for each in times],
+            [min(each.ratio_high, 9.0 + each.ratio) - each.ratio for each in times],
+        ]
+    axes.errorbar(
+        xs,
+        [each.value for each in changes],
+        yerr=bars(changes),
+        linestyle="none",
+        **{"markersize": 5, "linewidth": 0.8, "zorder": 3, **look},
+    )
     if sides is not None:  # many cross: faint, so that points stay readable
-        axes.errorbar(xs, [each.value for each in changes], xerr=sides, fmt="none", ecolor=look["color"],
-                      elinewidth=0.7, alpha=0.3, zorder=2)  # fmt: skip
+        axes.errorbar(
+            xs,
+            [each.value for each in changes],
+            xerr=sides,
+            fmt="none",
+            ecolor=look["color"],
+            elinewidth=0.7,
+            alpha=0.3,
+            zorder=2,
+        )
 
 
 def _change_axis(axis: Any, values: Sequence[Interval], *, both: bool = False) -> None:

@@ -17,8 +17,17 @@ from validate.errors import RecordError, RunError
 
 def write_quality(settings: Settings, folders: Sequence[Path], sensitivity: Path, out: Path) -> str:
     """Write the quality file, and say what was done."""
-    words = ["quality", "fit", *map(str, folders), "--sensitivity", str(sensitivity), "--out", str(out),
-             "--ranks", settings.ranks]  # fmt: skip
+    words = [
+        "quality",
+        "fit",
+        *map(str, folders),
+        "--sensitivity",
+        str(sensitivity),
+        "--out",
+        str(out),
+        "--ranks",
+        settings.ranks,
+    ]
     run_validate(words, out.with_suffix(".txt"))
     return "fitted"
 
@@ -80,9 +89,11 @@ def run_validate(words: Sequence[str], log: Path) -> None:
     terminal = os.isatty(2)
     with log.open("w", encoding="utf-8") as stream:
         process = subprocess.Popen(
-            [sys.executable, "-m", "validate", *words], stdout=stream, stderr=None if terminal else subprocess.PIPE,
+            [sys.executable, "-m", "validate", *words],
+            stdout=stream,
+            stderr=None if terminal else subprocess.PIPE,
             text=True,
-        )  # fmt: skip
+        )
         try:
             _, errors = process.communicate()
         except BaseException:

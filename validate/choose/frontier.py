@@ -88,10 +88,15 @@ class Frontier:
         places = np.linspace(0, len(self.points) - 1, min(_DRAWN, len(self.points)))
         kept = [self.points[round(place)] for place in places]
         return Curve(
-            space=self.space, objective=self.objective, count=len(self.points), guarantee=self.guarantee,
-            configurations=str(self.configurations), seconds=round(self.seconds, 3),
-            costs=[point.cost for point in kept], qualities=[point.nats for point in kept],
-        )  # fmt: skip
+            space=self.space,
+            objective=self.objective,
+            count=len(self.points),
+            guarantee=self.guarantee,
+            configurations=str(self.configurations),
+            seconds=round(self.seconds, 3),
+            costs=[point.cost for point in kept],
+            qualities=[point.nats for point in kept],
+        )
 
 
 def undominated(points: Iterable[Candidate]) -> list[Candidate]:

@@ -35,11 +35,20 @@ class TextQuality:
     def __init__(self, settings: Settings, text: Path, folder: Path) -> None:
         defaults = quality_command.make_context("quality", []).params
         options = {
-            **defaults, "model": settings.model, "text": str(text), "calibration_text": settings.calibration_text,
-            "calibration_blocks": settings.calibration_blocks, "factors": settings.factors, "blocks": settings.blocks,
-            "length": settings.length, "batch": settings.batch, "threads": settings.threads, "device": settings.device,
-            "seed": settings.seed, "out": str(folder),
-        }  # fmt: skip
+            **defaults,
+            "model": settings.model,
+            "text": str(text),
+            "calibration_text": settings.calibration_text,
+            "calibration_blocks": settings.calibration_blocks,
+            "factors": settings.factors,
+            "blocks": settings.blocks,
+            "length": settings.length,
+            "batch": settings.batch,
+            "threads": settings.threads,
+            "device": settings.device,
+            "seed": settings.seed,
+            "out": str(folder),
+        }
         self._folder, self._options = folder, options
         self.job = Job.read(options)
         self._evaluator: Evaluator | None = None
@@ -59,8 +68,9 @@ class TextQuality:
         found = self._records(cases)
         failed = [record for record in found if record.failure is not None]
         if failed and failed[0].failure is not None:
-            raise RunError(f"{len(failed)} of {len(found)} configurations could not be measured",
-                           hint=failed[0].failure.reason)  # fmt: skip
+            raise RunError(
+                f"{len(failed)} of {len(found)} configurations could not be measured", hint=failed[0].failure.reason
+            )
         return found
 
     def forget(self) -> None:

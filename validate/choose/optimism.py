@@ -48,20 +48,27 @@ def optimism(results: Results) -> Optimism | None:
     if not chosen:
         return None
     guesses = [predicted(each) for each in chosen.values()]
-    searched, verified = ([getattr(each, name).value for each in chosen.values()]
-                          for name in ("change_searched", "change"))  # fmt: skip
+    searched, verified = (
+        [getattr(each, name).value for each in chosen.values()] for name in ("change_searched", "change")
+    )
     factor, errors = Interval(1.0, None, None), np.abs(np.subtract(verified, guesses))
     corrected = errors
     if np.mean(guesses) >= _SMALL and len(guesses) > 1:
         factor = change(verified, [0.0] * len(verified), guesses)
-        others = [(sum(verified) - mine) / max(sum(guesses) - guess, _SMALL)
-                  for mine, guess in zip(verified, guesses, strict=True)]  # fmt: skip
+        others = [
+            (sum(verified) - mine) / max(sum(guesses) - guess, _SMALL)
+            for mine, guess in zip(verified, guesses, strict=True)
+        ]
         corrected = np.abs(np.subtract(verified, np.multiply(guesses, others)))
     return Optimism(
-        points=len(chosen), left_out=len(every) - len(chosen),
-        search=_mean_difference(searched, guesses), verify=_mean_difference(verified, guesses),
-        factor=factor, error=float(np.mean(errors)), corrected=float(np.mean(corrected)),
-    )  # fmt: skip
+        points=len(chosen),
+        left_out=len(every) - len(chosen),
+        search=_mean_difference(searched, guesses),
+        verify=_mean_difference(verified, guesses),
+        factor=factor,
+        error=float(np.mean(errors)),
+        corrected=float(np.mean(corrected)),
+    )
 
 
 def _mean_difference(measured: Sequence[float], predicted: Sequence[float]) -> Interval:

@@ -23,14 +23,18 @@ figure.half img { max-width: 700px; }
 """
 
 
-def loop_page(
-    settings: Settings, verdict: Verdict, moved: Moved | None, stages: Mapping[str, StageRecord]
-) -> str:  # fmt: skip
+def loop_page(settings: Settings, verdict: Verdict, moved: Moved | None, stages: Mapping[str, StageRecord]) -> str:
     """The HTML text; it refers to nothing outside itself."""
     parts = [
-        _header(settings, verdict), _tiles(verdict), *(_cost(verdict, moved, axis) for axis in verdict.axes),
-        survival_section(verdict), _refit(moved), _points(verdict), _duels(verdict), _how(settings, verdict, stages),
-    ]  # fmt: skip
+        _header(settings, verdict),
+        _tiles(verdict),
+        *(_cost(verdict, moved, axis) for axis in verdict.axes),
+        survival_section(verdict),
+        _refit(moved),
+        _points(verdict),
+        _duels(verdict),
+        _how(settings, verdict, stages),
+    ]
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1"><title>From a checkpoint to a verified '
@@ -64,8 +68,11 @@ def _finding(verdict: Verdict) -> str:
         if axis != SIZE:
             sentence += f" ({clear['better']} of them at a latency that is no more beyond noise)"
         sentence += f", level with {counts['level']}, worse than {counts['worse']}"
-        others = {"dense": "are met by the dense model, no worse", "same": "were found themselves",
-                  "none": "cost less than anything found"}  # fmt: skip
+        others = {
+            "dense": "are met by the dense model, no worse",
+            "same": "were found themselves",
+            "none": "cost less than anything found",
+        }
         said = [f"{counts[name]} {words}" for name, words in others.items() if counts[name]]
         sentences.append("; ".join([sentence, *said]) + ".")
     if verdict.choice is None:
@@ -89,8 +96,13 @@ def _tiles(verdict: Verdict) -> str:
         counts = verdict.counts(axis)
         text = f"{counts['better']} / {counts['level']} / {counts['worse']}"
         tiles.append((text, f"better / level / worse at equal {_axis(axis)}", bool(counts["worse"])))
-    tiles.append((survival.share(survival.survived), "points of the predicted frontiers survive: nothing measured that "
-                  "costs no more clearly loses less", survival.survived < survival.points))  # fmt: skip
+    tiles.append(
+        (
+            survival.share(survival.survived),
+            "points of the predicted frontiers survive: nothing measured that costs no more clearly loses less",
+            survival.survived < survival.points,
+        )
+    )
     if optimism is not None:
         tiles.append((f"{optimism.verify.value:+.3f}", "nats: measured minus predicted over those points", False))
         tiles.append((f"{optimism.factor.value:.2f}x", "what predicted changes have to be multiplied by", False))
@@ -104,24 +116,48 @@ def _tiles(verdict: Verdict) -> str:
 def _cost(verdict: Verdict, moved: Moved | None, axis: str) -> str:
     factor = 1.0 if verdict.optimism is None else verdict.optimism.factor.value
     rows = [
-        [RULES[each.rule], len(each.duels), each.count("better"),
-         *([] if axis == SIZE else [each.count("better", clear=True)]), each.count("level"), each.count("worse"),
-         *(each.count(name) or "-" for name in ("dense", "same", "none")), interval_text(each.mean)]
-        for each in verdict.tallies if each.axis == axis
-    ]  # fmt: skip
-    columns = ("baseline", "n", "better", *(() if axis == SIZE else ("clearly no slower",)), "level", "worse", "dense",
-               "same", "no match", "NLL, ours minus theirs, mean")  # fmt: skip
+        [
+            RULES[each.rule],
+            len(each.duels),
+            each.count("better"),
+            *([] if axis == SIZE else [each.count("better", clear=True)]),
+            each.count("level"),
+            each.count("worse"),
+            *(each.count(name) or "-" for name in ("dense", "same", "none")),
+            interval_text(each.mean),
+        ]
+        for each in verdict.tallies
+        if each.axis == axis
+    ]
+    columns = (
+        "baseline",
+        "n",
+        "better",
+        *(() if axis == SIZE else ("clearly no slower",)),
+        "level",
+        "worse",
+        "dense",
+        "same",
+        "no match",
+        "NLL, ours minus theirs, mean",
+    )
     name = _axis(axis)
     width = verdict.results.latency_width(axis)
-    noise = "" if width is None else (
-        f" Intervals of measured {axis} latency reach {100 * width:.1f} % to each side in the median: costs closer "
-        "than that are equal for all one can tell."
-    )  # fmt: skip
+    noise = (
+        ""
+        if width is None
+        else (
+            f" Intervals of measured {axis} latency reach {100 * width:.1f} % to each side in the median: costs closer "
+            "than that are equal for all one can tell."
+        )
+    )
     return (
         f"<h2>At equal {escape(name)}</h2>"
-        + figure(lambda theme: trade_off(verdict.results, axis, factor, moved, theme),
-                  "Lines are predicted, points are measured on the half of the text that nothing was chosen by, with "
-                  "95 % intervals. A thin line ties a point of a frontier to where it was predicted.")
+        + figure(
+            lambda theme: trade_off(verdict.results, axis, factor, moved, theme),
+            "Lines are predicted, points are measured on the half of the text that nothing was chosen by, with "
+            "95 % intervals. A thin line ties a point of a frontier to where it was predicted.",
+        )
         + table(columns, rows)
         + f'<p class="note">Against each baseline stands the configuration of ours whose {escape(name)} is no more, as '
         "measured, and that was predicted to lose least. Dense: the model as it is stands for ours and is not worse. "
@@ -129,7 +165,7 @@ def _cost(verdict: Verdict, moved: Moved | None, axis: str) -> str:
         "better and worse mean that the 95 % interval leaves out 0. Intervals are not corrected for the number of "
         f"comparisons.{escape(noise)}</p>"
         + figure(lambda theme: duel_plot(verdict.duels, axis, theme), f"Every comparison at equal {name}.")
-    )  # fmt: skip
+    )
 
 
 def _refit(moved: Moved | None) -> str:
@@ -141,15 +177,28 @@ def _refit(moved: Moved | None) -> str:
 def _points(verdict: Verdict) -> str:
     results = verdict.results
     rows = [
-        [each.text, each.point.rule, _axis(own_axis(each)), f"{each.point.params / results.plan.dense_params:.3f}",
-         *(_ratio(each, phase) for phase in results.phases),
-         "-" if each.point.quality is None else f"{each.point.quality:+.3f}", interval_text(each.change_searched),
-         interval_text(each.change)]
+        [
+            each.text,
+            each.point.rule,
+            _axis(own_axis(each)),
+            f"{each.point.params / results.plan.dense_params:.3f}",
+            *(_ratio(each, phase) for phase in results.phases),
+            "-" if each.point.quality is None else f"{each.point.quality:+.3f}",
+            interval_text(each.change_searched),
+            interval_text(each.change),
+        ]
         for each in results.frontier
-    ]  # fmt: skip
-    columns = ("configuration", "space", "chosen for", "params / dense",
-               *(f"{phase} / dense, predicted and measured" for phase in results.phases), "NLL predicted",
-               "on the half searched on", "on the other half")  # fmt: skip
+    ]
+    columns = (
+        "configuration",
+        "space",
+        "chosen for",
+        "params / dense",
+        *(f"{phase} / dense, predicted and measured" for phase in results.phases),
+        "NLL predicted",
+        "on the half searched on",
+        "on the other half",
+    )
     return "<h2>The points of the frontiers</h2>" + folded("All points, with their configurations", columns, rows)
 
 
@@ -157,22 +206,44 @@ def _duels(verdict: Verdict) -> str:
     rows = []
     for duel in verdict.duels:
         theirs, ours = duel.baseline, duel.ours
-        row = [_axis(duel.axis), theirs.point.rule, theirs.point.label, _cost_text(verdict, theirs, duel.axis),
-               interval_text(theirs.change)]  # fmt: skip
+        row = [
+            _axis(duel.axis),
+            theirs.point.rule,
+            theirs.point.label,
+            _cost_text(verdict, theirs, duel.axis),
+            interval_text(theirs.change),
+        ]
         row += ["-", "-"] if ours is None else [_cost_text(verdict, ours, duel.axis), interval_text(ours.change)]
         noise = "" if duel.clear or duel.ours is None else ", costs equal within noise"
         rows.append([*row, interval_text(duel.difference), f"{duel.outcome}{noise}"])
-    columns = ("equal", "rule", "baseline", "its cost / dense", "its change of NLL", "our cost / dense",
-               "our change of NLL", "ours minus theirs", "")  # fmt: skip
+    columns = (
+        "equal",
+        "rule",
+        "baseline",
+        "its cost / dense",
+        "its change of NLL",
+        "our cost / dense",
+        "our change of NLL",
+        "ours minus theirs",
+        "",
+    )
     return "<h2>Every comparison</h2>" + folded("All baselines", columns, rows, wide=(2,))
 
 
 def _how(settings: Settings, verdict: Verdict, stages: Mapping[str, StageRecord]) -> str:
     rows = [[name, each.note, seconds(each.seconds)] for name, each in stages.items()]
     total = sum(each.seconds for each in stages.values())
-    curves = [[curve.space, curve.objective, curve.configurations if len(curve.configurations) < 16 else
-               f"{float(curve.configurations):.2e}", curve.count, curve.guarantee, seconds(curve.seconds)]
-              for curve in verdict.results.plan.curves]  # fmt: skip
+    curves = [
+        [
+            curve.space,
+            curve.objective,
+            curve.configurations if len(curve.configurations) < 16 else f"{float(curve.configurations):.2e}",
+            curve.count,
+            curve.guarantee,
+            seconds(curve.seconds),
+        ]
+        for curve in verdict.results.plan.curves
+    ]
     notes = (
         "The text is cut into 32 consecutive pieces that go to two halves in turn. Predictor, layer dropping and the "
         "choice use one half; comparisons, survival and optimism are of the other.",
@@ -183,10 +254,11 @@ def _how(settings: Settings, verdict: Verdict, stages: Mapping[str, StageRecord]
         "Blocks of one file are alike, so intervals are too narrow for other kinds of text.",
     )
     return (
-        "<h2>How it was done</h2>" + "".join(f'<p class="note">{escape(note)}</p>' for note in notes)
+        "<h2>How it was done</h2>"
+        + "".join(f'<p class="note">{escape(note)}</p>' for note in notes)
         + folded(f"Stages: {seconds(total)} in all", ("stage", "what", "time"), rows, wide=(1,))
         + folded("Searches", ("space", "cost", "configurations", "points", "guarantee", "time"), curves, wide=(4,))
-    )  # fmt: skip
+    )
 
 
 def _axis(axis: str) -> str:

@@ -31,10 +31,11 @@ def survival_section(verdict: Verdict) -> str:
             f"points goes from {optimism.error:.3f} to {optimism.corrected:.3f} nats, each corrected by the others.",
         ]
     return (
-        "<h2>What survives measurement</h2>" + "".join(f"<p>{escape(line)}</p>" for line in lines)
+        "<h2>What survives measurement</h2>"
+        + "".join(f"<p>{escape(line)}</p>" for line in lines)
         + _rounds(verdict)
         + figure(lambda theme: optimism_plot(verdict.results, theme), "On the line the prediction holds.", "wide half")
-    )  # fmt: skip
+    )
 
 
 def _predicted_points(optimism: Optimism) -> str:
@@ -47,8 +48,15 @@ def _rounds(verdict: Verdict) -> str:
     for number, each in enumerate(verdict.results.rounds, 1):
         if each.predicted:
             gaps = [mine - guess for mine, guess in zip(each.measured, each.predicted, strict=True)]
-            rows.append([number, len(gaps), f"{np.mean(each.predicted):.3f}", f"{np.mean(each.measured):.3f}",
-                         interval_text(mean(gaps))])  # fmt: skip
+            rows.append(
+                [
+                    number,
+                    len(gaps),
+                    f"{np.mean(each.predicted):.3f}",
+                    f"{np.mean(each.measured):.3f}",
+                    interval_text(mean(gaps)),
+                ]
+            )
     columns = ("search", "points", "predicted, mean", "measured, mean", "measured minus predicted")
     note = (
         "On the half that is searched on, without points that drop layers. The points of each search are measured and "

@@ -91,7 +91,7 @@ class Moved(Record, frozen=True, kw_only=True):
 
 def refit(
     setup: Setup, ranks: Sequence[Rank], folder: Path, quality: str, dropped: Mapping[frozenset[int], float]
-) -> str:  # fmt: skip
+) -> str:
     """Search again with the second quality file, write moved.json, and say what changed."""
     plan, search = Plan.read(folder), Search(setup, ranks, folder / quality, dropped)
     shifts = []
@@ -104,8 +104,7 @@ def refit(
         cost = float(point.params) if objective == "params" else point.costs[objective.partition(".")[0]]
         best = search.best_within(objective, cost * (1 + 1e-9))
         if after is not None and best is not None:
-            shifts.append(Shift(key=point.key, objective=objective, before=point.quality, after=after,
-                                best=best.nats))  # fmt: skip
+            shifts.append(Shift(key=point.key, objective=objective, before=point.quality, after=after, best=best.nats))
     moved = Moved(shifts=shifts, curves=[each.curve() for each in search.frontiers])
     write_file(folder / NAME, msgspec.json.format(msgspec.json.encode(moved), indent=1) + b"\n")
     return f"points of the first frontier lose {moved.regret:.4f} nats to the second's"

@@ -62,22 +62,45 @@ def _write_figures(folder: Path, verdict: Verdict, moved: Moved | None) -> None:
 
 def _print(verdict: Verdict) -> None:
     rows = [
-        [each.axis, RULES[each.rule], len(each.duels), each.count("better"), each.count("better", clear=True),
-         each.count("level"), each.count("worse"), each.count("dense"), each.count("same"), each.count("none"),
-         interval_text(each.mean, 4)]
+        [
+            each.axis,
+            RULES[each.rule],
+            len(each.duels),
+            each.count("better"),
+            each.count("better", clear=True),
+            each.count("level"),
+            each.count("worse"),
+            each.count("dense"),
+            each.count("same"),
+            each.count("none"),
+            interval_text(each.mean, 4),
+        ]
         for each in verdict.tallies
-    ]  # fmt: skip
-    columns = ["equal", "baseline", "n", "better", "clear", "level", "worse", "dense", "same", "no match",
-               "NLL, ours minus theirs"]  # fmt: skip
+    ]
+    columns = [
+        "equal",
+        "baseline",
+        "n",
+        "better",
+        "clear",
+        "level",
+        "worse",
+        "dense",
+        "same",
+        "no match",
+        "NLL, ours minus theirs",
+    ]
     print_table("Configurations found against baselines, on the half that nothing was chosen by", columns, rows, left=2)
 
 
 def _lines(folder: Path, verdict: Verdict, moved: Moved | None) -> list[str]:
     survival, optimism = verdict.survival, verdict.optimism
-    lines = [verdict.standing.sentence,
-             f"frontier: {survival.share(survival.survived)} measured points survive, "
-             "beaten by nothing measured that costs no more and clearly loses less; "
-             f"{survival.share(survival.plain)} are not beaten even within noise"]  # fmt: skip
+    lines = [
+        verdict.standing.sentence,
+        f"frontier: {survival.share(survival.survived)} measured points survive, "
+        "beaten by nothing measured that costs no more and clearly loses less; "
+        f"{survival.share(survival.plain)} are not beaten even within noise",
+    ]
     lines += [f"warning: {doubt}" for doubt in verdict.doubts]
     if optimism is not None:
         lines.append(

@@ -146,8 +146,9 @@ def read_results(folder: Path) -> Results:
         RunError: when something was not measured.
     """
     plan = Plan.read(folder)
-    searched, verified = ({config_key(record.config): record for record in QUALITY.read(folder / name)}
-                          for name in ("search", "verify"))  # fmt: skip
+    searched, verified = (
+        {config_key(record.config): record for record in QUALITY.read(folder / name)} for name in ("search", "verify")
+    )
     timed = read_samples(folder / "latency")
     times = _timings(timed)
     dense = next(record for record in verified.values() if record.is_dense)
@@ -159,19 +160,37 @@ def read_results(folder: Path) -> Results:
             raise RunError("a configuration was not measured", value=point.label, hint="the same command continues")
         mine, other = _text(verified[point.key]), _text(searched[point.key])
         return Result(
-            point=point, searched=other, verified=mine, timings=times[point.key],
+            point=point,
+            searched=other,
+            verified=mine,
+            timings=times[point.key],
             change=change(mine.nll, bases[0].nll, mine.tokens),
             change_searched=change(other.nll, bases[1].nll, other.tokens),
-            dense_costs=plan.dense, text=describe(verified[point.key].decomposition(spec), spec),
-        )  # fmt: skip
+            dense_costs=plan.dense,
+            text=describe(verified[point.key].decomposition(spec), spec),
+        )
 
-    first = Point(role="baseline", rule="dense", label="dense", config=dense.config, params=plan.dense_params,
-                  costs=plan.dense, quality=0.0)  # fmt: skip
+    first = Point(
+        role="baseline",
+        rule="dense",
+        label="dense",
+        config=dense.config,
+        params=plan.dense_params,
+        costs=plan.dense,
+        quality=0.0,
+    )
     plans = _round_plans(folder)
-    return Results(plan=plan, dense=result(first), points=[result(point) for point in plan.points],
-                   phases=list(plan.dense), fitted=_fitted(folder, plans, searched), name=dense.model.name,
-                   device=_device(timed), rounds=_rounds([*plans, plan], searched, bases[1]),
-                   again=_timings(read_samples(sorted((folder / AGAIN).glob("*/samples.jsonl")))))  # fmt: skip
+    return Results(
+        plan=plan,
+        dense=result(first),
+        points=[result(point) for point in plan.points],
+        phases=list(plan.dense),
+        fitted=_fitted(folder, plans, searched),
+        name=dense.model.name,
+        device=_device(timed),
+        rounds=_rounds([*plans, plan], searched, bases[1]),
+        again=_timings(read_samples(sorted((folder / AGAIN).glob("*/samples.jsonl")))),
+    )
 
 
 def _round_plans(folder: Path) -> list[Plan]:
@@ -192,13 +211,18 @@ def _rounds(plans: Sequence[Plan], searched: Mapping[str, QualityRecord], dense:
     """What each search chose, as predicted and measured."""
     found = []
     for plan in plans:
-        points = {point.key: point for point in plan.points
-                  if point.role == "frontier" and point.quality is not None and not point.drops}  # fmt: skip
+        points = {
+            point.key: point
+            for point in plan.points
+            if point.role == "frontier" and point.quality is not None and not point.drops
+        }
         losses = [_text(searched[key]) for key in points]
-        found.append(Round(
-            predicted=[point.quality or 0.0 for point in points.values()],
-            measured=[(sum(each.nll) - sum(dense.nll)) / sum(dense.tokens) for each in losses],
-        ))  # fmt: skip
+        found.append(
+            Round(
+                predicted=[point.quality or 0.0 for point in points.values()],
+                measured=[(sum(each.nll) - sum(dense.nll)) / sum(dense.tokens) for each in losses],
+            )
+        )
     return found
 
 
@@ -221,6 +245,9 @@ def _device(samples: Sequence[Sample]) -> str:
 
 def _text(record: QualityRecord) -> TextRecord:
     if record.text is None:
-        raise RunError("a configuration could not be measured", value=record.id,
-                       hint=record.failure.reason if record.failure else "")  # fmt: skip
+        raise RunError(
+            "a configuration could not be measured",
+            value=record.id,
+            hint=record.failure.reason if record.failure else "",
+        )
     return record.text

@@ -94,9 +94,15 @@ class Loop:
 
         settings = self._settings
         found = measure_sensitivity(
-            settings.model, Path(settings.calibration_text), self._folder / SENSITIVITY, length=self._text(SEARCHED).
-            job.length, blocks=settings.calibration_blocks, batch=settings.batch, fisher=True, device=settings.device,
-        )  # fmt: skip
+            settings.model,
+            Path(settings.calibration_text),
+            self._folder / SENSITIVITY,
+            length=self._text(SEARCHED).job.length,
+            blocks=settings.calibration_blocks,
+            batch=settings.batch,
+            fisher=True,
+            device=settings.device,
+        )
         return f"{len(found.sites)} sites"
 
     def _samples(self) -> str:
@@ -127,11 +133,10 @@ class Loop:
         began = time.monotonic()
         dropped = self._dropped()
         search = self._searched(settings.rounds, dropped)
-        named = baselines(self._setup.model, search.homogeneous, dropped, count=settings.random,
-                          seed=settings.seed)  # fmt: skip
-        points = distinct([
-            *search.spread(settings.points), *search.matches(named), *(search.baseline(each) for each in named)
-        ])  # fmt: skip
+        named = baselines(self._setup.model, search.homogeneous, dropped, count=settings.random, seed=settings.seed)
+        points = distinct(
+            [*search.spread(settings.points), *search.matches(named), *(search.baseline(each) for each in named)]
+        )
         self._write(search, points, PLAN)
         counts = {role: sum(point.role == role for point in points) for role in ("frontier", "match", "baseline")}
         took = time.monotonic() - began
@@ -149,9 +154,12 @@ class Loop:
 
     def _write(self, search: Search, points: Sequence[Point], name: str) -> None:
         Plan(
-            points=list(points), curves=[each.curve() for each in search.frontiers], dense=search.dense(),
-            dense_params=self._setup.model.num_params, metric=search.metric,
-        ).write(self._folder, name)  # fmt: skip
+            points=list(points),
+            curves=[each.curve() for each in search.frontiers],
+            dense=search.dense(),
+            dense_params=self._setup.model.num_params,
+            metric=search.metric,
+        ).write(self._folder, name)
 
     def _quality(self, name: str, plan_name: str = PLAN) -> str:
         plan = Plan.read(self._folder, plan_name)
@@ -178,12 +186,39 @@ class Loop:
     def _timed(self, configs: Path, folder: Path) -> list[Sample]:
         """Records of configurations beside dense, in turns, and of dense beside itself."""
         settings = self._settings
-        words = ["--model", settings.model, "--configs", str(configs), "--phase", settings.phase,
-                 "--batch", str(settings.batch_size), "--seq-len", str(settings.seq_len),
-                 "--kv-len", str(settings.seq_len + 1), "--dtype", settings.dtype, "--runtime", "eager",
-                 "--device", settings.device, "--hw", settings.hw, "--calibration", settings.calibration,
-                 "--budget", str(settings.budget), "--precision", str(settings.precision),
-                 "--seed", str(settings.seed), "--out", str(folder), "--resume"]  # fmt: skip
+        words = [
+            "--model",
+            settings.model,
+            "--configs",
+            str(configs),
+            "--phase",
+            settings.phase,
+            "--batch",
+            str(settings.batch_size),
+            "--seq-len",
+            str(settings.seq_len),
+            "--kv-len",
+            str(settings.seq_len + 1),
+            "--dtype",
+            settings.dtype,
+            "--runtime",
+            "eager",
+            "--device",
+            settings.device,
+            "--hw",
+            settings.hw,
+            "--calibration",
+            settings.calibration,
+            "--budget",
+            str(settings.budget),
+            "--precision",
+            str(settings.precision),
+            "--seed",
+            str(settings.seed),
+            "--out",
+            str(folder),
+            "--resume",
+        ]
         if settings.threads is not None:
             words += ["--threads", str(settings.threads)]
         run_validate(words, folder.with_suffix(".txt"))

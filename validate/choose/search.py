@@ -20,8 +20,14 @@ from validate.plans.case import params_of
 HOMOGENEOUS, SITES, DROPPING = "homogeneous", "per-site", "per-site, dropping"
 WORST = 2.0
 """Nats per token beyond which a point of the frontier is of no use and is not measured."""
-_SHARES = {(SITES, True): 3, (HOMOGENEOUS, True): 2, (DROPPING, True): 4, (SITES, False): 2, (HOMOGENEOUS, False): 1,
-           (DROPPING, False): 2}  # fmt: skip
+_SHARES = {
+    (SITES, True): 3,
+    (HOMOGENEOUS, True): 2,
+    (DROPPING, True): 4,
+    (SITES, False): 2,
+    (HOMOGENEOUS, False): 1,
+    (DROPPING, False): 2,
+}
 """Parts of the measured points that go to each frontier: by space, and whether it is against latency."""
 
 
@@ -52,8 +58,9 @@ class Search:
         dense = self._costs(Decomposition())
         for objective in self.objectives:
             whole = {kind: self._explore(kind, objective) for kind in (HOMOGENEOUS, SITES)}
-            self.frontiers += [self._frontier(kind, objective, [self._points(each, objective)], [each])
-                               for kind, each in whole.items()]  # fmt: skip
+            self.frontiers += [
+                self._frontier(kind, objective, [self._points(each, objective)], [each]) for kind, each in whole.items()
+            ]
             self._table = whole[SITES].question.tables.quality
             self._space = whole[SITES].space
             parts, explorations = [self._points(whole[SITES], objective)], [whole[SITES]]
@@ -117,36 +124,62 @@ class Search:
         setup = self._setup
         sites = [Site(layer, tensor.name) for layer in keep for tensor in setup.model.tensors]
         space = design_space(setup.model, kind, ranks=self._ranks, form="svd", keep=sites)  # type: ignore[arg-type]
-        return explore(space, setup.hardware, setup.workloads, objectives=[objective, "quality"], top=0,
-                       quality=self._file, calibration=setup.calibration)  # fmt: skip
+        return explore(
+            space,
+            setup.hardware,
+            setup.workloads,
+            objectives=[objective, "quality"],
+            top=0,
+            quality=self._file,
+            calibration=setup.calibration,
+        )
 
     def _points(
-        self, found: Exploration, objective: str, dropped: frozenset[int] = frozenset(), saved: float = 0.0,
+        self,
+        found: Exploration,
+        objective: str,
+        dropped: frozenset[int] = frozenset(),
+        saved: float = 0.0,
         loss: float = 0.0,
-    ) -> list[Candidate]:  # fmt: skip
+    ) -> list[Candidate]:
         """Points of an exploration; dropped layers take their cost away, and add their score before the link."""
         lost = self._link.inverse(loss)
         return [
-            Candidate(cost=float(each.objectives[objective]) - saved, exploration=found, number=each.number,
-                      nats=self._link(float(each.objectives["quality"]) + lost), dropped=dropped)
+            Candidate(
+                cost=float(each.objectives[objective]) - saved,
+                exploration=found,
+                number=each.number,
+                nats=self._link(float(each.objectives["quality"]) + lost),
+                dropped=dropped,
+            )
             for each in found.answer.frontier
-        ]  # fmt: skip
+        ]
 
     def _frontier(
         self, kind: str, objective: str, parts: Sequence[Sequence[Candidate]], found: Sequence[Exploration]
     ) -> Frontier:
         guarantee = found[0].answer.guarantee if len(found) == 1 else f"union of {len(found)} frontiers, not the whole"
         return Frontier(
-            space=kind, objective=objective, points=undominated(point for part in parts for point in part),
-            guarantee=guarantee, configurations=sum(each.space.size for each in found),
+            space=kind,
+            objective=objective,
+            points=undominated(point for part in parts for point in part),
+            guarantee=guarantee,
+            configurations=sum(each.space.size for each in found),
             seconds=sum(each.elapsed_s for each in found),
-        )  # fmt: skip
+        )
 
     def _point(self, role: Role, rule: str, label: str, config: Decomposition, quality: float | None) -> Point:
         costs = self._costs(config)
         params = int(costs.pop("params"))
-        return Point(role=role, rule=rule, label=label, config=config.to_json(), params=params, quality=quality,
-                     costs={name.partition(".")[0]: value for name, value in costs.items()})  # fmt: skip
+        return Point(
+            role=role,
+            rule=rule,
+            label=label,
+            config=config.to_json(),
+            params=params,
+            quality=quality,
+            costs={name.partition(".")[0]: value for name, value in costs.items()},
+        )
 
     def _costs(self, config: Decomposition) -> dict[str, float]:
         """By objective."""

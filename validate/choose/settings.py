@@ -25,9 +25,18 @@ NAME = "loop.json"
 RANKS = "1,5%,10%,15%,20%,25%,30%,40%,50%,60%,70%,80%,90%"
 """Candidates of the search: what removes nothing is left out."""
 SMALL: dict[str, Any] = {
-    "samples": 44, "ranks": "1,25%,60%", "blocks": 8, "length": 32, "calibration_blocks": 8, "points": 4, "rounds": 1,
-    "random": 2, "budget": 0.1, "precision": 20.0, "seq_len": 16,
-}  # fmt: skip
+    "samples": 44,
+    "ranks": "1,25%,60%",
+    "blocks": 8,
+    "length": 32,
+    "calibration_blocks": 8,
+    "points": 4,
+    "rounds": 1,
+    "random": 2,
+    "budget": 0.1,
+    "precision": 20.0,
+    "seq_len": 16,
+}
 """Sizes of a run that takes seconds and whose numbers mean little."""
 
 
@@ -97,10 +106,20 @@ class Settings(Record, frozen=True, kw_only=True):
             CostModelError: when one cannot be read or does not fit the others.
         """
         return read_setup(
-            model_name=self.model, hw_name=self.hw, phase=self.phase, batch=self.batch_size, seq_len=self.seq_len,
-            kv_len=None, new_tokens=None, dtype=self.dtype, weight_dtype=None, runtime="eager", attention="fused",
-            lm_head="last", calibration_option=self.calibration,
-        )  # fmt: skip
+            model_name=self.model,
+            hw_name=self.hw,
+            phase=self.phase,
+            batch=self.batch_size,
+            seq_len=self.seq_len,
+            kv_len=None,
+            new_tokens=None,
+            dtype=self.dtype,
+            weight_dtype=None,
+            runtime="eager",
+            attention="fused",
+            lm_head="last",
+            calibration_option=self.calibration,
+        )
 
     def identity(self, setup: Setup) -> dict[str, Any]:
         """The model's name and digests of what was read: a resumed loop is about the same weights, texts and device."""
@@ -111,17 +130,21 @@ class Settings(Record, frozen=True, kw_only=True):
         if self.calibration == "auto":
             corrections = profile_folder() / "calibrations" / f"{setup.hardware.name}.json"
         found: dict[str, Any] = {
-            "model_name": setup.model.name, "checkpoint": checkpoint_sha256(Path(self.model)),
+            "model_name": setup.model.name,
+            "checkpoint": checkpoint_sha256(Path(self.model)),
             "hardware_profile": _sha256(profile),
             "calibration": None if setup.calibration is None else _sha256(corrections),
-        }  # fmt: skip
+        }
         for name in ("text", "calibration_text"):
             text = TextFile.read(getattr(self, name))
             assert text is not None
             found[name] = text.source.sha256
         if found["text"] == found["calibration_text"]:
-            raise InputError("--calibration-text is the text to predict", value=self.calibration_text,
-                             hint="calibrate on a part that is not measured")  # fmt: skip
+            raise InputError(
+                "--calibration-text is the text to predict",
+                value=self.calibration_text,
+                hint="calibrate on a part that is not measured",
+            )
         return found
 
     def keep(self, folder: Path, setup: Setup) -> None:

@@ -71,6 +71,9 @@ def survival(results: Results) -> Survival:
         return sum(not dominators(each, others, axis, clear) for each, axis in chosen)
 
     return Survival(
-        points=len(chosen), survived=unbeaten(every, "loss"), plain=unbeaten(every, "neither"),
-        clear=unbeaten(every, "both"), baselines=unbeaten(results.baselines, "loss"),
-    )  # fmt: skip
+        points=len(chosen),
+        survived=unbeaten(every, "loss"),
+        plain=unbeaten(every, "neither"),
+        clear=unbeaten(every, "both"),
+        baselines=unbeaten(results.baselines, "loss"),
+    )

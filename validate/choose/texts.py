@@ -53,9 +53,10 @@ def check_texts(settings: Settings, spec: ModelSpec) -> None:
     inner = length - (tokenizer.num_special_tokens_to_add() if spec.is_encoder else 0)
     if inner < 1:
         raise InputError("--length is too small", value=length, allowed="more than the special tokens of a block")
-    for option, parts, count in (("--text", halves(_read(settings.text)), settings.blocks),
-                                 ("--calibration-text", [_read(settings.calibration_text)],
-                                  settings.calibration_blocks)):  # fmt: skip
+    for option, parts, count in (
+        ("--text", halves(_read(settings.text)), settings.blocks),
+        ("--calibration-text", [_read(settings.calibration_text)], settings.calibration_blocks),
+    ):
         found = min(len(tokenizer(part, add_special_tokens=False, verbose=False)["input_ids"]) for part in parts)
         if found < count * inner:
             value = f"{found:,} tokens" + (" in the shorter half" if len(parts) > 1 else "")

@@ -41,8 +41,15 @@ class Verdict:
     def of(cls, results: Results, accept: float) -> Verdict:
         """Judge the results."""
         fought = duels(results)
-        return cls(results=results, accept=accept, duels=fought, tallies=tallies(fought), survival=survival(results),
-                   optimism=optimism(results), choice=choice(results, accept))  # fmt: skip
+        return cls(
+            results=results,
+            accept=accept,
+            duels=fought,
+            tallies=tallies(fought),
+            survival=survival(results),
+            optimism=optimism(results),
+            choice=choice(results, accept),
+        )
 
     @property
     def axes(self) -> list[str]:
@@ -56,8 +63,9 @@ class Verdict:
         return [
             f"{phase.capitalize()} latency was measured too roughly to compare at: intervals reach {100 * width:.0f} % "
             "to each side in the median, so that what counts as no slower below is chance in part."
-            for phase, width in widths.items() if width is not None and width > ROUGH
-        ]  # fmt: skip
+            for phase, width in widths.items()
+            if width is not None and width > ROUGH
+        ]
 
     def choice_timing(self, phase: str) -> tuple[Timing | None, bool]:
         """The latency of the choice beside dense, and whether it was timed again after it had been chosen.
@@ -83,32 +91,53 @@ class Verdict:
         """For other programs."""
         optimism = self.optimism
         return {
-            "schema": SCHEMA, "standing": self.standing.to_json(), "accept": self.accept,
+            "schema": SCHEMA,
+            "standing": self.standing.to_json(),
+            "accept": self.accept,
             "choice": None if self.choice is None else self.choice.point.config,
             "choice_nll_change": None if self.choice is None else self.choice.change.to_json(),
             "choice_latency": {
                 phase: {"ratio": timing.ratio, "low": timing.ratio_low, "high": timing.ratio_high, "again": again}
                 for phase in self.results.phases
-                for timing, again in [self.choice_timing(phase)] if timing is not None
+                for timing, again in [self.choice_timing(phase)]
+                if timing is not None
             },
             "tallies": [
-                {"axis": each.axis, "rule": each.rule, **{name: each.count(name) for name in OUTCOMES},
-                 "clear": {name: each.count(name, clear=True) for name in ("better", "level", "worse")},
-                 "difference": None if each.mean is None else each.mean.to_json()} for each in self.tallies
+                {
+                    "axis": each.axis,
+                    "rule": each.rule,
+                    **{name: each.count(name) for name in OUTCOMES},
+                    "clear": {name: each.count(name, clear=True) for name in ("better", "level", "worse")},
+                    "difference": None if each.mean is None else each.mean.to_json(),
+                }
+                for each in self.tallies
             ],
             "duels": [
-                {"axis": duel.axis, "rule": duel.baseline.point.rule, "label": duel.baseline.point.label,
-                 "outcome": duel.outcome, "clear": duel.clear, "baseline": duel.baseline.point.config,
-                 "ours": None if duel.ours is None else duel.ours.point.config,
-                 "difference": None if duel.difference is None else duel.difference.to_json()} for duel in self.duels
+                {
+                    "axis": duel.axis,
+                    "rule": duel.baseline.point.rule,
+                    "label": duel.baseline.point.label,
+                    "outcome": duel.outcome,
+                    "clear": duel.clear,
+                    "baseline": duel.baseline.point.config,
+                    "ours": None if duel.ours is None else duel.ours.point.config,
+                    "difference": None if duel.difference is None else duel.difference.to_json(),
+                }
+                for duel in self.duels
             ],
             "survival": asdict(self.survival),
-            "optimism": None if optimism is None else {
-                "points": optimism.points, "left_out": optimism.left_out,
-                "search": optimism.search.to_json(), "verify": optimism.verify.to_json(),
-                "factor": optimism.factor.to_json(), "error": optimism.error, "corrected": optimism.corrected,
+            "optimism": None
+            if optimism is None
+            else {
+                "points": optimism.points,
+                "left_out": optimism.left_out,
+                "search": optimism.search.to_json(),
+                "verify": optimism.verify.to_json(),
+                "factor": optimism.factor.to_json(),
+                "error": optimism.error,
+                "corrected": optimism.corrected,
             },
-        }  # fmt: skip
+        }
 
 
 def choice(results: Results, accept: float) -> Result | None:

@@ -66,9 +66,10 @@ class ValidateGroup(LazyGroup):
 
 
 @click.group(
-    cls=ValidateGroup, invoke_without_command=True,
+    cls=ValidateGroup,
+    invoke_without_command=True,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
-)  # fmt: skip
+)
 @click.version_option(__version__, prog_name="validate")
 @measure_options
 @click.pass_context
@@ -82,9 +83,7 @@ def cli(ctx: click.Context, /, **options: object) -> int:
     Example:
         validate --samples 20 --out my-run
     """
-    given = {
-        name for name in ctx.params if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
-    }  # fmt: skip
+    given = {name for name in ctx.params if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE}
     if ctx.invoked_subcommand is not None:
         if given:
             hint = f"put the options of {ctx.invoked_subcommand} after its name"

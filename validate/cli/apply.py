@@ -29,27 +29,65 @@ _SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,6})?) ?([KMG]I?|)B?", re.ASCII | re.IGNO
 @click.command()
 @click.option("--model", required=True, metavar="PATH", help="Dense checkpoint: a folder, or a name on the hub.")
 @decomposition_options
-@click.option("--factors", type=click.Choice(["plain", "whitened"]), default="plain", show_default=True,
-              help="From the weights alone, or fitted to activations on --calibration-text.")  # fmt: skip
-@click.option("--calibration-text", type=click.Path(path_type=Path), metavar="FILE",
-              help="UTF-8 text for whitened factors.")  # fmt: skip
-@click.option("--blocks", type=click.IntRange(1, 100_000), default=64, show_default=True,
-              help="Blocks of calibration text.")  # fmt: skip
-@click.option("--length", type=click.IntRange(2, 100_000), help="Tokens of a block.  [default: 256, or what the model "
-              "can take]")  # fmt: skip
-@click.option("--dtype", type=click.Choice(["auto", "fp32", "bf16", "fp16"]), default="auto", show_default=True,
-              help="Of the weights written; auto keeps the checkpoint's.")  # fmt: skip
-@click.option("--max-shard-size", default="5GB", show_default=True, metavar="SIZE",
-              help="Of one file of weights; memory holds about one, or two.")  # fmt: skip
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True,
-              help="Where weights are factored; auto takes CUDA where there is one.")  # fmt: skip
-@click.option("--out", type=click.Path(path_type=Path), required=True, metavar="DIR",
-              help="Folder to write; one that exists is refused.")  # fmt: skip
+@click.option(
+    "--factors",
+    type=click.Choice(["plain", "whitened"]),
+    default="plain",
+    show_default=True,
+    help="From the weights alone, or fitted to activations on --calibration-text.",
+)
+@click.option(
+    "--calibration-text", type=click.Path(path_type=Path), metavar="FILE", help="UTF-8 text for whitened factors."
+)
+@click.option(
+    "--blocks", type=click.IntRange(1, 100_000), default=64, show_default=True, help="Blocks of calibration text."
+)
+@click.option(
+    "--length", type=click.IntRange(2, 100_000), help="Tokens of a block.  [default: 256, or what the model can take]"
+)
+@click.option(
+    "--dtype",
+    type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
+    default="auto",
+    show_default=True,
+    help="Of the weights written; auto keeps the checkpoint's.",
+)
+@click.option(
+    "--max-shard-size",
+    default="5GB",
+    show_default=True,
+    metavar="SIZE",
+    help="Of one file of weights; memory holds about one, or two.",
+)
+@click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    default="auto",
+    show_default=True,
+    help="Where weights are factored; auto takes CUDA where there is one.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    required=True,
+    metavar="DIR",
+    help="Folder to write; one that exists is refused.",
+)
 @format_option
 def command(
-    model: str, specs: tuple[str, ...], config_file: str | None, factors: str, calibration_text: Path | None,
-    blocks: int, length: int | None, dtype: str, max_shard_size: str, device: str, out: Path, fmt: str,
-) -> None:  # fmt: skip
+    model: str,
+    specs: tuple[str, ...],
+    config_file: str | None,
+    factors: str,
+    calibration_text: Path | None,
+    blocks: int,
+    length: int | None,
+    dtype: str,
+    max_shard_size: str,
+    device: str,
+    out: Path,
+    fmt: str,
+) -> None:
     """Write a factored checkpoint: every weight that the configuration names becomes its factors.
 
     Weights pass through memory one at a time. DIR appears when all of it is written and read back; after an interrupt
@@ -150,32 +188,49 @@ def _makers(
     bar.show("reading the calibration text", 0, 0)
     chosen = calibration_inputs(source.model, source.spec, tokenizer, content, length, blocks)
     stream = LayerStream(str(source.folder), dtype=DTYPES[dtype][0], device=device)
-    record = FactorsRecord(
-        kind="whitened", calibration=FileRecord(**file_record(text)), blocks=blocks, length=length
-    )  # fmt: skip
+    record = FactorsRecord(kind="whitened", calibration=FileRecord(**file_record(text)), blocks=blocks, length=length)
     return WhitenedMakers(stream, chosen), record
 
 
 def _print(written: Any, above: int, left_out: list[str], needed: int, elapsed: float, fmt: str) -> None:
     manifest = written.manifest
     rows = [
-        {"layer": each.layer, "tensor": each.tensor, "form": each.form, "rank_in": each.rank[0],
-         "rank_out": each.rank[1], "relative_error": each.relative_error}
+        {
+            "layer": each.layer,
+            "tensor": each.tensor,
+            "form": each.form,
+            "rank_in": each.rank[0],
+            "rank_out": each.rank[1],
+            "relative_error": each.relative_error,
+        }
         for each in manifest.sites
-    ]  # fmt: skip
+    ]
     if fmt == "csv":
         write_csv(rows)
         return
     saved = 100 * (manifest.dense_params - manifest.params) / manifest.dense_params
     if fmt == "json":
-        write_json({
-            "schema": SCHEMA, "out": str(written.folder), "architecture": manifest.architecture,
-            "dtype": manifest.dtype, "factors": manifest.factors.kind, "params": manifest.params,
-            "dense_params": manifest.dense_params, "saved_params_pct": saved, "bytes": written.bytes,
-            "files": [each.name for each in manifest.files], "drop": manifest.drop, "sites": rows,
-            "above_break_even": above, "left_out": left_out, "peak_memory_bound_bytes": needed,
-            "peak_memory_bytes": _peak_resident(), "elapsed_s": elapsed,
-        })  # fmt: skip
+        write_json(
+            {
+                "schema": SCHEMA,
+                "out": str(written.folder),
+                "architecture": manifest.architecture,
+                "dtype": manifest.dtype,
+                "factors": manifest.factors.kind,
+                "params": manifest.params,
+                "dense_params": manifest.dense_params,
+                "saved_params_pct": saved,
+                "bytes": written.bytes,
+                "files": [each.name for each in manifest.files],
+                "drop": manifest.drop,
+                "sites": rows,
+                "above_break_even": above,
+                "left_out": left_out,
+                "peak_memory_bound_bytes": needed,
+                "peak_memory_bytes": _peak_resident(),
+                "elapsed_s": elapsed,
+            }
+        )
         return
     columns = ["tensor", "form", "sites", "ranks", "mean error", "largest"]
     print_table(f"{written.folder}: relative error of the factored weights", columns, _summary(manifest.sites), left=2)

@@ -31,42 +31,103 @@ from validate.predictor.points import FEWEST
 @click.option("--text", metavar="FILE", help="Text to predict, one that the model was not trained on.")
 @click.option("--calibration-text", metavar="FILE", help="Text for sensitivity and whitened factors.")
 @click.option("--hw", metavar="NAME|PATH", help="Profile of this device; latency is predicted from it and measured.")
-@click.option("--calibration", default="auto", show_default=True, metavar="FILE|auto|none",
-              help="Measured corrections of predicted latency.")  # fmt: skip
-@click.option("--samples", type=click.IntRange(FEWEST + 1), default=320, show_default=True, metavar="N",
-              help="Configurations measured to fit the predictor on, dense among them; more may be asked for until it "
-              "is fitted.")  # fmt: skip
-@click.option("--phase", type=click.Choice(["prefill", "decode", "both"]), default="prefill", show_default=True,
-              help="Whose latency counts.")  # fmt: skip
-@click.option("--ranks", default=RANKS, metavar="R1,R2,...", help="Candidate ranks.  [default: 1 and shares of "
-              "break-even from 5% to 90%]")  # fmt: skip
-@click.option("--factors", type=click.Choice(["plain", "whitened"]), default="whitened", show_default=True,
-              help="How factors are computed, those of baselines too.")  # fmt: skip
+@click.option(
+    "--calibration",
+    default="auto",
+    show_default=True,
+    metavar="FILE|auto|none",
+    help="Measured corrections of predicted latency.",
+)
+@click.option(
+    "--samples",
+    type=click.IntRange(FEWEST + 1),
+    default=320,
+    show_default=True,
+    metavar="N",
+    help="Configurations measured to fit the predictor on, dense among them; more may be asked for until it is fitted.",
+)
+@click.option(
+    "--phase",
+    type=click.Choice(["prefill", "decode", "both"]),
+    default="prefill",
+    show_default=True,
+    help="Whose latency counts.",
+)
+@click.option(
+    "--ranks",
+    default=RANKS,
+    metavar="R1,R2,...",
+    help="Candidate ranks.  [default: 1 and shares of break-even from 5% to 90%]",
+)
+@click.option(
+    "--factors",
+    type=click.Choice(["plain", "whitened"]),
+    default="whitened",
+    show_default=True,
+    help="How factors are computed, those of baselines too.",
+)
 @click.option(
     "--blocks", type=click.IntRange(2), default=64, show_default=True, help="Blocks of each half of the text."
 )
-@click.option("--length", type=click.IntRange(2), metavar="L", help="Tokens of a block.  [default: 256, or the most "
-              "that the model takes]")  # fmt: skip
+@click.option(
+    "--length",
+    type=click.IntRange(2),
+    metavar="L",
+    help="Tokens of a block.  [default: 256, or the most that the model takes]",
+)
 @click.option("--calibration-blocks", type=click.IntRange(1), default=64, show_default=True, help="Of that text.")
-@click.option("--seq-len", type=click.IntRange(1), default=64, show_default=True, help="Tokens of the prompt whose "
-              "latency counts; a decode step attends to one more.")  # fmt: skip
+@click.option(
+    "--seq-len",
+    type=click.IntRange(1),
+    default=64,
+    show_default=True,
+    help="Tokens of the prompt whose latency counts; a decode step attends to one more.",
+)
 @click.option("--batch-size", type=click.IntRange(1), default=1, show_default=True, help="Sequences of that prompt.")
 @click.option("--points", type=click.IntRange(1), default=16, show_default=True, help="Points of the frontiers, about.")
-@click.option("--rounds", type=click.IntRange(0), default=2, show_default=True, help="Of searching, measuring what was "
-              "found and fitting again, before the search that counts.")  # fmt: skip
+@click.option(
+    "--rounds",
+    type=click.IntRange(0),
+    default=2,
+    show_default=True,
+    help="Of searching, measuring what was found and fitting again, before the search that counts.",
+)
 @click.option("--random", type=click.IntRange(0), default=8, show_default=True, help="Random baselines.")
-@click.option("--accept", type=click.FloatRange(0), default=0.05, show_default=True, metavar="NATS",
-              help="Increase of NLL per token that the choice may have; kept for later calls.")  # fmt: skip
-@click.option("--budget", type=click.FloatRange(0.1, 3600), default=5.5, show_default=True, metavar="SECONDS",
-              help="Of one comparison of latencies.")  # fmt: skip
-@click.option("--precision", type=click.FloatRange(0.1, 50), default=2.0, show_default=True, metavar="PCT",
-              help="At which a comparison stops earlier.")  # fmt: skip
+@click.option(
+    "--accept",
+    type=click.FloatRange(0),
+    default=0.05,
+    show_default=True,
+    metavar="NATS",
+    help="Increase of NLL per token that the choice may have; kept for later calls.",
+)
+@click.option(
+    "--budget",
+    type=click.FloatRange(0.1, 3600),
+    default=5.5,
+    show_default=True,
+    metavar="SECONDS",
+    help="Of one comparison of latencies.",
+)
+@click.option(
+    "--precision",
+    type=click.FloatRange(0.1, 50),
+    default=2.0,
+    show_default=True,
+    metavar="PCT",
+    help="At which a comparison stops earlier.",
+)
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of samples and random baselines.")
 @click.option("--threads", type=click.IntRange(1), help="Threads on a CPU.  [default: as `validate`]")
 @click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
 @click.option("--batch", type=click.IntRange(1), default=8, show_default=True, help="Blocks that run together.")
-@click.option("--out", required=True, type=click.Path(path_type=Path, file_okay=False), metavar="DIR",
-              help="Where everything is kept.")  # fmt: skip
+@click.option(
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Where everything is kept.",
+)
 @click.option("--small", is_flag=True, help="Sizes of a trial of a minute or two; options given count all the same.")
 @click.option("--report", "report_only", is_flag=True, help="Only make the report of DIR again, from its records.")
 @click.pass_context

@@ -21,9 +21,18 @@ from validate.cli.fit_records import fit_records, is_records
 from validate.cli.progress import WorkBar
 
 COLUMNS = (
-    "kind", "subset", "protocol", "points", "mean_pct", "median_pct", "p95_pct", "bias_pct", "coverage_pct", "tau",
+    "kind",
+    "subset",
+    "protocol",
+    "points",
+    "mean_pct",
+    "median_pct",
+    "p95_pct",
+    "bias_pct",
+    "coverage_pct",
+    "tau",
     "sign_pct",
-)  # fmt: skip
+)
 _TITLES = {"coverage_pct": "covered", "tau": "tau", "sign_pct": "sign right"}
 
 
@@ -40,8 +49,12 @@ _TITLES = {"coverage_pct": "covered", "tau": "tau", "sign_pct": "sign right"}
     help="With records: a calibration from probes of the device to stand on, instead of its datasheet.",
 )
 @click.option("--also", multiple=True, metavar="T", help="Further type that the calibration may serve; repeatable.")
-@click.option("--out", type=click.Path(path_type=Path), metavar="FILE",
-              help="Calibration file to write.  [default: calibration.json in a run's folder]")  # fmt: skip
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Calibration file to write.  [default: calibration.json in a run's folder]",
+)
 @format_option
 def command(
     paths: tuple[Path, ...],
@@ -69,8 +82,9 @@ def command(
         _print(out, rows, name, fmt)
         return
     if probes is not None:
-        raise InputError("--probes is for records of whole passes", value=str(paths[0]),
-                         allowed="a run's folder or .jsonl files")  # fmt: skip
+        raise InputError(
+            "--probes is for records of whole passes", value=str(paths[0]), allowed="a run's folder or .jsonl files"
+        )
     if out is None:
         raise InputError("--out is missing", hint="name the calibration file to write")
     folder = paths[0] if len(paths) == 1 and (paths[0] / MANIFEST).is_file() else None
@@ -114,8 +128,13 @@ def _print(out: Path, rows: Sequence[Mapping[str, Any]], hardware: str, fmt: str
         shown = [name for name in COLUMNS[4:] if any(name in row for row in rows)]
         columns = ["class", "subset", "held out", "points", *(_TITLES.get(name, name[:-4]) for name in shown)]
         cells = [
-            [row["kind"], row["subset"], row["protocol"], f"{row['points']:,}",
-             *(_figure(name, row[name]) if name in row else None for name in shown)]
+            [
+                row["kind"],
+                row["subset"],
+                row["protocol"],
+                f"{row['points']:,}",
+                *(_figure(name, row[name]) if name in row else None for name in shown),
+            ]
             for row in rows
-        ]  # fmt: skip
+        ]
         print_table(f"{out}: predicted / measured - 1", columns, cells, left=3)

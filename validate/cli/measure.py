@@ -29,13 +29,34 @@ from validate.store.journal import Journal
 from validate.store.settings import load_settings, require_same, save_settings
 
 _CPU = {"batch": (1, 2, 4, 8), "seq_len": (16, 32, 64, 128), "kv_len": (64, 128, 256, 512), "max_tokens": 256}
-_CUDA = {"batch": (1, 4, 16, 64), "seq_len": (128, 512, 1024, 2048), "kv_len": (128, 512, 1024, 2048),
-         "max_tokens": 8192}  # fmt: skip
+_CUDA = {
+    "batch": (1, 4, 16, 64),
+    "seq_len": (128, 512, 1024, 2048),
+    "kv_len": (128, 512, 1024, 2048),
+    "max_tokens": 8192,
+}
 """Levels that samples are drawn from, small enough for a pass to take well under a second."""
 _REMEMBERED = (
-    "samples", "model", "num_layers", "weights", "device", "threads", "hw", "calibration", "phase", "batch", "seq_len",
-    "kv_len", "dtype", "runtime", "attention", "seed", "configs", "precision", "budget",
-)  # fmt: skip
+    "samples",
+    "model",
+    "num_layers",
+    "weights",
+    "device",
+    "threads",
+    "hw",
+    "calibration",
+    "phase",
+    "batch",
+    "seq_len",
+    "kv_len",
+    "dtype",
+    "runtime",
+    "attention",
+    "seed",
+    "configs",
+    "precision",
+    "budget",
+)
 
 
 def measure(options: Mapping[str, Any], given: set[str]) -> int:
@@ -62,9 +83,14 @@ def measure(options: Mapping[str, Any], given: set[str]) -> int:
 
 
 def _run(
-    settings: Mapping[str, Any], spec: ModelSpec, folder: Path, journal: Journal, earlier: Mapping[str, Any] | None,
-    deadline: float, threads: int,
-) -> bool:  # fmt: skip
+    settings: Mapping[str, Any],
+    spec: ModelSpec,
+    folder: Path,
+    journal: Journal,
+    earlier: Mapping[str, Any] | None,
+    deadline: float,
+    threads: int,
+) -> bool:
     """Measure what has no record yet; True when interrupted."""
     try:
         with RunProgress() as progress:
@@ -95,13 +121,20 @@ def _run(
                     spec, case.decomposition, case.work
                 )  # what cannot be priced fails before building
             fixed = {
-                "model": spec.name, "num_layers": spec.num_layers, "weights": str(weights) if weights else "random",
-                "dtype": dtype.value, "device": device.kind, "device_name": device.name,
-                "threads": getattr(device, "threads", None), "hardware": hardware.name, "seed": settings["seed"],
-                "configs": settings["configs"], "attention": settings["attention"],
+                "model": spec.name,
+                "num_layers": spec.num_layers,
+                "weights": str(weights) if weights else "random",
+                "dtype": dtype.value,
+                "device": device.kind,
+                "device_name": device.name,
+                "threads": getattr(device, "threads", None),
+                "hardware": hardware.name,
+                "seed": settings["seed"],
+                "configs": settings["configs"],
+                "attention": settings["attention"],
                 "weights_sha256": checkpoint_sha256(weights) if weights else None,
                 "configs_sha256": configs_sha256(settings["configs"]) if settings["configs"] else None,
-            }  # fmt: skip
+            }
             if earlier is not None:
                 require_same(dict(earlier), fixed)
             save_settings(folder, {**fixed, "options": dict(settings)})
@@ -147,7 +180,8 @@ def _choice(settings: Mapping[str, Any], spec: ModelSpec, device: Any, dtype: DT
     given_lengths = bool(settings["seq_len"])
     few = settings["configs"] is not None  # given configurations run under one workload each unless asked for more
     return WorkloadChoice(
-        phases=phases, batches=tuple(settings["batch"] or (levels["batch"][:1] if few else levels["batch"])),
+        phases=phases,
+        batches=tuple(settings["batch"] or (levels["batch"][:1] if few else levels["batch"])),
         seq_lens=tuple(settings["seq_len"] or (levels["seq_len"][2:3] if few else levels["seq_len"])),
         kv_lens=tuple(settings["kv_len"] or (levels["kv_len"][1:2] if few else levels["kv_len"])),
         max_tokens=2**40 if given_lengths else levels["max_tokens"],
@@ -156,7 +190,7 @@ def _choice(settings: Mapping[str, Any], spec: ModelSpec, device: Any, dtype: DT
             {"dtype": dtype, "runtime": Runtime(each), "attention": Attention(settings["attention"])}
             for each in runtimes
         ),
-    )  # fmt: skip
+    )
 
 
 def _cached_tokens(spec: ModelSpec, memory_bytes: int, dtype: DType) -> int:

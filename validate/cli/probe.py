@@ -31,22 +31,52 @@ _LIMITS = {"cpu": (1024, 0.1, 0.008), "cuda": (16384, 0.02, 0.1)}
 
 
 @click.command()
-@click.option("--hw", "hardware", default="auto", show_default=True, metavar="auto|NAME|PATH",
-              help="Profile of the device; auto matches its name, or writes a minimal profile of a CPU.")  # fmt: skip
+@click.option(
+    "--hw",
+    "hardware",
+    default="auto",
+    show_default=True,
+    metavar="auto|NAME|PATH",
+    help="Profile of the device; auto matches its name, or writes a minimal profile of a CPU.",
+)
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
 @click.option("--threads", type=click.IntRange(1, 4096), help="Threads on a CPU.  [default: physical cores]")
-@click.option("--dtype", type=click.Choice(["auto", *(each.value for each in COMPUTE_DTYPES)]), default="auto",
-              show_default=True, help="auto: fp32 on a CPU, bf16 on CUDA.")  # fmt: skip
-@click.option("--plan", type=click.Choice(["device", "ranks"]), default="device", show_default=True,
-              help="What a calibration needs, or what ranks cost that are no multiple of 64.")  # fmt: skip
-@click.option("--points", type=click.IntRange(200, 20_000), default=600, show_default=True,
-              help="Operations of the plan `device`: about a second for ten of them.")  # fmt: skip
-@click.option("--passes", type=click.IntRange(1, 100), default=PASSES, show_default=True,
-              help="Times that the whole plan is gone through.")  # fmt: skip
+@click.option(
+    "--dtype",
+    type=click.Choice(["auto", *(each.value for each in COMPUTE_DTYPES)]),
+    default="auto",
+    show_default=True,
+    help="auto: fp32 on a CPU, bf16 on CUDA.",
+)
+@click.option(
+    "--plan",
+    type=click.Choice(["device", "ranks"]),
+    default="device",
+    show_default=True,
+    help="What a calibration needs, or what ranks cost that are no multiple of 64.",
+)
+@click.option(
+    "--points",
+    type=click.IntRange(200, 20_000),
+    default=600,
+    show_default=True,
+    help="Operations of the plan `device`: about a second for ten of them.",
+)
+@click.option(
+    "--passes",
+    type=click.IntRange(1, 100),
+    default=PASSES,
+    show_default=True,
+    help="Times that the whole plan is gone through.",
+)
 @click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Of the plan.")
 @click.option("--resume", is_flag=True, help="Continue the probe in DIR.")
-@click.option("--stop-after", type=click.FloatRange(1), metavar="SECONDS",
-              help="Begin no operation after this time; --resume continues.")  # fmt: skip
+@click.option(
+    "--stop-after",
+    type=click.FloatRange(1),
+    metavar="SECONDS",
+    help="Begin no operation after this time; --resume continues.",
+)
 @click.option("--out", type=click.Path(path_type=Path), required=True, metavar="DIR", help="Folder to write.")
 def command(**options: Any) -> int:
     """Time GEMMs, attention and element-wise kernels, and fit a calibration to them.
@@ -75,9 +105,11 @@ def command(**options: Any) -> int:
     with RecordJournal(out, OPS, resume=options["resume"]) as journal:
         profile = hardware_for(options["hardware"], device, out)
         settings = {
-            "device_name": device.name, "threads": getattr(device, "threads", None), "dtype": kind.value,
+            "device_name": device.name,
+            "threads": getattr(device, "threads", None),
+            "dtype": kind.value,
             **{name: options[name] for name in ("plan", "points", "passes", "seed")},
-        }  # fmt: skip
+        }
         earlier = load_settings(out, SETTINGS)
         if earlier is not None and journal.records:
             require_same(earlier, settings, sorted(settings))
@@ -94,18 +126,24 @@ def command(**options: Any) -> int:
 def _plan(options: dict[str, Any], device: Device, profile: HardwareProfile, kind: DType) -> ProbePlan:
     rows, seconds, share = _LIMITS[device.kind]
     limits: dict[str, Any] = {
-        "max_rows": rows, "max_flops": seconds * profile.matrix_rate(kind),
-        "max_bytes": share * device.memory_bytes, "element_bytes": kind.bits // 8,
-    }  # fmt: skip
+        "max_rows": rows,
+        "max_flops": seconds * profile.matrix_rate(kind),
+        "max_bytes": share * device.memory_bytes,
+        "element_bytes": kind.bits // 8,
+    }
     if options["plan"] == "ranks":
         return rank_plan(**limits)
     return probe_plan(options["points"], options["seed"], **limits)
 
 
 def _measure(
-    options: dict[str, Any], device: Device, kind: DType, plan: ProbePlan, journal: RecordJournal[OpRecord],
+    options: dict[str, Any],
+    device: Device,
+    kind: DType,
+    plan: ProbePlan,
+    journal: RecordJournal[OpRecord],
     deadline: float,
-) -> bool:  # fmt: skip
+) -> bool:
     """Take the turns that are missing; whether none is left."""
     from validate.probes.microbench import Microbench
 

@@ -36,25 +36,47 @@ def fit_device(
     launch = host_launch_seconds(device) if profile.asynchronous else None
     runtimes = [Runtime.EAGER, Runtime.GRAPH] if profile.asynchronous else [Runtime.EAGER]
     passes = 1 + max(record.turn for record in records)
-    provenance = [{
-        "classes": [*tables, *(table.kind for table in streams)], "points": len(quiet), "dtype": kind.value,
-        "source": f"validate probe on {device.name}, seed {seed}", "licence": "own measurement",
-        "method": f"{passes} passes over a shuffled plan, tenth percentile of the calls, weights rotated",
-        "environment": environment(device),
-    }]  # fmt: skip
-    manifest = Manifest(hardware=profile.name, dtype=kind.value, runtimes=[each.value for each in runtimes],
-                        provenance=provenance, host_launch_s=launch)  # fmt: skip
+    provenance = [
+        {
+            "classes": [*tables, *(table.kind for table in streams)],
+            "points": len(quiet),
+            "dtype": kind.value,
+            "source": f"validate probe on {device.name}, seed {seed}",
+            "licence": "own measurement",
+            "method": f"{passes} passes over a shuffled plan, tenth percentile of the calls, weights rotated",
+            "environment": environment(device),
+        }
+    ]
+    manifest = Manifest(
+        hardware=profile.name,
+        dtype=kind.value,
+        runtimes=[each.value for each in runtimes],
+        provenance=provenance,
+        host_launch_s=launch,
+    )
     write_ops(out, MeasuredOps(manifest=manifest, tables=tables, streams=streams))
     with WorkBar() as bar:
-        fit = fit_calibration(tables, profile, kind, streams=streams, runtimes=runtimes, provenance=provenance,
-                              host_launch_s=launch, show=bar.show)  # fmt: skip
+        fit = fit_calibration(
+            tables,
+            profile,
+            kind,
+            streams=streams,
+            runtimes=runtimes,
+            provenance=provenance,
+            host_launch_s=launch,
+            show=bar.show,
+        )
     write_file(out / CALIBRATION, fit.to_bytes())
     columns = ["class", "subset", "points", "mean", "median", "p95", "bias"]
     cells = [
-        [row["kind"], row["subset"], row["points"],
-         *(f"{row[name]:.1f} %" for name in ("mean_pct", "median_pct", "p95_pct", "bias_pct"))]
+        [
+            row["kind"],
+            row["subset"],
+            row["points"],
+            *(f"{row[name]:.1f} %" for name in ("mean_pct", "median_pct", "p95_pct", "bias_pct")),
+        ]
         for row in fit.content["errors"]
-    ]  # fmt: skip
+    ]
     print_table(f"{out / CALIBRATION}: predicted / measured - 1 on shapes held out", columns, cells, left=2)
 
 
@@ -79,6 +101,8 @@ def say_ranks(out: Path, records: Sequence[OpRecord], device: str, kind: DType) 
         cells.append([role, m, *(None if each is None else f"{each.to_padded[1]:.2f}" for each in chosen)])
     print_table(
         f"{out / RANKS}.csv: median time / time of the next multiple of 64, by the power of two that divides the rank",
-        ["rank is", "m", *map(str, MULTIPLES)], cells, left=1,
-    )  # fmt: skip
+        ["rank is", "m", *map(str, MULTIPLES)],
+        cells,
+        left=1,
+    )
     click.echo(f"above 1: the rank padded with zeros is faster. Odd and even passes differ by {100 * floor:.1f} %")

@@ -69,8 +69,14 @@ class WorkBar:
     def __init__(self) -> None:
         from rich.progress import BarColumn, SpinnerColumn, TaskProgressColumn, TimeRemainingColumn
 
-        self._bar = make_bar(SpinnerColumn(), _DESCRIPTION, BarColumn(), TaskProgressColumn(), TimeRemainingColumn(),
-                             speed_estimate_period=3600)  # fmt: skip  # one step may take minutes
+        self._bar = make_bar(
+            SpinnerColumn(),
+            _DESCRIPTION,
+            BarColumn(),
+            TaskProgressColumn(),
+            TimeRemainingColumn(),
+            speed_estimate_period=3600,
+        )  # one step may take minutes
         self._task = self._bar.add_task("starting", total=None)
 
     def __enter__(self) -> WorkBar:

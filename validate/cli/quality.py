@@ -91,9 +91,7 @@ def measure(options: Mapping[str, Any], given: set[str]) -> int:
         if interrupted and not records:
             raise click.Abort
         measured = sum(before.get(record.id) != record for record in records)
-        code = finish(
-            folder, records, fmt=options["fmt"], measured=measured, elapsed_s=time.monotonic() - start
-        )  # fmt: skip
+        code = finish(folder, records, fmt=options["fmt"], measured=measured, elapsed_s=time.monotonic() - start)
     if interrupted:
         raise click.Abort
     return code

@@ -22,27 +22,67 @@ _RANKS = "1,5%,10%,15%,20%,25%,30%,40%,50%,60%,70%,80%,90%,100%"
 
 @click.command()
 @click.argument("paths", nargs=-1, required=True, metavar="DIR|FILES", type=click.Path(path_type=Path))
-@click.option("--sensitivity", required=True, type=click.Path(path_type=Path), metavar="FILE",
-              help="Of the same checkpoint, by `validate sensitivity`, better with --fisher.")  # fmt: skip
+@click.option(
+    "--sensitivity",
+    required=True,
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Of the same checkpoint, by `validate sensitivity`, better with --fisher.",
+)
 @click.option("--form", type=click.Choice(FORMS), default="svd", show_default=True, help="Of the quality file.")
-@click.option("--factors", type=click.Choice(get_args(Factors)), help="Which records to fit, and what the file is for."
-              "  [default: the only kind that there is, or plain]")  # fmt: skip
-@click.option("--ranks", default=_RANKS, metavar="R1,R2,...", help="Of the quality file: numbers, ranges 64-512:64, "
-              "shares of break-even 50%, as in `explore`.  [default: 1 and shares from 5% to 100%]")  # fmt: skip
-@click.option("--out", type=click.Path(path_type=Path), metavar="FILE",
-              help="Quality file to write.  [default: predicted.quality.json in the first folder]")  # fmt: skip
-@click.option("--plot", "plot_file", type=click.Path(path_type=Path), metavar="FILE",
-              help="Draw predicted against measured, and errors by band (.png, .svg).")  # fmt: skip
-@click.option("--parts", type=click.Path(path_type=Path), metavar="FILE",
-              help="Write halves of measured configurations, for --configs of `validate quality` with an --out of "
-              "their own: fitted beside the others, they say where damage adds up.")  # fmt: skip
-@click.option("--parts-of", type=click.IntRange(1, 10_000), default=40, show_default=True, metavar="N",
-              help="Configurations that are halved.")  # fmt: skip
+@click.option(
+    "--factors",
+    type=click.Choice(get_args(Factors)),
+    help="Which records to fit, and what the file is for.  [default: the only kind that there is, or plain]",
+)
+@click.option(
+    "--ranks",
+    default=_RANKS,
+    metavar="R1,R2,...",
+    help="Of the quality file: numbers, ranges 64-512:64, "
+    "shares of break-even 50%, as in `explore`.  [default: 1 and shares from 5% to 100%]",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Quality file to write.  [default: predicted.quality.json in the first folder]",
+)
+@click.option(
+    "--plot",
+    "plot_file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Draw predicted against measured, and errors by band (.png, .svg).",
+)
+@click.option(
+    "--parts",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Write halves of measured configurations, for --configs of `validate quality` with an --out of "
+    "their own: fitted beside the others, they say where damage adds up.",
+)
+@click.option(
+    "--parts-of",
+    type=click.IntRange(1, 10_000),
+    default=40,
+    show_default=True,
+    metavar="N",
+    help="Configurations that are halved.",
+)
 @format_option
 def command(
-    paths: tuple[Path, ...], sensitivity: Path, form: Form, factors: Factors | None, ranks: str, out: Path | None,
-    plot_file: Path | None, parts: Path | None, parts_of: int, fmt: str,
-) -> None:  # fmt: skip
+    paths: tuple[Path, ...],
+    sensitivity: Path,
+    form: Form,
+    factors: Factors | None,
+    ranks: str,
+    out: Path | None,
+    plot_file: Path | None,
+    parts: Path | None,
+    parts_of: int,
+    fmt: str,
+) -> None:
     """Predict the quality of every configuration from a few hundred measured ones, and print how wrong that is.
 
     DIR is a folder of `validate quality --samples`. Errors are of configurations held out, in bands of damage, beside
@@ -71,11 +111,21 @@ def command(
         fit = fit_predictor(evidence, bar.show)
     content = quality_content(evidence, fit.chosen.candidate.form, fit.chosen.score, fit.band, kind=form, ranks=parsed)
     entries = content.pop("entries")
-    provenance = {"records": list(evidence.sources), "sensitivity": str(sensitivity), "factors": evidence.factors,
-                  "checkpoint": evidence.dense.model.sha256, "text": _text(evidence.dense)}  # fmt: skip
-    more = {"predictor": fit.summary(), "provenance": provenance, "errors": list(fit.errors),
-            "additivity": list(fit.additivity), "tasks": [link.to_json() for link in fit.links],
-            "task_errors": list(fit.tasks)}  # fmt: skip
+    provenance = {
+        "records": list(evidence.sources),
+        "sensitivity": str(sensitivity),
+        "factors": evidence.factors,
+        "checkpoint": evidence.dense.model.sha256,
+        "text": _text(evidence.dense),
+    }
+    more = {
+        "predictor": fit.summary(),
+        "provenance": provenance,
+        "errors": list(fit.errors),
+        "additivity": list(fit.additivity),
+        "tasks": [link.to_json() for link in fit.links],
+        "task_errors": list(fit.tasks),
+    }
     path = out or (paths[0] if paths[0].is_dir() else paths[0].parent) / "predicted.quality.json"
     write_file(path, quality_bytes({**content, **more, "entries": entries}))
     if plot_file is not None:
@@ -83,8 +133,9 @@ def command(
 
         write_file(plot_file, predictor_plot(fit, picture))
     if fmt == "json":
-        write_json({"schema": SCHEMA, "quality_file": str(path), "model": evidence.spec.name, **more,
-                    "link": content["link"]})  # fmt: skip
+        write_json(
+            {"schema": SCHEMA, "quality_file": str(path), "model": evidence.spec.name, **more, "link": content["link"]}
+        )
     elif fmt == "csv":
         names = list(dict.fromkeys(name for row in fit.errors for name in row))
         write_csv([{name: row.get(name) for name in names} for row in fit.errors])

@@ -23,35 +23,66 @@ def print_fit(fit: PredictorFit, link: Mapping[str, Any], path: Path) -> None:
     points = f"{len(counted)}" if counted.all() else f"{counted.sum()} sampled and {(~counted).sum()} other"
     failed = f", {fit.evidence.failed} failed" if fit.evidence.failed else ""
     crossed = [row for row in fit.errors if row["protocol"] == fit.errors[0]["protocol"]]
-    columns = ["band, nats", "model", "points", "mean error", "predictor minus it", "ratio", "bias", "rank corr.",
-               "covered"]  # fmt: skip
+    columns = [
+        "band, nats",
+        "model",
+        "points",
+        "mean error",
+        "predictor minus it",
+        "ratio",
+        "bias",
+        "rank corr.",
+        "covered",
+    ]
     print_table(
         f"{path}: {fit.evidence.spec.name}, {form}; {points} configurations{failed}, {crossed[0]['protocol']}",
-        columns, [_cells(row) for row in crossed], left=2,
+        columns,
+        [_cells(row) for row in crossed],
+        left=2,
         caption="change of NLL in nats, predicted minus measured; * fewer than 30 points, not judged; "
         "covered: share inside 90 % intervals" + ("" if counted.all() else "; errors are of those sampled"),
-    )  # fmt: skip
+    )
     for row in (row for row in fit.errors if row["protocol"] == OTHERS and row["model"] == PREDICTOR):
-        click.echo(f"{row['points']} other configurations, not sampled: mean error {row['mean_abs']:.4f} nats, "
-                   f"covered {100 * row['coverage']:.0f} %")  # fmt: skip
+        click.echo(
+            f"{row['points']} other configurations, not sampled: mean error {row['mean_abs']:.4f} nats, "
+            f"covered {100 * row['coverage']:.0f} %"
+        )
     strata = [row for row in fit.errors if row["protocol"] not in (fit.errors[0]["protocol"], OTHERS)]
     if strata:
         names = list(dict.fromkeys(row["protocol"] for row in strata))
         cells = [_stratum(name, [row for row in strata if row["protocol"] == name]) for name in names]
-        print_table("Held out whole", ["fitted", "points", "mean error", "bias", "rank corr.", "best null model",
-                                       "predictor minus it"], cells)  # fmt: skip
+        print_table(
+            "Held out whole",
+            ["fitted", "points", "mean error", "bias", "rank corr.", "best null model", "predictor minus it"],
+            cells,
+        )
     _print_sums(fit.additivity)
-    meanings = {"shared": "damages of one layer: 0 add up, 1 the worst site counts alone",
-                "bend": "of unlike layers: 1 add up, above 1 strengthen each other"}  # fmt: skip
+    meanings = {
+        "shared": "damages of one layer: 0 add up, 1 the worst site counts alone",
+        "bend": "of unlike layers: 1 add up, above 1 strengthen each other",
+    }
     for row in fit.interactions:
         name = row["coefficient"]
         click.echo(f"{name} {row['value']:.2f} [{row['low']:.2f}, {row['high']:.2f}]: {meanings[name]}")
     if fit.tasks:
-        print_table("Accuracy of tasks from the predicted change of NLL, held out",
-                    ["task", "items", "dense", "chance", "mean error", "from measured NLL", "constant",
-                     "predictor minus it", "covered", "noise"], [_task(row) for row in fit.tasks],
-                    caption="errors in percentage points; covered: share inside 90 % intervals; noise: standard error "
-                    "of an accuracy over its items")  # fmt: skip
+        print_table(
+            "Accuracy of tasks from the predicted change of NLL, held out",
+            [
+                "task",
+                "items",
+                "dense",
+                "chance",
+                "mean error",
+                "from measured NLL",
+                "constant",
+                "predictor minus it",
+                "covered",
+                "noise",
+            ],
+            [_task(row) for row in fit.tasks],
+            caption="errors in percentage points; covered: share inside 90 % intervals; noise: standard error "
+            "of an accuracy over its items",
+        )
     pairs = [f"{value:.3g} for {change:g}" for change, value in zip(link["nll_change"], link["score"], strict=True)]
     click.echo(f"the file's sums are scores, increasing with the change of NLL: {', '.join(pairs)} nats")
     spearman = "-" if fit.spearman is None else f"{fit.spearman:.3f}"
@@ -81,18 +112,30 @@ def _sums(rows: Sequence[Mapping[str, Any]]) -> list[list[Any]]:
 def _cells(row: Mapping[str, Any]) -> list[str | None]:
     covered = row.get("coverage")
     return [
-        row["band"] + ("" if row["judged"] else " *"), row["model"], str(row["points"]), f"{row['mean_abs']:.4f}",
-        _difference(row), None if row.get("ratio") is None else f"{row['ratio']:.2f}", f"{row['bias']:+.4f}",
+        row["band"] + ("" if row["judged"] else " *"),
+        row["model"],
+        str(row["points"]),
+        f"{row['mean_abs']:.4f}",
+        _difference(row),
+        None if row.get("ratio") is None else f"{row['ratio']:.2f}",
+        f"{row['bias']:+.4f}",
         None if row["spearman"] is None else f"{row['spearman']:.3f}",
         None if covered is None else f"{100 * covered:.0f} %",
-    ]  # fmt: skip
+    ]
 
 
 def _stratum(name: str, rows: list[Mapping[str, Any]]) -> list[str | None]:
     own, best = rows[0], min(rows[1:], key=lambda row: row["mean_abs"])
     spearman = None if own["spearman"] is None else f"{own['spearman']:.3f}"
-    return [name, str(own["points"]), f"{own['mean_abs']:.4f}", f"{own['bias']:+.4f}", spearman,
-            f"{best['model']} {best['mean_abs']:.4f}", _difference(best)]  # fmt: skip
+    return [
+        name,
+        str(own["points"]),
+        f"{own['mean_abs']:.4f}",
+        f"{own['bias']:+.4f}",
+        spearman,
+        f"{best['model']} {best['mean_abs']:.4f}",
+        _difference(best),
+    ]
 
 
 def _difference(row: Mapping[str, Any], scale: float = 1, digits: int = 4) -> str | None:

@@ -23,7 +23,7 @@ _MAIN = ("acc", "acc_norm", "exact_match")
 
 def finish(
     folder: Path, records: Sequence[QualityRecord], *, fmt: str, measured: int = 0, elapsed_s: float = 0.0
-) -> int:  # fmt: skip
+) -> int:
     """Print the records of a run; 1 where one failed, else 0.
 
     Args:
@@ -33,13 +33,20 @@ def finish(
     failed = [row for row in found if row.record.failure is not None]
     counts = bands(found)
     if fmt == "json":
-        write_json({
-            "schema": SCHEMA, "model": records[0].model.name if records else None,
-            "checkpoint": records[0].model.sha256 if records else None,
-            "configurations": [row.to_json() for row in found],
-            "nll_change_bands": counts, "ok": len(found) - len(failed), "failed": len(failed), "measured": measured,
-            "elapsed_s": round(elapsed_s, 3), "paths": {"records": str(folder / QUALITY.file)},
-        })  # fmt: skip
+        write_json(
+            {
+                "schema": SCHEMA,
+                "model": records[0].model.name if records else None,
+                "checkpoint": records[0].model.sha256 if records else None,
+                "configurations": [row.to_json() for row in found],
+                "nll_change_bands": counts,
+                "ok": len(found) - len(failed),
+                "failed": len(failed),
+                "measured": measured,
+                "elapsed_s": round(elapsed_s, 3),
+                "paths": {"records": str(folder / QUALITY.file)},
+            }
+        )
     elif fmt == "csv":
         write_csv(_csv(found))
     else:
@@ -57,8 +64,12 @@ def _print(found: Sequence[Row], folder: Path, counts: dict[str, int], measured:
         return
     spec = found[0].record.spec()
     dense = next(row for row in found if row.record.is_dense)
-    metrics = {row.task: row.metric for row in reversed(dense.tasks) for name in reversed(_MAIN)
-               if row.metric.partition(",")[0] == name}  # fmt: skip
+    metrics = {
+        row.task: row.metric
+        for row in reversed(dense.tasks)
+        for name in reversed(_MAIN)
+        if row.metric.partition(",")[0] == name
+    }
     metrics = {row.task: metrics.get(row.task, row.metric) for row in dense.tasks}
     kinds = {row.record.factors for row in found} - {"none"}
     columns = ["#", "configuration", *(["factors"] if len(kinds) > 1 else []), "removed"]
@@ -124,20 +135,31 @@ def _csv(found: Sequence[Row]) -> list[dict[str, Any]]:
     for row in found:
         record, text = row.record, row.text
         line: dict[str, Any] = {
-            "index": record.index, "id": record.id, "status": record.status, "origin": record.origin,
-            "factors": record.factors, "params_removed_pct": 100 * row.params_removed,
-            "nll": text and text.nll, "perplexity": text and text.perplexity,
-            "nll_change": text and text.nll_change.value, "nll_change_low": text and text.nll_change.low,
-            "nll_change_high": text and text.nll_change.high, "kl": text and text.kl.value,
+            "index": record.index,
+            "id": record.id,
+            "status": record.status,
+            "origin": record.origin,
+            "factors": record.factors,
+            "params_removed_pct": 100 * row.params_removed,
+            "nll": text and text.nll,
+            "perplexity": text and text.perplexity,
+            "nll_change": text and text.nll_change.value,
+            "nll_change_low": text and text.nll_change.low,
+            "nll_change_high": text and text.nll_change.high,
+            "kl": text and text.kl.value,
             "flips": text and text.flips,
-        }  # fmt: skip
+        }
         by_task = {(task.task, task.metric): task for task in row.tasks}
         for key in names:
             task, name = by_task.get(key), ".".join(key)
-            line |= {name: task and task.value.value, f"{name}_low": task and task.value.low,
-                     f"{name}_high": task and task.value.high, f"{name}_change": task and task.change.value,
-                     f"{name}_change_low": task and task.change.low,
-                     f"{name}_change_high": task and task.change.high}  # fmt: skip
+            line |= {
+                name: task and task.value.value,
+                f"{name}_low": task and task.value.low,
+                f"{name}_high": task and task.value.high,
+                f"{name}_change": task and task.change.value,
+                f"{name}_change_low": task and task.change.low,
+                f"{name}_change_high": task and task.change.high,
+            }
         reason = record.failure.reason if record.failure else None
         lines.append({**line, "failure": reason, "config": json.dumps(record.config)})
     return lines

@@ -24,22 +24,44 @@ _SHORT = {"latency_pct": "time", "energy_pct": "energy", "memory_pct": "mem."}
 @click.argument("table", metavar="FILE")
 @click.option("--model", "model_name", required=True, metavar="NAME|PATH", help="Built-in name, or a config.json.")
 @click.option("--hw", "hw_name", required=True, metavar="NAME|PATH", help="Built-in device, or a profile's TOML.")
-@click.option("--fit-on", metavar="NAMES", help="Benchmarks to fit the common constants on, between commas; the others "
-              "are predicted.  [default: each in turn]")  # fmt: skip
+@click.option(
+    "--fit-on",
+    metavar="NAMES",
+    help="Benchmarks to fit the common constants on, between commas; the others "
+    "are predicted.  [default: each in turn]",
+)
 @click.option("--constants", "constants_file", metavar="FILE", help="Common constants instead of fitted ones.")
 @click.option(
     "--save-constants", metavar="FILE", help="Write the constants used, for --constants, with the errors of each split."
 )
-@click.option("--form", type=click.Choice(["tucker", "svd"]), default="tucker", show_default=True,
-              help="Factors of the measured models.")  # fmt: skip
+@click.option(
+    "--form",
+    type=click.Choice(["tucker", "svd"]),
+    default="tucker",
+    show_default=True,
+    help="Factors of the measured models.",
+)
 @click.option("--dtype", default="fp16", show_default=True, help="Of the measured models.")
-@click.option("--attention", type=click.Choice([each.value for each in Attention]), default="unfused",
-              show_default=True, help="One fused kernel, or separate ones as in old transformers.")  # fmt: skip
+@click.option(
+    "--attention",
+    type=click.Choice([each.value for each in Attention]),
+    default="unfused",
+    show_default=True,
+    help="One fused kernel, or separate ones as in old transformers.",
+)
 @format_option
 def command(
-    table: str, model_name: str, hw_name: str, fit_on: str | None, constants_file: str | None,
-    save_constants: str | None, form: str, dtype: str, attention: str, fmt: str,
-) -> None:  # fmt: skip
+    table: str,
+    model_name: str,
+    hw_name: str,
+    fit_on: str | None,
+    constants_file: str | None,
+    save_constants: str | None,
+    form: str,
+    dtype: str,
+    attention: str,
+    fmt: str,
+) -> None:
     """Predict a measured table of likelihood-scoring runs, beside the lines to beat.
 
     FILE is a CSV with the columns layers (empty: dense), rank, benchmark, batch_size, param_reduction_pct,
@@ -52,9 +74,12 @@ def command(
     """
     benchmarks = read_table(table)
     run = ScoringRun(
-        model=load_model(model_name), hardware=load_hardware(hw_name), form=form,
-        dtype=DType.parse(dtype, "dtype", COMPUTE_DTYPES), attention=Attention(attention),
-    )  # fmt: skip
+        model=load_model(model_name),
+        hardware=load_hardware(hw_name),
+        form=form,
+        dtype=DType.parse(dtype, "dtype", COMPUTE_DTYPES),
+        attention=Attention(attention),
+    )
     run.hardware.matrix_rate(run.dtype)
     constants = load_constants(constants_file) if constants_file else None
     result = replay(run, benchmarks, chosen(benchmarks, fit_on) if fit_on else (), constants)
@@ -71,17 +96,23 @@ def command(
 def _save(path: Path, result: Replay) -> None:
     split = result.splits[0]
     data = {
-        "schema": SCHEMA, "model": result.run.model.name, "hardware": result.run.hardware.name,
-        **split.to_json(), "splits": [each.to_json() for each in result.splits],
-    }  # fmt: skip
+        "schema": SCHEMA,
+        "model": result.run.model.name,
+        "hardware": result.run.hardware.name,
+        **split.to_json(),
+        "splits": [each.to_json() for each in result.splits],
+    }
     write_file(path, f"{json.dumps(data, indent=2)}\n".encode())
 
 
 def _flat(row: ReplayRow) -> dict[str, Any]:
     cells: dict[str, Any] = {
-        "fit_on": " ".join(row.fit_on), "benchmark": row.benchmark, "layers": " ".join(map(str, row.row.layers)),
-        "rank": row.row.rank, "param_reduction_pct": row.row.param_reduction_pct,
-    }  # fmt: skip
+        "fit_on": " ".join(row.fit_on),
+        "benchmark": row.benchmark,
+        "layers": " ".join(map(str, row.row.layers)),
+        "rank": row.row.rank,
+        "param_reduction_pct": row.row.param_reduction_pct,
+    }
     for metric in METRICS:
         for source in ("measured", *PREDICTORS):
             values = getattr(row, source)
@@ -105,26 +136,39 @@ def _print(result: Replay) -> None:
 def _print_split(split: Split) -> None:
     heads = [word for metric in METRICS for word in (_SHORT[metric], "model", "line", "off")]
     rows = [
-        [row.benchmark, f"{row.row.param_reduction_pct:.2f}", *(
-            f"{value:.2f}" for metric in METRICS for value in (
-                row.measured[metric], row.predicted[metric], row.null_line[metric],
-                row.predicted[metric] - row.measured[metric],
-            )
-        )]
+        [
+            row.benchmark,
+            f"{row.row.param_reduction_pct:.2f}",
+            *(
+                f"{value:.2f}"
+                for metric in METRICS
+                for value in (
+                    row.measured[metric],
+                    row.predicted[metric],
+                    row.null_line[metric],
+                    row.predicted[metric] - row.measured[metric],
+                )
+            ),
+        ]
         for row in split.rows
-    ]  # fmt: skip
+    ]
     title = f"constants from {_name(split)}; parameters cut and savings in %; line: 0.6 x cut"
     print_table(title, ["benchmark", "cut", *heads], rows)
     values = split.constants
-    print_lines([
-        f"constants: matrix efficiency {values.matrix_efficiency:.3f}, memory efficiency "
-        f"{values.memory_efficiency:.3f}, harness {seconds(values.harness_s_per_request, 3)} a request, "
-        f"power {values.compute_w:.0f} W computing, "
-        f"{values.memory_w:.0f} W moving data, {values.idle_w:.0f} W waiting",
-        *(f"{each.benchmark}: {each.tokens_per_sequence:.1f} tokens a sequence, the dense run's harness "
-          f"{seconds(each.harness_s_per_batch, 3)} a batch" for each in split.setups),
-        "",
-    ])  # fmt: skip
+    print_lines(
+        [
+            f"constants: matrix efficiency {values.matrix_efficiency:.3f}, memory efficiency "
+            f"{values.memory_efficiency:.3f}, harness {seconds(values.harness_s_per_request, 3)} a request, "
+            f"power {values.compute_w:.0f} W computing, "
+            f"{values.memory_w:.0f} W moving data, {values.idle_w:.0f} W waiting",
+            *(
+                f"{each.benchmark}: {each.tokens_per_sequence:.1f} tokens a sequence, the dense run's harness "
+                f"{seconds(each.harness_s_per_batch, 3)} a batch"
+                for each in split.setups
+            ),
+            "",
+        ]
+    )
 
 
 def _name(split: Split) -> str:

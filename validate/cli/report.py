@@ -14,8 +14,14 @@ from validate.speed.records import SAMPLES, read_samples
 @click.command()
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @click.option("--fail-above", type=click.FloatRange(0), metavar="PCT", help="Exit 1 when the median error is above.")
-@click.option("--format", "fmt", type=click.Choice(["table", "json", "csv"]), default="table", show_default=True,
-              help="How to print the result.")  # fmt: skip
+@click.option(
+    "--format",
+    "fmt",
+    type=click.Choice(["table", "json", "csv"]),
+    default="table",
+    show_default=True,
+    help="How to print the result.",
+)
 def command(folder: Path, fail_above: float | None, fmt: str) -> int:
     """Rebuild table and page from the records of a run, timed or of quality; nothing is measured.
 

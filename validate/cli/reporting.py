@@ -28,8 +28,11 @@ def finish(folder: Path, samples: Sequence[Sample], *, fmt: str, fail_above: flo
         write_file(calibration, fit.to_bytes())
     write_file(html, page(evaluation, samples, extra).encode())
     if fmt == "json":
-        paths = {"samples": str(folder / "samples.jsonl"), "report": str(html),
-                 "calibration": str(calibration) if fit else None}  # fmt: skip
+        paths = {
+            "samples": str(folder / "samples.jsonl"),
+            "report": str(html),
+            "calibration": str(calibration) if fit else None,
+        }
         write_json({"schema": SCHEMA, **evaluation.to_json(), "calibration_note": note, "paths": paths})
     elif fmt == "csv":
         write_csv([row.to_json() for row in evaluation.ratios])
@@ -65,8 +68,12 @@ def print_evaluation(evaluation: Evaluation) -> None:
     for sample in evaluation.failed:
         click.echo(f"  sample {sample.index}: {sample.failure.reason if sample.failure else 'not measured'}")
     columns = ["predicted time / dense time", "n", "bias", "median", "p95", "worst", "tau", "sign right"]
-    print_table("Error of the predicted ratio", columns, [_cells(row) for row in evaluation.ratios],
-                caption=noise_line(evaluation))  # fmt: skip
+    print_table(
+        "Error of the predicted ratio",
+        columns,
+        [_cells(row) for row in evaluation.ratios],
+        caption=noise_line(evaluation),
+    )
     rows = [_cells(row)[:6] for row in evaluation.latencies]
     print_table("Error of predicted seconds", ["level", *columns[1:6]], rows)
     for stratum, group in evaluation.groups.items():
@@ -97,5 +104,13 @@ def percent(value: float | None, signed: bool = False) -> str | None:
 def _cells(row: ErrorRow) -> list[Any]:
     sign = None if row.sign_right is None else f"{percent(row.sign_right)} of {row.decided}"
     tau = None if row.tau is None else f"{row.tau:.2f}"
-    return [row.name, row.count, percent(row.bias, signed=True), percent(row.median), percent(row.p95),
-            percent(row.worst), tau, sign]  # fmt: skip
+    return [
+        row.name,
+        row.count,
+        percent(row.bias, signed=True),
+        percent(row.median),
+        percent(row.p95),
+        percent(row.worst),
+        tau,
+        sign,
+    ]

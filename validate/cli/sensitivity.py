@@ -30,38 +30,103 @@ _SHOWN = 28
 @click.command()
 @click.option("--model", metavar="PATH", help="Dense checkpoint: a folder, or a name on the hub.")
 @click.option("--text", type=click.Path(path_type=Path), metavar="FILE", help="UTF-8 text to calibrate on.")
-@click.option("--blocks", type=click.IntRange(1, 100_000), default=32, show_default=True,
-              help="Blocks of text, spread over the file.")  # fmt: skip
-@click.option("--length", type=click.IntRange(2, 1_000_000), help="Tokens of a block.  [default: 512, or what the "
-              "model can take]")  # fmt: skip
+@click.option(
+    "--blocks",
+    type=click.IntRange(1, 100_000),
+    default=32,
+    show_default=True,
+    help="Blocks of text, spread over the file.",
+)
+@click.option(
+    "--length", type=click.IntRange(2, 1_000_000), help="Tokens of a block.  [default: 512, or what the model can take]"
+)
 @click.option("--batch", type=click.IntRange(1, 4096), default=8, show_default=True, help="Blocks that run together.")
-@click.option("--fisher", is_flag=True, help="Also how the loss answers, from its gradients: takes two to three "
-              "times as long, and the hidden states before every layer on disk.")  # fmt: skip
-@click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True,
-              help="Of the tokens that are masked for an encoder.")  # fmt: skip
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True,
-              help="auto takes CUDA where there is one.")  # fmt: skip
-@click.option("--dtype", type=click.Choice(["auto", "fp32", "bf16", "fp16"]), default="auto", show_default=True,
-              help="That layers compute in; auto: fp32. Sums and factorisations are in fp64.")  # fmt: skip
-@click.option("--out", type=click.Path(path_type=Path), metavar="FILE",
-              help="File to write; what is finished is in FILE.partial until then.")  # fmt: skip
-@click.option("--from", "source", type=click.Path(path_type=Path), metavar="FILE",
-              help="Read this file instead of measuring.")  # fmt: skip
-@click.option("--as-quality", is_flag=False, flag_value=_BESIDE, metavar="[FILE]", help="Also write a quality file "
-              f"for `costmodel explore --quality`.  [default: {_BESIDE}, .quality.json]")  # fmt: skip
-@click.option("--ranks", default=_RANKS, metavar="R1,R2,...", help="Of the quality file: numbers, ranges 64-512:64, "
-              "shares of break-even 50%, as in `explore`.  [default: 1 and shares from 5% to 100%]")  # fmt: skip
-@click.option("--rank-multiple", type=int, default=1, show_default=True, metavar="N",
-              help="As in `explore`: percentages are rounded down to a multiple.")  # fmt: skip
+@click.option(
+    "--fisher",
+    is_flag=True,
+    help="Also how the loss answers, from its gradients: takes two to three "
+    "times as long, and the hidden states before every layer on disk.",
+)
+@click.option(
+    "--seed",
+    type=click.IntRange(0, 2**63 - 1),
+    default=0,
+    show_default=True,
+    help="Of the tokens that are masked for an encoder.",
+)
+@click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda"]),
+    default="auto",
+    show_default=True,
+    help="auto takes CUDA where there is one.",
+)
+@click.option(
+    "--dtype",
+    type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
+    default="auto",
+    show_default=True,
+    help="That layers compute in; auto: fp32. Sums and factorisations are in fp64.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="File to write; what is finished is in FILE.partial until then.",
+)
+@click.option(
+    "--from", "source", type=click.Path(path_type=Path), metavar="FILE", help="Read this file instead of measuring."
+)
+@click.option(
+    "--as-quality",
+    is_flag=False,
+    flag_value=_BESIDE,
+    metavar="[FILE]",
+    help=f"Also write a quality file for `costmodel explore --quality`.  [default: {_BESIDE}, .quality.json]",
+)
+@click.option(
+    "--ranks",
+    default=_RANKS,
+    metavar="R1,R2,...",
+    help="Of the quality file: numbers, ranges 64-512:64, "
+    "shares of break-even 50%, as in `explore`.  [default: 1 and shares from 5% to 100%]",
+)
+@click.option(
+    "--rank-multiple",
+    type=int,
+    default=1,
+    show_default=True,
+    metavar="N",
+    help="As in `explore`: percentages are rounded down to a multiple.",
+)
 @click.option("--form", type=click.Choice(FORMS), default="svd", show_default=True, help="Of the quality file.")
-@click.option("--factors", type=click.Choice(get_args(Factors)), default="plain", show_default=True,
-              help="Of the quality file: how `validate quality` and `apply` will compute them.")  # fmt: skip
+@click.option(
+    "--factors",
+    type=click.Choice(get_args(Factors)),
+    default="plain",
+    show_default=True,
+    help="Of the quality file: how `validate quality` and `apply` will compute them.",
+)
 @format_option
 def command(
-    model: str | None, text: Path | None, blocks: int, length: int | None, batch: int, fisher: bool, seed: int,
-    device: str, dtype: str, out: Path | None, source: Path | None, as_quality: str | None, ranks: str,
-    rank_multiple: int, form: Form, factors: Factors, fmt: str,
-) -> None:  # fmt: skip
+    model: str | None,
+    text: Path | None,
+    blocks: int,
+    length: int | None,
+    batch: int,
+    fisher: bool,
+    seed: int,
+    device: str,
+    dtype: str,
+    out: Path | None,
+    source: Path | None,
+    as_quality: str | None,
+    ranks: str,
+    rank_multiple: int,
+    form: Form,
+    factors: Factors,
+    fmt: str,
+) -> None:
     """Measure what truncating each weight does to its outputs on a text, for every rank, one layer at a time.
 
     Per site: the singular values; the squared Frobenius error and the expected squared output error of the plain
@@ -82,8 +147,15 @@ def command(
     else:
         if model is None or text is None or out is None:
             raise InputError("--model, --text and --out are needed", hint="or --from FILE to read an earlier result")
-        settings = {"blocks": blocks, "length": length, "batch": batch, "fisher": fisher, "seed": seed,
-                    "device": device, "dtype": dtype}  # fmt: skip
+        settings = {
+            "blocks": blocks,
+            "length": length,
+            "batch": batch,
+            "fisher": fisher,
+            "seed": seed,
+            "device": device,
+            "dtype": dtype,
+        }
         found, path = _measure(model, text, out, settings), out
     quality = _write_quality(found, path, as_quality, parsed, rank_multiple, form, factors)
     _print(found, path, quality, fmt)
@@ -109,7 +181,7 @@ def _measure(model: str, text: Path, out: Path, settings: dict[str, Any]) -> Sen
 
 def _write_quality(
     found: Sensitivity, path: Path, target: str | None, ranks: list[Rank], multiple: int, form: Form, factors: Factors
-) -> Path | None:  # fmt: skip
+) -> Path | None:
     if target is None:
         return None
     file = path.with_name(f"{path.name}.quality.json") if target == _BESIDE else Path(target)
@@ -140,12 +212,18 @@ def _print(found: Sensitivity, path: Path, quality: Path | None, fmt: str) -> No
         columns += ["loss plain", "loss whitened"]
         caption += "; curvature of the loss at 50 % of break-even in nats"
     cells = [
-        [row["site"], f"{row['out_features']} x {row['in_features']}", f"{row['stable_rank']:.1f}",
-         f"{row['plain_output_pct']:.2f}", f"{row['whitened_pct']:.2f}", row["plain_rank_5pct"],
-         row["whitened_rank_5pct"],
-         *(f"{row[name]:.4f}" for name in ("loss_curvature_plain", "loss_curvature_whitened") if run.gradients)]
+        [
+            row["site"],
+            f"{row['out_features']} x {row['in_features']}",
+            f"{row['stable_rank']:.1f}",
+            f"{row['plain_output_pct']:.2f}",
+            f"{row['whitened_pct']:.2f}",
+            row["plain_rank_5pct"],
+            row["whitened_rank_5pct"],
+            *(f"{row[name]:.4f}" for name in ("loss_curvature_plain", "loss_curvature_whitened") if run.gradients),
+        ]
         for row in rows[:_SHOWN]
-    ]  # fmt: skip
+    ]
     print_table(title, columns, cells, caption=caption)
     if quality is not None:
         print(f"{quality}: an estimate for costmodel explore --quality, not measured")

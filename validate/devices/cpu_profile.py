@@ -30,8 +30,9 @@ def profile_text(device: Device) -> str:
     info = _cpu_info()
     clock_ghz = _clock_ghz(info)
     flags = set(info.get("flags", info.get("Features", "")).split())
-    isa = next((each for each, flag in (("avx512", "avx512f"), ("avx2", "fma"), ("neon", "asimd")) if flag in flags),
-               "none")  # fmt: skip
+    isa = next(
+        (each for each, flag in (("avx512", "avx512f"), ("avx2", "fma"), ("neon", "asimd")) if flag in flags), "none"
+    )
     per_cycle = _FMA_FLOPS[isa]
     if isa == "avx512" and (info.get("vendor_id"), int(info.get("cpu family", 0))) in _DOUBLE_PUMPED:
         per_cycle //= 2
@@ -45,11 +46,11 @@ def profile_text(device: Device) -> str:
     sources = {
         "system": "as the operating system reports it",
         "isa": f"{threads} core(s) x {clock_ghz:.2f} GHz x {per_cycle} FP32 FLOP/cycle ({isa}); bf16 as its "
-               "instructions allow",
+        "instructions allow",
         "measured": f"reading {BUFFER_BYTES >> 20} MiB with {threads} thread(s), best of {_REPEATS}",
         "launch": "median time of a torch addition of one number",
         "estimate": "part of the launch time on a CPU",
-    }  # fmt: skip
+    }
     figures = [f"matrix_tflop_per_s.{dtype} = {_figure(rate, 'isa')}" for dtype, rate in rates.items()]
     figures += [
         f"vector_tflop_per_s = {_figure(fp32, 'isa')}",

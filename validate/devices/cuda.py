@@ -56,9 +56,11 @@ class CudaDevice:
         work()
         self.synchronize()
         return PassMemory(
-            peak_allocated_bytes=torch.cuda.max_memory_allocated(), peak_process_bytes=None,
-            peak_reserved_bytes=torch.cuda.max_memory_reserved(), method="torch.cuda.max_memory_allocated",
-        )  # fmt: skip
+            peak_allocated_bytes=torch.cuda.max_memory_allocated(),
+            peak_process_bytes=None,
+            peak_reserved_bytes=torch.cuda.max_memory_reserved(),
+            method="torch.cuda.max_memory_allocated",
+        )
 
     def conditions(self) -> Mapping[str, Any]:
         """Clocks, temperature, power and throttle reasons; nulls where NVML is missing."""

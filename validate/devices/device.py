@@ -140,9 +140,11 @@ class CpuDevice:
         with _peak_rss() as peak_process, StorageTracker() as tracker:
             work()
         return PassMemory(
-            peak_allocated_bytes=tracker.peak_bytes, peak_reserved_bytes=None, peak_process_bytes=peak_process(),
+            peak_allocated_bytes=tracker.peak_bytes,
+            peak_reserved_bytes=None,
+            peak_process_bytes=peak_process(),
             method="storages made by torch operations, followed through one pass; resident weights and cache added",
-        )  # fmt: skip
+        )
 
     def conditions(self) -> Mapping[str, Any]:
         """Load, clock and cumulative processor times of this process and of the whole machine."""

@@ -29,11 +29,15 @@ def environment(device: Device) -> dict[str, Any]:
         "costmodel": __version__,
         "python": platform.python_version(),
         "system": f"{platform.system()} {platform.release()} {platform.machine()}",
-        "device": {"kind": device.kind, "name": device.name, "memory_bytes": device.memory_bytes,
-                   "cache_bytes": device.cache_bytes},
+        "device": {
+            "kind": device.kind,
+            "name": device.name,
+            "memory_bytes": device.memory_bytes,
+            "cache_bytes": device.cache_bytes,
+        },
         "threads": torch.get_num_threads(),
         "environment": {name: value for name, value in threads.items() if value is not None},
         "cuda": torch.version.cuda,
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),
         "versions": versions,
-    }  # fmt: skip
+    }

@@ -12,13 +12,22 @@ from validate.devices.device import Device
 
 FILE = "hardware.toml"
 _GPUS = (
-    (r"A100.*SXM.*40GB", "a100-sxm-40gb"), (r"A100.*SXM.*80GB", "a100-sxm-80gb"),
-    (r"A100.*PCIe.*40GB|A100-PCIE-40GB", "a100-pcie-40gb"), (r"A100.*80GB.*PCIe|A100.*PCIe.*80GB", "a100-pcie-80gb"),
-    (r"H100 PCIe", "h100-pcie-80gb"), (r"H100.*80GB HBM3|H100 SXM", "h100-sxm-80gb"),
-    (r"H200(?! NVL)", "h200-sxm"), (r"\bL40S\b", "l40s"), (r"\bL4\b", "l4"), (r"\bA40\b", "a40"), (r"\bT4\b", "t4"),
-    (r"V100-SXM2-16GB", "v100-sxm2-16gb"), (r"V100-SXM2-32GB", "v100-sxm2-32gb"), (r"RTX 4090(?! D)", "rtx-4090"),
+    (r"A100.*SXM.*40GB", "a100-sxm-40gb"),
+    (r"A100.*SXM.*80GB", "a100-sxm-80gb"),
+    (r"A100.*PCIe.*40GB|A100-PCIE-40GB", "a100-pcie-40gb"),
+    (r"A100.*80GB.*PCIe|A100.*PCIe.*80GB", "a100-pcie-80gb"),
+    (r"H100 PCIe", "h100-pcie-80gb"),
+    (r"H100.*80GB HBM3|H100 SXM", "h100-sxm-80gb"),
+    (r"H200(?! NVL)", "h200-sxm"),
+    (r"\bL40S\b", "l40s"),
+    (r"\bL4\b", "l4"),
+    (r"\bA40\b", "a40"),
+    (r"\bT4\b", "t4"),
+    (r"V100-SXM2-16GB", "v100-sxm2-16gb"),
+    (r"V100-SXM2-32GB", "v100-sxm2-32gb"),
+    (r"RTX 4090(?! D)", "rtx-4090"),
     (r"MI300X", "mi300x"),
-)  # fmt: skip
+)
 """What a driver calls a device, and its profile; names of cut-down or other products match nothing."""
 
 

@@ -94,9 +94,15 @@ def factorize(weight: torch.Tensor, *, tucker: bool) -> Factorization:
 
 
 def random_stages(
-    out_features: int, in_features: int, factor: Factor, *, dtype: torch.dtype, device: torch.device, scale: float,
+    out_features: int,
+    in_features: int,
+    factor: Factor,
+    *,
+    dtype: torch.dtype,
+    device: torch.device,
+    scale: float,
     generator: torch.Generator,
-) -> list[torch.Tensor]:  # fmt: skip
+) -> list[torch.Tensor]:
     """Random weights of the right shapes whose product has entries of standard deviation `scale`, for timing alone.
 
     Each later factor has entries of deviation 1 / sqrt(its in_features), which keeps the variance, so outputs are as

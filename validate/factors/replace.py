@@ -87,9 +87,14 @@ class RandomFactors:
     def __call__(self, site: Site, tensor: WeightTensor, factor: Factor, dense: nn.Module) -> list[torch.Tensor]:
         weight: torch.Tensor = dense.weight  # type: ignore[assignment]
         return random_stages(
-            tensor.out_features, tensor.in_features, factor, dtype=weight.dtype, device=weight.device,
-            scale=0.02, generator=self._generator,
-        )  # fmt: skip
+            tensor.out_features,
+            tensor.in_features,
+            factor,
+            dtype=weight.dtype,
+            device=weight.device,
+            scale=0.02,
+            generator=self._generator,
+        )
 
 
 class WeightFactors:

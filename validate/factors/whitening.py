@@ -110,9 +110,13 @@ class WhitenedFactors:
 
 
 def make_factors(
-    kind: str, pretrained: Pretrained, blocks: torch.Tensor | None, *, layers: Collection[int] | None = None,
+    kind: str,
+    pretrained: Pretrained,
+    blocks: torch.Tensor | None,
+    *,
+    layers: Collection[int] | None = None,
     weight: Callable[[nn.Module], torch.Tensor] = dense_weight,
-) -> StageMaker:  # fmt: skip
+) -> StageMaker:
     """The source of factors that `--factors` names: plain from the weights alone, whitened with calibration text.
 
     Call it while the model is dense.

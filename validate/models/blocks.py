@@ -65,9 +65,16 @@ def masked_blocks(tokenizer: Any, text: str, length: int, count: int | None, *, 
 
 
 def text_blocks(
-    model: Any, spec: ModelSpec, tokenizer: Any, text: str, length: int, count: int | None, *, seed: int = 0,
+    model: Any,
+    spec: ModelSpec,
+    tokenizer: Any,
+    text: str,
+    length: int,
+    count: int | None,
+    *,
+    seed: int = 0,
     hint: str = "",
-) -> Blocks:  # fmt: skip
+) -> Blocks:
     """Blocks of the kind that a model predicts.
 
     Args:
@@ -81,8 +88,12 @@ def text_blocks(
     if not spec.is_encoder:
         return causal_blocks(tokenizer, text, length, count)
     if not _is_masked(model):
-        raise InputError("the checkpoint has no head that predicts text", value=type(model).__name__,
-                         allowed="...ForMaskedLM", hint=hint)  # fmt: skip
+        raise InputError(
+            "the checkpoint has no head that predicts text",
+            value=type(model).__name__,
+            allowed="...ForMaskedLM",
+            hint=hint,
+        )
     return masked_blocks(tokenizer, text, length, count, seed=seed)
 
 

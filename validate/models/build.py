@@ -16,8 +16,12 @@ from costmodel.units import DType
 from validate.checkpoint.loader import EmptyOnMeta, is_factored
 from validate.errors import MeasurementError, reason_of
 
-TORCH_DTYPES = {DType.FP32: torch.float32, DType.TF32: torch.float32, DType.FP16: torch.float16,
-                DType.BF16: torch.bfloat16}  # fmt: skip
+TORCH_DTYPES = {
+    DType.FP32: torch.float32,
+    DType.TF32: torch.float32,
+    DType.FP16: torch.float16,
+    DType.BF16: torch.bfloat16,
+}
 ATTENTION = {Attention.FUSED: "sdpa", Attention.UNFUSED: "eager"}
 """transformers' name of each form of attention."""
 _POOL = 1 << 20
@@ -25,9 +29,14 @@ _DEVIATION = 0.02
 
 
 def build_model(
-    config: Mapping[str, Any], spec: ModelSpec, *, dtype: DType, device: torch.device, seed: int = 0,
+    config: Mapping[str, Any],
+    spec: ModelSpec,
+    *,
+    dtype: DType,
+    device: torch.device,
+    seed: int = 0,
     weights: Path | None = None,
-) -> nn.Module:  # fmt: skip
+) -> nn.Module:
     """The model in evaluation mode, without gradients, with fused attention; `set_attention` changes that.
 
     Args:
@@ -89,9 +98,14 @@ def _read_weights(auto: Any, settings: Any, folder: Path, options: dict[str, Any
 
     try:
         model, found = auto.from_pretrained(
-            str(folder), config=settings, local_files_only=True, use_safetensors=True, trust_remote_code=False,
-            output_loading_info=True, **options,
-        )  # fmt: skip
+            str(folder),
+            config=settings,
+            local_files_only=True,
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+            **options,
+        )
     except (OSError, ValueError, RuntimeError, SafetensorError) as error:
         raise ModelError("cannot read weights", value=str(folder), hint=reason_of(error)) from error
     # A masked LM is stored without the pooler that its encoder has: nothing that is factored, any values do for time.

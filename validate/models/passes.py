@@ -34,9 +34,16 @@ class FixedLayer(DynamicLayer):
     is_compileable = False
 
     def __init__(
-        self, batch: int, heads: int, positions: int, head_dim: int, past: int, sliding: bool, dtype: torch.dtype,
+        self,
+        batch: int,
+        heads: int,
+        positions: int,
+        head_dim: int,
+        past: int,
+        sliding: bool,
+        dtype: torch.dtype,
         device: torch.device,
-    ) -> None:  # fmt: skip
+    ) -> None:
         super().__init__()
         shape = (batch, heads, positions, head_dim)
         generator = torch.Generator().manual_seed(positions)
@@ -108,9 +115,17 @@ def fixed_cache(spec: ModelSpec, decomposition: Decomposition, work: Workload, d
         if index not in decomposition.dropped:
             held = work.kv_len if window is None else min(work.kv_len, window)
             layers.append(
-                FixedLayer(work.batch, spec.num_kv_heads, held, spec.head_dim, work.kv_len - 1, window is not None,
-                           dtype, device)
-            )  # fmt: skip
+                FixedLayer(
+                    work.batch,
+                    spec.num_kv_heads,
+                    held,
+                    spec.head_dim,
+                    work.kv_len - 1,
+                    window is not None,
+                    dtype,
+                    device,
+                )
+            )
     return Cache(layers=layers)
 
 

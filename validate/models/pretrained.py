@@ -97,9 +97,14 @@ def open_pretrained(
         raise ModelError("a factored checkpoint, where a dense one is needed", value=str(folder), hint=hint)
     body: Any = model.base_model if spec.is_encoder else model
     return Pretrained(
-        folder=folder, config=config, spec=spec, model=model, body=body, tokenizer=read_tokenizer(folder),
+        folder=folder,
+        config=config,
+        spec=spec,
+        model=model,
+        body=body,
+        tokenizer=read_tokenizer(folder),
         decomposition=decomposition,
-    )  # fmt: skip
+    )
 
 
 def _read_dense(folder: Path, spec: ModelSpec, config: Mapping[str, Any], dtype: torch.dtype) -> nn.Module:
@@ -107,9 +112,14 @@ def _read_dense(folder: Path, spec: ModelSpec, config: Mapping[str, Any], dtype:
         raise ModelError("folder without weights", value=str(folder), allowed="a folder with *.safetensors files")
     try:
         model, found = auto_class(spec, config).from_pretrained(
-            str(folder), dtype=dtype, local_files_only=True, use_safetensors=True, trust_remote_code=False,
-            output_loading_info=True, attn_implementation="sdpa",
-        )  # fmt: skip
+            str(folder),
+            dtype=dtype,
+            local_files_only=True,
+            use_safetensors=True,
+            trust_remote_code=False,
+            output_loading_info=True,
+            attn_implementation="sdpa",
+        )
     except Exception as error:  # transformers raises many kinds for a damaged folder
         raise ModelError("cannot read weights", value=str(folder), hint=reason_of(error)) from error
     missing = sorted(map(str, [*found["missing_keys"], *found["mismatched_keys"]]))

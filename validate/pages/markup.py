@@ -40,9 +40,13 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], wide: tuple[int
     """Rows as an HTML table; the columns in `wide` wrap."""
     head = "".join(f"<th>{escape(column)}</th>" for column in columns)
     body = "".join(
-        "<tr>" + "".join(f'<td{" class=w" if place in wide else ""}>{escape(str(cell))}</td>'
-                         for place, cell in enumerate(row)) + "</tr>" for row in rows
-    )  # fmt: skip
+        "<tr>"
+        + "".join(
+            f"<td{' class=w' if place in wide else ''}>{escape(str(cell))}</td>" for place, cell in enumerate(row)
+        )
+        + "</tr>"
+        for row in rows
+    )
     return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
 
 

@@ -120,12 +120,21 @@ def _block(
 
 
 def _factored(
-    spec: ModelSpec, rng: random.Random, layers: list[int], names: tuple[str, ...], form: Form, size: int,
-    share: float, scheme: str,
-) -> Decomposition:  # fmt: skip
+    spec: ModelSpec,
+    rng: random.Random,
+    layers: list[int],
+    names: tuple[str, ...],
+    form: Form,
+    size: int,
+    share: float,
+    scheme: str,
+) -> Decomposition:
     tensors = [spec.tensor(name) for name in names]
-    common = aligned_rank(share * min(break_even_rank(t.out_features, t.in_features, form) for t in tensors),
-                          size, min(_limit(t) for t in tensors))  # fmt: skip
+    common = aligned_rank(
+        share * min(break_even_rank(t.out_features, t.in_features, form) for t in tensors),
+        size,
+        min(_limit(t) for t in tensors),
+    )
 
     def rank(tensor: WeightTensor) -> int:
         if scheme == "same":

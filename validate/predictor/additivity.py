@@ -22,7 +22,7 @@ _REFITS = 100
 
 def additivity_rows(
     evidence: Evidence, predicted: Floats, covers: Sequence[Cover], families: Ints
-) -> list[dict[str, Any]]:  # fmt: skip
+) -> list[dict[str, Any]]:
     """Measured over expected change of NLL, minus 1, by group, with 95 % intervals.
 
     Means of logarithms, on the compressed scale: of changes far below FLOOR the difference counts, not the ratio. What
@@ -80,9 +80,13 @@ def interaction_rows(candidate: Candidate, change: Floats, families: Ints) -> li
 
 
 def _grouped(
-    kind: str, evidence: Evidence, places: np.ndarray[Any, Any], expected: Floats, families: Ints,
+    kind: str,
+    evidence: Evidence,
+    places: np.ndarray[Any, Any],
+    expected: Floats,
+    families: Ints,
     cuts: Mapping[str, np.ndarray[Any, Any]] | None = None,
-) -> list[dict[str, Any]]:  # fmt: skip
+) -> list[dict[str, Any]]:
     """Rows of every class; `families` of points are resampled together, `cuts` says which are cut how."""
     if not len(places):
         return []
@@ -94,8 +98,11 @@ def _grouped(
     classes = [(1, 1), (2, 4), (5, 16), (17, 10**9)]
     crowds = {"one": in_layer <= 1, "up to four": (in_layer > 1) & (in_layer <= 4), "more than four": in_layer > 4}
     alone = layers == "1 layer"
-    crowd = {f"{name}, {many}": inside & (alone if many == "1 layer" else ~alone)
-             for name, inside in crowds.items() for many in ("1 layer", "more layers")}  # fmt: skip
+    crowd = {
+        f"{name}, {many}": inside & (alone if many == "1 layer" else ~alone)
+        for name, inside in crowds.items()
+        for many in ("1 layer", "more layers")
+    }
     groups: dict[str, Mapping[str, Any]] = {
         "layers": {name: layers == name for name in dict.fromkeys(sorted(layers, key=_order))},
         "sites": {_range(low, high): (sites >= low) & (sites <= high) for low, high in classes},
@@ -114,13 +121,18 @@ def _grouped(
                 continue
             logs = compress(measured[inside]) - compress(expected[inside])
             low, high = mean_interval(logs, families[inside])
-            rows.append({
-                "against": kind, "group": group, "class": name, "points": int(inside.sum()),
-                "excess": math.expm1(float(logs.mean())),
-                "excess_low": None if low is None else math.expm1(low),
-                "excess_high": None if high is None else math.expm1(high),
-                "difference_nats": float((measured - expected)[inside].mean()),
-            })  # fmt: skip
+            rows.append(
+                {
+                    "against": kind,
+                    "group": group,
+                    "class": name,
+                    "points": int(inside.sum()),
+                    "excess": math.expm1(float(logs.mean())),
+                    "excess_low": None if low is None else math.expm1(low),
+                    "excess_high": None if high is None else math.expm1(high),
+                    "difference_nats": float((measured - expected)[inside].mean()),
+                }
+            )
     return rows
 
 

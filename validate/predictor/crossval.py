@@ -109,8 +109,9 @@ def inputs_of(evidence: Evidence, form: Form, points: Points) -> Inputs:
     """What a form sees of configurations."""
     tables = site_errors(evidence.sensitivity, evidence.factors, form.measure)
     energy = energies(evidence.sensitivity, evidence.factors, form.measure)
-    return Inputs.of(lookup(tables, points.ranks), points.touched, points.dropped,
-                     energy if form.prior else np.ones_like(energy))  # fmt: skip
+    return Inputs.of(
+        lookup(tables, points.ranks), points.touched, points.dropped, energy if form.prior else np.ones_like(energy)
+    )
 
 
 def choose(
@@ -128,9 +129,11 @@ def choose(
     best = int(np.argmin(ranking))
     candidate = found[best]
     return Chosen(
-        candidate=candidate, score=fit_score(candidate.form, candidate.inputs.subset(part), change[part]),
-        band=Band.of(predictions[best], change[part]), ranking=ranking,
-    )  # fmt: skip
+        candidate=candidate,
+        score=fit_score(candidate.form, candidate.inputs.subset(part), change[part]),
+        band=Band.of(predictions[best], change[part]),
+        ranking=ranking,
+    )
 
 
 def nested(

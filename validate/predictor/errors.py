@@ -21,9 +21,13 @@ PREDICTOR = "predictor"
 
 
 def error_rows(
-    protocol: str, measured: Floats, predicted: Floats, nulls: Mapping[str, Floats],
-    covered: NDArray[np.bool_] | None = None, families: Ints | None = None,
-) -> list[dict[str, Any]]:  # fmt: skip
+    protocol: str,
+    measured: Floats,
+    predicted: Floats,
+    nulls: Mapping[str, Floats],
+    covered: NDArray[np.bool_] | None = None,
+    families: Ints | None = None,
+) -> list[dict[str, Any]]:
     """Rows of the predictor and of every null model, over all configurations and in each band of measured change.
 
     Args:
@@ -45,17 +49,26 @@ def error_rows(
         for name, values in {PREDICTOR: predicted, **nulls}.items():
             error = (values - measured)[inside]
             row: dict[str, Any] = {
-                "protocol": protocol, "band": band, "model": name, "points": int(inside.sum()),
-                "judged": bool(inside.sum() >= JUDGED), "mean_abs": float(np.abs(error).mean()),
-                "median_abs": float(np.median(np.abs(error))), "bias": float(error.mean()),
+                "protocol": protocol,
+                "band": band,
+                "model": name,
+                "points": int(inside.sum()),
+                "judged": bool(inside.sum() >= JUDGED),
+                "mean_abs": float(np.abs(error).mean()),
+                "median_abs": float(np.median(np.abs(error))),
+                "bias": float(error.mean()),
                 "spearman": rank_correlation(values[inside], measured[inside]),
-            }  # fmt: skip
+            }
             if name == PREDICTOR:
                 row["coverage"] = None if covered is None else float(covered[inside].mean())
             else:
                 low, high = mean_interval(own - np.abs(error), None if families is None else families[inside])
-                row |= {"difference": float((own - np.abs(error)).mean()), "difference_low": low,
-                        "difference_high": high, "ratio": _ratio(own.mean(), np.abs(error).mean())}  # fmt: skip
+                row |= {
+                    "difference": float((own - np.abs(error)).mean()),
+                    "difference_low": low,
+                    "difference_high": high,
+                    "ratio": _ratio(own.mean(), np.abs(error).mean()),
+                }
             rows.append(row)
     return rows
 

@@ -59,8 +59,12 @@ def read_evidence(paths: Sequence[Path], sensitivity: Sensitivity, factors: Fact
     kinds = [kind for kind in ("plain", "whitened") if any(record.factors == kind for record in records)]
     factors = factors or ("whitened" if kinds == ["whitened"] else "plain")
     if records and factors not in kinds:
-        raise FitError("no records with such factors", value=factors, allowed=" or ".join(kinds) or "none",
-                       hint=f"measure some: validate quality --samples {ADVISED} --factors ...")  # fmt: skip
+        raise FitError(
+            "no records with such factors",
+            value=factors,
+            allowed=" or ".join(kinds) or "none",
+            hint=f"measure some: validate quality --samples {ADVISED} --factors ...",
+        )
     kept = [record for record in records if record.factors in (factors, "none")]
     _require_alike(kept)
     dense = next((record for record in kept if record.is_dense), None)
@@ -68,14 +72,22 @@ def read_evidence(paths: Sequence[Path], sensitivity: Sensitivity, factors: Fact
         raise RunError("records without the dense model's text", value=str(paths[0]), hint="measure it: --resume does")
     measured = [record for record in kept if record.text is not None and not record.is_dense]
     if len(measured) < FEWEST or dense is None:
-        raise FitError("too few measured configurations to fit", value=len(measured), allowed=f"at least {FEWEST}",
-                       hint=f"validate quality --samples {ADVISED} --text FILE")  # fmt: skip
+        raise FitError(
+            "too few measured configurations to fit",
+            value=len(measured),
+            allowed=f"at least {FEWEST}",
+            hint=f"validate quality --samples {ADVISED} --text FILE",
+        )
     return Evidence(
-        spec=sensitivity.spec, sensitivity=sensitivity, factors=factors,
-        points=_points(measured, dense, sensitivity.spec), dense=dense,
-        failed=sum(record.failure is not None for record in kept), sources=[str(path) for path in paths],
+        spec=sensitivity.spec,
+        sensitivity=sensitivity,
+        factors=factors,
+        points=_points(measured, dense, sensitivity.spec),
+        dense=dense,
+        failed=sum(record.failure is not None for record in kept),
+        sources=[str(path) for path in paths],
         notes=_notes(dense, sensitivity),
-    )  # fmt: skip
+    )
 
 
 def _points(found: Sequence[QualityRecord], dense: QualityRecord, spec: ModelSpec) -> Points:
@@ -87,8 +99,12 @@ def _points(found: Sequence[QualityRecord], dense: QualityRecord, spec: ModelSpe
             ranks[place, site.layer, columns[site.tensor]] = min(factor.ranks)
         ranks[place, sorted(decomposition.dropped)] = LOST
     change = np.array([_change(record, dense) for record in found])
-    return Points(records=found, ranks=ranks, change=change,
-                  removed=np.array([1 - record.params / dense.params for record in found]))  # fmt: skip
+    return Points(
+        records=found,
+        ranks=ranks,
+        change=change,
+        removed=np.array([1 - record.params / dense.params for record in found]),
+    )
 
 
 def _change(record: QualityRecord, dense: QualityRecord) -> float:
@@ -122,15 +138,24 @@ def _require_alike(records: Sequence[QualityRecord]) -> None:
 def _same_model(record: QualityRecord, first: QualityRecord, sensitivity: Sensitivity) -> None:
     if record.model.sha256 != first.model.sha256:
         raise RecordError("records are of different checkpoints", value=f"{record.model.name} and {first.model.name}")
-    mine, theirs = ({key: value for key, value in config.items() if key != "transformers_version"}
-                    for config in (record.model.config, sensitivity.run.config))  # fmt: skip
+    mine, theirs = (
+        {key: value for key, value in config.items() if key != "transformers_version"}
+        for config in (record.model.config, sensitivity.run.config)
+    )
     if mine != theirs:
         differing = sorted(key for key in {*mine, *theirs} if mine.get(key) != theirs.get(key))
-        raise RecordError("records and sensitivity are of different models", value=", ".join(differing),
-                          hint="measure both on the same checkpoint")  # fmt: skip
+        raise RecordError(
+            "records and sensitivity are of different models",
+            value=", ".join(differing),
+            hint="measure both on the same checkpoint",
+        )
     if sensitivity.run.checkpoint not in (None, record.model.sha256):
-        raise RecordError("records and sensitivity are of different weights", value=sensitivity.run.checkpoint,
-                          allowed=record.model.sha256, hint="measure both on the same checkpoint")  # fmt: skip
+        raise RecordError(
+            "records and sensitivity are of different weights",
+            value=sensitivity.run.checkpoint,
+            allowed=record.model.sha256,
+            hint="measure both on the same checkpoint",
+        )
 
 
 def _notes(dense: QualityRecord, sensitivity: Sensitivity) -> list[str]:
@@ -139,5 +164,7 @@ def _notes(dense: QualityRecord, sensitivity: Sensitivity) -> list[str]:
     if run.checkpoint is not None or text is None:
         return []
     own = "" if run.nll is None else f"{run.nll:.4f} nats on its text and "
-    return [f"the sensitivity file does not say which weights it is of; the dense model's NLL is {own}"
-            f"{sum(text.nll) / sum(text.tokens):.4f} nats on the records'; if in doubt, measure it again"]  # fmt: skip
+    return [
+        f"the sensitivity file does not say which weights it is of; the dense model's NLL is {own}"
+        f"{sum(text.nll) / sum(text.tokens):.4f} nats on the records'; if in doubt, measure it again"
+    ]

@@ -50,8 +50,11 @@ def predictor_figure(fit: PredictorFit, theme: Theme = "light") -> Figure:
         f"{fit.evidence.spec.name}: quality predicted from {len(fit.evidence.points)} measured configurations\n"
         f"{fit.errors[0]['protocol']}; {fit.evidence.factors} factors{spearman}, 90 % intervals hold "
         f"{100 * fit.coverage:.0f} %",
-        color=COLOURS[theme]["ink"], fontsize=10.5, x=0.01, ha="left",
-    )  # fmt: skip
+        color=COLOURS[theme]["ink"],
+        fontsize=10.5,
+        x=0.01,
+        ha="left",
+    )
     return figure
 
 
@@ -68,12 +71,24 @@ def _draw_points(axes: Any, fit: PredictorFit, theme: Theme) -> None:
         inside = forms == name
         bars = [predicted - np.minimum(held_out.low, predicted), np.maximum(held_out.high, predicted) - predicted]
         label = {"drop": "layers dropped"}.get(name, name.replace("+", " + "))
-        axes.errorbar(predicted[inside], measured[inside], xerr=[bar[inside] for bar in bars], fmt=marker, ms=3.8,
-                      color=colours[colour], ecolor=colours["grey"], elinewidth=0.5, alpha=0.85, mew=0,
-                      label=label, zorder=3)  # fmt: skip
+        axes.errorbar(
+            predicted[inside],
+            measured[inside],
+            xerr=[bar[inside] for bar in bars],
+            fmt=marker,
+            ms=3.8,
+            color=colours[colour],
+            ecolor=colours["grey"],
+            elinewidth=0.5,
+            alpha=0.85,
+            mew=0,
+            label=label,
+            zorder=3,
+        )
     for scale, limits, axis in (
-        (axes.set_xscale, axes.set_xlim, axes.xaxis), (axes.set_yscale, axes.set_ylim, axes.yaxis),
-    ):  # fmt: skip
+        (axes.set_xscale, axes.set_xlim, axes.xaxis),
+        (axes.set_yscale, axes.set_ylim, axes.yaxis),
+    ):
         scale("asinh", linear_width=FLOOR)
         limits(*ends)
         _ticks(axis, ends[1])
@@ -92,8 +107,15 @@ def _draw_bands(axes: Any, fit: PredictorFit, theme: Theme) -> None:
         own = [next(row for row in rows if row["band"] == band and row["model"] == name) for band in bands]
         places = np.arange(len(bands)) - 0.42 + width * (index + 0.5)
         colour = "blue" if name == PREDICTOR else _NULLS[(index - 1) % len(_NULLS)]
-        axes.bar(places, [row["mean_abs"] for row in own], 0.9 * width, color=colours[colour], label=name, zorder=3,
-                 alpha=1.0 if name == PREDICTOR else 0.75)  # fmt: skip
+        axes.bar(
+            places,
+            [row["mean_abs"] for row in own],
+            0.9 * width,
+            color=colours[colour],
+            label=name,
+            zorder=3,
+            alpha=1.0 if name == PREDICTOR else 0.75,
+        )
     axes.set_yscale("log")
     axes.set_xticks(range(len(bands)), [_band(rows, band) for band in bands], fontsize=8.5)
     axes.tick_params(axis="x", length=0)

@@ -79,18 +79,29 @@ class PredictorFit:
         score, form = self.chosen.score, self.chosen.candidate.form
         spec, points = self.evidence.spec, self.evidence.points
         return {
-            "form": form.name, "points": len(points), "failed": self.evidence.failed,
-            "origins": dict(Counter(record.origin for record in points.records)), "counted": int(points.counted.sum()),
-            "spearman": self.spearman, "coverage": self.coverage, "level": LEVEL,
+            "form": form.name,
+            "points": len(points),
+            "failed": self.evidence.failed,
+            "origins": dict(Counter(record.origin for record in points.records)),
+            "counted": int(points.counted.sum()),
+            "spearman": self.spearman,
+            "coverage": self.coverage,
+            "level": LEVEL,
             "interactions": list(self.interactions),
-            "forms_chosen": dict(Counter(self.held_out.forms)), "forms_rms": dict(self.ranking),
+            "forms_chosen": dict(Counter(self.held_out.forms)),
+            "forms_rms": dict(self.ranking),
             "coefficients": {
                 "tensor": dict(zip([t.name for t in spec.tensors], score.tensor.tolist(), strict=True)),
                 "exponent": dict(zip([t.name for t in spec.tensors], score.exponent.tolist(), strict=True)),
-                "layer": score.layer.tolist(), "prior": score.prior, "drop": score.drop, "ceiling": score.ceiling,
-                "bend": score.bend, "shared": score.shared, "pair": score.pair,
+                "layer": score.layer.tolist(),
+                "prior": score.prior,
+                "drop": score.drop,
+                "ceiling": score.ceiling,
+                "bend": score.bend,
+                "shared": score.shared,
+                "pair": score.pair,
             },
-        }  # fmt: skip
+        }
 
 
 def fit_predictor(evidence: Evidence, show: Show = lambda text, done, total: None) -> PredictorFit:
@@ -117,16 +128,21 @@ def fit_predictor(evidence: Evidence, show: Show = lambda text, done, total: Non
     straight = replace(chosen.candidate, form=form).held_out(change, folds, straight=True)
     links, tasks = fit_tasks(evidence, held_out.predicted, folds, related)
     return PredictorFit(
-        evidence=evidence, chosen=chosen, band=Band.of(held_out.predicted, change), held_out=held_out, nulls=nulls,
-        errors=errors, additivity=additivity_rows(evidence, straight, covers, related),
-        interactions=interaction_rows(chosen.candidate, change, related), links=links, tasks=tasks,
+        evidence=evidence,
+        chosen=chosen,
+        band=Band.of(held_out.predicted, change),
+        held_out=held_out,
+        nulls=nulls,
+        errors=errors,
+        additivity=additivity_rows(evidence, straight, covers, related),
+        interactions=interaction_rows(chosen.candidate, change, related),
+        links=links,
+        tasks=tasks,
         ranking={each.form.name: value for each, value in zip(found, chosen.ranking, strict=True)},
-    )  # fmt: skip
+    )
 
 
-def _errors(
-    evidence: Evidence, held_out: HeldOut, nulls: Mapping[str, Floats], families: Ints
-) -> list[dict[str, Any]]:  # fmt: skip
+def _errors(evidence: Evidence, held_out: HeldOut, nulls: Mapping[str, Floats], families: Ints) -> list[dict[str, Any]]:
     """Rows of the counted configurations, and of all others together if there are enough."""
     points, covered = evidence.points, held_out.covered(evidence.points.change)
     rows: list[dict[str, Any]] = []

@@ -36,8 +36,17 @@ class _Layout:
     def unpack(self, vector: Floats) -> Score:
         tensor, exponent, layer, others = np.split(vector, np.cumsum(self.sizes)[:-1])
         prior, drop, ceiling, bend, shared, pair = others.tolist()
-        return Score(tensor=tensor, exponent=exponent, layer=layer, prior=prior, drop=drop,
-                     ceiling=float(np.exp(ceiling)), bend=float(np.exp(bend)), shared=shared, pair=pair)  # fmt: skip
+        return Score(
+            tensor=tensor,
+            exponent=exponent,
+            layer=layer,
+            prior=prior,
+            drop=drop,
+            ceiling=float(np.exp(ceiling)),
+            bend=float(np.exp(bend)),
+            shared=shared,
+            pair=pair,
+        )
 
     def limits(self, top: float) -> tuple[Floats, Floats]:
         """Lower and upper bounds."""
@@ -63,11 +72,12 @@ class _Layout:
         inner = range(first + 1, first + self.layers - 1)
         others = slice(first + self.layers, size)
         blocks = [
-            _TENSOR * centred @ unit[:tensors], _EXPONENT * centred @ unit[tensors:first],
+            _TENSOR * centred @ unit[:tensors],
+            _EXPONENT * centred @ unit[tensors:first],
             _LAYER * unit[first : first + self.layers],
             *[_SMOOTH * (unit[place] - (unit[place - 1] + unit[place + 1]) / 2)[None] for place in inner],
             _LINK * unit[others],
-        ]  # fmt: skip
+        ]
         rows = np.concatenate(blocks)
         target = np.zeros(size)
         target[others] = start[others]
@@ -94,9 +104,14 @@ def fit_score(form: Form, inputs: Inputs, change: Floats, *, straight: bool = Fa
 
 
 def _solve(
-    layout: _Layout, start: Floats, free: NDArray[np.bool_], penalty: tuple[Floats, Floats],
-    limits: tuple[Floats, Floats], inputs: Inputs, target: Floats,
-) -> Floats:  # fmt: skip
+    layout: _Layout,
+    start: Floats,
+    free: NDArray[np.bool_],
+    penalty: tuple[Floats, Floats],
+    limits: tuple[Floats, Floats],
+    inputs: Inputs,
+    target: Floats,
+) -> Floats:
     """The vector of least penalised error, found from `start` with its derivatives."""
     rows, values = penalty
     slopes: dict[bytes, Floats] = {}
@@ -117,11 +132,21 @@ def _solve(
         slope = np.maximum(np.exp(-power) * score.bend * power / ratio, 1e-300)  # d predicted / d score
         moved = _moved(parts, top, both, score)
         inner = [
-            moved.sum(axis=1), (moved * inputs.log_error).sum(axis=1), moved.sum(axis=2),
-            np.stack([(moved * inputs.log_energy).sum(axis=(1, 2)),
-                      (moved * inputs.dropped[..., None]).sum(axis=(1, 2)), predicted / slope - total,
-                      total * np.log(ratio), (top - parts.sum(axis=2)).sum(axis=1), both.sum(axis=1)], axis=1),
-        ]  # fmt: skip
+            moved.sum(axis=1),
+            (moved * inputs.log_error).sum(axis=1),
+            moved.sum(axis=2),
+            np.stack(
+                [
+                    (moved * inputs.log_energy).sum(axis=(1, 2)),
+                    (moved * inputs.dropped[..., None]).sum(axis=(1, 2)),
+                    predicted / slope - total,
+                    total * np.log(ratio),
+                    (top - parts.sum(axis=2)).sum(axis=1),
+                    both.sum(axis=1),
+                ],
+                axis=1,
+            ),
+        ]
         jacobian = (outer * slope)[:, None] * np.concatenate(inner, axis=1)
         slopes.clear()
         slopes[searched.tobytes()] = np.concatenate([jacobian, rows])[:, free]
@@ -135,9 +160,16 @@ def _solve(
     low, high = (limit[free] for limit in limits)
     margin = 1e-4 * (high - low)
     found = optimize.least_squares(
-        residual, np.clip(start[free], low + margin, high - margin), jacobian, bounds=(low, high), loss="soft_l1",
-        x_scale="jac", max_nfev=200, ftol=1e-5, xtol=1e-5,
-    )  # fmt: skip
+        residual,
+        np.clip(start[free], low + margin, high - margin),
+        jacobian,
+        bounds=(low, high),
+        loss="soft_l1",
+        x_scale="jac",
+        max_nfev=200,
+        ftol=1e-5,
+        xtol=1e-5,
+    )
     best = start.copy()
     best[free] = found.x
     return best

@@ -20,7 +20,7 @@ def null_predictions(evidence: Evidence, folds: Ints) -> dict[str, Floats]:
     sums = {
         measure: lookup(site_errors(evidence.sensitivity, evidence.factors, measure), points.ranks).sum(axis=(1, 2))
         for measure in ("frobenius", "stable rank")
-    }  # fmt: skip
+    }
     models: Mapping[str, tuple[Model, Floats]] = {
         "constant": (_constant, points.removed),
         "line in parameters removed": (_line, points.removed),

@@ -74,8 +74,12 @@ class Points:
     def subset(self, chosen: Ints | NDArray[np.bool_]) -> Points:
         """Some of the configurations."""
         index = np.arange(len(self))[chosen]
-        return Points(records=[self.records[place] for place in index], ranks=self.ranks[index],
-                      change=self.change[index], removed=self.removed[index])  # fmt: skip
+        return Points(
+            records=[self.records[place] for place in index],
+            ranks=self.ranks[index],
+            change=self.change[index],
+            removed=self.removed[index],
+        )
 
 
 def site_errors(sensitivity: Sensitivity, factors: Factors, measure: Measure) -> list[list[Floats]]:
@@ -85,9 +89,8 @@ def site_errors(sensitivity: Sensitivity, factors: Factors, measure: Measure) ->
     """
     spec = sensitivity.spec
     return [
-        [_errors(sensitivity.sites[site], factors, measure) for site in layer]
-        for layer in _sites(spec, sensitivity)
-    ]  # fmt: skip
+        [_errors(sensitivity.sites[site], factors, measure) for site in layer] for layer in _sites(spec, sensitivity)
+    ]
 
 
 def energies(sensitivity: Sensitivity, factors: Factors, measure: Measure) -> Floats:

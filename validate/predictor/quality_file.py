@@ -40,8 +40,12 @@ def quality_content(
     spec = evidence.spec
     resolved = resolve_ranks(spec, kind, ranks)
     if (count := spec.num_layers * sum(map(len, resolved))) > MAX_ENTRIES:
-        raise InputError("too many entries for a quality file", value=count, allowed=f"up to {MAX_ENTRIES:,}",
-                         hint="give fewer --ranks")  # fmt: skip
+        raise InputError(
+            "too many entries for a quality file",
+            value=count,
+            allowed=f"up to {MAX_ENTRIES:,}",
+            hint="give fewer --ranks",
+        )
     tables = site_errors(evidence.sensitivity, evidence.factors, form.measure)
     entries = []
     for layer in range(spec.num_layers):
@@ -49,25 +53,34 @@ def quality_content(
             values = site_scores(evidence, form, score, tables, layer, column)
             states = state_of(values) if form.states else np.zeros(len(values), dtype=np.int64)
             entries += [
-                {"site": str(Site(layer, tensor.name)), "form": kind, "rank": rank,
-                 "value": (1 - score.shared) * float(values[rank]),
-                 "state": int(states[rank])}
-                for rank in sorted(set(row)) if rank < len(values)
-            ]  # fmt: skip
+                {
+                    "site": str(Site(layer, tensor.name)),
+                    "form": kind,
+                    "rank": rank,
+                    "value": (1 - score.shared) * float(values[rank]),
+                    "state": int(states[rank]),
+                }
+                for rank in sorted(set(row))
+                if rank < len(values)
+            ]
     metric = (
         f"score of the increase of NLL, {evidence.factors} factors, predicted from {len(evidence.points)} measured "
         "configurations; `link` turns it into nats"
     )
     return {
-        "schema": SCHEMA, "model": spec.name, "metric": metric, "link": _link(score, band),
-        "dropped_layers": _dropped(evidence, form, score), "layer_interactions": _interactions(score, spec.num_layers),
+        "schema": SCHEMA,
+        "model": spec.name,
+        "metric": metric,
+        "link": _link(score, band),
+        "dropped_layers": _dropped(evidence, form, score),
+        "layer_interactions": _interactions(score, spec.num_layers),
         "entries": entries,
-    }  # fmt: skip
+    }
 
 
 def site_scores(
     evidence: Evidence, form: Form, score: Score, tables: Sequence[Sequence[Floats]], layer: int, column: int
-) -> Floats:  # fmt: skip
+) -> Floats:
     """c of one site at every rank from 0 to min(out, in), float64 (k + 1)."""
     energy = energies(evidence.sensitivity, evidence.factors, form.measure)
     count = len(tables[layer][column])
@@ -89,10 +102,15 @@ def _link(score: Score, band: Band) -> dict[str, Any]:
     known = [(change, value) for change, value in rows if value is not None]
     low, high = band.around(np.array([change for change, _ in known]))
     return {
-        "formula": "nll_change = ceiling * (1 - exp(-(score / ceiling) ** bend))", "ceiling": score.ceiling,
-        "bend": score.bend, "nll_change": [change for change, _ in known], "score": [value for _, value in known],
-        "low": low.tolist(), "high": high.tolist(), "level": 0.9,
-    }  # fmt: skip
+        "formula": "nll_change = ceiling * (1 - exp(-(score / ceiling) ** bend))",
+        "ceiling": score.ceiling,
+        "bend": score.bend,
+        "nll_change": [change for change, _ in known],
+        "score": [value for _, value in known],
+        "low": low.tolist(),
+        "high": high.tolist(),
+        "level": 0.9,
+    }
 
 
 def _dropped(evidence: Evidence, form: Form, score: Score) -> list[float]:
@@ -102,8 +120,12 @@ def _dropped(evidence: Evidence, form: Form, score: Score) -> list[float]:
     ranks[np.arange(layers), np.arange(layers)] = LOST
     points = Points(records=(), ranks=ranks, change=np.zeros(layers), removed=np.zeros(layers))
     energy = energies(evidence.sensitivity, evidence.factors, form.measure)
-    inputs = Inputs.of(np.where(points.touched, 1.0, 0.0), points.touched, points.dropped,
-                       energy if form.prior else np.ones_like(energy))  # fmt: skip
+    inputs = Inputs.of(
+        np.where(points.touched, 1.0, 0.0),
+        points.touched,
+        points.dropped,
+        energy if form.prior else np.ones_like(energy),
+    )
     return [float(value) for value in score.score(inputs)]
 
 

@@ -89,13 +89,18 @@ class Inputs:
     def of(cls, errors: Floats, touched: NDArray[np.bool_], dropped: NDArray[np.bool_], energy: Floats) -> Inputs:
         """From errors (n, layers, tensors) and energies (layers, tensors)."""
         logs = np.log(energy)
-        return cls(log_error=np.log(np.maximum(errors, _TINY)), touched=touched & (errors > 0), dropped=dropped,
-                   log_energy=logs - logs.mean())  # fmt: skip
+        return cls(
+            log_error=np.log(np.maximum(errors, _TINY)),
+            touched=touched & (errors > 0),
+            dropped=dropped,
+            log_energy=logs - logs.mean(),
+        )
 
     def subset(self, chosen: Any) -> Inputs:
         """Some of the configurations."""
-        return replace(self, log_error=self.log_error[chosen], touched=self.touched[chosen],
-                       dropped=self.dropped[chosen])  # fmt: skip
+        return replace(
+            self, log_error=self.log_error[chosen], touched=self.touched[chosen], dropped=self.dropped[chosen]
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -126,8 +131,13 @@ class Score:
 
     def parts(self, inputs: Inputs) -> Floats:
         """c of every site, float64 (n, layers, tensors); 0 where dense."""
-        logs = (self.tensor + self.layer[:, None] + self.prior * inputs.log_energy
-                + self.exponent * inputs.log_error + self.drop * inputs.dropped[..., None])  # fmt: skip
+        logs = (
+            self.tensor
+            + self.layer[:, None]
+            + self.prior * inputs.log_energy
+            + self.exponent * inputs.log_error
+            + self.drop * inputs.dropped[..., None]
+        )
         return np.where(inputs.touched, np.exp(np.minimum(logs, 50.0)), 0.0)
 
     def score(self, inputs: Inputs) -> Floats:

@@ -56,15 +56,23 @@ class TaskLink:
         grid = np.array(_GRID)
         low, high = self.interval(grid)
         return {
-            "task": self.task, "metric": self.metric, "chance": self.chance, "dense": self.dense,
-            "scale_nats": self.scale, "power": self.power, "nll_change": list(_GRID),
-            "accuracy": self.accuracy(grid).tolist(), "low": low.tolist(), "high": high.tolist(), "level": LEVEL,
-        }  # fmt: skip
+            "task": self.task,
+            "metric": self.metric,
+            "chance": self.chance,
+            "dense": self.dense,
+            "scale_nats": self.scale,
+            "power": self.power,
+            "nll_change": list(_GRID),
+            "accuracy": self.accuracy(grid).tolist(),
+            "low": low.tolist(),
+            "high": high.tolist(),
+            "level": LEVEL,
+        }
 
 
 def fit_tasks(
     evidence: Evidence, predicted: Floats, folds: Ints, families: Ints
-) -> tuple[list[TaskLink], list[dict[str, Any]]]:  # fmt: skip
+) -> tuple[list[TaskLink], list[dict[str, Any]]]:
     """A link for every task on which the dense model is better than chance, and their held-out errors.
 
     Configurations that were not asked a task, those of another run, are left out of it; a task of too few is left out.
@@ -93,8 +101,14 @@ def fit_tasks(
         )
         change, guess, fold_of = evidence.points.change[asked], predicted[asked], folds[asked]
         dense = _accuracy(evidence.dense, task, metric)
-        row: dict[str, Any] = {"task": task.name, "metric": metric, "items": task.items, "chance": task.chance,
-                               "dense": dense, "points": len(values)}  # fmt: skip
+        row: dict[str, Any] = {
+            "task": task.name,
+            "metric": metric,
+            "items": task.items,
+            "chance": task.chance,
+            "dense": dense,
+            "points": len(values),
+        }
         if dense <= task.chance:
             rows.append({**row, "note": "dense is no better than guessing"})
             continue
@@ -120,24 +134,37 @@ def fit_tasks(
         scale, power = _fit(task.chance, dense, change, values)
         links.append(
             TaskLink(
-                task=task.name, metric=metric, chance=task.chance, dense=dense, scale=scale, power=power,
-                predicted=places[order], residual=residual[order],
+                task=task.name,
+                metric=metric,
+                chance=task.chance,
+                dense=dense,
+                scale=scale,
+                power=power,
+                predicted=places[order],
+                residual=residual[order],
             )
-        )  # fmt: skip
+        )
         sampled = evidence.points.counted[asked]
         counted = sampled if sampled.any() else ~sampled
         found, counts = {name: each[counted] for name, each in found.items()}, values[counted]
         errors = {name: np.abs(each - counts) for name, each in found.items()}
         least, most = mean_interval(errors["predicted"] - errors["constant"], families[asked][counted])
-        rows.append({
-            **row, "counted": int(counted.sum()), "mean_abs": float(errors["predicted"].mean()),
-            "mean_abs_measured_change": float(errors["measured"].mean()),
-            "mean_abs_constant": float(errors["constant"].mean()),
-            "difference": float((errors["predicted"] - errors["constant"]).mean()),
-            "difference_low": least, "difference_high": most, "spearman": rank_correlation(found["predicted"], counts),
-            "coverage": float(covered[counted].mean()), "interval_width": float(width[counted].mean()),
-            "noise": float(np.sqrt(counts * (1 - counts) / task.items).mean()),
-        })  # fmt: skip
+        rows.append(
+            {
+                **row,
+                "counted": int(counted.sum()),
+                "mean_abs": float(errors["predicted"].mean()),
+                "mean_abs_measured_change": float(errors["measured"].mean()),
+                "mean_abs_constant": float(errors["constant"].mean()),
+                "difference": float((errors["predicted"] - errors["constant"]).mean()),
+                "difference_low": least,
+                "difference_high": most,
+                "spearman": rank_correlation(found["predicted"], counts),
+                "coverage": float(covered[counted].mean()),
+                "interval_width": float(width[counted].mean()),
+                "noise": float(np.sqrt(counts * (1 - counts) / task.items).mean()),
+            }
+        )
     return links, rows
 
 

@@ -43,9 +43,14 @@ def rank_figure(effects: Sequence[RankEffect], title: str, theme: Theme = "light
         axes.set_xlabel("largest power of two that divides the rank")
     panels[0].set_ylabel(f"time / time of the next multiple of {STEP}\n(above 1: padding with zeros is faster)")
     legend = panels[1].legend(
-        title="rows m", fontsize=9, title_fontsize=9, frameon=False, labelcolor=colours["ink"],
-        loc="center left", bbox_to_anchor=(1.0, 0.5),
-    )  # fmt: skip
+        title="rows m",
+        fontsize=9,
+        title_fontsize=9,
+        frameon=False,
+        labelcolor=colours["ink"],
+        loc="center left",
+        bbox_to_anchor=(1.0, 0.5),
+    )
     legend.get_title().set_color(colours["ink"])
     figure.suptitle(title, color=colours["ink"], fontsize=10.5, x=0.01, ha="left")
     return figure
@@ -60,5 +65,13 @@ def _draw(axes: Any, effects: Sequence[RankEffect], colours: dict[str, str]) -> 
         middle = [each.to_padded[1] for each in shown]
         below = [each.to_padded[1] - each.to_padded[0] for each in shown]
         above = [each.to_padded[2] - each.to_padded[1] for each in shown]
-        axes.errorbar(places, middle, yerr=(below, above), fmt=marker, color=colours[colour], markersize=5,
-                      elinewidth=1.2, label=str(m))  # fmt: skip
+        axes.errorbar(
+            places,
+            middle,
+            yerr=(below, above),
+            fmt=marker,
+            color=colours[colour],
+            markersize=5,
+            elinewidth=1.2,
+            label=str(m),
+        )

@@ -90,8 +90,17 @@ def rank_points(seconds: Mapping[Op, float]) -> list[RankPoint]:
         if rank == lower or ends[0] is None or ends[1] is None:
             continue
         line = ends[0] + (ends[1] - ends[0]) * (rank - lower) / STEP
-        found.append(RankPoint(rows=rows, rank=rank, role=role, multiple=rank & -rank, seconds=taken,
-                               to_line=taken / line, to_padded=taken / ends[1]))  # fmt: skip
+        found.append(
+            RankPoint(
+                rows=rows,
+                rank=rank,
+                role=role,
+                multiple=rank & -rank,
+                seconds=taken,
+                to_line=taken / line,
+                to_padded=taken / ends[1],
+            )
+        )
     return sorted(found, key=lambda point: (point.role != "n", point.rows, point.rank))
 
 
@@ -102,12 +111,15 @@ def rank_effects(points: Sequence[RankPoint]) -> list[RankEffect]:
         groups.setdefault((point.role, point.rows, point.multiple), []).append(point)
     return [
         RankEffect(
-            multiple=multiple, role=role, rows=rows, points=len(each),
+            multiple=multiple,
+            role=role,
+            rows=rows,
+            points=len(each),
             to_line=_quartiles([point.to_line for point in each]),
             to_padded=_quartiles([point.to_padded for point in each]),
         )
         for (role, rows, multiple), each in sorted(groups.items(), key=lambda item: (item[0][0] != "n", item[0][1:]))
-    ]  # fmt: skip
+    ]
 
 
 def noise(first: Mapping[Op, float], second: Mapping[Op, float]) -> float:

@@ -43,9 +43,7 @@ class OpRecord(Record, frozen=True, kw_only=True):
         return self.kind, self.shape
 
 
-OPS = RecordFormat(
-    kind=OpRecord, schema=SCHEMA, file="ops.jsonl", noun="record", manual="docs/validate.md"
-)  # fmt: skip
+OPS = RecordFormat(kind=OpRecord, schema=SCHEMA, file="ops.jsonl", noun="record", manual="docs/validate.md")
 """The records of a probe."""
 
 

@@ -33,9 +33,12 @@ def turns(plan: ProbePlan, passes: int, seed: int) -> list[tuple[int, Op]]:
 
 
 def run_probe(
-    bench: Microbench, plan: list[tuple[int, Op]], journal: RecordJournal[OpRecord],
-    progress: Callable[[int], None] = lambda done: None, deadline: float = math.inf,
-) -> bool:  # fmt: skip
+    bench: Microbench,
+    plan: list[tuple[int, Op]],
+    journal: RecordJournal[OpRecord],
+    progress: Callable[[int], None] = lambda done: None,
+    deadline: float = math.inf,
+) -> bool:
     """Time what has no record yet; an operation that fails is recorded with its reason, and the others go on.
 
     Args:

@@ -23,8 +23,9 @@ def choice_fields(likelihoods: Sequence[Sequence[float]], targets: Sequence[Any]
     """
     bad = sum(not all(map(math.isfinite, row)) for row in likelihoods)
     if bad:
-        raise MeasurementError("non-finite", f"likelihoods are NaN or infinite in {bad} of {len(likelihoods)} "
-                               f"items of {name}")  # fmt: skip
+        raise MeasurementError(
+            "non-finite", f"likelihoods are NaN or infinite in {bad} of {len(likelihoods)} items of {name}"
+        )
     fields: dict[str, Any] = {
         "answers": [max(range(len(row)), key=row.__getitem__) for row in likelihoods],
         "chance": round(sum(1 / len(row) for row in likelihoods) / len(likelihoods), 6),

@@ -34,8 +34,11 @@ class Classification:
         self._model, self._device, self._batch = pretrained.model, pretrained.device, batch
         config: Any = self._model.config
         if not type(self._model).__name__.endswith("ForSequenceClassification"):
-            raise InputError(f"{name}: labels need a model for sequence classification",
-                             value=type(self._model).__name__, allowed="...ForSequenceClassification")  # fmt: skip
+            raise InputError(
+                f"{name}: labels need a model for sequence classification",
+                value=type(self._model).__name__,
+                allowed="...ForSequenceClassification",
+            )
         names = {str(label): int(index) for index, label in config.id2label.items()}
         self._labels = [self._label(item, names, int(config.num_labels), place) for place, item in enumerate(items)]
         self._pad = pretrained.tokenizer.pad_token_id or 0
@@ -61,14 +64,22 @@ class Classification:
         fields = choice_fields(scores, self._labels, self.name)
         right = "".join("01"[answer == label] for answer, label in zip(fields["answers"], self._labels, strict=True))
         return [
-            TaskRecord(name=self.name, group=self.name, kind="classification", items=len(self._rows),
-                       prompts=self._prompts, metrics={"acc": right}, **fields)
-        ]  # fmt: skip
+            TaskRecord(
+                name=self.name,
+                group=self.name,
+                kind="classification",
+                items=len(self._rows),
+                prompts=self._prompts,
+                metrics={"acc": right},
+                **fields,
+            )
+        ]
 
     def _label(self, item: LabelledText, names: dict[str, int], count: int, place: int) -> int:
         label = names.get(item.label, -1) if isinstance(item.label, str) else item.label
         if not 0 <= label < count:
             allowed = f"0 to {count - 1}, or {', '.join(list(names)[:8])}"
-            raise InputError(f"{self.name}: item {place} has a label unknown to the model", value=item.label,
-                             allowed=allowed)  # fmt: skip
+            raise InputError(
+                f"{self.name}: item {place} has a label unknown to the model", value=item.label, allowed=allowed
+            )
         return label

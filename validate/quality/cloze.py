@@ -67,9 +67,16 @@ class Cloze:
         fields = choice_fields(likelihoods, targets, self.name)
         right = "".join("01"[answer == target] for answer, target in zip(fields["answers"], targets, strict=True))
         return [
-            TaskRecord(name=self.name, group=self.name, kind="cloze", items=len(self._items), prompts=self._prompts,
-                       metrics={"acc": right}, **fields)
-        ]  # fmt: skip
+            TaskRecord(
+                name=self.name,
+                group=self.name,
+                kind="cloze",
+                items=len(self._items),
+                prompts=self._prompts,
+                metrics={"acc": right},
+                **fields,
+            )
+        ]
 
     def _ask(self, pretrained: Pretrained, item: ChoiceItem, number: int) -> list[Asked]:
         """Per choice what to ask the model."""
@@ -77,8 +84,11 @@ class Cloze:
         context = item.context.replace(BLANK, tokenizer.mask_token)
         ids: list[int] = tokenizer(context, add_special_tokens=False, verbose=False)["input_ids"]
         if ids.count(tokenizer.mask_token_id) != 1:
-            raise InputError(f"{self.name}: item {number} has {ids.count(tokenizer.mask_token_id)} blanks",
-                             value=item.context, allowed=f"one {BLANK} in each context")  # fmt: skip
+            raise InputError(
+                f"{self.name}: item {number} has {ids.count(tokenizer.mask_token_id)} blanks",
+                value=item.context,
+                allowed=f"one {BLANK} in each context",
+            )
         blank = ids.index(tokenizer.mask_token_id)
         first, last = special_ends(tokenizer)
         before, after = [*first, *ids[:blank]], [*ids[blank + 1 :], *last]
@@ -87,8 +97,11 @@ class Cloze:
             filling = tokenizer(choice, add_special_tokens=False, verbose=False)["input_ids"]
             length = len(before) + len(filling) + len(after)
             if not filling or length > pretrained.spec.max_positions:
-                raise InputError(f"{self.name}: item {number} does not fit", value=f"{length} tokens",
-                                 allowed=f"up to {pretrained.spec.max_positions}, none empty")  # fmt: skip
+                raise InputError(
+                    f"{self.name}: item {number} does not fit",
+                    value=f"{length} tokens",
+                    allowed=f"up to {pretrained.spec.max_positions}, none empty",
+                )
             asked: Asked = []
             for place, token in enumerate(filling):
                 masked = [*filling[:place], tokenizer.mask_token_id, *filling[place + 1 :]]
@@ -97,9 +110,11 @@ class Cloze:
         return choices
 
     def _run(
-        self, rows: Sequence[tuple[int, ...]], wanted: dict[tuple[int, ...], set[tuple[int, int]]],
+        self,
+        rows: Sequence[tuple[int, ...]],
+        wanted: dict[tuple[int, ...], set[tuple[int, int]]],
         found: dict[tuple[tuple[int, ...], int, int], float],
-    ) -> None:  # fmt: skip
+    ) -> None:
         inputs, seen = padded(rows, self._pad)
         logits = self._model(input_ids=inputs.to(self._device), attention_mask=seen.to(self._device)).logits
         for row, ids in enumerate(rows):

@@ -33,10 +33,16 @@ class Evaluator:
     """
 
     def __init__(
-        self, pretrained: Pretrained, model: CheckpointRecord, makers: Mapping[str, StageMaker], *,
-        text: TextMeasure | None = None, tasks: Sequence[TaskMeasure] = (),
-        calibration: CalibrationSource | None = None, environment: Mapping[str, Any] | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        pretrained: Pretrained,
+        model: CheckpointRecord,
+        makers: Mapping[str, StageMaker],
+        *,
+        text: TextMeasure | None = None,
+        tasks: Sequence[TaskMeasure] = (),
+        calibration: CalibrationSource | None = None,
+        environment: Mapping[str, Any] | None = None,
+    ) -> None:
         self._pretrained, self._model, self._makers = pretrained, model, makers
         self._text, self._tasks, self._calibration = text, tasks, calibration
         self._environment = dict(environment or {})
@@ -69,13 +75,23 @@ class Evaluator:
             failure = Failure(stage=attempt.stage, kind=kind_of(error), reason=reason_of(error))
         spec, kind = self._pretrained.spec, case.kind
         return QualityRecord(
-            id=self.id(case), index=index, status="failed" if failure else "ok", failure=failure, model=self._model,
-            config=case.decomposition.to_json(), origin=case.origin, factors=kind,
-            calibration=self._calibration if kind == "whitened" else None, strata=strata_of(spec, case.decomposition),
-            params=params_of(spec, case.decomposition), text=None if failure else attempt.text,
-            tasks=() if failure else tuple(attempt.tasks), seconds=attempt.seconds, environment=self._environment,
+            id=self.id(case),
+            index=index,
+            status="failed" if failure else "ok",
+            failure=failure,
+            model=self._model,
+            config=case.decomposition.to_json(),
+            origin=case.origin,
+            factors=kind,
+            calibration=self._calibration if kind == "whitened" else None,
+            strata=strata_of(spec, case.decomposition),
+            params=params_of(spec, case.decomposition),
+            text=None if failure else attempt.text,
+            tasks=() if failure else tuple(attempt.tasks),
+            seconds=attempt.seconds,
+            environment=self._environment,
             started=started,
-        )  # fmt: skip
+        )
 
     def _attempt(self, case: QualityCase, attempt: _Attempt) -> None:
         with attempt.timed("factors"):

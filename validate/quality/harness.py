@@ -35,8 +35,9 @@ def require_causal(pretrained: Pretrained, task: str) -> None:
     if pretrained.spec.is_encoder:
         raise InputError(
             f"{pretrained.spec.name} is an encoder, which lm-evaluation-harness scores wrongly without an error",
-            value=task, allowed='a JSONL file with one [MASK] in each context, or with "text" and "label"',
-        )  # fmt: skip
+            value=task,
+            allowed='a JSONL file with one [MASK] in each context, or with "text" and "label"',
+        )
 
 
 class Harness:
@@ -54,9 +55,14 @@ class Harness:
     """
 
     def __init__(
-        self, pretrained: Pretrained, names: Sequence[str], local: Mapping[str, Sequence[ChoiceItem]], *,
-        batch: int, limit: int | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        pretrained: Pretrained,
+        names: Sequence[str],
+        local: Mapping[str, Sequence[ChoiceItem]],
+        *,
+        batch: int,
+        limit: int | None = None,
+    ) -> None:
         for name in [*names, *local]:
             require_causal(pretrained, name)
         _quieten()
@@ -119,10 +125,14 @@ class Harness:
                 record["chance"] = None  # not a share of right answers
         prompts = [[list(map(str, pair)) for pair in sample["arguments"]] for sample in items]
         return TaskRecord(
-            name=name, group=self._groups[name], kind="multiple-choice" if multiple else "generation",
-            items=len(items), prompts=hashlib.sha256(json.dumps(prompts).encode()).hexdigest()[:16], metrics=metrics,
+            name=name,
+            group=self._groups[name],
+            kind="multiple-choice" if multiple else "generation",
+            items=len(items),
+            prompts=hashlib.sha256(json.dumps(prompts).encode()).hexdigest()[:16],
+            metrics=metrics,
             **record,
-        )  # fmt: skip
+        )
 
 
 def _load(name: str) -> dict[str, Any]:
@@ -137,8 +147,12 @@ def _load(name: str) -> dict[str, Any]:
         manager = lm_eval.tasks.TaskManager(include_defaults=False, include_path=str(path))
     unknown = [each for each in tasks if each not in manager.all_tasks]
     if unknown:
-        raise InputError("unknown task", value=name, allowed=f"a JSONL file, {', '.join(BENCHMARKS)}, or any other of "
-                         "lm-evaluation-harness", hint=nearest(name, manager.all_tasks))  # fmt: skip
+        raise InputError(
+            "unknown task",
+            value=name,
+            allowed=f"a JSONL file, {', '.join(BENCHMARKS)}, or any other of lm-evaluation-harness",
+            hint=nearest(name, manager.all_tasks),
+        )
     try:
         with _no_bars():
             loaded: dict[str, Any] = manager.load(tasks)
@@ -155,13 +169,18 @@ def _load_local(name: str, items: Sequence[ChoiceItem]) -> dict[str, Any]:
 
     rows = [{"context": item.context, "choices": list(item.choices), "answer": item.answer} for item in items]
     config: dict[str, Any] = {
-        "task": name, "dataset_path": "json", "test_split": "test", "output_type": "multiple_choice",
-        "doc_to_text": lambda item: item["context"], "doc_to_choice": lambda item: item["choices"],
+        "task": name,
+        "dataset_path": "json",
+        "test_split": "test",
+        "output_type": "multiple_choice",
+        "doc_to_text": lambda item: item["context"],
+        "doc_to_choice": lambda item: item["choices"],
         "doc_to_target": lambda item: item["answer"],
         "target_delimiter": "",  # choices are appended as they are
-        "metric_list": [{"metric": metric, "aggregation": "mean", "higher_is_better": True}
-                        for metric in ("acc", "acc_norm")],
-    }  # fmt: skip
+        "metric_list": [
+            {"metric": metric, "aggregation": "mean", "higher_is_better": True} for metric in ("acc", "acc_norm")
+        ],
+    }
     with (
         tempfile.TemporaryDirectory(prefix="quality-") as scratch,
         mock.patch.object(datasets.config, "HF_UPDATE_DOWNLOAD_COUNTS", False),  # else it tells its server of the load

@@ -80,9 +80,16 @@ def _bootstrap(difference: Floats, weight: Floats, method: str) -> tuple[float, 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # a degenerate BCa is NaN, and asked for
         result: Any = stats.bootstrap(
-            (difference, weight), ratio, paired=True, vectorized=True, n_resamples=RESAMPLES, batch=500,
-            confidence_level=LEVEL, method=method, rng=np.random.default_rng(SEED),
-        )  # fmt: skip
+            (difference, weight),
+            ratio,
+            paired=True,
+            vectorized=True,
+            n_resamples=RESAMPLES,
+            batch=500,
+            confidence_level=LEVEL,
+            method=method,
+            rng=np.random.default_rng(SEED),
+        )
     return result.confidence_interval.low, result.confidence_interval.high
 
 

@@ -51,8 +51,11 @@ def read_items(path: str | Path, limit: int | None = None) -> list[ChoiceItem] |
         else:
             choices.append(_choice(line, where))
         if choices and labelled:
-            raise InputError(f"{where}: another kind of item than those before it", value=sorted(line),
-                             allowed="context, choices, answer; or text, label; in one file alike")  # fmt: skip
+            raise InputError(
+                f"{where}: another kind of item than those before it",
+                value=sorted(line),
+                allowed="context, choices, answer; or text, label; in one file alike",
+            )
     if not choices and not labelled:
         raise InputError("task without items", value=str(path), allowed="JSON lines with context, choices, answer")
     return choices or labelled
@@ -62,8 +65,9 @@ def _lines(path: str | Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
     try:
         content = Path(path).read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
-        raise InputError("cannot read task", value=str(path), allowed="a UTF-8 file of JSON lines",
-                         hint=str(error)) from error  # fmt: skip
+        raise InputError(
+            "cannot read task", value=str(path), allowed="a UTF-8 file of JSON lines", hint=str(error)
+        ) from error
     for number, text in enumerate(content.split("\n"), start=1):
         if not text.strip():
             continue
@@ -88,8 +92,9 @@ def _choice(line: Mapping[str, Any], where: str) -> ChoiceItem:
     ):
         raise InputError(f"{where}: choices is no list of texts", value=choices, allowed="two or more, none empty")
     if type(answer) is not int or not 0 <= answer < len(choices):
-        raise InputError(f"{where}: answer is not the place of a choice", value=answer,
-                         allowed=f"0 to {len(choices) - 1}")  # fmt: skip
+        raise InputError(
+            f"{where}: answer is not the place of a choice", value=answer, allowed=f"0 to {len(choices) - 1}"
+        )
     return ChoiceItem(context=context, choices=tuple(choices), answer=answer)
 
 

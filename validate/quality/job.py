@@ -103,31 +103,48 @@ class Job:
         text, calibration = TextFile.read(settings["text"]), TextFile.read(settings["calibration_text"])
         _check(settings, spec, text, calibration)
         cases = given_cases(
-            spec, config=settings["config"], configs=settings["configs"], decompose=settings["decompose"],
+            spec,
+            config=settings["config"],
+            configs=settings["configs"],
+            decompose=settings["decompose"],
             factors=settings["factors"],
-        )  # fmt: skip
+        )
         if settings["samples"] is not None:
             cases += sample_cases(spec, settings["samples"], settings["seed"], settings["factors"])
         model = CheckpointRecord(
-            name=spec.name, sha256=checkpoint_sha256(folder), config=dict(read_config(folder)),
-            num_layers=spec.num_layers, dtype=settings["dtype"],
-        )  # fmt: skip
-        return cls(folder=folder, spec=spec, model=model, cases=cases, text=text,
-                   calibration=CalibrationFile.of(calibration, settings["calibration_blocks"]) if calibration else None,
-                   tasks=tuple(settings["tasks"]), length=settings["length"] or min(LENGTH, spec.max_positions),
-                   settings=settings)  # fmt: skip
+            name=spec.name,
+            sha256=checkpoint_sha256(folder),
+            config=dict(read_config(folder)),
+            num_layers=spec.num_layers,
+            dtype=settings["dtype"],
+        )
+        return cls(
+            folder=folder,
+            spec=spec,
+            model=model,
+            cases=cases,
+            text=text,
+            calibration=CalibrationFile.of(calibration, settings["calibration_blocks"]) if calibration else None,
+            tasks=tuple(settings["tasks"]),
+            length=settings["length"] or min(LENGTH, spec.max_positions),
+            settings=settings,
+        )
 
     @property
     def fixed(self) -> dict[str, Any]:
         """What a run that continues this one must share with it; see FIXED."""
         text = self.text.source.sha256 if self.text else None
         return {
-            "checkpoint": self.model.sha256, "dtype": self.settings["dtype"], "text": text,
-            "blocks": self.settings["blocks"] if text else None, "length": self.length if text else None,
-            "tasks": [_identity(task) for task in self.tasks], "limit": self.settings["limit"],
+            "checkpoint": self.model.sha256,
+            "dtype": self.settings["dtype"],
+            "text": text,
+            "blocks": self.settings["blocks"] if text else None,
+            "length": self.length if text else None,
+            "tasks": [_identity(task) for task in self.tasks],
+            "limit": self.settings["limit"],
             "calibration": self.calibration.source.sha256 if self.calibration else None,
             "calibration_blocks": self.settings["calibration_blocks"] if self.calibration else None,
-        }  # fmt: skip
+        }
 
     def require_same(self, earlier: Mapping[str, Any]) -> None:
         """Check that records of this job may join those of an earlier one; only calibration may be new.
@@ -151,9 +168,7 @@ class Job:
         return Path(self.settings["model"]).is_dir() and all(map(is_file, self.tasks))
 
 
-def _check(
-    settings: Mapping[str, Any], spec: ModelSpec, text: TextFile | None, calibration: TextFile | None
-) -> None:  # fmt: skip
+def _check(settings: Mapping[str, Any], spec: ModelSpec, text: TextFile | None, calibration: TextFile | None) -> None:
     if text is None and not settings["tasks"]:
         raise InputError("nothing to measure", hint="give --text FILE, --tasks NAME|FILE.jsonl, or both")
     if settings["length"] is not None and settings["length"] > spec.max_positions:
@@ -163,8 +178,11 @@ def _check(
     if settings["factors"] == "whitened" and calibration is None:
         raise InputError("whitened factors need calibration text", hint="give --calibration-text FILE")
     if text and calibration and text.source.sha256 == calibration.source.sha256:
-        raise InputError("--calibration-text is the text to predict", value=settings["calibration_text"],
-                         hint="calibrate on a part that is not measured")  # fmt: skip
+        raise InputError(
+            "--calibration-text is the text to predict",
+            value=settings["calibration_text"],
+            hint="calibrate on a part that is not measured",
+        )
 
 
 def _locate(model: str) -> Path:
@@ -183,5 +201,6 @@ def _identity(task: str) -> str:
     try:
         return f"{Path(task).stem} {hashlib.sha256(Path(task).read_bytes()).hexdigest()}"
     except OSError as error:
-        raise InputError("cannot read task", value=task, allowed="a UTF-8 file of JSON lines",
-                         hint=error.strerror or str(error)) from error  # fmt: skip
+        raise InputError(
+            "cannot read task", value=task, allowed="a UTF-8 file of JSON lines", hint=error.strerror or str(error)
+        ) from error

@@ -17,9 +17,13 @@ if TYPE_CHECKING:  # the reading commands import this module where there is no t
 
 
 def measure_missing(
-    job: Job, journal: RecordJournal[QualityRecord], deadline: float = math.inf, *,
-    evaluator: Evaluator | None = None, more_to_come: bool = False,
-) -> Evaluator | None:  # fmt: skip
+    job: Job,
+    journal: RecordJournal[QualityRecord],
+    deadline: float = math.inf,
+    *,
+    evaluator: Evaluator | None = None,
+    more_to_come: bool = False,
+) -> Evaluator | None:
     """Measure the dense model and every configuration that has no final record yet; without torch where none lacks one.
 
     Args:

@@ -23,9 +23,7 @@ from validate.quality.tasks import open_tasks
 from validate.quality.text import TextMeasure
 
 
-def open_evaluator(
-    job: Job, status: Callable[[str], None], *, cases: Iterable[QualityCase] | None = None
-) -> Evaluator:  # fmt: skip
+def open_evaluator(job: Job, status: Callable[[str], None], *, cases: Iterable[QualityCase] | None = None) -> Evaluator:
     """Load everything that a job needs.
 
     Args:
@@ -45,9 +43,14 @@ def open_evaluator(
     text = None
     if job.text is not None:
         blocks = text_blocks(
-            pretrained.model, job.spec, _tokenizer(pretrained), job.text.content, job.length, settings["blocks"],
+            pretrained.model,
+            job.spec,
+            _tokenizer(pretrained),
+            job.text.content,
+            job.length,
+            settings["blocks"],
             hint="leave --text out, and give --tasks",
-        )  # fmt: skip
+        )
         text = TextMeasure(pretrained, blocks, job.text.source, batch=settings["batch"])
     if job.tasks:
         status("loading tasks")
@@ -58,13 +61,21 @@ def open_evaluator(
     if settings["factors"] == "whitened" and job.calibration is not None:
         status("reading calibration text")
         makers["whitened"] = whitened_factors(
-            pretrained, job.calibration, length=job.length, blocks=settings["calibration_blocks"],
+            pretrained,
+            job.calibration,
+            length=job.length,
+            blocks=settings["calibration_blocks"],
             layers=None if cases is None else {site.layer for case in cases for site in case.decomposition.factors},
-        )  # fmt: skip
+        )
     return Evaluator(
-        pretrained, job.model, makers, text=text, tasks=tasks,
-        calibration=job.calibration.source if job.calibration else None, environment=environment(device),
-    )  # fmt: skip
+        pretrained,
+        job.model,
+        makers,
+        text=text,
+        tasks=tasks,
+        calibration=job.calibration.source if job.calibration else None,
+        environment=environment(device),
+    )
 
 
 def whitened_factors(
@@ -79,9 +90,7 @@ def whitened_factors(
     Raises:
         InputError: when the text is too short.
     """
-    inputs = calibration_inputs(
-        pretrained.model, pretrained.spec, _tokenizer(pretrained), text.content, length, blocks
-    )  # fmt: skip
+    inputs = calibration_inputs(pretrained.model, pretrained.spec, _tokenizer(pretrained), text.content, length, blocks)
     return make_factors("whitened", pretrained, inputs, layers=layers, weight=stored_weights(pretrained))
 
 

@@ -141,7 +141,5 @@ class QualityRecord(Record, frozen=True, kw_only=True):
         return not self.config["ranks"] and not self.config["drop"]
 
 
-QUALITY = RecordFormat(
-    kind=QualityRecord, schema=SCHEMA, file="quality.jsonl", noun="record", manual="docs/quality.md"
-)  # fmt: skip
+QUALITY = RecordFormat(kind=QualityRecord, schema=SCHEMA, file="quality.jsonl", noun="record", manual="docs/quality.md")
 """The records of a quality run."""

@@ -84,5 +84,9 @@ class QualityRunner:
             return
         difference = abs(sum(now.nll) - sum(dense.text.nll)) / sum(now.tokens)
         if difference > TOLERANCE:
-            raise RunError("the dense model's loss is no longer the recorded one", value=round(difference, 6),
-                           allowed=f"up to {TOLERANCE:g} nats per token", hint="choose another --out")  # fmt: skip
+            raise RunError(
+                "the dense model's loss is no longer the recorded one",
+                value=round(difference, 6),
+                allowed=f"up to {TOLERANCE:g} nats per token",
+                hint="choose another --out",
+            )

@@ -120,9 +120,11 @@ class SharedContextLM(HFLM):  # type: ignore[misc]
         mask = torch.zeros(seen.shape, dtype=self.model.dtype).masked_fill(~seen, torch.finfo(self.model.dtype).min)
         with torch.inference_mode():
             logits = self.model(
-                input_ids=inputs.to(self.device), position_ids=positions.to(self.device),
-                attention_mask=mask[:, None].to(self.device), use_cache=False,
-            ).logits  # fmt: skip
+                input_ids=inputs.to(self.device),
+                position_ids=positions.to(self.device),
+                attention_mask=mask[:, None].to(self.device),
+                use_cache=False,
+            ).logits
             for row, group in enumerate(groups):
                 self._read(logits[row], group, results)
 

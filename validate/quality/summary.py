@@ -36,8 +36,14 @@ class TextRow:
     hits: float
 
     def to_json(self) -> dict[str, Any]:
-        return {"nll": self.nll, "perplexity": _finite(self.perplexity), "nll_change": self.nll_change.to_json(),
-                "kl": self.kl.to_json(), "flips": self.flips, "hits": self.hits}  # fmt: skip
+        return {
+            "nll": self.nll,
+            "perplexity": _finite(self.perplexity),
+            "nll_change": self.nll_change.to_json(),
+            "kl": self.kl.to_json(),
+            "flips": self.flips,
+            "hits": self.hits,
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,9 +69,17 @@ class TaskRow:
     truth_nll: float | None
 
     def to_json(self) -> dict[str, Any]:
-        return {"task": self.task, "metric": self.metric, "items": self.items, "chance": self.chance,
-                "value": self.value.to_json(), "change": self.change.to_json(), "mcnemar_p": self.p,
-                "flips": self.flips, "truth_nll": self.truth_nll}  # fmt: skip
+        return {
+            "task": self.task,
+            "metric": self.metric,
+            "items": self.items,
+            "chance": self.chance,
+            "value": self.value.to_json(),
+            "change": self.change.to_json(),
+            "mcnemar_p": self.p,
+            "flips": self.flips,
+            "truth_nll": self.truth_nll,
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -79,14 +93,25 @@ class Row:
 
     def to_json(self) -> dict[str, Any]:
         record = self.record
-        failure = None if record.failure is None else {"stage": record.failure.stage, "kind": record.failure.kind,
-                                                       "reason": record.failure.reason}  # fmt: skip
+        failure = (
+            None
+            if record.failure is None
+            else {"stage": record.failure.stage, "kind": record.failure.kind, "reason": record.failure.reason}
+        )
         return {
-            "id": record.id, "index": record.index, "status": record.status, "failure": failure,
-            "origin": record.origin, "factors": record.factors, "config": record.config, "params": record.params,
-            "params_removed_pct": 100 * self.params_removed, "text": self.text.to_json() if self.text else None,
-            "tasks": [row.to_json() for row in self.tasks], "seconds": record.seconds,
-        }  # fmt: skip
+            "id": record.id,
+            "index": record.index,
+            "status": record.status,
+            "failure": failure,
+            "origin": record.origin,
+            "factors": record.factors,
+            "config": record.config,
+            "params": record.params,
+            "params_removed_pct": 100 * self.params_removed,
+            "text": self.text.to_json() if self.text else None,
+            "tasks": [row.to_json() for row in self.tasks],
+            "seconds": record.seconds,
+        }
 
 
 def rows(records: Sequence[QualityRecord]) -> list[Row]:
@@ -104,8 +129,11 @@ def rows(records: Sequence[QualityRecord]) -> list[Row]:
 def bands(found: Iterable[Row]) -> dict[str, int]:
     """How many configurations fall in each band of the change of NLL; below the first bound also what improves."""
     edges = [-math.inf, *BANDS, math.inf]
-    names = [f"below {BANDS[0]:g}", *(f"{low:g} to {high:g}" for low, high in itertools.pairwise(BANDS)),
-             f"above {BANDS[-1]:g}"]  # fmt: skip
+    names = [
+        f"below {BANDS[0]:g}",
+        *(f"{low:g} to {high:g}" for low, high in itertools.pairwise(BANDS)),
+        f"above {BANDS[-1]:g}",
+    ]
     counts = dict.fromkeys(names, 0)
     for row in found:
         if row.text is not None and not row.record.is_dense:
@@ -129,10 +157,13 @@ def _text(own: TextRecord, dense: TextRecord, name: str) -> TextRow:
     tokens = sum(own.tokens)
     nll = sum(own.nll) / tokens
     return TextRow(
-        nll=nll, perplexity=math.exp(nll) if nll < 700 else math.inf,
-        nll_change=change(own.nll, dense.nll, own.tokens), kl=change(own.kl, [0.0] * len(own.kl), own.tokens),
-        flips=sum(own.flips) / tokens, hits=sum(own.hits) / tokens,
-    )  # fmt: skip
+        nll=nll,
+        perplexity=math.exp(nll) if nll < 700 else math.inf,
+        nll_change=change(own.nll, dense.nll, own.tokens),
+        kl=change(own.kl, [0.0] * len(own.kl), own.tokens),
+        flips=sum(own.flips) / tokens,
+        hits=sum(own.hits) / tokens,
+    )
 
 
 def _tasks(record: QualityRecord, dense: QualityRecord) -> list[TaskRow]:
@@ -161,15 +192,18 @@ def _task(name: str, metric: str, pairs: Sequence[tuple[TaskRecord, TaskRecord]]
     chances = [(task.chance, task.items) for task, _ in pairs]
     items = len(mine)
     return TaskRow(
-        task=name, metric=metric, items=items,
+        task=name,
+        metric=metric,
+        items=items,
         chance=sum(chance * count for chance, count in chances if chance is not None) / items
-        if all(chance is not None for chance, _ in chances) else None,
+        if all(chance is not None for chance, _ in chances)
+        else None,
         value=share(round(sum(mine)), items) if binary else mean(mine),
         change=IDENTICAL if all(own is other for own, other in pairs) else change(mine, theirs),
         p=mcnemar(*bits) if bits else None,
         flips=sum(a != b for a, b in zip(*answers, strict=True)) / items if len(answers[0]) == items else None,
         truth_nll=sum(truth) / items if len(truth) == items else None,
-    )  # fmt: skip
+    )
 
 
 def _finite(value: float) -> float | None:

@@ -73,8 +73,9 @@ def _cloze(pretrained: Pretrained, name: str, items: Sequence[ChoiceItem], batch
     from validate.quality.cloze import Cloze
 
     if not type(pretrained.model).__name__.endswith("ForMaskedLM"):
-        raise InputError(f"{name}: blanks need a masked LM", value=type(pretrained.model).__name__,
-                         allowed="...ForMaskedLM")  # fmt: skip
+        raise InputError(
+            f"{name}: blanks need a masked LM", value=type(pretrained.model).__name__, allowed="...ForMaskedLM"
+        )
     return Cloze(pretrained, name, items, batch=batch)
 
 

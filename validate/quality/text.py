@@ -81,9 +81,15 @@ class TextMeasure:
             if bad:
                 raise MeasurementError("non-finite", f"{name} is NaN or infinite in {bad} of {len(tokens)} blocks")
         return TextRecord(
-            kind=self._blocks.kind, source=self._source, length=self._blocks.inputs.shape[1], tokens=tokens,
-            nll=_rounded(nll), kl=_rounded(kl), flips=_counts(flips), hits=_counts(hits),
-        )  # fmt: skip
+            kind=self._blocks.kind,
+            source=self._source,
+            length=self._blocks.inputs.shape[1],
+            tokens=tokens,
+            nll=_rounded(nll),
+            kl=_rounded(kl),
+            flips=_counts(flips),
+            hits=_counts(hits),
+        )
 
     def _batches(self) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         blocks = self._blocks

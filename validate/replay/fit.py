@@ -40,9 +40,13 @@ def fit_constants(run: ScoringRun, benchmarks: Sequence[Benchmark]) -> ReplayCon
 
     def constants(ratio: float) -> ReplayConstants:
         return ReplayConstants(
-            matrix_efficiency=min(1.0, ratio), memory_efficiency=min(1.0, 1 / ratio), harness_s_per_request=harness,
-            compute_w=1.0, memory_w=1.0, idle_w=1.0,
-        )  # fmt: skip
+            matrix_efficiency=min(1.0, ratio),
+            memory_efficiency=min(1.0, 1 / ratio),
+            harness_s_per_request=harness,
+            compute_w=1.0,
+            memory_w=1.0,
+            idle_w=1.0,
+        )
 
     start = constants(_START_RATIO)
     lengths = [run.length_for(each, each.dense.latency_s - harness * each.batch, start) for each in benchmarks]
@@ -83,9 +87,13 @@ def fit_constants(run: ScoringRun, benchmarks: Sequence[Benchmark]) -> ReplayCon
     y = _solve(hungry, np.array([1.0, 0.8, 1.0]), (np.array([_LEAST, 0.0, 0.5]), np.array([50.0, 1.0, 2.0])), None)
     compute, memory, waiting = powers(y)
     return ReplayConstants(
-        matrix_efficiency=found.matrix_efficiency, memory_efficiency=found.memory_efficiency,
-        harness_s_per_request=harness, compute_w=compute, memory_w=memory, idle_w=waiting,
-    )  # fmt: skip
+        matrix_efficiency=found.matrix_efficiency,
+        memory_efficiency=found.memory_efficiency,
+        harness_s_per_request=harness,
+        compute_w=compute,
+        memory_w=memory,
+        idle_w=waiting,
+    )
 
 
 def _solve(

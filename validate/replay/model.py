@@ -73,10 +73,16 @@ class EffectiveRoofline:
         overhead = ops.kernels * np.float64(self.ideal.kernel_s)
         latency = np.maximum(compute, memory) + overhead
         return OpTimings(
-            compute_s=compute, memory_s=memory, overhead_s=overhead, latency_s=latency, lower_s=latency,
-            upper_s=compute + memory + overhead, busy_s=np.where(compute >= memory, latency, 0.0), p05_s=latency,
+            compute_s=compute,
+            memory_s=memory,
+            overhead_s=overhead,
+            latency_s=latency,
+            lower_s=latency,
+            upper_s=compute + memory + overhead,
+            busy_s=np.where(compute >= memory, latency, 0.0),
+            p05_s=latency,
             p95_s=latency,
-        )  # fmt: skip
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -131,8 +137,11 @@ class ScoringRun:
         """
         low, high = 1, self.model.max_positions
         if not self._at(benchmark, low, constants)[0][0] <= dense_s <= self._at(benchmark, high, constants)[0][0]:
-            raise InputError(f"{benchmark.name}: no length explains the dense row's device time on this hardware",
-                             value=dense_s, allowed=f"what 1 to {high} tokens take")  # fmt: skip
+            raise InputError(
+                f"{benchmark.name}: no length explains the dense row's device time on this hardware",
+                value=dense_s,
+                allowed=f"what 1 to {high} tokens take",
+            )
         while high - low > 1:
             middle = (low + high) // 2
             low, high = (middle, high) if self._at(benchmark, middle, constants)[0][0] <= dense_s else (low, middle)

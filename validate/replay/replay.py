@@ -44,11 +44,17 @@ class ReplayRow:
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "fit_on": list(self.fit_on), "benchmark": self.benchmark, "layers": list(self.row.layers),
-            "rank": self.row.rank, "param_reduction_pct": self.row.param_reduction_pct, "measured": self.measured,
-            "predicted": self.predicted, "null_line": self.null_line, "fitted_line": self.fitted_line,
+            "fit_on": list(self.fit_on),
+            "benchmark": self.benchmark,
+            "layers": list(self.row.layers),
+            "rank": self.row.rank,
+            "param_reduction_pct": self.row.param_reduction_pct,
+            "measured": self.measured,
+            "predicted": self.predicted,
+            "null_line": self.null_line,
+            "fitted_line": self.fitted_line,
             "error_points": {metric: self.predicted[metric] - self.measured[metric] for metric in METRICS},
-        }  # fmt: skip
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -72,10 +78,11 @@ class Split:
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "fit_on": list(self.fit_on), "constants": self.constants.to_json(),
+            "fit_on": list(self.fit_on),
+            "constants": self.constants.to_json(),
             "set_ups": [{name: getattr(each, name) for name in each.__slots__} for each in self.setups],
             "mean_abs_error_points": mean_errors(self.rows),
-        }  # fmt: skip
+        }
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,16 +99,21 @@ class Replay:
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "schema": SCHEMA, "model": self.run.model.name, "hardware": self.run.hardware.name,
-            "rows": [row.to_json() for row in self.rows], "mean_abs_error_points": mean_errors(self.rows),
+            "schema": SCHEMA,
+            "model": self.run.model.name,
+            "hardware": self.run.hardware.name,
+            "rows": [row.to_json() for row in self.rows],
+            "mean_abs_error_points": mean_errors(self.rows),
             "splits": [split.to_json() for split in self.splits],
-        }  # fmt: skip
+        }
 
 
 def replay(
-    run: ScoringRun, benchmarks: Sequence[Benchmark], fit_on: Sequence[Benchmark] = (),
+    run: ScoringRun,
+    benchmarks: Sequence[Benchmark],
+    fit_on: Sequence[Benchmark] = (),
     constants: ReplayConstants | None = None,
-) -> Replay:  # fmt: skip
+) -> Replay:
     """Predict a table.
 
     Args:
@@ -121,8 +133,11 @@ def replay(
         return Replay(run=run, splits=(_split(run, benchmarks, (), constants),))
     chosen = [tuple(fit_on)] if fit_on else [(each,) for each in benchmarks]
     if len(chosen[0]) >= len(benchmarks):
-        raise InputError("no benchmark is left to predict", value=", ".join(each.name for each in chosen[0]),
-                         hint="fit on fewer, or give --constants")  # fmt: skip
+        raise InputError(
+            "no benchmark is left to predict",
+            value=", ".join(each.name for each in chosen[0]),
+            hint="fit on fewer, or give --constants",
+        )
     return Replay(run=run, splits=tuple(_split(run, benchmarks, each, fit_constants(run, each)) for each in chosen))
 
 
@@ -154,11 +169,17 @@ def _split(
         setups.append(SetUp(benchmark=benchmark.name, tokens_per_sequence=length, harness_s_per_batch=dense.waiting_s))
         for row, predicted in zip(benchmark.rows, predict(run, benchmark, length, constants), strict=True):
             removed = row.param_reduction_pct
-            rows.append(ReplayRow(
-                fit_on=names, benchmark=benchmark.name, row=row, measured=benchmark.measured(row), predicted=predicted,
-                null_line=dict.fromkeys(METRICS, NULL_SLOPE * removed),
-                fitted_line={metric: slope * removed for metric, slope in slopes.items()} if slopes else None,
-            ))  # fmt: skip
+            rows.append(
+                ReplayRow(
+                    fit_on=names,
+                    benchmark=benchmark.name,
+                    row=row,
+                    measured=benchmark.measured(row),
+                    predicted=predicted,
+                    null_line=dict.fromkeys(METRICS, NULL_SLOPE * removed),
+                    fitted_line={metric: slope * removed for metric, slope in slopes.items()} if slopes else None,
+                )
+            )
     return Split(fit_on=names, constants=constants, setups=tuple(setups), rows=tuple(rows))
 
 
@@ -173,11 +194,12 @@ def predict(run: ScoringRun, benchmark: Benchmark, length: float, constants: Rep
     ]
     return [
         {
-            "latency_pct": 100 * (1 - latency[index] / latency[0]), "energy_pct": 100 * (1 - energy[index] / energy[0]),
+            "latency_pct": 100 * (1 - latency[index] / latency[0]),
+            "energy_pct": 100 * (1 - energy[index] / energy[0]),
             "memory_pct": 100 * run.removed_bytes(row) / benchmark.dense.memory_bytes,
         }
         for index, row in enumerate(benchmark.rows, start=1)
-    ]  # fmt: skip
+    ]
 
 
 def _slopes(benchmarks: Sequence[Benchmark]) -> dict[str, float]:
@@ -192,5 +214,8 @@ def _check(run: ScoringRun, benchmark: Benchmark) -> None:
         own = 100 * run.removed_bytes(row) / (run.dtype.bits // 8) / run.model.num_params
         if abs(own - row.param_reduction_pct) > _REDUCTION_TOLERANCE:
             where = f"{benchmark.name}, {len(row.layers)} layers at rank {row.rank}"
-            raise InputError(f"{where}: the table's parameter reduction is not that of {run.model.name}",
-                             value=row.param_reduction_pct, allowed=f"{own:.4f} in form {run.form}")  # fmt: skip
+            raise InputError(
+                f"{where}: the table's parameter reduction is not that of {run.model.name}",
+                value=row.param_reduction_pct,
+                allowed=f"{own:.4f} in form {run.form}",
+            )

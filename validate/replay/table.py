@@ -13,9 +13,17 @@ from costmodel.errors import InputError
 METRICS = ("latency_pct", "energy_pct", "memory_pct")
 """Savings against a benchmark's dense row, in percent of it."""
 COLUMNS = (
-    "layers", "rank", "benchmark", "batch_size", "param_reduction_pct", "latency_s_per_batch",
-    "energy_j_per_batch_4gpu", "memory_mib_per_gpu", "power_w_4gpu", "gpu_utilisation_pct",
-)  # fmt: skip
+    "layers",
+    "rank",
+    "benchmark",
+    "batch_size",
+    "param_reduction_pct",
+    "latency_s_per_batch",
+    "energy_j_per_batch_4gpu",
+    "memory_mib_per_gpu",
+    "power_w_4gpu",
+    "gpu_utilisation_pct",
+)
 """What a table must have; further columns are ignored. `layers` empty: the dense row."""
 DEVICES = 4
 """Devices that share a power reading, as the columns' names say; batches run on each of them alone."""
@@ -124,12 +132,15 @@ def _row(cells: Mapping[str, str | None], where: str) -> tuple[int, TableRow]:
     if positive["gpu_utilisation_pct"] > 100:
         raise InputError(f"{where}: gpu_utilisation_pct", value=cells["gpu_utilisation_pct"], allowed="up to 100")
     row = TableRow(
-        layers=layers, rank=_whole(cells["rank"], f"{where}: rank", 1) if layers else 0,
+        layers=layers,
+        rank=_whole(cells["rank"], f"{where}: rank", 1) if layers else 0,
         param_reduction_pct=_number(cells["param_reduction_pct"], f"{where}: param_reduction_pct", zero=True),
-        latency_s=positive["latency_s_per_batch"], energy_j=positive["energy_j_per_batch_4gpu"],
-        memory_bytes=positive["memory_mib_per_gpu"] * MIB, power_w=positive["power_w_4gpu"],
+        latency_s=positive["latency_s_per_batch"],
+        energy_j=positive["energy_j_per_batch_4gpu"],
+        memory_bytes=positive["memory_mib_per_gpu"] * MIB,
+        power_w=positive["power_w_4gpu"],
         utilisation=positive["gpu_utilisation_pct"] / 100,
-    )  # fmt: skip
+    )
     return _whole(cells["batch_size"], f"{where}: batch_size", 1), row
 
 

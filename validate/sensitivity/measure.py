@@ -29,10 +29,20 @@ _SAME = ("model", "weights", "text", "blocks", "length", "dtype", "device", "gra
 
 
 def measure_sensitivity(
-    model: str, text: Path, out: Path, *, blocks: int = 32, length: int | None = None, batch: int = 8,
-    fisher: bool = False, seed: int = 0, device: str = "auto", dtype: str = "auto",
-    show: Callable[[str], None] = lambda text: None, count: Callable[[int, int], None] = lambda done, total: None,
-) -> Sensitivity:  # fmt: skip
+    model: str,
+    text: Path,
+    out: Path,
+    *,
+    blocks: int = 32,
+    length: int | None = None,
+    batch: int = 8,
+    fisher: bool = False,
+    seed: int = 0,
+    device: str = "auto",
+    dtype: str = "auto",
+    show: Callable[[str], None] = lambda text: None,
+    count: Callable[[int, int], None] = lambda done, total: None,
+) -> Sensitivity:
     """Measure every site and write the file; continue a killed run, and only read a file that is complete.
 
     Args:
@@ -71,22 +81,33 @@ def measure_sensitivity(
     targets = asked.targets if asked is not None else None
     highest = max(int(each.max()) for each in (inputs, targets) if each is not None)
     if highest >= stream.spec.vocab_size:
-        raise ModelError("the tokenizer has tokens that the model lacks", value=highest,
-                         allowed=f"below {stream.spec.vocab_size}")  # fmt: skip
+        raise ModelError(
+            "the tokenizer has tokens that the model lacks", value=highest, allowed=f"below {stream.spec.vocab_size}"
+        )
     show("hashing the weights")
     files = file_sha256(stream.folder)
     weights = joined_sha256({name: digest for name, digest in files.items() if name != "config.json"})
     settings: dict[str, Any] = {
-        "model": name, "weights": weights, "text": hashlib.sha256(inputs.numpy().tobytes()).hexdigest(),
-        "blocks": blocks, "length": length, "dtype": _DTYPES[dtype], "device": where, "gradients": fisher,
+        "model": name,
+        "weights": weights,
+        "text": hashlib.sha256(inputs.numpy().tobytes()).hexdigest(),
+        "blocks": blocks,
+        "length": length,
+        "dtype": _DTYPES[dtype],
+        "device": where,
+        "gradients": fisher,
         "seed": seed if stream.spec.is_encoder else 0,
-    }  # fmt: skip
+    }
     if out.exists():
         found = load_sensitivity(out)
         for key in _SAME:
             if getattr(found.run, key) != settings[key]:
-                raise RunError(f"{out} is of another {key}", value=settings[key], allowed=str(getattr(found.run, key)),
-                               hint="choose another --out")  # fmt: skip
+                raise RunError(
+                    f"{out} is of another {key}",
+                    value=settings[key],
+                    allowed=str(getattr(found.run, key)),
+                    hint="choose another --out",
+                )
         known = found.run.checkpoint
         if known != joined_sha256(files) if known is not None else found.run.config != dict(stream.config):
             raise RunError(f"{out} is of another config.json", hint="choose another --out")
@@ -103,9 +124,14 @@ def measure_sensitivity(
         runner = SensitivityRunner(stream, inputs, targets, work, advance)
         sites = runner.run()
         run = SensitivityRun(
-            **settings, checkpoint=joined_sha256(files), config=dict(stream.config), nll=runner.nll, whole=stream.whole,
-            versions=_versions(), seconds=runner.seconds,
-        )  # fmt: skip
+            **settings,
+            checkpoint=joined_sha256(files),
+            config=dict(stream.config),
+            nll=runner.nll,
+            whole=stream.whole,
+            versions=_versions(),
+            seconds=runner.seconds,
+        )
         found = Sensitivity(run=run, spec=stream.spec, sites=sites)
         save_sensitivity(out, found)
         work.remove()

@@ -38,8 +38,12 @@ def quality_file(
     table = resolve_ranks(found.spec, form, ranks, multiple)
     count = found.spec.num_layers * sum(len(row) for row in table)
     if count > MAX_ENTRIES:
-        raise InputError("too many entries for a quality file", value=count, allowed=f"up to {MAX_ENTRIES:,}",
-                         hint="give fewer --ranks")  # fmt: skip
+        raise InputError(
+            "too many entries for a quality file",
+            value=count,
+            allowed=f"up to {MAX_ENTRIES:,}",
+            hint="give fewer --ranks",
+        )
     entries = []
     for layer in range(found.spec.num_layers):
         for tensor, row in zip(found.spec.tensors, table, strict=True):
@@ -47,8 +51,9 @@ def quality_file(
             values = _values(found.sites[site], factors, len(found.sites))
             entries += [
                 {"site": str(site), "form": form, "rank": rank, "value": max(0.0, float(values[rank]))}
-                for rank in sorted(set(row)) if rank < len(values)
-            ]  # fmt: skip
+                for rank in sorted(set(row))
+                if rank < len(values)
+            ]
     unit = "increase of NLL in nats" if found.run.gradients else "squared output error in %, mean over sites"
     metric = f"estimated {unit} ({factors} factors, from validate sensitivity)"
     return {"schema": SCHEMA, "model": found.run.model, "metric": metric, "entries": entries}

@@ -40,9 +40,13 @@ class SensitivityRunner:
     """
 
     def __init__(
-        self, stream: LayerStream, blocks: torch.Tensor, targets: torch.Tensor | None, work: WorkFolder,
+        self,
+        stream: LayerStream,
+        blocks: torch.Tensor,
+        targets: torch.Tensor | None,
+        work: WorkFolder,
         advance: Advance = lambda sites: None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self._stream, self._blocks, self._targets, self._work, self._advance = stream, blocks, targets, work, advance
         self._layers, self._tensors = stream.spec.num_layers, stream.spec.tensors
 
@@ -142,6 +146,7 @@ class SensitivityRunner:
 
 def _finite(hidden: torch.Tensor, index: int) -> torch.Tensor:
     if not bool(torch.isfinite(hidden).all()):
-        raise MeasurementError("non-finite", f"hidden states after layer {index} hold NaN or infinity",
-                               hint="try --dtype fp32")  # fmt: skip
+        raise MeasurementError(
+            "non-finite", f"hidden states after layer {index} hold NaN or infinity", hint="try --dtype fp32"
+        )
     return hidden

@@ -47,9 +47,11 @@ def site_spectra(weight: torch.Tensor, moment: torch.Tensor, gradients: SiteGrad
     except RuntimeError as error:
         raise MeasurementError("factorisation", f"spectra of {tuple(weight.shape)} failed: {error}") from error
     return SiteSpectra(
-        singular_values=_array(squares.sqrt()), plain_output=_array(product.diagonal().clamp_min(0)),
-        whitened=_array(whitened), loss=loss,
-    )  # fmt: skip
+        singular_values=_array(squares.sqrt()),
+        plain_output=_array(product.diagonal().clamp_min(0)),
+        whitened=_array(whitened),
+        loss=loss,
+    )
 
 
 def _loss_terms(
@@ -70,7 +72,7 @@ def _loss_terms(
         curvature_plain=_array(2 * pairs.triu().sum(1) - pairs.diagonal()),
         curvature_whitened=_array(_diagonal(turn, squares) * whitened / 2),
         gradient=gradients.mean_square,
-    )  # fmt: skip
+    )
 
 
 def _diagonal(basis: torch.Tensor, matrix: torch.Tensor) -> torch.Tensor:

@@ -26,12 +26,17 @@ def site_rows(found: Sensitivity) -> list[dict[str, Any]]:
         rank = max(1, break_even_rank(tensor.out_features, tensor.in_features, "svd") // 2)
         plain, whitened = (spectra.errors(measure, relative=True) for measure in ("plain_output", "whitened"))
         row: dict[str, Any] = {
-            "site": str(site), "out_features": tensor.out_features, "in_features": tensor.in_features,
-            "stable_rank": spectra.stable_rank, "rank": rank,
+            "site": str(site),
+            "out_features": tensor.out_features,
+            "in_features": tensor.in_features,
+            "stable_rank": spectra.stable_rank,
+            "rank": rank,
             "frobenius_pct": 100 * float(spectra.errors("plain", relative=True)[rank]),
-            "plain_output_pct": 100 * float(plain[rank]), "whitened_pct": 100 * float(whitened[rank]),
-            "plain_rank_5pct": _rank_of(plain), "whitened_rank_5pct": _rank_of(whitened),
-        }  # fmt: skip
+            "plain_output_pct": 100 * float(plain[rank]),
+            "whitened_pct": 100 * float(whitened[rank]),
+            "plain_rank_5pct": _rank_of(plain),
+            "whitened_rank_5pct": _rank_of(whitened),
+        }
         for factors in ("plain", "whitened"):
             changes = spectra.loss_changes(factors)
             if changes is not None:

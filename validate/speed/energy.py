@@ -18,9 +18,11 @@ def measure_energy(device: Device, candidate: Work, dense: Work, window_s: float
     if device.energy_j() is None:
         return None
     return Energy(
-        candidate_j=_per_pass(device, candidate, window_s), dense_j=_per_pass(device, dense, window_s),
-        window_s=window_s, method="NVML total energy counter",
-    )  # fmt: skip
+        candidate_j=_per_pass(device, candidate, window_s),
+        dense_j=_per_pass(device, dense, window_s),
+        window_s=window_s,
+        method="NVML total energy counter",
+    )
 
 
 def _per_pass(device: Device, work: Work, window_s: float) -> float:

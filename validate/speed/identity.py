@@ -39,8 +39,11 @@ def identities(
 
 def require_equal(checks: list[Identity]) -> None:
     """Raise MeasurementError, naming every count that differs."""
-    wrong = [f"{check.name} {check.found:,} instead of {check.expected:,}" for check in checks
-             if check.found != check.expected]  # fmt: skip
+    wrong = [
+        f"{check.name} {check.found:,} instead of {check.expected:,}"
+        for check in checks
+        if check.found != check.expected
+    ]
     if wrong:
         raise MeasurementError("identity", f"the model built is not the one priced: {', '.join(wrong)}")
 

@@ -15,9 +15,14 @@ from validate.speed.records import Memory
 
 
 def measure_memory(
-    device: Device, candidate: nn.Module, reference: nn.Module, run: Pass, work: Workload, kv_cache_bytes: int,
+    device: Device,
+    candidate: nn.Module,
+    reference: nn.Module,
+    run: Pass,
+    work: Workload,
+    kv_cache_bytes: int,
     remake: Callable[[torch.Size], torch.Tensor] | None = None,
-) -> Memory:  # fmt: skip
+) -> Memory:
     """Run the candidate once with the reference's own weights moved away.
 
     Args:
@@ -34,9 +39,13 @@ def measure_memory(
     if device.kind == "cpu" and allocated is not None:
         allocated += weight_bytes + (kv_cache_bytes if work.phase is Phase.DECODE else 0)
     return Memory(
-        weight_bytes=weight_bytes, kv_cache_bytes=kv_cache_bytes, peak_allocated_bytes=allocated,
-        peak_reserved_bytes=peak.peak_reserved_bytes, peak_process_bytes=peak.peak_process_bytes, method=peak.method,
-    )  # fmt: skip
+        weight_bytes=weight_bytes,
+        kv_cache_bytes=kv_cache_bytes,
+        peak_allocated_bytes=allocated,
+        peak_reserved_bytes=peak.peak_reserved_bytes,
+        peak_process_bytes=peak.peak_process_bytes,
+        method=peak.method,
+    )
 
 
 @contextlib.contextmanager

@@ -95,12 +95,16 @@ class Evaluation:
 
     def to_json(self) -> dict[str, object]:
         return {
-            "samples": len(self.samples) + len(self.failed), "ok": len(self.samples), "failed": len(self.failed),
+            "samples": len(self.samples) + len(self.failed),
+            "ok": len(self.samples),
+            "failed": len(self.failed),
             "identity_ok": sum(all(c.expected == c.found for c in s.identity) for s in self.samples),
-            "noise_floor": self.noise.to_json(), "ratio_errors": [row.to_json() for row in self.ratios],
-            "latency_errors": [row.to_json() for row in self.latencies], "level": self.level,
+            "noise_floor": self.noise.to_json(),
+            "ratio_errors": [row.to_json() for row in self.ratios],
+            "latency_errors": [row.to_json() for row in self.latencies],
+            "level": self.level,
             "groups": {name: [row.to_json() for row in rows] for name, rows in self.groups.items()},
-        }  # fmt: skip
+        }
 
 
 def measured(sample: Sample) -> Timing:
@@ -154,11 +158,14 @@ def noise_floor(samples: Sequence[Sample]) -> NoiseFloor:
     dense = [abs(measured(s).ratio - 1) for s in samples if s.strata.form == "dense"]
     widths = [measured(s).half_width for s in samples if math.isfinite(measured(s).ratio_high)]
     return NoiseFloor(
-        repeats=len(repeats), median=statistics.median(repeats) if repeats else None,
-        worst=max(repeats, default=None), dense=len(dense), dense_worst=max(dense, default=None),
+        repeats=len(repeats),
+        median=statistics.median(repeats) if repeats else None,
+        worst=max(repeats, default=None),
+        dense=len(dense),
+        dense_worst=max(dense, default=None),
         half_width=statistics.median(widths) if widths else None,
         disturbed=sum(bool(measured(s).disturbed) for s in samples),
-    )  # fmt: skip
+    )
 
 
 def decided(sample: Sample, floor: float) -> bool:
@@ -185,11 +192,20 @@ def _row(
     errors = statistics.summary([value / measured(sample).ratio - 1 for sample, value in found])
     clear = [(value < 1) == (measured(sample).ratio < 1) for sample, value in found if decided(sample, floor)]
     tau = statistics.kendall_tau([value for _, value in found], [measured(sample).ratio for sample, _ in found])
-    return [ErrorRow(
-        name=name, count=len(found), bias=errors["bias"], mean=errors["mean"], median=errors["median"],
-        p95=errors["p95"], worst=errors["worst"], tau=tau, sign_right=sum(clear) / len(clear) if clear else None,
-        decided=len(clear),
-    )]  # fmt: skip
+    return [
+        ErrorRow(
+            name=name,
+            count=len(found),
+            bias=errors["bias"],
+            mean=errors["mean"],
+            median=errors["median"],
+            p95=errors["p95"],
+            worst=errors["worst"],
+            tau=tau,
+            sign_right=sum(clear) / len(clear) if clear else None,
+            decided=len(clear),
+        )
+    ]
 
 
 def _latency_rows(name: str, samples: Sequence[Sample], predicted: Predicted) -> list[ErrorRow]:
@@ -202,8 +218,17 @@ def _latency_rows(name: str, samples: Sequence[Sample], predicted: Predicted) ->
     if not errors:
         return []
     row = statistics.summary(errors)
-    return [ErrorRow(name=name, count=len(errors), bias=row["bias"], mean=row["mean"], median=row["median"],
-                     p95=row["p95"], worst=row["worst"])]  # fmt: skip
+    return [
+        ErrorRow(
+            name=name,
+            count=len(errors),
+            bias=row["bias"],
+            mean=row["mean"],
+            median=row["median"],
+            p95=row["p95"],
+            worst=row["worst"],
+        )
+    ]
 
 
 STRATA: dict[str, Callable[[Sample], str]] = {
@@ -225,7 +250,8 @@ def _groups(samples: Sequence[Sample], predicted: Predicted, floor: float) -> di
             result[stratum] = [
                 row
                 for name in names
-                for row in _row(name.strip(), [s for s in samples if of(s) == name],
-                                functools.partial(_ratio, predicted), floor)
-            ]  # fmt: skip
+                for row in _row(
+                    name.strip(), [s for s in samples if of(s) == name], functools.partial(_ratio, predicted), floor
+                )
+            ]
     return result

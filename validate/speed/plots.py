@@ -31,31 +31,39 @@ def figures(evaluation: Evaluation, extra: dict[str, Predicted] | None = None) -
     if best is not None:
         predicted = levels[best]
         if compared:
-            found.append((
-                "Ratio to dense: predicted against measured",
-                f"Prediction: {best}. Bars: 95 % interval of the measurement. Below 1, the factored model is faster. "
-                "The shaded corners are wrong answers to \"faster than dense?\".",
-                _ratio_figure(compared, predicted),
-            ))  # fmt: skip
-        found.append((
-            "Time of a pass: predicted against measured",
-            f"Prediction: {best}. Each sample gives two points, the configuration and dense.",
-            _latency_figure(samples, predicted),
-        ))  # fmt: skip
+            found.append(
+                (
+                    "Ratio to dense: predicted against measured",
+                    f"Prediction: {best}. Bars: 95 % interval of the measurement. Below 1, the factored model is "
+                    'faster. The shaded corners are wrong answers to "faster than dense?".',
+                    _ratio_figure(compared, predicted),
+                )
+            )
+        found.append(
+            (
+                "Time of a pass: predicted against measured",
+                f"Prediction: {best}. Each sample gives two points, the configuration and dense.",
+                _latency_figure(samples, predicted),
+            )
+        )
     if compared:
-        found.append((
-            "Share of samples within an error",
-            "Error of the predicted ratio. Further left and up is better; the dotted line is the noise floor, which no "
-            "prediction can beat.",
-            _cdf_figure(compared, levels, evaluation.noise.floor),
-        ))  # fmt: skip
+        found.append(
+            (
+                "Share of samples within an error",
+                "Error of the predicted ratio. Further left and up is better; the dotted line is the noise floor, which "
+                "no prediction can beat.",
+                _cdf_figure(compared, levels, evaluation.noise.floor),
+            )
+        )
         if best is not None and len(compared) > 1:
-            found.append((
-                "Where the error is",
-                f"Error of the ratio predicted by {best}, each sample a point; above 0, predicted too slow. The bar is "
-                "the median.",
-                _group_figure(compared, levels[best]),
-            ))  # fmt: skip
+            found.append(
+                (
+                    "Where the error is",
+                    f"Error of the ratio predicted by {best}, each sample a point; above 0, predicted too slow. The bar "
+                    "is the median.",
+                    _group_figure(compared, levels[best]),
+                )
+            )
     return found
 
 
@@ -74,10 +82,13 @@ def _ratio_figure(samples: Sequence[Sample], predicted: Predicted) -> str:
         xs = [predicted[s.id][1] / predicted[s.id][0] for s in group]
         ys = [measured(s).ratio for s in group]
         ends = [(measured(s).ratio_low, measured(s).ratio_high) for s in group]
-        bars = [[y - max(lo, low / 2) for y, (lo, _) in zip(ys, ends, strict=True)],
-                [min(hi, 2 * high) - y for y, (_, hi) in zip(ys, ends, strict=True)]]  # fmt: skip
-        axes.errorbar(xs, ys, yerr=bars, fmt=MARKERS[index], color=COLOURS[index], markersize=4.5, linewidth=0.9,
-                      label=phase)  # fmt: skip
+        bars = [
+            [y - max(lo, low / 2) for y, (lo, _) in zip(ys, ends, strict=True)],
+            [min(hi, 2 * high) - y for y, (_, hi) in zip(ys, ends, strict=True)],
+        ]
+        axes.errorbar(
+            xs, ys, yerr=bars, fmt=MARKERS[index], color=COLOURS[index], markersize=4.5, linewidth=0.9, label=phase
+        )
     _log_limits(axes, low, high)
     axes.set_xlabel("predicted time / dense time")
     axes.set_ylabel("measured time / dense time")
@@ -88,15 +99,25 @@ def _ratio_figure(samples: Sequence[Sample], predicted: Predicted) -> str:
 def _latency_figure(samples: Sequence[Sample], predicted: Predicted) -> str:
     figure, axes = _axes()
     drawn = [sample for sample in samples if sample.id in predicted]
-    points = {"factored": [(predicted[s.id][1], measured(s).candidate.median_s) for s in drawn],
-              "dense": [(predicted[s.id][0], measured(s).dense.median_s) for s in drawn]}  # fmt: skip
+    points = {
+        "factored": [(predicted[s.id][1], measured(s).candidate.median_s) for s in drawn],
+        "dense": [(predicted[s.id][0], measured(s).dense.median_s) for s in drawn],
+    }
     flat = [value * 1e3 for pairs in points.values() for pair in pairs for value in pair]
     low, high = min(flat) * 0.7, max(flat) * 1.4
     axes.plot([low, high], [low, high], color=INK, linewidth=0.8)
     for index, (name, pairs) in enumerate(points.items()):
         face = COLOURS[index] if index == 0 else "none"
-        axes.plot([1e3 * x for x, _ in pairs], [1e3 * y for _, y in pairs], MARKERS[index], color=COLOURS[index],
-                  markersize=4.5, alpha=0.85, label=name, markerfacecolor=face)  # fmt: skip
+        axes.plot(
+            [1e3 * x for x, _ in pairs],
+            [1e3 * y for _, y in pairs],
+            MARKERS[index],
+            color=COLOURS[index],
+            markersize=4.5,
+            alpha=0.85,
+            label=name,
+            markerfacecolor=face,
+        )
     _log_limits(axes, low, high)
     axes.set_xlabel("predicted, ms")
     axes.set_ylabel("measured, ms")
@@ -141,8 +162,11 @@ def _group_figure(samples: Sequence[Sample], predicted: Predicted) -> str:
         of = STRATA[stratum]
         for name in sorted({of(s) for s in samples}, key=lambda text: (len(text), text)):
             label = {"batch": f"batch {name.strip()}", "rank class": f"rank {name}" if "mod" in name else "no rank"}
-            errors = [100 * (predicted[s.id][1] / predicted[s.id][0] / measured(s).ratio - 1)
-                      for s in samples if of(s) == name and s.id in predicted]  # fmt: skip
+            errors = [
+                100 * (predicted[s.id][1] / predicted[s.id][0] / measured(s).ratio - 1)
+                for s in samples
+                if of(s) == name and s.id in predicted
+            ]
             rows.append((label.get(stratum, name.strip()), errors))
         rows.append(("", []))
     rows.pop()

@@ -42,7 +42,11 @@ class Predictor:
         phase = estimate(spec, self.hardware, decomposition, [work], calibration=calibration).phases[0]
         costs: PhaseCosts = phase.decomposed
         return Prediction(
-            level=costs.level, dense_s=phase.dense.latency_s, decomposed_s=costs.latency_s,
-            decomposed_lower_s=costs.latency_lower_s, decomposed_upper_s=costs.latency_upper_s,
-            peak_memory_bytes=costs.peak_memory_bytes, energy_j=costs.energy_j,
-        )  # fmt: skip
+            level=costs.level,
+            dense_s=phase.dense.latency_s,
+            decomposed_s=costs.latency_s,
+            decomposed_lower_s=costs.latency_lower_s,
+            decomposed_upper_s=costs.latency_upper_s,
+            peak_memory_bytes=costs.peak_memory_bytes,
+            energy_j=costs.energy_j,
+        )

@@ -184,15 +184,19 @@ def workload_from_json(data: dict[str, Any]) -> Workload:
     """The inverse of `Workload.to_json`."""
     dtype, weight = DType(data["dtype"]), DType(data["weight_dtype"])
     return Workload(
-        phase=Phase(data["phase"]), batch=data["batch"], q_len=data["q_len"], kv_len=data["kv_len"], dtype=dtype,
-        weight_dtype=None if weight is dtype else weight, runtime=Runtime(data["runtime"]),
-        attention=Attention(data["attention"]), lm_head=LmHead(data["lm_head"]),
-    )  # fmt: skip
+        phase=Phase(data["phase"]),
+        batch=data["batch"],
+        q_len=data["q_len"],
+        kv_len=data["kv_len"],
+        dtype=dtype,
+        weight_dtype=None if weight is dtype else weight,
+        runtime=Runtime(data["runtime"]),
+        attention=Attention(data["attention"]),
+        lm_head=LmHead(data["lm_head"]),
+    )
 
 
-SAMPLES = RecordFormat(
-    kind=Sample, schema=SCHEMA, file="samples.jsonl", noun="sample", manual="docs/validate.md"
-)  # fmt: skip
+SAMPLES = RecordFormat(kind=Sample, schema=SCHEMA, file="samples.jsonl", noun="sample", manual="docs/validate.md")
 """The records of a timing run."""
 
 

@@ -26,11 +26,16 @@ def page(evaluation: Evaluation, samples: Sequence[Sample], extra: dict[str, Pre
         extra: predictions of further levels, as given to `evaluate`.
     """
     parts = [
-        _header(evaluation, samples), _tiles(evaluation, samples), _figures(evaluation, extra),
+        _header(evaluation, samples),
+        _tiles(evaluation, samples),
+        _figures(evaluation, extra),
         _errors(evaluation, extra),
-        _groups(evaluation), _failures(evaluation), _memory(evaluation), _samples(evaluation, extra),
+        _groups(evaluation),
+        _failures(evaluation),
+        _memory(evaluation),
+        _samples(evaluation, extra),
         _environment(samples),
-    ]  # fmt: skip
+    ]
     return (
         '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1"><title>Predicted against measured</title>'
@@ -102,8 +107,10 @@ def _errors(evaluation: Evaluation, extra: dict[str, Predicted] | None) -> str:
     )
     noise, lines = evaluation.noise, []
     if noise.median is not None:
-        lines.append(f"{noise.repeats} samples were built and measured twice: the deviation of one measurement is "
-                     f"{_pct(noise.median)} in the median, {_pct(noise.worst)} at worst.")  # fmt: skip
+        lines.append(
+            f"{noise.repeats} samples were built and measured twice: the deviation of one measurement is "
+            f"{_pct(noise.median)} in the median, {_pct(noise.worst)} at worst."
+        )
     if noise.dense_worst is not None:
         lines.append(
             f"Dense against dense, measured {noise.dense} times: off from 1 by at most {_pct(noise.dense_worst)}."
@@ -132,7 +139,7 @@ def _groups(evaluation: Evaluation) -> str:
         + _table((stratum, *_RATIO_COLUMNS[1:6], "sign right"), [[*_cells(row)[:6], _sign(row)] for row in rows])
         + "</div>"
         for stratum, rows in evaluation.groups.items()
-    )  # fmt: skip
+    )
     title = f"<h2>Where the error is: {_text(evaluation.level or '')}</h2>"
     return f'{title}<div class="groups">{tables}</div>' if tables else ""
 
@@ -177,12 +184,36 @@ def _samples(evaluation: Evaluation, extra: dict[str, Predicted] | None) -> str:
         guess = predicted[s.id][1] / predicted[s.id][0] if s.id in predicted else None
         interval = f"{timing.ratio_low:.3f} to {timing.ratio_high:.3f}" if math.isfinite(timing.ratio_high) else "-"
         error = None if guess is None else f"{100 * (guess / timing.ratio - 1):+.1f} %"
-        rows.append([s.index, _config(s), _work(s), f"{s.strata.param_ratio:.3f}", seconds(timing.dense.median_s),
-                     seconds(timing.candidate.median_s), f"{timing.ratio:.3f}", interval,
-                     None if guess is None else f"{guess:.3f}", error, len(timing.dense.seconds),
-                     "; ".join(timing.disturbed) or "-"])  # fmt: skip
-    columns = ("sample", "configuration", "workload", "params / dense", "dense", "factored", "ratio", "95 % interval",
-               "predicted", "error", "pairs", "disturbed")  # fmt: skip
+        rows.append(
+            [
+                s.index,
+                _config(s),
+                _work(s),
+                f"{s.strata.param_ratio:.3f}",
+                seconds(timing.dense.median_s),
+                seconds(timing.candidate.median_s),
+                f"{timing.ratio:.3f}",
+                interval,
+                None if guess is None else f"{guess:.3f}",
+                error,
+                len(timing.dense.seconds),
+                "; ".join(timing.disturbed) or "-",
+            ]
+        )
+    columns = (
+        "sample",
+        "configuration",
+        "workload",
+        "params / dense",
+        "dense",
+        "factored",
+        "ratio",
+        "95 % interval",
+        "predicted",
+        "error",
+        "pairs",
+        "disturbed",
+    )
     table = _table(columns, rows, wide=(1, 11))
     return f"<h2>Details</h2><details><summary>All measured samples</summary>{table}</details>"
 
@@ -217,8 +248,16 @@ def _work(sample: Sample) -> str:
 
 def _cells(row: ErrorRow) -> list[Any]:
     tau = None if row.tau is None else f"{row.tau:.2f}"
-    return [row.name, row.count, f"{100 * row.bias:+.1f} %", _pct(row.median), _pct(row.p95), _pct(row.worst), tau,
-            _sign(row)]  # fmt: skip
+    return [
+        row.name,
+        row.count,
+        f"{100 * row.bias:+.1f} %",
+        _pct(row.median),
+        _pct(row.p95),
+        _pct(row.worst),
+        tau,
+        _sign(row),
+    ]
 
 
 def _sign(row: ErrorRow) -> str:

@@ -85,13 +85,25 @@ class Runner:
             failure = Failure(stage=attempt.stage, kind=kind_of(error), reason=reason_of(error))
         self._device.release()
         return Sample(
-            id=case.id, index=case.index, status="failed" if failure else "ok", failure=failure,
-            model=self._subject.record, config=case.decomposition.to_json(), workload=case.work.to_json(),
-            strata=case.strata, hardware=self._predictor.hardware.name, predicted=attempt.predicted or [],
-            identity=attempt.identity or [], timing=attempt.timing, repeat=attempt.repeat, memory=attempt.memory,
-            energy=attempt.energy, environment=self._environment, started=started,
+            id=case.id,
+            index=case.index,
+            status="failed" if failure else "ok",
+            failure=failure,
+            model=self._subject.record,
+            config=case.decomposition.to_json(),
+            workload=case.work.to_json(),
+            strata=case.strata,
+            hardware=self._predictor.hardware.name,
+            predicted=attempt.predicted or [],
+            identity=attempt.identity or [],
+            timing=attempt.timing,
+            repeat=attempt.repeat,
+            memory=attempt.memory,
+            energy=attempt.energy,
+            environment=self._environment,
+            started=started,
             elapsed_s=round(time.monotonic() - start, 3),
-        )  # fmt: skip
+        )
 
     def _attempt(self, case: Case, attempt: _Attempt) -> None:
         attempt.predicted = self._predictor.predictions(case.spec, case.decomposition, case.work)

@@ -98,9 +98,12 @@ def summary(errors: Sequence[float]) -> dict[str, float]:
     values = np.asarray(errors, dtype=float)
     size = np.abs(values)
     return {
-        "bias": float(values.mean()), "mean": float(size.mean()), "median": float(np.median(size)),
-        "p95": float(np.quantile(size, 0.95)), "worst": float(size.max()),
-    }  # fmt: skip
+        "bias": float(values.mean()),
+        "mean": float(size.mean()),
+        "median": float(np.median(size)),
+        "p95": float(np.quantile(size, 0.95)),
+        "worst": float(size.max()),
+    }
 
 
 def kendall_tau(predicted: Sequence[float], measured: Sequence[float]) -> float | None:

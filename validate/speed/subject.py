@@ -47,18 +47,27 @@ class Subject:
     """
 
     def __init__(
-        self, config: Mapping[str, Any], spec: ModelSpec, device: Device, dtype: DType, *, seed: int = 0,
+        self,
+        config: Mapping[str, Any],
+        spec: ModelSpec,
+        device: Device,
+        dtype: DType,
+        *,
+        seed: int = 0,
         weights: Path | None = None,
-    ) -> None:  # fmt: skip
+    ) -> None:
         self.spec, self.device, self._seed = spec, device, seed
         self.model = build_model(config, spec, dtype=dtype, device=device.torch_device, seed=seed, weights=weights)
         self._weight_factors = WeightFactors() if weights else None
         self.remake = None if weights else RandomMatrices(seed, device.torch_device, TORCH_DTYPES[dtype])
         """Makes a matrix of the dense model again; None with real weights."""
         self.record = ModelRecord(
-            name=spec.name, config=dict(config), num_layers=spec.num_layers,
-            weights=str(weights.name) if weights else "random", factors="factorised" if weights else "random",
-        )  # fmt: skip
+            name=spec.name,
+            config=dict(config),
+            num_layers=spec.num_layers,
+            weights=str(weights.name) if weights else "random",
+            factors="factorised" if weights else "random",
+        )
 
     def candidate(self, decomposition: Decomposition) -> nn.Module:
         """A tree of its own with the decomposition applied; what it does not replace it shares with `model`.

@@ -37,9 +37,13 @@ class TimingPlan:
 
 
 def compare(
-    device: Device, candidates: Sequence[Work], references: Sequence[Work], plan: TimingPlan, runtime: Runtime,
+    device: Device,
+    candidates: Sequence[Work],
+    references: Sequence[Work],
+    plan: TimingPlan,
+    runtime: Runtime,
     clock: Callable[[], float] = time.monotonic,
-) -> Timing:  # fmt: skip
+) -> Timing:
     """Time a candidate and a reference in strict alternation: A B A B ...
 
     Args:
@@ -85,10 +89,18 @@ def compare(
         low, high = statistics.widened(ratio, low, high, device.placement)
     after = dict(device.conditions())
     return Timing(
-        candidate=_series(measured_a), dense=_series(measured_b), ratio=ratio, ratio_low=low, ratio_high=high,
-        warmup_pairs=warm, settled=settled, precise=precise, copies=turns, disturbed=disturbances(before, after),
+        candidate=_series(measured_a),
+        dense=_series(measured_b),
+        ratio=ratio,
+        ratio_low=low,
+        ratio_high=high,
+        warmup_pairs=warm,
+        settled=settled,
+        precise=precise,
+        copies=turns,
+        disturbed=disturbances(before, after),
         conditions={"before": before, "after": after},
-    )  # fmt: skip
+    )
 
 
 def _warm_up(

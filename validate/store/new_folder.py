@@ -117,8 +117,9 @@ def _take_up(place: Path, job: Mapping[str, Any]) -> None:
     note, text = place / "job.json", json.dumps(job, sort_keys=True)
     if note.exists() and note.read_text(encoding="utf-8") != text:
         hint = "give the same command to continue it, delete that folder, or choose another --out"
-        raise InputError("unfinished work of another configuration, checkpoint or option is in the way",
-                         value=str(place), hint=hint)  # fmt: skip
+        raise InputError(
+            "unfinished work of another configuration, checkpoint or option is in the way", value=str(place), hint=hint
+        )
     if not note.exists():
         shutil.rmtree(place / "finished", ignore_errors=True)
         note.write_text(text, encoding="utf-8")

@@ -13,8 +13,19 @@ from validate.errors import RunError
 
 SCHEMA = 1
 NAME = "run.json"
-FIXED = ("model", "num_layers", "weights", "dtype", "device", "device_name", "threads", "hardware", "seed", "configs",
-         "attention")  # fmt: skip
+FIXED = (
+    "model",
+    "num_layers",
+    "weights",
+    "dtype",
+    "device",
+    "device_name",
+    "threads",
+    "hardware",
+    "seed",
+    "configs",
+    "attention",
+)
 """Settings that records of one timing run share; times of unlike runs are not pooled."""
 DIGEST = "_sha256"
 """Ends the name of the digest that a setting which names files may have beside it: content counts, not the path."""
@@ -61,8 +72,12 @@ def require_same(earlier: dict[str, Any], now: dict[str, Any], fixed: Sequence[s
         hashed = digest in earlier and digest in now
         if earlier.get(digest if hashed else name) != now.get(digest if hashed else name):
             value, allowed = (_shown(each, name) if hashed else each.get(name) for each in (now, earlier))
-            raise RunError(f"cannot resume with another {name.replace('_', ' ')}", value=value, allowed=str(allowed),
-                           hint="choose another --out")  # fmt: skip
+            raise RunError(
+                f"cannot resume with another {name.replace('_', ' ')}",
+                value=value,
+                allowed=str(allowed),
+                hint="choose another --out",
+            )
 
 
 def _shown(settings: dict[str, Any], name: str) -> str:

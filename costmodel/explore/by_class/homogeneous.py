@@ -63,8 +63,12 @@ class HomogeneousClasses:
         self.ways = subset_ways(self.layer_types)
         sizes, present = np.nonzero(np.array([[ways > 0 for ways in row] for row in self.ways], dtype=np.bool_))
         if len(sizes) * len(unique) > MAX_CLASSES:
-            raise InputError("too many cost classes to list", value=len(sizes) * len(unique),
-                             allowed=str(MAX_CLASSES), hint="give fewer --ranks")  # fmt: skip
+            raise InputError(
+                "too many cost classes to list",
+                value=len(sizes) * len(unique),
+                allowed=str(MAX_CLASSES),
+                hint="give fewer --ranks",
+            )
         self.size, self.present = (np.repeat(each, len(unique)) for each in (sizes, present))
         self.group = np.tile(np.arange(len(unique)), len(sizes))
         members = np.array([len(pairs) for pairs in self.pairs_of], dtype=object)

@@ -83,10 +83,11 @@ class PerLayerClasses:
         self.counts: Counts = np.concatenate(counts)
         self._starts = np.cumsum([1] + [len(numbers) for _, numbers, _ in self._owner])
         self.batch = CostBatch(
-            tables, {name: np.concatenate(each) for name, each in columns.items()},
+            tables,
+            {name: np.concatenate(each) for name, each in columns.items()},
             {name: np.concatenate(each) for name, each in excess.items()},
             np.concatenate(quality) if tables.quality else None,
-        )  # fmt: skip
+        )
 
     def members(self, position: int) -> Iterator[int]:
         """Numbers of a class's configurations in ascending order."""
@@ -129,16 +130,24 @@ def _group(tables: CostTables, space: PerLayerSpace, candidate: int, memory: Seq
     value = (
         tables.quality.value[layer, column, choice] if tables.quality else np.zeros(len(space.sites), dtype=np.int64)
     )
-    excess = np.stack([tables.parts[name].excess[layer, column, choice] for name in memory], axis=-1) if memory else (
-        np.zeros((len(space.sites), 0), dtype=np.int64))  # fmt: skip
+    excess = (
+        np.stack([tables.parts[name].excess[layer, column, choice] for name in memory], axis=-1)
+        if memory
+        else (np.zeros((len(space.sites), 0), dtype=np.int64))
+    )
     possible = space.possible[column, candidate]
     rows = np.concatenate([*added.values(), value[:, None]], axis=1)[possible]
     unique, first, inverse = np.unique(rows, axis=0, return_index=True, return_inverse=True)
     group = np.full(len(space.sites), -1, dtype=np.int64)
     group[possible] = inverse.ravel()
     at = np.flatnonzero(possible)[first]
-    return _Groups(candidate=candidate, group=group, excess=excess,
-                   columns={name: each[at] for name, each in added.items()}, quality=unique[:, -1])  # fmt: skip
+    return _Groups(
+        candidate=candidate,
+        group=group,
+        excess=excess,
+        columns={name: each[at] for name, each in added.items()},
+        quality=unique[:, -1],
+    )
 
 
 def _levels(groups: _Groups) -> Iterator[tuple[tuple[int, ...], Counts]]:

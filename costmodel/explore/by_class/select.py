@@ -31,8 +31,9 @@ def best(classes: CostClasses, goals: Floats, allowed: Ints, count: int) -> list
         while stop < len(order) and (goals[order[stop]] == goals[order[start]]).all():
             stop += 1
         streams = [_stream(classes, position) for position in order[start:stop].tolist()]
-        found += [(position, number) for number, position in itertools.islice(heapq.merge(*streams),
-                                                                               count - len(found))]  # fmt: skip
+        found += [
+            (position, number) for number, position in itertools.islice(heapq.merge(*streams), count - len(found))
+        ]
         start = stop
     return found
 

@@ -99,10 +99,14 @@ def answer_uneven(question: Question) -> Answer:
     bounds = _matching_bounds(question, plain, sets, bins) if limited and bins else None
     exact = bounds is None or bounds[0] == bounds[1]
     return Answer(
-        matching=(bounds[0] if bounds else matching) if exact else None, matching_bounds=None if exact else bounds,
-        distinct_costs=None, distribution=distributions, top=tuple(_best(question, sets, goals, allowed)),
-        frontier=tuple(_frontier(question, sets, goals, allowed)), guarantee=guarantee,
-    )  # fmt: skip
+        matching=(bounds[0] if bounds else matching) if exact else None,
+        matching_bounds=None if exact else bounds,
+        distinct_costs=None,
+        distribution=distributions,
+        top=tuple(_best(question, sets, goals, allowed)),
+        frontier=tuple(_frontier(question, sets, goals, allowed)),
+        guarantee=guarantee,
+    )
 
 
 def _best(question: Question, sets: _Sets, goals: Floats, allowed: Ints) -> Iterator[Found]:
@@ -128,9 +132,13 @@ def _best(question: Question, sets: _Sets, goals: Floats, allowed: Ints) -> Iter
 
 
 def _push(
-    question: Question, sets: _Sets, streams: dict[int, Iterator[tuple[int, int]]], position: int,
-    heap: list[tuple[Any, ...]], given: set[int],
-) -> None:  # fmt: skip
+    question: Question,
+    sets: _Sets,
+    streams: dict[int, Iterator[tuple[int, int]]],
+    position: int,
+    heap: list[tuple[Any, ...]],
+    given: set[int],
+) -> None:
     """Put the next configuration of a class that keeps the limits on the heap, with its own costs."""
     for ticks, number in streams[position]:
         batch = question.tables.batch(question.space.choices(number)[None])
@@ -158,9 +166,7 @@ def _bins(sets: _Sets, quality: LayerQuality) -> BinnedQuality:
     return binned(quality, *_ends(sets, quality))
 
 
-def _quality_distribution(
-    question: Question, sets: _Sets, quality: LayerQuality, bins: BinnedQuality
-) -> Distribution:  # fmt: skip
+def _quality_distribution(question: Question, sets: _Sets, quality: LayerQuality, bins: BinnedQuality) -> Distribution:
     """Quality over all configurations: minimum, maximum and mean exact, the rest from the bins."""
     table = question.tables.quality
     assert table is not None
@@ -174,18 +180,26 @@ def _quality_distribution(
     found = distribution(ticks[occupied] * np.float64(table.quantum), counts[occupied])
     mean = (quality.total() + dense) / question.space.valid_size
     return dataclasses.replace(
-        found, minimum=ends[0] * table.quantum, maximum=ends[1] * table.quantum, mean=mean * table.quantum,
-        bin_error=bins.error * table.quantum, exact=("min", "max", "mean"),
-    )  # fmt: skip
+        found,
+        minimum=ends[0] * table.quantum,
+        maximum=ends[1] * table.quantum,
+        mean=mean * table.quantum,
+        bin_error=bins.error * table.quantum,
+        exact=("min", "max", "mean"),
+    )
 
 
 def _ends(sets: _Sets, quality: LayerQuality) -> tuple[int, int]:
     ticks = sets.batch.quality_ticks
     assert ticks is not None
     negated = dataclasses.replace(
-        quality, value=-quality.value, stay=-quality.stay, enter=-quality.enter, leave=-quality.leave,
+        quality,
+        value=-quality.value,
+        stay=-quality.stay,
+        enter=-quality.enter,
+        leave=-quality.leave,
         both=-quality.both,
-    )  # fmt: skip
+    )
     least = negated.least(quality.free)[1:]
     return int(ticks.min()), max(-int(least.min()), int(ticks[0]))
 

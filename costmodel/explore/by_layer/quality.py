@@ -54,9 +54,13 @@ class LayerQuality:
             np.maximum(state, quality.state[:, column, 1 + pairs[:, 1]] * chosen, out=state)
         at, links = np.arange(layers - 1)[:, None], quality.interactions
         return cls(
-            value=value, free=np.any(space.free, axis=1), stay=links[:, 0, 0], enter=links[at, 0, state[1:]],
-            leave=links[at, state[:-1], 0], both=links[at, state[:-1], state[1:]],
-        )  # fmt: skip
+            value=value,
+            free=np.any(space.free, axis=1),
+            stay=links[:, 0, 0],
+            enter=links[at, 0, state[1:]],
+            leave=links[at, state[:-1], 0],
+            both=links[at, state[:-1], state[1:]],
+        )
 
     def least(self, allowed: npt.NDArray[np.bool_]) -> Ints:
         """Least quality of every number of layers under every pair, int64 (layers + 1, pairs); FAR where impossible.

@@ -71,17 +71,18 @@ def answer_by_sites(question: Question) -> Answer:
     if False in kept:
         distribution, note = sampled_distribution(question, problems, [])
         words = f"exact: no configuration keeps {question.limits[kept.index(False)]}; {note}"
-        return Answer(
-            matching=0, distinct_costs=None, distribution=distribution, top=(), frontier=(), guarantee=words
-        )  # fmt: skip
+        return Answer(matching=0, distinct_costs=None, distribution=distribution, top=(), frontier=(), guarantee=words)
     exact = [exact_labels(problem, coordinates, parts) for problem in problems]
     gap = slack = 0.0
     guarantee = EXACT
     found = [choices for choices in exact if choices is not None]
     if len(found) < len(problems):
         if len(question.objectives) > 2:
-            raise InputError(f"a {space.kind} space of this size takes two objectives", value=len(question.objectives),
-                             hint="name two with --objectives, or use the homogeneous space")  # fmt: skip
+            raise InputError(
+                f"a {space.kind} space of this size takes two objectives",
+                value=len(question.objectives),
+                hint="name two with --objectives, or use the homogeneous space",
+            )
         found, bounds = _approximate(question, problems)
         bests, lowest = _limited(question, problems) if question.top else ([], None)
         pool = _price(question, [*found, *bests])
@@ -101,10 +102,15 @@ def answer_by_sites(question: Question) -> Answer:
     distribution, note = sampled_distribution(question, problems, [*best, *points])
     return Answer(
         matching=space.valid_size if all(kept) else None,
-        matching_share=None if all(kept) else sampled_share(question), distinct_costs=None,
-        distribution=distribution, top=best, frontier=points, guarantee=f"{guarantee}; {note}", frontier_gap=gap,
+        matching_share=None if all(kept) else sampled_share(question),
+        distinct_costs=None,
+        distribution=distribution,
+        top=best,
+        frontier=points,
+        guarantee=f"{guarantee}; {note}",
+        frontier_gap=gap,
         top_gap=slack,
-    )  # fmt: skip
+    )
 
 
 def _spread(first: Floats) -> Ints:
@@ -175,8 +181,9 @@ def _price(question: Question, found: Sequence[Choices]) -> _Pool:
         goals.append(question.goals(batch))
         allowed.append(question.allowed(batch))
         metrics.append(np.stack([_metric(each, batch) for each in question.objectives], axis=-1))
-    return _Pool(choices=choices, goals=np.concatenate(goals), allowed=np.concatenate(allowed),
-                 metrics=np.concatenate(metrics))  # fmt: skip
+    return _Pool(
+        choices=choices, goals=np.concatenate(goals), allowed=np.concatenate(allowed), metrics=np.concatenate(metrics)
+    )
 
 
 def _metric(objective: Objective, batch: CostBatch) -> Floats:

@@ -75,8 +75,12 @@ def extremes(tables: CostTables, problems: Sequence[SiteProblem], objective: Obj
     mean = None if leader is None else _mean(tables, problems, objective, leader)
     if mean is not None:
         exact.append("mean")
-    return Extremes(minimum=values.min().item(), maximum=values.max().item(), mean=mean,
-                    exact=tuple(name for name in ("min", "max", "mean") if name in exact))  # fmt: skip
+    return Extremes(
+        minimum=values.min().item(),
+        maximum=values.max().item(),
+        mean=mean,
+        exact=tuple(name for name in ("min", "max", "mean") if name in exact),
+    )
 
 
 def settled(tables: CostTables, problems: Sequence[SiteProblem], limit: Limit) -> bool | None:
@@ -111,7 +115,7 @@ def _corner(metric: Objective, problem: SiteProblem, sign: int) -> float:
 
 def _mean(
     tables: CostTables, problems: Sequence[SiteProblem], objective: Objective, leader: Functional
-) -> float | None:  # fmt: skip
+) -> float | None:
     """The mean of an objective whose metric is a functional, None where the objective is not linear in it."""
     if objective.saving == "speedup" or objective.metric == "tokens_per_s":
         return None

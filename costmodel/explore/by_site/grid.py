@@ -67,8 +67,13 @@ def grid(problem: SiteProblem, first: Functional, second: Functional, points: in
         # Even in the first objective, so that no stretch is bare, and both ends of a long step.
         after = np.searchsorted(steps, np.linspace(steps[0], steps[-1], points // 2))
         steps = steps[np.unique(np.concatenate([after, np.maximum(after - 1, 0)]))]
-    return Grid(least=least + problem.offset(second), origin=float(forced), width=width, sites=len(free),
-                choices=run.trace(steps, final[steps]))  # fmt: skip
+    return Grid(
+        least=least + problem.offset(second),
+        origin=float(forced),
+        width=width,
+        sites=len(free),
+        choices=run.trace(steps, final[steps]),
+    )
 
 
 class _Run:

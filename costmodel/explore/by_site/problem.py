@@ -24,9 +24,13 @@ QUALITY = ("quality", 0)
 """The coordinate of quality among coordinates (part, column)."""
 Coordinate = tuple[str, int]
 TIME_OF = {
-    "latency_s": "device_s", "latency_lower_s": "lower_s", "latency_upper_s": "upper_s", "latency_p05_s": "p05_s",
-    "latency_p95_s": "p95_s", "tokens_per_s": "device_s",
-}  # fmt: skip
+    "latency_s": "device_s",
+    "latency_lower_s": "lower_s",
+    "latency_upper_s": "upper_s",
+    "latency_p05_s": "p05_s",
+    "latency_p95_s": "p95_s",
+    "tokens_per_s": "device_s",
+}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,8 +156,11 @@ def ceiling(tables: CostTables, limit: Limit) -> float:
         InputError: when the limit bounds the better side, which the per-site method cannot take.
     """
     if not limit.is_ceiling:
-        raise InputError("this space takes limits on the worse side only", value=str(limit),
-                         allowed=f"{limit.objective.name}{'>=' if limit.objective.maximise else '<='}...")  # fmt: skip
+        raise InputError(
+            "this space takes limits on the worse side only",
+            value=str(limit),
+            allowed=f"{limit.objective.name}{'>=' if limit.objective.maximise else '<='}...",
+        )
     objective = limit.objective
     if objective.metric == "tokens_per_s":
         return tables.phases[objective.part].pricer.work.tokens / max(limit.value, 1e-300)

@@ -31,7 +31,7 @@ def sample_error(count: int = SAMPLE, alpha: float = ALPHA) -> float:
 
 def sampled_distribution(
     question: Question, problems: Sequence[SiteProblem], found: Sequence[Found]
-) -> tuple[dict[str, Distribution | None], str]:  # fmt: skip
+) -> tuple[dict[str, Distribution | None], str]:
     """Distributions of the objectives: minimum, maximum and mean of the whole space where they are known, the rest of a
     sample, and a note on its error.
 
@@ -77,10 +77,16 @@ def _spread(values: Floats, known: Extremes, met: Sequence[float]) -> Distributi
             ordered[last].item() if last < len(values) else high,
         )
     return dataclasses.replace(
-        sample, minimum=low, maximum=high, mean=sample.mean if known.mean is None else known.mean,
-        sampled=len(values), exact=known.exact, share_error=error, quantile_bounds=ends,
+        sample,
+        minimum=low,
+        maximum=high,
+        mean=sample.mean if known.mean is None else known.mean,
+        sampled=len(values),
+        exact=known.exact,
+        share_error=error,
+        quantile_bounds=ends,
         mean_standard_error=float(np.std(values, ddof=1) / math.sqrt(len(values))) if known.mean is None else 0.0,
-    )  # fmt: skip
+    )
 
 
 def sampled_share(question: Question) -> dict[str, float]:

@@ -106,8 +106,12 @@ def _device_lead(tables: CostTables, objective: Objective) -> list[tuple[Functio
         table = tables.parts[part]
         device = Functional(weights={(part, COLUMNS.index(time)): table.quantum_s})
         host = Functional(weights={(part, COUNTS.index("kernels")): table.pricer.time_model.host_launch_s})
-        found.append((device.plus(host, -1.0).plus(Functional(weights={}, constant=least), 1.0),
-                      host.plus(device, -1.0).plus(Functional(weights={}, constant=most), -1.0)))  # fmt: skip
+        found.append(
+            (
+                device.plus(host, -1.0).plus(Functional(weights={}, constant=least), 1.0),
+                host.plus(device, -1.0).plus(Functional(weights={}, constant=most), -1.0),
+            )
+        )
     return found
 
 

@@ -20,8 +20,20 @@ from costmodel.units import DType
 
 FORM = "additive"
 """What the file's key `form` says."""
-KEYS = ("schema", "form", "hardware", "dtypes", "runtimes", "level", "provenance", "errors", "base", "factors",
-        "kernel_s", *REACH_KEYS)  # fmt: skip
+KEYS = (
+    "schema",
+    "form",
+    "hardware",
+    "dtypes",
+    "runtimes",
+    "level",
+    "provenance",
+    "errors",
+    "base",
+    "factors",
+    "kernel_s",
+    *REACH_KEYS,
+)
 PARTS = (*((kind, part) for kind in CLASSES for part in ("compute", "memory")), ("kernels", "count"))
 """What a time is the sum of, the first axis of `AdditiveForm.parts`."""
 _BASE = ("matrix_flops_per_s", "vector_flops_per_s", "memory_bytes_per_s")
@@ -51,9 +63,10 @@ class AdditiveForm:
             HardwareError: when the profile has no rate for `dtype`.
         """
         return cls(
-            matrix_flops_per_s=hardware.matrix_rate(dtype), vector_flops_per_s=hardware.vector_flops_per_s,
+            matrix_flops_per_s=hardware.matrix_rate(dtype),
+            vector_flops_per_s=hardware.vector_flops_per_s,
             memory_bytes_per_s=hardware.memory_bytes_per_s,
-        )  # fmt: skip
+        )
 
     def parts(self, ops: OpColumns) -> Floats:
         """What the factors multiply, float64 of shape (parts, ...)."""
@@ -68,8 +81,9 @@ class AdditiveForm:
         return {
             "base": {name: getattr(self, name) for name in _BASE},
             "factors": {kind: {part: factors[kind, part] for part in ("compute", "memory")} for kind in CLASSES},
-            "kernel_s": self.factors[-1], **self.reach.to_json(),
-        }  # fmt: skip
+            "kernel_s": self.factors[-1],
+            **self.reach.to_json(),
+        }
 
 
 def read_additive(part: Mapping[str, Node]) -> AdditiveForm:
@@ -90,8 +104,9 @@ def read_additive(part: Mapping[str, Node]) -> AdditiveForm:
         factors += values
     return AdditiveForm(
         **{name: base[name].number(1, 1e24) for name in _BASE},
-        factors=(*factors, part["kernel_s"].number(0, 1)), reach=read_reach(part),
-    )  # fmt: skip
+        factors=(*factors, part["kernel_s"].number(0, 1)),
+        reach=read_reach(part),
+    )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -112,7 +127,13 @@ class AdditiveTimes:
         busy = compute + memory
         latency = busy + overhead
         return OpTimings(
-            compute_s=compute, memory_s=memory, overhead_s=overhead, latency_s=latency,
-            lower_s=np.maximum(compute, memory) + overhead, upper_s=latency, busy_s=busy,
-            p05_s=latency * np.exp(form.reach.low), p95_s=latency * np.exp(form.reach.high),
-        )  # fmt: skip
+            compute_s=compute,
+            memory_s=memory,
+            overhead_s=overhead,
+            latency_s=latency,
+            lower_s=np.maximum(compute, memory) + overhead,
+            upper_s=latency,
+            busy_s=busy,
+            p05_s=latency * np.exp(form.reach.low),
+            p95_s=latency * np.exp(form.reach.high),
+        )

@@ -46,16 +46,23 @@ def gemm_features(shape: Floats, balance: Floats, base_s: Floats, *, cores: int,
     log_waves = np.log2(waves)
     weights = logs[1] + logs[2] + np.log2(6 * 2 / cache_bytes)
     total = np.log2((n * k + m * (n + k)) * (2 / cache_bytes))
-    return np.concatenate([
-        logs, [balance, np.log2(base_s)], log_waves, np.log2(np.ceil(waves)) - log_waves,
-        np.log2(tile_rows * _ROW_STEPS / m), np.log2(tile_columns * _COLUMN_STEPS / n),
+    return np.concatenate(
         [
-            np.minimum(log_waves[2], 0),
-            np.clip(weights, -_CACHE_SPAN, _CACHE_SPAN),
-            np.clip(total, -_CACHE_SPAN, _CACHE_SPAN),
-        ],
-        n % _ALIGNMENTS != 0, k % _ALIGNMENTS != 0,
-    ])  # fmt: skip
+            logs,
+            [balance, np.log2(base_s)],
+            log_waves,
+            np.log2(np.ceil(waves)) - log_waves,
+            np.log2(tile_rows * _ROW_STEPS / m),
+            np.log2(tile_columns * _COLUMN_STEPS / n),
+            [
+                np.minimum(log_waves[2], 0),
+                np.clip(weights, -_CACHE_SPAN, _CACHE_SPAN),
+                np.clip(total, -_CACHE_SPAN, _CACHE_SPAN),
+            ],
+            n % _ALIGNMENTS != 0,
+            k % _ALIGNMENTS != 0,
+        ]
+    )
 
 
 def attention_features(
@@ -76,11 +83,23 @@ def attention_features(
     waves = batch * heads * np.ceil(q_len / _QUERY_TILES) / cores
     log_waves = np.log2(waves)
     by_head, by_group = batch * heads / cores, batch * kv_heads / cores
-    return np.concatenate([
-        logs,
-        [logs[3] - logs[4], logs[0] + logs[3], logs[0] + logs[4], balance, np.log2(base_s),
-         np.log2(bytes_moved / cache_bytes)],
-        log_waves, np.log2(np.ceil(waves)) - log_waves,
-        [np.log2(by_group * np.ceil(kv_len / _KEY_TILE)), np.log2(np.ceil(by_group) / by_group),
-         np.log2(np.ceil(by_head) / by_head)],
-    ])  # fmt: skip
+    return np.concatenate(
+        [
+            logs,
+            [
+                logs[3] - logs[4],
+                logs[0] + logs[3],
+                logs[0] + logs[4],
+                balance,
+                np.log2(base_s),
+                np.log2(bytes_moved / cache_bytes),
+            ],
+            log_waves,
+            np.log2(np.ceil(waves)) - log_waves,
+            [
+                np.log2(by_group * np.ceil(kv_len / _KEY_TILE)),
+                np.log2(np.ceil(by_group) / by_group),
+                np.log2(np.ceil(by_head) / by_head),
+            ],
+        ]
+    )

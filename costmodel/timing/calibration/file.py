@@ -53,8 +53,9 @@ class Node:
         unknown = [name for name in entries if (required or optional) and name not in {*required, *optional}]
         if unknown:
             allowed = ", ".join([*required, *optional])
-            raise CalibrationError(f"{self.file}: unknown key in {self.key or 'the file'}", value=unknown[0],
-                                   allowed=allowed)  # fmt: skip
+            raise CalibrationError(
+                f"{self.file}: unknown key in {self.key or 'the file'}", value=unknown[0], allowed=allowed
+            )
         return entries
 
     def items(self) -> list[Node]:
@@ -134,12 +135,19 @@ def read_shaped(node: Node, kind: FormKind) -> ShapedForm:
     if (low > high).any():
         raise part["low"].wrong("at most `high` in every dimension")
     return ShapedForm(
-        kind=kind, base=_base(part["base"]), net=_net(part["net"], _INPUTS[kind]), spread=_spread(part["spread"]),
+        kind=kind,
+        base=_base(part["base"]),
+        net=_net(part["net"], _INPUTS[kind]),
+        spread=_spread(part["spread"]),
         alignment=_alignment(alignment) if alignment is not None and alignment.value is not None else None,
-        cores=part["cores"].integer(1, 1_000_000), cache_bytes=part["cache_bytes"].number(1, 1e15),
-        element_bytes=part["element_bytes"].integer(1, 8), low=low, high=high,
-        multiple=_power_of_two(part["multiple"]), memo=Memo() if kind == "gemm" else None,
-    )  # fmt: skip
+        cores=part["cores"].integer(1, 1_000_000),
+        cache_bytes=part["cache_bytes"].number(1, 1e15),
+        element_bytes=part["element_bytes"].integer(1, 8),
+        low=low,
+        high=high,
+        multiple=_power_of_two(part["multiple"]),
+        memo=Memo() if kind == "gemm" else None,
+    )
 
 
 def read_streams(node: Node) -> Mapping[str, StreamForm]:
@@ -153,9 +161,12 @@ def read_streams(node: Node) -> Mapping[str, StreamForm]:
         if (np.diff(knots) <= 0).any():
             raise part["log2_bytes"].wrong("increasing numbers")
         forms[kind] = StreamForm(
-            base=_base(part["base"]), log2_bytes=knots, ln_factor=part["ln_factor"].array((len(knots),), -5, 5),
-            low=part["low"].number(-10, 0), high=part["high"].number(0, 10),
-        )  # fmt: skip
+            base=_base(part["base"]),
+            log2_bytes=knots,
+            ln_factor=part["ln_factor"].array((len(knots),), -5, 5),
+            low=part["low"].number(-10, 0),
+            high=part["high"].number(0, 10),
+        )
     return forms
 
 
@@ -169,9 +180,11 @@ def _power_of_two(node: Node) -> int:
 def _base(node: Node) -> Base:
     part = node.table(["flops_per_s", "bytes_per_s", "fixed_s", "overlap"])
     return Base(
-        flops_per_s=part["flops_per_s"].number(1, 1e24), bytes_per_s=part["bytes_per_s"].number(1, 1e24),
-        fixed_s=part["fixed_s"].number(0, 1), overlap=part["overlap"].number(1, 100),
-    )  # fmt: skip
+        flops_per_s=part["flops_per_s"].number(1, 1e24),
+        bytes_per_s=part["bytes_per_s"].number(1, 1e24),
+        fixed_s=part["fixed_s"].number(0, 1),
+        overlap=part["overlap"].number(1, 100),
+    )
 
 
 def _alignment(node: Node) -> Alignment:
@@ -188,9 +201,12 @@ def _spread(node: Node) -> Spread:
             raise part[name].wrong("increasing numbers")
     shape = (len(base_edges) + 1, len(size_edges) + 1)
     return Spread(
-        base_edges=base_edges, size_edges=size_edges, low=part["low"].array(shape, -10, 0),
-        high=part["high"].array(shape, 0, 10), outside=part["outside"].number(1, 100),
-    )  # fmt: skip
+        base_edges=base_edges,
+        size_edges=size_edges,
+        low=part["low"].array(shape, -10, 0),
+        high=part["high"].array(shape, 0, 10),
+        outside=part["outside"].number(1, 100),
+    )
 
 
 def _net(node: Node, inputs: int) -> Net:

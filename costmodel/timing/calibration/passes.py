@@ -39,8 +39,9 @@ class Reach:
         """One line per way in which a pass leaves what was measured."""
         work, texts = pricer.work, []
         for name, value, (low, high) in (
-            ("batch x length", work.tokens, self.tokens), ("kv_len", work.kv_len, self.kv_len),
-        ):  # fmt: skip
+            ("batch x length", work.tokens, self.tokens),
+            ("kv_len", work.kv_len, self.kv_len),
+        ):
             if not low <= value <= high:
                 texts.append(f"{name} {value} is outside the {low:g} to {high:g} that were measured")
         if pricer.model.name not in self.models:
@@ -63,10 +64,12 @@ def read_reach(part: Mapping[str, Node]) -> Reach:
     """
     interval, limits = part["interval"].table(["low", "high"]), part["range"].table(["tokens", "kv_len", "models"])
     return Reach(
-        low=interval["low"].number(-10, 0), high=interval["high"].number(0, 10),
-        tokens=_limits(limits["tokens"]), kv_len=_limits(limits["kv_len"]),
+        low=interval["low"].number(-10, 0),
+        high=interval["high"].number(0, 10),
+        tokens=_limits(limits["tokens"]),
+        kv_len=_limits(limits["kv_len"]),
         models=tuple(node.text() for node in limits["models"].items()),
-    )  # fmt: skip
+    )
 
 
 def class_masks(ops: OpColumns) -> Floats:

@@ -29,8 +29,17 @@ if TYPE_CHECKING:
     from costmodel.pricing.pricer import PhasePricer
 
 _KEYS = (
-    "schema", "hardware", "dtypes", "runtimes", "level", "provenance", "host_launch_s", "forms", "streams", "errors",
-)  # fmt: skip
+    "schema",
+    "hardware",
+    "dtypes",
+    "runtimes",
+    "level",
+    "provenance",
+    "host_launch_s",
+    "forms",
+    "streams",
+    "errors",
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -81,9 +90,12 @@ def load_calibration(path: str | Path) -> Calibration:
     part = node.table({FORM: KEYS, SCALED: (*_KEYS, *SCALED_KEYS), None: _KEYS}[form])
     if form == FORM:
         return Calibration(
-            **_about(path, part), host_launch_s=None, shaped=MappingProxyType({}), streams=MappingProxyType({}),
+            **_about(path, part),
+            host_launch_s=None,
+            shaped=MappingProxyType({}),
+            streams=MappingProxyType({}),
             passes=read_additive(part),
-        )  # fmt: skip
+        )
     shaped: dict[FormKind, ShapedForm] = {}
     entries = part["forms"].table(["gemm"], ["prefill", "decode"])
     for kind in DIMENSIONS:
@@ -91,10 +103,12 @@ def load_calibration(path: str | Path) -> Calibration:
             shaped[kind] = read_shaped(entries[kind], kind)
     launch = part["host_launch_s"]
     return Calibration(
-        **_about(path, part), host_launch_s=None if launch.value is None else launch.number(0, 1),
-        shaped=MappingProxyType(shaped), streams=MappingProxyType(dict(read_streams(part["streams"]))),
+        **_about(path, part),
+        host_launch_s=None if launch.value is None else launch.number(0, 1),
+        shaped=MappingProxyType(shaped),
+        streams=MappingProxyType(dict(read_streams(part["streams"]))),
         passes=read_scaled(part) if form == SCALED else None,
-    )  # fmt: skip
+    )
 
 
 def find_calibration(option: str, hardware: HardwareProfile, dtype: DType, runtime: Runtime) -> Calibration | None:
@@ -172,12 +186,14 @@ def _shipped(path: Path) -> Calibration:
 def _about(path: Path, part: Mapping[str, Node]) -> dict[str, Any]:
     """What every file says, whatever its form."""
     return {
-        "name": path.stem, "hardware": part["hardware"].text(),
+        "name": path.stem,
+        "hardware": part["hardware"].text(),
         "dtypes": tuple(DType(node.text([each.value for each in DType])) for node in _some(part["dtypes"])),
         "runtimes": tuple(Runtime(node.text([each.value for each in Runtime])) for node in _some(part["runtimes"])),
-        "level": part["level"].text(["probes", "samples"]), "provenance": _rows(part["provenance"]),
+        "level": part["level"].text(["probes", "samples"]),
+        "provenance": _rows(part["provenance"]),
         "errors": _rows(part["errors"]),
-    }  # fmt: skip
+    }
 
 
 def _some(node: Node) -> list[Node]:

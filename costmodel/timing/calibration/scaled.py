@@ -63,11 +63,17 @@ class ScaledTimes:
         extra = np.where(ops.kernels > 0, ops.kernels * self.form.factors[-1], 0.0)
         latency, reach = found.latency_s * scale + extra, self.form.reach
         return replace(
-            found, compute_s=found.compute_s * scale, memory_s=found.memory_s * scale,
-            overhead_s=found.overhead_s * scale + extra, latency_s=latency, lower_s=found.lower_s * scale + extra,
-            upper_s=found.upper_s * scale + extra, busy_s=found.busy_s * scale,
-            p05_s=latency * np.exp(reach.low), p95_s=latency * np.exp(reach.high),
-        )  # fmt: skip
+            found,
+            compute_s=found.compute_s * scale,
+            memory_s=found.memory_s * scale,
+            overhead_s=found.overhead_s * scale + extra,
+            latency_s=latency,
+            lower_s=found.lower_s * scale + extra,
+            upper_s=found.upper_s * scale + extra,
+            busy_s=found.busy_s * scale,
+            p05_s=latency * np.exp(reach.low),
+            p95_s=latency * np.exp(reach.high),
+        )
 
 
 def read_scaled(part: Mapping[str, Node]) -> ScaledForm:

@@ -142,11 +142,16 @@ class ShapedForm:
         overhead = self.base.fixed_s * factor
         compute, memory, busy = compute * factor, memory * factor, busy * factor
         return OpTimings(
-            compute_s=compute, memory_s=memory, overhead_s=overhead, latency_s=latency,
+            compute_s=compute,
+            memory_s=memory,
+            overhead_s=overhead,
+            latency_s=latency,
             lower_s=np.minimum(np.maximum(compute, memory) + overhead, latency),
-            upper_s=np.maximum(compute + memory + overhead, latency), busy_s=busy,
-            p05_s=latency * np.exp(low), p95_s=latency * np.exp(high),
-        )  # fmt: skip
+            upper_s=np.maximum(compute + memory + overhead, latency),
+            busy_s=busy,
+            p05_s=latency * np.exp(low),
+            p95_s=latency * np.exp(high),
+        )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -179,8 +184,13 @@ class StreamForm:
             factor = np.exp(np.interp(each, self.log2_bytes, self.ln_factor))
             fixed, compute, memory, busy, latency = (x * factor for x in (fixed, compute, memory, busy, latency))
         return OpTimings(
-            compute_s=compute, memory_s=memory, overhead_s=latency - busy, latency_s=latency,
+            compute_s=compute,
+            memory_s=memory,
+            overhead_s=latency - busy,
+            latency_s=latency,
             lower_s=np.minimum(np.maximum(np.maximum(compute, memory), fixed), latency),
-            upper_s=np.maximum(compute + memory + fixed, latency), busy_s=busy,
-            p05_s=latency * np.exp(self.low), p95_s=latency * np.exp(self.high),
-        )  # fmt: skip
+            upper_s=np.maximum(compute + memory + fixed, latency),
+            busy_s=busy,
+            p05_s=latency * np.exp(self.low),
+            p95_s=latency * np.exp(self.high),
+        )

@@ -87,15 +87,22 @@ class ProbesBasis:
         calibration = load_calibration(path)
         if calibration.hardware != hardware.name or calibration.passes is not None:
             found = f"{calibration.level} of {calibration.hardware}"
-            raise CalibrationError(f"{path} is no calibration from probes of this device", value=found,
-                                   allowed=f"probes of {hardware.name}")  # fmt: skip
+            raise CalibrationError(
+                f"{path} is no calibration from probes of this device",
+                value=found,
+                allowed=f"probes of {hardware.name}",
+            )
         if dtype not in calibration.dtypes or runtime not in calibration.runtimes:
             raise CalibrationError(f"{path} does not serve these records", value=f"{dtype.value}, {runtime.value}")
         probes = time_model(hardware, dtype, runtime, calibration)
         form = ScaledForm()
         model = ScaledTimes(form=form, probes=probes, level="samples", host_launch_s=0.0)  # type: ignore[arg-type]
-        return cls(calibration=calibration, raw=json.loads(path.read_text(encoding="utf-8")), model=model,
-                   start=np.array(form.factors))  # fmt: skip
+        return cls(
+            calibration=calibration,
+            raw=json.loads(path.read_text(encoding="utf-8")),
+            model=model,
+            start=np.array(form.factors),
+        )
 
     def parts(self, ops: OpColumns) -> Floats:
         """See Basis."""

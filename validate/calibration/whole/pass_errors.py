@@ -25,29 +25,38 @@ def pass_rows(samples: Sequence[Sample], levels: Mapping[str, Predicted]) -> lis
     order = [*levels, *(row.name for row in found.ratios if row.name not in levels)]
     rows = [
         {
-            "kind": "pass", "subset": RATIO, "points": row.count,
-            "protocol": f"null model: {row.name}" if row.name in NULL_MODELS else row.name, **_percent(row.to_json()),
+            "kind": "pass",
+            "subset": RATIO,
+            "points": row.count,
+            "protocol": f"null model: {row.name}" if row.name in NULL_MODELS else row.name,
+            **_percent(row.to_json()),
             **({} if row.tau is None else {"tau": round(row.tau, 3)}),
             **({} if row.sign_right is None else {"sign_pct": rounded(100 * row.sign_right, 4), "signs": row.decided}),
         }
         for row in sorted(found.ratios, key=lambda row: order.index(row.name))
-    ]  # fmt: skip
+    ]
     repeats = [
         math.log(measured(each).ratio / each.repeat.ratio) / math.sqrt(2) for each in samples if each.repeat is not None
     ]
     if repeats:
-        rows.append({
-            "kind": "pass", "subset": RATIO, "protocol": "noise floor: measured a second time", "points": len(repeats),
-            **_percent(statistics.summary(repeats)),
-        })  # fmt: skip
+        rows.append(
+            {
+                "kind": "pass",
+                "subset": RATIO,
+                "protocol": "noise floor: measured a second time",
+                "points": len(repeats),
+                **_percent(statistics.summary(repeats)),
+            }
+        )
     for name, predicted in levels.items():
         errors = [
             value / seconds.median_s - 1
-            for sample in samples if sample.id in predicted
+            for sample in samples
+            if sample.id in predicted
             for value, seconds in zip(
                 predicted[sample.id], (measured(sample).dense, measured(sample).candidate), strict=True
             )
-        ]  # fmt: skip
+        ]
         if errors:
             summary = _percent(statistics.summary(errors))
             rows.append({"kind": "pass", "subset": "seconds", "protocol": name, "points": len(errors), **summary})

@@ -63,8 +63,13 @@ class Passes:
             dense = sample.strata.form == "dense"
             configurations.append(reference if dense else f"{model} {json.dumps(decomposition.to_json())}")
             references.append(reference)
-        return cls(parts=np.array(parts), seconds=np.array([seconds_of(each) for each in samples]), start=basis.start,
-                   configurations=tuple(configurations), references=tuple(references))  # fmt: skip
+        return cls(
+            parts=np.array(parts),
+            seconds=np.array([seconds_of(each) for each in samples]),
+            start=basis.start,
+            configurations=tuple(configurations),
+            references=tuple(references),
+        )
 
     def solve(self, own: Indices, dense: Indices) -> Floats:
         """The factors that fit the configurations of samples `own` and the dense passes of samples `dense`.

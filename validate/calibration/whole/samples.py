@@ -1,8 +1,8 @@
 """Records of whole passes -> a calibration of level `samples`, and its predictions of held-out ones. No torch.
 
 Non-negative factors by least squares on relative errors of seconds and of the difference between configuration and
-dense, pulled slightly towards what was known before: seven on the profile's roofline (costmodel.timing.calibration.additive),
-or with a calibration from probes four on its times (costmodel.timing.calibration.scaled).
+dense, pulled slightly towards what was known before: seven on the profile's roofline
+(costmodel.timing.calibration.additive), or with a calibration from probes four on its times (costmodel.timing.calibration.scaled).
 """
 
 from __future__ import annotations
@@ -57,10 +57,13 @@ def usable(samples: Sequence[Sample], hardware: HardwareProfile) -> list[Sample]
     """Samples with finite times of the device itself: on one that its host feeds, those of replayed graphs."""
     runtime = Runtime.GRAPH if hardware.asynchronous else Runtime.EAGER
     return [
-        sample for sample in samples
-        if sample.status == "ok" and sample.timing is not None and sample.workload["runtime"] == runtime.value
+        sample
+        for sample in samples
+        if sample.status == "ok"
+        and sample.timing is not None
+        and sample.workload["runtime"] == runtime.value
         and all(math.isfinite(t) and t > 0 for t in (*seconds_of(sample), sample.timing.ratio))
-    ]  # fmt: skip
+    ]
 
 
 def fit_samples(samples: Sequence[Sample], hardware: HardwareProfile, probes: Path | None = None) -> SamplesFit:
@@ -100,9 +103,12 @@ def fit_samples(samples: Sequence[Sample], hardware: HardwareProfile, probes: Pa
     tokens = [each.work().tokens for each in good]
     lengths = [each.work().kv_len for each in good]
     reach = Reach(
-        low=min(0.0, float(low)), high=max(0.0, float(high)), tokens=(min(tokens), max(tokens)),
-        kv_len=(min(lengths), max(lengths)), models=tuple(sorted({each.model.name for each in good})),
-    )  # fmt: skip
+        low=min(0.0, float(low)),
+        high=max(0.0, float(high)),
+        tokens=(min(tokens), max(tokens)),
+        kv_len=(min(lengths), max(lengths)),
+        models=tuple(sorted({each.model.name for each in good})),
+    )
     form = basis.content(factors, reach)
     day = min(each.started for each in good)[:10]
     source = {"source": f"{len(good)} samples of {len(reach.models)} model(s), {day}", "licence": "own measurements"}
@@ -113,14 +119,22 @@ def fit_samples(samples: Sequence[Sample], hardware: HardwareProfile, probes: Pa
     if probes is not None:
         levels = {"probes, no model seen": _pairs(good, problem.parts @ basis.start), **levels}
     content = {
-        **form, "schema": SCHEMA, "hardware": hardware.name, "dtypes": [work.dtype.value],
-        "runtimes": [work.runtime.value], "level": LEVEL, "provenance": [*form["provenance"], source],
+        **form,
+        "schema": SCHEMA,
+        "hardware": hardware.name,
+        "dtypes": [work.dtype.value],
+        "runtimes": [work.runtime.value],
+        "level": LEVEL,
+        "provenance": [*form["provenance"], source],
         "errors": [*form["errors"], *pass_rows(good, levels)],
-    }  # fmt: skip
+    }
     return SamplesFit(content=content, predicted=_pairs(good, predicted), folds=folds)
 
 
 def _pairs(samples: Sequence[Sample], seconds: Floats) -> dict[str, tuple[float, float]]:
     """Sample id -> seconds of dense and of the configuration, where they are known."""
-    return {each.id: (float(dense), float(own)) for each, (own, dense) in zip(samples, seconds, strict=True)
-            if math.isfinite(own)}  # fmt: skip
+    return {
+        each.id: (float(dense), float(own))
+        for each, (own, dense) in zip(samples, seconds, strict=True)
+        if math.isfinite(own)
+    }
