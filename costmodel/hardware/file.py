@@ -1,8 +1,8 @@
 """The TOML form of a hardware profile: its typed schema, its loader and its checks.
 
 Units live in the keys and are those that vendors print (TFLOP/s, GB/s, GB, MiB, us, W); `costmodel.hardware.profile`
-converts them to SI. Every figure is a table `{ value, source, verified }`, so that no number can enter without its origin.
-`hw_profiles/README.md` is the reference.
+converts them to SI. Every figure is a table `{ value, source, verified }`, so that no number can enter without its
+origin. `hw_profiles/README.md` is the reference.
 """
 
 from __future__ import annotations

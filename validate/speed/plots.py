@@ -50,8 +50,8 @@ def figures(evaluation: Evaluation, extra: dict[str, Predicted] | None = None) -
         found.append(
             (
                 "Share of samples within an error",
-                "Error of the predicted ratio. Further left and up is better; the dotted line is the noise floor, which "
-                "no prediction can beat.",
+                "Error of the predicted ratio. Further left and up is better; the dotted line is the noise floor, "
+                "which no prediction can beat.",
                 _cdf_figure(compared, levels, evaluation.noise.floor),
             )
         )
@@ -59,8 +59,8 @@ def figures(evaluation: Evaluation, extra: dict[str, Predicted] | None = None) -
             found.append(
                 (
                     "Where the error is",
-                    f"Error of the ratio predicted by {best}, each sample a point; above 0, predicted too slow. The bar "
-                    "is the median.",
+                    f"Error of the ratio predicted by {best}, each sample a point; above 0, predicted too slow. The "
+                    "bar is the median.",
                     _group_figure(compared, levels[best]),
                 )
             )

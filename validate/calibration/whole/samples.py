@@ -2,7 +2,8 @@
 
 Non-negative factors by least squares on relative errors of seconds and of the difference between configuration and
 dense, pulled slightly towards what was known before: seven on the profile's roofline
-(costmodel.timing.calibration.additive), or with a calibration from probes four on its times (costmodel.timing.calibration.scaled).
+(costmodel.timing.calibration.additive), or with a calibration from probes four on its times
+(costmodel.timing.calibration.scaled).
 """
 
 from __future__ import annotations

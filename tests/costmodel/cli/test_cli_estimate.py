@@ -524,7 +524,7 @@ def test_width_into_a_pipe_does_not_depend_on_the_terminal(monkeypatch: pytest.M
 
 
 def test_a_model_folder_and_a_profile_file(priced: Any, tmp_path: Path) -> None:
-    root = Path(__file__).resolve().parents[1]
+    root = Path(__file__).resolve().parents[3]
     folder = tmp_path / "my-model"
     folder.mkdir()
     (folder / "config.json").write_text((root / "costmodel" / "families" / "configs" / "gpt2.json").read_text())

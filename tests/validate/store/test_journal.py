@@ -18,7 +18,7 @@ from validate.errors import RecordError, RunError
 from validate.speed.records import Failure, decode, encode, read_samples
 from validate.store.journal import Journal
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def test_a_line_is_read_back_equal() -> None:

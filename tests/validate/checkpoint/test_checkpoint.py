@@ -44,7 +44,7 @@ from validate.models.pretrained import open_pretrained  # noqa: E402
 from validate.models.stored import stored_weights  # noqa: E402
 from validate.models.stream import LayerStream  # noqa: E402
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[3]
 MIXED = ["layers=0 rank=7", "layers=2 tensors=mlp rank=9 form=tucker", "layers=1 form=drop"]
 
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from costmodel.cli import cli, run
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[3]
 GPT2 = json.loads((ROOT / "costmodel" / "families" / "configs" / "gpt2.json").read_text())
 L4 = (ROOT / "hw_profiles" / "l4.toml").read_text()
 

@@ -18,7 +18,7 @@ from costmodel.hardware.profile import builtin_hardware, load_hardware
 from costmodel.hardware.profile import profile as hardware
 from costmodel.units import DType
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[3]
 FOLDER = hardware.profile_folder()
 
 # Dense rates in TFLOP/s (TOP/s), then memory GB, GB/s, last-level cache MiB, SMs, TDP W; None where there is none.

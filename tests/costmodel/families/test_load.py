@@ -62,7 +62,7 @@ def without(config: dict[str, Any], *names: str) -> dict[str, Any]:
 
 
 def test_built_in_files_and_names_agree() -> None:
-    folder = Path(__file__).parents[1] / "costmodel" / "families" / "configs"
+    folder = Path(__file__).resolve().parents[3] / "costmodel" / "families" / "configs"
     assert {path.stem for path in folder.glob("*.json")} == set(builtin_models())
 
 

@@ -30,7 +30,7 @@ from validate.errors import RunError
 from validate.plans.configs_file import load_configs
 from validate.quality.records import QUALITY
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.fixture(name="script")

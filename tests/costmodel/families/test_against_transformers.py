@@ -16,7 +16,7 @@ from costmodel.model import Family, ModelSpec
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-CONFIGS = Path(__file__).parents[1] / "costmodel" / "families" / "configs"
+CONFIGS = Path(__file__).resolve().parents[3] / "costmodel" / "families" / "configs"
 MODEL_TYPES = ("llama", "mistral", "qwen2", "qwen3", "bert", "roberta", "gpt2", "opt")
 OUTER_MODULES = {
     Family.LLAMA: {"token_embedding": "model.embed_tokens", "final_norm": "model.norm", "lm_head": "lm_head"},

@@ -30,6 +30,8 @@ from validate.plans.case import params_of, strata_of
 from validate.quality.case import DENSE, QualityCase
 from validate.quality.records import CheckpointRecord, QualityRecord, Source, TaskRecord, TextRecord
 
+ROOT = Path(__file__).resolve().parents[2]
+
 EIGHT = {**LLAMA, "num_hidden_layers": 8}
 BLOCKS, ITEMS = 16, 120
 
@@ -332,10 +334,10 @@ def test_the_script_measures_and_writes(tmp_path: Path) -> None:
         "--threads",
         "1",
     ]
-    first = subprocess.run([*start, "--stop-after", "1"], capture_output=True, text=True, check=False)
+    first = subprocess.run([*start, "--stop-after", "1"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert first.returncode == 1
     assert "configurations are not measured yet; the same command continues" in first.stderr
-    run = subprocess.run(start, capture_output=True, text=True, check=False)
+    run = subprocess.run(start, cwd=ROOT, capture_output=True, text=True, check=False)
     assert (run.returncode, run.stderr) == (0, "")
     assert (tmp_path / "out" / "case_studies.md").read_text().startswith("# Case studies on llama")
     assert json.loads((tmp_path / "out" / "case_studies.json").read_text())["findings"]

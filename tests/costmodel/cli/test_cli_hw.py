@@ -15,7 +15,7 @@ from costmodel.cli import cli, run
 from costmodel.hardware.file import read_profile_file
 from costmodel.hardware.profile import builtin_hardware, profile_folder
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 @pytest.mark.parametrize("fmt", ["table", "json", "csv"])

@@ -25,7 +25,7 @@ from validate.replay.replay import fit as replay_fit
 from validate.replay.replay import mean_errors, replay
 from validate.replay.table import COLUMNS, METRICS, MIB, Benchmark, TableRow, chosen, read_table
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[3]
 PAPER = ROOT.parent / "shared" / "paper" / "cost_rank1_all_tensors.csv"
 LAYERS = [(), (2, 29), (2, 17, 31), (2, 8, 14, 20, 26), tuple(range(0, 32, 2)), tuple(range(32))]
 TRUTH = ReplayConstants(

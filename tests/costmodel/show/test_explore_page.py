@@ -1,4 +1,4 @@
-"""What the page of an exploration holds, and how its option refuses bad input; tests/test_pages.py opens it."""
+"""What the page of an exploration holds, and how its option refuses bad input; tests/costmodel/show/test_pages.py opens it."""
 
 from __future__ import annotations
 

@@ -236,7 +236,7 @@ def test_a_full_disk_is_said_before_the_work(apply: Any, monkeypatch: pytest.Mon
 
 
 def test_the_lines_in_the_docs_load_and_generate(apply: Any, capsys: pytest.CaptureFixture[str]) -> None:
-    page = (Path(__file__).resolve().parents[1] / "docs" / "quality.md").read_text(encoding="utf-8")
+    page = (Path(__file__).resolve().parents[3] / "docs" / "quality.md").read_text(encoding="utf-8")
     code = page.split("## Writing a factored checkpoint")[1].split("```python\n")[1].split("```")[0]
     assert len([line for line in code.splitlines() if line]) == 4  # two of them imports
     apply(*OPTIONS, "--out", "llama-factored")

@@ -21,7 +21,7 @@ from validating import BERT, GPT2, LLAMA, write_config
 from validate.cli import cli
 from validate.speed.records import read_samples
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[3]
 FAST = ["--threads", "1", "--budget", "0.15", "--precision", "40", "--device", "cpu"]
 SMALL = ["--seq-len", "8", "--kv-len", "12", "--batch", "1", "--batch", "2"]
 

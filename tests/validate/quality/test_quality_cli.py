@@ -22,7 +22,7 @@ from validate.quality.records import QUALITY
 from validate.quality.runner import QualityRunner
 from validate.quality.summary import rows
 
-ROOT = Path(__file__).resolve().parent.parent
+ROOT = Path(__file__).resolve().parents[3]
 SMALL = ["--blocks", "6", "--length", "32", "--threads", "1", "--device", "cpu"]
 
 

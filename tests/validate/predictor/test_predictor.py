@@ -622,7 +622,7 @@ def test_sensitivity_of_other_weights_is_refused(tmp_path: Path, capsys: pytest.
 def test_recipes_ask_for_enough() -> None:
     """The dense model is one of the samples, and some may fail: 300 would leave fewer than 300 to fit to."""
     assert sum(not case.is_dense for case in sample_cases(made_sensitivity().spec, ADVISED, 0)) > 300
-    text = (Path(__file__).resolve().parents[1] / "docs" / "quality.md").read_text(encoding="utf-8")
+    text = (Path(__file__).resolve().parents[3] / "docs" / "quality.md").read_text(encoding="utf-8")
     asked = [int(count) for count in re.findall(r"validate quality .*--samples (\d+)", text)]
     assert asked
     assert min(asked) >= ADVISED

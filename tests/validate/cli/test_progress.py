@@ -10,7 +10,7 @@ import pytest
 from validate.cli.progress import RunProgress, WorkBar
 
 pytest.importorskip("rich")
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[3]
 
 
 def test_bars_have_one_home() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from exploring import A100, all_but, independent_costs, quality_data, question_of, small_model
-from test_explore_sites import points
+from test_sites import points
 
 from costmodel.explore import explore
 from costmodel.explore.answer import answer_by_classes
