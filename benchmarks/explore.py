@@ -24,7 +24,8 @@ from costmodel.families.load import load_model
 from costmodel.forward.workload import Runtime, Workload
 from costmodel.hardware.profile import load_hardware
 from costmodel.pricing.estimate import estimate
-from costmodel.space.base import DesignSpace, design_space
+from costmodel.space.base import DesignSpace
+from costmodel.space.make import design_space
 
 A100 = load_hardware("a100-sxm-80gb")
 SIXTEEN = list(range(64, 1025, 64))

@@ -27,7 +27,8 @@ from costmodel.decomposition.factors import Decomposition  # noqa: E402
 from costmodel.families.load import load_model, read_config  # noqa: E402
 from costmodel.forward.workload import Runtime, Workload  # noqa: E402
 from costmodel.units import DType  # noqa: E402
-from validate.devices.device import Device, open_device  # noqa: E402
+from validate.devices.device import Device  # noqa: E402
+from validate.devices.opening import open_device  # noqa: E402
 from validate.factors.replace import clone  # noqa: E402
 from validate.models.build import build_model  # noqa: E402
 from validate.models.passes import make_pass  # noqa: E402

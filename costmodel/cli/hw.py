@@ -10,7 +10,8 @@ import click
 from costmodel.cli.common import NamingGroup, format_option, print_table, write_csv, write_json
 from costmodel.errors import HardwareError
 from costmodel.hardware.profile import HardwareProfile, builtin_hardware, file_key, load_hardware
-from costmodel.timing.calibration.record import Calibration, shipped_calibration
+from costmodel.timing.calibration.load import shipped_calibration
+from costmodel.timing.calibration.record import Calibration
 from costmodel.units import KIB, DType, seconds, si
 
 SCHEMA = 1

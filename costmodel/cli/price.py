@@ -16,7 +16,7 @@ from costmodel.cli.common import write_file
 from costmodel.forward.workload import Runtime
 from costmodel.hardware.profile import load_hardware
 from costmodel.pricing.shapes import price_shapes, read_shapes, rows_of
-from costmodel.timing.calibration.record import find_calibration, time_model
+from costmodel.timing.calibration.load import find_calibration, time_model
 from costmodel.units import COMPUTE_DTYPES, DType
 
 SCHEMA = 1

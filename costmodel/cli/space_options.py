@@ -12,7 +12,8 @@ from costmodel.decomposition.factors import FORMS, Site
 from costmodel.decomposition.text import Rank, parse_decomposition
 from costmodel.errors import InputError
 from costmodel.model import ModelSpec
-from costmodel.space.base import KINDS, MAX_RANKS, DesignSpace, design_space
+from costmodel.space.base import KINDS, MAX_RANKS, DesignSpace
+from costmodel.space.make import design_space
 
 F = TypeVar("F", bound=Callable[..., Any])
 _RANGE = re.compile(r"(\d{1,9})-(\d{1,9})(?::(\d{1,9}))?", re.ASCII)

@@ -214,7 +214,7 @@ def _calibration(option: str, hardware: HardwareProfile, dtype: DType, runtime: 
     shipped = profile_folder() / "calibrations" / f"{hardware.name}.json"
     if option == "none" or (option == "auto" and not shipped.is_file()):
         return None
-    from costmodel.timing.calibration.record import find_calibration
+    from costmodel.timing.calibration.load import find_calibration
 
     return find_calibration(option, hardware, dtype, runtime)
 

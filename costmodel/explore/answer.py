@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from costmodel.arrays import Floats
 from costmodel.explore.by_class.homogeneous import CostClasses
 from costmodel.explore.by_class.select import best, frontier
 from costmodel.explore.distribution import Distribution, distribution
 from costmodel.explore.objectives import Limit, Objective
 from costmodel.explore.tables import CostBatch, CostTables
 from costmodel.space.base import DesignSpace
-from costmodel.timing.datasheet import Floats
 
 EXACT = "exact"
 

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from costmodel.timing.datasheet import Floats, Ints
+from costmodel.arrays import Floats, Ints
 
 BINS = 32
 ALL = ("min", "max", "mean", "quantiles", "histogram")

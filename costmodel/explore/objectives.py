@@ -11,11 +11,11 @@ from typing import Any
 
 import numpy as np
 
+from costmodel.arrays import Floats, Ints
 from costmodel.errors import InputError, nearest
 from costmodel.explore.tables import CostBatch
-from costmodel.pricing.estimate import PhaseCosts
+from costmodel.pricing.phase import PhaseCosts
 from costmodel.pricing.request import RequestCosts
-from costmodel.timing.datasheet import Floats, Ints
 
 _PHASES = ("prefill", "decode")
 _METRICS = tuple(f.name for f in fields(PhaseCosts) if f.name not in ("level", "fits"))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from costmodel.timing.datasheet import Floats, Ints
+from costmodel.arrays import Floats, Ints
 
 _BLOCK = 1024
 _PIVOTS = 32

@@ -16,10 +16,10 @@ from typing import Any
 
 import numpy as np
 
+from costmodel.arrays import Choices, Floats, Ints
 from costmodel.decomposition.factors import Site, make_factor
 from costmodel.errors import InputError, nearest
-from costmodel.space.base import Choices, DesignSpace
-from costmodel.timing.datasheet import Floats, Ints
+from costmodel.space.base import DesignSpace
 
 SCHEMA = 1
 MAX_STATES = 16

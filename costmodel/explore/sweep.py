@@ -18,13 +18,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from costmodel.arrays import Floats, Ints
 from costmodel.errors import InputError
 from costmodel.explore.distribution import bin_counts
 from costmodel.explore.objectives import Objective
 from costmodel.explore.tables import COLUMNS, CostTables
 from costmodel.pricing.pricer import COUNTS
 from costmodel.space.kinds import HomogeneousSpace
-from costmodel.timing.datasheet import Floats, Ints
 
 _BLOCK = 1 << 15
 """Configurations at a time: their buffers stay in a core's cache."""

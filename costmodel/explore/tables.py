@@ -14,11 +14,12 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from costmodel.arrays import Choices, Floats, Ints
 from costmodel.explore.quality import QualityTable
 from costmodel.pricing.pricer import COUNTS, DENSE, SVD, TIMES, TUCKER, Additive, PhasePricer
 from costmodel.pricing.request import DecodeSteps
-from costmodel.space.base import Choices, DesignSpace
-from costmodel.timing.datasheet import Floats, Ints, energy_joules
+from costmodel.space.base import DesignSpace
+from costmodel.timing.datasheet import energy_joules
 
 COLUMNS = (*COUNTS, *TIMES)
 """Additive costs in the order of the last axis of every table; times in ticks of `PhaseTable.quantum_s`."""

@@ -16,10 +16,13 @@ from costmodel.hardware.profile import HardwareProfile
 from costmodel.model import ModelSpec
 from costmodel.pricing.assumptions import assumptions, warnings_for
 from costmodel.pricing.op_rows import op_rows
+from costmodel.pricing.phase import PhaseCosts, phase_costs, savings
 from costmodel.pricing.pricer import Configurations, PhasePricer
-from costmodel.pricing.request import Request, request_of, saved_pct
+from costmodel.pricing.request import Request, request_of
 from costmodel.pricing.verdict import Verdict, judge
-from costmodel.timing.datasheet import DatasheetRoofline, OpColumns, OpTimings
+from costmodel.timing.calibration.range import leaves
+from costmodel.timing.columns import OpColumns, OpTimings
+from costmodel.timing.datasheet import DatasheetRoofline
 from costmodel.units import si
 
 if TYPE_CHECKING:
@@ -27,37 +30,6 @@ if TYPE_CHECKING:
 
 SCHEMA = 1
 _DENSE = Decomposition()
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PhaseCosts:
-    """What one pass costs; dimensions in the names, None where it cannot be known."""
-
-    params: int
-    weight_bytes: int
-    flops: int
-    vector_flops: int
-    hbm_bytes: int
-    arithmetic_intensity: float
-    latency_s: float
-    latency_lower_s: float
-    latency_upper_s: float
-    latency_p05_s: float | None
-    latency_p95_s: float | None
-    level: str
-    tokens_per_s: float
-    kv_cache_bytes: int
-    peak_memory_bytes: int
-    fits: bool
-    energy_j: float | None
-    device_s: float
-    """Sum of the operations' times on the device."""
-    host_s: float
-    """Time the host needs to launch all kernels, where it runs beside the device; else 0."""
-    kernels: int
-
-    def to_json(self) -> dict[str, object]:
-        return {name: getattr(self, name) for name in self.__slots__}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,7 +102,7 @@ class Estimate:
             found.append(f"the request does not fit: {si(needed, 'B')} at its peak on {si(capacity, 'B')}")
         if self.calibration is not None:
             for phase in self.phases:
-                found += self.calibration.outside(phase.pricer, self.decomposition)
+                found += leaves(self.calibration, phase.pricer.model, phase.pricer.work, self.decomposition)
         return tuple(dict.fromkeys(found))
 
     def to_json(self) -> dict[str, Any]:
@@ -212,20 +184,9 @@ def pricer(
         raise InputError(f"{model.name} is an encoder and has no decode phase", value="decode", allowed="prefill")
     if calibration is None:
         return PhasePricer(model, work, hardware, DatasheetRoofline.of(hardware, work.dtype, work.runtime))
-    from costmodel.timing.calibration.record import time_model  # 20 ms of imports that most devices have no use for
+    from costmodel.timing.calibration.load import time_model
 
     return PhasePricer(model, work, hardware, time_model(hardware, work.dtype, work.runtime, calibration))
-
-
-def savings(dense: PhaseCosts, decomposed: PhaseCosts) -> dict[str, float | None]:
-    """100 (dense - decomposed) / dense of each cost, and the speed-up dense / decomposed; None where unknown."""
-    names = ("params", "weight_bytes", "flops", "latency", "energy", "peak_memory")
-    saved: dict[str, float | None] = {}
-    for name in names:
-        field = {"latency": "latency_s", "energy": "energy_j", "peak_memory": "peak_memory_bytes"}.get(name, name)
-        saved[f"{name}_pct"] = saved_pct(getattr(dense, field), getattr(decomposed, field))
-    saved["speedup"] = dense.latency_s / decomposed.latency_s
-    return saved
 
 
 def _phase(priced: PhasePricer, decomposition: Decomposition, configuration: Configurations) -> PhaseEstimate:
@@ -242,19 +203,3 @@ def _phase(priced: PhasePricer, decomposition: Decomposition, configuration: Con
 @functools.lru_cache(maxsize=64)
 def _dense_costs(priced: PhasePricer) -> PhaseCosts:
     return phase_costs(priced, Configurations.of(priced.model, _DENSE))
-
-
-def phase_costs(priced: PhasePricer, configuration: Configurations) -> PhaseCosts:
-    """Costs of one configuration, arrays of shape (layers, tensors), as Python numbers."""
-    columns = priced.costs(configuration)
-    values: dict[str, Any] = {name: None if column is None else column.item() for name, column in columns.items()}
-    work, traffic = priced.work, values["hbm_bytes"]
-    return PhaseCosts(
-        arithmetic_intensity=values["flops"] / traffic,
-        tokens_per_s=work.tokens / values["latency_s"],
-        fits=values["peak_memory_bytes"] <= priced.hardware.memory_bytes,
-        level=priced.time_model.level,
-        latency_p05_s=values.pop("latency_p05_s", None),
-        latency_p95_s=values.pop("latency_p95_s", None),
-        **values,
-    )

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 
+from costmodel.arrays import Ints
 from costmodel.forward.cost import gemm_counts
 from costmodel.forward.workload import Workload
-from costmodel.timing.datasheet import Ints, OpColumns
+from costmodel.timing.columns import OpColumns
 
 
 def linear_columns(work: Workload, n: Ints, k: Ints, bias: Ints) -> tuple[OpColumns, Ints]:

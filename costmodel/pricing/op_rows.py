@@ -15,7 +15,7 @@ from costmodel.forward.frame import epilogue_ops, layer_ops, prologue_ops
 from costmodel.forward.ops import Op
 from costmodel.pricing.linears import linear_columns
 from costmodel.pricing.pricer import PhasePricer
-from costmodel.timing.datasheet import OpColumns, OpTimings, TimeModel
+from costmodel.timing.columns import OpColumns, OpTimings, TimeModel
 
 Row = dict[str, Any]
 _KEYS = (

@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
+from costmodel.arrays import Floats, Ints
 from costmodel.decomposition.factors import Decomposition, LowRank
 from costmodel.errors import InputError
 from costmodel.forward.cost import OpCost
@@ -23,7 +24,8 @@ from costmodel.forward.workload import Phase, Workload
 from costmodel.hardware.profile import HardwareProfile
 from costmodel.model import ModelSpec
 from costmodel.pricing.linears import linear_columns
-from costmodel.timing.datasheet import Floats, Ints, OpColumns, OpTimings, TimeModel, energy_joules
+from costmodel.timing.columns import OpColumns, OpTimings, TimeModel
+from costmodel.timing.datasheet import energy_joules
 
 DENSE, SVD, TUCKER = 0, 1, 2
 COUNTS = ("params", "weight_bytes", "flops", "vector_flops", "hbm_bytes", "kernels", "kv_cache_bytes")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
+from costmodel.arrays import Floats, Ints
 from costmodel.decomposition.factors import Decomposition
 from costmodel.errors import InputError
 from costmodel.forward.attention import add_attention
@@ -16,7 +17,8 @@ from costmodel.forward.ops import Builder, Op
 from costmodel.forward.workload import Phase, Workload
 from costmodel.model import ModelSpec
 from costmodel.pricing.pricer import COUNTS, TIMES, Configurations, PhasePricer
-from costmodel.timing.datasheet import Floats, Ints, OpColumns, energy_joules
+from costmodel.timing.columns import OpColumns
+from costmodel.timing.datasheet import energy_joules
 
 MAX_NEW_TOKENS = 1 << 17
 

@@ -11,9 +11,10 @@ from typing import Any
 
 import numpy as np
 
+from costmodel.arrays import Floats, Ints
 from costmodel.errors import InputError
 from costmodel.forward.cost import FMA, SOFTMAX_OPS
-from costmodel.timing.datasheet import BOUNDS, Floats, Ints, OpColumns, TimeModel
+from costmodel.timing.columns import BOUNDS, OpColumns, TimeModel
 
 GEMM_COLUMNS = ("m", "n", "k")
 ATTENTION_COLUMNS = ("batch_size", "q_len", "past_len", "num_heads", "num_key_value_heads", "head_dim")

@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 from costmodel.decomposition.factors import Decomposition
 from costmodel.decomposition.text import describe_layers
+from costmodel.pricing.phase import PhaseCosts
+from costmodel.pricing.pricer import PhasePricer
 from costmodel.units import si
-
-if TYPE_CHECKING:
-    from costmodel.pricing.estimate import PhaseCosts
-    from costmodel.pricing.pricer import PhasePricer
 
 THRESHOLD_PCT = 1.0
 """A change of latency, for better or worse, counts from here on: a measurement that stops at its default precision of

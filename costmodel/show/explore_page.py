@@ -13,9 +13,9 @@ from costmodel.explore.objectives import Objective, Priced, parse_objectives
 from costmodel.show.page import make_page
 
 if TYPE_CHECKING:
+    from costmodel.arrays import Choices
     from costmodel.explore import Exploration
     from costmodel.explore.tables import CostBatch
-    from costmodel.space.base import Choices
 
 CLOUD = 1500
 FRONTIER = 400

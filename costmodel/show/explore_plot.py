@@ -6,14 +6,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from costmodel.arrays import Floats
 from costmodel.errors import InputError
 from costmodel.explore.objectives import Objective
 from costmodel.explore.quality import params_removed
 from costmodel.explore.tables import CostBatch, CostTables
 from costmodel.forward.workload import Phase
 from costmodel.show.figure import COLOURS, Theme, axes_style, figure_bytes, new_figure
-from costmodel.space.base import design_space
-from costmodel.timing.datasheet import Floats
+from costmodel.space.make import design_space
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

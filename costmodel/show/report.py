@@ -9,7 +9,8 @@ from costmodel.decomposition.factors import Decomposition, LowRank, break_even_r
 from costmodel.decomposition.text import describe, describe_layers
 from costmodel.forward.workload import LmHead, Phase
 from costmodel.model import ModelSpec
-from costmodel.pricing.estimate import Estimate, PhaseCosts, PhaseEstimate
+from costmodel.pricing.estimate import Estimate, PhaseEstimate
+from costmodel.pricing.phase import PhaseCosts
 from costmodel.pricing.request import Request, RequestCosts, saved_pct
 from costmodel.units import seconds, si, significant
 

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
+from costmodel.arrays import Choices
 from costmodel.decomposition.factors import Form
 from costmodel.errors import InputError
 from costmodel.model import ModelSpec
-from costmodel.space.base import Choices, DesignSpace
+from costmodel.space.base import DesignSpace
 
 _NOT_HERE = "the configuration is not in the space"
 

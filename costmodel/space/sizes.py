@@ -10,7 +10,8 @@ from typing import Any
 from costmodel.decomposition.factors import Form
 from costmodel.decomposition.text import Rank
 from costmodel.model import ModelSpec
-from costmodel.space.base import DesignSpace, SpaceKind, design_space
+from costmodel.space.base import DesignSpace, SpaceKind
+from costmodel.space.make import design_space
 
 PAPER_MODELS = ("bert-base", "bert-large", "llama2-7b", "llama2-70b")
 

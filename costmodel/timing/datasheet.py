@@ -6,114 +6,17 @@ assumes that arithmetic and traffic overlap perfectly, the sum that they do not 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any
 
 import numpy as np
-import numpy.typing as npt
 
+from costmodel.arrays import Floats
 from costmodel.errors import HardwareError
 from costmodel.forward.workload import Runtime
 from costmodel.hardware.profile import HardwareProfile
+from costmodel.timing.columns import OpColumns, OpTimings
 from costmodel.units import DType
-
-if TYPE_CHECKING:
-    from costmodel.forward.ops import Op
-
-Floats = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
-
-BOUNDS = ("compute", "memory", "overhead")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OpColumns:
-    """Operations as columns of one shape; every entry that stands for no operation has kernels = 0 and zeros.
-
-    `kind` is the operation's class, or one class for all; m, n, k are 0 where the operation is no weight GEMM.
-    """
-
-    kind: npt.NDArray[np.str_] | str
-    m: Ints
-    n: Ints
-    k: Ints
-    matrix_flops: Ints
-    """Executed: what a masked kernel skips is left out."""
-    vector_flops: Ints
-    hbm_bytes: Ints
-    kernels: Ints
-    attention: Ints | None = None
-    """Of one more axis, of length 6: batch, q_len, kv_len, num_heads, num_kv_heads, head_dim of fused attention, zeros
-    elsewhere; None where there is none."""
-
-    @classmethod
-    def of(cls, ops: Sequence[Op]) -> OpColumns:
-        """Columns of a list of operations."""
-        shapes = np.array([op.gemm or (0, 0, 0) for op in ops], dtype=np.int64).reshape(-1, 3)
-        costs = np.array(
-            [(c.flops - c.skipped_flops, c.vector_flops, c.hbm_bytes, c.kernels) for c in (op.cost for op in ops)],
-            dtype=np.int64,
-        ).reshape(-1, 4)
-        attention = None
-        if any(op.attention for op in ops):
-            attention = np.array([op.attention or (0,) * 6 for op in ops], dtype=np.int64)
-        return cls(
-            attention=attention,
-            kind=np.array([op.kind for op in ops], dtype=np.str_),
-            m=shapes[:, 0],
-            n=shapes[:, 1],
-            k=shapes[:, 2],
-            matrix_flops=costs[:, 0],
-            vector_flops=costs[:, 1],
-            hbm_bytes=costs[:, 2],
-            kernels=costs[:, 3],
-        )
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OpTimings:
-    """Times of operations in seconds, columns of one shape.
-
-    `latency_s` is the model's answer; `lower_s` and `upper_s` are the max and the sum of compute and memory time plus
-    overhead: bounds of the model, not of the truth. `busy_s` is the part in which the device works at its power limit.
-    `p05_s` and `p95_s` hold 90 % of measurements between them where the model has intervals, else they equal
-    `latency_s`. Over several operations each column adds up: of the interval that assumes that errors go together.
-    """
-
-    compute_s: Floats
-    memory_s: Floats
-    overhead_s: Floats
-    latency_s: Floats
-    lower_s: Floats
-    upper_s: Floats
-    busy_s: Floats
-    p05_s: Floats
-    p95_s: Floats
-
-    def bound(self) -> list[str]:
-        """What limits each operation: compute, memory, or the overhead of its kernels."""
-        stacked = np.stack([self.compute_s, self.memory_s, self.overhead_s])
-        return [BOUNDS[index] for index in stacked.argmax(axis=0)]
-
-
-class TimeModel(Protocol):
-    """Anything that prices operations on a device."""
-
-    @property
-    def level(self) -> str:
-        """What the numbers stand on: datasheet, probes or samples."""
-
-    @property
-    def has_interval(self) -> bool:
-        """Whether `p05_s` and `p95_s` say anything."""
-
-    @property
-    def host_launch_s(self) -> float:
-        """Time the host needs to launch one kernel while the device works; 0 where it does not run beside it."""
-
-    def times(self, ops: OpColumns) -> OpTimings:
-        """Seconds of each operation; exactly 0 where kernels = 0."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

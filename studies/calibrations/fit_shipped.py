@@ -18,7 +18,7 @@ import numpy as np
 
 from costmodel.cli.common import write_file
 from costmodel.hardware.profile import load_hardware
-from costmodel.timing.calibration.record import load_calibration
+from costmodel.timing.calibration.load import load_calibration
 from costmodel.units import DType
 from studies.calibrations.few_points import few_points_row
 from studies.calibrations.llama import read_llama

@@ -6,7 +6,8 @@ import os
 
 import torch
 
-from validate.devices.device import cpu_name, torch_device
+from validate.devices.cpu import cpu_name
+from validate.devices.opening import torch_device
 
 _WORKSPACE = {"CUBLAS_WORKSPACE_CONFIG": ":4096:8"}
 """Without it cuBLAS may add in another order from run to run, and torch's deterministic mode refuses to multiply."""

@@ -39,7 +39,7 @@ PARAMS = {
     "opt-6.7b": 6_658_473_984,
     "llama-70m": 69_222_144,
 }
-"""Published counts, tied tensors once, and our own llama-70m; tests/costmodel/families/test_load.py asks transformers."""
+"""Published counts, tied tensors once, and our own llama-70m; families/test_load.py asks transformers."""
 
 
 def test_every_built_in_model_has_a_known_count() -> None:

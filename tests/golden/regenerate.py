@@ -18,7 +18,7 @@ from costmodel.families.load import load_model
 from costmodel.forward.workload import Attention, LmHead, Runtime, Workload
 from costmodel.hardware.profile import load_hardware
 from costmodel.pricing.estimate import estimate
-from costmodel.timing.calibration.record import find_calibration
+from costmodel.timing.calibration.load import find_calibration
 from costmodel.units import DType
 
 PATH = Path(__file__).with_name("estimates.json")

@@ -14,7 +14,7 @@ from costmodel.cli.common import write_file
 from costmodel.decomposition.factors import Decomposition, check_rank
 from costmodel.decomposition.text import Rank
 from costmodel.model import ModelSpec
-from costmodel.space.base import resolve_ranks
+from costmodel.space.make import resolve_ranks
 from validate.choose.baselines import baselines
 from validate.choose.dropping import Dropping, search_dropping
 from validate.choose.fitted import fit_name, run_validate, write_quality

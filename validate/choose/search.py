@@ -10,7 +10,7 @@ from costmodel.decomposition.factors import Decomposition, Site
 from costmodel.decomposition.text import Rank
 from costmodel.explore import Exploration, explore
 from costmodel.pricing.estimate import estimate
-from costmodel.space.base import design_space
+from costmodel.space.make import design_space
 from validate.choose.baselines import Named
 from validate.choose.fitted import load_link
 from validate.choose.frontier import Candidate, Frontier, undominated

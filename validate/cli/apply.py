@@ -115,7 +115,7 @@ def command(
         from validate.checkpoint.plan import peak_bytes, plan_checkpoint
         from validate.checkpoint.source import open_source
         from validate.checkpoint.write import write_checkpoint
-        from validate.devices.device import torch_device
+        from validate.devices.opening import torch_device
         from validate.store.new_folder import require_new, workplace_path
 
         logging.set_verbosity_error()  # type: ignore[no-untyped-call]

@@ -15,7 +15,7 @@ from costmodel.errors import InputError
 from costmodel.families.load import load_model, read_config
 from costmodel.forward.workload import Attention, Phase, Runtime
 from costmodel.model import ModelSpec
-from costmodel.timing.calibration.record import find_calibration
+from costmodel.timing.calibration.load import find_calibration
 from costmodel.units import DType
 from validate.cli.progress import RunProgress
 from validate.cli.reporting import finish
@@ -97,8 +97,8 @@ def _run(
             progress.status("loading torch and transformers")
             from transformers.utils import logging
 
-            from validate.devices.device import open_device
             from validate.devices.hardware_match import hardware_for
+            from validate.devices.opening import open_device
             from validate.speed.predictions import Predictor
             from validate.speed.runner import Runner
             from validate.speed.subject import Subject

@@ -94,8 +94,8 @@ def command(**options: Any) -> int:
     deadline = time.monotonic() + (options["stop_after"] or math.inf)
     used = pin_and_warn(options["threads"], options["device"])
     from validate.cli.probe_report import fit_device, say_ranks
-    from validate.devices.device import open_device
     from validate.devices.hardware_match import hardware_for
+    from validate.devices.opening import open_device
 
     out: Path = options["out"]
     device = open_device(options["device"], used)

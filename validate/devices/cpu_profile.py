@@ -9,7 +9,8 @@ from pathlib import Path
 import psutil
 import torch
 
-from validate.devices.device import Device, last_level_cache_bytes
+from validate.devices.cpu import last_level_cache_bytes
+from validate.devices.device import Device
 from validate.speed.statistics import median
 
 BUFFER_BYTES = 256 * 2**20

@@ -12,7 +12,7 @@ from costmodel.decomposition.factors import Site
 from costmodel.decomposition.text import Rank
 from costmodel.errors import InputError
 from costmodel.explore.quality import SCHEMA
-from costmodel.space.base import resolve_ranks
+from costmodel.space.make import resolve_ranks
 from validate.predictor.evidence import Evidence
 from validate.predictor.interval import Band
 from validate.predictor.points import LOST, Floats, Points, energies, site_errors

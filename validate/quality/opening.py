@@ -9,8 +9,8 @@ import torch
 
 from costmodel.errors import InputError
 from validate.checkpoint.loader import DTYPES
-from validate.devices.device import open_device
 from validate.devices.environment import environment
+from validate.devices.opening import open_device
 from validate.factors.replace import StageMaker
 from validate.factors.whitening import make_factors
 from validate.models.blocks import calibration_inputs, text_blocks

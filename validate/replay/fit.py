@@ -12,7 +12,7 @@ from validate.replay.model import Floats, ReplayConstants, ScoringRun
 from validate.replay.table import DEVICES, Benchmark
 
 _START_RATIO = 1.0
-"""Ratio of the efficiencies where the search starts; predictions do not depend on it (tests/validate/replay/test_replay.py)."""
+"""Ratio of the efficiencies where the search starts; predictions do not depend on it (a test tries others)."""
 _LEAST = 0.02
 _STEP = 0.01
 """Relative step of the latency fit's derivatives: wide enough to smooth over prices at whole lengths."""

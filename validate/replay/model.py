@@ -22,7 +22,8 @@ from costmodel.forward.workload import Attention, LmHead, Runtime, Workload
 from costmodel.hardware.profile import HardwareProfile
 from costmodel.model import ModelSpec
 from costmodel.pricing.pricer import TIMES, Configurations, PhasePricer
-from costmodel.timing.datasheet import DatasheetRoofline, OpColumns, OpTimings
+from costmodel.timing.columns import OpColumns, OpTimings
+from costmodel.timing.datasheet import DatasheetRoofline
 from costmodel.units import DType
 from validate.replay.table import Benchmark, TableRow
 

@@ -12,7 +12,7 @@ import torch
 from costmodel.errors import InputError, ModelError
 from costmodel.families.load import load_model
 from validate.checkpoint.loader import DTYPES
-from validate.devices.device import torch_device
+from validate.devices.opening import torch_device
 from validate.errors import RunError
 from validate.models.blocks import calibration_inputs, text_blocks
 from validate.models.stream import LayerStream

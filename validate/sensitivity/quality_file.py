@@ -10,7 +10,7 @@ from costmodel.decomposition.factors import Form, Site
 from costmodel.decomposition.text import Rank
 from costmodel.errors import InputError
 from costmodel.explore.quality import SCHEMA
-from costmodel.space.base import resolve_ranks
+from costmodel.space.make import resolve_ranks
 from validate.sensitivity.file import Sensitivity
 from validate.sensitivity.spectra import Factors, Floats, SiteSpectra
 

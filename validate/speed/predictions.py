@@ -9,7 +9,8 @@ from costmodel.decomposition.factors import Decomposition
 from costmodel.forward.workload import Workload
 from costmodel.hardware.profile import HardwareProfile
 from costmodel.model import ModelSpec
-from costmodel.pricing.estimate import PhaseCosts, estimate
+from costmodel.pricing.estimate import estimate
+from costmodel.pricing.phase import PhaseCosts
 from costmodel.timing.calibration.record import Calibration
 from validate.speed.records import Prediction
 

@@ -16,11 +16,11 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
+from costmodel.arrays import Ints
 from costmodel.errors import InputError
 from costmodel.explore.distribution import Counts
 from costmodel.explore.tables import CostBatch, CostTables
 from costmodel.space.kinds import HomogeneousSpace
-from costmodel.timing.datasheet import Ints
 
 MAX_CLASSES = 6_000_000
 

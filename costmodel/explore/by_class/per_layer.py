@@ -14,10 +14,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from costmodel.arrays import Ints
 from costmodel.explore.distribution import Counts
 from costmodel.explore.tables import CostBatch, CostTables
 from costmodel.space.kinds import PerLayerSpace
-from costmodel.timing.datasheet import Ints
 
 MAX_CLASSES = 3_000_000
 

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from costmodel.arrays import Floats, Ints
 from costmodel.explore.by_class.homogeneous import CostClasses
 from costmodel.explore.pareto import nondominated
-from costmodel.timing.datasheet import Floats, Ints
 
 
 def best(classes: CostClasses, goals: Floats, allowed: Ints, count: int) -> list[tuple[int, int]]:

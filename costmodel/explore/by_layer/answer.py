@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from costmodel.arrays import Floats, Ints
 from costmodel.errors import InputError
 from costmodel.explore.answer import EXACT, Answer, Found, Question
 from costmodel.explore.by_class.homogeneous import HomogeneousClasses, highest_present, live_types, pair_costs
@@ -20,7 +21,6 @@ from costmodel.explore.distribution import Distribution, distribution
 from costmodel.explore.pareto import nondominated
 from costmodel.explore.tables import CostBatch
 from costmodel.space.kinds import HomogeneousSpace
-from costmodel.timing.datasheet import Floats, Ints
 
 
 class _Sets:

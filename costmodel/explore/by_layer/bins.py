@@ -10,8 +10,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from costmodel.arrays import Floats, Ints
 from costmodel.explore.by_layer.quality import LayerQuality
-from costmodel.timing.datasheet import Floats, Ints
 
 BINS = 4096
 

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from costmodel.arrays import Ints
 from costmodel.explore.quality import QualityTable
 from costmodel.space.kinds import HomogeneousSpace
-from costmodel.timing.datasheet import Ints
 
 FAR = 1 << 60
 """Stands for unreachable; every reachable quality is far below it."""

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from costmodel.arrays import Choices, Floats, Ints
 from costmodel.errors import InputError
 from costmodel.explore.answer import EXACT, Answer, Found, Question
 from costmodel.explore.by_site.extremes import settled
@@ -28,9 +29,7 @@ from costmodel.explore.objectives import Objective
 from costmodel.explore.pareto import nondominated
 from costmodel.explore.tables import CostBatch
 from costmodel.explore.text import objective_text
-from costmodel.space.base import Choices
 from costmodel.space.kinds import PerLayerSpace
-from costmodel.timing.datasheet import Floats, Ints
 
 _POINTS = 2000
 _REPORTED = 1200

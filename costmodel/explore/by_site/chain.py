@@ -8,9 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
+from costmodel.arrays import Choices, Floats, Ints
 from costmodel.explore.by_site.problem import Functional, SiteProblem
-from costmodel.space.base import Choices
-from costmodel.timing.datasheet import Floats, Ints
 
 _BLOCK = 1 << 21
 

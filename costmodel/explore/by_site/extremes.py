@@ -15,13 +15,13 @@ from typing import Any
 
 import numpy as np
 
+from costmodel.arrays import Ints
 from costmodel.explore.by_site.chain import minimise
 from costmodel.explore.by_site.multipliers import best_of_all
 from costmodel.explore.by_site.problem import QUALITY, Coordinate, Functional, SiteProblem, metric_of
 from costmodel.explore.by_site.tangents import leading, peaked, tangents, useful
 from costmodel.explore.objectives import Limit, Objective
 from costmodel.explore.tables import CostBatch, CostTables
-from costmodel.timing.datasheet import Ints
 
 _ZERO = Functional(weights={})
 _EQUAL = 1e-9

@@ -13,9 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from costmodel.arrays import Choices, Floats, Ints
 from costmodel.explore.by_site.problem import Functional, SiteProblem
-from costmodel.space.base import Choices
-from costmodel.timing.datasheet import Floats, Ints
 
 WORK = 3_000_000_000
 """Updates of a bin by a choice that one run may take: sites x choices x states x bins."""

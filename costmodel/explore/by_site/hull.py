@@ -13,10 +13,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from costmodel.arrays import Choices, Floats, Ints
 from costmodel.explore.by_site.chain import minimise
 from costmodel.explore.by_site.problem import Functional, SiteProblem
-from costmodel.space.base import Choices
-from costmodel.timing.datasheet import Floats, Ints
 
 MAX_POINTS = 2048
 _ROUNDS = 24

@@ -11,10 +11,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from costmodel.arrays import Choices, Floats, Ints
 from costmodel.explore.by_site.problem import QUALITY, Coordinate, SiteProblem
 from costmodel.explore.pareto import nondominated
-from costmodel.space.base import Choices
-from costmodel.timing.datasheet import Floats, Ints
 
 _WORK = {1: 4_000_000, 2: 4_000_000}
 """Labels that may be compared in all by the number of coordinates, `_HARD` beyond two."""

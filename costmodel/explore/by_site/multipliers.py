@@ -12,11 +12,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from costmodel.arrays import Choices
 from costmodel.explore.by_site.chain import minimise
 from costmodel.explore.by_site.grid import WORK, grid
 from costmodel.explore.by_site.hull import evaluate, fill, hull, span
 from costmodel.explore.by_site.problem import Functional, SiteProblem
-from costmodel.space.base import Choices
 
 _STEPS = 240
 _ZERO = Functional(weights={})

@@ -14,11 +14,11 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from costmodel.arrays import Floats, Ints
 from costmodel.errors import InputError
 from costmodel.explore.objectives import Limit, Objective
 from costmodel.explore.tables import COLUMNS, CostTables
 from costmodel.space.kinds import PerSiteSpace
-from costmodel.timing.datasheet import Floats, Ints
 
 QUALITY = ("quality", 0)
 """The coordinate of quality among coordinates (part, column)."""

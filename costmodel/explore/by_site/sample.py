@@ -12,11 +12,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from costmodel.arrays import Floats
 from costmodel.explore.answer import Found, Question
 from costmodel.explore.by_site.extremes import Extremes, extremes
 from costmodel.explore.by_site.problem import SiteProblem
 from costmodel.explore.distribution import QUANTILES, Distribution, distribution
-from costmodel.timing.datasheet import Floats
 
 SAMPLE = 8192
 SEED = 0

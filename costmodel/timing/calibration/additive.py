@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from costmodel.arrays import Floats
 from costmodel.errors import CalibrationError
 from costmodel.hardware.profile import HardwareProfile
 from costmodel.timing.calibration.file import Node
 from costmodel.timing.calibration.passes import CLASSES, REACH_KEYS, Reach, class_masks, read_reach
-from costmodel.timing.datasheet import Floats, OpColumns, OpTimings
+from costmodel.timing.columns import OpColumns, OpTimings
 from costmodel.units import DType
 
 FORM = "additive"

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from costmodel.timing.datasheet import Floats
+from costmodel.arrays import Floats
 
 GEMM_TILES = ((64, 64), (128, 64), (128, 128), (128, 256), (256, 128))
 """(rows, columns) of the tiles that the libraries' kernels choose among."""

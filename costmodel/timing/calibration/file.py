@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from costmodel.arrays import Floats
 from costmodel.errors import CalibrationError
 from costmodel.timing.calibration.base import Base
 from costmodel.timing.calibration.features import ATTENTION_INPUTS, GEMM_INPUTS
@@ -18,7 +19,6 @@ from costmodel.timing.calibration.net import Net
 from costmodel.timing.calibration.probes import GENERAL_STREAM
 from costmodel.timing.calibration.shaped import DIMENSIONS, Alignment, FormKind, ShapedForm, StreamForm
 from costmodel.timing.calibration.spread import Spread
-from costmodel.timing.datasheet import Floats
 
 SCHEMA = 1
 """Version of the file format; raise it when a key is renamed, dropped or changes its meaning."""

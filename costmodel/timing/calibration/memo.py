@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from costmodel.timing.datasheet import Floats
+from costmodel.arrays import Floats
 
 SLOTS_LOG2 = 16
 ROWS = 4096

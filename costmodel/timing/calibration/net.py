@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from costmodel.timing.datasheet import Floats
+from costmodel.arrays import Floats
 
 BLOCK = 512
 """Rows per matrix product: what they need at once fits the caches."""

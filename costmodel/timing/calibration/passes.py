@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
+from costmodel.arrays import Floats
+from costmodel.forward.workload import Workload
+from costmodel.model import ModelSpec
 from costmodel.timing.calibration.file import Node
-from costmodel.timing.datasheet import Floats, OpColumns
-
-if TYPE_CHECKING:
-    from costmodel.pricing.pricer import PhasePricer
+from costmodel.timing.columns import OpColumns
 
 CLASSES = ("gemm", "attention", "other")
 """Classes of operations that have factors of their own, as `class_masks` tells them apart."""
@@ -35,17 +35,17 @@ class Reach:
     kv_len: tuple[float, float] = (1, 1)
     models: tuple[str, ...] = ()
 
-    def outside(self, pricer: PhasePricer) -> list[str]:
+    def outside(self, model: ModelSpec, work: Workload) -> list[str]:
         """One line per way in which a pass leaves what was measured."""
-        work, texts = pricer.work, []
+        texts = []
         for name, value, (low, high) in (
             ("batch x length", work.tokens, self.tokens),
             ("kv_len", work.kv_len, self.kv_len),
         ):
             if not low <= value <= high:
                 texts.append(f"{name} {value} is outside the {low:g} to {high:g} that were measured")
-        if pricer.model.name not in self.models:
-            texts.append(f"measured on {', '.join(self.models)}, taken to hold for {pricer.model.name}")
+        if model.name not in self.models:
+            texts.append(f"measured on {', '.join(self.models)}, taken to hold for {model.name}")
         return texts
 
     def to_json(self) -> dict[str, Any]:

@@ -7,8 +7,9 @@ from dataclasses import dataclass, fields
 
 import numpy as np
 
+from costmodel.arrays import Floats
 from costmodel.timing.calibration.shaped import FormKind, ShapedForm, StreamForm
-from costmodel.timing.datasheet import Floats, OpColumns, OpTimings
+from costmodel.timing.columns import OpColumns, OpTimings
 
 GENERAL_STREAM = "elementwise"
 """The class that prices whatever moves data and has no class of its own."""

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
-from costmodel.forward.workload import Attention
+from costmodel.decomposition.factors import Decomposition
+from costmodel.forward.workload import Attention, Workload
+from costmodel.model import ModelSpec
+from costmodel.timing.calibration.record import Calibration
 from costmodel.timing.calibration.shaped import DIMENSIONS
-
-if TYPE_CHECKING:
-    from costmodel.decomposition.factors import Decomposition
-    from costmodel.pricing.pricer import PhasePricer
-    from costmodel.timing.calibration.record import Calibration
 
 _SHOWN = 4
 
 
-def leaves(calibration: Calibration, pricer: PhasePricer, decomposition: Decomposition | None) -> list[str]:
+def leaves(
+    calibration: Calibration, model: ModelSpec, work: Workload, decomposition: Decomposition | None = None
+) -> list[str]:
     """One line per way in which a pass leaves the measured range; empty when all of it lies inside."""
-    model, work = pricer.model, pricer.work
     if calibration.passes is not None:
-        return [f"calibration {calibration.name}: {text}" for text in calibration.passes.reach.outside(pricer)]
+        return [f"calibration {calibration.name}: {text}" for text in calibration.passes.reach.outside(model, work)]
     form = calibration.shaped["gemm"]
     (m_low, n_low, k_low), (m_high, n_high, k_high) = form.low, form.high
     texts = []
@@ -36,7 +33,7 @@ def leaves(calibration: Calibration, pricer: PhasePricer, decomposition: Decompo
     if crooked:
         known = "priced by a stated prior" if form.alignment else "priced as if aligned"
         texts.append(f"only ranks that are multiples of {form.multiple} were measured, {known}: {_some(crooked)}")
-    texts += _attention(calibration, pricer)
+    texts += _attention(calibration, model, work)
     if work.dtype is not calibration.dtypes[0]:
         texts.append(f"measured in {calibration.dtypes[0].value}, taken to hold for {work.dtype.value}")
     if work.quantised:
@@ -44,8 +41,7 @@ def leaves(calibration: Calibration, pricer: PhasePricer, decomposition: Decompo
     return [f"calibration {calibration.name}: {text}" for text in texts]
 
 
-def _attention(calibration: Calibration, pricer: PhasePricer) -> list[str]:
-    model, work = pricer.model, pricer.work
+def _attention(calibration: Calibration, model: ModelSpec, work: Workload) -> list[str]:
     kind = "decode" if work.q_len == 1 else "prefill"
     form = calibration.shaped.get(kind)  # type: ignore[call-overload]
     if work.attention is Attention.UNFUSED or form is None:

@@ -1,45 +1,16 @@
-"""Calibrations: measured corrections to the roofline of one device. Finds and applies them; fits nothing.
-
-Needs numpy alone; `validate fit` makes the files.
-"""
+"""A calibration: measured corrections to the roofline of one device, as `validate fit` makes them."""
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
-from pathlib import Path
-from types import MappingProxyType
-from typing import TYPE_CHECKING, Any
+from dataclasses import dataclass
+from typing import Any
 
-from costmodel.errors import CalibrationError
 from costmodel.forward.workload import Runtime
-from costmodel.hardware.profile import HardwareProfile, load_hardware, profile_folder
-from costmodel.timing.calibration.additive import FORM, KEYS, AdditiveForm, AdditiveTimes, read_additive
-from costmodel.timing.calibration.file import Node, read_node, read_shaped, read_streams
-from costmodel.timing.calibration.probes import CalibratedTimes
-from costmodel.timing.calibration.scaled import FORM as SCALED
-from costmodel.timing.calibration.scaled import SCALED_KEYS, ScaledForm, ScaledTimes, read_scaled
-from costmodel.timing.calibration.shaped import DIMENSIONS, FormKind, ShapedForm, StreamForm
-from costmodel.timing.datasheet import DatasheetRoofline, TimeModel
+from costmodel.timing.calibration.additive import AdditiveForm
+from costmodel.timing.calibration.scaled import ScaledForm
+from costmodel.timing.calibration.shaped import FormKind, ShapedForm, StreamForm
 from costmodel.units import DType
-
-if TYPE_CHECKING:
-    from costmodel.decomposition.factors import Decomposition
-    from costmodel.pricing.pricer import PhasePricer
-
-_KEYS = (
-    "schema",
-    "hardware",
-    "dtypes",
-    "runtimes",
-    "level",
-    "provenance",
-    "host_launch_s",
-    "forms",
-    "streams",
-    "errors",
-)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -70,138 +41,3 @@ class Calibration:
     shaped: Mapping[FormKind, ShapedForm]
     streams: Mapping[str, StreamForm]
     passes: AdditiveForm | ScaledForm | None = None
-
-    def outside(self, pricer: PhasePricer, decomposition: Decomposition | None = None) -> list[str]:
-        """One line per way in which a pass leaves what was measured; empty when all of it lies inside."""
-        from costmodel.timing.calibration.range import leaves
-
-        return leaves(self, pricer, decomposition)
-
-
-def load_calibration(path: str | Path) -> Calibration:
-    """Read and check a file.
-
-    Raises:
-        CalibrationError: one line that names the file, the key, the value found and what is allowed.
-    """
-    path = Path(path)
-    node = read_node(path)
-    form = node.table()["form"].text([FORM, SCALED]) if "form" in node.value else None
-    part = node.table({FORM: KEYS, SCALED: (*_KEYS, *SCALED_KEYS), None: _KEYS}[form])
-    if form == FORM:
-        return Calibration(
-            **_about(path, part),
-            host_launch_s=None,
-            shaped=MappingProxyType({}),
-            streams=MappingProxyType({}),
-            passes=read_additive(part),
-        )
-    shaped: dict[FormKind, ShapedForm] = {}
-    entries = part["forms"].table(["gemm"], ["prefill", "decode"])
-    for kind in DIMENSIONS:
-        if kind in entries:
-            shaped[kind] = read_shaped(entries[kind], kind)
-    launch = part["host_launch_s"]
-    return Calibration(
-        **_about(path, part),
-        host_launch_s=None if launch.value is None else launch.number(0, 1),
-        shaped=MappingProxyType(shaped),
-        streams=MappingProxyType(dict(read_streams(part["streams"]))),
-        passes=read_scaled(part) if form == SCALED else None,
-    )
-
-
-def find_calibration(option: str, hardware: HardwareProfile, dtype: DType, runtime: Runtime) -> Calibration | None:
-    """The calibration that `--calibration` asks for.
-
-    Args:
-        option: "none"; "auto" for the shipped one of this device where there is one that serves the workload; or a
-            path.
-        hardware, dtype, runtime: what it must serve.
-
-    Raises:
-        CalibrationError: when the named file cannot be read, is malformed, or was made for another device, type or way
-            of running.
-    """
-    if option == "none":
-        return None
-    if option == "auto":
-        found = shipped_calibration(hardware)
-        return found if found and dtype in found.dtypes and runtime in found.runtimes else None
-    found = load_calibration(option)
-    if found.hardware != hardware.name:
-        raise CalibrationError(f"{option} was fitted on another device", value=found.hardware, allowed=hardware.name)
-    if dtype not in found.dtypes:
-        served = ", ".join(each.value for each in found.dtypes)
-        raise CalibrationError(f"{option} does not serve this dtype", value=dtype.value, allowed=served)
-    if runtime not in found.runtimes:
-        served = ", ".join(each.value for each in found.runtimes)
-        raise CalibrationError(f"{option} does not serve this runtime", value=runtime.value, allowed=served)
-    return found
-
-
-def shipped_calibration(hardware: HardwareProfile) -> Calibration | None:
-    """The calibration that ships for this device, if any.
-
-    A profile of the same name with other figures is another device: it stands on its own figures.
-    """
-    path = profile_folder() / "calibrations" / f"{hardware.name}.json"
-    return _shipped(path) if path.is_file() and _same_device(hardware, load_hardware(hardware.name)) else None
-
-
-def _same_device(one: HardwareProfile, other: HardwareProfile) -> bool:
-    words = ("description", "figures", "verified")
-    names = [field.name for field in fields(HardwareProfile) if field.name not in words]
-    return one is other or all(getattr(one, name) == getattr(other, name) for name in names)
-
-
-@functools.lru_cache(maxsize=64)
-def time_model(hardware: HardwareProfile, dtype: DType, runtime: Runtime, calibration: Calibration | None) -> TimeModel:
-    """The time model of a device, the calibrated one or the ideal roofline; the same object for the same arguments.
-
-    Raises:
-        HardwareError: when the profile has no rate for `dtype`.
-    """
-    roofline = DatasheetRoofline.of(hardware, dtype, runtime)
-    if calibration is None:
-        return roofline
-    launch = roofline.host_launch_s
-    if isinstance(calibration.passes, AdditiveForm):
-        return AdditiveTimes(form=calibration.passes, level=calibration.level, host_launch_s=launch)
-    if launch and calibration.host_launch_s is not None:
-        launch = calibration.host_launch_s
-    probes = CalibratedTimes(
-        level="probes", shaped=calibration.shaped, streams=calibration.streams, host_launch_s=launch
-    )
-    if calibration.passes is None:
-        return probes
-    return ScaledTimes(form=calibration.passes, probes=probes, level=calibration.level, host_launch_s=launch)
-
-
-@functools.cache
-def _shipped(path: Path) -> Calibration:
-    return load_calibration(path)
-
-
-def _about(path: Path, part: Mapping[str, Node]) -> dict[str, Any]:
-    """What every file says, whatever its form."""
-    return {
-        "name": path.stem,
-        "hardware": part["hardware"].text(),
-        "dtypes": tuple(DType(node.text([each.value for each in DType])) for node in _some(part["dtypes"])),
-        "runtimes": tuple(Runtime(node.text([each.value for each in Runtime])) for node in _some(part["runtimes"])),
-        "level": part["level"].text(["probes", "samples"]),
-        "provenance": _rows(part["provenance"]),
-        "errors": _rows(part["errors"]),
-    }
-
-
-def _some(node: Node) -> list[Node]:
-    items = node.items()
-    if not items:
-        raise node.wrong("at least one")
-    return items
-
-
-def _rows(node: Node) -> tuple[Mapping[str, Any], ...]:
-    return tuple(MappingProxyType({name: each.value for name, each in item.table().items()}) for item in node.items())

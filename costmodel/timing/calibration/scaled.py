@@ -11,10 +11,11 @@ from dataclasses import dataclass, field, replace
 
 import numpy as np
 
+from costmodel.arrays import Floats
 from costmodel.timing.calibration.file import Node
 from costmodel.timing.calibration.passes import CLASSES, REACH_KEYS, Reach, class_masks, read_reach
 from costmodel.timing.calibration.probes import CalibratedTimes
-from costmodel.timing.datasheet import Floats, OpColumns, OpTimings
+from costmodel.timing.columns import OpColumns, OpTimings
 
 FORM = "scaled"
 """What the file's key `form` says; its other keys are those of the probes' file and SCALED_KEYS."""

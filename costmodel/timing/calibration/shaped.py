@@ -8,12 +8,13 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from costmodel.arrays import Floats
 from costmodel.timing.calibration.base import Base
 from costmodel.timing.calibration.features import attention_features, gemm_features
 from costmodel.timing.calibration.memo import Memo
 from costmodel.timing.calibration.net import Net
 from costmodel.timing.calibration.spread import Spread
-from costmodel.timing.datasheet import Floats, OpTimings
+from costmodel.timing.columns import OpTimings
 
 Bools = npt.NDArray[np.bool_]
 FormKind = Literal["gemm", "prefill", "decode"]

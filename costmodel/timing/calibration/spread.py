@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from costmodel.timing.datasheet import Floats
+from costmodel.arrays import Floats
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -19,7 +19,7 @@ from exploring import quality_data
 from costmodel.cli import cli, run
 from costmodel.decomposition.factors import load_decomposition
 from costmodel.families.load import load_model
-from costmodel.space.base import design_space
+from costmodel.space.make import design_space
 
 BASE = ["explore", "--model", "llama2-7b", "--hw", "a100-sxm-80gb"]
 SMALL = ["explore", "--model", "bert-base", "--hw", "l4"]

@@ -16,9 +16,9 @@ from costmodel.decomposition.factors import Decomposition
 from costmodel.families.load import load_model
 from costmodel.forward.workload import Runtime, Workload
 from costmodel.hardware.profile import load_hardware, profile_folder
+from costmodel.pricing import shapes as bare_ops
 from costmodel.pricing.estimate import estimate
-from costmodel.pricing.pricer import shapes as bare_ops
-from costmodel.timing.calibration.record import load_calibration, time_model
+from costmodel.timing.calibration.load import load_calibration, time_model
 from costmodel.timing.datasheet import DatasheetRoofline
 from costmodel.units import DType
 

@@ -18,7 +18,7 @@ from costmodel.families.load import load_model
 from costmodel.forward.workload import Runtime, Workload
 from costmodel.hardware.profile import load_hardware
 from costmodel.pricing.estimate import estimate
-from costmodel.space.base import design_space
+from costmodel.space.make import design_space
 
 BERT = load_model("bert-base")
 SEVEN = load_model("llama2-7b")

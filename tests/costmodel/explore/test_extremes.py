@@ -13,7 +13,7 @@ from costmodel.explore.answer import Answer, answer_by_classes
 from costmodel.explore.by_class.listing import ListedConfigurations
 from costmodel.explore.by_site.answer import answer_by_sites
 from costmodel.forward.workload import Runtime, Workload
-from costmodel.space.base import design_space
+from costmodel.space.make import design_space
 
 NAMES = [
     "quality",

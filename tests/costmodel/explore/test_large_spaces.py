@@ -24,7 +24,7 @@ from costmodel.explore.distribution import distribution
 from costmodel.explore.sweep import sweep
 from costmodel.families.load import load_model
 from costmodel.forward.workload import Runtime, Workload
-from costmodel.space.base import design_space
+from costmodel.space.make import design_space
 
 pytestmark = pytest.mark.slow
 BERT = load_model("bert-base")

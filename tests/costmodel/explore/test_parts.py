@@ -24,7 +24,7 @@ from costmodel.explore.text import bars, objective_text
 from costmodel.families.load import load_model
 from costmodel.forward.workload import Workload
 from costmodel.hardware.profile import load_hardware
-from costmodel.space.base import design_space
+from costmodel.space.make import design_space
 
 BERT = load_model("bert-base")
 BOTH = Priced(phases=("prefill", "decode"), request=True, quality=True)

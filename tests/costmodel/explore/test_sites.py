@@ -25,7 +25,7 @@ from costmodel.explore.by_site.problem import SiteProblem, all_coordinates, ceil
 from costmodel.explore.by_site.tangents import tangents
 from costmodel.families.load import load_model
 from costmodel.forward.workload import Runtime, Workload
-from costmodel.space.base import design_space
+from costmodel.space.make import design_space
 
 BERT = load_model("bert-base")
 

@@ -15,7 +15,7 @@ from costmodel.explore.distribution import bin_counts, distribution, histogram_e
 from costmodel.explore.sweep import sweep
 from costmodel.families.load import load_model
 from costmodel.forward.workload import Runtime, Workload
-from costmodel.space.base import design_space
+from costmodel.space.make import design_space
 
 BERT = load_model("bert-base")
 

@@ -18,7 +18,7 @@ from costmodel.explore.by_layer.answer import answer_uneven
 from costmodel.explore.by_layer.quality import LayerQuality
 from costmodel.families.load import load_model
 from costmodel.forward.workload import Runtime, Workload
-from costmodel.space.base import design_space
+from costmodel.space.make import design_space
 
 
 @pytest.mark.parametrize("seed", range(8))

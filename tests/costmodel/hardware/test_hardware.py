@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from costmodel.errors import HardwareError
+from costmodel.hardware import profile as hardware
 from costmodel.hardware.file import MatrixRates
 from costmodel.hardware.profile import builtin_hardware, load_hardware
-from costmodel.hardware.profile import profile as hardware
 from costmodel.units import DType
 
 ROOT = Path(__file__).resolve().parents[3]

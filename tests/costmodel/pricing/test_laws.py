@@ -21,7 +21,8 @@ from costmodel.families.load import load_model
 from costmodel.forward.workload import Phase, Runtime, Workload
 from costmodel.hardware.profile import load_hardware
 from costmodel.model import ModelSpec
-from costmodel.pricing.estimate import PhaseCosts, estimate, pricer
+from costmodel.pricing.estimate import estimate, pricer
+from costmodel.pricing.phase import PhaseCosts
 from costmodel.pricing.pricer import COUNTS, SVD, TUCKER
 from costmodel.units import DType
 

@@ -21,7 +21,8 @@ from costmodel.hardware.profile import HardwareProfile, load_hardware
 from costmodel.model import ModelSpec
 from costmodel.pricing.estimate import estimate, pricer
 from costmodel.pricing.pricer import Configurations, PhasePricer, window_kv_bytes
-from costmodel.timing.datasheet import OpColumns, energy_joules
+from costmodel.timing.columns import OpColumns
+from costmodel.timing.datasheet import energy_joules
 from costmodel.units import DType
 
 DEVICES = ("a100-sxm-80gb", "h100-pcie-80gb", "epyc-9654")

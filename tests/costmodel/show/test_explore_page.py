@@ -1,4 +1,4 @@
-"""What the page of an exploration holds, and how its option refuses bad input; tests/costmodel/show/test_pages.py opens it."""
+"""What the page of an exploration holds, and how its option refuses bad input; test_pages.py opens it."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from costmodel import load_hardware, load_model
 from costmodel.cli import cli, run
 from costmodel.explore import explore
 from costmodel.forward.workload import Workload
+from costmodel.hardware.profile import profile_folder
 from costmodel.show.explore_page import CLOUD, FRONTIER, explore_page
-from costmodel.space.base import design_space
+from costmodel.space.make import design_space
 
 SETUP = ["explore", "--model", "llama2-7b", "--hw", "a100-sxm-80gb"]
 
@@ -67,7 +68,7 @@ def test_shares_of_the_distribution_add_up_to_one() -> None:
 
 
 def test_a_device_without_power_has_no_energy_column(tmp_path: Path) -> None:
-    source = Path(load_hardware.__code__.co_filename).parent.parent / "hw_profiles" / "t4.toml"
+    source = profile_folder() / "t4.toml"
     lines = [line for line in source.read_text().splitlines() if "idle_power" not in line]
     profile = tmp_path / "mute.toml"
     profile.write_text("\n".join(lines).replace('name = "t4"', 'name = "mute"'))

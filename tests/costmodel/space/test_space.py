@@ -16,7 +16,8 @@ from costmodel.decomposition.factors import Decomposition, LowRank, Site
 from costmodel.decomposition.text import Rank
 from costmodel.errors import InputError
 from costmodel.families.load import load_model
-from costmodel.space.base import KINDS, DesignSpace, design_space
+from costmodel.space.base import KINDS, DesignSpace
+from costmodel.space.make import design_space
 from costmodel.space.sizes import PAPER_MODELS, space_sizes
 
 BERT = load_model("bert-base")

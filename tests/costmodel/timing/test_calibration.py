@@ -20,14 +20,11 @@ from costmodel.forward.workload import Attention, Runtime, Workload
 from costmodel.hardware.profile import load_hardware, profile_folder
 from costmodel.pricing.estimate import estimate, pricer
 from costmodel.timing.calibration.file import MAX_FILE_BYTES
-from costmodel.timing.calibration.record import (
-    Calibration,
-    find_calibration,
-    load_calibration,
-    shipped_calibration,
-    time_model,
-)
-from costmodel.timing.datasheet import DatasheetRoofline, OpColumns
+from costmodel.timing.calibration.load import find_calibration, load_calibration, shipped_calibration, time_model
+from costmodel.timing.calibration.range import leaves
+from costmodel.timing.calibration.record import Calibration
+from costmodel.timing.columns import OpColumns
+from costmodel.timing.datasheet import DatasheetRoofline
 from costmodel.units import DType
 
 SHIPPED = sorted((profile_folder() / "calibrations").glob("*.json"))
@@ -250,7 +247,7 @@ def test_an_estimate_says_its_level_and_interval() -> None:
 
 def texts(calibration: Calibration, work: Workload, spec: Decomposition | None = None, name: str = "llama2-7b") -> str:
     found = pricer(load_model(name), load_hardware(calibration.hardware), work, calibration)
-    return "\n".join(calibration.outside(found, spec or Decomposition()))
+    return "\n".join(leaves(calibration, found.model, found.work, spec or Decomposition()))
 
 
 def test_warnings_outside_of_what_was_measured() -> None:

@@ -17,7 +17,7 @@ from costmodel.errors import CalibrationError
 from costmodel.forward.workload import Runtime, Workload
 from costmodel.hardware.profile import load_hardware, profile_folder
 from costmodel.pricing.estimate import estimate
-from costmodel.timing.calibration.record import load_calibration, shipped_calibration, time_model
+from costmodel.timing.calibration.load import load_calibration, shipped_calibration, time_model
 from costmodel.timing.calibration.scaled import SCALED_KEYS
 from costmodel.units import DType
 from validate.calibration.whole.basis import ProbesBasis

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 
 from costmodel.hardware.profile import profile_folder
-from costmodel.timing.calibration.record import load_calibration
+from costmodel.timing.calibration.load import load_calibration
 from validate.calibration.errors import speedups
 from validate.calibration.shaped import summary
 from validate.calibration.tables import OpTable, read_tables

@@ -12,7 +12,8 @@ from costmodel.forward.cost import OpCost, gemm
 from costmodel.forward.ops import Op
 from costmodel.forward.workload import Runtime
 from costmodel.hardware.profile import load_hardware
-from costmodel.timing.datasheet import DatasheetRoofline, OpColumns, energy_joules, host_seconds
+from costmodel.timing.columns import OpColumns
+from costmodel.timing.datasheet import DatasheetRoofline, energy_joules, host_seconds
 from costmodel.units import DType
 
 A100 = load_hardware("a100-sxm-80gb")

@@ -17,7 +17,7 @@ from costmodel.forward.workload import Runtime
 from costmodel.hardware.profile import load_hardware
 from costmodel.timing.calibration.base import Base
 from costmodel.timing.calibration.file import MAX_FILE_BYTES
-from costmodel.timing.calibration.record import load_calibration, time_model
+from costmodel.timing.calibration.load import load_calibration, time_model
 from costmodel.timing.calibration.shaped import nominal_work
 from costmodel.units import DType
 from validate.calibration import few as fit_few

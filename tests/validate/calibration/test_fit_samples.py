@@ -20,7 +20,7 @@ from costmodel.errors import CalibrationError
 from costmodel.forward.workload import Runtime, Workload
 from costmodel.hardware.profile import load_hardware
 from costmodel.pricing.estimate import estimate
-from costmodel.timing.calibration.record import load_calibration
+from costmodel.timing.calibration.load import load_calibration
 from costmodel.units import DType
 from validate.calibration.whole.basis import RooflineBasis
 from validate.calibration.whole.passes import MIN_SAMPLES, Passes, _parts

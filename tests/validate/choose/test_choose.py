@@ -14,7 +14,7 @@ from validating import LLAMA, timing, tiny_spec
 from costmodel.decomposition.factors import Decomposition
 from costmodel.decomposition.text import Rank
 from costmodel.errors import CostModelError, InputError
-from costmodel.space.base import design_space
+from costmodel.space.make import design_space
 from validate.choose.baselines import RULES, baselines
 from validate.choose.dropping import search_dropping
 from validate.choose.duels import SIZE, duels, tallies

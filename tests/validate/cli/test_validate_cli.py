@@ -213,7 +213,7 @@ def test_weights_of_a_folder_are_factored(tmp_path: Path, capsys: pytest.Capture
     from validating import tiny_spec
 
     from costmodel.units import DType
-    from validate.devices.device import CpuDevice
+    from validate.devices.cpu import CpuDevice
     from validate.speed.subject import Subject
 
     model = tmp_path / "trained"

@@ -16,11 +16,12 @@ from validating import FakeGpu
 from costmodel.errors import HardwareError
 from costmodel.hardware.profile import load_hardware
 from costmodel.units import DType
+from validate.devices.cpu import CpuDevice
 from validate.devices.cpu_profile import read_bandwidth
-from validate.devices.device import CpuDevice, open_device
 from validate.devices.environment import environment
 from validate.devices.hardware_match import hardware_for, match_profile
 from validate.devices.nvml import Nvml
+from validate.devices.opening import open_device
 
 
 @pytest.mark.parametrize(

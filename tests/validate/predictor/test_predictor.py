@@ -36,7 +36,7 @@ from costmodel.cli import run
 from costmodel.decomposition.factors import Decomposition, LowRank, Site, Tucker
 from costmodel.decomposition.text import Rank
 from costmodel.explore.quality import load_quality
-from costmodel.space.base import design_space
+from costmodel.space.make import design_space
 from validate.cli import cli
 from validate.cli.quality_fit_report import print_fit
 from validate.errors import FitError, RecordError, RunError

@@ -12,12 +12,13 @@ import pytest
 
 from costmodel.cli import run
 from costmodel.forward.workload import Runtime
-from costmodel.timing.calibration.record import load_calibration
+from costmodel.timing.calibration.load import load_calibration
 from costmodel.units import DType
 from validate.calibration import few as fit_few
 from validate.calibration.folder import read_ops
 from validate.cli import cli
-from validate.devices.device import CpuDevice, Work
+from validate.devices.cpu import CpuDevice
+from validate.devices.device import Work
 from validate.errors import RunError
 from validate.probes.microbench import Microbench, host_launch_seconds, tables_from
 from validate.probes.plan import Op, ProbePlan, probe_plan

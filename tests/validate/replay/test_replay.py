@@ -19,9 +19,9 @@ from costmodel import load_hardware, load_model
 from costmodel.cli import run as run_command
 from costmodel.errors import InputError
 from validate.cli import cli
+from validate.replay import fit as replay_fit
 from validate.replay.fit import fit_constants
 from validate.replay.model import ReplayConstants, ScoringRun, load_constants
-from validate.replay.replay import fit as replay_fit
 from validate.replay.replay import mean_errors, replay
 from validate.replay.table import COLUMNS, METRICS, MIB, Benchmark, TableRow, chosen, read_table
 

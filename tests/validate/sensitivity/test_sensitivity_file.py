@@ -29,7 +29,7 @@ from costmodel.decomposition.factors import Decomposition, LowRank, Site  # noqa
 from costmodel.decomposition.text import Rank  # noqa: E402
 from costmodel.explore.quality import load_quality  # noqa: E402
 from costmodel.families.load import load_model  # noqa: E402
-from costmodel.space.base import design_space  # noqa: E402
+from costmodel.space.make import design_space  # noqa: E402
 from validate.cli import cli  # noqa: E402
 from validate.errors import RecordError  # noqa: E402
 from validate.factors.replace import Replacement, WeightFactors  # noqa: E402

@@ -17,7 +17,7 @@ from costmodel.decomposition.text import parse_decomposition  # noqa: E402
 from costmodel.errors import HardwareError  # noqa: E402
 from costmodel.forward.workload import Runtime, Workload  # noqa: E402
 from costmodel.units import DType  # noqa: E402
-from validate.devices.device import CpuDevice  # noqa: E402
+from validate.devices.cpu import CpuDevice  # noqa: E402
 from validate.errors import RunError  # noqa: E402
 from validate.plans.case import Case  # noqa: E402
 from validate.speed.records import Sample, read_samples  # noqa: E402

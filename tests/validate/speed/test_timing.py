@@ -15,7 +15,7 @@ from validating import FakeGpu
 
 from costmodel.forward.workload import Runtime
 from validate.devices.conditions import disturbances
-from validate.devices.device import CpuDevice
+from validate.devices.cpu import CpuDevice
 from validate.speed import statistics
 from validate.speed.timing import TimingPlan, compare
 

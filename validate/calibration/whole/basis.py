@@ -10,15 +10,18 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from costmodel.arrays import Floats
 from costmodel.errors import CalibrationError
 from costmodel.forward.workload import Runtime
 from costmodel.hardware.profile import HardwareProfile
 from costmodel.timing.calibration.additive import FORM, AdditiveForm
+from costmodel.timing.calibration.load import load_calibration, time_model
 from costmodel.timing.calibration.passes import CLASSES, Reach
-from costmodel.timing.calibration.record import Calibration, load_calibration, time_model
+from costmodel.timing.calibration.record import Calibration
 from costmodel.timing.calibration.scaled import FORM as SCALED
 from costmodel.timing.calibration.scaled import ScaledForm, ScaledTimes
-from costmodel.timing.datasheet import DatasheetRoofline, Floats, OpColumns
+from costmodel.timing.columns import OpColumns
+from costmodel.timing.datasheet import DatasheetRoofline
 from costmodel.units import DType
 
 

@@ -10,11 +10,12 @@ import numpy as np
 import numpy.typing as npt
 from scipy.optimize import nnls
 
+from costmodel.arrays import Floats
 from costmodel.decomposition.factors import Decomposition
 from costmodel.forward.passes import forward_ops
 from costmodel.forward.workload import Workload
 from costmodel.model import ModelSpec
-from costmodel.timing.datasheet import Floats, OpColumns
+from costmodel.timing.columns import OpColumns
 from validate.calibration.whole.basis import Basis
 from validate.errors import FitError
 from validate.speed.metrics import measured

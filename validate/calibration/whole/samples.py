@@ -16,11 +16,11 @@ from typing import Any
 
 import numpy as np
 
+from costmodel.arrays import Floats
 from costmodel.forward.workload import Runtime
 from costmodel.hardware.profile import HardwareProfile
 from costmodel.timing.calibration.file import SCHEMA
 from costmodel.timing.calibration.passes import Reach
-from costmodel.timing.datasheet import Floats
 from validate.calibration.file import calibration_bytes
 from validate.calibration.spread import ends
 from validate.calibration.whole.basis import GEMM_PARTS, Basis, ProbesBasis, RooflineBasis
