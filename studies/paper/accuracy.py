@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from studies.paper.axes import COLOURS, MARKERS, bars, draw_legend, make_axes, scale
+from studies.paper.axes import COLOURS, MARKERS, draw_legend, make_axes, scale
 from studies.paper.points import DROPPED, PLAIN, WHITENED
 from studies.paper.results import Results
+from validate.pages.axes import bars
 
 _KINDS = {PLAIN: -0.08, WHITENED: 0.0, DROPPED: 0.08}
 """With shifts, so that equal values are seen beside each other."""

@@ -7,6 +7,7 @@ from typing import Any
 
 from studies.paper.points import DROPPED, PLAIN, WHITENED
 from studies.paper.results import Found
+from validate.pages.axes import bars
 
 COLOURS = {PLAIN: "#2f7ed8", WHITENED: "#d9730d", DROPPED: "#5b6670"}
 MARKERS = {PLAIN: "o", WHITENED: "s", DROPPED: "X"}
@@ -66,14 +67,6 @@ def draw_dot(
         axes.errorbar(found.change.value, place, xerr=bars([found.change]), **look)
     else:
         axes.errorbar(place, found.change.value, yerr=bars([found.change]), **look)
-
-
-def bars(values: Sequence[Any]) -> list[list[float]]:
-    """Lengths of error bars below and above."""
-    return [
-        [max(0.0, each.value - (each.value if each.low is None else each.low)) for each in values],
-        [max(0.0, (each.value if each.high is None else each.high) - each.value) for each in values],
-    ]
 
 
 def scale_changes(row: Sequence[Any]) -> None:

@@ -11,7 +11,6 @@ from studies.paper.axes import (
     COLOURS,
     MARKERS,
     NAMES,
-    bars,
     draw_dot,
     draw_legend,
     draw_level,
@@ -23,6 +22,7 @@ from studies.paper.axes import (
 )
 from studies.paper.points import DROPPED, PLAIN, WHITENED
 from studies.paper.results import Results, layers_of
+from validate.pages.axes import bars
 
 _SHIFTS = {PLAIN: -0.08, WHITENED: 0.0, DROPPED: 0.08}
 """So that equal values are seen beside each other."""

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from costmodel.show.figure import COLOURS, Theme, axes_style, figure_bytes, new_figure
-from studies.paper.axes import bars
 from validate.choose.baselines import RULES
 from validate.choose.duels import SIZE, Duel, cost, own_axis
 from validate.choose.refit import Moved
 from validate.choose.results import Result, Results
 from validate.choose.search import DROPPING, HOMOGENEOUS, SITES
+from validate.pages.axes import bars
 from validate.quality.intervals import Interval
 
 _CURVES = {HOMOGENEOUS: ("purple", (0, (4, 2))), SITES: ("blue", "-"), DROPPING: ("orange", "-")}

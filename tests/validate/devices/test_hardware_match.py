@@ -169,17 +169,17 @@ def test_a_real_gpu_times_graphs_and_launches() -> None:
 def test_reading_and_reporting_needs_no_torch() -> None:
     """Records are evaluated, refitted and shown on machines that measure nothing."""
     names = (
-        "records",
-        "journal",
-        "metrics",
-        "report",
-        "sampling",
-        "case",
-        "predict",
-        "settings",
-        "configs_file",
-        "nvml",
-        "conditions",
+        "speed.records",
+        "store.journal",
+        "speed.metrics",
+        "speed.report",
+        "plans.sampling",
+        "plans.case",
+        "speed.predictions",
+        "store.settings",
+        "plans.configs_file",
+        "devices.nvml",
+        "devices.conditions",
         "cli.report",
         "cli.measure",
     )

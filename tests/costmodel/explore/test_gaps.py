@@ -15,19 +15,19 @@ import numpy as np
 import pytest
 from exploring import all_but, quality_data, question_of, small_model
 
+from costmodel.arrays import Floats
 from costmodel.explore.answer import Answer, Question, answer_by_classes
-from costmodel.explore.grid import grid
-from costmodel.explore.hull import Hull, evaluate, hull
-from costmodel.explore.limits import best_of_all, best_under_limits
-from costmodel.explore.listing import ListedConfigurations
-from costmodel.explore.problem import Functional, SiteProblem, metric_of
-from costmodel.explore.sample import sample_error
-from costmodel.explore.sites import answer_by_sites
-from costmodel.explore.tangents import tangents
-from costmodel.model_config import load_model
-from costmodel.roofline import Floats
-from costmodel.space import design_space
-from costmodel.workload import Runtime, Workload
+from costmodel.explore.by_class.listing import ListedConfigurations
+from costmodel.explore.by_site.answer import answer_by_sites
+from costmodel.explore.by_site.grid import grid
+from costmodel.explore.by_site.hull import Hull, evaluate, hull
+from costmodel.explore.by_site.multipliers import best_of_all, best_under_limits
+from costmodel.explore.by_site.problem import Functional, SiteProblem, metric_of
+from costmodel.explore.by_site.sample import sample_error
+from costmodel.explore.by_site.tangents import tangents
+from costmodel.families.load import load_model
+from costmodel.forward.workload import Runtime, Workload
+from costmodel.space.make import design_space
 
 BERT = load_model("bert-base")
 OBJECTIVES = (
@@ -45,11 +45,11 @@ Ask = Callable[..., Question]
 @pytest.fixture
 def coarse(monkeypatch: pytest.MonkeyPatch) -> None:
     """Large spaces' method with the fewest bins, a handful of points and three steps of the multipliers."""
-    monkeypatch.setattr("costmodel.explore.sites.exact_labels", lambda *_: None)
-    monkeypatch.setattr("costmodel.explore.sites.WORK", 1)
-    monkeypatch.setattr("costmodel.explore.sites._POINTS", 6)
-    monkeypatch.setattr("costmodel.explore.limits.WORK", 1)
-    monkeypatch.setattr("costmodel.explore.limits._STEPS", 3)
+    monkeypatch.setattr("costmodel.explore.by_site.answer.exact_labels", lambda *_: None)
+    monkeypatch.setattr("costmodel.explore.by_site.answer.WORK", 1)
+    monkeypatch.setattr("costmodel.explore.by_site.answer._POINTS", 6)
+    monkeypatch.setattr("costmodel.explore.by_site.multipliers.WORK", 1)
+    monkeypatch.setattr("costmodel.explore.by_site.multipliers._STEPS", 3)
 
 
 @pytest.fixture
@@ -173,7 +173,7 @@ def test_bounds_are_attained_on_supported_points_and_never_above_the_truth(
     names: tuple[str, str], seed: int, ask: Ask, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """On a vertex of the convex hull the dual of a limit has no gap, so the bounds equal the optimum there."""
-    monkeypatch.setattr("costmodel.explore.limits.WORK", 1)
+    monkeypatch.setattr("costmodel.explore.by_site.multipliers.WORK", 1)
     problem, (first, second), costs, lines = two_costs(ask(names, seed=seed))
     vertices = np.unique(evaluate(problem, second, lines.choices))
     vertices = vertices[:: max(1, len(vertices) // 5)]
