@@ -13,9 +13,9 @@ pytest.importorskip("torch")
 
 from validating import FakeGpu
 
-from costmodel.workload import Runtime
-from validate import statistics
-from validate.timing import MIN_PAIRS, TimingPlan, compare
+from costmodel.forward.workload import Runtime
+from validate.speed import statistics
+from validate.speed.timing import MIN_PAIRS, TimingPlan, compare
 
 T_OF_11 = 2.200985
 """97.5 % quantile of Student's t with 11 degrees of freedom, from a table."""

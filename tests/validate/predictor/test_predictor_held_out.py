@@ -14,7 +14,7 @@ pytest.importorskip("safetensors")
 
 from predicting import made_record, made_records, made_sensitivity, write_records
 
-from costmodel.decomposition import Decomposition, LowRank, Site, Tucker
+from costmodel.decomposition.factors import Decomposition, LowRank, Site, Tucker
 from validate.predictor.crossval import INNER, SEED, candidates, choose, random_folds
 from validate.predictor.evidence import Evidence, read_evidence
 from validate.predictor.fitting import fit_score

@@ -16,18 +16,18 @@ import numpy as np
 import pytest
 from validating import LLAMA, sample, timing
 
-from costmodel.decomposition import Decomposition
-from costmodel.hardware import load_hardware
-from costmodel.roofline import Floats
+from costmodel.arrays import Floats
+from costmodel.decomposition.factors import Decomposition
+from costmodel.forward.workload import Runtime, Workload
+from costmodel.hardware.profile import load_hardware
 from costmodel.units import DType
-from costmodel.workload import Runtime, Workload
+from validate.calibration.spread import ends
+from validate.calibration.whole.basis import RooflineBasis
+from validate.calibration.whole.passes import FOLDS, Passes, _parts
+from validate.calibration.whole.samples import MIN_MODELS, SamplesFit, fit_samples
 from validate.cli import main as validate
-from validate.fit_basis import RooflineBasis
-from validate.fit_passes import FOLDS, Passes, _parts
-from validate.fit_samples import MIN_MODELS, SamplesFit, fit_samples
-from validate.fit_spread import ends
-from validate.metrics import evaluate
-from validate.records import ModelRecord, Sample, encode
+from validate.speed.metrics import evaluate
+from validate.speed.records import ModelRecord, Sample, encode
 
 HARDWARE = load_hardware("epyc-9654")
 BASIS = RooflineBasis.of(HARDWARE, DType.FP32, Runtime.EAGER)

@@ -8,7 +8,7 @@ pytest.importorskip("torch")
 
 from validating import FakeGpu
 
-from validate.energy import measure_energy
+from validate.speed.energy import measure_energy
 
 
 class Meter(FakeGpu):

@@ -12,20 +12,25 @@ from typing import Any
 import numpy as np
 import pytest
 
-from costmodel.calibration_form import FormKind, nominal_work
-from costmodel.hardware import load_hardware
+from costmodel.hardware.profile import load_hardware
+from costmodel.timing.calibration.shaped import FormKind, nominal_work
 from costmodel.units import DType
-from validate import fit as fit_module
-from validate import fit_few, fit_many, fit_probes, fit_process, fit_shaped, fit_tiles
-from validate.fit import device_of, fit_calibration
-from validate.fit_errors import coverage_pct, speedups
-from validate.fit_net import Training
-from validate.fit_probes import few_points_row
-from validate.fit_shaped import FOLDS, cross_predict, folds_of, sizes, summary
-from validate.fit_spread import ends, fit_spread
-from validate.fit_streams import StreamTable, held_out_halves
-from validate.fit_tables import Floats, OpTable
-from validate.fit_transfer import llama_rows
+from studies.calibrations import few_points as fit_probes
+from studies.calibrations.few_points import few_points_row
+from studies.calibrations.transfer import llama_rows
+from validate.calibration import few as fit_few
+from validate.calibration import fit as fit_module
+from validate.calibration import many as fit_many
+from validate.calibration import process as fit_process
+from validate.calibration import shaped as fit_shaped
+from validate.calibration import tiles as fit_tiles
+from validate.calibration.errors import coverage_pct, speedups
+from validate.calibration.fit import device_of, fit_calibration
+from validate.calibration.net import Training
+from validate.calibration.shaped import FOLDS, cross_predict, folds_of, sizes, summary
+from validate.calibration.spread import ends, fit_spread
+from validate.calibration.streams import StreamTable, held_out_halves
+from validate.calibration.tables import Floats, OpTable
 
 A100 = load_hardware("a100-sxm-80gb")
 TINY = Training(hidden=(8,), epochs=4, batch=32, rate=1e-2, pairs=16)
