@@ -24,7 +24,7 @@ MAX_LINES = 400
 
 ROOMS = {
     "costmodel": (
-        "_version", "errors", "units", "arrays", "json_file", "model", "hardware", "decomposition", "forward",
+        "_version", "errors", "units", "arrays", "files", "model", "hardware", "decomposition", "forward",
         "families", "space", "timing", "pricing", "explore", "show", "cli", "__main__",
     ),
     "validate": (

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import sys
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import IO, Any, TypeVar
 
 import click
@@ -113,31 +111,3 @@ def print_lines(lines: Iterable[str]) -> None:
     """Print plain lines, long ones wrapped and indented to the width of the terminal."""
     for line in lines:
         print(textwrap.fill(line, text_width(), subsequent_indent="  ", break_long_words=False, break_on_hyphens=False))
-
-
-def write_file(path: Path, content: bytes) -> None:
-    """Write a whole file or nothing: a temporary file beside it, then a rename.
-
-    Raises:
-        InputError: when the folder does not exist or cannot be written to.
-    """
-    import tempfile
-
-    try:
-        handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
-        try:
-            with os.fdopen(handle, "wb") as stream:
-                stream.write(content)
-            os.chmod(temporary, 0o666 & ~_umask())  # as an ordinary new file; mkstemp's are for the owner alone
-            os.replace(temporary, path)
-        except BaseException:
-            os.unlink(temporary)
-            raise
-    except OSError as error:
-        raise InputError("cannot write", value=str(path), hint=error.strerror or str(error)) from error
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -10,7 +10,7 @@ from typing import Any
 import click
 import numpy as np
 
-from costmodel.cli.common import format_option, print_lines, print_table, write_csv, write_file, write_json
+from costmodel.cli.common import format_option, print_lines, print_table, write_csv, write_json
 from costmodel.cli.repeat import repeated
 from costmodel.cli.space import print_every_digit, readable
 from costmodel.cli.space_options import read_space, space_options
@@ -23,6 +23,7 @@ from costmodel.explore.distribution import Distribution
 from costmodel.explore.explore import best_warnings
 from costmodel.explore.sweep import sweep
 from costmodel.explore.text import bars, objective_text
+from costmodel.files.write import write_file
 from costmodel.show.figure import file_kind
 from costmodel.show.report import phase_title
 from costmodel.space.kinds import HomogeneousSpace

@@ -12,7 +12,7 @@ from typing import IO, Any
 
 import click
 
-from costmodel.cli.common import write_file
+from costmodel.files.write import write_file
 from costmodel.forward.workload import Runtime
 from costmodel.hardware.profile import load_hardware
 from costmodel.pricing.shapes import price_shapes, read_shapes, rows_of

@@ -7,8 +7,9 @@ from typing import Any
 
 import click
 
-from costmodel.cli.common import format_option, print_lines, print_table, write_csv, write_file, write_json
+from costmodel.cli.common import format_option, print_lines, print_table, write_csv, write_json
 from costmodel.cli.workload_options import decomposition_options, read_decomposition, read_setup, workload_options
+from costmodel.files.write import write_file
 from costmodel.pricing.estimate import estimate
 from costmodel.show.figure import SUFFIXES, Theme, figure_bytes, file_kind
 from costmodel.show.roofline_chart import RooflineChart

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from costmodel.errors import DecompositionError
-from costmodel.json_file import read_json
+from costmodel.files.read import read_json
 from costmodel.model import ModelSpec, WeightTensor
 
 Form = Literal["svd", "tucker"]

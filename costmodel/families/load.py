@@ -8,7 +8,7 @@ from pathlib import Path
 from costmodel.errors import ModelError, nearest
 from costmodel.families.fields import LIMITS
 from costmodel.families.registry import spec_from_config
-from costmodel.json_file import read_json
+from costmodel.files.read import read_json
 from costmodel.model import ModelSpec
 
 _FOLDER = Path(__file__).parent / "configs"

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from costmodel.cli.common import write_file
+from costmodel.files.write import write_file
 from costmodel.hardware.profile import load_hardware
 from costmodel.timing.calibration.load import load_calibration
 from costmodel.units import DType

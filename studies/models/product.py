@@ -17,8 +17,8 @@ import torch
 import transformers
 from torch import nn
 
-from costmodel.cli.common import write_file
 from costmodel.errors import InputError
+from costmodel.files.write import write_file
 from studies.models.baselines import causal_baseline, masked_baseline
 from studies.models.batches import IGNORED, Batches, Masker
 from studies.models.cloze import cloze

@@ -23,7 +23,7 @@ from typing import Any
 import click
 
 from costmodel.cli import run
-from costmodel.cli.common import write_file
+from costmodel.files.write import write_file
 from studies.paper.figures import draw
 from studies.paper.findings import findings, twins
 from studies.paper.points import case_studies

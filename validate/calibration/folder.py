@@ -15,7 +15,7 @@ from typing import Any
 import msgspec
 import numpy as np
 
-from costmodel.cli.common import write_file
+from costmodel.files.write import write_file
 from costmodel.forward.workload import Runtime
 from costmodel.timing.calibration.shaped import FormKind
 from costmodel.units import DType

@@ -15,7 +15,7 @@ from torch import nn
 
 from costmodel.errors import ModelError
 from costmodel.families.load import load_model, read_config
-from costmodel.json_file import read_json
+from costmodel.files.read import read_json
 from costmodel.model import ModelSpec
 from validate.checkpoint.loader import DTYPES, GENERATION, FactoredCheckpointError, generation_config, is_factored
 from validate.errors import reason_of

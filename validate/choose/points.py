@@ -9,8 +9,8 @@ from typing import Any, Literal
 
 import msgspec
 
-from costmodel.cli.common import write_file
 from costmodel.decomposition.factors import Decomposition
+from costmodel.files.write import write_file
 from validate.errors import RecordError
 from validate.speed.records import Record
 

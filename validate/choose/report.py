@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from costmodel.cli.common import print_table, write_file
+from costmodel.cli.common import print_table
+from costmodel.files.write import write_file
 from validate.choose.baselines import RULES
 from validate.choose.figures import duel_plot, optimism_plot, trade_off
 from validate.choose.page import choice_latency, loop_page

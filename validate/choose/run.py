@@ -10,9 +10,9 @@ from pathlib import Path
 
 import numpy as np
 
-from costmodel.cli.common import write_file
 from costmodel.decomposition.factors import Decomposition, check_rank
 from costmodel.decomposition.text import Rank
+from costmodel.files.write import write_file
 from costmodel.model import ModelSpec
 from costmodel.space.make import resolve_ranks
 from validate.choose.baselines import baselines

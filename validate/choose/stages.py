@@ -9,7 +9,7 @@ from pathlib import Path
 
 import msgspec
 
-from costmodel.cli.common import write_file
+from costmodel.files.write import write_file
 from validate.errors import RecordError
 from validate.speed.records import Record
 

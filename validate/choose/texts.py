@@ -5,8 +5,8 @@ from __future__ import annotations
 import itertools
 from pathlib import Path
 
-from costmodel.cli.common import write_file
 from costmodel.errors import InputError
+from costmodel.files.write import write_file
 from costmodel.model import ModelSpec
 from validate.choose.settings import Settings
 from validate.quality.job import LENGTH, TextFile

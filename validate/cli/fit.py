@@ -8,8 +8,9 @@ from typing import Any
 
 import click
 
-from costmodel.cli.common import format_option, print_table, write_csv, write_file, write_json
+from costmodel.cli.common import format_option, print_table, write_csv, write_json
 from costmodel.errors import InputError
+from costmodel.files.write import write_file
 from costmodel.forward.workload import Runtime
 from costmodel.hardware.profile import load_hardware
 from costmodel.timing.calibration.shaped import FormKind

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from costmodel.cli.common import write_file
 from costmodel.errors import InputError
+from costmodel.files.write import write_file
 from costmodel.hardware.profile import load_hardware
 from validate.calibration.whole.run_folder import CALIBRATION, profile_of
 from validate.calibration.whole.samples import fit_samples

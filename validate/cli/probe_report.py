@@ -8,7 +8,8 @@ from pathlib import Path
 
 import click
 
-from costmodel.cli.common import print_table, write_csv, write_file
+from costmodel.cli.common import print_table, write_csv
+from costmodel.files.write import write_file
 from costmodel.forward.workload import Runtime
 from costmodel.hardware.profile import HardwareProfile
 from costmodel.units import DType

@@ -8,8 +8,9 @@ from typing import Any
 
 import click
 
-from costmodel.cli.common import format_option, print_lines, print_table, write_csv, write_file, write_json
+from costmodel.cli.common import format_option, print_lines, print_table, write_csv, write_json
 from costmodel.families.load import load_model
+from costmodel.files.write import write_file
 from costmodel.forward.workload import Attention
 from costmodel.hardware.profile import load_hardware
 from costmodel.units import COMPUTE_DTYPES, DType, seconds

@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from costmodel.cli.common import print_table, write_csv, write_file, write_json
+from costmodel.cli.common import print_table, write_csv, write_json
+from costmodel.files.write import write_file
 from validate.speed.metrics import ErrorRow, Evaluation, evaluate
 from validate.speed.records import Sample
 

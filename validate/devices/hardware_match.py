@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from costmodel.cli.common import write_file
 from costmodel.errors import HardwareError
+from costmodel.files.write import write_file
 from costmodel.hardware.profile import HardwareProfile, load_hardware
 from validate.devices.device import Device
 

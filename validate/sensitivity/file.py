@@ -17,10 +17,10 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from costmodel.cli.common import write_file
 from costmodel.decomposition.factors import Site
 from costmodel.errors import CostModelError
 from costmodel.families.registry import spec_from_config
+from costmodel.files.write import write_file
 from costmodel.model import ModelSpec
 from validate.errors import RecordError
 from validate.sensitivity.spectra import LossTerms, SiteSpectra

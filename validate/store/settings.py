@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from costmodel.cli.common import write_file
 from costmodel.errors import InputError
+from costmodel.files.write import write_file
 from validate.errors import RunError
 
 SCHEMA = 1

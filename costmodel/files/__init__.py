@@ -1,0 +1,1 @@
+"""Files: read strictly, checked with their place, written whole or not at all."""
