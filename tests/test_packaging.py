@@ -77,3 +77,37 @@ def test_data_is_read_from_the_wheel(installed: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(("group", "expected"), [("hw", "a100-sxm-80gb"), ("models", "llama2-7b")])
 def test_lists_work_from_the_wheel(installed: Path, tmp_path: Path, group: str, expected: str) -> None:
     assert expected in python(installed, tmp_path, "-m", "costmodel", group, "list", "--format", "json")
+
+
+CONFIGOBJ = {
+    "configobj/__init__.py": "",
+    "configobj/validate.py": '__all__ = ("Validator", "is_text")\nclass Validator: ...\ndef is_text(value): ...\n',
+    "validate/__init__.py": "from configobj.validate import *\n",
+}
+"""The layout of configobj 5.0.9, whose names live on in a package that is called as ours."""
+
+
+@pytest.mark.parametrize("order", ["ours first", "theirs first"])
+def test_lives_beside_configobj(wheel: zipfile.ZipFile, tmp_path: Path, order: str) -> None:
+    """Both write `validate/__init__.py`: whichever came last, our commands work and their class is found."""
+    site = tmp_path / "site"
+    for who in order.split()[0], "theirs" if order.startswith("ours") else "ours":
+        if who == "ours":
+            wheel.extractall(site)
+            continue
+        for name, text in CONFIGOBJ.items():
+            (site / name).parent.mkdir(parents=True, exist_ok=True)
+            (site / name).write_text(text)
+    assert "--samples" in python(site, tmp_path, "-m", "validate", "--help")
+    code = "from validate import Validator; from validate.errors import RunError; print(Validator.__module__)"
+    assert python(site, tmp_path, "-c", code).strip() == "configobj.validate"
+    assert python(site, tmp_path, "-c", "from validate import *; print(is_text.__module__)").strip()
+
+
+def test_alone_has_no_names_of_configobj(monkeypatch: pytest.MonkeyPatch) -> None:
+    import validate
+
+    monkeypatch.setitem(sys.modules, "configobj", None)
+    monkeypatch.setitem(sys.modules, "configobj.validate", None)
+    with pytest.raises(AttributeError, match="no attribute 'Validator'"):
+        validate.Validator  # noqa: B018 - reading the attribute is the test
