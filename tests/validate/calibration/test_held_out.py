@@ -15,15 +15,11 @@ import pytest
 from costmodel.hardware.profile import load_hardware
 from costmodel.timing.calibration.shaped import FormKind, nominal_work
 from costmodel.units import DType
-from studies.calibrations import few_points as fit_probes
+from studies.calibrations import few_points
 from studies.calibrations.few_points import few_points_row
 from studies.calibrations.transfer import llama_rows
-from validate.calibration import few as fit_few
+from validate.calibration import few, many, process, shaped, tiles
 from validate.calibration import fit as fit_module
-from validate.calibration import many as fit_many
-from validate.calibration import process as fit_process
-from validate.calibration import shaped as fit_shaped
-from validate.calibration import tiles as fit_tiles
 from validate.calibration.errors import coverage_pct, speedups
 from validate.calibration.fit import device_of, fit_calibration
 from validate.calibration.net import Training
@@ -42,15 +38,15 @@ WILD = 5.0
 def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fits of a tenth of a second: what is seen, not how well it is learned."""
     for module, name, value in (
-        (fit_few, "TAUGHT", 60),
-        (fit_few, "TEACHERS", 1),
-        (fit_few, "_TEACHER", TINY),
-        (fit_few, "_STUDENT", TINY),
-        (fit_many, "TAUGHT", 60),
-        (fit_many, "TEACHERS", 2),
-        (fit_shaped, "PAIRS", 200),
-        (fit_tiles, "STEPS", 2),
-        (fit_process, "STEPS", 2),
+        (few, "TAUGHT", 60),
+        (few, "TEACHERS", 1),
+        (few, "_TEACHER", TINY),
+        (few, "_STUDENT", TINY),
+        (many, "TAUGHT", 60),
+        (many, "TEACHERS", 2),
+        (shaped, "PAIRS", 200),
+        (tiles, "STEPS", 2),
+        (process, "STEPS", 2),
         (fit_module, "TRAINING", dict.fromkeys(("gemm", "prefill", "decode"), TINY)),
     ):
         monkeypatch.setattr(module, name, value)
@@ -92,7 +88,7 @@ def test_a_fold_is_predicted_by_those_who_have_not_seen_it(
     kind: FormKind, points: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Through base, processes, tiles, teachers and network alike."""
-    monkeypatch.setattr(fit_shaped, "FEW", 10_000 if points == "few" else 0)
+    monkeypatch.setattr(shaped, "FEW", 10_000 if points == "few" else 0)
     table, device = table_of(kind), device_of(A100, DType.BF16, kind)
     fold = folds_of(table.groups(), FOLDS, seed=0)
     before = cross_predict(table, device, TINY)
@@ -120,7 +116,7 @@ def decode() -> OpTable:
 
 def test_intervals_are_as_wide_as_held_out_errors(decode: OpTable) -> None:
     """Not as the errors of the fit to the whole on its own points: those intervals would cover four in five."""
-    fit = fit_shaped.fit_shaped(decode, device_of(A100, DType.BF16, "decode"), TINY, alignment=None, multiple=1)
+    fit = shaped.fit_shaped(decode, device_of(A100, DType.BF16, "decode"), TINY, alignment=None, multiple=1)
     base_s, residual = fit.form.base_seconds(decode.shape), np.log(decode.seconds / fit.held_out_s)
     low, high = fit.form.spread.quantiles(base_s, sizes(decode), np.zeros(len(decode), dtype=np.bool_))
     assert 0.85 <= ((low <= residual) & (residual <= high)).mean() <= 0.97
@@ -209,9 +205,9 @@ def test_the_error_table_is_of_what_was_held_out(decode: OpTable, streams: list[
 
 def test_errors_of_a_few_points_are_of_groups_that_none_was_drawn_from(monkeypatch: pytest.MonkeyPatch) -> None:
     """Twice the time of what is held out halves every ratio, and does nothing to what is predicted."""
-    monkeypatch.setattr(fit_probes, "TRIALS", 1)
+    monkeypatch.setattr(few_points, "TRIALS", 1)
     table = table_of("gemm")
-    fold = folds_of(table.groups(), fit_probes.HELD_OUT, 0)
+    fold = folds_of(table.groups(), few_points.HELD_OUT, 0)
     before = few_points_row(table, A100, DType.BF16, points=40)
     held_out = dataclasses.replace(table, seconds=np.where(fold == 0, 2.0, 1.0) * table.seconds)
     after = few_points_row(held_out, A100, DType.BF16, points=40)
