@@ -16,10 +16,10 @@ import time
 from pathlib import Path
 
 import numpy as np
+from sweep import sweep
 
 from costmodel.explore import explore
 from costmodel.explore.distribution import Distribution
-from costmodel.explore.sweep import sweep
 from costmodel.families.load import load_model
 from costmodel.forward.workload import Runtime, Workload
 from costmodel.hardware.profile import load_hardware

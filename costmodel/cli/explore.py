@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import click
-import numpy as np
 
 from costmodel.cli.common import format_option, print_lines, print_table, write_csv, write_json
 from costmodel.cli.repeat import repeated
@@ -16,17 +15,14 @@ from costmodel.cli.space import print_every_digit, readable
 from costmodel.cli.space_options import read_space, space_options
 from costmodel.cli.workload_options import read_setup, workload_options
 from costmodel.decomposition.text import describe
-from costmodel.errors import InputError
 from costmodel.explore import Exploration, explore
 from costmodel.explore.answer import Found
 from costmodel.explore.distribution import Distribution
 from costmodel.explore.explore import best_warnings
-from costmodel.explore.sweep import sweep
 from costmodel.explore.text import bars, objective_text
 from costmodel.files.write import write_file
 from costmodel.show.figure import file_kind
 from costmodel.show.report import phase_title
-from costmodel.space.kinds import HomogeneousSpace
 
 _SHOWN = 24
 """Rows of the frontier in the table; JSON and CSV have all."""
@@ -54,12 +50,6 @@ _SHOWN = 24
     metavar="FILE|standin:params|standin:energy:FILE",
     help="What each factored weight costs in quality, less is better; the stand-ins are no measurement.",
 )
-@click.option(
-    "--sweep",
-    "literal",
-    is_flag=True,
-    help="Also price every configuration one by one for the first objective, and compare the histograms.",
-)
 @click.option("--plot", "plot_file", metavar="FILE", help="Draw the frontier of the first two objectives (.png, .svg).")
 @click.option("--report", "report_file", metavar="FILE.html", help="Write an interactive page that needs no network.")
 @format_option
@@ -76,7 +66,6 @@ def command(
     limits: tuple[str, ...],
     top: int,
     quality: str | None,
-    literal: bool,
     plot_file: str | None,
     report_file: str | None,
     fmt: str,
@@ -124,48 +113,13 @@ def command(
 
         repeat = repeated(ctx, "costmodel estimate", estimate_command)
         write_file(Path(report_file), explore_page(result, repeat).encode())
-    swept = _sweep(result) if literal else None
     if fmt == "json":
-        write_json({**result.to_json(), **({"sweep": swept} if swept else {})})
+        write_json(result.to_json())
     elif fmt == "csv":
         write_csv(_csv_rows(result))
     else:
         _print(result)
         print_lines(f"wrote {file}" for file in (plot_file, report_file) if file is not None)
-        if swept:
-            verdict = "the same histogram" if swept["same"] else "ANOTHER HISTOGRAM" if swept["complete"] else "STOPPED"
-            print_lines(
-                [
-                    f"sweep: {swept['configurations']:,} configurations priced one by one for {swept['objective']} "
-                    f"in {swept['elapsed_s']:.1f} s, {swept['per_second']:.3g} a second; {verdict}"
-                ]
-            )
-
-
-def _sweep(result: Exploration) -> dict[str, Any]:
-    """The literal sweep beside the closed form, with a bar on a terminal; Ctrl-C stops it and keeps its counts."""
-    from rich.console import Console
-    from rich.progress import Progress
-
-    objective = result.question.objectives[0]
-    spread = result.answer.distribution[objective.name]
-    if spread is None or not isinstance(result.space, HomogeneousSpace):
-        raise InputError("--sweep needs the homogeneous space", value=result.space.kind)
-    console = Console(stderr=True)
-    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
-        task = bar.add_task("sweep", total=result.space.size)
-        done = sweep(
-            result.question.tables, objective, np.array(spread.edges), progress=lambda count: bar.advance(task, count)
-        )
-    return {
-        "objective": objective.name,
-        "configurations": done.counted,
-        "complete": done.complete,
-        "elapsed_s": done.elapsed_s,
-        "per_second": done.counted / done.elapsed_s,
-        "counts": list(done.counts),
-        "same": done.complete and done.counts == spread.counts,
-    }
 
 
 def _csv_rows(result: Exploration) -> list[dict[str, object]]:

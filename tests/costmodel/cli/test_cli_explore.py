@@ -224,16 +224,6 @@ def test_counts_of_more_digits_than_python_prints_by_default(
     assert "e6300" in capsys.readouterr().out
 
 
-def test_sweep(capsys: pytest.CaptureFixture[str]) -> None:
-    found = json_of(capsys, *SMALL, "--ranks", "8,64", "--sweep", "--keep", "layers=0-3")
-    swept = found["sweep"]
-    assert swept["same"]
-    assert swept["configurations"] == found["configurations"] == 255 * 63 * 2 + 1
-    assert run(cli, [*SMALL, "--sweep", "--keep", "layers=0-3"]) == 0
-    assert "the same histogram" in capsys.readouterr().out
-    assert "homogeneous" in error_of(capsys, *SMALL, "--sweep", "--space", "per-site")
-
-
 @pytest.mark.parametrize("kind", ["png", "svg"])
 def test_plot(kind: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     path = tmp_path / f"frontier.{kind}"

@@ -14,6 +14,7 @@ import pytest
 from exploring import A100, all_but, independent_costs, quality_data, question_of, small_model
 from test_sites import points
 
+from benchmarks.sweep import sweep
 from costmodel.explore import explore
 from costmodel.explore.answer import answer_by_classes
 from costmodel.explore.by_class.homogeneous import HomogeneousClasses
@@ -21,7 +22,6 @@ from costmodel.explore.by_class.listing import ListedConfigurations
 from costmodel.explore.by_layer.answer import answer_uneven
 from costmodel.explore.by_site.answer import answer_by_sites
 from costmodel.explore.distribution import distribution
-from costmodel.explore.sweep import sweep
 from costmodel.families.load import load_model
 from costmodel.forward.workload import Runtime, Workload
 from costmodel.space.make import design_space

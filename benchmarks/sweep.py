@@ -1,4 +1,4 @@
-"""The literal sweep: every configuration of a homogeneous space decoded, priced and counted, one by one.
+"""The literal sweep, the oracle of the closed form: every configuration of a homogeneous space priced by itself.
 
 It knows nothing of equal layers: the mask of layers of each number is cut into pieces, each piece looks up the sum of
 its layers' own costs, and the sums go into a histogram. Numbers come in blocks of whole sets of layers, a row for each
@@ -10,9 +10,7 @@ NumPy releases the interpreter's lock in these loops, so threads share the work.
 from __future__ import annotations
 
 import os
-import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -41,19 +39,13 @@ class Sweep:
     """What a sweep counted.
 
     Attributes:
-        start, stop: numbers of the configurations asked for, the last one not included.
-        counted: possible configurations that were priced; less than asked for when interrupted.
-        edges, counts: the histogram.
-        complete: whether all were done.
+        counted: possible configurations that were priced.
+        counts: of the bins.
         elapsed_s: wall time.
     """
 
-    start: int
-    stop: int
     counted: int
-    edges: tuple[float, ...]
     counts: tuple[int, ...]
-    complete: bool
     elapsed_s: float
 
 
@@ -193,7 +185,6 @@ def sweep(
     start: int = 0,
     stop: int | None = None,
     threads: int | None = None,
-    progress: Callable[[int], None] | None = None,
 ) -> Sweep:
     """Price configurations `start` to `stop` - 1 of a homogeneous space one by one and count them by bin.
 
@@ -201,10 +192,8 @@ def sweep(
         tables: of the space.
         objective: a sum, or a latency (the larger of device and host time).
         edges: of the bins, equally wide; values outside go into the outer bins.
+        start, stop: numbers of the configurations, the last one not included; the whole space by default.
         threads: the machine's cores by default.
-        progress: called with the number of configurations done since the last call.
-
-    Ctrl-C stops it: the result says how far it came.
 
     Raises:
         InputError: on another kind of space, an objective that is neither, or a range outside the space.
@@ -218,32 +207,15 @@ def sweep(
         raise InputError("range outside the space or beyond 2^62", value=f"{start} to {stop}", allowed=str(space.size))
     pricer = _Pricer(tables, space, objective, edges)
     counts = np.zeros(len(edges) - 1, dtype=np.int64)
-    halt = threading.Event()
+    firsts = range(max(start, 1), stop, _TASK)
 
-    def work(first: int) -> Ints | None:
-        return None if halt.is_set() else pricer.count(first, min(stop, first + _TASK))
+    def work(first: int) -> Ints:
+        return pricer.count(first, min(stop, first + _TASK))
 
     if start == 0 < stop:
         dense = np.asarray(objective.values(tables.dense), dtype=np.float64).reshape(1)
         counts += bin_counts(dense, edges)
-    complete = True
     with ThreadPoolExecutor(threads or os.cpu_count() or 1) as pool:
-        firsts = range(max(start, 1), stop, _TASK)
-        try:
-            for first, part in zip(firsts, pool.map(work, firsts), strict=True):
-                if part is not None:
-                    counts += part
-                    if progress:
-                        progress(min(stop, first + _TASK) - first)
-        except KeyboardInterrupt:
-            halt.set()
-            complete = False
-    return Sweep(
-        start=start,
-        stop=stop,
-        counted=int(counts.sum()),
-        edges=tuple(edges.tolist()),
-        counts=tuple(counts.tolist()),
-        complete=complete,
-        elapsed_s=time.perf_counter() - began,
-    )
+        for part in pool.map(work, firsts):
+            counts += part
+    return Sweep(counted=int(counts.sum()), counts=tuple(counts.tolist()), elapsed_s=time.perf_counter() - began)
