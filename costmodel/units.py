@@ -55,7 +55,7 @@ COMPUTE_DTYPES = (DType.FP32, DType.TF32, DType.FP16, DType.BF16)
 WEIGHT_DTYPES = (*COMPUTE_DTYPES, DType.INT8, DType.INT4)
 """Types that resident weights can have: the compute type, or weight-only int8 and int4."""
 
-_PREFIXES = ((1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
+_PREFIXES = ((1e21, "Z"), (1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 _DURATIONS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"), (1e-9, "ns"))
 
 
@@ -69,7 +69,7 @@ def si(value: float, unit: str, digits: int = 3, pad: bool = False) -> str:
     so that 999,999 is 1 M and not 1000 k."""
     size = abs(float(f"{value:.{digits - 1}e}"))
     for factor, prefix in _PREFIXES:
-        if factor <= size < 1e21:
+        if factor <= size < 1e24:
             return f"{significant(value / factor, digits, pad)} {prefix}{unit}"
     return f"{significant(value, digits, pad and size >= 1)} {unit}"
 

@@ -81,7 +81,8 @@ def test_parse_refuses_what_is_not_allowed_and_names_what_is() -> None:
         (999_960, 4, True, "1.000 MB"),
         (1e15, 3, False, "1 PB"),
         (3e18, 3, False, "3 EB"),
-        (3e21, 3, False, "3e+21 B"),
+        (3e21, 3, False, "3 ZB"),
+        (3e24, 3, False, "3e+24 B"),
         (-2e6, 3, False, "-2 MB"),
         (0.5, 4, True, "0.5 B"),
     ],
@@ -110,14 +111,14 @@ def test_seconds(value: float, pad: bool, expected: str) -> None:
     assert seconds(value, pad=pad) == expected
 
 
-_SCALE = {"k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15, "E": 1e18, "": 1.0}
+_SCALE = {"k": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15, "E": 1e18, "Z": 1e21, "": 1.0}
 _TIMES = {"s": 1.0, "ms": 1e-3, "us": 1e-6, "ns": 1e-9}
 
 
-@given(st.floats(1e-3, 1e20), st.integers(3, 6), st.booleans())
+@given(st.floats(1e-3, 1e23), st.integers(3, 6), st.booleans())
 def test_si_reads_back_within_its_digits_and_never_in_powers_of_ten(value: float, digits: int, pad: bool) -> None:
     text = si(value, "B", digits, pad)
-    match = re.fullmatch(r"([0-9.]+(?:e-0\d)?) ([kMGTPE]?)B", text)
+    match = re.fullmatch(r"([0-9.]+(?:e-0\d)?) ([kMGTPEZ]?)B", text)
     assert match, text
     assert float(match[1]) * _SCALE[match[2]] == pytest.approx(value, rel=0.5000001 * 10 ** (1 - digits))
     assert not match[1].endswith(".")

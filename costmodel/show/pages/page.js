@@ -2,7 +2,7 @@
 const $ = (id) => document.getElementById(id);
 
 function si(value, unit, digits = 3) {
-  for (const [factor, prefix] of [[1e15, "P"], [1e12, "T"], [1e9, "G"], [1e6, "M"], [1e3, "k"]]) {
+  for (const [factor, prefix] of [[1e21, "Z"], [1e18, "E"], [1e15, "P"], [1e12, "T"], [1e9, "G"], [1e6, "M"], [1e3, "k"]]) {
     if (Math.abs(value) >= factor * 0.9995) return `${trim(value / factor, digits)} ${prefix}${unit}`;
   }
   return `${trim(value, digits)} ${unit}`;

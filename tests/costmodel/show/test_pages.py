@@ -12,6 +12,7 @@ import pytest
 from browser import Browser, browser, find_chromium
 
 from costmodel.cli import cli, run
+from costmodel.units import si
 
 pytestmark = pytest.mark.skipif(find_chromium() is None, reason="no Chromium on this machine")
 
@@ -104,6 +105,12 @@ CLIPPED = """[...document.querySelectorAll("main svg text")].flatMap((text) => {
     || inner.bottom > outer.bottom + 1 ? [text.textContent] : [];
 })"""
 """Texts of pictures that reach beyond their picture."""
+
+
+def test_large_numbers_have_the_prefixes_that_the_tables_have(pages: dict[str, Path], tab: Browser) -> None:
+    tab.open(pages["roofline"])
+    for value in (0.0, 1.0, 999.4, 1500.0, 2.039e12, 1.5e15, 1.5e18, 2.25e20, 4e21):
+        assert tab.run(f"si({value!r}, 'FLOP')") == si(value, "FLOP")
 
 
 def test_hovering_and_switching_on_the_roofline(pages: dict[str, Path], tab: Browser) -> None:
