@@ -90,6 +90,18 @@ def test_attention_passes_other_columns_through(tmp_path: Path, capsys: pytest.C
     assert rows_of(out)[1]["note"] == "a, b"
 
 
+@pytest.mark.parametrize("quote", ["", '"'])
+def test_any_text_of_one_line_passes_through(tmp_path: Path, capsys: pytest.CaptureFixture[str], quote: str) -> None:
+    """Line separators of Unicode, next line, form feed and the like part no rows of a CSV file, quoted or not."""
+    texts = ["a\u2028b", "a\u2029b", "a\x85b", "a\fb", "a\vb", "a\x1cb"]
+    path, out = tmp_path / "shapes.csv", tmp_path / "out.csv"
+    lines = "".join(f"1,2,3,{quote}{text}{quote}\n" for text in texts)
+    path.write_text(f"m,n,k,note\n{lines}", encoding="utf-8")
+    assert price(capsys, path, "--hw", "l4", "-o", out)[:2] == (0, "")
+    with out.open(encoding="utf-8", newline="") as stream:
+        assert [row["note"] for row in csv.DictReader(stream)] == texts
+
+
 def test_parquet_and_csv_agree(gemms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
     import pyarrow
