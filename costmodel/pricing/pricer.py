@@ -172,8 +172,7 @@ class PhasePricer:
             linears.kernels.sum(0),
             zero,
         ]
-        during_in = rank_in + np.where(tucker, rank_out, 0) - self.out_features
-        extra = np.where(dense, 0, self.work.tokens * self.work.act_bytes * np.maximum(during_in, rank_out))
+        extra = np.where(dense, 0, self.work.tokens * self.work.act_bytes * rank_out)
         return Additive(
             np.stack(columns, axis=-1), np.stack([each.sum(0) for each in _columns(timings)], axis=-1)
         ), extra
