@@ -130,7 +130,7 @@ def time_model(hardware: HardwareProfile, dtype: DType, runtime: Runtime, calibr
     if launch and calibration.host_launch_s is not None:
         launch = calibration.host_launch_s
     probes = CalibratedTimes(
-        level="probes", shaped=calibration.shaped, streams=calibration.streams, host_launch_s=launch
+        level=calibration.level, shaped=calibration.shaped, streams=calibration.streams, host_launch_s=launch
     )
     if calibration.passes is None:
         return probes

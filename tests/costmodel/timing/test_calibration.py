@@ -89,6 +89,15 @@ def test_a_runtime_that_was_not_measured_is_refused(tmp_path: Path) -> None:
         find_calibration(str(path), load_hardware("a100-sxm-80gb"), BF16, EAGER)
 
 
+def test_the_level_is_the_one_that_the_file_states(tmp_path: Path) -> None:
+    """A file in the form of probes whose level is `samples`, for one that was fitted to models as well."""
+    model, hardware = load_model("llama2-7b"), load_hardware("a100-sxm-80gb")
+    for level in ("probes", "samples"):
+        calibration = load_calibration(edited(tmp_path, lambda raw, level=level: raw.update(level=level)))
+        found = estimate(model, hardware, Decomposition(), [Workload.prefill(8)], calibration=calibration)
+        assert (calibration.level, found.level, found.phases[0].dense.level) == (level,) * 3
+
+
 def test_time_model_is_one_object_for_the_same_arguments() -> None:
     hardware, calibration = load_hardware("a100-sxm-80gb"), load_calibration(A100)
     assert time_model(hardware, BF16, EAGER, calibration) is time_model(hardware, BF16, EAGER, calibration)
