@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from costmodel.decomposition.factors import Decomposition
+from costmodel.forward.cost import keys_held
 from costmodel.forward.workload import Attention, Workload
 from costmodel.model import ModelSpec
 from costmodel.timing.calibration.record import Calibration
@@ -46,12 +47,16 @@ def _attention(calibration: Calibration, model: ModelSpec, work: Workload) -> li
     form = calibration.shaped.get(kind)  # type: ignore[call-overload]
     if work.attention is Attention.UNFUSED or form is None:
         return ["attention of this form was not measured: priced as the GEMMs and copies that it consists of"]
-    shape = (work.batch, work.q_len, work.kv_len, model.num_heads, model.num_kv_heads, model.head_dim)
-    return [
-        f"attention's {name} {value} is outside the {low:g} to {high:g} that were measured"
-        for name, value, low, high in zip(DIMENSIONS["decode"], shape, form.low, form.high, strict=True)
-        if not low <= value <= high
-    ]
+    texts = []
+    for window in dict.fromkeys(model.sliding_windows):
+        keys = keys_held(work.q_len, work.kv_len, window)
+        shape = (work.batch, work.q_len, keys, model.num_heads, model.num_kv_heads, model.head_dim)
+        texts += [
+            f"attention's {name} {value} is outside the {low:g} to {high:g} that were measured"
+            for name, value, low, high in zip(DIMENSIONS["decode"], shape, form.low, form.high, strict=True)
+            if not low <= value <= high
+        ]
+    return list(dict.fromkeys(texts))
 
 
 def _some(values: list[int]) -> str:

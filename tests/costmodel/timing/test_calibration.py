@@ -275,6 +275,14 @@ def test_warnings_outside_of_what_was_measured() -> None:
     assert "head_dim 64 is outside" in texts(calibration, Workload.prefill(512), name="gpt2")
 
 
+def test_a_sliding_window_is_warned_of_by_the_keys_that_it_reads() -> None:
+    """A step at 132,072 tokens through a window of 4,096 is priced at 4,096 keys, which were measured."""
+    calibration = load_calibration(A100)
+    long = Workload.decode(132_072)
+    assert "kv_len" not in texts(calibration, long, name="mistral-7b")
+    assert "attention's kv_len 132072 is outside" in texts(calibration, long, name="llama2-7b")
+
+
 def test_needs_numpy_alone() -> None:
     """Beside costmodel's own modules and the standard library: a file is read, checked and applied with numpy."""
     code = (
