@@ -13,6 +13,8 @@ from costmodel.timing.columns import OpColumns, OpTimings
 
 GENERAL_STREAM = "elementwise"
 """The class that prices whatever moves data and has no class of its own."""
+_SHAPED_GEMM, _FUSED_ATTENTION = "GEMM of a shape", "attention of a shape"
+"""What `_classes` calls the operations that have a shape; others of kinds `gemm` and `attention` have none."""
 _COLUMNS = tuple(field.name for field in fields(OpTimings))
 
 
@@ -47,9 +49,9 @@ class CalibratedTimes:
             self._gemm(out, rows, ops)
         else:
             for rows, kind in self._classes(ops, live):
-                if kind == "gemm":
+                if kind == _SHAPED_GEMM:
                     self._gemm(out, rows, ops)
-                elif kind == "attention":
+                elif kind == _FUSED_ATTENTION:
                     self._attention(out, rows, ops)
                 else:
                     self._stream(out, rows, ops, kind)
@@ -62,7 +64,7 @@ class CalibratedTimes:
         attention = np.zeros_like(live)
         if ops.attention is not None and {"prefill", "decode"} & set(self.shaped):
             attention = (ops.attention[..., 0].ravel() > 0) & live
-        found = [(np.flatnonzero(shaped), "gemm"), (np.flatnonzero(attention), "attention")]
+        found = [(np.flatnonzero(shaped), _SHAPED_GEMM), (np.flatnonzero(attention), _FUSED_ATTENTION)]
         rest = live & ~shaped & ~attention
         found += [(np.flatnonzero(rest & (kinds == kind)), str(kind)) for kind in np.unique(kinds[rest])]
         return [(rows, kind) for rows, kind in found if len(rows)]
