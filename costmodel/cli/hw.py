@@ -113,7 +113,7 @@ def show_command(name: str, fmt: str) -> None:
             for row in rows + _ridge_rows(profile)
         ]
         launch = "the host runs ahead of the device" if profile.asynchronous else "each op is a synchronous call"
-        title = f"{profile.name}: {profile.description} ({profile.kind}, {launch})"
+        title = f"{profile.name}: {profile.description} ({profile.architecture or profile.kind}, {launch})"
         print_table(title, columns, cells, left=len(columns))
         if calibration is not None:
             _print_calibration(calibration)
@@ -186,6 +186,7 @@ def _summary(profile: HardwareProfile) -> dict[str, Any]:
         "name": profile.name,
         "description": profile.description,
         "kind": profile.kind,
+        "architecture": profile.architecture,
         "asynchronous": profile.asynchronous,
         "verified": profile.verified,
         "matrix_flops_per_s": {dtype.value: profile.matrix_flops_per_s.get(dtype) for dtype in DType},

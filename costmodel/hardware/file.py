@@ -11,7 +11,7 @@ import re
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal, TypeVar, get_args
 
 import msgspec
 
@@ -31,6 +31,23 @@ Duration = Annotated[float, msgspec.Meta(ge=0, le=1e6)]
 Count = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
 Name = Annotated[str, msgspec.Meta(pattern="^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 Text = Annotated[str, msgspec.Meta(min_length=1)]
+
+
+Architecture = Literal[
+    "volta",
+    "turing",
+    "ampere",
+    "ampere-consumer",
+    "ada",
+    "hopper",
+    "blackwell",
+    "blackwell-consumer",
+    "cdna3",
+    "avx2",
+    "avx512",
+    "amx",
+]
+"""Generation of a GPU, or the widest vector or matrix extension of a CPU: kernels of one do alike on its devices."""
 
 
 class FileFigure(msgspec.Struct, Generic[T], frozen=True, forbid_unknown_fields=True):
@@ -94,6 +111,7 @@ class ProfileFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
     name: Name
     description: Text
     kind: Literal["gpu", "cpu"]
+    architecture: Architecture | None = None
     sources: dict[str, Any]  # key -> citation or reasoning; `_check` wants text, and names the entry that is not
     figures: FigureTable
 
@@ -159,7 +177,7 @@ def _explain(path: Path, raw: dict[str, Any], message: str) -> HardwareError:
         return HardwareError(f"{path}: unknown key in {where or 'the file'}", value=unknown, allowed=allowed)
     expected = problem.removeprefix("Expected ").partition(", got ")[0].replace("`", "").removesuffix(" | null")
     if problem.startswith("Invalid enum value"):
-        expected = "gpu, cpu"
+        expected = ", ".join(get_args(Architecture)) if where == "architecture" else "gpu, cpu"
     elif problem.startswith("Number out of range"):
         expected = "float"
     return HardwareError(f"{path}: {where}", value=_at(raw, where), allowed=_in_words(expected, where))

@@ -46,6 +46,8 @@ class HardwareProfile:
     name: str
     description: str
     kind: Literal["gpu", "cpu"]
+    architecture: str | None = None
+    """Generation of a GPU (`hopper`), widest extension of a CPU (`avx512`); None where the file names none."""
     matrix_flops_per_s: Mapping[DType, float]
     """Dense peak of matrix products by element type (an FMA is 2); never the rate "with sparsity".
     fp32 on an NVIDIA GPU is that of its CUDA cores, since PyTorch leaves tf32 off by default."""
@@ -187,6 +189,7 @@ def _to_si(file: ProfileFile) -> HardwareProfile:
         name=file.name,
         description=file.description,
         kind=file.kind,
+        architecture=file.architecture,
         matrix_flops_per_s=MappingProxyType(rates),
         vector_flops_per_s=values["vector_flops_per_s"],
         memory_bytes_per_s=values["memory_bytes_per_s"],

@@ -82,6 +82,10 @@ CASES: list[tuple[str, str, tuple[str, ...], dict[str, Any]]] = [
     ("llama2-7b", "xeon-8480plus", (POINT,), {"seq_len": 32}),
     ("llama2-7b", "a100-sxm-80gb", ("rank=4096",), {"seq_len": 1, "kv_len": 1}),
     ("llama2-7b", "a100-sxm-80gb", ("form=drop",), {"new_tokens": 2}),
+    *(
+        ("qwen3-0.6b", hardware, ("rank=50%",), {"batch": 4, "seq_len": 64})
+        for hardware in ("b200-sxm", "rtx-5090", "rtx-pro-6000", "h20", "rtx-3090", "l40", "a10")
+    ),
 ]
 """Model, device, SPECs, and workload options where they differ from the command's defaults."""
 

@@ -24,6 +24,7 @@ PROFILES = {
     "h100_sxm": "h100-sxm-80gb",
     "h100_pcie": "h100-pcie-80gb",
     "h200_sxm": "h200-sxm",
+    "b200_sxm": "b200-sxm",
     "l40s": "l40s",
     "l4": "l4",
 }

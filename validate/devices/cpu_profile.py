@@ -63,7 +63,10 @@ def profile_text(device: Device) -> str:
         f"kernel_floor_us = {_figure(0.0, 'estimate')}",
     ]
     description = re.sub(r"[^ -~]|[\"\\]", " ", f"{device.name}, {threads} thread(s), written by validate")
-    lines = ["schema = 1", f'name = "{name}"', f'description = "{description}"', 'kind = "cpu"', "", "[sources]"]
+    lines = ["schema = 1", f'name = "{name}"', f'description = "{description}"', 'kind = "cpu"']
+    if architecture := "amx" if "amx_bf16" in flags else isa if isa in ("avx2", "avx512") else None:
+        lines.append(f'architecture = "{architecture}"')
+    lines += ["", "[sources]"]
     lines += [f'{key} = "{text}"' for key, text in sources.items()]
     return "\n".join([*lines, "", "[figures]", *figures]) + "\n"
 

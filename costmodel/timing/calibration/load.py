@@ -109,7 +109,7 @@ def shipped_calibration(hardware: HardwareProfile) -> Calibration | None:
 
 
 def _same_device(one: HardwareProfile, other: HardwareProfile) -> bool:
-    words = ("description", "figures", "verified")
+    words = ("description", "architecture", "figures", "verified")
     names = [field.name for field in fields(HardwareProfile) if field.name not in words]
     return one is other or all(getattr(one, name) == getattr(other, name) for name in names)
 

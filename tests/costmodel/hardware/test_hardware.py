@@ -39,6 +39,13 @@ GPUS = {
     "v100-sxm2-16gb": (None,   125,    None,  15.7,  None,   62,     16,  900,  6,   80,  300),
     "v100-sxm2-32gb": (None,   125,    None,  15.7,  None,   62,     32,  900,  6,   80,  300),
     "rtx-4090":       (165.2,  165.2,  82.6,  82.6,  330,    660.6,  24,  1008, 72,  128, 450),
+    "b200-sxm":       (2250,   2250,   1125,  75,    4500,   4500,   180, 8000, 126.5, 148, 1000),
+    "rtx-5090":       (209.5,  209.5,  104.8, 104.8, 419,    838,    32,  1792, 96,  170, 575),
+    "rtx-pro-6000":   (500,    500,    250,   125,   1000,   1000,   96,  1792, 128, 188, 600),
+    "h20":            (148,    148,    74,    44,    296,    296,    96,  4000, 60,  78,  400),
+    "rtx-3090":       (71.2,   71.2,   35.6,  35.6,  None,   284.8,  24,  936,  6,   82,  350),
+    "l40":            (181,    181,    90.5,  90.5,  362,    362,    48,  864,  96,  142, 300),
+    "a10":            (125,    125,    62.5,  31.2,  None,   250,    24,  600,  6,   72,  150),
     "mi300x":         (1307.4, 1307.4, 653.7, 163.4, 2614.9, 2614.9, 192, 5300, 256, 304, 750),
 }
 # name: cores, base GHz, FP32 FLOP/cycle, FP32 TFLOP/s as rounded in print, GB/s, last-level cache MiB, TDP W
@@ -52,7 +59,8 @@ MEASURED = {"amd-epyc-2t"}
 # The rates that datasheets print with sparsity, in TFLOP/s: the dense rate is at most half.
 SPARSE_BF16 = {
     "a100-sxm-80gb": 624, "h100-sxm-80gb": 1979, "h100-pcie-80gb": 1513, "h200-sxm": 1979, "l4": 242, "l40s": 733,
-    "a40": 299.4, "rtx-4090": 330.4, "mi300x": 2614.9,
+    "a40": 299.4, "rtx-4090": 330.4, "mi300x": 2614.9, "b200-sxm": 4500, "rtx-5090": 419, "rtx-pro-6000": 1008,
+    "h20": 296, "rtx-3090": 142.5, "l40": 362.1, "a10": 250,
 }
 # fmt: on
 
@@ -129,6 +137,35 @@ def test_figures_without_a_datasheet_are_not_verified(name: str) -> None:
     for key in ("host_launch_s", "kernel_floor_s", "idle_power_w"):
         assert key not in profile.figures or not profile.figures[key].verified
     assert all(figure.source for figure in profile.figures.values())
+
+
+ARCHITECTURES = {
+    "volta": {"v100-sxm2-16gb", "v100-sxm2-32gb"},
+    "turing": {"t4"},
+    "ampere": {"a100-sxm-40gb", "a100-sxm-80gb", "a100-pcie-40gb", "a100-pcie-80gb"},
+    "ampere-consumer": {"a40", "a10", "rtx-3090"},
+    "ada": {"l4", "l40", "l40s", "rtx-4090"},
+    "hopper": {"h100-sxm-80gb", "h100-pcie-80gb", "h200-sxm", "h20"},
+    "blackwell": {"b200-sxm"},
+    "blackwell-consumer": {"rtx-5090", "rtx-pro-6000"},
+    "cdna3": {"mi300x"},
+    "avx2": {"epyc-7763"},
+    "avx512": {"epyc-9654", "amd-epyc-2t"},
+    "amx": {"xeon-8480plus"},
+}
+
+
+def test_every_profile_names_its_architecture() -> None:
+    found = {name: load_hardware(name).architecture for name in builtin_hardware()}
+    assert found == {name: word for word, names in ARCHITECTURES.items() for name in names}
+
+
+@pytest.mark.parametrize("name", GPUS)
+def test_the_vector_rate_over_all_lanes_is_a_clock(name: str) -> None:
+    """A wrong digit in the rate or the SMs, or a rate in another type, makes no clock that such a card has."""
+    profile = load_hardware(name)
+    lanes = 64 if profile.architecture in ("volta", "turing", "ampere") else 128
+    assert 1.4e9 < profile.vector_flops_per_s / (profile.cores * lanes * 2) < 2.6e9
 
 
 UNVERIFIED = {
@@ -236,6 +273,11 @@ MALFORMED = {
     "source of no text": ("datasheet    = ", "datasheet = 5 #", "sources.datasheet: got 5; allowed: a citation"),
     "source of blanks": ("datasheet    = ", 'datasheet = " " #', "sources.datasheet: got ' '; allowed: a citation"),
     "unsure": ("verified = true", 'verified = "yes"', "verified: got 'yes'; allowed: true or false"),
+    "architecture": (
+        'architecture = "turing"',
+        'architecture = "tesla"',
+        "architecture: got 'tesla'; allowed: volta,",
+    ),
     "kind": ('kind = "gpu"', 'kind = "tpu"', "kind: got 'tpu'; allowed: gpu, cpu"),
     "name": ('name = "t4"', 'name = "../t4"', "name: got '../t4'; allowed: letters, digits and"),
     "idle above peak": (POWER, POWER.replace("70", "9"), "idle_power_w.value: got 10.0; allowed: less than peak_p"),
@@ -308,6 +350,17 @@ def test_the_example_in_the_readme_is_a_valid_profile(tmp_path: Path) -> None:
     assert profile.name == "my-device"
     assert profile.matrix_rate(DType.BF16) == 121e12
     assert profile.idle_power_w is None
+
+
+def test_a_profile_without_an_architecture_takes_after_none(tmp_path: Path) -> None:
+    path = tmp_path / "mine.toml"
+    path.write_text((FOLDER / "t4.toml").read_text().replace('architecture = "turing"', ""))
+    assert load_hardware(path).architecture is None
+
+
+def test_what_was_read_in_no_document_of_the_vendor_is_not_verified() -> None:
+    for name in ("b200-sxm", "rtx-5090", "rtx-pro-6000", "h20", "rtx-3090", "l40", "a10"):
+        assert not any(figure.verified for figure in load_hardware(name).figures.values())
 
 
 def test_found_beside_the_package_when_not_importable(monkeypatch: pytest.MonkeyPatch) -> None:
