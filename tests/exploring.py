@@ -127,12 +127,30 @@ def independent_costs(priced: PhasePricer, space: DesignSpace, numbers: Sequence
     return priced.costs(joined)
 
 
-def with_live_peaks(question: Question, seed: int) -> Question:
-    """The question with made-up live bytes that differ by layer, tensor and rank: no built-in model has such peaks."""
+def narrow_model(folder: Path) -> ModelSpec:
+    """A GPT-2 whose MLP is narrower than the hidden size: high ranks raise its peak of live activations."""
+    config = {
+        "model_type": "gpt2",
+        "architectures": ["GPT2LMHeadModel"],
+        "n_embd": 64,
+        "n_inner": 8,
+        "n_layer": 4,
+        "n_head": 4,
+        "n_positions": 512,
+        "vocab_size": 16,
+        "activation_function": "relu",
+    }
+    path = folder / "config.json"
+    path.write_text(json.dumps(config))
+    return load_model(path)
+
+
+def with_live_peaks(question: Question, seed: int, by_layer: bool) -> Question:
+    """The question with made-up live bytes that differ by tensor, rank and, with `by_layer`, by layer as no model's."""
     rng = np.random.default_rng(seed)
     tables = question.tables
     for name, table in tables.phases.items():
-        kind = rng.integers(0, 3, len(table.excess))
+        kind = rng.integers(0, 3 if by_layer else 1, len(table.excess))
         levels = rng.integers(0, 4, (3, *table.excess.shape[1:])) * rng.integers(0, 10**9)
         levels[:, :, 0] = 0
         tables.phases[name] = tables.parts[name] = dataclasses.replace(table, excess=levels[kind])

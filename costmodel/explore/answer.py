@@ -1,4 +1,4 @@
-"""What is asked of a space and what is answered, and the answer from cost classes, which is exact."""
+"""What is asked of a space and what is answered."""
 
 from __future__ import annotations
 
@@ -9,9 +9,7 @@ from typing import Any
 import numpy as np
 
 from costmodel.arrays import Floats
-from costmodel.explore.by_class.homogeneous import CostClasses
-from costmodel.explore.by_class.select import best, frontier
-from costmodel.explore.distribution import Distribution, distribution
+from costmodel.explore.distribution import Distribution
 from costmodel.explore.objectives import Limit, Objective
 from costmodel.explore.tables import CostBatch, CostTables
 from costmodel.space.base import DesignSpace
@@ -92,18 +90,3 @@ class Answer:
     matching_share: dict[str, float] | None = None
     frontier_gap: float = 0.0
     top_gap: float = 0.0
-
-
-def answer_by_classes(question: Question, classes: CostClasses) -> Answer:
-    """The exact answer from a partition of the space into classes of equal costs."""
-    batch, counts = classes.batch, classes.counts
-    goals = question.goals(batch)
-    kept = question.allowed(batch)
-    allowed = np.flatnonzero(kept)
-    return Answer(
-        matching=int(counts[kept].sum()),
-        distinct_costs=len(np.unique(goals, axis=0)),
-        distribution={o.name: distribution(o.values(batch), counts) for o in question.objectives},
-        top=question.found(batch, best(classes, goals, allowed, question.top)),
-        frontier=question.found(batch, frontier(classes, goals, allowed)),
-    )

@@ -190,8 +190,12 @@ def default_objectives(space: DesignSpace, priced: Priced) -> list[str]:
 
 
 def answer(question: Question) -> Answer:
-    """Send a question to the method that answers it for its kind of space."""
-    from costmodel.explore.answer import answer_by_classes
+    """Send a question to the method that answers it for its kind of space.
+
+    Raises:
+        InputError: when no method does.
+    """
+    from costmodel.explore.by_class.answer import answer_by_classes
     from costmodel.explore.by_class.homogeneous import HomogeneousClasses
     from costmodel.explore.by_class.listing import MAX_LISTED, ListedConfigurations, listable
     from costmodel.explore.by_class.per_layer import PerLayerClasses, countable
@@ -201,15 +205,22 @@ def answer(question: Question) -> Answer:
 
     space, tables = question.space, question.tables
     asked = [*question.objectives, *(limit.objective for limit in question.limits)]
-    if isinstance(space, HomogeneousSpace):
+    alike = tables.peaks_alike(memory_parts(asked))
+    if isinstance(space, HomogeneousSpace) and alike:
         graded = any(objective.part == "quality" for objective in asked)
         if not graded or tables.quality is None or tables.quality.alike(space):
             return answer_by_classes(question, HomogeneousClasses(tables, space))
         if space.valid_size > MAX_LISTED // 8:
             return answer_uneven(question)
-    memory = memory_parts(asked)
-    if isinstance(space, PerLayerSpace) and countable(tables, space, memory):
-        return answer_by_classes(question, PerLayerClasses(tables, space, memory))
+    if isinstance(space, PerLayerSpace) and countable(tables, space):
+        return answer_by_classes(question, PerLayerClasses(tables, space))
     if listable(space):
         return answer_by_classes(question, ListedConfigurations(tables, space))
+    if isinstance(space, HomogeneousSpace):
+        raise InputError(
+            "the peak of live activations differs by layer, and the space is too large to list",
+            value=space.valid_size,
+            allowed=f"at most {MAX_LISTED}",
+            hint="leave out peak memory, or restrict the space with --ranks and --keep",
+        )
     return answer_by_sites(question)

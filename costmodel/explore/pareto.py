@@ -52,6 +52,22 @@ def nondominated(goals: Floats) -> Ints:
     return np.concatenate(found)
 
 
+def tied_frontier(goals: Floats, allowed: Ints) -> list[list[int]]:
+    """The frontier of some rows: for each of its points, in lexicographic order, the positions of all rows at it.
+
+    Args:
+        goals: float64 (rows, columns).
+        allowed: int64 positions of the rows that count.
+    """
+    points = allowed[nondominated(goals[allowed])]
+    tied: dict[bytes, list[int]] = {goals[position].tobytes(): [] for position in points.tolist()}
+    # Only rows that equal a point in the first column can be tied with it.
+    for position in allowed[np.isin(goals[allowed, 0], goals[points, 0])].tolist():
+        if (key := goals[position].tobytes()) in tied:
+            tied[key].append(position)
+    return list(tied.values())
+
+
 def _dominated(rows: Floats, by: Floats) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
     """Which of the distinct rows some row of `by` dominates."""
     dominated = np.zeros(len(rows), dtype=np.bool_)

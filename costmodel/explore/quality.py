@@ -63,9 +63,8 @@ class QualityTable:
         return total
 
     def alike(self, space: DesignSpace) -> bool:
-        """Whether quality depends on the number of chosen layers alone in a homogeneous space."""
-        rows = self.value[space.free.any(axis=1)]
-        return bool((rows == rows[0]).all()) and not self.interactions.any()
+        """Whether a choice has the same quality in whatever layer it is made, and layers do not interact."""
+        return not self.interactions.any() and space.alike_in_layers(self.value)
 
 
 def load_quality(source: str, space: DesignSpace) -> QualityTable:

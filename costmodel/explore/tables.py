@@ -37,7 +37,8 @@ class PhaseTable:
         base: int64 (columns,): the dense model.
         delta: int64 (tensors, 1 + R, columns): what a choice adds to it; choice 0 is dense and adds nothing.
         live_floor: live bytes of the dense model at their peak.
-        excess: int64 (layers, tensors, 1 + R): live bytes of a choice beyond `live_floor`, 0 where it stays below.
+        excess: int64 (layers, tensors, 1 + R): live bytes of a choice beyond `live_floor`, 0 where it stays below or
+            the space cannot choose it. No built-in model has any; GPT-2 and OPT with an MLP narrower than hidden do.
     """
 
     pricer: PhasePricer
@@ -72,9 +73,15 @@ class PhaseTable:
         floor = max(int(live[:, :, 0].max()), int(fixed_live.max()), pricer.outer_live)
         excess = np.maximum(live - floor, 0)
         excess[:, :, 0] = 0
+        excess[:, :, 1:] *= space.free[:, :, None] & space.possible
         return cls(
             pricer=pricer, quantum_s=quantum, base=base, delta=table - table[:, :1], live_floor=floor, excess=excess
         )
+
+    @property
+    def raises_peak(self) -> bool:
+        """Whether some choice raises the peak of live activations above the dense model's."""
+        return bool(self.excess.any())
 
     def costs(self, columns: Ints, excess: Ints) -> dict[str, Floats | Ints | None]:
         """Every cost from sums of columns, int64 (..., columns), and the largest excess, int64 (...)."""
@@ -165,6 +172,10 @@ class CostTables:
             columns[name] = table.base + table.delta[tensors, choices].sum(axis=(-3, -2))
             excess[name] = table.excess[layers, tensors, choices].max(axis=(-2, -1))
         return CostBatch(self, columns, excess, self.quality.ticks(choices) if self.quality else None)
+
+    def peaks_alike(self, phases: Sequence[str]) -> bool:
+        """Whether in these phases a choice has the same live bytes in whatever layer it is made."""
+        return all(self.space.alike_in_layers(self.phases[name].excess) for name in phases)
 
     @functools.cached_property
     def dense(self) -> CostBatch:

@@ -15,7 +15,7 @@ from typing import Literal, get_args
 import numpy as np
 import numpy.typing as npt
 
-from costmodel.arrays import Choices
+from costmodel.arrays import Choices, Ints
 from costmodel.decomposition.factors import Decomposition, Factor, Form, Site, make_factor
 from costmodel.errors import InputError
 from costmodel.model import ModelSpec
@@ -128,6 +128,11 @@ class DesignSpace(ABC):
             rank = self.ranks[column][int(choices[layer, column]) - 1]
             factors[Site(layer, names[column])] = make_factor(self.form, rank)
         return Decomposition(factors)
+
+    def alike_in_layers(self, values: Ints) -> bool:
+        """Whether what each choice is given, (layers, tensors, ...), is the same in all free layers of a tensor."""
+        columns = [values[self.free[:, column], column] for column in range(values.shape[1])]
+        return all((rows == rows[:1]).all() for rows in columns)
 
     def sample(self, count: int, seed: int, distinct: bool = False) -> list[int]:
         """Numbers of `count` configurations drawn uniformly from those that are possible; the same for the same seed.

@@ -14,51 +14,40 @@ import numpy.typing as npt
 from costmodel.arrays import Floats, Ints
 from costmodel.errors import InputError
 from costmodel.explore.answer import EXACT, Answer, Found, Question
-from costmodel.explore.by_class.homogeneous import HomogeneousClasses, highest_present, live_types, pair_costs
+from costmodel.explore.by_class.homogeneous import HomogeneousClasses, PairCosts
 from costmodel.explore.by_layer.bins import BinnedQuality, binned
 from costmodel.explore.by_layer.quality import FAR, LayerQuality
 from costmodel.explore.distribution import Distribution, distribution
-from costmodel.explore.pareto import nondominated
-from costmodel.explore.tables import CostBatch
+from costmodel.explore.pareto import tied_frontier
 from costmodel.space.kinds import HomogeneousSpace
 
 
 class _Sets:
-    """Classes (number of layers, pair, live types allowed) with the least quality of each; class 0 is dense."""
+    """Classes (number of layers, pair) with the least quality of each; class 0 is dense.
+
+    Attributes:
+        size, pair: int64 (classes - 1,): number of layers, position among the possible pairs.
+        batch: costs of the classes, with the least quality of each.
+    """
 
     def __init__(self, question: Question, space: HomogeneousSpace, quality: LayerQuality) -> None:
         self.space, self.quality = space, quality
-        tables = question.tables
-        types, kinds = live_types(tables, space.layers)
-        columns, excess, _ = pair_costs(tables, space, kinds)
-        self.allowed = [np.zeros(len(space.free), dtype=np.bool_) for _ in range(1 << len(kinds))]
-        for present, allowed in enumerate(self.allowed):
-            allowed[space.layers[[bool(present >> kind & 1) for kind in types.tolist()]]] = True
-        least = np.stack([quality.least(allowed)[1:] for allowed in self.allowed[1:]])
-        mask, size, self.pair = np.argwhere(least < FAR).T
-        self.mask, self.size = mask + 1, size + 1
-        self.batch = CostBatch(
-            tables,
-            {
-                name: np.concatenate([table.base[None], table.base + self.size[:, None] * columns[name][self.pair]])
-                for name, table in tables.parts.items()
-            },
-            {name: np.append(0, highest_present(each)[self.mask, self.pair]) for name, each in excess.items()},
-            np.append(int(quality.stay.sum()), least[mask, size, self.pair]),
-        )
+        least = quality.least()[1:]
+        size, self.pair = np.argwhere(least < FAR).T
+        self.size = size + 1
+        ticks = np.append(int(quality.stay.sum()), least[size, self.pair])
+        self.batch = PairCosts.of(question.tables, space).batch(self.size, self.pair, ticks)
 
     def members(self, position: int) -> Iterator[tuple[int, int]]:
         """Configurations of a class as (quality in ticks, number), in ascending order."""
         if position == 0:
             yield int(self.quality.stay.sum()), 0
             return
-        at = position - 1
-        pair = int(self.space.valid_pairs[self.pair[at]])
-        sets = self.quality.ordered(int(self.pair[at]), int(self.size[at]), self.allowed[self.mask[at]])
+        pair, size = int(self.pair[position - 1]), int(self.size[position - 1])
         layers = self.space.layers.tolist()
-        for ticks, mask in sets:
-            compact = sum(1 << place for place, layer in enumerate(layers) if mask >> layer & 1)
-            yield ticks, self.space.number(compact, pair)
+        for ticks, mask in self.quality.ordered(pair, size):
+            compact = sum(1 << bit for bit, layer in enumerate(layers) if mask >> layer & 1)
+            yield ticks, self.space.number(compact, int(self.space.valid_pairs[pair]))
 
 
 def answer_uneven(question: Question) -> Answer:
@@ -152,13 +141,8 @@ def _push(
 
 def _frontier(question: Question, sets: _Sets, goals: Floats, allowed: Ints) -> Iterator[Found]:
     """One configuration of least number for each point of the frontier."""
-    points = allowed[nondominated(goals[allowed])]
-    tied: dict[bytes, list[int]] = {goals[position].tobytes(): [] for position in points.tolist()}
-    for position in allowed[np.isin(goals[allowed, 0], goals[points, 0])].tolist():
-        if (key := goals[position].tobytes()) in tied:
-            tied[key].append(position)
-    for position in points.tolist():
-        number = min(next(sets.members(each))[1] for each in tied[goals[position].tobytes()])
+    for tied in tied_frontier(goals, allowed):
+        number = min(next(sets.members(position))[1] for position in tied)
         yield question.found(question.tables.batch(question.space.choices(number)[None]), [(0, number)])[0]
 
 
@@ -200,7 +184,7 @@ def _ends(sets: _Sets, quality: LayerQuality) -> tuple[int, int]:
         leave=-quality.leave,
         both=-quality.both,
     )
-    least = negated.least(quality.free)[1:]
+    least = negated.least()[1:]
     return int(ticks.min()), max(-int(least.min()), int(ticks[0]))
 
 
@@ -213,13 +197,10 @@ def _matching_bounds(question: Question, plain: Question, sets: _Sets, bins: Bin
     kept: npt.NDArray[np.bool_] = plain.allowed(sets.batch)[1:]
     free = int(sets.quality.free.sum())
     low = high = int(question.allowed(sets.batch)[0])
-    surely, maybe = [0] * len(few), [0] * len(few)
-    every = sets.mask == len(sets.allowed) - 1
-    for pair, size in zip(sets.pair[every & kept].tolist(), sets.size[every & kept].tolist(), strict=True):
-        surely[pair] += math.comb(free, size)
-    for pair, size in set(zip(sets.pair[kept].tolist(), sets.size[kept].tolist(), strict=True)):
-        maybe[pair] += math.comb(free, size)
+    within = [0] * len(few)
+    for pair, size in zip(sets.pair[kept].tolist(), sets.size[kept].tolist(), strict=True):
+        within[pair] += math.comb(free, size)
     for pair, (least, most) in enumerate(zip(few.tolist(), many.tolist(), strict=True)):
-        low += max(0, int(least) + surely[pair] - ((1 << free) - 1))
-        high += min(int(most), maybe[pair])
+        low += max(0, int(least) + within[pair] - ((1 << free) - 1))
+        high += min(int(most), within[pair])
     return low, high

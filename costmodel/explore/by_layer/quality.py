@@ -62,12 +62,8 @@ class LayerQuality:
             both=links[at, state[:-1], state[1:]],
         )
 
-    def least(self, allowed: npt.NDArray[np.bool_]) -> Ints:
-        """Least quality of every number of layers under every pair, int64 (layers + 1, pairs); FAR where impossible.
-
-        Args:
-            allowed: bool (layers,): which layers may be chosen.
-        """
+    def least(self) -> Ints:
+        """Least quality of every number of layers under every pair, int64 (layers + 1, pairs); FAR where impossible."""
         count, pairs = self.value.shape
         out = np.full((count + 1, pairs), FAR, dtype=np.int64)
         into = np.full((count + 1, pairs), FAR, dtype=np.int64)
@@ -78,7 +74,7 @@ class LayerQuality:
             enter = self.enter[layer - 1] if layer else 0
             both = self.both[layer - 1] if layer else 0
             left = np.minimum(out + stay, into + leave)
-            if allowed[layer]:
+            if self.free[layer]:
                 chosen = np.full_like(into, FAR)
                 chosen[1:] = np.minimum(out[:-1] + enter, into[:-1] + both) + self.value[layer]
                 into = np.where(chosen > FAR // 2, FAR, chosen)
@@ -87,8 +83,8 @@ class LayerQuality:
             out = np.where(left > FAR // 2, FAR, left)
         return np.minimum(out, into)
 
-    def ordered(self, pair: int, size: int, allowed: npt.NDArray[np.bool_]) -> Iterator[tuple[int, int]]:
-        """Sets of `size` allowed layers under a pair as (quality, mask over all layers), in ascending order.
+    def ordered(self, pair: int, size: int) -> Iterator[tuple[int, int]]:
+        """Sets of `size` free layers under a pair as (quality, mask over all layers), in ascending order.
 
         Best-first over decisions from the last layer down; the bound of a partial decision is the exact minimum of
         what is left, so every set comes when it is the best remaining one.
@@ -102,13 +98,13 @@ class LayerQuality:
             for number in range(size + 1):
                 if layer == 0:
                     table[0][number][0] = 0 if number == 0 else FAR
-                    if allowed[0] and number == 1:
+                    if self.free[0] and number == 1:
                         table[0][1][1] = value[0]
                     continue
                 before = table[layer - 1]
                 out, into = before[number]
                 table[layer][number][0] = min(out + stay[layer - 1], into + leave[layer - 1], FAR)
-                if allowed[layer] and number:
+                if self.free[layer] and number:
                     out, into = before[number - 1]
                     best = min(out + enter[layer - 1], into + both[layer - 1])
                     table[layer][number][1] = FAR if best > FAR // 2 else best + value[layer]

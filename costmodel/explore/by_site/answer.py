@@ -63,7 +63,8 @@ def answer_by_sites(question: Question) -> Answer:
         ceiling(tables, limit)
     asked = [*question.objectives, *(limit.objective for limit in question.limits)]
     metrics = [metric_of(objective) for objective in asked]
-    coordinates, parts = all_coordinates(tables, metrics), memory_parts(metrics)
+    coordinates = all_coordinates(tables, metrics)
+    raised = any(tables.phases[part].raises_peak for part in memory_parts(metrics))
     candidates = range(len(space.ranks[0])) if isinstance(space, PerLayerSpace) else [None]
     problems = [SiteProblem.of(tables, rank) for rank in candidates]
     kept = [settled(tables, problems, limit) for limit in question.limits]
@@ -71,7 +72,7 @@ def answer_by_sites(question: Question) -> Answer:
         distribution, note = sampled_distribution(question, problems, [])
         words = f"exact: no configuration keeps {question.limits[kept.index(False)]}; {note}"
         return Answer(matching=0, distinct_costs=None, distribution=distribution, top=(), frontier=(), guarantee=words)
-    exact = [exact_labels(problem, coordinates, parts) for problem in problems]
+    exact = [None if raised else exact_labels(problem, coordinates) for problem in problems]
     gap = slack = 0.0
     guarantee = EXACT
     found = [choices for choices in exact if choices is not None]

@@ -19,7 +19,7 @@ from costmodel.arrays import Ints
 from costmodel.explore.by_site.chain import minimise
 from costmodel.explore.by_site.multipliers import best_of_all
 from costmodel.explore.by_site.problem import QUALITY, Coordinate, Functional, SiteProblem, metric_of
-from costmodel.explore.by_site.tangents import leading, peaked, tangents, useful
+from costmodel.explore.by_site.tangents import leading, tangents, useful
 from costmodel.explore.objectives import Limit, Objective
 from costmodel.explore.tables import CostBatch, CostTables
 
@@ -68,7 +68,7 @@ def extremes(tables: CostTables, problems: Sequence[SiteProblem], objective: Obj
         exact.append("max" if objective.maximise else "min")
     if (
         leader is not None
-        or _whole(metric, problems)
+        or _whole(tables, metric)
         or high >= max(_corner(metric, problem, 1) for problem in problems) - slack
     ):
         exact.append("min" if objective.maximise else "max")
@@ -95,10 +95,10 @@ def settled(tables: CostTables, problems: Sequence[SiteProblem], limit: Limit) -
     return False if best[0] in known.exact and not limit.holds(best[1]) else None
 
 
-def _whole(metric: Objective, problems: Sequence[SiteProblem]) -> bool:
+def _whole(tables: CostTables, metric: Objective) -> bool:
     """Whether the tangents' maximum is the metric itself, so that the largest of their maxima is its maximum."""
     if metric.metric == "peak_memory_bytes":
-        return not peaked(problems, metric.part)
+        return not tables.phases[metric.part].raises_peak
     return metric.part != "request" or metric.metric == "ttft_s"
 
 

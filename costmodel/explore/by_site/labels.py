@@ -2,7 +2,8 @@
 
 A partial configuration that is no better in any coordinate than another with the same states can be dropped, since
 every cost grows with its coordinates and both can be completed alike. What is left in the end holds the best
-configuration for every growing objective and every set of limits on the worse side.
+configuration for every growing objective and every set of limits on the worse side, unless a choice raises the peak of
+live activations, which is no sum.
 """
 
 from __future__ import annotations
@@ -20,13 +21,12 @@ _WORK = {1: 4_000_000, 2: 4_000_000}
 _HARD = 200_000
 
 
-def exact_labels(problem: SiteProblem, coordinates: Sequence[Coordinate], parts: Sequence[str]) -> Choices | None:
+def exact_labels(problem: SiteProblem, coordinates: Sequence[Coordinate]) -> Choices | None:
     """Configurations whose coordinates nothing dominates, one for each point, or None where there are too many.
 
     Args:
         problem: the sites' choices.
         coordinates: sums to keep apart.
-        parts: phases whose peak of live bytes is kept apart too.
 
     Returns:
         int64 (n, layers, tensors).
@@ -34,12 +34,11 @@ def exact_labels(problem: SiteProblem, coordinates: Sequence[Coordinate], parts:
     layers, tensors, _ = problem.open.shape
     states = problem.num_states
     ticks = np.stack([problem.ticks(each) for each in coordinates], axis=-1).astype(np.float64)
-    peaks = np.stack([np.zeros(problem.open.shape), *(problem.tables.parts[each].excess for each in parts)], axis=-1)
     quality = coordinates.index(QUALITY) if QUALITY in coordinates else -1
-    sums, tops = np.zeros((1, len(coordinates))), np.zeros((1, peaks.shape[-1]))
+    sums = np.zeros((1, len(coordinates)))
     before, state = np.zeros(1, dtype=np.int64), np.zeros(1, dtype=np.int64)
     history: list[tuple[int, Ints, Ints]] = []
-    work = _WORK.get(len(coordinates) + len(parts), _HARD)
+    work = _WORK.get(len(coordinates), _HARD)
     for layer in range(layers):
         for tensor in range(tensors):
             options = np.flatnonzero(problem.open[layer, tensor])
@@ -51,39 +50,35 @@ def exact_labels(problem: SiteProblem, coordinates: Sequence[Coordinate], parts:
             parent = np.repeat(np.arange(len(sums)), len(options))
             option = np.tile(options, len(sums))
             sums = sums[parent] + ticks[layer, tensor, option]
-            tops = np.maximum(tops[parent], peaks[layer, tensor, option])
             if states > 1:
                 state = np.maximum(state[parent], problem.state[layer, tensor, option])
                 before = before[parent]
-                kept = _prune(sums, tops, before * states + state)
+                kept = _prune(sums, before * states + state)
                 state, before = state[kept], before[kept]
             else:
-                kept = _prune(sums, tops, None)
-            sums, tops = sums[kept], tops[kept]
+                kept = nondominated(sums)
+            sums = sums[kept]
             history.append((layer * tensors + tensor, parent[kept], option[kept]))
         if states > 1 and problem.tables.quality is not None:
             if layer:
                 sums[:, quality] += problem.tables.quality.interactions[layer - 1, before, state]
-            kept = _prune(sums, tops, state)
+            kept = _prune(sums, state)
             history.append((-1, kept, kept))
-            sums, tops, before = sums[kept], tops[kept], state[kept]
+            sums, before = sums[kept], state[kept]
             state = np.zeros_like(before)
-    at = _prune(sums, tops, None)
-    choices: Choices = np.zeros((len(at), layers * tensors), dtype=np.int64)
+    label = nondominated(sums)
+    choices: Choices = np.zeros((len(label), layers * tensors), dtype=np.int64)
     for site, parent, option in reversed(history):
         if site >= 0:
-            choices[:, site] = option[at]
-        at = parent[at]
+            choices[:, site] = option[label]
+        label = parent[label]
     return choices.reshape(-1, layers, tensors)
 
 
-def _prune(sums: Floats, tops: Floats, keys: Ints | None) -> Ints:
+def _prune(sums: Floats, keys: Ints) -> Ints:
     """Positions of the labels that no other of the same key dominates."""
-    rows = np.concatenate([sums, tops[:, 1:]], axis=1)
-    if keys is None:
-        return nondominated(rows)
-    found = []
+    kept = []
     for key in np.unique(keys).tolist():
-        mine = np.flatnonzero(keys == key)
-        found.append(mine[nondominated(rows[mine])])
-    return np.concatenate(found)
+        members = np.flatnonzero(keys == key)
+        kept.append(members[nondominated(sums[members])])
+    return np.concatenate(kept)

@@ -59,7 +59,7 @@ def leading(tables: CostTables, problems: Sequence[SiteProblem], objective: Obje
     That is the case of every sum, and where in each pass the device takes longer in all configurations, or the host in
     all. Live activations that exceed the dense model's peak rule it out for peak memory.
     """
-    if objective.metric == "peak_memory_bytes" and peaked(problems, objective.part):
+    if objective.metric == "peak_memory_bytes" and tables.phases[objective.part].raises_peak:
         return None
     functionals = tangents(tables, objective)
     if len(functionals) == 1:
@@ -75,11 +75,6 @@ def leading(tables: CostTables, problems: Sequence[SiteProblem], objective: Obje
     if half != len(_SHARES):  # one of the passes launches nothing, so its tangents are fewer
         return None
     return functionals[half * leads[0] + (half - 1) * leads[1]]
-
-
-def peaked(problems: Sequence[SiteProblem], part: str) -> bool:
-    """Whether some choice raises the peak of live activations."""
-    return any(bool((each.tables.parts[part].excess * each.open).any()) for each in problems)
 
 
 def least(problem: SiteProblem, functional: Functional) -> float:

@@ -8,12 +8,24 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from exploring import A100, all_but, independent_costs, question_of, small_model, with_live_peaks, workloads
+from exploring import (
+    A100,
+    all_but,
+    independent_costs,
+    narrow_model,
+    question_of,
+    small_model,
+    with_live_peaks,
+    workloads,
+)
 
+from costmodel.errors import InputError
 from costmodel.explore import explore
-from costmodel.explore.answer import answer_by_classes
-from costmodel.explore.by_class.homogeneous import HomogeneousClasses, layer_masks, subset_ways
+from costmodel.explore.by_class.answer import answer_by_classes
+from costmodel.explore.by_class.homogeneous import HomogeneousClasses
 from costmodel.explore.by_class.listing import ListedConfigurations
+from costmodel.explore.by_class.subsets import grouped_subsets
+from costmodel.explore.explore import answer
 from costmodel.families.load import load_model
 from costmodel.forward.workload import Runtime, Workload
 from costmodel.hardware.profile import load_hardware
@@ -51,7 +63,7 @@ def test_equals_listing_on_random_subspaces(seed: int) -> None:
 
 
 @pytest.mark.parametrize("form", ["svd", "tucker"])
-def test_equals_listing_where_live_bytes_differ_by_layer(form: str, tmp_path: Path) -> None:
+def test_equals_listing_where_choices_raise_the_peak(form: str, tmp_path: Path) -> None:
     model = small_model(tmp_path)
     tensors = ["q_proj", "k_proj", "o_proj"]
     space = design_space(model, ranks=[16, 128, 250], form=form, keep=all_but(model, [0, 1, 3, 4, 5], tensors))
@@ -65,12 +77,49 @@ def test_equals_listing_where_live_bytes_differ_by_layer(form: str, tmp_path: Pa
             quality="standin:params",
         ),
         seed=len(form),
+        by_layer=False,
     )
-    classes = HomogeneousClasses(question.tables, space)
-    assert len(set(classes.layer_types.tolist())) > 1
-    assert answer_by_classes(question, classes) == answer_by_classes(
-        question, ListedConfigurations(question.tables, space)
-    )
+    assert answer(question) == answer_by_classes(question, ListedConfigurations(question.tables, space))
+
+
+@pytest.mark.parametrize("kind", ["homogeneous", "per-layer", "per-site"])
+def test_a_narrow_mlp_raises_the_peak_as_the_estimate_says(kind: str, tmp_path: Path) -> None:
+    """A model that has such peaks, against the estimate's own pricing of every configuration."""
+    model = narrow_model(tmp_path)
+    keep = all_but(model, [0, 2], ["attn_proj", "c_fc", "mlp_proj"])
+    space = design_space(model, kind, ranks=[2, 8, 64], keep=keep)  # type: ignore[arg-type]
+    names = ["prefill.peak_memory_bytes", "prefill.params"]
+    question = question_of(space, [Workload.prefill(64, batch=8)], names, top=1)
+    table = question.tables.phases["prefill"]
+    assert table.raises_peak
+    numbers = [space.nth_valid(position) for position in range(space.valid_size)]
+    costs = independent_costs(table.pricer, space, numbers)
+    points = np.stack([costs["peak_memory_bytes"], costs["params"]], axis=-1)
+    found = answer(question)
+    assert found.guarantee == "exact"
+    assert found.distribution["prefill.peak_memory_bytes"].maximum == points[:, 0].max()  # type: ignore[union-attr]
+    assert tuple(found.top[0].objectives.values()) == min(map(tuple, points.tolist()))
+    front = np.array([list(each.objectives.values()) for each in found.frontier])
+    assert (front[:, None] <= points[None]).all(axis=2).any(axis=0).all()
+    assert {tuple(point) for point in front.tolist()} <= {tuple(point) for point in points.tolist()}
+
+
+def test_peaks_that_differ_by_layer_are_listed_or_refused(tmp_path: Path) -> None:
+    """No classes then: a small space is priced one by one, of a large one only peak memory stays unanswered."""
+    model = small_model(tmp_path)
+    work = [Workload.prefill(64, batch=64)]
+    names = ["prefill.peak_memory_bytes", "prefill.latency_s"]
+    small = design_space(model, ranks=[16, 128], keep=all_but(model, [0, 1, 3, 4], ["q_proj", "o_proj"]))
+    question = with_live_peaks(question_of(small, work, names, top=30), seed=1, by_layer=True)
+    listed = ListedConfigurations(question.tables, small)
+    assert not question.tables.peaks_alike(["prefill"])
+    assert answer(question) == answer_by_classes(question, listed)
+    assert answer_by_classes(question, HomogeneousClasses(question.tables, small)) != answer(question)
+    large = design_space(SEVEN, ranks=[16, 128])
+    with pytest.raises(InputError, match="differs by layer"):
+        answer(with_live_peaks(question_of(large, work, names), seed=1, by_layer=True))
+    others = with_live_peaks(question_of(large, work, names[1:]), seed=1, by_layer=True)
+    assert answer(others) == answer(question_of(large, work, names[1:]))
 
 
 def test_against_the_estimates_own_pricing(tmp_path: Path) -> None:
@@ -183,17 +232,22 @@ def test_frontier_has_no_dominated_point_and_best_are_best() -> None:
     assert len({found.number for found in answer.top}) == 200
 
 
-def test_subset_ways_and_masks_agree() -> None:
-    for types in ([0], [0, 0, 1, 0], [2, 1, 0, 0, 1, 2, 0]):
-        ways = subset_ways(np.array(types))
-        for size, present in itertools.product(range(1, len(types) + 1), range(1, 1 << (max(types) + 1))):
+def test_subsets_come_whole_and_in_order() -> None:
+    """Against all masks, for places of one group, of several, and of none."""
+    for groups in ([0] * 6, [0, 1, 0, -1, 1, 0, 2], [-1, 1, 0, 0]):
+        kinds = range(max(groups) + 1)
+        sizes = [groups.count(kind) for kind in kinds]
+        for numbers in itertools.product(*(range(size + 2) for size in sizes)):
             expected = [
-                sum(1 << place for place in chosen)
-                for chosen in itertools.combinations(range(len(types)), size)
-                if {types[place] for place in chosen} == {k for k in range(8) if present >> k & 1}
+                mask
+                for mask in range(1 << len(groups))
+                if not any(mask >> place & 1 for place, group in enumerate(groups) if group < 0)
+                and all(
+                    number == sum(mask >> place & 1 for place, group in enumerate(groups) if group == kind)
+                    for kind, number in zip(kinds, numbers, strict=True)
+                )
             ]
-            assert list(layer_masks(types, size, present)) == sorted(expected)
-            assert ways[size][present] == len(expected)
+            assert list(grouped_subsets(groups, numbers)) == expected
 
 
 def test_the_whole_of_two_to_the_39_times_16() -> None:

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 from exploring import all_but, quality_data, question_of, small_model, with_live_peaks
 
-from costmodel.explore.answer import Answer, answer_by_classes
+from costmodel.explore.answer import Answer
+from costmodel.explore.by_class.answer import answer_by_classes
 from costmodel.explore.by_class.listing import ListedConfigurations
 from costmodel.explore.by_site.answer import answer_by_sites
 from costmodel.forward.workload import Runtime, Workload
@@ -51,7 +52,7 @@ def test_extremes_equal_listing(kind: str, seed: int, tmp_path: Path) -> None:
     for name in NAMES:
         question = question_of(space, works, [name], top=1, quality=str(path), new_tokens=5)
         if seed == 3:
-            question = with_live_peaks(question, seed)
+            question = with_live_peaks(question, seed, by_layer=True)
         listed = answer_by_classes(question, ListedConfigurations(question.tables, space)).distribution[name]
         found = answer_by_sites(question).distribution[name]
         assert listed is not None

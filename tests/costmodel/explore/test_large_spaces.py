@@ -16,7 +16,7 @@ from test_sites import points
 
 from benchmarks.sweep import sweep
 from costmodel.explore import explore
-from costmodel.explore.answer import answer_by_classes
+from costmodel.explore.by_class.answer import answer_by_classes
 from costmodel.explore.by_class.homogeneous import HomogeneousClasses
 from costmodel.explore.by_class.listing import ListedConfigurations
 from costmodel.explore.by_layer.answer import answer_uneven

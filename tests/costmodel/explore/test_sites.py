@@ -12,7 +12,8 @@ from exploring import A100, all_but, quality_data, question_of, small_model, wit
 
 from costmodel.errors import InputError
 from costmodel.explore import explore
-from costmodel.explore.answer import Answer, answer_by_classes
+from costmodel.explore.answer import Answer
+from costmodel.explore.by_class.answer import answer_by_classes
 from costmodel.explore.by_class.listing import ListedConfigurations
 from costmodel.explore.by_class.per_layer import PerLayerClasses
 from costmodel.explore.by_site.answer import answer_by_sites
@@ -65,8 +66,9 @@ def test_per_layer_classes_equal_listing(seed: int, tmp_path: Path) -> None:
             quality="standin:params",
         ),
         seed,
+        by_layer=seed % 2 == 0,
     )
-    classes = PerLayerClasses(question.tables, space, list(question.tables.phases))
+    classes = PerLayerClasses(question.tables, space)
     assert sum(classes.counts) == space.valid_size
     listed = ListedConfigurations(question.tables, space)
     assert answer_by_classes(question, classes) == answer_by_classes(question, listed)
@@ -75,23 +77,20 @@ def test_per_layer_classes_equal_listing(seed: int, tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", ["per-layer", "per-site"])
 @pytest.mark.parametrize("seed", range(4))
 def test_exact_labels_equal_listing(kind: str, seed: int, tmp_path: Path) -> None:
-    """With interactions, launch-bound phases, energy and made-up memory peaks: the frontier and the best."""
+    """With interactions, launch-bound phases, energy and peak memory: the frontier and the best."""
     rng = random.Random(seed)
     model = small_model(tmp_path)
     layers, tensors = sorted(rng.sample(range(6), 3)), rng.sample([t.name for t in model.tensors], 2)
     space = design_space(model, kind, ranks=[4, 16, 60, 100], keep=all_but(model, layers, tensors))  # type: ignore[arg-type]
     path = tmp_path / "quality.json"
     path.write_text(json.dumps(quality_data(space, seed, states=1 + 2 * seed)))
-    question = with_live_peaks(
-        question_of(
-            space,
-            workloads(model, seed, runtime=rng.choice(list(Runtime))),
-            rng.choice([["decode.latency_s", "quality"], ["quality", "prefill.energy_j", "decode.peak_memory_bytes"]]),
-            ["saved.params_pct>=1"],
-            top=1,
-            quality=str(path),
-        ),
-        seed,
+    question = question_of(
+        space,
+        workloads(model, seed, runtime=rng.choice(list(Runtime))),
+        rng.choice([["decode.latency_s", "quality"], ["quality", "prefill.energy_j", "decode.peak_memory_bytes"]]),
+        ["saved.params_pct>=1"],
+        top=1,
+        quality=str(path),
     )
     expected = answer_by_classes(question, ListedConfigurations(question.tables, space))
     found = answer_by_sites(question)
@@ -190,7 +189,7 @@ def test_labels_give_up_on_large_spaces(tmp_path: Path) -> None:
     path.write_text(json.dumps(quality_data(space, 1)))
     question = question_of(space, [Workload.prefill(128)], ["prefill.hbm_bytes", "quality"], quality=str(path))
     problem = SiteProblem.of(question.tables)
-    assert exact_labels(problem, all_coordinates(question.tables, question.objectives), []) is None
+    assert exact_labels(problem, all_coordinates(question.tables, question.objectives)) is None
 
 
 def test_refusals(tmp_path: Path) -> None:

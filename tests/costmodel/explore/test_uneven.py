@@ -12,7 +12,7 @@ from exploring import A100, all_but, quality_data, question_of, small_model, wit
 
 from costmodel.errors import InputError
 from costmodel.explore import explore
-from costmodel.explore.answer import answer_by_classes
+from costmodel.explore.by_class.answer import answer_by_classes
 from costmodel.explore.by_class.listing import ListedConfigurations
 from costmodel.explore.by_layer.answer import answer_uneven
 from costmodel.explore.by_layer.quality import LayerQuality
@@ -39,7 +39,7 @@ def test_equals_listing(seed: int, tmp_path: Path) -> None:
         question = question_of(
             space, workloads(model, seed, runtime=Runtime.GRAPH), objectives, limits, top=40, quality=str(path)
         )
-        question = with_live_peaks(question, seed)
+        question = with_live_peaks(question, seed, by_layer=False)
         expected = answer_by_classes(question, ListedConfigurations(question.tables, space))
         found = answer_uneven(question)
         if "quality" in objectives:
@@ -75,7 +75,7 @@ def test_order_of_subsets(tmp_path: Path) -> None:
     ticks = ListedConfigurations(question.tables, space).batch.quality_ticks
     assert ticks is not None
     assert quality.total() + int(ticks[0]) == sum(ticks.tolist())
-    least = quality.least(quality.free)
+    least = quality.least()
     layers = space.layers.tolist()  # type: ignore[attr-defined]
     for pair in range(len(space.pairs)):  # type: ignore[attr-defined]
         for size in range(1, 6):
@@ -84,7 +84,7 @@ def test_order_of_subsets(tmp_path: Path) -> None:
                 for mask in range(1, 32)
                 if mask.bit_count() == size
             )
-            assert list(quality.ordered(pair, size, quality.free)) == expected
+            assert list(quality.ordered(pair, size)) == expected
             assert least[size, pair] == expected[0][0]
 
 
