@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 
 class CostModelError(Exception):
-    """Base of every error that `costmodel` raises on purpose; its text is one line.
+    """Base of every error that `costmodel` raises on purpose; its text is one line that any terminal can show.
 
     Args:
         what: what was wrong, naming the field, option or file.
@@ -24,7 +24,8 @@ class CostModelError(Exception):
             parts.append(f"allowed: {allowed}")
         if hint:
             parts.append(hint)
-        super().__init__(" ".join("; ".join(parts).split()))
+        line = " ".join("; ".join(parts).split())
+        super().__init__("".join(char if char.isprintable() else ascii(char)[1:-1] for char in line))
 
 
 class InputError(CostModelError):

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 from costmodel.errors import DecompositionError
+from costmodel.files.node import Node
 from costmodel.files.read import read_json
 from costmodel.model import ModelSpec, WeightTensor
 
 Form = Literal["svd", "tucker"]
 FORMS: tuple[Form, ...] = ("svd", "tucker")
+_MOST_LAYERS = 10**6
 
 
 class Site(NamedTuple):
@@ -182,24 +184,12 @@ class Decomposition:
         Raises:
             DecompositionError: on an unknown key, form, site or rank.
         """
-        if not isinstance(data, dict):
-            raise DecompositionError(
-                f"{where}: not an object", value=data, allowed='{"form": ..., "ranks": {...}, "drop": [...]}'
-            )
-        if unknown := sorted(set(data) - {"form", "ranks", "drop"}):
-            raise DecompositionError(f"{where}: unknown key", value=unknown[0], allowed="form, ranks, drop")
-        form = _form(data.get("form", "svd"), f"{where}: form")
-        ranks, drop = data.get("ranks", {}), data.get("drop", [])
-        if not isinstance(ranks, dict):
-            raise DecompositionError(
-                f"{where}: ranks is not an object", value=ranks, allowed='such as {"layers.2.q_proj": 64}'
-            )
-        if not isinstance(drop, list) or not all(type(layer) is int for layer in drop):
-            raise DecompositionError(
-                f"{where}: drop is not a list of layer numbers", value=drop, allowed="such as [5, 7]"
-            )
-        factors = {_site(name, where): _factor(entry, form, f"{where}: {name}") for name, entry in ranks.items()}
-        return cls(factors, frozenset(drop)).check(model, where)
+        file = Node(where, data, DecompositionError).table((), ("form", "ranks", "drop"))
+        form = file["form"].choice(FORMS) if "form" in file else "svd"
+        ranks = file["ranks"].entries() if "ranks" in file else {}
+        drop = file["drop"].items() if "drop" in file else []
+        factors = {_site(name, where): _factor(entry, form) for name, entry in ranks.items()}
+        return cls(factors, frozenset(layer.integer(0, _MOST_LAYERS) for layer in drop)).check(model, where)
 
 
 def load_decomposition(path: str | Path, model: ModelSpec) -> Decomposition:
@@ -226,13 +216,6 @@ def check_rank(rank: int, tensor: WeightTensor, where: str, hint: str = "") -> N
         raise DecompositionError(f"{where}: rank out of range", value=rank, allowed=allowed, hint=hint)
 
 
-def _form(value: object, where: str) -> Form:
-    for form in FORMS:
-        if value == form:
-            return form
-    raise DecompositionError(f"{where} unknown", value=value, allowed=" or ".join(FORMS))
-
-
 def _site(name: str, where: str) -> Site:
     parts = name.split(".")
     if len(parts) != 3 or parts[0] != "layers" or not re.fullmatch("0|[1-9][0-9]{0,8}", parts[1]):
@@ -240,17 +223,14 @@ def _site(name: str, where: str) -> Site:
     return Site(int(parts[1]), parts[2])
 
 
-def _factor(entry: object, form: Form, where: str) -> Factor:
-    if isinstance(entry, dict):
-        if unknown := sorted(set(entry) - {"form", "rank"}):
-            raise DecompositionError(f"{where}: unknown key", value=unknown[0], allowed="form, rank")
-        if "rank" not in entry:
-            raise DecompositionError(f"{where}: rank is missing", value=entry)
-        form = _form(entry.get("form", form), f"{where}: form")
-        entry = entry["rank"]
-    if type(entry) is int:
-        return make_factor(form, entry)
-    if form == "tucker" and isinstance(entry, list) and len(entry) == 2 and all(type(rank) is int for rank in entry):
-        return Tucker(*entry)
-    allowed = "a whole number" + (" or [rank_in, rank_out]" if form == "tucker" else "")
-    raise DecompositionError(f"{where}: not a rank of form {form}", value=entry, allowed=allowed)
+def _factor(node: Node, form: Form) -> Factor:
+    if isinstance(node.value, dict):
+        part = node.table(["rank"], ["form"])
+        form = part["form"].choice(FORMS) if "form" in part else form
+        node = part["rank"]
+    value = node.value
+    if type(value) is int:
+        return make_factor(form, value)
+    if form == "tucker" and isinstance(value, list) and len(value) == 2 and all(type(rank) is int for rank in value):
+        return Tucker(*value)
+    raise node.wrong(f"a rank of form {form}, a whole number" + (" or [rank_in, rank_out]" if form == "tucker" else ""))

@@ -7,24 +7,28 @@ file's format. Where no measured file exists there are two stand-ins, and every 
 
 from __future__ import annotations
 
-import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 
 from costmodel.arrays import Choices, Floats, Ints
-from costmodel.decomposition.factors import Site, make_factor
+from costmodel.decomposition.factors import FORMS, Site, make_factor
 from costmodel.errors import InputError, nearest
+from costmodel.files.node import Node
+from costmodel.files.read import read_json
 from costmodel.space.base import DesignSpace
 
 SCHEMA = 1
 MAX_STATES = 16
 STAND_IN = "standin:"
 _GRID_BITS = 50
+_LARGEST, _LARGEST_SINGULAR = 1e300, 1e140
+"""Bounds of values, which are added up, and of singular values, which are squared before."""
+_MAX_RANK = 10**6
+_LAYER = re.compile("0|[1-9][0-9]{0,8}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -75,12 +79,12 @@ def load_quality(source: str, space: DesignSpace) -> QualityTable:
             is not finite, or is of another model.
     """
     if not source.startswith(STAND_IN):
-        return _measured(_of_model(_read(source), source, space), source, space)
+        return _measured(_read(source, space), source, space)
     kind, _, rest = source.removeprefix(STAND_IN).partition(":")
     if kind == "params" and not rest:
         return params_removed(space)
     if kind == "energy" and rest:
-        return _energy_lost(_of_model(_read(rest), rest, space), rest, space)
+        return _energy_lost(_read(rest, space), rest, space)
     raise InputError("unknown stand-in for quality", value=source, allowed="standin:params, standin:energy:FILE")
 
 
@@ -101,15 +105,14 @@ def params_removed(space: DesignSpace) -> QualityTable:
     )
 
 
-def _energy_lost(data: Mapping[str, Any], where: str, space: DesignSpace) -> QualityTable:
+def _energy_lost(file: Mapping[str, Node], where: str, space: DesignSpace) -> QualityTable:
     spectra: dict[Site, Floats] = {}
-    for number, entry in enumerate(_list(data, "spectra", where)):
-        at = f"{where}: spectra[{number}]"
-        site = _site(entry, at, space)
-        values = entry.get("singular_values")
-        if not isinstance(values, list) or not values or not all(_is_number(each) and each >= 0 for each in values):
-            raise InputError(f"{at}: singular_values is no list of finite numbers of at least 0", value=values)
-        spectra[site] = np.sort(np.array(values, dtype=np.float64))[::-1]
+    for entry in _listed(file, "spectra", where):
+        part = entry.entries(["site", "singular_values"])
+        values = part["singular_values"].array((None,), 0, _LARGEST_SINGULAR)
+        if not len(values):
+            raise part["singular_values"].wrong("at least one number")
+        spectra[_site(part["site"], space)] = np.sort(values)[::-1]
     values_of: dict[tuple[Site, int], float] = {}
     for site, numbers in spectra.items():
         energy = np.append(0.0, np.cumsum(numbers**2))
@@ -121,44 +124,30 @@ def _energy_lost(data: Mapping[str, Any], where: str, space: DesignSpace) -> Qua
     return _quality("spectral energy lost in %, mean over all weights (stand-in)", True, *table)
 
 
-def _measured(data: Mapping[str, Any], where: str, space: DesignSpace) -> QualityTable:
-    names = data.get("states")
-    if names is not None and not (isinstance(names, list) and all(isinstance(each, str) for each in names)):
-        raise InputError(f"{where}: states is no list of names", value=names)
+def _measured(file: Mapping[str, Node], where: str, space: DesignSpace) -> QualityTable:
+    named = file.get("states")
+    names = None if named is None or named.value is None else [name.text() for name in named.items()]
     values: dict[tuple[Site, int], float] = {}
     states: dict[tuple[Site, int], int] = {}
-    for number, entry in enumerate(_list(data, "entries", where)):
-        at = f"{where}: entries[{number}]"
-        site = _site(entry, at, space)
-        form, rank = entry.get("form", "svd"), entry.get("rank")
-        if isinstance(rank, list) and len(rank) == 2 and rank[0] == rank[1]:
-            rank = rank[0]
-        if form not in ("svd", "tucker"):
-            raise InputError(f"{at}: unknown form", value=form, allowed="svd, tucker")
-        if type(rank) is not int or rank < 1:
-            raise InputError(f"{at}: not a rank", value=rank, allowed="a whole number of at least 1")
-        value, state = _number(entry, at), _state(entry.get("state", 0), names, at)
+    for entry in _listed(file, "entries", where):
+        part = entry.entries(["site", "rank", "value"])
+        site, rank, value = _site(part["site"], space), _rank(part["rank"]), _value(part["value"])
+        state = _state(part["state"], names) if "state" in part else 0
+        form = part["form"].choice(FORMS) if "form" in part else "svd"
         if form != space.form:
             continue
         if (site, rank) in values:
-            raise InputError(f"{at}: given twice", value=f"{site} rank {rank}")
+            raise InputError(f"{where}: {entry.key}: given twice", value=f"{site} rank {rank}")
         values[site, rank], states[site, rank] = value, state
     pairs: dict[tuple[int, int, int], float] = {}
-    listed = _list(data, "layer_interactions", where) if "layer_interactions" in data else []
-    for number, entry in enumerate(listed):
-        at = f"{where}: layer_interactions[{number}]"
-        if not isinstance(entry, dict):
-            raise InputError(f"{at}: not an object", value=entry)
-        layer = entry.get("layer")
-        if type(layer) is not int or not 0 <= layer < len(space.free) - 1:
-            raise InputError(f"{at}: layer without a next layer", value=layer, allowed=f"0 to {len(space.free) - 2}")
-        key = (layer, _state(entry.get("state"), names, at), _state(entry.get("next_state"), names, at))
+    for entry in _listed(file, "layer_interactions", where) if "layer_interactions" in file else []:
+        part = entry.entries(["layer", "state", "next_state", "value"])
+        layer = part["layer"].integer(0, len(space.free) - 2)
+        key = (layer, _state(part["state"], names), _state(part["next_state"], names))
         if key in pairs:
-            raise InputError(f"{at}: given twice", value=key)
-        pairs[key] = _number(entry, at)
-    metric = data.get("metric", "quality")
-    if not isinstance(metric, str):
-        raise InputError(f"{where}: metric is no text", value=metric)
+            raise InputError(f"{where}: {entry.key}: given twice", value=key)
+        pairs[key] = _value(part["value"])
+    metric = file["metric"].text() if "metric" in file else "quality"
     return _quality(metric, False, *_table(values, states, pairs, where, space))
 
 
@@ -211,59 +200,51 @@ def _quality(metric: str, stand_in: bool, value: Floats, state: Ints, interactio
     )
 
 
-def _read(path: str) -> Mapping[str, Any]:
-    try:
-        data = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError("cannot read quality file", value=path, hint=str(error)) from error
-    except (ValueError, RecursionError) as error:
-        raise InputError("quality file is not JSON", value=path, hint=str(error)) from error
-    if not isinstance(data, dict):
-        raise InputError(f"{path}: not an object", value=data, allowed="{schema, model, metric, entries, ...}")
-    if data.get("schema", SCHEMA) != SCHEMA:
-        raise InputError(f"{path}: unknown schema", value=data["schema"], allowed=str(SCHEMA))
-    return data
+def _read(path: str, space: DesignSpace) -> Mapping[str, Node]:
+    """The keys of a file of this schema and of the space's model."""
+    file = Node(path, read_json(path, "quality file", InputError), InputError).entries()
+    schema, model = file.get("schema"), file.get("model")
+    if schema is not None and (type(schema.value) is not int or schema.value != SCHEMA):
+        raise schema.wrong(str(SCHEMA))
+    if model is not None and model.value != space.model.name:
+        raise InputError(f"{path} is of another model", value=model.value, allowed=space.model.name)
+    return file
 
 
-def _of_model(data: Mapping[str, Any], where: str, space: DesignSpace) -> Mapping[str, Any]:
-    if data.get("model", space.model.name) != space.model.name:
-        raise InputError(f"{where} is of another model", value=data["model"], allowed=space.model.name)
-    return data
+def _listed(file: Mapping[str, Node], key: str, where: str) -> list[Node]:
+    if key not in file:
+        raise InputError(f"{where}: {key} is missing", allowed="a list")
+    return file[key].items()
 
 
-def _list(data: Mapping[str, Any], key: str, where: str) -> list[Any]:
-    found = data.get(key)
-    if not isinstance(found, list):
-        raise InputError(f"{where}: {key} is no list", value=found)
-    return found
-
-
-def _site(entry: Any, at: str, space: DesignSpace) -> Site:
-    name = entry.get("site") if isinstance(entry, dict) else None
-    words = name.split(".") if isinstance(name, str) else []
+def _site(node: Node, space: DesignSpace) -> Site:
+    words = node.text().split(".")
     tensors = [tensor.name for tensor in space.model.tensors]
-    if len(words) != 3 or words[0] != "layers" or not (words[1].isascii() and words[1].isdigit()):
-        raise InputError(f"{at}: not a site", value=name, allowed="layers.<number>.<tensor>")
+    if len(words) != 3 or words[0] != "layers" or not _LAYER.fullmatch(words[1]):
+        raise node.wrong("a site, layers.NUMBER.TENSOR")
     if int(words[1]) >= len(space.free) or words[2] not in tensors:
-        raise InputError(f"{at}: {space.model.name} has no such site", value=name, hint=nearest(words[2], tensors))
+        raise InputError(
+            f"{node.file}: {node.key}: {space.model.name} has no such site",
+            value=node.value,
+            hint=nearest(words[2], tensors),
+        )
     return Site(int(words[1]), words[2])
 
 
-def _number(entry: Mapping[str, Any], at: str) -> float:
-    value = entry.get("value")
-    if not _is_number(value):
-        raise InputError(f"{at}: value is not a finite number", value=value)
-    return float(value)  # type: ignore[arg-type]
+def _rank(node: Node) -> int:
+    """A rank, or the two equal ones of three factors."""
+    if isinstance(node.value, list) and len(node.value) == 2 and node.value[0] == node.value[1]:
+        return node.items()[0].integer(1, _MAX_RANK)
+    return node.integer(1, _MAX_RANK)
 
 
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e300
+def _value(node: Node) -> float:
+    return node.number(-_LARGEST, _LARGEST)
 
 
-def _state(value: object, names: list[str] | None, at: str) -> int:
-    if names is not None and isinstance(value, str) and value in names[:MAX_STATES]:
-        return names.index(value)
-    if type(value) is int and 0 <= value < MAX_STATES:
-        return value
-    allowed = f"0 to {MAX_STATES - 1}" if names is None else ", ".join(names[:MAX_STATES])
-    raise InputError(f"{at}: not a state", value=value, allowed=allowed)
+def _state(node: Node, names: list[str] | None) -> int:
+    if names is not None and isinstance(node.value, str):
+        return names.index(node.choice(names[:MAX_STATES]))
+    if names is not None and type(node.value) is not int:
+        raise node.wrong(", ".join(names[:MAX_STATES]))
+    return node.integer(0, MAX_STATES - 1)

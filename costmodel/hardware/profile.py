@@ -142,7 +142,7 @@ def profile_folder() -> Path:
 
 
 def _load(path: Path) -> HardwareProfile:
-    from costmodel.hardware.file import read_profile_file  # msgspec is imported on first use
+    from costmodel.hardware.file import read_profile_file  # the readers are imported on first use
 
     return _to_si(read_profile_file(path))
 

@@ -13,8 +13,8 @@ import numpy as np
 
 from costmodel.arrays import Floats
 from costmodel.errors import CalibrationError
+from costmodel.files.node import Node
 from costmodel.hardware.profile import HardwareProfile
-from costmodel.timing.calibration.file import Node
 from costmodel.timing.calibration.passes import CLASSES, REACH_KEYS, Reach, class_masks, read_reach
 from costmodel.timing.columns import OpColumns, OpTimings
 from costmodel.units import DType

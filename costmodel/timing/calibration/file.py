@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import json
-import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
-from costmodel.arrays import Floats
 from costmodel.errors import CalibrationError
+from costmodel.files.node import Node
+from costmodel.files.read import read_json
 from costmodel.timing.calibration.base import Base
 from costmodel.timing.calibration.features import ATTENTION_INPUTS, GEMM_INPUTS
 from costmodel.timing.calibration.memo import Memo
@@ -24,79 +22,7 @@ SCHEMA = 1
 """Version of the file format; raise it when a key is renamed, dropped or changes its meaning."""
 MAX_FILE_BYTES = 300_000
 STREAM_KINDS = (GENERAL_STREAM, "norm", "rope", "activation", "embedding", "kv_cache", "attention")
-_LARGE = 1e30
 _INPUTS = {"gemm": GEMM_INPUTS, "prefill": ATTENTION_INPUTS, "decode": ATTENTION_INPUTS}
-
-
-class Node:
-    """A value of the file with its place, for messages that name the key.
-
-    Every method raises CalibrationError with the file, the dotted key, the value found and what is allowed.
-    """
-
-    def __init__(self, file: str, key: str, value: Any) -> None:
-        self.file, self.key, self.value = file, key, value
-
-    def wrong(self, allowed: str) -> CalibrationError:
-        """The error about this value."""
-        return CalibrationError(f"{self.file}: {self.key or 'content'}", value=self.value, allowed=allowed)
-
-    def table(self, required: Iterable[str] = (), optional: Iterable[str] = ()) -> dict[str, Node]:
-        """The entries of an object; with names given, exactly these."""
-        if not isinstance(self.value, dict):
-            raise self.wrong("an object")
-        required, optional = list(required), list(optional)
-        entries = {name: Node(self.file, f"{self.key}.{name}".lstrip("."), each) for name, each in self.value.items()}
-        for name in required:
-            if name not in entries:
-                raise CalibrationError(f"{self.file}: {self.key}.{name} is missing".replace(": .", ": "))
-        unknown = [name for name in entries if (required or optional) and name not in {*required, *optional}]
-        if unknown:
-            allowed = ", ".join([*required, *optional])
-            raise CalibrationError(
-                f"{self.file}: unknown key in {self.key or 'the file'}", value=unknown[0], allowed=allowed
-            )
-        return entries
-
-    def items(self) -> list[Node]:
-        """The entries of a list."""
-        if not isinstance(self.value, list):
-            raise self.wrong("a list")
-        return [Node(self.file, f"{self.key}[{index}]", each) for index, each in enumerate(self.value)]
-
-    def text(self, choices: Iterable[str] = ()) -> str:
-        """A text that is not empty, among `choices` where there are any."""
-        choices = list(choices)
-        if not isinstance(self.value, str) or not self.value.strip() or (choices and self.value not in choices):
-            raise self.wrong(", ".join(choices) or "a text")
-        return self.value
-
-    def number(self, low: float = -_LARGE, high: float = _LARGE) -> float:
-        """A finite number within [low, high]."""
-        value = self.value
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise self.wrong("a number")
-        if not (math.isfinite(value) and low <= value <= high):
-            raise self.wrong(f"a finite number from {low:g} to {high:g}")
-        return float(value)
-
-    def integer(self, low: int, high: int) -> int:
-        """A whole number within [low, high]."""
-        if type(self.value) is not int or not low <= self.value <= high:
-            raise self.wrong(f"a whole number from {low} to {high}")
-        return self.value
-
-    def array(self, shape: tuple[int | None, ...], low: float = -_LARGE, high: float = _LARGE) -> Floats:
-        """Nested lists of finite numbers; None in `shape` leaves a length open."""
-        wanted = " x ".join("any" if each is None else str(each) for each in shape)
-        try:
-            array = np.array(self.value, dtype=np.float64)
-        except (TypeError, ValueError):
-            raise self.wrong(f"numbers, {wanted}") from None
-        fits = array.ndim == len(shape) and all(a in (None, b) for a, b in zip(shape, array.shape, strict=True))
-        if not fits or not np.isfinite(array).all() or (array < low).any() or (array > high).any():
-            raise self.wrong(f"finite numbers from {low:g} to {high:g}, {wanted}")
-        return array
 
 
 def read_node(path: Path) -> Node:
@@ -105,24 +31,11 @@ def read_node(path: Path) -> Node:
     Raises:
         CalibrationError: when it cannot be read, is too large, is not JSON or has another schema.
     """
-    try:
-        with path.open("rb") as stream:
-            content = stream.read(MAX_FILE_BYTES + 1)
-    except OSError as error:
-        raise CalibrationError(f"{path}: cannot read", hint=error.strerror or str(error)) from error
-    if len(content) > MAX_FILE_BYTES:
-        raise CalibrationError(f"{path}: too large for a calibration", allowed=f"up to {MAX_FILE_BYTES} bytes")
-    try:
-        raw = json.loads(content)
-    except (ValueError, RecursionError) as error:
-        raise CalibrationError(f"{path}: not a JSON file in UTF-8", hint=str(error)) from error
-    if not isinstance(raw, dict):
-        raise CalibrationError(f"{path}: content", value=type(raw).__name__, allowed="an object")
-    version = raw.get("schema", "nothing")
-    if type(version) is not int or version != SCHEMA:
-        hint = "written for another version of costmodel; fit it again with `validate fit`"
-        raise CalibrationError(f"{path}: schema", value=version, allowed=str(SCHEMA), hint=hint)
-    return Node(str(path), "", raw)
+    node = Node(str(path), read_json(path, "calibration", CalibrationError, limit=MAX_FILE_BYTES), CalibrationError)
+    schema = node.entries(["schema"])["schema"]
+    if type(schema.value) is not int or schema.value != SCHEMA:
+        raise schema.wrong(str(SCHEMA), "written for another version of costmodel; fit it again with `validate fit`")
+    return node
 
 
 def read_shaped(node: Node, kind: FormKind) -> ShapedForm:

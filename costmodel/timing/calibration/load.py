@@ -10,10 +10,11 @@ from types import MappingProxyType
 from typing import Any
 
 from costmodel.errors import CalibrationError
+from costmodel.files.node import Node
 from costmodel.forward.workload import Runtime
 from costmodel.hardware.profile import HardwareProfile, load_hardware, profile_folder
 from costmodel.timing.calibration.additive import FORM, KEYS, AdditiveForm, AdditiveTimes, read_additive
-from costmodel.timing.calibration.file import Node, read_node, read_shaped, read_streams
+from costmodel.timing.calibration.file import read_node, read_shaped, read_streams
 from costmodel.timing.calibration.probes import CalibratedTimes
 from costmodel.timing.calibration.record import Calibration
 from costmodel.timing.calibration.scaled import FORM as SCALED
@@ -45,7 +46,8 @@ def load_calibration(path: str | Path) -> Calibration:
     """
     path = Path(path)
     node = read_node(path)
-    form = node.table()["form"].text([FORM, SCALED]) if "form" in node.value else None
+    entries = node.entries()
+    form = entries["form"].choice([FORM, SCALED]) if "form" in entries else None
     part = node.table({FORM: KEYS, SCALED: (*_KEYS, *SCALED_KEYS), None: _KEYS}[form])
     if form == FORM:
         return Calibration(
@@ -56,10 +58,10 @@ def load_calibration(path: str | Path) -> Calibration:
             passes=read_additive(part),
         )
     shaped: dict[FormKind, ShapedForm] = {}
-    entries = part["forms"].table(["gemm"], ["prefill", "decode"])
+    forms = part["forms"].table(["gemm"], ["prefill", "decode"])
     for kind in DIMENSIONS:
-        if kind in entries:
-            shaped[kind] = read_shaped(entries[kind], kind)
+        if kind in forms:
+            shaped[kind] = read_shaped(forms[kind], kind)
     launch = part["host_launch_s"]
     return Calibration(
         **_about(path, part),
@@ -147,20 +149,13 @@ def _about(path: Path, part: Mapping[str, Node]) -> dict[str, Any]:
     return {
         "name": path.stem,
         "hardware": part["hardware"].text(),
-        "dtypes": tuple(DType(node.text([each.value for each in DType])) for node in _some(part["dtypes"])),
-        "runtimes": tuple(Runtime(node.text([each.value for each in Runtime])) for node in _some(part["runtimes"])),
-        "level": part["level"].text(["probes", "samples"]),
+        "dtypes": tuple(DType(node.choice([dtype.value for dtype in DType])) for node in part["dtypes"].items(1)),
+        "runtimes": tuple(Runtime(node.choice([way.value for way in Runtime])) for node in part["runtimes"].items(1)),
+        "level": part["level"].choice(["probes", "samples"]),
         "provenance": _rows(part["provenance"]),
         "errors": _rows(part["errors"]),
     }
 
 
-def _some(node: Node) -> list[Node]:
-    items = node.items()
-    if not items:
-        raise node.wrong("at least one")
-    return items
-
-
 def _rows(node: Node) -> tuple[Mapping[str, Any], ...]:
-    return tuple(MappingProxyType({name: each.value for name, each in item.table().items()}) for item in node.items())
+    return tuple(MappingProxyType({name: each.value for name, each in item.entries().items()}) for item in node.items())

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from costmodel.arrays import Floats
+from costmodel.files.node import Node
 from costmodel.forward.workload import Workload
 from costmodel.model import ModelSpec
-from costmodel.timing.calibration.file import Node
 from costmodel.timing.columns import OpColumns
 
 CLASSES = ("gemm", "attention", "other")

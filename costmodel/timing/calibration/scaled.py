@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from costmodel.arrays import Floats
-from costmodel.timing.calibration.file import Node
+from costmodel.files.node import Node
 from costmodel.timing.calibration.passes import CLASSES, REACH_KEYS, Reach, class_masks, read_reach
 from costmodel.timing.calibration.probes import CalibratedTimes
 from costmodel.timing.columns import OpColumns, OpTimings

@@ -112,7 +112,7 @@ def test_check_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     out, err = capsys.readouterr()
     good, bad = json.loads(out)["profiles"]
     assert good == {"profile": "t4", "ok": True, "figures": 12, "unverified": 3, "error": None}
-    assert (bad["ok"], bad["error"]) == (False, f"{tmp_path}: cannot read; Is a directory")
+    assert (bad["ok"], bad["error"]) == (False, f"cannot read hardware profile: got '{tmp_path}'; Is a directory")
     assert err == f"error: {bad['error']}\n"
 
 
@@ -120,7 +120,7 @@ def test_check_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     ("arguments", "expected"),
     [
         (["hw", "show", "a100-sxm-80"], "did you mean"),
-        (["hw", "show", "none.toml"], "none.toml: cannot read; No such file"),
+        (["hw", "show", "none.toml"], "cannot read hardware profile: got 'none.toml'; No such file"),
         (["hw", "show"], "Missing argument"),
         (["hw", "show", "t4", "l4"], "unexpected extra argument"),
         (["hw", "show", "t4", "--format", "xml"], "'xml' is not one of"),

@@ -259,13 +259,13 @@ TEXTS: list[tuple[bytes, str]] = [
     (b"[1, 2]", r"not a JSON object: got \[1, 2\]"),
     (b'"llama2-7b"', "not a JSON object: got 'llama2-7b'"),
     (b"null", "not a JSON object: got None"),
-    (json.dumps(LLAMA).replace("64", "NaN").encode(), "NaN is not a JSON number"),
-    (json.dumps(LLAMA).replace("64", "-Infinity").encode(), "-Infinity is not a JSON number"),
-    (json.dumps(LLAMA).replace("64", HUGE).encode(), "is not JSON"),
+    (json.dumps(LLAMA).replace("64", "NaN").encode(), "hidden_size: got nan; allowed: a finite number"),
+    (json.dumps(LLAMA).replace("64", "-Infinity").encode(), "hidden_size: got -inf; allowed: a finite number"),
+    (json.dumps(LLAMA).replace("64", HUGE).encode(), "hidden_size: got inf"),
     (json.dumps(LLAMA).replace("64", "1e999").encode(), "hidden_size: got inf"),
     (b"[" * 200_000, "nested too deeply"),
     (b"\xff\xfe{\x00", "not UTF-8"),
-    (b"\xef\xbb\xbf{}", "is not JSON"),
+    (b"\xef\xbb\xbf{}", "model_type is missing"),
     (b"\x00" * 17_000_000, "up to 16,000,000 bytes"),
 ]
 

@@ -154,17 +154,17 @@ def test_a_malformed_file_is_one_line(tmp_path: Path, name: str) -> None:
 def test_a_file_that_is_none(tmp_path: Path) -> None:
     path = tmp_path / "calibration.json"
     for content, message in (
-        (b"", "not a JSON file"),
-        (b"\xff\xfe", "not a JSON file"),
-        (b"[1]", "content: got 'list'"),
-        (b"[" * 100_000, "not a JSON file"),
+        (b"", "is not JSON"),
+        (b"\xff\xfe", "is not UTF-8 text"),
+        (b"[1]", "content: got \\[1\\]; allowed: an object"),
+        (b"[" * 100_000, "nested too deeply"),
         (b'{"a": 1}' + b" " * MAX_FILE_BYTES, "too large"),
         (b"{}", "schema"),
     ):
         path.write_bytes(content)
         with pytest.raises(CalibrationError, match=message):
             load_calibration(path)
-    with pytest.raises(CalibrationError, match="cannot read; No such file"):
+    with pytest.raises(CalibrationError, match=r"cannot read calibration: got .*No such file"):
         load_calibration(tmp_path / "none.json")
 
 
