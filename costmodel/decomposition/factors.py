@@ -121,6 +121,9 @@ class Decomposition:
     factors: Mapping[Site, Factor] = field(default_factory=dict)
     dropped: frozenset[int] = frozenset()
 
+    def __hash__(self) -> int:
+        return hash((frozenset(self.factors.items()), self.dropped))
+
     def check(self, model: ModelSpec, where: str = "") -> Decomposition:
         """Return self if every site exists in `model` and every rank is possible there.
 

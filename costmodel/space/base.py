@@ -137,16 +137,16 @@ class DesignSpace(ABC):
     def sample(self, count: int, seed: int, distinct: bool = False) -> list[int]:
         """Numbers of `count` configurations drawn uniformly from those that are possible; the same for the same seed.
 
-        With `distinct` without replacement.
+        They are the configurations of `sample_choices`; with `distinct` others, drawn without replacement.
 
         Raises:
             InputError: when `count` is negative, or `distinct` and beyond `valid_size`.
         """
         if count < 0 or (distinct and count > self.valid_size):
             raise InputError("sample size out of range", value=count, allowed=f"0 to {self.valid_size}")
-        generator = random.Random(seed)
         if not distinct:
-            return [self.nth_valid(generator.randrange(self.valid_size)) for _ in range(count)]
+            return [self.index_of(choices) for choices in self.sample_choices(count, seed)]
+        generator = random.Random(seed)
         if 2 * count > self.valid_size:
             return [self.nth_valid(position) for position in generator.sample(range(self.valid_size), count)]
         drawn: dict[int, None] = {}
@@ -155,8 +155,12 @@ class DesignSpace(ABC):
         return [self.nth_valid(position) for position in drawn]
 
     def sample_choices(self, count: int, seed: int) -> Choices:
-        """Choices of `count` configurations drawn uniformly from those that are possible, (count, layers, tensors)."""
-        return np.stack([self.choices(index) for index in self.sample(count, seed)])
+        """Choices of the configurations that `sample` numbers, int64 (count, layers, tensors)."""
+        generator = random.Random(seed)
+        drawn = np.zeros((count, *self.free.shape), dtype=np.int64)
+        for choices in drawn:
+            choices[:] = self.choices(self.nth_valid(generator.randrange(self.valid_size)))
+        return drawn
 
     def configs(self, start: int = 0, stop: int | None = None) -> Iterator[Decomposition]:
         """Configurations `start` to `stop` - 1 in order, one at a time."""

@@ -106,6 +106,15 @@ def test_sampling_is_uniform_and_seeded(kind: str) -> None:
 
 
 @pytest.mark.parametrize("space", SPACES.values(), ids=SPACES)
+def test_a_sample_is_the_same_by_number_and_by_choices(space: DesignSpace) -> None:
+    choices = space.sample_choices(20, seed=8)
+    numbers = space.sample(20, seed=8)
+    assert (np.stack([space.choices(number) for number in numbers]) == choices).all()
+    assert {space.config(number) for number in numbers} == {space.decomposition(each) for each in choices}
+    assert space.sample_choices(0, seed=8).shape == (0, *space.free.shape)
+
+
+@pytest.mark.parametrize("space", SPACES.values(), ids=SPACES)
 def test_sampling_of_huge_spaces(space: DesignSpace) -> None:
     """Bits of the numbers, layers and ranks are even-handed, without anything materialised."""
     numbers = space.sample(3000, seed=11)
