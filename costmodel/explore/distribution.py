@@ -101,12 +101,9 @@ def distribution(values: Floats | Ints, counts: Counts) -> Distribution:
 def weighted_mean(values: Floats | Ints, counts: Counts, total: int) -> float:
     """Mean of values with exact counts, correctly rounded: a float is an integer times a power of two."""
     mantissas, exponents = np.frexp(np.asarray(values, dtype=np.float64))
-    whole = np.ldexp(mantissas, 53).astype(np.int64).astype(object) * counts
     lowest = int(exponents.min())
-    exact = sum(int(whole[exponents == each].sum()) << (each - lowest) for each in np.unique(exponents).tolist())
-    power = lowest - 53
-    ratio = Fraction(exact * (1 << max(power, 0)), total * (1 << max(-power, 0)))
-    return float(ratio)
+    units = np.ldexp(mantissas, 53).astype(np.int64).astype(object) << (exponents - lowest).astype(object)
+    return float(Fraction(int((units * counts).sum()), total) * Fraction(2) ** (lowest - 53))
 
 
 def bin_counts(values: Floats | Ints, edges: Sequence[float] | Floats) -> Ints:

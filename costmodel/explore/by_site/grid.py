@@ -118,23 +118,19 @@ class _Run:
             taken = np.zeros((2, self.bins), dtype=self.small)
             for option in options.tolist():
                 reached = 0 if self.states == 1 else int(self.problem.state[layer, tensor, option])
-                if reached <= state:
-                    for row in (0, 1) if state else (1,):
-                        self._update(rows[row], new, taken, row, 1 if reached == state else row, layer, tensor, option)
+                if reached > state:
+                    continue
+                cell, value = int(self.cells[layer, tensor, option]), self.values[layer, tensor, option]
+                for row in (0, 1) if state else (1,):
+                    target = 1 if reached == state else row
+                    candidate = rows[row, : self.bins - cell] + value
+                    better = candidate < new[target, cell:]
+                    np.copyto(new[target, cell:], candidate, where=better)
+                    np.copyto(taken[target, cell:], option + self.cells.shape[-1] * row, where=better)
             self.taken[layer, state, tensor] = taken if state else np.broadcast_to(taken[1].copy(), taken.shape)
             rows = new
         last: Floats = rows[1]
         return last
-
-    def _update(
-        self, old: Floats, new: Floats, taken: Ints, row: int, to: int, layer: int, tensor: int, option: int
-    ) -> None:
-        cell, value = int(self.cells[layer, tensor, option]), self.values[layer, tensor, option]
-        candidate = old[: self.bins - cell] + value
-        target = new[to, cell:]
-        better = candidate < target
-        np.copyto(target, candidate, where=better)
-        np.copyto(taken[to, cell:], option + self.cells.shape[-1] * row, where=better)
 
     def trace(self, bins: Ints, state: Ints) -> Choices:
         """Choices of the configurations that end in these bins and states, int64 (n, layers, tensors)."""
