@@ -118,6 +118,11 @@ class ModelSpec:
         return self.family is Family.LLAMA
 
     @property
+    def distinct_windows(self) -> tuple[int | None, ...]:
+        """Each kind of sliding window once, in the order of the layers."""
+        return tuple(dict.fromkeys(self.sliding_windows))
+
+    @property
     def q_size(self) -> int:
         """Features of all query heads together."""
         return self.num_heads * self.head_dim
