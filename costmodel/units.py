@@ -59,6 +59,23 @@ _PREFIXES = ((1e21, "Z"), (1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e
 _DURATIONS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"), (1e-9, "ns"))
 
 
+_UNIT_OF_SUFFIX = {
+    "_pct": "%",
+    "speedup": "x",
+    "tokens_per_s": "tok/s",
+    "_s": "s",
+    "_bytes": "B",
+    "_j": "J",
+    "flops": "FLOP",
+    "arithmetic_intensity": "FLOP/B",
+}
+
+
+def unit_of(name: str) -> str:
+    """The unit that a quantity's name ends with: `unit_of("decode.latency_s") == "s"`; empty for a plain number."""
+    return next((unit for suffix, unit in _UNIT_OF_SUFFIX.items() if name.endswith(suffix)), "")
+
+
 def significant(value: float, digits: int, pad: bool = False) -> str:
     """`value` with that many significant digits, trailing zeros kept with `pad`: 13.80 for (13.8, 4, True)."""
     return f"{value:#.{digits}g}".rstrip(".") if pad and value else f"{value:.{digits}g}"

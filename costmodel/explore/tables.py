@@ -25,6 +25,8 @@ COLUMNS = (*COUNTS, *TIMES)
 """Additive costs in the order of the last axis of every table; times in ticks of `PhaseTable.quantum_s`."""
 _WIDTH = len(COUNTS)
 _GRID_BITS = 52
+_BLOCK = 512
+"""Configurations summed at a time, which bounds the memory of their sites' costs."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -164,7 +166,10 @@ class CostTables:
         """Every table of columns: the phases, and `step` for the first decode step of a request."""
 
     def batch(self, choices: Choices) -> CostBatch:
-        """Costs of configurations given site by site, choices int64 (..., layers, tensors)."""
+        """Costs of configurations given site by site, choices int64 (layers, tensors) or (n, layers, tensors)."""
+        if choices.ndim == 3 and len(choices) > _BLOCK:
+            starts = range(0, len(choices), _BLOCK)
+            return CostBatch.joined([self.batch(choices[start : start + _BLOCK]) for start in starts])
         columns, excess = {}, {}
         tensors = np.arange(choices.shape[-1])
         layers = np.arange(choices.shape[-2])[:, None]
@@ -202,6 +207,15 @@ class CostBatch:
     ) -> None:
         self.tables, self.columns, self.excess, self.quality_ticks = tables, columns, excess, quality_ticks
         self._found: dict[str, dict[str, Floats | Ints | None]] = {}
+
+    @classmethod
+    def joined(cls, batches: Sequence[CostBatch]) -> CostBatch:
+        """Batches of shapes (n,), (m,), ... of the same tables, at least one, as one batch."""
+        first = batches[0]
+        columns = {name: np.concatenate([batch.columns[name] for batch in batches]) for name in first.columns}
+        excess = {name: np.concatenate([batch.excess[name] for batch in batches]) for name in first.excess}
+        ticks = [batch.quality_ticks for batch in batches if batch.quality_ticks is not None]
+        return cls(first.tables, columns, excess, np.concatenate(ticks) if ticks else None)
 
     def costs(self, part: str) -> dict[str, Floats | Ints | None]:
         """Every cost of a phase by the contract's names, or of `request`."""

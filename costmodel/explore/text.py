@@ -3,30 +3,28 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from costmodel.units import seconds, si
+from costmodel.units import seconds, si, unit_of
 
 _LEVELS = " ▁▂▃▄▅▆▇█"
-_UNITS: dict[str, Callable[[float], str]] = {
-    "_s": seconds,
-    "_bytes": lambda value: si(value, "B", 4),
-    "_j": lambda value: si(value, "J", 4),
-    "params": lambda value: si(value, "", 4).rstrip(),
-}
 
 
 def objective_text(name: str, value: float) -> str:
     """A value of the objective called `name`, with the unit that its name says."""
-    if name.endswith("_pct"):
-        return f"{value:.3f} %"
-    if name.endswith("speedup"):
-        return f"{value:.3f}x"
-    if name.endswith("tokens_per_s"):
-        return f"{value:,.4g} tok/s"
-    for suffix, show in _UNITS.items():
-        if name.endswith(suffix):
-            return show(value)
+    match unit_of(name):
+        case "%":
+            return f"{value:.3f} %"
+        case "x":
+            return f"{value:.3f}x"
+        case "tok/s":
+            return f"{value:,.4g} tok/s"
+        case "s":
+            return seconds(value)
+        case "B" | "J" as unit:
+            return si(value, unit, 4)
+    if name.endswith("params"):
+        return si(value, "", 4).rstrip()
     return f"{value:,}" if isinstance(value, int) else f"{value:.5g}"
 
 

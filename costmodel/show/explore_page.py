@@ -11,6 +11,7 @@ from costmodel.decomposition.factors import break_even_rank
 from costmodel.errors import InputError
 from costmodel.explore.objectives import Objective, Priced, parse_objectives
 from costmodel.show.page import make_page
+from costmodel.units import unit_of
 
 if TYPE_CHECKING:
     from costmodel.arrays import Choices
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 CLOUD = 1500
 FRONTIER = 400
 """Points of the frontier on the page; of a longer one evenly spaced ones."""
-_BLOCK = 500
 _LETTERS = 600_000
 """Most characters for all configurations together; the cloud shrinks where a model has many sites."""
 _DIGITS = 7
@@ -32,7 +32,6 @@ _PER_PHASE = (
     "energy_j",
     "saved.energy_pct",
 )
-_UNITS = {"_pct": "%", "_s": "s", "_bytes": "B", "_j": "J", "speedup": "x"}
 _BASE36 = "0123456789abcdefghijklmnopqrstuvwxyz"
 
 
@@ -124,10 +123,10 @@ def _columns(result: Exploration, choices: Choices) -> tuple[list[dict[str, Any]
     names += [f"{phase}.{metric}" for phase in phases for metric in _PER_PHASE]
     names += ["params", f"{phases[0]}.saved.params_pct"]
     names += ["request.latency_s"] * priced.request + ["quality"] * priced.quality
-    batches = [question.tables.batch(choices[at : at + _BLOCK]) for at in range(0, len(choices), _BLOCK)]
+    batch = question.tables.batch(choices)
     kept, parts = [], []
     for objective in parse_objectives(list(dict.fromkeys(names)), priced):
-        column = _values(objective, batches)
+        column = _values(objective, batch)
         if column is not None:
             kept.append(
                 {
@@ -142,9 +141,9 @@ def _columns(result: Exploration, choices: Choices) -> tuple[list[dict[str, Any]
     return kept, [_short(row) for row in table.tolist()]
 
 
-def _values(objective: Objective, batches: Sequence[CostBatch]) -> Any:
+def _values(objective: Objective, batch: CostBatch) -> Any:
     try:
-        return np.concatenate([np.asarray(objective.values(batch), dtype=np.float64) for batch in batches])
+        return np.asarray(objective.values(batch), dtype=np.float64)
     except InputError:
         return None  # a cost that the profile cannot give, such as energy without a power figure
 
@@ -163,8 +162,7 @@ def _label(objective: Objective, quality: Any) -> str:
 def _unit(objective: Objective) -> str:
     if objective.part == "quality":
         return ""
-    name = f"_{objective.saving}" if objective.saving == "pct" else objective.saving or objective.metric
-    return next((unit for suffix, unit in _UNITS.items() if name.endswith(suffix)), "")
+    return unit_of(f"_{objective.saving}" if objective.saving == "pct" else objective.saving or objective.metric)
 
 
 def _short(row: Sequence[float]) -> list[float]:

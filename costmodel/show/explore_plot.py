@@ -14,6 +14,7 @@ from costmodel.explore.tables import CostBatch, CostTables
 from costmodel.forward.workload import Phase
 from costmodel.show.figure import COLOURS, Theme, axes_style, figure_bytes, new_figure
 from costmodel.space.make import design_space
+from costmodel.units import unit_of
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -35,8 +36,6 @@ PAPER_LAYERS = (
 )
 """The ten sets of layers that the paper measures on Llama 2 7B: all tensors, rank 1, three factors."""
 _CLOUD = 3000
-_BLOCK = 1000
-_UNITS = {"_s": "s", "_bytes": "B", "_j": "J", "params": "", "flops": "FLOP"}
 
 
 def frontier_plot(result: Exploration, kind: str, theme: Theme = "light") -> bytes:
@@ -156,10 +155,7 @@ def _cloud(result: Exploration, across: Objective, up: Objective) -> Floats:
     """The two objectives of configurations drawn uniformly from the space, float64 (n, 2)."""
     count = int(min(_CLOUD, result.space.valid_size))
     choices = result.space.sample_choices(count, seed=0)
-    tables = result.question.tables
-    return np.concatenate(
-        [_pair(tables.batch(choices[at : at + _BLOCK]), across, up) for at in range(0, count, _BLOCK)]
-    )
+    return _pair(result.question.tables.batch(choices), across, up)
 
 
 def _paper(result: Exploration, across: Objective, up: Objective) -> Floats:
@@ -206,5 +202,4 @@ def _label(axis: Any, objective: Objective, metric: str) -> None:
     text = metric if objective.part == "quality" else name.replace(".", " ").replace("_", " ")
     axis.set_label_text(f"{text}{' in %' if objective.saving == 'pct' else ''} - {better}")
     if not objective.saving and objective.part != "quality":
-        unit = next((each for suffix, each in _UNITS.items() if objective.metric.endswith(suffix)), "")
-        axis.set_major_formatter(EngFormatter(unit=unit))
+        axis.set_major_formatter(EngFormatter(unit=unit_of(objective.metric)))

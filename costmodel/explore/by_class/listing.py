@@ -13,6 +13,7 @@ from costmodel.space.base import DesignSpace
 MAX_LISTED = 1 << 20
 """Most configurations that are priced one by one."""
 _BLOCK = 1 << 10
+"""Configurations whose choices are held at a time."""
 
 
 class ListedConfigurations:
@@ -23,19 +24,12 @@ class ListedConfigurations:
 
     def __init__(self, tables: CostTables, space: DesignSpace) -> None:
         self.space = space
-        total = space.valid_size
-        columns = {name: np.empty((total, len(table.base)), dtype=np.int64) for name, table in tables.parts.items()}
-        excess = {name: np.empty(total, dtype=np.int64) for name in tables.parts}
-        quality = np.empty(total, dtype=np.int64) if tables.quality else None
-        for start in range(0, total, _BLOCK):
-            stop = min(total, start + _BLOCK)
-            part = tables.batch(space.valid_choices(start, stop))
-            for name in tables.parts:
-                columns[name][start:stop], excess[name][start:stop] = part.columns[name], part.excess[name]
-            if quality is not None and part.quality_ticks is not None:
-                quality[start:stop] = part.quality_ticks
-        self.batch = CostBatch(tables, columns, excess, quality)
-        self.counts: Counts = np.full(total, 1, dtype=object)
+        starts = range(0, space.valid_size, _BLOCK)
+        stops = (min(space.valid_size, start + _BLOCK) for start in starts)
+        self.batch = CostBatch.joined(
+            [tables.batch(space.valid_choices(start, stop)) for start, stop in zip(starts, stops, strict=True)]
+        )
+        self.counts: Counts = np.full(space.valid_size, 1, dtype=object)
 
     def members(self, position: int) -> Iterator[int]:
         """The configuration itself."""

@@ -23,11 +23,10 @@ from costmodel.explore.by_site.hull import Hull, fill, hull
 from costmodel.explore.by_site.labels import exact_labels
 from costmodel.explore.by_site.multipliers import best_of_all, best_under_limits
 from costmodel.explore.by_site.problem import Functional, SiteProblem, all_coordinates, ceiling, memory_parts, metric_of
-from costmodel.explore.by_site.sample import sampled_distribution, sampled_share
+from costmodel.explore.by_site.sample import sampled_distribution, sampled_share, uniform_sample
 from costmodel.explore.by_site.tangents import tangents, useful
 from costmodel.explore.objectives import Objective
 from costmodel.explore.pareto import nondominated
-from costmodel.explore.tables import CostBatch
 from costmodel.explore.text import objective_text
 from costmodel.space.kinds import PerLayerSpace
 
@@ -38,7 +37,6 @@ _EQUAL = 1e-9
 """Share of its range by which two second objectives must differ to count as different in the gap."""
 _ROUNDING = 1e-11
 """Share of the largest cost below which a gap is that of floats, not of the method."""
-_BLOCK = 512
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -68,15 +66,17 @@ def answer_by_sites(question: Question) -> Answer:
     candidates = range(len(space.ranks[0])) if isinstance(space, PerLayerSpace) else [None]
     problems = [SiteProblem.of(tables, rank) for rank in candidates]
     kept = [settled(tables, problems, limit) for limit in question.limits]
+    sample = uniform_sample(question)
     if False in kept:
-        distribution, note = sampled_distribution(question, problems, [])
+        distribution, note = sampled_distribution(question, sample, problems, [])
         words = f"exact: no configuration keeps {question.limits[kept.index(False)]}; {note}"
         return Answer(matching=0, distinct_costs=None, distribution=distribution, top=(), frontier=(), guarantee=words)
     exact = [None if raised else exact_labels(problem, coordinates) for problem in problems]
     gap = slack = 0.0
     guarantee = EXACT
     found = [choices for choices in exact if choices is not None]
-    if len(found) < len(problems):
+    missed = len(found) < len(problems)
+    if missed:
         if len(question.objectives) > 2:
             raise InputError(
                 f"a {space.kind} space of this size takes two objectives",
@@ -91,7 +91,7 @@ def answer_by_sites(question: Question) -> Answer:
     allowed = np.flatnonzero(pool.allowed)
     front = allowed[nondominated(pool.goals[allowed])]
     order = allowed[np.lexsort(pool.goals[allowed].T[::-1])][: question.top]
-    if len(exact) != len([each for each in exact if each is not None]):
+    if missed:
         front = front[_spread(pool.metrics[front, 0])]
         gap = _frontier_gap(pool, front, bounds, lowest)
         slack = _best_gap(question, pool, order, bounds, lowest)
@@ -99,10 +99,10 @@ def answer_by_sites(question: Question) -> Answer:
     elif question.top > 1:
         guarantee = "exact; of the list of the best, the first (the others are the best of the undominated sums)"
     best, points = _found(question, pool, order.tolist()), _found(question, pool, front.tolist())
-    distribution, note = sampled_distribution(question, problems, [*best, *points])
+    distribution, note = sampled_distribution(question, sample, problems, [*best, *points])
     return Answer(
         matching=space.valid_size if all(kept) else None,
-        matching_share=None if all(kept) else sampled_share(question),
+        matching_share=None if all(kept) else sampled_share(question, sample),
         distinct_costs=None,
         distribution=distribution,
         top=best,
@@ -175,19 +175,14 @@ def _price(question: Question, found: Sequence[Choices]) -> _Pool:
     small = joined.reshape(len(joined), -1).astype(np.int16)
     _, first = np.unique(small.view(np.dtype((np.void, small.shape[1] * 2))).ravel(), return_index=True)
     choices = joined[np.sort(first)]
-    goals, allowed, metrics = [], [], []
-    for start in range(0, len(choices), _BLOCK):
-        batch: CostBatch = question.tables.batch(choices[start : start + _BLOCK])
-        goals.append(question.goals(batch))
-        allowed.append(question.allowed(batch))
-        metrics.append(np.stack([_metric(each, batch) for each in question.objectives], axis=-1))
+    batch = question.tables.batch(choices)
+    metrics = [np.asarray(metric_of(o).values(batch), dtype=np.float64) for o in question.objectives]
     return _Pool(
-        choices=choices, goals=np.concatenate(goals), allowed=np.concatenate(allowed), metrics=np.concatenate(metrics)
+        choices=choices,
+        goals=question.goals(batch),
+        allowed=question.allowed(batch),
+        metrics=np.stack(metrics, axis=-1),
     )
-
-
-def _metric(objective: Objective, batch: CostBatch) -> Floats:
-    return np.asarray(metric_of(objective).values(batch), dtype=np.float64)
 
 
 def _frontier_gap(pool: _Pool, front: Ints, bounds: Sequence[Bound], lowest: float | None) -> float:
@@ -253,11 +248,6 @@ def _amount(objective: Objective, value: float, span: float, largest: float) -> 
 def _found(question: Question, pool: _Pool, positions: Sequence[int]) -> tuple[Found, ...]:
     if not positions:
         return ()
-    space = question.space
     chosen = pool.choices[list(positions)]
-    found: list[Found] = []
-    for start in range(0, len(chosen), _BLOCK):
-        some = chosen[start : start + _BLOCK]
-        numbers = [(place, space.index_of(choices)) for place, choices in enumerate(some)]
-        found += question.found(question.tables.batch(some), numbers)
-    return tuple(found)
+    numbers = [question.space.index_of(choices) for choices in chosen]
+    return question.found(question.tables.batch(chosen), list(enumerate(numbers)))

@@ -26,7 +26,6 @@ from costmodel.explore.tables import CostBatch, CostTables
 _ZERO = Functional(weights={})
 _EQUAL = 1e-9
 """Share of its size by which an attained extreme may miss its bound and still count as exact."""
-_BLOCK = 512
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,10 +53,9 @@ def extremes(tables: CostTables, problems: Sequence[SiteProblem], objective: Obj
     largest = [
         minimise(problem, _ZERO.plus(f, -1.0), _ZERO, np.zeros(1))[1] for problem in problems for f in functionals
     ]
-    choices = np.concatenate([*(each.choices for each in least), *largest])
-    batches = [tables.batch(choices[start : start + _BLOCK]) for start in range(0, len(choices), _BLOCK)]
-    attained = np.concatenate([np.asarray(metric.values(batch), dtype=np.float64) for batch in batches])
-    values = np.concatenate([np.asarray(objective.values(batch)) for batch in batches])
+    batch = tables.batch(np.concatenate([*(limited.choices for limited in least), *largest]))
+    attained = np.asarray(metric.values(batch), dtype=np.float64)
+    values = np.asarray(objective.values(batch))
     low, high = float(attained.min()), float(attained.max())
     slack = _EQUAL * max(abs(low), abs(high))
     below = min(each.lower for each in least)

@@ -17,11 +17,11 @@ from costmodel.explore.answer import Found, Question
 from costmodel.explore.by_site.extremes import Extremes, extremes
 from costmodel.explore.by_site.problem import SiteProblem
 from costmodel.explore.distribution import QUANTILES, Distribution, distribution
+from costmodel.explore.tables import CostBatch
 
 SAMPLE = 8192
 SEED = 0
 ALPHA = 0.001
-_BLOCK = 1024
 
 
 def sample_error(count: int = SAMPLE, alpha: float = ALPHA) -> float:
@@ -29,29 +29,29 @@ def sample_error(count: int = SAMPLE, alpha: float = ALPHA) -> float:
     return math.sqrt(math.log(2 / alpha) / (2 * count))
 
 
+def uniform_sample(question: Question) -> CostBatch:
+    """The seeded sample of the question's space, priced, shape (SAMPLE,)."""
+    return question.tables.batch(question.space.sample_choices(SAMPLE, SEED))
+
+
 def sampled_distribution(
-    question: Question, problems: Sequence[SiteProblem], found: Sequence[Found]
+    question: Question, sample: CostBatch, problems: Sequence[SiteProblem], found: Sequence[Found]
 ) -> tuple[dict[str, Distribution | None], str]:
     """Distributions of the objectives: minimum, maximum and mean of the whole space where they are known, the rest of a
     sample, and a note on its error.
 
     Args:
         question: what was asked.
+        sample: from `uniform_sample`.
         problems: the parts of the space.
         found: configurations of the answer, which can lie beyond an extreme that is not exact.
     """
-    choices = question.space.sample_choices(SAMPLE, SEED)
-    values: dict[str, list[Floats]] = {o.name: [] for o in question.objectives}
-    for start in range(0, SAMPLE, _BLOCK):
-        batch = question.tables.batch(choices[start : start + _BLOCK])
-        for objective in question.objectives:
-            values[objective.name].append(np.asarray(objective.values(batch)))
     spreads: dict[str, Distribution | None] = {}
     missing = set()
     for objective in question.objectives:
         known = extremes(question.tables, problems, objective)
-        met = [each.objectives[objective.name] for each in found]
-        spread = _spread(np.concatenate(values[objective.name]), known, met)
+        attained = [configuration.objectives[objective.name] for configuration in found]
+        spread = _spread(np.asarray(objective.values(sample)), known, attained)
         spreads[objective.name] = spread
         missing |= {"min", "max", "mean"} - set(spread.exact)
     error = 100 * sample_error()
@@ -62,11 +62,11 @@ def sampled_distribution(
     return spreads, note
 
 
-def _spread(values: Floats, known: Extremes, met: Sequence[float]) -> Distribution:
+def _spread(values: Floats, known: Extremes, attained: Sequence[float]) -> Distribution:
     """The distribution of a sample with what is known of the whole space in its place."""
     ordered = np.sort(values)
-    low = min([known.minimum, ordered[0].item(), *met]) if "min" not in known.exact else known.minimum
-    high = max([known.maximum, ordered[-1].item(), *met]) if "max" not in known.exact else known.maximum
+    low = min([known.minimum, ordered[0].item(), *attained]) if "min" not in known.exact else known.minimum
+    high = max([known.maximum, ordered[-1].item(), *attained]) if "max" not in known.exact else known.maximum
     sample = distribution(values, np.full(len(values), 1, dtype=object))
     error = sample_error(len(values))
     ends = {}
@@ -89,12 +89,7 @@ def _spread(values: Floats, known: Extremes, met: Sequence[float]) -> Distributi
     )
 
 
-def sampled_share(question: Question) -> dict[str, float]:
-    """The share of configurations within the limits, from the same sample, with its bounds."""
-    choices = question.space.sample_choices(SAMPLE, SEED)
-    kept = sum(
-        int(question.allowed(question.tables.batch(choices[start : start + _BLOCK])).sum())
-        for start in range(0, SAMPLE, _BLOCK)
-    )
-    share, error = kept / SAMPLE, sample_error()
+def sampled_share(question: Question, sample: CostBatch) -> dict[str, float]:
+    """The share of configurations within the limits, from `uniform_sample`, with its bounds."""
+    share, error = int(question.allowed(sample).sum()) / SAMPLE, sample_error()
     return {"share": share, "low": max(0.0, share - error), "high": min(1.0, share + error), "confidence": 1 - ALPHA}

@@ -25,6 +25,7 @@ from costmodel.families.load import load_model
 from costmodel.forward.workload import Workload
 from costmodel.hardware.profile import load_hardware
 from costmodel.space.make import design_space
+from costmodel.units import unit_of
 
 BERT = load_model("bert-base")
 BOTH = Priced(phases=("prefill", "decode"), request=True, quality=True)
@@ -279,3 +280,14 @@ def test_text() -> None:
     assert objective_text("decode.latency_s", 0.00642) == "6.42 ms"
     assert objective_text("saved.params_pct", 9.00644) == "9.006 %"
     assert objective_text("quality", 1.5) == "1.5"
+    assert objective_text("prefill.tokens_per_s", 1234.5) == "1,234 tok/s"
+    assert objective_text("decode.peak_memory_bytes", 2.5e9) == "2.5 GB"
+
+
+@pytest.mark.parametrize(
+    ("name", "unit"),
+    [("decode.latency_s", "s"), ("tokens_per_s", "tok/s"), ("prefill.saved.speedup", "x"), ("saved.params_pct", "%")],
+)
+def test_a_name_says_its_unit(name: str, unit: str) -> None:
+    assert unit_of(name) == unit
+    assert unit_of("quality") == unit_of("params") == ""
