@@ -233,6 +233,19 @@ def test_a_climb_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "costmodel.timing.datasheet" in climbs("costmodel")
 
 
+def test_library_code_imports_no_command_line() -> None:
+    """A `cli` room is imported by command lines alone, its package's own and that of the package above it."""
+    found = {
+        name: used
+        for package in ("costmodel", "validate")
+        for name, path in modules(package)
+        if room_of(f"{name}.") not in ("cli", "__main__")
+        and (used := {other for other in imports(path.read_text(), name, path.stem == "__init__") if ".cli" in other})
+    }
+    owed = {name: {other for other in above if ".cli" in other} for name, above in OWED.items()}
+    assert set(found) == {name for name, above in owed.items() if above}
+
+
 def test_violations_are_found() -> None:
     rule = Rule("costmodel.forward.passes", ("costmodel.hardware",), "")
     for source in (

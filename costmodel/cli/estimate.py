@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 
 from costmodel.cli.common import format_option, print_lines, print_table, write_csv, write_json
-from costmodel.cli.workload_options import decomposition_options, read_decomposition, read_setup, workload_options
+from costmodel.cli.options import options_of
+from costmodel.decomposition.settings import DecompositionSettings
 from costmodel.pricing.estimate import Estimate, estimate
+from costmodel.pricing.setup import WorkloadSettings
 from costmodel.show import report
 
 
 @click.command()
-@workload_options
-@decomposition_options
+@options_of(WorkloadSettings, "workload")
+@options_of(DecompositionSettings, "configuration")
 @click.option("--ops", "show_ops", is_flag=True, help="List every operation (JSON always does).")
 @format_option
-def command(specs: tuple[str, ...], config_file: str | None, show_ops: bool, fmt: str, **options: Any) -> None:
+def command(workload: WorkloadSettings, configuration: DecompositionSettings, show_ops: bool, fmt: str) -> None:
     """Price one rank configuration of a model on a device.
 
     \b
@@ -34,8 +34,8 @@ def command(specs: tuple[str, ...], config_file: str | None, show_ops: bool, fmt
                dense restores, drop skips whole layers; both without rank
     A later SPEC wins site by site; --config applies before every SPEC.
     """
-    setup = read_setup(**options)
-    decomposition = read_decomposition(setup.model, specs, config_file)
+    setup = workload.setup()
+    decomposition = configuration.load(setup.model)
     result = estimate(
         setup.model,
         setup.hardware,

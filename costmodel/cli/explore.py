@@ -5,15 +5,13 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 
 from costmodel.cli.common import format_option, print_lines, print_table, write_csv, write_json
+from costmodel.cli.options import options_of
 from costmodel.cli.repeat import repeated
 from costmodel.cli.space import print_every_digit, readable
-from costmodel.cli.space_options import read_space, space_options
-from costmodel.cli.workload_options import read_setup, workload_options
 from costmodel.decomposition.text import describe
 from costmodel.explore import Exploration, explore
 from costmodel.explore.answer import Found
@@ -21,16 +19,18 @@ from costmodel.explore.distribution import Distribution
 from costmodel.explore.explore import best_warnings
 from costmodel.explore.text import bars, objective_text
 from costmodel.files.write import write_file
+from costmodel.pricing.setup import WorkloadSettings
 from costmodel.show.figure import file_kind
 from costmodel.show.report import phase_title
+from costmodel.space.settings import SpaceSettings
 
 _SHOWN = 24
 """Rows of the frontier in the table; JSON and CSV have all."""
 
 
 @click.command()
-@workload_options
-@space_options
+@options_of(WorkloadSettings, "workload")
+@options_of(SpaceSettings, "space")
 @click.option(
     "--objectives",
     metavar="A,B,...",
@@ -57,11 +57,8 @@ _SHOWN = 24
 def command(
     ctx: click.Context,
     /,
-    kind: str,
-    form: str,
-    ranks: str | None,
-    rank_multiple: int,
-    keep: tuple[str, ...],
+    workload: WorkloadSettings,
+    space: SpaceSettings,
     objectives: str | None,
     limits: tuple[str, ...],
     top: int,
@@ -69,7 +66,6 @@ def command(
     plot_file: str | None,
     report_file: str | None,
     fmt: str,
-    **options: Any,
 ) -> None:
     """Explore every configuration of a model's design space on a device.
 
@@ -87,13 +83,12 @@ def command(
     factors, which are more kernels, save memory but no time; a replayed graph has none.
     """
     print_every_digit()
-    setup = read_setup(**options)
-    space = read_space(setup.model, kind=kind, form=form, ranks=ranks, rank_multiple=rank_multiple, keep=keep)
+    setup = workload.setup()
     picture = file_kind(Path(plot_file)) if plot_file is not None else ""
     if report_file is not None:
         file_kind(Path(report_file), ("html",))
     result = explore(
-        space,
+        space.of(setup.model),
         setup.hardware,
         setup.workloads,
         top=top,

@@ -8,9 +8,11 @@ from typing import Any
 import click
 
 from costmodel.cli.common import format_option, print_lines, print_table, write_csv, write_json
-from costmodel.cli.workload_options import decomposition_options, read_decomposition, read_setup, workload_options
+from costmodel.cli.options import options_of
+from costmodel.decomposition.settings import DecompositionSettings
 from costmodel.files.write import write_file
 from costmodel.pricing.estimate import estimate
+from costmodel.pricing.setup import WorkloadSettings
 from costmodel.show.figure import SUFFIXES, Theme, figure_bytes, file_kind
 from costmodel.show.roofline_chart import RooflineChart
 from costmodel.units import seconds, si
@@ -20,8 +22,8 @@ SCHEMA = 1
 
 
 @click.command()
-@workload_options
-@decomposition_options
+@options_of(WorkloadSettings, "workload")
+@options_of(DecompositionSettings, "configuration")
 @click.option(
     "-o",
     "--output",
@@ -37,7 +39,7 @@ SCHEMA = 1
 )
 @format_option
 def command(
-    specs: tuple[str, ...], config_file: str | None, output: str | None, theme: Theme, fmt: str, **options: Any
+    workload: WorkloadSettings, configuration: DecompositionSettings, output: str | None, theme: Theme, fmt: str
 ) -> None:
     """Show where a model's operations lie on the roofline of a device, dense and decomposed.
 
@@ -50,8 +52,8 @@ def command(
     """
     path = Path(output) if output is not None else None
     kind = file_kind(path, (*SUFFIXES, "html")) if path else ""
-    setup = read_setup(**options)
-    decomposition = read_decomposition(setup.model, specs, config_file)
+    setup = workload.setup()
+    decomposition = configuration.load(setup.model)
     result = estimate(setup.model, setup.hardware, decomposition, setup.workloads, calibration=setup.calibration)
     chart = RooflineChart.of(result)
     if path:

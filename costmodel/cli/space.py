@@ -9,9 +9,9 @@ from typing import Any
 import click
 
 from costmodel.cli.common import format_option, print_lines, print_table, write_csv, write_json
-from costmodel.cli.space_options import parse_ranks
 from costmodel.decomposition.factors import FORMS
 from costmodel.families.load import load_model
+from costmodel.space.settings import parse_ranks
 from costmodel.space.sizes import PAPER_MODELS, space_sizes
 
 

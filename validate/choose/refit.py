@@ -8,10 +8,10 @@ from typing import Any
 
 import msgspec
 
-from costmodel.cli.workload_options import Setup
 from costmodel.decomposition.factors import Decomposition
 from costmodel.decomposition.text import Rank
 from costmodel.files.write import write_file
+from costmodel.pricing.setup import Setup
 from validate.choose.points import Curve, Plan
 from validate.choose.search import Search
 from validate.errors import RecordError

@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from costmodel.cli.common import print_table
 from costmodel.files.write import write_file
-from validate.choose.baselines import RULES
 from validate.choose.figures import duel_plot, optimism_plot, trade_off
 from validate.choose.page import choice_latency, loop_page
 from validate.choose.refit import NAME as MOVED
@@ -22,8 +20,8 @@ from validate.pages.markup import interval_text
 PAGE, CHOICE, SUMMARY, FIGURES = "report.html", "choice.json", "verdict.json", "figures"
 
 
-def write_report(folder: Path, accept: float | None = None) -> list[str]:
-    """Print the table, write page, figures, verdict.json and choice.json, and return what is to be said.
+def write_report(folder: Path, accept: float | None = None) -> tuple[Verdict, list[str]]:
+    """Write page, figures, verdict.json and choice.json; return the verdict and what else is to be said.
 
     Args:
         folder: of the loop.
@@ -45,8 +43,7 @@ def write_report(folder: Path, accept: float | None = None) -> list[str]:
     write_file(
         folder / CHOICE, json.dumps(chosen or {"form": "svd", "ranks": {}, "drop": []}, indent=1).encode() + b"\n"
     )
-    _print(verdict)
-    return _lines(folder, verdict, moved)
+    return verdict, _lines(folder, verdict, moved)
 
 
 def _write_figures(folder: Path, verdict: Verdict, moved: Moved | None) -> None:
@@ -59,39 +56,6 @@ def _write_figures(folder: Path, verdict: Verdict, moved: Moved | None) -> None:
         write_file(folder / f"{axis}.svg", trade_off(verdict.results, axis, factor, moved))
         write_file(folder / f"{axis}_baselines.svg", duel_plot(verdict.duels, axis))
     write_file(folder / "optimism.svg", optimism_plot(verdict.results))
-
-
-def _print(verdict: Verdict) -> None:
-    rows = [
-        [
-            each.axis,
-            RULES[each.rule],
-            len(each.duels),
-            each.count("better"),
-            each.count("better", clear=True),
-            each.count("level"),
-            each.count("worse"),
-            each.count("dense"),
-            each.count("same"),
-            each.count("none"),
-            interval_text(each.mean, 4),
-        ]
-        for each in verdict.tallies
-    ]
-    columns = [
-        "equal",
-        "baseline",
-        "n",
-        "better",
-        "clear",
-        "level",
-        "worse",
-        "dense",
-        "same",
-        "no match",
-        "NLL, ours minus theirs",
-    ]
-    print_table("Configurations found against baselines, on the half that nothing was chosen by", columns, rows, left=2)
 
 
 def _lines(folder: Path, verdict: Verdict, moved: Moved | None) -> list[str]:

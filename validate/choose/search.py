@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from costmodel.cli.workload_options import Setup
 from costmodel.decomposition.factors import Decomposition, Site
 from costmodel.decomposition.text import Rank
 from costmodel.explore import Exploration, explore
 from costmodel.pricing.estimate import estimate
+from costmodel.pricing.setup import Setup
 from costmodel.space.make import design_space
 from validate.choose.baselines import Named
 from validate.choose.fitted import load_link

@@ -5,15 +5,15 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
-from costmodel.cli.space_options import parse_ranks
-from costmodel.cli.workload_options import Setup, read_setup
 from costmodel.decomposition.text import Rank
 from costmodel.errors import InputError
 from costmodel.hardware.profile import builtin_hardware, profile_folder
+from costmodel.pricing.setup import Setup, WorkloadSettings
+from costmodel.space.settings import parse_ranks
 from validate.choose.stages import Stages
 from validate.errors import RunError
 from validate.quality.job import TextFile
@@ -70,7 +70,7 @@ class Settings(Record, frozen=True, kw_only=True):
     hw: str
     calibration: str = "auto"
     samples: int = 320
-    phase: str = "prefill"
+    phase: Literal["prefill", "decode", "both"] = "prefill"
     ranks: str = RANKS
     factors: str = "whitened"
     blocks: int = 64
@@ -105,21 +105,16 @@ class Settings(Record, frozen=True, kw_only=True):
         Raises:
             CostModelError: when one cannot be read or does not fit the others.
         """
-        return read_setup(
-            model_name=self.model,
-            hw_name=self.hw,
+        settings = WorkloadSettings(
+            model=self.model,
+            hw=self.hw,
             phase=self.phase,
             batch=self.batch_size,
             seq_len=self.seq_len,
-            kv_len=None,
-            new_tokens=None,
             dtype=self.dtype,
-            weight_dtype=None,
-            runtime="eager",
-            attention="fused",
-            lm_head="last",
-            calibration_option=self.calibration,
+            calibration=self.calibration,
         )
+        return settings.setup()
 
     def identity(self, setup: Setup) -> dict[str, Any]:
         """The model's name and digests of what was read: a resumed loop is about the same weights, texts and device."""

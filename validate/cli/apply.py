@@ -12,7 +12,8 @@ from typing import Any
 import click
 
 from costmodel.cli.common import format_option, print_table, write_csv, write_json
-from costmodel.cli.workload_options import decomposition_options, read_decomposition
+from costmodel.cli.options import options_of
+from costmodel.decomposition.settings import DecompositionSettings
 from costmodel.errors import DecompositionError, InputError
 from costmodel.units import seconds, si
 from validate.cli.progress import WorkBar
@@ -28,7 +29,7 @@ _SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,6})?) ?([KMG]I?|)B?", re.ASCII | re.IGNO
 
 @click.command()
 @click.option("--model", required=True, metavar="PATH", help="Dense checkpoint: a folder, or a name on the hub.")
-@decomposition_options
+@options_of(DecompositionSettings, "configuration")
 @click.option(
     "--factors",
     type=click.Choice(["plain", "whitened"]),
@@ -76,8 +77,7 @@ _SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,6})?) ?([KMG]I?|)B?", re.ASCII | re.IGNO
 @format_option
 def command(
     model: str,
-    specs: tuple[str, ...],
-    config_file: str | None,
+    configuration: DecompositionSettings,
     factors: str,
     calibration_text: Path | None,
     blocks: int,
@@ -123,7 +123,7 @@ def command(
         require_new(out)
         bar.show("reading the checkpoint's index", 0, 0)
         source = open_source(model)
-        decomposition = read_decomposition(source.spec, specs, config_file)
+        decomposition = configuration.load(source.spec)
         if not decomposition.factors and not decomposition.dropped:
             raise DecompositionError("nothing to factor or drop", hint="give --config FILE or --decompose SPEC")
         plan = plan_checkpoint(source, decomposition, source.weights.dtype if dtype == "auto" else dtype, shard_bytes)

@@ -20,9 +20,13 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
+from costmodel.cli.common import print_table
 from costmodel.errors import InputError
+from validate.choose.baselines import RULES
 from validate.choose.settings import NAME as SETTINGS
 from validate.choose.settings import RANKS, SMALL, Settings
+from validate.choose.verdict import Verdict
+from validate.pages.markup import interval_text
 from validate.predictor.points import FEWEST
 
 
@@ -152,6 +156,42 @@ def command(ctx: click.Context, /, out: Path, small: bool, report_only: bool, **
 
         Loop(Settings(**options), out, click.echo).run()
     accept = options["accept"] if ctx.get_parameter_source("accept") is ParameterSource.COMMANDLINE else None
-    for line in write_report(out, accept):
+    verdict, lines = write_report(out, accept)
+    _print_tallies(verdict)
+    for line in lines:
         click.echo(line)
     click.echo(f"{time.monotonic() - start:.0f} s in all; wrote {out / 'report.html'}")
+
+
+def _print_tallies(verdict: Verdict) -> None:
+    """How the configurations found did against each kind of baseline."""
+    rows = [
+        [
+            each.axis,
+            RULES[each.rule],
+            len(each.duels),
+            each.count("better"),
+            each.count("better", clear=True),
+            each.count("level"),
+            each.count("worse"),
+            each.count("dense"),
+            each.count("same"),
+            each.count("none"),
+            interval_text(each.mean, 4),
+        ]
+        for each in verdict.tallies
+    ]
+    columns = [
+        "equal",
+        "baseline",
+        "n",
+        "better",
+        "clear",
+        "level",
+        "worse",
+        "dense",
+        "same",
+        "no match",
+        "NLL, ours minus theirs",
+    ]
+    print_table("Configurations found against baselines, on the half that nothing was chosen by", columns, rows, left=2)

@@ -8,10 +8,10 @@ from typing import Any, get_args
 import click
 
 from costmodel.cli.common import format_option, write_csv, write_json
-from costmodel.cli.space_options import parse_ranks
 from costmodel.decomposition.factors import FORMS, Form
 from costmodel.files.write import write_file
 from costmodel.show.figure import file_kind
+from costmodel.space.settings import parse_ranks
 from validate.cli.progress import WorkBar
 from validate.cli.quality_fit_report import print_fit
 from validate.sensitivity.spectra import Factors

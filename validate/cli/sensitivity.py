@@ -9,11 +9,11 @@ from typing import Any, get_args
 import click
 
 from costmodel.cli.common import format_option, print_table, write_csv, write_json
-from costmodel.cli.space_options import parse_ranks
 from costmodel.decomposition.factors import FORMS, Form
 from costmodel.decomposition.text import Rank
 from costmodel.errors import InputError
 from costmodel.files.write import write_file
+from costmodel.space.settings import parse_ranks
 from validate.cli.progress import WorkBar
 from validate.sensitivity.file import Sensitivity, load_sensitivity
 from validate.sensitivity.quality_file import quality_bytes, quality_file

@@ -84,6 +84,8 @@ def find_calibration(option: str, hardware: HardwareProfile, dtype: DType, runti
         CalibrationError: when the named file cannot be read, is malformed, or was made for another device, type or way
             of running.
     """
+    if not option:
+        raise CalibrationError("--calibration is empty", allowed="auto, none or the path of a calibration")
     if option == "none":
         return None
     if option == "auto":

@@ -1,0 +1,87 @@
+"""Click's options from the fields of a settings dataclass: a command and the library share names and defaults.
+
+A field of a frozen dataclass becomes an option: its name is the parameter's, with dashes the option's; without a
+default it is required. Its type decides what is taken: `int`, `float`, `str` and `Path` as they are, a `Literal` or an
+`Enum` a choice, `bool` a flag, `tuple[str, ...]` a repeatable option; `| None` adds nothing. `metadata` has `help`, and
+where it differs from that: `option` (`--hw`, or several names), `metavar`, and `type`, an own type of click.
+
+    @dataclass(frozen=True, slots=True, kw_only=True)
+    class Size:
+        batch: int = field(default=1, metadata={"help": "Sequences."})
+
+    @click.command()
+    @options_of(Size, "size")
+    def command(size: Size) -> None: ...
+"""
+
+from __future__ import annotations
+
+import enum
+import functools
+from collections.abc import Callable
+from dataclasses import MISSING, Field, fields
+from types import NoneType
+from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+def options_of(settings: type[Any], name: str) -> Callable[[F], F]:
+    """A decorator that adds an option for each field of `settings`; the command gets an instance as keyword `name`.
+
+    Args:
+        settings: a dataclass, all of whose fields are given by keyword.
+        name: of the command's parameter.
+    """
+    types = {key: _plain(hint) for key, hint in get_type_hints(settings).items()}
+
+    def decorate(function: F) -> F:
+        @functools.wraps(function)
+        def command(*args: Any, **values: Any) -> Any:
+            own = {field.name: _value(values.pop(field.name), types[field.name]) for field in fields(settings)}
+            return function(*args, **values, **{name: settings(**own)})
+
+        decorated: Any = command
+        for field in reversed(fields(settings)):
+            decorated = _option(field, types[field.name])(decorated)
+        result: F = decorated
+        return result
+
+    return decorate
+
+
+def _plain(hint: Any) -> Any:
+    """The type without `| None`."""
+    parts = [part for part in get_args(hint) if part is not NoneType]
+    return parts[0] if len(parts) == 1 and NoneType in get_args(hint) else hint
+
+
+def _value(value: Any, kind: Any) -> Any:
+    """What click read, as the field's type."""
+    if isinstance(kind, type) and issubclass(kind, enum.Enum) and value is not None:
+        return kind(value)
+    return value
+
+
+def _option(field: Field[Any], kind: Any) -> Callable[[F], F]:
+    declared = field.metadata.get("option", f"--{field.name.replace('_', '-')}")
+    names = [declared] if isinstance(declared, str) else list(declared)
+    taken = {key: field.metadata[key] for key in ("help", "metavar", "type") if key in field.metadata}
+    if get_origin(kind) is Literal:
+        taken.setdefault("type", click.Choice(get_args(kind)))
+    elif isinstance(kind, type) and issubclass(kind, enum.Enum):
+        taken.setdefault("type", click.Choice([member.value for member in kind]))
+    elif kind is bool:
+        taken["is_flag"] = True
+    elif get_origin(kind) is tuple:
+        taken["multiple"] = True
+    else:
+        taken.setdefault("type", kind)
+    if field.default is MISSING:
+        taken["required"] = True
+    elif field.default is not None and get_origin(kind) is not tuple:
+        taken["default"] = field.default.value if isinstance(field.default, enum.Enum) else field.default
+        taken["show_default"] = kind is not bool
+    return click.option(*names, field.name, **taken)

@@ -1,0 +1,167 @@
+"""What runs on what: the settings that every command of pricing takes, and what they name, loaded and checked."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from costmodel.errors import HardwareError, InputError
+from costmodel.families.load import load_model
+from costmodel.forward.workload import MAX_BATCH, MAX_LENGTH, Attention, LmHead, Runtime, Workload
+from costmodel.hardware.profile import HardwareProfile, load_hardware
+from costmodel.model import ModelSpec
+from costmodel.pricing.request import MAX_NEW_TOKENS
+from costmodel.timing.calibration.load import find_calibration
+from costmodel.timing.calibration.record import Calibration
+from costmodel.units import COMPUTE_DTYPES, WEIGHT_DTYPES, DType
+
+SEQ_LEN = 512
+"""Tokens of the prompt unless told otherwise."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setup:
+    """What settings name, loaded and checked; `workloads` holds the asked phases in order."""
+
+    model: ModelSpec
+    hardware: HardwareProfile
+    workloads: tuple[Workload, ...]
+    calibration: Calibration | None
+    new_tokens: int | None
+
+
+def _names(values: tuple[DType, ...]) -> str:
+    return "|".join(value.value for value in values)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WorkloadSettings:
+    """Model, device and workload as options name them; metadata is what `--help` says of each."""
+
+    model: str = field(metadata={"metavar": "NAME|PATH", "help": "Built-in name, or a config.json."})
+    hw: str = field(metadata={"metavar": "NAME|PATH", "help": "Built-in device, or a profile's TOML."})
+    phase: Literal["prefill", "decode", "both"] = field(
+        default="both", metadata={"help": "Which pass to price; an encoder has prefill only."}
+    )
+    batch: int = field(default=1, metadata={"help": "Sequences."})
+    seq_len: int | None = field(default=None, metadata={"help": f"Tokens of the prompt.  [default: {SEQ_LEN}]"})
+    kv_len: int | None = field(
+        default=None,
+        metadata={"help": "Tokens that one decode step attends to, the new one included.  [default: seq-len + 1]"},
+    )
+    new_tokens: int | None = field(
+        default=None, metadata={"help": "Price a request too: one prefill and this many decode steps."}
+    )
+    dtype: str = field(
+        default="bf16", metadata={"metavar": _names(COMPUTE_DTYPES), "help": "Of activations, KV cache and arithmetic."}
+    )
+    weight_dtype: str | None = field(
+        default=None,
+        metadata={
+            "metavar": _names(WEIGHT_DTYPES),
+            "help": "Of the decomposable weights; int8 and int4 are weight-only.  [default: dtype]",
+        },
+    )
+    runtime: Runtime = field(
+        default=Runtime.EAGER, metadata={"help": "Kernels launched one by one, or a captured graph replayed."}
+    )
+    attention: Attention = field(
+        default=Attention.FUSED, metadata={"help": "One fused kernel, or separate kernels that write the scores."}
+    )
+    lm_head: LmHead = field(default=LmHead.LAST, metadata={"help": "Logits of the last position or of all."})
+    calibration: str = field(
+        default="auto", metadata={"metavar": "FILE|auto|none", "help": "Measured corrections to the roofline."}
+    )
+
+    def setup(self) -> Setup:
+        """Load and check what the settings name.
+
+        Raises:
+            CostModelError: in one line, naming the option.
+        """
+        self._check_numbers()
+        dtype = DType.parse(self.dtype, "dtype", COMPUTE_DTYPES)
+        model, hardware = load_model(self.model), load_hardware(self.hw)
+        _check_dtype(hardware, dtype)
+        weight_dtype = DType.parse(self.weight_dtype, "weight dtype", WEIGHT_DTYPES) if self.weight_dtype else None
+        self._check_phases(model)
+        how: dict[str, Any] = {
+            "batch": self.batch,
+            "dtype": dtype,
+            "runtime": self.runtime,
+            "attention": self.attention,
+            "weight_dtype": weight_dtype,
+            "lm_head": self.lm_head,
+        }
+        seq_len = SEQ_LEN if self.seq_len is None else self.seq_len
+        workloads = []
+        if self.phase != "decode":
+            workloads.append(Workload.prefill(seq_len, **how))
+        if self.phase != "prefill" and not model.is_encoder:
+            workloads.append(Workload.decode(seq_len + 1 if self.kv_len is None else self.kv_len, **how))
+        return Setup(
+            model=model,
+            hardware=hardware,
+            workloads=tuple(workloads),
+            calibration=find_calibration(self.calibration, hardware, dtype, self.runtime),
+            new_tokens=self.new_tokens,
+        )
+
+    def _check_numbers(self) -> None:
+        options = (
+            ("--batch", self.batch, MAX_BATCH),
+            ("--seq-len", self.seq_len, MAX_LENGTH - 1),
+            ("--kv-len", self.kv_len, MAX_LENGTH),
+            ("--new-tokens", self.new_tokens, MAX_NEW_TOKENS),
+        )
+        for name, value, limit in options:
+            if value is not None and not 1 <= value <= limit:
+                raise InputError(f"{name} out of range", value=value, allowed=f"a whole number from 1 to {limit:,}")
+
+    def _check_phases(self, model: ModelSpec) -> None:
+        """Raise InputError where a length says nothing about the phases that are asked for."""
+        if model.is_encoder and (self.phase == "decode" or self.kv_len is not None):
+            asked = self.phase if self.phase == "decode" else f"--kv-len {self.kv_len}"
+            raise InputError(
+                f"{model.name} is an encoder and has no decode phase", value=asked, hint="use --phase prefill"
+            )
+        if self.phase == "prefill" and self.kv_len is not None:
+            raise InputError(
+                "--kv-len belongs to the decode phase, and only prefill is asked for",
+                value=self.kv_len,
+                hint="use --seq-len, or --phase both",
+            )
+        if self.phase == "decode" and self.kv_len is not None and self.seq_len is not None:
+            raise InputError(
+                "--seq-len and --kv-len both say what a decode step attends to",
+                value=f"{self.seq_len}, {self.kv_len}",
+                hint="leave out one of them, or use --phase both",
+            )
+        if self.new_tokens is not None and self.kv_len is not None:
+            raise InputError(
+                "--kv-len says nothing about a request, whose steps follow its prompt",
+                value=self.kv_len,
+                hint="leave out --kv-len or --new-tokens",
+            )
+        if self.new_tokens is not None and model.is_encoder:
+            raise InputError(
+                f"{model.name} is an encoder and generates no tokens",
+                value=f"--new-tokens {self.new_tokens}",
+                hint="leave --new-tokens out",
+            )
+        if self.new_tokens is not None and self.phase == "decode":
+            raise InputError(
+                "--new-tokens prices a prefill and its decode steps",
+                value=f"--phase {self.phase}",
+                hint="use --phase both",
+            )
+
+
+def _check_dtype(hardware: HardwareProfile, dtype: DType) -> None:
+    """Raise HardwareError unless the device has a rate for products of `dtype`, naming the types that it has."""
+    if dtype not in hardware.matrix_flops_per_s:
+        known = [each.value for each in COMPUTE_DTYPES if each in hardware.matrix_flops_per_s]
+        hint = f"use --dtype {known[-1]}" if known else "no type that activations can have has a rate there"
+        raise HardwareError(
+            f"{hardware.name} has no matrix rate for --dtype", value=dtype.value, allowed=", ".join(known), hint=hint
+        )
