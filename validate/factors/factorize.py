@@ -16,9 +16,13 @@ class Factorization:
 
     Attributes:
         left: (out, k), orthonormal columns.
-        core: (k, k) for Tucker; the k singular values, descending, for the SVD.
-        right: (k, in), orthonormal rows.
+        core: k lengths, none below 0, for the SVD; for Tucker (k, k) with them on its diagonal and 0 elsewhere.
+        right: (k, in), rows of length 1, or 0 where their length in the core is 0.
         tucker: which of the two it is.
+
+    Of a plain factorisation the rows of `right` are orthonormal and the lengths are the singular values, descending;
+    of a whitened one neither holds: its order is that of the outputs' energy. Either way the columns of `left` are
+    orthonormal, so ||W - W_r||_F is the root of the sum of the squared lengths left out.
     """
 
     left: torch.Tensor
@@ -43,14 +47,6 @@ class Factorization:
         root = self.core[:first].sqrt()
         return [root[:, None] * self.right[:first], self.left[:, :first] * root]
 
-    def error(self, factor: Factor) -> float:
-        """Frobenius norm of W minus its truncation: the root of the squared singular values left out."""
-        first, last = factor.ranks
-        if self.tucker:
-            kept = self.core[:last, :first].square().sum()
-            return float((self.core.square().sum() - kept).clamp_min(0).sqrt())
-        return float(self.core[first:].square().sum().sqrt())
-
 
 def factorize_svd(weight: torch.Tensor) -> Factorization:
     """Singular value decomposition in fp32 (fp64 stays), on the weight's device; any float type in.
@@ -67,24 +63,22 @@ def factorize_svd(weight: torch.Tensor) -> Factorization:
 
 
 def factorize_tucker(weight: torch.Tensor) -> Factorization:
-    """Tucker decomposition by tensorly at full rank (the paper's `tensorly.decomposition.tucker`), in fp32 or fp64.
+    """Tucker decomposition at full rank, in fp32 (fp64 stays): the higher-order SVD with a diagonal core.
 
-    Of a matrix, factors at full rank are singular vectors and the core is diagonal up to signs, so that truncation to
-    (r, r) equals the truncated SVD.
+    The factors of a matrix are singular vectors of its two unfoldings, W and W^T (De Lathauwer et al., SIAM J. Matrix
+    Anal. Appl. 21, 2000). `tensorly.decomposition.tucker` takes them from one SVD each, so that where singular values
+    repeat the two sides are turned against each other: the core is not diagonal and its truncation no longer the best
+    one. Here both sides are of one SVD, and every truncation to (r, r) is exactly the truncated SVD.
 
     Raises:
         MeasurementError: when the weight is not finite or the decomposition fails.
     """
     import tensorly
-    from tensorly.decomposition import tucker
+    from tensorly.tucker_tensor import TuckerTensor
 
-    matrix = _wide(weight)
-    rank = min(matrix.shape)
-    try:
-        with tensorly.backend_context("pytorch", local_threadsafe=True):
-            core, (left, right) = tucker(matrix, rank=[rank, rank], init="svd", n_iter_max=1)
-    except (RuntimeError, ValueError) as error:
-        raise MeasurementError("factorisation", f"Tucker of {tuple(weight.shape)} failed: {error}") from error
+    svd = factorize_svd(weight)
+    with tensorly.backend_context("pytorch", local_threadsafe=True):
+        core, (left, right) = TuckerTensor((torch.diag(svd.core), [svd.left, svd.right.T]))
     return Factorization(left=left, core=core, right=right.T, tucker=True)
 
 

@@ -40,9 +40,9 @@ def numerical_rank(values: torch.Tensor) -> int:
 def factorize_whitened(weight: torch.Tensor, moment: torch.Tensor, *, tucker: bool) -> Factorization:
     """W as `left @ core @ right`, ordered so that every truncation is the best of its rank for E||W x - W_r x||^2.
 
-    left is U, orthonormal; right is U^T W with rows scaled to length 1, core their lengths (neither descending nor
-    orthogonal, unlike in a plain SVD). Directions in which calibration outputs have no energy above rounding come last,
-    in the order of the plain SVD of what is left of W there.
+    left is U, orthonormal; right is U^T W with rows scaled to length 1, core their lengths (see `Factorization`).
+    Directions in which calibration outputs have no energy above rounding come last, in the order of the plain SVD of
+    what is left of W there.
 
     Args:
         weight: (out, in), any float type.
