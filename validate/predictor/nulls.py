@@ -1,15 +1,16 @@
-"""What a predictor has to beat: models that anyone could use without it, fitted to the same training parts."""
+"""What a predictor has to beat: models that anyone could use without it, fitted to the same training parts.
+
+All are fitted by least absolute deviations in nats, the error that they are judged by.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
 import numpy as np
-from scipy import optimize
 
 from validate.predictor.evidence import Evidence
 from validate.predictor.points import Floats, Ints, lookup, site_errors
-from validate.predictor.score import compress, expand
 
 Model = Callable[[Floats, Floats], Callable[[Floats], Floats]]
 
@@ -39,18 +40,31 @@ def null_predictions(evidence: Evidence, folds: Ints) -> dict[str, Floats]:
 
 
 def _constant(feature: Floats, change: Floats) -> Callable[[Floats], Floats]:
-    return lambda others: np.full(len(others), change.mean())
+    middle = np.median(change)
+    return lambda others: np.full(len(others), middle)
 
 
 def _line(feature: Floats, change: Floats) -> Callable[[Floats], Floats]:
-    line = np.polynomial.Polynomial.fit(feature, change, 1)
-    return lambda others: np.asarray(line(others))
+    from sklearn.linear_model import QuantileRegressor
+
+    line = QuantileRegressor(quantile=0.5, alpha=0.0).fit(feature[:, None], change)
+    return lambda others: np.asarray(line.predict(others[:, None]))
 
 
 def _rising(feature: Floats, change: Floats) -> Callable[[Floats], Floats]:
-    """The best rising function of the feature on the predictor's own scale (isotonic), straight between its points."""
-    places, inverse = np.unique(feature, return_inverse=True)
-    weights = np.bincount(inverse).astype(np.float64)
-    means = np.bincount(inverse, compress(change)) / weights
-    fitted = optimize.isotonic_regression(means, weights=weights).x
-    return lambda others: expand(np.interp(others, places, fitted))
+    """The best rising function of the feature, straight between its points.
+
+    Isotonic regression by medians: neighbours whose medians fall are pooled (Robertson and Wright, The Annals of
+    Statistics 8, 1980); scikit-learn's and scipy's are by means.
+    """
+    places, starts = np.unique(np.sort(feature), return_index=True)
+    pooled: list[Floats] = []
+    widths: list[int] = []
+    for values in np.split(change[np.argsort(feature, kind="stable")], starts[1:]):
+        width = 1
+        while pooled and np.median(pooled[-1]) > np.median(values):
+            values, width = np.concatenate([pooled.pop(), values]), width + widths.pop()
+        pooled.append(values)
+        widths.append(width)
+    fitted = np.repeat([np.median(values) for values in pooled], widths)
+    return lambda others: np.interp(others, places, fitted)

@@ -123,7 +123,7 @@ def fit_tasks(
                 continue
             fitted = task.chance, dense, *_fit(task.chance, dense, change[~out], values[~out])
             found["predicted"][out], found["measured"][out] = _curve(guess[out], *fitted), _curve(change[out], *fitted)
-            found["constant"][out] = values[~out].mean()
+            found["constant"][out] = np.median(values[~out])
         places, residual = compress(guess), np.abs(found["predicted"] - values)
         order, half = np.argsort(places, kind="stable"), np.zeros(len(values))
         for fold in np.unique(fold_of):
