@@ -17,7 +17,8 @@ from validate.predictor.parts import Cover, linked
 from validate.predictor.points import Floats, Ints
 from validate.predictor.score import compress
 
-_REFITS = 100
+REFITS = 1000
+"""Of the bootstrap: the 2.5 % end of 100 would have a standard error of 0.24 standard deviations, of 1,000 of 0.08."""
 
 
 def additivity_rows(
@@ -53,9 +54,10 @@ def additivity_rows(
 
 
 def interaction_rows(candidate: Candidate, change: Floats, families: Ints) -> list[dict[str, Any]]:
-    """How far damages interact: coefficients of a form with masking within layers, with 95 % bootstrap intervals.
+    """How far damages interact: coefficients of a form with masking within layers, with 95 % percentile intervals of a
+    bootstrap that resamples whole families.
 
-    Whole families are resampled.
+    The fits are penalised, so their coefficients, and with them the intervals, lean towards no interaction.
 
     Args:
         candidate: the form that was chosen; masking is added if it lacks it.
@@ -70,7 +72,7 @@ def interaction_rows(candidate: Candidate, change: Floats, families: Ints) -> li
     members = [np.flatnonzero(families == family) for family in np.unique(families)]
     rng, count = np.random.default_rng(SEED), len(members)
     best = fit_score(form, inputs, change)
-    picks = [np.concatenate([members[one] for one in rng.integers(0, count, count)]) for _ in range(_REFITS)]
+    picks = [np.concatenate([members[one] for one in rng.integers(0, count, count)]) for _ in range(REFITS)]
     drawn = [fit_score(form, inputs.subset(pick), change[pick]) for pick in picks]
     rows = []
     for name in ("shared", "bend"):

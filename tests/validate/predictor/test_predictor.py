@@ -77,7 +77,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def fit(folder: Path) -> PredictorFit:
-    return fit_predictor(read_evidence([folder / "records"], made_sensitivity()))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(additivity, "REFITS", 100)
+        return fit_predictor(read_evidence([folder / "records"], made_sensitivity()))
 
 
 WITHOUT_TORCH = """
@@ -90,6 +92,8 @@ class Absent:
 
 sys.meta_path.insert(0, Absent())
 from validate.cli import main
+from validate.predictor import additivity
+additivity.REFITS = 20
 main(sys.argv[1:])
 """
 
@@ -232,7 +236,7 @@ def test_families_are_resampled_together(monkeypatch: pytest.MonkeyPatch) -> Non
 
     monkeypatch.setattr(additivity, "fit_score", fake)
     additivity.interaction_rows(candidates(evidence)[0], np.arange(60.0), np.repeat(np.arange(30), 2))
-    assert len(drawn) == 101
+    assert len(drawn) == 1 + additivity.REFITS == 1001
     assert all((counts[::2] == counts[1::2]).all() for counts in drawn)
     assert any(counts.max() > 1 for counts in drawn)
     covers = [Cover(whole=9, parts=(0, 1)), Cover(whole=8, parts=(2, 3)), Cover(whole=7, parts=(3, 9))]
