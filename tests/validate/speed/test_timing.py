@@ -16,6 +16,8 @@ from validating import FakeGpu
 from costmodel.forward.workload import Runtime
 from validate.devices.conditions import disturbances
 from validate.devices.cpu import CpuDevice
+from validate.devices.cuda import CudaDevice
+from validate.devices.device import Device
 from validate.speed import statistics
 from validate.speed.timing import TimingPlan, compare
 
@@ -125,15 +127,17 @@ def test_the_interval_covers_the_truth(correlation: float) -> None:
     assert covered >= 180
 
 
-@pytest.mark.parametrize("copies", [1, 4])
-def test_the_interval_covers_the_truth_where_places_in_memory_differ(copies: int) -> None:
+@pytest.mark.parametrize("kind", [CpuDevice, CudaDevice])
+@pytest.mark.parametrize("alone", [True, False])
+def test_the_interval_covers_the_truth_where_places_in_memory_differ(kind: type[Device], alone: bool) -> None:
     """200 comparisons of the same work; each copy is off by a deviation of 0.7 % for as long as it lives."""
+    copies = 1 if alone else kind.placements
     rng = np.random.default_rng(11)
     plan = TimingPlan(precision=0.001, budget_s=2.0)
     covered, widths = 0, []
     for seed in range(200):
         device = SyntheticDevice(lognormal(0.01, seed))
-        device.placement = 0.01
+        device.placement = kind.placement
         works = [[_taking(0.01 * math.exp(rng.normal(0, 0.007))) for _ in range(copies)] for _ in range(2)]
         timing = compare(device, *works, plan, Runtime.EAGER, clock=lambda device=device: device.now)
         covered += timing.ratio_low <= 1 <= timing.ratio_high
