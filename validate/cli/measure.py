@@ -15,7 +15,6 @@ from costmodel.errors import InputError
 from costmodel.families.load import load_model, read_config
 from costmodel.forward.workload import Attention, Phase, Runtime
 from costmodel.model import ModelSpec
-from costmodel.timing.calibration.load import find_calibration
 from costmodel.units import DType
 from validate.cli.progress import RunProgress
 from validate.cli.reporting import finish
@@ -99,7 +98,7 @@ def _run(
 
             from validate.devices.hardware_match import hardware_for
             from validate.devices.opening import open_device
-            from validate.speed.predictions import Predictor
+            from validate.speed.predictions import Predictor, calibrations_for
             from validate.speed.runner import Runner
             from validate.speed.subject import Subject
             from validate.speed.timing import TimingPlan
@@ -114,8 +113,10 @@ def _run(
             cases = _cases(settings, spec, choice)
             weights = _weights(settings)
             runtimes = {Runtime(option["runtime"]) for option in choice.options}
-            found = {find_calibration(settings["calibration"], hardware, dtype, each) for each in runtimes}
-            predictor = Predictor(hardware=hardware, calibrations=[each for each in found if each is not None])
+            calibrations, notes = calibrations_for(settings["calibration"], hardware, dtype, runtimes)
+            for note in notes:
+                progress.note(f"note: {note}")
+            predictor = Predictor(hardware=hardware, calibrations=calibrations)
             for case in {case.work.runtime: case for case in cases}.values():
                 predictor.predictions(
                     spec, case.decomposition, case.work

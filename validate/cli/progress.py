@@ -58,9 +58,11 @@ class RunProgress:
         text = f"measuring, {self._failed} failed" if self._failed else "measuring"
         self._bar.update(self._task, advance=1, description=text)
         if record.failure is not None:
-            self._bar.console.print(
-                f"{self._noun} {record.index} failed: {record.failure.reason}", highlight=False, soft_wrap=True
-            )
+            self.note(f"{self._noun} {record.index} failed: {record.failure.reason}")
+
+    def note(self, text: str) -> None:
+        """Print a line above the bar."""
+        self._bar.console.print(text, highlight=False, soft_wrap=True)
 
 
 class WorkBar:

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from costmodel.decomposition.factors import Decomposition
-from costmodel.forward.workload import Workload
+from costmodel.errors import CalibrationError
+from costmodel.forward.workload import Runtime, Workload
 from costmodel.hardware.profile import HardwareProfile
 from costmodel.model import ModelSpec
 from costmodel.pricing.estimate import estimate
 from costmodel.pricing.phase import PhaseCosts
+from costmodel.timing.calibration.load import find_calibration
 from costmodel.timing.calibration.record import Calibration
+from costmodel.units import DType
 from validate.speed.records import Prediction
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Predictor:
-    """Prices on one device: on the ideal roofline, and with each calibration that serves the workload's type."""
+    """Prices on one device: on the ideal roofline, and with the first calibration that serves the workload's type and
+    way of running."""
 
     hardware: HardwareProfile
     calibrations: Sequence[Calibration] = ()
@@ -28,8 +32,8 @@ class Predictor:
         Raises:
             HardwareError: when the profile has no rate for the workload's type.
         """
-        fitting = [each for each in self.calibrations if work.dtype in each.dtypes]
-        return [self._predict(spec, decomposition, work, each) for each in (None, *fitting)]
+        serving = [each for each in self.calibrations if work.dtype in each.dtypes and work.runtime in each.runtimes]
+        return [self._predict(spec, decomposition, work, each) for each in (None, *serving[:1])]
 
     def counts(self, spec: ModelSpec, decomposition: Decomposition, work: Workload) -> dict[str, int]:
         """Parameters, bytes and FLOPs that the built model must have."""
@@ -51,3 +55,39 @@ class Predictor:
             peak_memory_bytes=costs.peak_memory_bytes,
             energy_j=costs.energy_j,
         )
+
+
+def calibrations_for(
+    option: str, hardware: HardwareProfile, dtype: DType, runtimes: Iterable[Runtime]
+) -> tuple[list[Calibration], list[str]]:
+    """The calibrations for the ways of running of a run: the one asked for, and the shipped one where that serves not all.
+
+    Args:
+        option: as of `find_calibration`.
+        hardware, dtype, runtimes: what is to be predicted.
+
+    Returns:
+        The calibrations, the one asked for first, and a line for each way of running that it does not serve.
+
+    Raises:
+        CalibrationError: when the one asked for cannot be read or serves none of them.
+    """
+    asked: list[Calibration] = []
+    spare: list[Calibration] = []
+    refused: dict[Runtime, CalibrationError] = {}
+    for runtime in sorted(runtimes, key=list(Runtime).index):
+        try:
+            calibration = find_calibration(option, hardware, dtype, runtime)
+        except CalibrationError as error:
+            refused[runtime] = error
+        else:
+            asked += [calibration] if calibration is not None and calibration not in asked else []
+    if refused and not asked:
+        raise next(iter(refused.values()))
+    notes = []
+    for runtime in refused:
+        shipped = find_calibration("auto", hardware, dtype, runtime)
+        spare += [shipped] if shipped is not None and shipped not in spare else []
+        level = "the datasheet alone" if shipped is None else f"the calibration that ships for {hardware.name}"
+        notes.append(f"{option} does not serve {runtime.value} runs, which are predicted by {level}")
+    return [*asked, *spare], notes
