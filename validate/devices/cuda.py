@@ -16,8 +16,8 @@ _QUEUE = 32
 """Replays between two waits for the device: enough for the host to stay ahead, few enough to keep memory low."""
 _CAPTURE_WARMUP = 3
 PLACEMENT = 0.01
-"""Not measured on a GPU: what copies of a model differ by on a CPU (`validate.devices.cpu.PLACEMENT`) stands in, so that an
-interval is too wide rather than too narrow. `benchmarks/timing_honesty.py --device cuda` measures it."""
+"""Not measured on a GPU: what copies differ by on a CPU (`validate.devices.cpu.PLACEMENT`) stands in, so that intervals
+are too wide rather than too narrow. `benchmarks/timing_honesty.py --device cuda` measures it."""
 
 
 class CudaDevice:

@@ -60,7 +60,7 @@ class Predictor:
 def calibrations_for(
     option: str, hardware: HardwareProfile, dtype: DType, runtimes: Iterable[Runtime]
 ) -> tuple[list[Calibration], list[str]]:
-    """The calibrations for the ways of running of a run: the one asked for, and the shipped one where that serves not all.
+    """The calibrations of a run: the one asked for, and the shipped one for ways of running that it does not serve.
 
     Args:
         option: as of `find_calibration`.
