@@ -81,7 +81,7 @@ def test_a_device_without_power_has_no_energy_column(tmp_path: Path) -> None:
 
 def test_the_command_repeats_options_that_are_not_defaults(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     page = tmp_path / "page.html"
-    options = ["--batch", "4", "--seq-len", "512", "--runtime", "graph", "--top", "2", "--report", str(page)]
+    options = ["--batch", "4", "--lm-head", "last", "--runtime", "graph", "--top", "2", "--report", str(page)]
     assert run(cli, [*SETUP, *options]) == 0
     assert f"wrote {page}" in capsys.readouterr().out
     assert data_of(page.read_text())["command"] == (
