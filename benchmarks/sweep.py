@@ -20,8 +20,8 @@ from costmodel.arrays import Floats, Ints
 from costmodel.errors import InputError
 from costmodel.explore.distribution import bin_counts
 from costmodel.explore.objectives import Objective
-from costmodel.explore.tables import COLUMNS, CostTables
-from costmodel.pricing.pricer import COUNTS
+from costmodel.explore.tables import COLUMN, CostTables
+from costmodel.pricing.costs import COUNTS
 from costmodel.space.kinds import HomogeneousSpace
 
 _BLOCK = 1 << 15
@@ -67,8 +67,8 @@ class _Pricer:
         largest = max(int(np.abs(table.base).max()), 1)
         if largest >= 1 << 53:
             raise InputError("counts beyond 2^53 cannot be swept exactly", value=largest, hint="lower --batch")
-        layers = [self._layers(tables, space, COLUMNS.index(name)) for name in names]
-        bases = [float(table.base[COLUMNS.index(name)]) for name in names]
+        layers = [self._layers(tables, space, COLUMN[name]) for name in names]
+        bases = [float(table.base[COLUMN[name]]) for name in names]
         bits = max(1, min(len(space.layers), max(1, _ENTRIES // max(1, len(self.valid))).bit_length() - 1))
         count = -(-len(space.layers) // bits)
         bits = -(-len(space.layers) // count)

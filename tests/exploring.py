@@ -20,8 +20,10 @@ from costmodel.families.load import load_model
 from costmodel.forward.workload import Workload
 from costmodel.hardware.profile import HardwareProfile, load_hardware
 from costmodel.model import ModelSpec
+from costmodel.pricing.configurations import Configurations
+from costmodel.pricing.costs import PassCosts
 from costmodel.pricing.estimate import pricer
-from costmodel.pricing.pricer import Configurations, PhasePricer
+from costmodel.pricing.pricer import PhasePricer
 from costmodel.pricing.request import decode_steps
 from costmodel.space.base import DesignSpace
 
@@ -118,13 +120,9 @@ def question_of(
     )
 
 
-def independent_costs(priced: PhasePricer, space: DesignSpace, numbers: Sequence[int]) -> dict[str, Any]:
+def independent_costs(priced: PhasePricer, space: DesignSpace, numbers: Sequence[int]) -> PassCosts:
     """Costs of configurations by number, from the estimate's own pricing of whole arrays of ranks."""
-    arrays = [Configurations.of(space.model, space.config(number)) for number in numbers]
-    joined = Configurations(
-        *(np.stack([getattr(each, name) for each in arrays]) for name in ("form", "rank_in", "rank_out", "kept"))
-    )
-    return priced.costs(joined)
+    return priced.costs(Configurations.stack([Configurations.of(space.model, space.config(n)) for n in numbers]))
 
 
 def narrow_model(folder: Path) -> ModelSpec:

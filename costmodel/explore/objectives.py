@@ -86,12 +86,12 @@ class Objective:
     def _metric(self, batch: CostBatch) -> Any:
         if self.part == "quality":
             return batch.quality()
-        costs = batch.costs(self.part)
-        if self.metric == "arithmetic_intensity":
-            return np.divide(costs["flops"], costs["hbm_bytes"])  # type: ignore[arg-type]
-        if self.metric == "tokens_per_s":
-            return batch.tables.phases[self.part].pricer.work.tokens / costs["latency_s"]  # type: ignore[operator]
-        values = costs[self.metric]
+        if self.part == "request":
+            values = getattr(batch.request, self.metric)
+        elif self.metric == "tokens_per_s":
+            values = batch.tables.phases[self.part].pricer.work.tokens / batch.phase(self.part).latency_s
+        else:
+            values = getattr(batch.phase(self.part), self.metric)
         if values is None:
             why = "the profile lacks a power figure" if self.metric == "energy_j" else "no calibration gives intervals"
             raise InputError(f"{self.name} is unknown: {why}", hint="leave it out")

@@ -16,14 +16,15 @@ import numpy as np
 
 from costmodel.arrays import Choices, Floats, Ints
 from costmodel.explore.quality import QualityTable
-from costmodel.pricing.pricer import COUNTS, DENSE, SVD, TIMES, TUCKER, Additive, PhasePricer
+from costmodel.pricing.configurations import DENSE, SVD, TUCKER
+from costmodel.pricing.costs import COUNTS, TIMES, Additive, PassCosts
+from costmodel.pricing.pricer import PhasePricer
 from costmodel.pricing.request import DecodeSteps
 from costmodel.space.base import DesignSpace
 from costmodel.timing.datasheet import energy_joules
 
-COLUMNS = (*COUNTS, *TIMES)
-"""Additive costs in the order of the last axis of every table; times in ticks of `PhaseTable.quantum_s`."""
-_WIDTH = len(COUNTS)
+COLUMN = {name: place for place, name in enumerate((*COUNTS, *TIMES))}
+"""Place of each additive cost on the last axis of every table; times in ticks of `PhaseTable.quantum_s`."""
 _GRID_BITS = 52
 _BLOCK = 512
 """Configurations summed at a time, which bounds the memory of their sites' costs."""
@@ -56,23 +57,20 @@ class PhaseTable:
         ranks = np.array(space.ranks, dtype=np.int64).T
         choice = np.vstack([np.zeros((1, ranks.shape[1]), dtype=np.int64), ranks])
         form = np.where(choice > 0, SVD if space.form == "svd" else TUCKER, DENSE)
-        sites, extra = pricer.sites(form, choice, choice)
-        layers = np.bincount(pricer.window_of_layer, minlength=len(pricer.layer_fixed.times))
-        fixed = pricer.outer.times + layers @ pricer.layer_fixed.times
-        highest = float((fixed + len(pricer.window_of_layer) * sites.times.max(axis=0).sum(axis=0)).max())
+        parts = pricer.choices(form, choice, choice)
+        layers = len(parts.site_live)
+        fixed = parts.outside.stack()[1] + parts.layers.stack()[1].sum(axis=0)
+        highest = float((fixed + layers * parts.sites.stack()[1].max(axis=0).sum(axis=0)).max())
         quantum = 2.0 ** (math.ceil(math.log2(highest + extra_s)) - _GRID_BITS)
 
         def ticks(part: Additive) -> Ints:
-            return np.concatenate([part.counts, np.rint(part.times / quantum).astype(np.int64)], axis=-1)
+            counts, times = part.stack()
+            return np.concatenate([counts, np.rint(times / quantum).astype(np.int64)], axis=-1)
 
-        table = ticks(sites).swapaxes(0, 1)
-        base = ticks(pricer.outer) + layers @ ticks(pricer.layer_fixed)
-        base = base + len(pricer.window_of_layer) * table[:, 0].sum(axis=0)
-        first = np.zeros(len(pricer.window_of_layer), dtype=np.int64)
-        first[0] = pricer.shared_bytes
-        live = (pricer.site_live[:, :, None] + extra.T)[pricer.window_of_layer] - first[:, None, None]
-        fixed_live = pricer.fixed_live[pricer.window_of_layer] - first
-        floor = max(int(live[:, :, 0].max()), int(fixed_live.max()), pricer.outer_live)
+        table = ticks(parts.sites).swapaxes(0, 1)
+        base = ticks(parts.outside) + ticks(parts.layers).sum(axis=0) + layers * table[:, 0].sum(axis=0)
+        live = parts.site_live.swapaxes(1, 2)
+        floor = max(int(live[:, :, 0].max()), parts.other_live)
         excess = np.maximum(live - floor, 0)
         excess[:, :, 0] = 0
         excess[:, :, 1:] *= space.free[:, :, None] & space.possible
@@ -85,10 +83,21 @@ class PhaseTable:
         """Whether some choice raises the peak of live activations above the dense model's."""
         return bool(self.excess.any())
 
-    def costs(self, columns: Ints, excess: Ints) -> dict[str, Floats | Ints | None]:
+    def costs(self, columns: Ints, excess: Ints) -> PassCosts:
         """Every cost from sums of columns, int64 (..., columns), and the largest excess, int64 (...)."""
-        additive = Additive(columns[..., :_WIDTH], columns[..., _WIDTH:] * np.float64(self.quantum_s))
+        counts, ticks = np.split(columns, [len(COUNTS)], axis=-1)
+        additive = Additive.unstack(counts, ticks * np.float64(self.quantum_s))
         return self.pricer.finish(additive, self.live_floor + excess)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RequestArrays:
+    """Costs of many requests, arrays of one shape, as `costmodel.pricing.request.RequestCosts` has them."""
+
+    ttft_s: Floats
+    tpot_s: Floats
+    latency_s: Floats
+    energy_j: Floats | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -110,36 +119,34 @@ class RequestTable:
     @classmethod
     def of(cls, steps: DecodeSteps, space: DesignSpace) -> RequestTable:
         """The table of the decode steps after a prefill."""
-        layers = np.bincount(steps.first.window_of_layer, minlength=steps.growth.shape[1]).astype(np.float64)
-        grown = steps.outer_growth + np.einsum("swt,w->st", steps.growth, layers)
-        table = PhaseTable.of(steps.first, space, extra_s=float(np.abs(grown).max()))
-        growth = np.sort(np.rint(grown[:, 0] / table.quantum_s).astype(np.int64))
+        grown = steps.growth(np.ones(steps.first.model.num_layers, dtype=np.bool_))
+        extra_s = max(float(np.abs(times).max()) for times in (grown.device_s, grown.busy_s))
+        table = PhaseTable.of(steps.first, space, extra_s=extra_s)
+        growth = np.sort(np.rint(grown.device_s / table.quantum_s).astype(np.int64))
         tails = np.cumsum(growth[::-1] * table.quantum_s)[::-1]
-        return cls(first=table, growth=growth, after_s=np.append(tails, 0.0), busy_s=float(grown[:, 1].sum()))
+        return cls(first=table, growth=growth, after_s=np.append(tails, 0.0), busy_s=float(grown.busy_s.sum()))
 
-    def costs(self, columns: Ints, prefill: Mapping[str, Floats | Ints | None]) -> dict[str, Floats | Ints | None]:
-        """`ttft_s, tpot_s, latency_s, energy_j` of whole requests.
+    def costs(self, columns: Ints, prefill: PassCosts) -> RequestArrays:
+        """Costs of whole requests from the sums of their first step, int64 (..., columns), and their prefills'.
 
         A step takes max(device + growth, host). The growth is sorted, so the steps whose launches take longer than
         the device are the first ones, found by bisection; the rest is a sum of a tail. What enters are exact sums,
         so configurations with equal sums have equal requests.
         """
         count = len(self.growth)
-        host = self.first.pricer.time_model.host_launch_s * columns[..., COUNTS.index("kernels")]
-        device = columns[..., COLUMNS.index("device_s")]
+        host = self.first.pricer.time_model.host_launch_s * columns[..., COLUMN["kernels"]]
+        device = columns[..., COLUMN["device_s"]]
         bound = np.searchsorted(self.growth, host / self.first.quantum_s - device)
         quantum = np.float64(self.first.quantum_s)
         steps = bound * host + (count - bound) * (device * quantum) + self.after_s[bound]
-        busy = count * (columns[..., COLUMNS.index("busy_s")] * quantum) + self.busy_s
+        busy = count * (columns[..., COLUMN["busy_s"]] * quantum) + self.busy_s
         energy = energy_joules(self.first.pricer.hardware, steps, busy)
-        ttft, before = prefill["latency_s"], prefill["energy_j"]
-        assert ttft is not None
-        return {
-            "ttft_s": ttft,
-            "tpot_s": steps / count,
-            "latency_s": ttft + steps,
-            "energy_j": None if energy is None or before is None else before + energy,
-        }
+        return RequestArrays(
+            ttft_s=prefill.latency_s,
+            tpot_s=steps / count,
+            latency_s=prefill.latency_s + steps,
+            energy_j=None if energy is None or prefill.energy_j is None else prefill.energy_j + energy,
+        )
 
 
 class CostTables:
@@ -206,7 +213,7 @@ class CostBatch:
         quality_ticks: Ints | None = None,
     ) -> None:
         self.tables, self.columns, self.excess, self.quality_ticks = tables, columns, excess, quality_ticks
-        self._found: dict[str, dict[str, Floats | Ints | None]] = {}
+        self._passes: dict[str, PassCosts] = {}
 
     @classmethod
     def joined(cls, batches: Sequence[CostBatch]) -> CostBatch:
@@ -217,15 +224,17 @@ class CostBatch:
         ticks = [batch.quality_ticks for batch in batches if batch.quality_ticks is not None]
         return cls(first.tables, columns, excess, np.concatenate(ticks) if ticks else None)
 
-    def costs(self, part: str) -> dict[str, Floats | Ints | None]:
-        """Every cost of a phase by the contract's names, or of `request`."""
-        if part not in self._found:
-            if part == "request":
-                assert self.tables.request is not None
-                self._found[part] = self.tables.request.costs(self.columns["step"], self.costs("prefill"))
-            else:
-                self._found[part] = self.tables.phases[part].costs(self.columns[part], self.excess[part])
-        return self._found[part]
+    def phase(self, name: str) -> PassCosts:
+        """Every cost of a phase."""
+        if name not in self._passes:
+            self._passes[name] = self.tables.phases[name].costs(self.columns[name], self.excess[name])
+        return self._passes[name]
+
+    @functools.cached_property
+    def request(self) -> RequestArrays:
+        """Costs of the requests."""
+        assert self.tables.request is not None
+        return self.tables.request.costs(self.columns["step"], self.phase("prefill"))
 
     def quality(self) -> Floats:
         """Quality in the unit of its file; lower is better."""

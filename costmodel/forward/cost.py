@@ -69,8 +69,12 @@ class OpCost:
 
 def matrix_bytes(n: Count, k: Count, dtype: DType, scale_bytes: int = 2) -> Count:
     """Bytes of an n x k weight: int8 has one scale per output row, int4 one per row and group of 128 along k."""
-    scales: Count = {DType.INT8: n, DType.INT4: n * -(-k // INT4_GROUP)}.get(dtype, n * 0)
-    return -(-n * k * dtype.bits // 8) + scales * scale_bytes
+    stored = -(-n * k * dtype.bits // 8)
+    if dtype is DType.INT8:
+        return stored + n * scale_bytes
+    if dtype is DType.INT4:
+        return stored + n * -(-k // INT4_GROUP) * scale_bytes
+    return stored
 
 
 def gemm_counts(

@@ -66,10 +66,8 @@ class Op:
 
 
 def live_bytes(ops: Sequence[Op]) -> list[int]:
-    """Bytes of activations that exist while each operation runs; results that nobody uses live to the end.
-
-    The list form of `costmodel.forward.passes.peak_live_bytes`, whose networkx DAG is the definition.
-    """
+    """Bytes of activations that exist while each operation runs: its inputs, its result, its workspace, and every
+    earlier result that a later one reads or holds; results that nobody uses live to the end."""
     last_use = {name: position for position, op in enumerate(ops) for name in (*op.inputs, *op.holds)}
     ending = [0] * (len(ops) + 1)
     lives, live = [], 0

@@ -1,14 +1,8 @@
-"""The forward pass of a configuration as a list of operations and as a networkx DAG; peak live memory of the DAG.
-
-The DAG is the definition. Edges run from the operation that makes a tensor to those that read it (`kind="read"`) or
-keep it alive (`kind="hold"`); q, k and v projections stand in parallel. Faster equivalents elsewhere
-(costmodel.pricing.pricer) are tested against it.
-"""
+"""The forward pass of a configuration: the list of operations that arrays, rows and the layer graph are made from."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from costmodel.decomposition.factors import Decomposition, Factor, Site, factor_stages
 from costmodel.forward.cost import gemm
@@ -16,9 +10,6 @@ from costmodel.forward.frame import INPUT, epilogue_ops, first_input, layer_ops,
 from costmodel.forward.ops import Op
 from costmodel.forward.workload import Workload
 from costmodel.model import ModelSpec, WeightTensor
-
-if TYPE_CHECKING:
-    import networkx as nx
 
 
 def forward_ops(model: ModelSpec, decomposition: Decomposition, work: Workload) -> list[Op]:
@@ -33,13 +24,12 @@ def forward_ops(model: ModelSpec, decomposition: Decomposition, work: Workload) 
         names = {**outside, INPUT: current}
         prefix = f"{model.layer_prefix}.{layer}."
         for op in layer_ops(model, work, model.sliding_windows[layer]):
-            factor = decomposition.factors.get(Site(layer, op.site)) if op.site else None
-            if factor is None or op.site is None:
-                placed = [_place(op, names, prefix)]
+            placed = _place(op, names, prefix)
+            if op.site is None or (factor := decomposition.factors.get(Site(layer, op.site))) is None:
+                ops.append(placed)
             else:
-                placed = list(factor_ops(_place(op, names, prefix), tensors[op.site], factor, work))
-            names[op.name] = current = placed[-1].name
-            ops.extend(placed)
+                ops.extend(factor_ops(placed, tensors[op.site], factor, work))
+            names[op.name] = current = ops[-1].name
     names = {**outside, INPUT: current}
     for op in epilogue_ops(model, work):
         ops.append(_place(op, names, ""))
@@ -79,39 +69,3 @@ def _place(op: Op, names: dict[str, str], prefix: str) -> Op:
         holds=tuple([names[name] for name in op.holds]),
         site=op.site,
     )
-
-
-def build_graph(model: ModelSpec, decomposition: Decomposition, work: Workload) -> nx.DiGraph[str]:
-    """The DAG of one pass: a node per operation, named as the operation, with the Op as attribute `op` and its place
-    in execution order as `position`; edges carry `kind` (read or hold) and `bytes`, the size of the tensor."""
-    import networkx as nx
-
-    graph: nx.DiGraph[str] = nx.DiGraph()
-    for position, op in enumerate(forward_ops(model, decomposition, work)):
-        graph.add_node(op.name, op=op, position=position)
-        for kind, sources in (("hold", op.holds), ("read", op.inputs)):
-            for source in sources:
-                graph.add_edge(source, op.name, kind=kind, bytes=graph.nodes[source]["op"].out_bytes)
-    return graph
-
-
-def peak_live_bytes(graph: nx.DiGraph[str]) -> int:
-    """Largest sum of live activations over a pass in execution order.
-
-    A tensor lives from its operation to the last one that reads or holds it; the pass's results live to the end.
-    While an operation runs, its inputs, its result and its workspace are all there.
-    """
-    order = sorted(graph.nodes, key=lambda name: graph.nodes[name]["position"])
-    last_use = {
-        name: max((graph.nodes[user]["position"] for user in graph.successors(name)), default=len(order))
-        for name in order
-    }
-    ending: dict[int, int] = {}
-    live = peak = 0
-    for position, name in enumerate(order):
-        op: Op = graph.nodes[name]["op"]
-        live += op.out_bytes
-        ending[last_use[name]] = ending.get(last_use[name], 0) + op.out_bytes
-        peak = max(peak, live + op.workspace_bytes)
-        live -= ending.pop(position, 0)
-    return peak

@@ -15,9 +15,9 @@ from costmodel.forward.workload import Workload
 from costmodel.hardware.profile import HardwareProfile
 from costmodel.model import ModelSpec
 from costmodel.pricing.assumptions import assumptions, warnings_for
-from costmodel.pricing.op_rows import op_rows
-from costmodel.pricing.phase import PhaseCosts, phase_costs, savings
-from costmodel.pricing.pricer import Configurations, PhasePricer
+from costmodel.pricing.configurations import Configurations
+from costmodel.pricing.phase import PhaseCosts, op_rows, phase_costs, savings
+from costmodel.pricing.pricer import PhasePricer
 from costmodel.pricing.request import Request, request_of
 from costmodel.pricing.verdict import Verdict, judge
 from costmodel.timing.calibration.range import leaves
@@ -60,7 +60,7 @@ class PhaseEstimate:
 
     def op_rows(self, which: Literal["dense", "decomposed"] = "decomposed") -> list[dict[str, Any]]:
         """The operations as rows with the contract's keys."""
-        return op_rows(self.pricer, self.configuration if which == "decomposed" else _DENSE)
+        return op_rows(*self.ops(which))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

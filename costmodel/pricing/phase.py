@@ -1,12 +1,16 @@
-"""What one phase costs, dense or decomposed, and what is saved."""
+"""What one phase costs, dense or decomposed, whole and operation by operation, and what is saved."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from costmodel.pricing.pricer import Configurations, PhasePricer
+from costmodel.forward.ops import Op
+from costmodel.pricing.configurations import Configurations
+from costmodel.pricing.pricer import PhasePricer
 from costmodel.pricing.request import saved_pct
+from costmodel.timing.columns import OpTimings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -53,15 +57,40 @@ def savings(dense: PhaseCosts, decomposed: PhaseCosts) -> dict[str, float | None
 
 def phase_costs(priced: PhasePricer, configuration: Configurations) -> PhaseCosts:
     """Costs of one configuration, arrays of shape (layers, tensors), as Python numbers."""
-    columns = priced.costs(configuration)
+    costs = priced.costs(configuration)
+    columns = {name: getattr(costs, name) for name in costs.__slots__}
     values: dict[str, Any] = {name: None if column is None else column.item() for name, column in columns.items()}
-    work, traffic = priced.work, values["hbm_bytes"]
     return PhaseCosts(
-        arithmetic_intensity=values["flops"] / traffic,
-        tokens_per_s=work.tokens / values["latency_s"],
+        arithmetic_intensity=values["flops"] / values["hbm_bytes"],
+        tokens_per_s=priced.work.tokens / values["latency_s"],
         fits=values["peak_memory_bytes"] <= priced.hardware.memory_bytes,
         level=priced.time_model.level,
-        latency_p05_s=values.pop("latency_p05_s", None),
-        latency_p95_s=values.pop("latency_p95_s", None),
         **values,
     )
+
+
+def op_rows(ops: Sequence[Op], timings: OpTimings) -> list[dict[str, Any]]:
+    """Operations and their times, in one order, as rows with the contract's keys."""
+    times = (timings.compute_s, timings.memory_s, timings.overhead_s, timings.latency_s)
+    return [
+        {
+            "name": op.name,
+            "kind": op.kind,
+            "m": op.gemm[0] if op.gemm else None,
+            "n": op.gemm[1] if op.gemm else None,
+            "k": op.gemm[2] if op.gemm else None,
+            "flops": op.cost.flops,
+            "vector_flops": op.cost.vector_flops,
+            "hbm_bytes": op.cost.hbm_bytes,
+            "kernels": op.cost.kernels,
+            "arithmetic_intensity": op.cost.arithmetic_intensity,
+            "compute_s": compute_s,
+            "memory_s": memory_s,
+            "overhead_s": overhead_s,
+            "latency_s": latency_s,
+            "bound": bound,
+        }
+        for op, compute_s, memory_s, overhead_s, latency_s, bound in zip(
+            ops, *(column.tolist() for column in times), timings.bound(), strict=True
+        )
+    ]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
-from costmodel.arrays import Floats, Ints
+from costmodel.arrays import Bools, Floats, Ints
 from costmodel.decomposition.factors import Decomposition
 from costmodel.errors import InputError
 from costmodel.forward.attention import add_attention
@@ -16,7 +16,8 @@ from costmodel.forward.frame import position_ops
 from costmodel.forward.ops import Builder, Op
 from costmodel.forward.workload import Phase, Workload
 from costmodel.model import ModelSpec
-from costmodel.pricing.pricer import COUNTS, TIMES, Configurations, PhasePricer
+from costmodel.pricing.configurations import Configurations
+from costmodel.pricing.pricer import PhasePricer
 from costmodel.timing.columns import OpColumns
 from costmodel.timing.datasheet import energy_joules
 
@@ -73,6 +74,14 @@ class Request:
         }
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StepTimes:
+    """Seconds of decode steps on the device, and the part of them in which it is busy; arrays of one shape."""
+
+    device_s: Floats
+    busy_s: Floats
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class DecodeSteps:
     """Decode steps after a prefill, for any configuration of the model.
@@ -80,25 +89,32 @@ class DecodeSteps:
     Attributes:
         first: pricer of the first step.
         last: pricer of the last step, for its memory.
-        growth: float64 (steps, windows, 2): device and busy seconds by which the attention of one layer of each
-            sliding window takes longer at a step than at the first.
-        outer_growth: float64 (steps, 2): the same of positions and masks; nothing else depends on the KV length.
+        layer_growth: (steps, windows): by how much the attention of one layer of each sliding window takes longer at a
+            step than at the first.
+        outer_growth: (steps,): the same of positions and masks; nothing else depends on the KV length.
     """
 
     first: PhasePricer
     last: PhasePricer
-    growth: Floats
-    outer_growth: Floats
+    layer_growth: StepTimes
+    outer_growth: StepTimes
+
+    def growth(self, kept: Bools) -> StepTimes:
+        """By how much each step takes longer than the first with these layers kept, bool (layers,); (steps,)."""
+        windows = self.layer_growth.device_s.shape[1]
+        layers = np.bincount(self.first.window_of_layer[kept], minlength=windows).astype(np.float64)
+        return StepTimes(
+            device_s=self.outer_growth.device_s + np.einsum("sw,w->s", self.layer_growth.device_s, layers),
+            busy_s=self.outer_growth.busy_s + np.einsum("sw,w->s", self.layer_growth.busy_s, layers),
+        )
 
     def times(self, decomposition: Decomposition) -> tuple[Floats, Floats]:
         """Latency of each step in seconds, float64 (steps,), and its busy part."""
         configuration = Configurations.of(self.first.model, decomposition)
         additive, _ = self.first.additive(configuration)
-        layers = np.bincount(self.first.window_of_layer[configuration.kept], minlength=self.growth.shape[1])
-        grown = self.outer_growth + np.einsum("swt,w->st", self.growth, layers.astype(np.float64))
-        device = additive.times[TIMES.index("device_s")] + grown[:, 0]
-        host = self.first.time_model.host_launch_s * additive.counts[COUNTS.index("kernels")]
-        return np.maximum(device, host), additive.times[TIMES.index("busy_s")] + grown[:, 1]
+        grown = self.growth(configuration.kept)
+        host = self.first.time_model.host_launch_s * additive.kernels
+        return np.maximum(additive.device_s + grown.device_s, host), additive.busy_s + grown.busy_s
 
 
 @functools.lru_cache(maxsize=16)
@@ -121,18 +137,27 @@ def decode_steps(prefill: PhasePricer, new_tokens: int) -> DecodeSteps:
     last = replace(first, kv_len=work.kv_len + new_tokens)
     windows = list(dict.fromkeys(model.sliding_windows))
 
-    def times(ops_at: Callable[[Workload], list[Op]]) -> Floats:
-        both = []
+    def growth(ops_at: Callable[[Workload], list[Op]]) -> StepTimes:
+        device, busy = [], []
         for start, stop in _runs(first.kv_len, last.kv_len, windows):
             one, two = (OpColumns.of(ops_at(replace(first, kv_len=min(start + i, stop)))) for i in (0, 1))
             timings = prefill.time_model.times(_along(one, two, stop - start + 1))
-            both.append(np.stack([timings.latency_s.sum(axis=1), timings.busy_s.sum(axis=1)], axis=-1))
-        return np.concatenate(both)
+            device.append(timings.latency_s.sum(axis=1))
+            busy.append(timings.busy_s.sum(axis=1))
+        device_s, busy_s = np.concatenate(device), np.concatenate(busy)
+        return StepTimes(device_s=device_s - device_s[0], busy_s=busy_s - busy_s[0])
 
-    layer = np.stack([times(functools.partial(_attention, model, window=each)) for each in windows], axis=1)
-    outer = times(functools.partial(position_ops, model))
-    ends = [PhasePricer(model, each, prefill.hardware, prefill.time_model) for each in (first, last)]
-    return DecodeSteps(first=ends[0], last=ends[1], growth=layer - layer[0], outer_growth=outer - outer[0])
+    layers = [growth(functools.partial(_attention, model, window=window)) for window in windows]
+    ends = [PhasePricer(model, work, prefill.hardware, prefill.time_model) for work in (first, last)]
+    return DecodeSteps(
+        first=ends[0],
+        last=ends[1],
+        layer_growth=StepTimes(
+            device_s=np.stack([layer.device_s for layer in layers], axis=1),
+            busy_s=np.stack([layer.busy_s for layer in layers], axis=1),
+        ),
+        outer_growth=growth(functools.partial(position_ops, model)),
+    )
 
 
 def _runs(first: int, last: int, windows: Iterable[int | None]) -> list[tuple[int, int]]:
@@ -169,13 +194,13 @@ def request_of(prefill: PhasePricer, decomposition: Decomposition, new_tokens: i
 def _costs(prefill: PhasePricer, steps: DecodeSteps, decomposition: Decomposition) -> RequestCosts:
     configuration = Configurations.of(prefill.model, decomposition)
     whole, end = prefill.costs(configuration), steps.last.costs(configuration)
-    ttft, prefill_energy = float(whole["latency_s"]), whole["energy_j"]  # type: ignore[arg-type]
-    peak = max(int(each["peak_memory_bytes"]) for each in (whole, end))  # type: ignore[arg-type]
+    ttft = float(whole.latency_s)
+    peak = max(int(whole.peak_memory_bytes), int(end.peak_memory_bytes))
     latency, busy = steps.times(decomposition)
     decode_energy = energy_joules(prefill.hardware, latency, busy)
     energy = None
-    if prefill_energy is not None and decode_energy is not None:
-        energy = float(prefill_energy) + float(decode_energy.sum())
+    if whole.energy_j is not None and decode_energy is not None:
+        energy = float(whole.energy_j) + float(decode_energy.sum())
     return RequestCosts(
         ttft_s=ttft,
         tpot_s=float(latency.mean()),

@@ -21,7 +21,8 @@ from costmodel.forward.ops import Op
 from costmodel.forward.workload import Attention, LmHead, Runtime, Workload
 from costmodel.hardware.profile import HardwareProfile
 from costmodel.model import ModelSpec
-from costmodel.pricing.pricer import TIMES, Configurations, PhasePricer
+from costmodel.pricing.configurations import Configurations
+from costmodel.pricing.pricer import PhasePricer
 from costmodel.timing.columns import OpColumns, OpTimings
 from costmodel.timing.datasheet import DatasheetRoofline
 from costmodel.units import DType
@@ -163,9 +164,8 @@ class ScoringRun:
         key = (benchmark.name, seq_len, constants.matrix_efficiency, constants.memory_efficiency)
         if key not in self._priced:
             priced = self._pricer(benchmark.batch, seq_len, constants)
-            times = priced.additive(self._configurations(benchmark))[0].times
-            scoring = self._scoring_s(priced, constants)
-            self._priced[key] = times[:, TIMES.index("device_s")] + scoring, times[:, TIMES.index("busy_s")]
+            sums, _ = priced.additive(self._configurations(benchmark))
+            self._priced[key] = sums.device_s + self._scoring_s(priced, constants), sums.busy_s
         return self._priced[key]
 
     def _pricer(self, batch: int, seq_len: int, constants: ReplayConstants) -> PhasePricer:
@@ -181,9 +181,8 @@ class ScoringRun:
 
     @functools.lru_cache(maxsize=64)  # noqa: B019 - runs are few and short-lived
     def _configurations(self, benchmark: Benchmark) -> Configurations:
-        each = [Configurations.of(self.model, self.decomposition(row)) for row in (benchmark.dense, *benchmark.rows)]
-        names = ("form", "rank_in", "rank_out", "kept")
-        return Configurations(*(np.stack([getattr(one, name) for one in each]) for name in names))
+        rows = (benchmark.dense, *benchmark.rows)
+        return Configurations.stack([Configurations.of(self.model, self.decomposition(row)) for row in rows])
 
 
 def load_constants(path: str | Path) -> ReplayConstants:

@@ -17,12 +17,12 @@ import numpy.typing as npt
 from costmodel.arrays import Floats, Ints
 from costmodel.errors import InputError
 from costmodel.explore.objectives import Limit, Objective
-from costmodel.explore.tables import COLUMNS, CostTables
+from costmodel.explore.tables import COLUMN, CostTables
 from costmodel.space.kinds import PerSiteSpace
 
-QUALITY = ("quality", 0)
-"""The coordinate of quality among coordinates (part, column)."""
-Coordinate = tuple[str, int]
+QUALITY = ("quality", "quality")
+"""The coordinate of quality among coordinates (part, additive cost)."""
+Coordinate = tuple[str, str]
 TIME_OF = {
     "latency_s": "device_s",
     "latency_lower_s": "lower_s",
@@ -93,12 +93,12 @@ class SiteProblem:
         if coordinate == QUALITY:
             assert self.tables.quality is not None
             return self.tables.quality.value
-        delta = self.tables.parts[coordinate[0]].delta[:, :, coordinate[1]]
+        delta = self.tables.parts[coordinate[0]].delta[:, :, COLUMN[coordinate[1]]]
         return np.broadcast_to(delta, self.open.shape)
 
     def base(self, coordinate: Coordinate) -> int:
         """A coordinate of the dense model without interactions."""
-        return 0 if coordinate == QUALITY else int(self.tables.parts[coordinate[0]].base[coordinate[1]])
+        return 0 if coordinate == QUALITY else int(self.tables.parts[coordinate[0]].base[COLUMN[coordinate[1]]])
 
     def values(self, functional: Functional) -> Floats:
         """What each choice adds to a functional, float64 (layers, tensors, 1 + R), infinite where not open."""
@@ -136,7 +136,7 @@ def coordinates(tables: CostTables, objective: Objective) -> list[Coordinate]:
         found = [] if metric == "tpot_s" else coordinates(tables, both[0])
         if metric != "ttft_s":
             names = ["device_s", *_host(tables, "step"), *(["busy_s"] if metric == "energy_j" else [])]
-            found += [("step", COLUMNS.index(name)) for name in names]
+            found += [("step", name) for name in names]
         return found
     if metric in TIME_OF:
         names = [TIME_OF[metric], *_host(tables, part)]
@@ -146,7 +146,7 @@ def coordinates(tables: CostTables, objective: Objective) -> list[Coordinate]:
         names = ["weight_bytes"]
     else:
         names = [{"host_s": "kernels"}.get(metric, metric)]
-    return [(part, COLUMNS.index(name)) for name in names]
+    return [(part, name) for name in names]
 
 
 def ceiling(tables: CostTables, limit: Limit) -> float:

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 
 from costmodel.explore.by_site.problem import QUALITY, TIME_OF, Functional, SiteProblem, replaced
 from costmodel.explore.objectives import Objective
-from costmodel.explore.tables import COLUMNS, CostTables
-from costmodel.pricing.pricer import COUNTS
+from costmodel.explore.tables import CostTables
+from costmodel.pricing.costs import COUNTS
 
 _SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 """Weights of device time against host time in the tangents of their maximum."""
@@ -32,16 +32,16 @@ def tangents(tables: CostTables, objective: Objective) -> list[Functional]:
         return _larger(tables, part, TIME_OF[metric])
     if metric == "energy_j":
         idle, peak = hardware.idle_power_w or 0.0, hardware.peak_power_w or 0.0
-        busy = Functional(weights={(part, COLUMNS.index("busy_s")): table.quantum_s})
+        busy = Functional(weights={(part, "busy_s"): table.quantum_s})
         zero = Functional(weights={})
         return [zero.plus(each, idle).plus(busy, peak - idle) for each in _larger(tables, part, "device_s")]
     if metric == "peak_memory_bytes":
-        weights = {(part, COUNTS.index("weight_bytes")): 1.0, (part, COUNTS.index("kv_cache_bytes")): 1.0}
+        weights = {(part, "weight_bytes"): 1.0, (part, "kv_cache_bytes"): 1.0}
         return [Functional(weights=weights, constant=float(table.live_floor))]
     if metric == "host_s":
-        return [Functional(weights={(part, COUNTS.index("kernels")): table.pricer.time_model.host_launch_s})]
+        return [Functional(weights={(part, "kernels"): table.pricer.time_model.host_launch_s})]
     scale = 1.0 if metric in COUNTS else table.quantum_s
-    return [Functional(weights={(part, COLUMNS.index(metric)): scale})]
+    return [Functional(weights={(part, metric): scale})]
 
 
 def useful(problems: Sequence[SiteProblem], functionals: Sequence[Functional]) -> list[Functional]:
@@ -99,8 +99,8 @@ def _device_lead(tables: CostTables, objective: Objective) -> list[tuple[Functio
     found = []
     for part, time, least, most in passes:
         table = tables.parts[part]
-        device = Functional(weights={(part, COLUMNS.index(time)): table.quantum_s})
-        host = Functional(weights={(part, COUNTS.index("kernels")): table.pricer.time_model.host_launch_s})
+        device = Functional(weights={(part, time): table.quantum_s})
+        host = Functional(weights={(part, "kernels"): table.pricer.time_model.host_launch_s})
         found.append(
             (
                 device.plus(host, -1.0).plus(Functional(weights={}, constant=least), 1.0),
@@ -114,8 +114,8 @@ def _larger(tables: CostTables, part: str, time: str) -> list[Functional]:
     """Weighted means of a device time and the host's launch time, which their maximum is never below."""
     table = tables.parts[part]
     launch = table.pricer.time_model.host_launch_s
-    kernels = (part, COUNTS.index("kernels"))
-    device = (part, COLUMNS.index(time))
+    kernels = (part, "kernels")
+    device = (part, time)
     shares = _SHARES if launch else (1.0,)
     return [Functional(weights={device: share * table.quantum_s, kernels: (1 - share) * launch}) for share in shares]
 
@@ -125,7 +125,7 @@ def _request_tangents(tables: CostTables, objective: Objective) -> list[Function
     assert request is not None
     first, count = request.first, len(request.growth)
     launch, hardware = first.pricer.time_model.host_launch_s, first.pricer.hardware
-    device, kernels, busy = (("step", COLUMNS.index(name)) for name in ("device_s", "kernels", "busy_s"))
+    device, kernels, busy = (("step", name) for name in ("device_s", "kernels", "busy_s"))
     energy = objective.metric == "energy_j"
     prefill = tangents(tables, replaced(objective, "prefill", "energy_j" if energy else "latency_s"))
     if objective.metric == "ttft_s":

@@ -29,6 +29,7 @@ from costmodel.explore.explore import answer
 from costmodel.families.load import load_model
 from costmodel.forward.workload import Runtime, Workload
 from costmodel.hardware.profile import load_hardware
+from costmodel.pricing.costs import PassCosts
 from costmodel.pricing.estimate import estimate
 from costmodel.space.make import design_space
 
@@ -94,7 +95,7 @@ def test_a_narrow_mlp_raises_the_peak_as_the_estimate_says(kind: str, tmp_path: 
     assert table.raises_peak
     numbers = [space.nth_valid(position) for position in range(space.valid_size)]
     costs = independent_costs(table.pricer, space, numbers)
-    points = np.stack([costs["peak_memory_bytes"], costs["params"]], axis=-1)
+    points = np.stack([costs.peak_memory_bytes, costs.params], axis=-1)
     found = answer(question)
     assert found.guarantee == "exact"
     assert found.distribution["prefill.peak_memory_bytes"].maximum == points[:, 0].max()  # type: ignore[union-attr]
@@ -132,13 +133,14 @@ def test_against_the_estimates_own_pricing(tmp_path: Path) -> None:
             batch = question.tables.batch(np.stack([space.choices(number) for number in numbers]))
             for name, table in question.tables.phases.items():
                 expected = independent_costs(table.pricer, space, numbers)
-                for key, values in batch.costs(name).items():
-                    if values is None or expected[key] is None:
-                        assert values is expected[key] is None
+                for key in PassCosts.__slots__:
+                    values, others = getattr(batch.phase(name), key), getattr(expected, key)
+                    if values is None or others is None:
+                        assert values is others is None
                     elif np.asarray(values).dtype.kind == "i":
-                        assert (values == expected[key]).all(), key
+                        assert (values == others).all(), key
                     else:
-                        np.testing.assert_allclose(values, expected[key], rtol=1e-12, err_msg=key)
+                        np.testing.assert_allclose(values, others, rtol=1e-12, err_msg=key)
 
 
 def check_reported_costs(result, calibration=None) -> None:  # type: ignore[no-untyped-def]
@@ -208,7 +210,7 @@ def test_request_equals_a_sum_over_steps_for_each_configuration() -> None:
     steps = question.tables.steps
     assert steps is not None
     listed = ListedConfigurations(question.tables, space)
-    latency = listed.batch.costs("request")["latency_s"] - listed.batch.costs("request")["ttft_s"]
+    latency = listed.batch.request.latency_s - listed.batch.request.ttft_s
     crossing = 0
     for position in range(0, space.valid_size, 7):
         seconds, _ = steps.times(space.config(space.nth_valid(position)))

@@ -55,7 +55,7 @@ def test_bert_base_against_the_estimates_own_pricing() -> None:
     for start in range(0, space.size, 4096):
         found = independent_costs(pricer, space, range(start, min(space.size, start + 4096)))
         for name, parts in values.items():
-            parts.append(found[name])
+            parts.append(getattr(found, name))
     for objective in question.objectives:
         mine = distribution(objective.values(classes.batch), classes.counts)
         every = np.concatenate(values[objective.name])

@@ -16,6 +16,7 @@ transformers = pytest.importorskip("transformers")
 from cases import MODEL_TYPES, random_config, random_decomposition, random_workload, spec_of  # noqa: E402
 from dispatch import Kernels, LiveBytes  # noqa: E402
 from factored import TORCH_DTYPES, build, filled_cache, run, tokens_of  # noqa: E402
+from liveness import peak_live_bytes  # noqa: E402
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 from transformers.activations import ACT2FN  # noqa: E402
 
@@ -23,8 +24,9 @@ from costmodel.decomposition.factors import Decomposition, LowRank, Site, Tucker
 from costmodel.families.load import load_model  # noqa: E402
 from costmodel.forward.cost import ACTIVATIONS, activation_program, elementwise, keys_held  # noqa: E402
 from costmodel.forward.frame import epilogue_ops, layer_ops, prologue_ops  # noqa: E402
+from costmodel.forward.graph import build_graph  # noqa: E402
 from costmodel.forward.ops import Op, live_bytes  # noqa: E402
-from costmodel.forward.passes import build_graph, forward_ops, peak_live_bytes  # noqa: E402
+from costmodel.forward.passes import forward_ops  # noqa: E402
 from costmodel.forward.workload import Attention, LmHead, Workload  # noqa: E402
 from costmodel.hardware.profile import load_hardware  # noqa: E402
 from costmodel.model import ModelSpec  # noqa: E402

@@ -7,12 +7,14 @@ import random
 import networkx as nx
 import pytest
 from cases import random_config, random_decomposition, random_workload, spec_of
+from liveness import peak_live_bytes
 
 from costmodel.decomposition.factors import Decomposition, LowRank, Site, Tucker
 from costmodel.families.load import load_model
 from costmodel.forward.cost import OpCost
+from costmodel.forward.graph import build_graph
 from costmodel.forward.ops import Op, live_bytes
-from costmodel.forward.passes import build_graph, forward_ops, peak_live_bytes
+from costmodel.forward.passes import forward_ops
 from costmodel.forward.workload import Attention, Workload
 from costmodel.model import ModelSpec
 

@@ -21,9 +21,10 @@ from costmodel.families.load import load_model
 from costmodel.forward.workload import Phase, Runtime, Workload
 from costmodel.hardware.profile import load_hardware
 from costmodel.model import ModelSpec
+from costmodel.pricing.configurations import SVD, TUCKER
+from costmodel.pricing.costs import COUNTS
 from costmodel.pricing.estimate import estimate, pricer
 from costmodel.pricing.phase import PhaseCosts
-from costmodel.pricing.pricer import COUNTS, SVD, TUCKER
 from costmodel.units import DType
 
 DECODERS = tuple(name for name in MODEL_TYPES if name not in ("bert", "roberta"))
@@ -116,8 +117,8 @@ def site_counts(n: int, k: int, rows: int, factors: Sequence[Factor | None]) -> 
     for row, factor in enumerate(factors):
         if factor is not None:
             arrays[:, row, column] = SVD if isinstance(factor, LowRank) else TUCKER, *factor.ranks
-    counts = priced.sites(*arrays)[0].counts[:, column]
-    return [dict(zip(COUNTS, row, strict=True)) for row in counts.tolist()]
+    sites = priced.sites(*arrays)
+    return [{name: int(getattr(sites, name)[row, column]) for name in COUNTS} for row in range(len(factors))]
 
 
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 12), st.integers(1, 100))

@@ -11,16 +11,20 @@ import pytest
 from cases import MODEL_TYPES, random_config, random_decomposition, random_workload, spec_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from liveness import peak_live_bytes
 
-from costmodel.decomposition.factors import Decomposition, Site, Tucker
+from costmodel.decomposition.factors import Decomposition, Factor, LowRank, Site, Tucker
 from costmodel.errors import DecompositionError, InputError
 from costmodel.families.load import load_model
-from costmodel.forward.passes import build_graph, forward_ops, peak_live_bytes
+from costmodel.forward.graph import build_graph
+from costmodel.forward.passes import forward_ops
 from costmodel.forward.workload import Runtime, Workload
 from costmodel.hardware.profile import HardwareProfile, load_hardware
 from costmodel.model import ModelSpec
+from costmodel.pricing.configurations import Configurations
+from costmodel.pricing.costs import PassCosts
 from costmodel.pricing.estimate import estimate, pricer
-from costmodel.pricing.pricer import Configurations, PhasePricer, window_kv_bytes
+from costmodel.pricing.pricer import PhasePricer, window_kv_bytes
 from costmodel.timing.columns import OpColumns
 from costmodel.timing.datasheet import energy_joules
 from costmodel.units import DType
@@ -107,16 +111,15 @@ def test_a_batch_of_configurations_is_the_single_ones(rng: random.Random) -> Non
     model, first, work, hardware = random_case(rng)
     priced = pricer(model, hardware, work)
     several = [first, Decomposition(), random_decomposition(rng, model), random_decomposition(rng, model)]
-    arrays = [Configurations.of(model, each) for each in several]
-    batch = Configurations(*(np.stack([getattr(each, name) for each in arrays]) for name in Configurations.__slots__))
-    together = priced.costs(batch)
+    together = priced.costs(Configurations.stack([Configurations.of(model, each) for each in several]))
     for index, decomposition in enumerate(several):
         alone = priced.costs(Configurations.of(model, decomposition))
-        for name, column in alone.items():
-            if column is None:
-                assert together[name] is None
+        for name in PassCosts.__slots__:
+            one, many = getattr(alone, name), getattr(together, name)
+            if one is None:
+                assert many is None
             else:
-                assert together[name][index] == pytest.approx(column, rel=1e-12), name  # type: ignore[index]
+                assert many[index] == pytest.approx(one, rel=1e-12), name
 
 
 def test_configurations_are_checked() -> None:
@@ -124,6 +127,13 @@ def test_configurations_are_checked() -> None:
     wrong = Decomposition.from_json({"ranks": {"layers.5.q_proj": 3}}, load_model("llama2-7b"))
     with pytest.raises(DecompositionError, match="layer out of range"):
         Configurations.of(model, wrong)
+
+
+@pytest.mark.parametrize("factor", [LowRank(2.5), Tucker(2, 3.5), LowRank(0), LowRank(769)])  # type: ignore[arg-type]
+def test_estimate_refuses_what_is_no_rank(factor: Factor) -> None:
+    model, hardware = load_model("gpt2"), load_hardware("a100-sxm-80gb")
+    with pytest.raises(DecompositionError, match="rank out of range"):
+        estimate(model, hardware, Decomposition({Site(0, "c_fc"): factor}), [Workload.prefill(8)])
 
 
 def test_counts_that_do_not_fit_are_refused() -> None:
