@@ -1,82 +1,52 @@
 """An analytical cost model of transformers whose weights are low-rank factors.
 
-The names below are imported on first use, so that `import costmodel` costs next to nothing. The pricing function has
-the name of its module and is therefore imported from it: `from costmodel.pricing.estimate import estimate`.
+The public names are imported on first use, so that `import costmodel` costs next to nothing.
 """
 
 from __future__ import annotations
 
-from costmodel._version import __version__
+from costmodel._version import __version__ as __version__
 
 TYPE_CHECKING = False  # known to type checkers by its name; importing `typing` would cost more than all the rest
-if TYPE_CHECKING:
-    from costmodel.decomposition.factors import Decomposition, LowRank, Site, Tucker, load_decomposition
-    from costmodel.decomposition.text import parse_decomposition
-    from costmodel.errors import (
-        CalibrationError,
-        CostModelError,
-        DecompositionError,
-        HardwareError,
-        InputError,
-        ModelError,
-    )
-    from costmodel.families.load import load_model
-    from costmodel.forward.workload import Phase, Workload
-    from costmodel.hardware.profile import HardwareProfile, load_hardware
-    from costmodel.model import ModelSpec
-    from costmodel.pricing.estimate import Estimate
-    from costmodel.space.base import DesignSpace
-    from costmodel.timing.calibration.record import Calibration
+if TYPE_CHECKING:  # type checkers cannot follow the table below; a test holds the two together
+    from costmodel.decomposition.factors import Decomposition as Decomposition
+    from costmodel.decomposition.factors import LowRank as LowRank
+    from costmodel.decomposition.factors import Site as Site
+    from costmodel.decomposition.factors import Tucker as Tucker
+    from costmodel.decomposition.factors import load_decomposition as load_decomposition
+    from costmodel.decomposition.text import parse_decomposition as parse_decomposition
+    from costmodel.errors import CalibrationError as CalibrationError
+    from costmodel.errors import CostModelError as CostModelError
+    from costmodel.errors import DecompositionError as DecompositionError
+    from costmodel.errors import HardwareError as HardwareError
+    from costmodel.errors import InputError as InputError
+    from costmodel.errors import ModelError as ModelError
+    from costmodel.families.load import load_model as load_model
+    from costmodel.forward.workload import Phase as Phase
+    from costmodel.forward.workload import Workload as Workload
+    from costmodel.hardware.profile import HardwareProfile as HardwareProfile
+    from costmodel.hardware.profile import load_hardware as load_hardware
+    from costmodel.model import ModelSpec as ModelSpec
+    from costmodel.pricing.estimate import Estimate as Estimate
+    from costmodel.pricing.estimate import estimate as estimate
+    from costmodel.space.base import DesignSpace as DesignSpace
+    from costmodel.timing.calibration.record import Calibration as Calibration
 
-__all__ = [
-    "Calibration",
-    "CalibrationError",
-    "CostModelError",
-    "Decomposition",
-    "DecompositionError",
-    "DesignSpace",
-    "Estimate",
-    "HardwareError",
-    "HardwareProfile",
-    "InputError",
-    "LowRank",
-    "ModelError",
-    "ModelSpec",
-    "Phase",
-    "Site",
-    "Tucker",
-    "Workload",
-    "__version__",
-    "load_decomposition",
-    "load_hardware",
-    "load_model",
-    "parse_decomposition",
-]
-
-_MODULE_OF = {
-    "Calibration": "timing.calibration.record",
-    "CalibrationError": "errors",
-    "CostModelError": "errors",
-    "Decomposition": "decomposition.factors",
-    "DecompositionError": "errors",
-    "DesignSpace": "space.base",
-    "Estimate": "pricing.estimate",
-    "HardwareError": "errors",
-    "HardwareProfile": "hardware.profile",
-    "InputError": "errors",
-    "LowRank": "decomposition.factors",
-    "ModelError": "errors",
-    "ModelSpec": "model",
-    "Phase": "forward.workload",
-    "Site": "decomposition.factors",
-    "Tucker": "decomposition.factors",
-    "Workload": "forward.workload",
-    "load_decomposition": "decomposition.factors",
-    "load_hardware": "hardware.profile",
-    "load_model": "families.load",
-    "parse_decomposition": "decomposition.text",
+_NAMES = {
+    "decomposition.factors": "Decomposition LowRank Site Tucker load_decomposition",
+    "decomposition.text": "parse_decomposition",
+    "errors": "CalibrationError CostModelError DecompositionError HardwareError InputError ModelError",
+    "families.load": "load_model",
+    "forward.workload": "Phase Workload",
+    "hardware.profile": "HardwareProfile load_hardware",
+    "model": "ModelSpec",
+    "pricing.estimate": "Estimate estimate",
+    "space.base": "DesignSpace",
+    "timing.calibration.record": "Calibration",
 }
-"""Public name and the module below `costmodel` that defines it."""
+"""Module below `costmodel` and the public names that it defines."""
+_MODULE_OF = {name: module for module, names in _NAMES.items() for name in names.split()}
+__all__ = ["__version__", *_MODULE_OF]
 
 
 def __getattr__(name: str) -> object:
