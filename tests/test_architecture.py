@@ -173,8 +173,6 @@ def test_type_checkers_see_the_public_names() -> None:
     block = next(node for node in tree.body if isinstance(node, ast.If))
     lines = [node for node in block.body if isinstance(node, ast.ImportFrom)]
     seen = {(node.module, alias.asname) for node in lines for alias in node.names}
-        (node.module, alias.asname) for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names
-    }
     assert seen == {(f"costmodel.{module}", name) for name, module in costmodel._MODULE_OF.items()}
     assert sorted(costmodel.__all__) == sorted([*costmodel._MODULE_OF, "__version__"])
     with pytest.raises(AttributeError, match="no attribute 'nonesuch'"):
