@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import enum
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Literal, Protocol
 
 from costmodel.errors import DecompositionError, nearest
 from costmodel.units import DType
 
-
-class Family(enum.Enum):
-    """Models with the same layer structure, hence the same decomposable tensors."""
-
-    LLAMA = "llama"
-    BERT = "bert"
-    GPT2 = "gpt2"
-    OPT = "opt"
+NormKind = Literal["rms_norm", "layer_norm"]
+"""RMSNorm has a weight alone, LayerNorm a weight and a bias."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,6 +39,49 @@ class WeightTensor:
         return self.weight_params + (self.out_features if self.bias else 0)
 
 
+def attention_weight(name: str, path: str, out_features: int, in_features: int, *, bias: bool) -> WeightTensor:
+    """A weight of the group `attn`."""
+    return WeightTensor(
+        name=name, path=path, out_features=out_features, in_features=in_features, bias=bias, group="attn"
+    )
+
+
+def mlp_weight(name: str, path: str, out_features: int, in_features: int, *, bias: bool) -> WeightTensor:
+    """A weight of the group `mlp`."""
+    return replace(attention_weight(name, path, out_features, in_features, bias=bias), group="mlp")
+
+
+class Family(Protocol):
+    """What a model carries of its family; `costmodel.families.row.FamilyRow` is it, and says what each entry means."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def layer_path(self) -> str: ...
+    @property
+    def aliases(self) -> Mapping[str, str]: ...
+    @property
+    def causal(self) -> bool: ...
+    @property
+    def norm(self) -> NormKind: ...
+    @property
+    def verified(self) -> bool: ...
+    @property
+    def upcasts_softmax(self) -> bool: ...
+    @property
+    def strided_heads(self) -> bool: ...
+    @property
+    def tensors(self) -> Callable[[ModelSpec], tuple[WeightTensor, ...]]: ...
+    @property
+    def positions(self) -> Callable[..., None]: ...
+    @property
+    def prologue(self) -> Callable[..., tuple[str, tuple[str, ...]]]: ...
+    @property
+    def layer(self) -> Callable[..., None]: ...
+    @property
+    def epilogue(self) -> Callable[..., None]: ...
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ModelSpec:
     """The structure of one model, sizes in elements. Compared and hashed by identity, which makes it a cheap cache key.
@@ -55,7 +93,7 @@ class ModelSpec:
     """Built-in name, or the name of the folder or file that it was read from."""
     family: Family
     model_type: str
-    """Hugging Face's `model_type`: llama, mistral, qwen2, qwen3, bert, roberta, gpt2, opt."""
+    """Hugging Face's `model_type`, one of its family's."""
     num_layers: int
     hidden_size: int
     intermediate_size: int
@@ -90,6 +128,10 @@ class ModelSpec:
     """Whether a norm follows the last layer."""
     norm_affine: bool = True
     """Whether norms have learned weights (False only in OPT without layer_norm_elementwise_affine)."""
+    layer_norms: int = 2
+    """Norms over hidden_size in a layer: one of attention and one of the MLP, two of each where they stand around."""
+    embedding_norm: bool = False
+    """Whether a norm follows the embeddings (BERT)."""
     pooler: bool = False
     """Whether a dense layer with tanh follows on the first token (encoders)."""
     sliding_windows: tuple[int | None, ...]
@@ -100,22 +142,12 @@ class ModelSpec:
     """The decomposable weights of one layer, in the order of the forward pass."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "tensors", _TENSORS[self.family](self))
+        object.__setattr__(self, "tensors", self.family.tensors(self))
 
     @property
     def is_encoder(self) -> bool:
         """Whether attention is bidirectional: no decode phase, no KV cache, no LM head."""
-        return self.family is Family.BERT
-
-    @property
-    def uses_rope(self) -> bool:
-        """Whether positions enter by rotating q and k rather than by a learned table."""
-        return self.family is Family.LLAMA
-
-    @property
-    def rms_norm(self) -> bool:
-        """Whether norms are RMSNorm (a weight only) rather than LayerNorm (weight and bias)."""
-        return self.family is Family.LLAMA
+        return not self.family.causal
 
     @property
     def distinct_windows(self) -> tuple[int | None, ...]:
@@ -135,7 +167,7 @@ class ModelSpec:
     @property
     def layer_prefix(self) -> str:
         """Module path of the list of layers; layer 3 is `f"{layer_prefix}.3"`."""
-        return _LAYER_PREFIX[self.family]
+        return self.family.layer_path
 
     @property
     def groups(self) -> dict[str, tuple[str, ...]]:
@@ -160,13 +192,13 @@ class ModelSpec:
     @property
     def norm_params(self) -> int:
         """Parameters of one norm over hidden_size."""
-        return self.hidden_size * (1 if self.rms_norm else 2) if self.norm_affine else 0
+        return self.hidden_size * (1 if self.family.norm == "rms_norm" else 2) if self.norm_affine else 0
 
     @property
     def params_per_layer(self) -> int:
         """Parameters of one layer: its tensors with biases and its norms."""
         qk_norm = 2 * self.head_dim if self.qk_norm else 0
-        return sum(tensor.params for tensor in self.tensors) + 2 * self.norm_params + qk_norm
+        return sum(tensor.params for tensor in self.tensors) + self.layer_norms * self.norm_params + qk_norm
 
     @property
     def outer_params(self) -> dict[str, int]:
@@ -177,7 +209,7 @@ class ModelSpec:
             "token_embedding": self.vocab_size * self.embed_dim,
             "position_embedding": self.position_rows * self.hidden_size,
             "token_type_embedding": self.token_types * self.hidden_size,
-            "embedding_norm": self.norm_params if self.is_encoder else 0,
+            "embedding_norm": self.norm_params if self.embedding_norm else 0,
             "project_in": projection,
             "final_norm": self.norm_params if self.final_norm else 0,
             "project_out": projection,
@@ -190,70 +222,3 @@ class ModelSpec:
         """Parameters of AutoModelForCausalLM (encoders: AutoModel with pooler), tied ones once: 6,738,415,616 for
         llama2-7b, 109,482,240 for bert-base."""
         return self.num_layers * self.params_per_layer + sum(self.outer_params.values())
-
-
-def _llama_tensors(spec: ModelSpec) -> tuple[WeightTensor, ...]:
-    hidden, inner, queries, keys = spec.hidden_size, spec.intermediate_size, spec.q_size, spec.kv_size
-    return (
-        _weight("q_proj", "self_attn.q_proj", queries, hidden, spec.qkv_bias, "attn"),
-        _weight("k_proj", "self_attn.k_proj", keys, hidden, spec.qkv_bias, "attn"),
-        _weight("v_proj", "self_attn.v_proj", keys, hidden, spec.qkv_bias, "attn"),
-        _weight("o_proj", "self_attn.o_proj", hidden, queries, spec.attn_out_bias, "attn"),
-        _weight("gate_proj", "mlp.gate_proj", inner, hidden, spec.mlp_bias, "mlp"),
-        _weight("up_proj", "mlp.up_proj", inner, hidden, spec.mlp_bias, "mlp"),
-        _weight("down_proj", "mlp.down_proj", hidden, inner, spec.mlp_bias, "mlp"),
-    )
-
-
-def _bert_tensors(spec: ModelSpec) -> tuple[WeightTensor, ...]:
-    hidden, inner = spec.hidden_size, spec.intermediate_size
-    return (
-        _weight("query", "attention.self.query", hidden, hidden, spec.qkv_bias, "attn"),
-        _weight("key", "attention.self.key", hidden, hidden, spec.qkv_bias, "attn"),
-        _weight("value", "attention.self.value", hidden, hidden, spec.qkv_bias, "attn"),
-        _weight("attn_output", "attention.output.dense", hidden, hidden, spec.attn_out_bias, "attn"),
-        _weight("intermediate", "intermediate.dense", inner, hidden, spec.mlp_bias, "mlp"),
-        _weight("output", "output.dense", hidden, inner, spec.mlp_bias, "mlp"),
-    )
-
-
-def _gpt2_tensors(spec: ModelSpec) -> tuple[WeightTensor, ...]:
-    hidden, inner = spec.hidden_size, spec.intermediate_size
-    return (
-        _weight("c_attn", "attn.c_attn", 3 * hidden, hidden, spec.qkv_bias, "attn"),
-        _weight("attn_proj", "attn.c_proj", hidden, hidden, spec.attn_out_bias, "attn"),
-        _weight("c_fc", "mlp.c_fc", inner, hidden, spec.mlp_bias, "mlp"),
-        _weight("mlp_proj", "mlp.c_proj", hidden, inner, spec.mlp_bias, "mlp"),
-    )
-
-
-def _opt_tensors(spec: ModelSpec) -> tuple[WeightTensor, ...]:
-    hidden, inner = spec.hidden_size, spec.intermediate_size
-    return (
-        _weight("q_proj", "self_attn.q_proj", hidden, hidden, spec.qkv_bias, "attn"),
-        _weight("k_proj", "self_attn.k_proj", hidden, hidden, spec.qkv_bias, "attn"),
-        _weight("v_proj", "self_attn.v_proj", hidden, hidden, spec.qkv_bias, "attn"),
-        _weight("out_proj", "self_attn.out_proj", hidden, hidden, spec.attn_out_bias, "attn"),
-        _weight("fc1", "fc1", inner, hidden, spec.mlp_bias, "mlp"),
-        _weight("fc2", "fc2", hidden, inner, spec.mlp_bias, "mlp"),
-    )
-
-
-def _weight(name: str, path: str, out_features: int, in_features: int, bias: bool, group: str) -> WeightTensor:
-    return WeightTensor(
-        name=name, path=path, out_features=out_features, in_features=in_features, bias=bias, group=group
-    )
-
-
-_TENSORS = {
-    Family.LLAMA: _llama_tensors,
-    Family.BERT: _bert_tensors,
-    Family.GPT2: _gpt2_tensors,
-    Family.OPT: _opt_tensors,
-}
-_LAYER_PREFIX = {
-    Family.LLAMA: "model.layers",
-    Family.BERT: "encoder.layer",
-    Family.GPT2: "transformer.h",
-    Family.OPT: "model.decoder.layers",
-}

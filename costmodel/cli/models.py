@@ -69,7 +69,7 @@ def show(model: str, fmt: str) -> None:
 def _summary(spec: ModelSpec) -> dict[str, object]:
     return {
         "name": spec.name,
-        "family": spec.family.value,
+        "family": spec.family.name,
         "model_type": spec.model_type,
         "layers": spec.num_layers,
         "hidden": spec.hidden_size,
@@ -88,7 +88,7 @@ def _fields(spec: ModelSpec) -> dict[str, object]:
     values = {item.name: getattr(spec, item.name) for item in dataclasses.fields(spec) if item.name != "tensors"}
     return {
         **values,
-        "family": spec.family.value,
+        "family": spec.family.name,
         "sliding_windows": list(spec.sliding_windows),
         "dtype": spec.dtype.value if spec.dtype else None,
         "is_encoder": spec.is_encoder,

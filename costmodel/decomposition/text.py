@@ -87,13 +87,13 @@ def parse_tensors(text: str, model: ModelSpec) -> list[str]:
             chosen.add(part)
         elif not part:
             raise DecompositionError(
-                f"{model.family.value} layers have no tensor of that name",
+                f"{model.family.name} layers have no tensor of that name",
                 value=part,
                 hint=f"empty name: a stray comma? in tensors={text}",
             )
         else:
             raise DecompositionError(
-                f"{model.family.value} layers have no tensor of that name",
+                f"{model.family.name} layers have no tensor of that name",
                 value=part,
                 allowed=", ".join([*names, *model.groups]),
             )

@@ -21,14 +21,21 @@ class Fields:
 
     Args:
         data: the decoded JSON object.
-        source: what error messages call it, usually its path.
+        name: what the model is called.
+        source: what error messages call the configuration, usually its path.
         num_layers: a number of layers to use in place of the configuration's own.
     """
 
-    def __init__(self, data: Mapping[str, object], source: str, num_layers: int | None = None) -> None:
+    def __init__(self, data: Mapping[str, object], *, name: str, source: str, num_layers: int | None = None) -> None:
         self.data = data
+        self.name = name
         self.source = source
         self.num_layers = num_layers
+
+    @property
+    def model_type(self) -> str:
+        """The field `model_type`, which says which row reads the others."""
+        return str(self.data["model_type"])
 
     def error(self, name: str, allowed: str, hint: str = "") -> ModelError:
         """The error for the value that field `name` has now."""
@@ -46,7 +53,7 @@ class Fields:
         for generic, native in aliases.items():
             if generic in data and data.setdefault(native, data[generic]) != data[generic]:
                 raise self.error(generic, f"the value of {native}, {data[native]!r}, which means the same")
-        return Fields(data, self.source, self.num_layers)
+        return Fields(data, name=self.name, source=self.source, num_layers=self.num_layers)
 
     def require(self, *names: str) -> None:
         """Raise a ModelError that lists every one of `names` that is absent."""

@@ -8,11 +8,8 @@ from typing import NamedTuple
 from costmodel.forward.cost import FP32_BYTES, OpCost, batched_gemm, elementwise, fused_attention, keys_held, kv_append
 from costmodel.forward.ops import Builder
 from costmodel.forward.workload import Attention
-from costmodel.model import Family
 from costmodel.units import DType
 
-_UPCASTING = (Family.LLAMA, Family.OPT)
-"""Families whose unfused attention takes the softmax in fp32 and casts back."""
 _MASK_KERNELS, _WINDOW_MASK_KERNELS = 10, 15
 """Kernels that make one additive mask, without and with a sliding window: position ranges, comparisons, select."""
 
@@ -22,9 +19,9 @@ class Attended(NamedTuple):
 
     output: str
     """(tokens, num_heads * head_dim)."""
-    kept: str
-    """What lives to the end of the layer: the attention weights of the unfused form, which Hugging Face's layers keep
-    in a local; else the output."""
+    weights: tuple[str, ...] = ()
+    """The attention weights of the unfused form, which live to the end of the layer: Hugging Face's layers keep them in
+    a local."""
     held: tuple[str, ...] = ()
     """Keys and values that a sliding window's cache has no room for, which live until the block returns."""
 
@@ -102,7 +99,7 @@ def add_attention(b: Builder, prefix: str, query: str, keys_values: Sequence[str
             holds=held,
             attention=(work.batch, work.q_len, keys, model.num_heads, model.num_kv_heads, model.head_dim),
         )
-        return Attended(name, name, held)
+        return Attended(name, held=held)
     return _add_unfused(b, prefix, query, keys_values, mask_name(window), keys, held)
 
 
@@ -139,7 +136,7 @@ def _add_unfused(
         return b.add(f"{prefix}.{name}", "attention", cost, sources, scores, workspace=workspace, holds=locals_)
 
     loose = model.is_encoder or (bool(held) and held[0] not in keys_values and not grouped)  # not out of a cache
-    strided = work.batch > 1 and model.num_heads > 1 and (work.q_len > 1 or model.family is Family.GPT2)
+    strided = work.batch > 1 and model.num_heads > 1 and (work.q_len > 1 or model.family.strided_heads)
     key, value = keys_values[0], keys_values[-1]
     sources = [folded("copy_query", query, strided), folded("copy_key", key, strided and loose)]
     weights = product("scores", keys, model.head_dim, sources, [query, *locals_])
@@ -147,7 +144,7 @@ def _add_unfused(
     if not model.is_encoder:
         mask_bytes = work.batch * work.q_len * keys * size
         weights = pointwise("mask", "scale", [weights, mask], OpCost(act_read_bytes=mask_bytes))
-    upcast = model.family in _UPCASTING and size < FP32_BYTES
+    upcast = model.family.upcasts_softmax and size < FP32_BYTES
     program, temporaries = "softmax", 0
     if upcast:
         program, temporaries = ("softmax_upcast_bf16", 3) if work.dtype is DType.BF16 else ("softmax_upcast", 2)
@@ -164,4 +161,4 @@ def _add_unfused(
             work.tokens * model.q_size,
             holds=[*locals_, query],
         )
-    return Attended(context, weights, held)
+    return Attended(context, (weights,), held)

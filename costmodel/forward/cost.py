@@ -258,11 +258,9 @@ def elementwise(program: str, rows: int, columns: int, *, act_bytes: int, weight
     )
 
 
-def norm_program(rms: bool, act_bytes: int) -> str:
+def norm_program(kind: str, act_bytes: int) -> str:
     """The program of a norm: RMSNorm casts to fp32 and back unless activations are fp32 already."""
-    if not rms:
-        return "layer_norm"
-    return "rms_norm_fp32" if act_bytes == FP32_BYTES else "rms_norm"
+    return "rms_norm_fp32" if kind == "rms_norm" and act_bytes == FP32_BYTES else kind
 
 
 def activation_program(name: str) -> str:

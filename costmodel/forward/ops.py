@@ -136,7 +136,7 @@ class Builder:
         Statistics of each row exist beside them, in fp32.
         """
         rows, columns = rows or self.work.tokens, columns or self.model.hidden_size
-        program = norm_program(self.model.rms_norm, self.work.act_bytes)
+        program = norm_program(self.model.family.norm, self.work.act_bytes)
         cost = elementwise(program, rows, columns, act_bytes=self.work.act_bytes, weight=self.model.norm_affine)
         temporaries, statistics = {"rms_norm": (3, 2), "rms_norm_fp32": (1, 1), "layer_norm": (0, 2)}[program]
         size = rows * columns

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from costmodel.decomposition.factors import Decomposition, Factor, Site, factor_stages
 from costmodel.forward.cost import gemm
-from costmodel.forward.frame import INPUT, epilogue_ops, first_input, layer_ops, prologue_ops
+from costmodel.forward.frame import INPUT, epilogue_ops, layer_ops, prologue
 from costmodel.forward.ops import Op
 from costmodel.forward.workload import Workload
 from costmodel.model import ModelSpec, WeightTensor
@@ -14,8 +14,8 @@ from costmodel.model import ModelSpec, WeightTensor
 
 def forward_ops(model: ModelSpec, decomposition: Decomposition, work: Workload) -> list[Op]:
     """Every operation of one pass in execution order, with the names of the Hugging Face modules."""
-    before = prologue_ops(model, work)
-    ops, current = list(before), first_input(before)
+    before, (current, _) = prologue(model, work)
+    ops = list(before)
     tensors = {tensor.name: tensor for tensor in model.tensors}
     outside = {op.name: op.name for op in before}
     for layer in range(model.num_layers):

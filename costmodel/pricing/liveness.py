@@ -14,7 +14,7 @@ import numpy as np
 from costmodel.arrays import Bools, Ints
 from costmodel.decomposition.factors import Decomposition
 from costmodel.forward.cost import OpCost
-from costmodel.forward.frame import INPUT, carried, epilogue_ops, first_input, layer_ops, prologue_ops
+from costmodel.forward.frame import INPUT, epilogue_ops, layer_ops, prologue
 from costmodel.forward.ops import Op, live_bytes
 from costmodel.forward.passes import forward_ops
 from costmodel.forward.workload import Workload
@@ -42,8 +42,8 @@ class Liveness:
     @classmethod
     def of(cls, model: ModelSpec, work: Workload, windows: Sequence[int | None]) -> Liveness:
         """Of a model whose layers have these sliding windows."""
-        before, after = prologue_ops(model, work), epilogue_ops(model, work)
-        held, first = carried(model, before), first_input(before)
+        before, (first, held) = prologue(model, work)
+        after = epilogue_ops(model, work)
         held_bytes = sum(op.out_bytes for op in before if op.name in held)
         hidden_bytes = next(op.out_bytes for op in before if op.name == first)
         layers = [_layer(layer_ops(model, work, window), hidden_bytes, held_bytes) for window in windows]

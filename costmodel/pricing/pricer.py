@@ -17,7 +17,7 @@ import numpy as np
 from costmodel.arrays import Ints
 from costmodel.errors import InputError
 from costmodel.forward.cost import gemm_counts
-from costmodel.forward.frame import epilogue_ops, layer_ops, prologue_ops
+from costmodel.forward.frame import epilogue_ops, layer_ops, prologue
 from costmodel.forward.ops import Op
 from costmodel.forward.workload import Phase, Workload
 from costmodel.hardware.profile import HardwareProfile
@@ -69,7 +69,7 @@ class PhasePricer:
         windows = list(dict.fromkeys(model.sliding_windows))
         self.window_of_layer = np.array([windows.index(window) for window in model.sliding_windows])
         """Place of each layer's sliding window among the model's different ones, int64 (layers,)."""
-        outside = [*prologue_ops(model, work), *epilogue_ops(model, work)]
+        outside = [*prologue(model, work).ops, *epilogue_ops(model, work)]
         fixed_params = model.params_per_layer - sum(tensor.params for tensor in model.tensors)
         self._outside = self._fixed(outside, sum(model.outer_params.values()), 0)
         layers = [
@@ -224,7 +224,7 @@ def _check_counts(model: ModelSpec, work: Workload) -> None:
 def _most(model: ModelSpec, work: Workload) -> int:
     """An upper bound of every count of a pass, of any configuration."""
     layers = [_summed(layer_ops(model, work, window)) for window in dict.fromkeys(model.sliding_windows)]
-    outside = _summed((*prologue_ops(model, work), *epilogue_ops(model, work)))
+    outside = _summed((*prologue(model, work).ops, *epilogue_ops(model, work)))
     return _MOST_FACTORS * max(
         model.num_layers * max(layer[name] for layer in layers) + count for name, count in outside.items()
     )

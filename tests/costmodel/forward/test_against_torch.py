@@ -23,7 +23,7 @@ from transformers.activations import ACT2FN  # noqa: E402
 from costmodel.decomposition.factors import Decomposition, LowRank, Site, Tucker  # noqa: E402
 from costmodel.families.load import load_model  # noqa: E402
 from costmodel.forward.cost import ACTIVATIONS, activation_program, elementwise, keys_held  # noqa: E402
-from costmodel.forward.frame import epilogue_ops, layer_ops, prologue_ops  # noqa: E402
+from costmodel.forward.frame import epilogue_ops, layer_ops, prologue  # noqa: E402
 from costmodel.forward.graph import build_graph  # noqa: E402
 from costmodel.forward.ops import Op, live_bytes  # noqa: E402
 from costmodel.forward.passes import forward_ops  # noqa: E402
@@ -203,7 +203,7 @@ def test_kernels(name: str, prefill: bool, attention: Attention, dtype: DType, b
     assert three - two == sum(op.cost.kernels for op in layer)
     assert two == sum(op.cost.kernels for op in forward_ops(smaller, DENSE, work))
     assert 3 * two - 2 * three == sum(
-        op.cost.kernels for op in (*prologue_ops(smaller, work), *epilogue_ops(smaller, work))
+        op.cost.kernels for op in (*prologue(smaller, work).ops, *epilogue_ops(smaller, work))
     )
 
 

@@ -101,7 +101,7 @@ def test_small_operations() -> None:
     # cast, pow, mean, add, rsqrt, mul, cast, mul by the weight
     assert elementwise("rms_norm", 3, 4, act_bytes=2).kernels == 8
     assert elementwise("softmax_upcast_bf16", 1, 8, act_bytes=2).act_write_bytes == 32 + 32 + 16
-    assert [norm_program(rms, size) for rms, size in ((False, 2), (True, 2), (True, 4))] == [
+    assert [norm_program(kind, size) for kind, size in (("layer_norm", 4), ("rms_norm", 2), ("rms_norm", 4))] == [
         "layer_norm",
         "rms_norm",
         "rms_norm_fp32",
