@@ -8,7 +8,7 @@ from pathlib import Path
 from costmodel.errors import ModelError, nearest
 from costmodel.families.fields import LIMITS
 from costmodel.families.registry import spec_from_config
-from costmodel.files.read import read_json
+from costmodel.files.read import decode_json, read_text
 from costmodel.model import ModelSpec
 
 _FOLDER = Path(__file__).parent / "configs"
@@ -62,7 +62,7 @@ def load_model(name_or_path: str | Path, num_layers: int | None = None) -> Model
         num_layers: build that many layers instead of the configuration's own number, for small tests and what-ifs.
 
     Returns:
-        The spec; the same object for the same built-in name and num_layers.
+        The spec; the same object for the same name or file, its content and num_layers, which other caches go by.
 
     Raises:
         ModelError: when there is no such model, when the file cannot be read or is not a JSON object, when the
@@ -77,7 +77,7 @@ def load_model(name_or_path: str | Path, num_layers: int | None = None) -> Model
             return _load_builtin(name, num_layers)
     path = _find(name_or_path)
     name = path.parent.resolve().name if path.name == "config.json" else path.stem
-    return spec_from_config(_read(path), name=name or str(path), source=str(path), num_layers=num_layers)
+    return _of_text(_text(path), name or str(path), str(path), num_layers)
 
 
 def read_config(name_or_path: str | Path) -> dict[str, object]:
@@ -87,13 +87,19 @@ def read_config(name_or_path: str | Path) -> dict[str, object]:
         ModelError: when there is no such model, or its file cannot be read or is not a JSON object.
     """
     name = _short_name(name_or_path) if isinstance(name_or_path, str) else None
-    return _read(_FOLDER / f"{name}.json" if name is not None else _find(name_or_path))
+    path = _FOLDER / f"{name}.json" if name is not None else _find(name_or_path)
+    return _decoded(_text(path), str(path))
 
 
 @functools.lru_cache(maxsize=256)
 def _load_builtin(name: str, num_layers: int | None) -> ModelSpec:
     source = f"built-in model {name}"
-    return spec_from_config(_read(_FOLDER / f"{name}.json"), name=name, source=source, num_layers=num_layers)
+    return _of_text(_text(_FOLDER / f"{name}.json"), name, source, num_layers)
+
+
+@functools.lru_cache(maxsize=16)
+def _of_text(text: str, name: str, source: str, num_layers: int | None) -> ModelSpec:
+    return spec_from_config(_decoded(text, source), name=name, source=source, num_layers=num_layers)
 
 
 def _short_name(text: str) -> str | None:
@@ -121,9 +127,13 @@ def _find(given: str | Path) -> Path:
     raise ModelError("unknown model", value=str(given), allowed=allowed, hint=nearest(path.name, builtin_models()))
 
 
-def _read(path: Path) -> dict[str, object]:
-    """The JSON object in `path`, read strictly."""
-    data = read_json(path, "model file", ModelError, limit=_MAX_BYTES)
+def _text(path: Path) -> str:
+    return read_text(path, "model file", ModelError, limit=_MAX_BYTES)
+
+
+def _decoded(text: str, source: str) -> dict[str, object]:
+    """The JSON object that the text of `source` is."""
+    data = decode_json(text, source, "model file", ModelError)
     if not isinstance(data, dict):
-        raise ModelError(f"{path}: not a JSON object", value=data, allowed='such as {"model_type": "llama", ...}')
+        raise ModelError(f"{source}: not a JSON object", value=data, allowed='such as {"model_type": "llama", ...}')
     return data

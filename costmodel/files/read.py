@@ -65,13 +65,17 @@ def decode_json(text: str, where: str, what: str, error: type[CostModelError], *
 
 def read_toml(path: str | Path, what: str, error: type[CostModelError], *, limit: int = MAX_BYTES) -> dict[str, object]:
     """The tables of a TOML file; arguments and errors as of `read_json`."""
-    text = read_text(path, what, error, limit=limit)
+    return decode_toml(read_text(path, what, error, limit=limit), str(path), what, error)
+
+
+def decode_toml(text: str, where: str, what: str, error: type[CostModelError]) -> dict[str, object]:
+    """As `read_toml`, of a text that came from `where`."""
 
     def decode() -> dict[str, object]:
         return tomllib.loads(text)
 
-    value = _decoded(decode, str(path), f"{what} is not TOML", f"{what} is nested too deeply", error)
-    _check(value, str(path), what, error)
+    value = _decoded(decode, where, f"{what} is not TOML", f"{what} is nested too deeply", error)
+    _check(value, where, what, error)
     return value
 
 

@@ -15,7 +15,7 @@ from typing import Literal
 
 from costmodel.errors import HardwareError
 from costmodel.files.node import Node
-from costmodel.files.read import read_toml
+from costmodel.files.read import decode_toml, read_text
 from costmodel.units import DType
 
 SCHEMA = 1
@@ -91,13 +91,22 @@ class ProfileFile:
     figures: Mapping[str, FileFigure]
 
 
-def read_profile_file(path: Path) -> ProfileFile:
-    """Read and check one file.
+def read_profile_text(path: Path) -> str:
+    """The text of a file.
+
+    Raises:
+        HardwareError: when it cannot be read, is too large or not UTF-8.
+    """
+    return read_text(path, "hardware profile", HardwareError, limit=MAX_FILE_BYTES)
+
+
+def parse_profile(text: str, path: str) -> ProfileFile:
+    """Read and check the text of a file at `path`.
 
     Raises:
         HardwareError: one line that names the file, the dotted key, the value found and what is allowed.
     """
-    content = Node(str(path), read_toml(path, "hardware profile", HardwareError, limit=MAX_FILE_BYTES), HardwareError)
+    content = Node(path, decode_toml(text, path, "hardware profile", HardwareError), HardwareError)
     schema = content.entries().get("schema")
     if schema is None:
         raise HardwareError(f"{path}: schema is missing", allowed=str(SCHEMA), hint=_HELP)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal
@@ -106,8 +106,8 @@ def load_hardware(name_or_path: str | Path) -> HardwareProfile:
     """The profile of a built-in name, or of a TOML file.
 
     A file is a `Path`, or text that holds a separator, ends in `.toml` or names something that exists. A built-in
-    name, whatever its case, wins over a file of the same name; write `./t4` for the file. Only built-in profiles are
-    cached.
+    name, whatever its case, wins over a file of the same name; write `./t4` for the file. The same
+    file with the same content is the same object, which other caches go by.
 
     Raises:
         HardwareError: unknown name (the nearest ones are offered), or a file that cannot be read or is malformed.
@@ -142,9 +142,16 @@ def profile_folder() -> Path:
 
 
 def _load(path: Path) -> HardwareProfile:
-    from costmodel.hardware.file import read_profile_file  # the readers are imported on first use
+    from costmodel.hardware.file import read_profile_text  # the readers are imported on first use
 
-    return _to_si(read_profile_file(path))
+    return _of_text(read_profile_text(path), str(path))
+
+
+@lru_cache(maxsize=64)
+def _of_text(text: str, path: str) -> HardwareProfile:
+    from costmodel.hardware.file import parse_profile
+
+    return _to_si(parse_profile(text, path))
 
 
 _TO_SI: dict[str, tuple[str, float]] = {

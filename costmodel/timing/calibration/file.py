@@ -9,7 +9,7 @@ import numpy as np
 
 from costmodel.errors import CalibrationError
 from costmodel.files.node import Node
-from costmodel.files.read import read_json
+from costmodel.files.read import decode_json, read_text
 from costmodel.timing.calibration.base import Base
 from costmodel.timing.calibration.features import ATTENTION_INPUTS, GEMM_INPUTS
 from costmodel.timing.calibration.memo import Memo
@@ -25,13 +25,22 @@ STREAM_KINDS = (GENERAL_STREAM, "norm", "rope", "activation", "embedding", "kv_c
 _INPUTS = {"gemm": GEMM_INPUTS, "prefill": ATTENTION_INPUTS, "decode": ATTENTION_INPUTS}
 
 
-def read_node(path: Path) -> Node:
-    """The file's content, its schema checked.
+def read_calibration_text(path: Path) -> str:
+    """The text of a file.
 
     Raises:
-        CalibrationError: when it cannot be read, is too large, is not JSON or has another schema.
+        CalibrationError: when it cannot be read, is too large or not UTF-8.
     """
-    node = Node(str(path), read_json(path, "calibration", CalibrationError, limit=MAX_FILE_BYTES), CalibrationError)
+    return read_text(path, "calibration", CalibrationError, limit=MAX_FILE_BYTES)
+
+
+def parse_node(text: str, path: str) -> Node:
+    """The content of a text from `path`, its schema checked.
+
+    Raises:
+        CalibrationError: when it is not JSON or has another schema.
+    """
+    node = Node(path, decode_json(text, path, "calibration", CalibrationError), CalibrationError)
     schema = node.entries(["schema"])["schema"]
     if type(schema.value) is not int or schema.value != SCHEMA:
         raise schema.wrong(str(SCHEMA), "written for another version of costmodel; fit it again with `validate fit`")

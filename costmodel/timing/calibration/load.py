@@ -14,7 +14,7 @@ from costmodel.files.node import Node
 from costmodel.forward.workload import Runtime
 from costmodel.hardware.profile import HardwareProfile, load_hardware, profile_folder
 from costmodel.timing.calibration.additive import FORM, KEYS, AdditiveForm, AdditiveTimes, read_additive
-from costmodel.timing.calibration.file import read_node, read_shaped, read_streams
+from costmodel.timing.calibration.file import parse_node, read_calibration_text, read_shaped, read_streams
 from costmodel.timing.calibration.probes import CalibratedTimes
 from costmodel.timing.calibration.record import Calibration
 from costmodel.timing.calibration.scaled import FORM as SCALED
@@ -39,13 +39,18 @@ _KEYS = (
 
 
 def load_calibration(path: str | Path) -> Calibration:
-    """Read and check a file.
+    """Read and check a file; the same object for the same file and content, which other caches go by.
 
     Raises:
         CalibrationError: one line that names the file, the key, the value found and what is allowed.
     """
     path = Path(path)
-    node = read_node(path)
+    return _of_text(read_calibration_text(path), path)
+
+
+@functools.lru_cache(maxsize=64)
+def _of_text(text: str, path: Path) -> Calibration:
+    node = parse_node(text, str(path))
     entries = node.entries()
     form = entries["form"].choice([FORM, SCALED]) if "form" in entries else None
     part = node.table({FORM: KEYS, SCALED: (*_KEYS, *SCALED_KEYS), None: _KEYS}[form])

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from costmodel.cli import cli, run
-from costmodel.hardware.file import read_profile_file
+from costmodel.hardware.file import parse_profile
 from costmodel.hardware.profile import builtin_hardware, profile_folder
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -73,7 +73,7 @@ def test_show_names_figures_as_the_file_does(capsys: pytest.CaptureFixture[str])
     """What is read in the table can be looked up, and changed, in a copy of the profile."""
     assert run(cli, ["hw", "show", "l4"]) == 0
     shown = {line.split()[0] for line in capsys.readouterr().out.splitlines() if line.startswith(" ") and line.split()}
-    figures = read_profile_file(profile_folder() / "l4.toml").figures
+    figures = parse_profile((profile_folder() / "l4.toml").read_text(), "l4.toml").figures
     assert {key for key, _ in figures.items()} <= shown
 
 

@@ -110,6 +110,18 @@ def test_the_unchanged_file_is_read_with_and_without_a_byte_order_mark(kind: str
         assert read(tmp_path / name) is not None
 
 
+@pytest.mark.parametrize("kind", ["model", "profile", "calibration"])
+def test_a_file_read_again_is_the_same_object_until_its_content_changes(kind: str, tmp_path: Path) -> None:
+    """Caches further on go by identity."""
+    name, good, read = FILES[kind]
+    path = tmp_path / name
+    path.write_bytes(good())
+    first = read(path)
+    assert read(path) is first
+    path.write_bytes(good() + b"\n")
+    assert read(path) is not first
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
