@@ -85,7 +85,7 @@ def _print(result: Estimate, show_ops: bool) -> None:
             columns_of_ops = ["operation", "m x n x k", "FLOPs", "traffic", "FLOP/B", "time", "limited by"]
             print_table(f"{phase.workload.phase.value}: operations", columns_of_ops, report.op_lines(phase), fold=False)
     if result.request:
-        tokens = f"{result.request.prompt_tokens} prompt tokens, {result.request.new_tokens} decode steps"
+        tokens = f"{result.request.prompt_tokens} prompt tokens, {result.request.new_tokens} new"
         costs(f"request: {tokens}", report.request_rows(result.request))
     ranks = ["tensor", "out x in", "rank here", "layers", "break-even svd", "tucker"]
     print_table(

@@ -35,7 +35,7 @@ class Exploration:
         profile: the device.
         calibration: what corrected the roofline, or None.
         workloads: one per phase.
-        new_tokens: decode steps of the request, if one was priced.
+        new_tokens: tokens that the request yields, if one was priced.
         question: objectives, limits and how many of the best were asked for, with the tables that price them.
         answer: what was found and how far it is exact.
         elapsed_s: wall time from the loaded inputs to the answer.

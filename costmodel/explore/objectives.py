@@ -30,6 +30,13 @@ _SAVED = {
     "speedup": "latency_s",
 }
 _REQUEST_SAVED = {"latency_pct": "latency_s", "energy_pct": "energy_j", "speedup": "latency_s"}
+_UNKNOWN = {
+    "energy_j": "the profile lacks a power figure",
+    "latency_p05_s": "no calibration gives intervals",
+    "latency_p95_s": "no calibration gives intervals",
+    "tpot_s": "one new token takes no decode step",
+}
+"""Why a cost can be None."""
 _SAME_IN_ALL = ("params", "weight_bytes")
 """Metrics that no phase changes, so that none need be named."""
 _MORE_IS_BETTER = ("tokens_per_s", "arithmetic_intensity")
@@ -93,8 +100,7 @@ class Objective:
         else:
             values = getattr(batch.phase(self.part), self.metric)
         if values is None:
-            why = "the profile lacks a power figure" if self.metric == "energy_j" else "no calibration gives intervals"
-            raise InputError(f"{self.name} is unknown: {why}", hint="leave it out")
+            raise InputError(f"{self.name} is unknown: {_UNKNOWN[self.metric]}", hint="leave it out")
         return values
 
 

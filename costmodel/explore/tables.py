@@ -95,7 +95,7 @@ class RequestArrays:
     """Costs of many requests, arrays of one shape, as `costmodel.pricing.request.RequestCosts` has them."""
 
     ttft_s: Floats
-    tpot_s: Floats
+    tpot_s: Floats | None
     latency_s: Floats
     energy_j: Floats | None
 
@@ -120,7 +120,7 @@ class RequestTable:
     def of(cls, steps: DecodeSteps, space: DesignSpace) -> RequestTable:
         """The table of the decode steps after a prefill."""
         grown = steps.growth(np.ones(steps.first.model.num_layers, dtype=np.bool_))
-        extra_s = max(float(np.abs(times).max()) for times in (grown.device_s, grown.busy_s))
+        extra_s = max(float(np.abs(times).max(initial=0.0)) for times in (grown.device_s, grown.busy_s))
         table = PhaseTable.of(steps.first, space, extra_s=extra_s)
         growth = np.sort(np.rint(grown.device_s / table.quantum_s).astype(np.int64))
         tails = np.cumsum(growth[::-1] * table.quantum_s)[::-1]
@@ -143,7 +143,7 @@ class RequestTable:
         energy = energy_joules(self.first.pricer.hardware, steps, busy)
         return RequestArrays(
             ttft_s=prefill.latency_s,
-            tpot_s=steps / count,
+            tpot_s=steps / count if count else None,
             latency_s=prefill.latency_s + steps,
             energy_j=None if energy is None or prefill.energy_j is None else prefill.energy_j + energy,
         )

@@ -95,7 +95,7 @@ class Estimate:
         """What a user should know before trusting or deploying this configuration."""
         lengths = [phase.workload.kv_len for phase in self.phases]
         if self.request is not None:
-            lengths.append(self.request.prompt_tokens + self.request.new_tokens)
+            lengths.append(self.request.prompt_tokens + self.request.new_tokens - 1)
         found = list(warnings_for(self.model, self.decomposition, max(lengths, default=0)))
         if self.request is not None and not self.request.decomposed.fits:
             needed, capacity = self.request.decomposed.peak_memory_bytes, self.hardware.memory_bytes
@@ -147,7 +147,8 @@ def estimate(
         decomposition: from a SPEC or a file; checked here.
         workloads: one per phase.
         calibration: measured corrections to the roofline, or None for the datasheet level.
-        new_tokens: price a request as well: the first workload, which must be a prefill, then that many decode steps.
+        new_tokens: price a request as well: the first workload, which must be a prefill and yields the first new
+            token, and a decode step for each other.
 
     Raises:
         DecompositionError: when a site or rank does not exist in `model`.

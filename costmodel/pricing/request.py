@@ -1,4 +1,4 @@
-"""A whole request: one prefill, then decode steps over a growing KV cache."""
+"""A whole request: a prefill, which yields the first token, and decode steps over a growing KV cache for the others."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ def saved_pct(before: float | None, after: float | None) -> float | None:
 class RequestCosts:
     """Latency, energy and memory of a request; energy None where no power figure is known.
 
-    `ttft_s` is the prefill, which yields the first token; `tpot_s` the mean decode step; `latency_s` all of them.
-    `peak_memory_bytes` is the most that any pass needs: of the prefill, or of the last step, whose KV cache is the
-    longest; `fits` whether the device has that much.
+    `ttft_s` is the prefill, which yields the first token; `tpot_s` the mean of the decode steps, which yield the
+    others, None where there is no other; `latency_s` all of them. `peak_memory_bytes` is the most that any pass needs:
+    of the prefill, or of the last step, whose KV cache is the longest; `fits` whether the device has that much.
     """
 
     ttft_s: float
-    tpot_s: float
+    tpot_s: float | None
     latency_s: float
     energy_j: float | None
     peak_memory_bytes: int
@@ -87,15 +87,15 @@ class DecodeSteps:
     """Decode steps after a prefill, for any configuration of the model.
 
     Attributes:
-        first: pricer of the first step.
-        last: pricer of the last step, for its memory.
+        first: pricer of the first step, which is there to grow from even where there are no steps.
+        last: pricer of the last step, for its memory; None where there are no steps.
         layer_growth: (steps, windows): by how much the attention of one layer of each sliding window takes longer at a
             step than at the first.
         outer_growth: (steps,): the same of positions and masks; nothing else depends on the KV length.
     """
 
     first: PhasePricer
-    last: PhasePricer
+    last: PhasePricer | None
     layer_growth: StepTimes
     outer_growth: StepTimes
 
@@ -119,7 +119,8 @@ class DecodeSteps:
 
 @functools.lru_cache(maxsize=16)
 def decode_steps(prefill: PhasePricer, new_tokens: int) -> DecodeSteps:
-    """The decode steps that follow a prefill; step i attends to kv_len + 1 + i tokens, itself included.
+    """The new_tokens - 1 decode steps after a prefill, which yields the first new token itself; step i, counted from 0,
+    attends to kv_len + 1 + i tokens, its own included.
 
     Raises:
         InputError: when `new_tokens` is not between 1 and MAX_NEW_TOKENS, or the pass is no prefill of a decoder.
@@ -134,7 +135,8 @@ def decode_steps(prefill: PhasePricer, new_tokens: int) -> DecodeSteps:
             hint="leave out --new-tokens, or ask for --phase prefill or both",
         )
     first = replace(work, phase=Phase.DECODE, q_len=1, kv_len=work.kv_len + 1)
-    last = replace(first, kv_len=work.kv_len + new_tokens)
+    count = new_tokens - 1
+    last = replace(first, kv_len=work.kv_len + max(1, count))
     windows = list(dict.fromkeys(model.sliding_windows))
 
     def growth(ops_at: Callable[[Workload], list[Op]]) -> StepTimes:
@@ -145,13 +147,13 @@ def decode_steps(prefill: PhasePricer, new_tokens: int) -> DecodeSteps:
             device.append(timings.latency_s.sum(axis=1))
             busy.append(timings.busy_s.sum(axis=1))
         device_s, busy_s = np.concatenate(device), np.concatenate(busy)
-        return StepTimes(device_s=device_s - device_s[0], busy_s=busy_s - busy_s[0])
+        return StepTimes(device_s=(device_s - device_s[0])[:count], busy_s=(busy_s - busy_s[0])[:count])
 
     layers = [growth(functools.partial(_attention, model, window=window)) for window in windows]
     ends = [PhasePricer(model, work, prefill.hardware, prefill.time_model) for work in (first, last)]
     return DecodeSteps(
         first=ends[0],
-        last=ends[1],
+        last=ends[1] if count else None,
         layer_growth=StepTimes(
             device_s=np.stack([layer.device_s for layer in layers], axis=1),
             busy_s=np.stack([layer.busy_s for layer in layers], axis=1),
@@ -181,7 +183,7 @@ def _along(one: OpColumns, two: OpColumns, steps: int) -> OpColumns:
 
 
 def request_of(prefill: PhasePricer, decomposition: Decomposition, new_tokens: int) -> Request:
-    """Price a request: the prefill and `new_tokens` decode steps, dense and decomposed.
+    """Price a request for `new_tokens` tokens, dense and decomposed.
 
     Raises:
         InputError: as `decode_steps` does.
@@ -193,9 +195,10 @@ def request_of(prefill: PhasePricer, decomposition: Decomposition, new_tokens: i
 
 def _costs(prefill: PhasePricer, steps: DecodeSteps, decomposition: Decomposition) -> RequestCosts:
     configuration = Configurations.of(prefill.model, decomposition)
-    whole, end = prefill.costs(configuration), steps.last.costs(configuration)
-    ttft = float(whole.latency_s)
-    peak = max(int(whole.peak_memory_bytes), int(end.peak_memory_bytes))
+    whole = prefill.costs(configuration)
+    ttft, peak = float(whole.latency_s), int(whole.peak_memory_bytes)
+    if steps.last is not None:
+        peak = max(peak, int(steps.last.costs(configuration).peak_memory_bytes))
     latency, busy = steps.times(decomposition)
     decode_energy = energy_joules(prefill.hardware, latency, busy)
     energy = None
@@ -203,7 +206,7 @@ def _costs(prefill: PhasePricer, steps: DecodeSteps, decomposition: Decompositio
         energy = float(whole.energy_j) + float(decode_energy.sum())
     return RequestCosts(
         ttft_s=ttft,
-        tpot_s=float(latency.mean()),
+        tpot_s=float(latency.mean()) if len(latency) else None,
         latency_s=ttft + float(latency.sum()),
         energy_j=energy,
         peak_memory_bytes=peak,

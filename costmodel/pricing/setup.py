@@ -50,7 +50,8 @@ class WorkloadSettings:
         metadata={"help": "Tokens that one decode step attends to, the new one included.  [default: seq-len + 1]"},
     )
     new_tokens: int | None = field(
-        default=None, metadata={"help": "Price a request too: one prefill and this many decode steps."}
+        default=None,
+        metadata={"help": "Price a request for N tokens: a prefill and N - 1 decode steps."},
     )
     dtype: str = field(
         default="bf16", metadata={"metavar": _names(COMPUTE_DTYPES), "help": "Of activations, KV cache and arithmetic."}

@@ -198,6 +198,7 @@ def request_rows(request: Request) -> list[tuple[str, str, str, str]]:
             percent(getattr(before, name), getattr(after, name)),
         )
         for label, name in (("TTFT", "ttft_s"), ("TPOT (mean)", "tpot_s"), ("total", "latency_s"))
+        if getattr(before, name) is not None
     ]
     saved = percent(before.energy_j, after.energy_j)
     rows.append(("energy", energy(before.energy_j), energy(after.energy_j), saved))

@@ -93,7 +93,8 @@ def _device_lead(tables: CostTables, objective: Objective) -> list[tuple[Functio
         assert tables.request is not None
         growth = tables.request.growth * tables.request.first.quantum_s
         passes += [("prefill", "device_s", 0.0, 0.0)] if objective.metric != "tpot_s" else []
-        passes += [("step", "device_s", float(growth[0]), float(growth[-1]))] if objective.metric != "ttft_s" else []
+        if objective.metric != "ttft_s" and len(growth):
+            passes.append(("step", "device_s", float(growth[0]), float(growth[-1])))
     elif objective.metric in TIME_OF or objective.metric == "energy_j":
         passes.append((objective.part, TIME_OF.get(objective.metric, "device_s"), 0.0, 0.0))
     found = []
@@ -131,7 +132,7 @@ def _request_tangents(tables: CostTables, objective: Objective) -> list[Function
     if objective.metric == "ttft_s":
         return prefill
     steps = []
-    for share in _SHARES if launch else (1.0,):
+    for share in _SHARES if launch and count else (1.0,):
         bound = round((1 - share) * count)
         weights = {device: (count - bound) * first.quantum_s, kernels: bound * launch}
         steps.append(Functional(weights=weights, constant=float(request.after_s[bound])))

@@ -262,16 +262,27 @@ def test_a_request_is_a_prefill_and_its_decode_steps(priced: Any) -> None:
             priced(*LLAMA, "--runtime", "graph", "--phase", "decode", "--kv-len", str(65 + step), "--decompose", POINT)[
                 "phases"
             ][0][variant]
-            for step in (0, 7, 19)
+            for step in (0, 7, 18)
         ]
         shown = request[variant]
         assert shown["ttft_s"] == found["phases"][0][variant]["latency_s"]
         assert steps[0]["latency_s"] <= shown["tpot_s"] <= steps[2]["latency_s"]
-        assert shown["latency_s"] == pytest.approx(shown["ttft_s"] + 20 * shown["tpot_s"])
+        assert shown["latency_s"] == pytest.approx(shown["ttft_s"] + 19 * shown["tpot_s"])
         assert shown["energy_j"] > found["phases"][0][variant]["energy_j"]
     assert list(request["saved"]) == ["latency_pct", "energy_pct", "speedup"]
-    one = priced(*LLAMA, "--runtime", "graph", "--new-tokens", "1", "--seq-len", "64", "--decompose", POINT)
-    assert one["request"]["dense"]["tpot_s"] == pytest.approx(one["phases"][1]["dense"]["latency_s"], rel=1e-12)
+    two = priced(*LLAMA, "--runtime", "graph", "--new-tokens", "2", "--seq-len", "64", "--decompose", POINT)
+    assert two["request"]["dense"]["tpot_s"] == pytest.approx(two["phases"][1]["dense"]["latency_s"], rel=1e-12)
+
+
+def test_one_new_token_is_the_prefill_alone(priced: Any, price: Any) -> None:
+    arguments = [*LLAMA, "--decompose", POINT, "--new-tokens", "1"]
+    found = priced(*arguments)
+    for variant in ("dense", "decomposed"):
+        prefill, request = found["phases"][0][variant], found["request"][variant]
+        names = ("latency_s", "energy_j", "peak_memory_bytes", "fits")
+        assert [request[name] for name in names] == [prefill[name] for name in names]
+        assert (request["ttft_s"], request["tpot_s"]) == (prefill["latency_s"], None)
+    assert "TPOT" not in price(*arguments)
 
 
 def test_a_request_needs_no_decode_phase(priced: Any) -> None:
@@ -285,7 +296,7 @@ def test_a_request_that_grows_out_of_the_device_says_so(priced: Any, price: Any)
     arguments = [*LLAMA, "--batch", "32", "--runtime", "graph"]
     found = priced(*arguments, "--new-tokens", "3500")
     assert [phase["decomposed"]["fits"] for phase in found["phases"]] == [True, True]
-    last = priced(*arguments, "--phase", "decode", "--kv-len", "4012")["phases"][0]["decomposed"]
+    last = priced(*arguments, "--phase", "decode", "--kv-len", "4011")["phases"][0]["decomposed"]
     request = found["request"]["decomposed"]
     assert (request["peak_memory_bytes"], request["fits"]) == (last["peak_memory_bytes"], False)
     assert found["warnings"] == ["the request does not fit: 80.8 GB at its peak on 80 GB"]
@@ -293,8 +304,7 @@ def test_a_request_that_grows_out_of_the_device_says_so(priced: Any, price: Any)
     assert re.search(r"request: .*peak memory +80\.\d\d GB", out, re.DOTALL)
     assert "warning: the request does not fit: 80.8 GB" in out
     short = priced(*arguments, "--new-tokens", "1")
-    peaks = [phase["decomposed"]["peak_memory_bytes"] for phase in short["phases"]]
-    assert short["request"]["decomposed"]["peak_memory_bytes"] == max(peaks)
+    assert short["request"]["decomposed"]["peak_memory_bytes"] == short["phases"][0]["decomposed"]["peak_memory_bytes"]
     assert (short["request"]["decomposed"]["fits"], short["warnings"]) == (True, [])
 
 
@@ -370,7 +380,7 @@ def test_a_rank_above_break_even_is_allowed_and_its_loss_shown(priced: Any, pric
 
 @pytest.mark.parametrize(
     ("arguments", "longest"),
-    [(["--seq-len", "5000"], 5001), (["--kv-len", "4097"], 4097), (["--new-tokens", "4000"], 4512)],
+    [(["--seq-len", "5000"], 5001), (["--kv-len", "4097"], 4097), (["--new-tokens", "4000"], 4511)],
 )
 def test_lengths_beyond_the_positions_only_warn(arguments: list[str], longest: int, priced: Any) -> None:
     assert priced(*LLAMA, *arguments)["warnings"] == [

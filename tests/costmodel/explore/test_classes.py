@@ -143,6 +143,20 @@ def test_against_the_estimates_own_pricing(tmp_path: Path) -> None:
                         np.testing.assert_allclose(values, others, rtol=1e-12, err_msg=key)
 
 
+@pytest.mark.parametrize("kind", ["homogeneous", "per-layer", "per-site"])
+def test_a_request_for_one_token_is_its_prefill(kind: str, tmp_path: Path) -> None:
+    model, works = small_model(tmp_path), [Workload.prefill(300, batch=8)]
+    space = design_space(model, kind, ranks=[4, 60], keep=all_but(model, [0, 3], ["q_proj", "down_proj"]))  # type: ignore[arg-type]
+    for metric in ("latency_s", "energy_j"):
+        request = answer(question_of(space, works, [f"request.{metric}"], top=3, new_tokens=1))
+        prefill = answer(question_of(space, works, [f"prefill.{metric}"], top=3))
+        assert [list(each.objectives.values()) for each in request.top] == [
+            list(each.objectives.values()) for each in prefill.top
+        ]
+    with pytest.raises(InputError, match=r"request\.tpot_s is unknown: one new token takes no decode step"):
+        answer(question_of(space, works, ["request.tpot_s"], top=1, new_tokens=1))
+
+
 def check_reported_costs(result, calibration=None) -> None:  # type: ignore[no-untyped-def]
     """`estimate` on every reported configuration gives what was reported."""
     answer, space = result.answer, result.space

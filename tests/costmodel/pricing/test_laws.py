@@ -183,7 +183,9 @@ def test_decode_of_the_first_token_is_a_prefill_of_one(rng: random.Random) -> No
 
 @settings(max_examples=25)
 @given(seeds, st.integers(1, 12), st.sampled_from(["a100-sxm-80gb", "epyc-9654"]))
-def test_a_request_is_its_prefill_and_each_decode_step(rng: random.Random, new_tokens: int, device: str) -> None:
+def test_a_request_is_its_prefill_and_a_step_for_each_further_token(
+    rng: random.Random, new_tokens: int, device: str
+) -> None:
     model = spec_of(random_config(rng, rng.choice(DECODERS)))
     decomposition, hardware = random_decomposition(rng, model), load_hardware(device)
     runtime = rng.choice(list(Runtime)) if hardware.asynchronous else Runtime.EAGER
@@ -195,12 +197,13 @@ def test_a_request_is_its_prefill_and_each_decode_step(rng: random.Random, new_t
         first = price(model, chosen, prefill, device)
         steps = [
             price(model, chosen, replace(work, phase=Phase.DECODE, q_len=1, kv_len=work.kv_len + step), device)
-            for step in range(1, new_tokens + 1)
+            for step in range(1, new_tokens)
         ]
         spent = sum(step.latency_s for step in steps)
         assert costs.ttft_s == first.latency_s
         assert costs.latency_s == pytest.approx(first.latency_s + spent, rel=1e-9)
-        assert costs.tpot_s == pytest.approx(spent / new_tokens, rel=1e-9)
+        assert costs.tpot_s == (pytest.approx(spent / (new_tokens - 1), rel=1e-9) if steps else None)
+        assert costs.peak_memory_bytes == max(each.peak_memory_bytes for each in (first, *steps))
         energies = [each.energy_j for each in (first, *steps)]
         total = None if None in energies else pytest.approx(sum(energies), rel=1e-9)  # type: ignore[arg-type]
         assert costs.energy_j == total
