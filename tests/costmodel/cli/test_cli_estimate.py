@@ -444,7 +444,7 @@ def test_table(price: Any) -> None:
         "decode: batch 1, kv-len 513, bf16, eager, fused attention, datasheet level",
         "prefill verdict: gain ",
         "decode verdict: no gain: launch-bound at batch 1 in eager mode, ",
-        "request: 512 prompt tokens, 3 decode steps",
+        "request: 512 prompt tokens, 3 new",
         "assumption: ",
     ):
         assert text in out
