@@ -22,11 +22,19 @@ from costmodel.units import COMPUTE_DTYPES, DType
 SCHEMA = 1
 """Version of the JSON output."""
 
+_DTYPES = (*COMPUTE_DTYPES, DType.FP8)
+"""Types of bare operations: in fp8 GEMMs alone, since attention stays in 16 bits."""
+
 
 @click.command()
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--hw", "hardware", required=True, metavar="NAME|PATH", help="Built-in hardware profile or a .toml file.")
-@click.option("--dtype", default="bf16", show_default=True, help="Element type: bf16, fp16, tf32 or fp32.")
+@click.option(
+    "--dtype",
+    default="bf16",
+    show_default=True,
+    help="Element type: bf16, fp16, tf32, fp32, or fp8 for GEMMs with a result in 16 bits.",
+)
 @click.option(
     "--runtime",
     type=click.Choice(["eager", "graph"]),
@@ -65,11 +73,11 @@ def command(
       costmodel price shapes.csv --hw h100-sxm-80gb
     """
     profile, run = load_hardware(hardware), Runtime(runtime)
-    kind = DType.parse(dtype, allowed=COMPUTE_DTYPES)
+    kind = DType.parse(dtype, allowed=_DTYPES)
     found = find_calibration(calibration, profile, kind, run)
     model = time_model(profile, kind, run, found)
     table = read_shapes(file)
-    times = price_shapes(table, model, kind.bits // 8)
+    times = price_shapes(table, model, kind)
     if fmt == "csv":
         times = {name: _texts(values) for name, values in times.items()}
     header, rows = rows_of(table, times)

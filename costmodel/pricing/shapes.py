@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,7 @@ from costmodel.arrays import Floats, Ints
 from costmodel.errors import InputError
 from costmodel.forward.cost import FMA, SOFTMAX_OPS
 from costmodel.timing.columns import BOUNDS, OpColumns, TimeModel
+from costmodel.units import DType
 
 GEMM_COLUMNS = ("m", "n", "k")
 ATTENTION_COLUMNS = ("batch_size", "q_len", "past_len", "num_heads", "num_key_value_heads", "head_dim")
@@ -72,10 +73,11 @@ def read_shapes(path: Path) -> ShapeTable:
     return ShapeTable(columns=columns, shape=shape)
 
 
-def price_shapes(table: ShapeTable, time_model: TimeModel, element_bytes: int) -> dict[str, list[Any]]:
+def price_shapes(table: ShapeTable, time_model: TimeModel, dtype: DType) -> dict[str, list[Any]]:
     """Times of every row by the names of TIME_COLUMNS: of the device, without the host's launches.
 
-    A GEMM is a linear without bias; attention is causal and fused. Quantiles are None where the model has no intervals.
+    A GEMM is a linear without bias, in fp8 with a result in 16 bits; attention is causal, fused and never in fp8.
+    Quantiles are None where the model has no intervals.
 
     Raises:
         InputError: when a row's FLOPs would not fit 60 bits.
@@ -83,7 +85,7 @@ def price_shapes(table: ShapeTable, time_model: TimeModel, element_bytes: int) -
     result: dict[str, list[Any]] = {name: [] for name in TIME_COLUMNS}
     for start in range(0, table.shape.shape[1], _CHUNK):
         shape = table.shape[:, start : start + _CHUNK]
-        ops = (_gemms if table.is_gemm else _attention)(shape, element_bytes)
+        ops = (_gemms if table.is_gemm else _attention)(shape, dtype)
         _check_size(shape, ops, start)
         timings = time_model.times(ops)
         chunk = {
@@ -107,32 +109,39 @@ def rows_of(table: ShapeTable, times: Mapping[str, Sequence[Any]]) -> tuple[list
     return [*kept, *times], zip(*kept.values(), *times.values(), strict=True)
 
 
-def _gemms(shape: Ints, element_bytes: int) -> OpColumns:
+def _gemms(shape: Ints, dtype: DType) -> OpColumns:
     m, n, k = shape
-    flops, moved = FMA * m * n * k, element_bytes * (n * k + m * (n + k))
-    return _columns("gemm", flops, np.zeros_like(m), moved, m=m, n=n, k=k)
+    flops, moved = FMA * m * n * k, dtype.bits // 8 * k * (n + m) + _result_bytes(dtype) * m * n
+    ops = _columns("gemm", flops, np.zeros_like(m), moved, m=m, n=n, k=k)
+    return replace(ops, fp8=np.ones(len(m), dtype=np.bool_)) if dtype is DType.FP8 else ops
 
 
-def _attention(shape: Ints, element_bytes: int) -> OpColumns:
+def _result_bytes(dtype: DType) -> int:
+    """Of an element of a GEMM's result, and of attention's inputs: with fp8 GEMMs, 16 bits stand between them."""
+    return 2 if dtype is DType.FP8 else dtype.bits // 8
+
+
+def _attention(shape: Ints, dtype: DType) -> OpColumns:
     batch, q_len, past, heads, kv_heads, head_dim = shape
     kv_len = q_len + past
     pairs = batch * heads * (q_len * past + q_len * (q_len + 1) // 2)
-    moved = 2 * element_bytes * batch * head_dim * (heads * q_len + kv_heads * kv_len)
+    moved = 2 * _result_bytes(dtype) * batch * head_dim * (heads * q_len + kv_heads * kv_len)
     attention = np.stack([batch, q_len, kv_len, heads, kv_heads, head_dim], axis=-1)
     return _columns("attention", 2 * FMA * pairs * head_dim, SOFTMAX_OPS * pairs, moved, attention=attention)
 
 
 def _columns(kind: str, flops: Ints, vector_flops: Ints, moved: Ints, **more: Ints) -> OpColumns:
     zero = np.zeros_like(flops)
-    sizes = {name: more.get(name, zero) for name in ("m", "n", "k")}
     return OpColumns(
         kind=kind,
+        m=more.get("m", zero),
+        n=more.get("n", zero),
+        k=more.get("k", zero),
         matrix_flops=flops,
         vector_flops=vector_flops,
         hbm_bytes=moved,
         kernels=np.ones_like(flops),
         attention=more.get("attention"),
-        **sizes,
     )
 
 

@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from costmodel.arrays import Floats, Ints
+from costmodel.arrays import Bools, Floats, Ints
 from costmodel.forward.ops import Op
 
 BOUNDS = ("compute", "memory", "overhead")
@@ -34,6 +34,8 @@ class OpColumns:
     attention: Ints | None = None
     """Of one more axis, of length 6: batch, q_len, kv_len, num_heads, num_kv_heads, head_dim of fused attention, zeros
     elsewhere; None where there is none."""
+    fp8: Bools | None = None
+    """Which GEMMs take both inputs in fp8 and give a result in 16 bits; None where none does."""
 
     @classmethod
     def of(cls, ops: Sequence[Op]) -> OpColumns:

@@ -23,12 +23,13 @@ from costmodel.units import DType
 class DatasheetRoofline:
     """The ideal roofline from a profile's peaks, with the fixed time that each kernel takes.
 
-    compute = matrix flops / matrix peak + vector flops / vector peak; memory = bytes / bandwidth;
-    overhead = kernels x kernel_floor_s (where host and device take turns, on a CPU, plus the host's time in eager
-    mode); latency = max(compute, memory) + overhead.
+    compute = matrix flops / matrix peak (fp8's for GEMMs in fp8) + vector flops / vector peak;
+    memory = bytes / bandwidth; overhead = kernels x kernel_floor_s (where host and device take turns, on a CPU, plus
+    the host's time in eager mode); latency = max(compute, memory) + overhead.
     """
 
     matrix_flops_per_s: float
+    fp8_flops_per_s: float | None = None
     vector_flops_per_s: float
     memory_bytes_per_s: float
     kernel_s: float
@@ -51,9 +52,11 @@ class DatasheetRoofline:
                 allowed=Runtime.EAGER.value,
                 hint="use --runtime eager",
             )
+        fp8 = dtype is DType.FP8
         host = 0.0 if hardware.asynchronous else hardware.host_launch_s
         return cls(
-            matrix_flops_per_s=hardware.matrix_rate(dtype),
+            matrix_flops_per_s=hardware.matrix_rate(half_of(hardware) if fp8 else dtype),
+            fp8_flops_per_s=hardware.matrix_rate(dtype) if fp8 else None,
             vector_flops_per_s=hardware.vector_flops_per_s,
             memory_bytes_per_s=hardware.memory_bytes_per_s,
             kernel_s=hardware.kernel_floor_s + host,
@@ -62,7 +65,10 @@ class DatasheetRoofline:
 
     def times(self, ops: OpColumns) -> OpTimings:
         """Seconds of each operation."""
-        compute = ops.matrix_flops / self.matrix_flops_per_s + ops.vector_flops / self.vector_flops_per_s
+        rate: Floats | float = self.matrix_flops_per_s
+        if ops.fp8 is not None and self.fp8_flops_per_s is not None:
+            rate = np.where(ops.fp8, self.fp8_flops_per_s, rate)
+        compute = ops.matrix_flops / rate + ops.vector_flops / self.vector_flops_per_s
         memory = ops.hbm_bytes / self.memory_bytes_per_s
         overhead: Floats = ops.kernels * np.float64(self.kernel_s)
         busy = np.maximum(compute, memory)
@@ -78,6 +84,11 @@ class DatasheetRoofline:
             p05_s=latency,
             p95_s=latency,
         )
+
+
+def half_of(hardware: HardwareProfile) -> DType:
+    """The 16-bit type of everything but the GEMMs of a workload in fp8: bf16, or fp16 on a device without it."""
+    return DType.BF16 if DType.BF16 in hardware.matrix_flops_per_s else DType.FP16
 
 
 def host_seconds(hardware: HardwareProfile, runtime: Runtime, kernels: Any) -> Any:

@@ -39,7 +39,7 @@ def llama_rows(
         m = linear.shape[0]
         part = linear.take((m >= RANGE[0]) & (m <= RANGE[1]))
         ours = form.times(part.shape, *part.work(form.element_bytes)).latency_s
-        rows.append(error_row("gemm", f"Llama 2 7B {name.removesuffix('_us')}", protocol, ours, part))
+        rows.append(error_row("gemm", f"Llama 2 7B {name}", protocol, ours, part))
         chosen.append(part)
         predicted.append(ours)
     whole = OpTable(

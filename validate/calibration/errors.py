@@ -69,7 +69,7 @@ def speedups(predicted: Floats, table: OpTable) -> tuple[Floats, Floats]:
     return both[0], both[1]
 
 
-def speedup_rows(protocol: str, predicted: Floats, table: OpTable) -> list[dict[str, Any]]:
+def speedup_rows(name: str, protocol: str, predicted: Floats, table: OpTable) -> list[dict[str, Any]]:
     """A row about speed-ups; `sign_pct` is the share of cases whose true change exceeds 5 % with the right sign.
 
     Empty where the table holds too few dense shapes with their pairs.
@@ -89,4 +89,4 @@ def speedup_rows(protocol: str, predicted: Floats, table: OpTable) -> list[dict[
         "sign_pct": 100 * right[clear].mean(),
     }
     shown = {name: rounded(float(value), 4) for name, value in figures.items()}
-    return [{"kind": "gemm", "subset": "speed-up of a rank-r pair", "protocol": protocol, "points": len(ours), **shown}]
+    return [{"kind": name, "subset": "speed-up of a rank-r pair", "protocol": protocol, "points": len(ours), **shown}]

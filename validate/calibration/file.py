@@ -9,7 +9,7 @@ from typing import Any
 from costmodel.timing.calibration.file import MAX_FILE_BYTES
 from validate.errors import FitError
 
-_LONG = ("forms", "streams", "errors", "provenance")
+_LONG = ("forms", "streams", "errors", "provenance", "elsewhere")
 
 
 def calibration_bytes(content: Mapping[str, Any]) -> bytes:

@@ -14,7 +14,7 @@ from costmodel.hardware.profile import HardwareProfile
 from costmodel.timing.calibration.base import Base
 from costmodel.timing.calibration.file import SCHEMA
 from costmodel.timing.calibration.probes import GENERAL_STREAM
-from costmodel.timing.calibration.shaped import Alignment, FormKind
+from costmodel.timing.calibration.shaped import FORMS, Alignment, FormKind, FormName
 from costmodel.units import DType
 from validate.calibration.errors import coverage_pct, error_row, speedup_rows
 from validate.calibration.file import calibration_bytes
@@ -50,7 +50,7 @@ class Fit:
     """A calibration as it goes into a file, and the fits behind it."""
 
     content: dict[str, Any]
-    forms: Mapping[FormKind, FittedForm]
+    forms: Mapping[FormName, FittedForm]
 
     def to_bytes(self) -> bytes:
         """The file; see `calibration_bytes`."""
@@ -91,7 +91,7 @@ def fit_calibration(
     """
     if "gemm" not in tables:
         raise FitError("no GEMMs to fit", hint="a calibration stands on them")
-    forms: dict[FormKind, FittedForm] = {}
+    forms: dict[FormName, FittedForm] = {}
     errors: list[dict[str, Any]] = []
     for kind, table in tables.items():
         _require(kind, table)
@@ -102,20 +102,10 @@ def fit_calibration(
 
     fitted()
     for kind, table in tables.items():
-        multiple = _multiple(table) if kind == "gemm" else 1
-        chosen = alignment if kind == "gemm" and multiple % 16 == 0 else None
-        forms[kind] = fit_shaped(
-            table,
-            device_of(hardware, dtype, kind),
-            TRAINING[kind],
-            alignment=chosen,
-            multiple=multiple,
-            seed=SEED,
-            fitted=fitted,
-        )
-        errors += _shaped_errors(forms[kind], table, kind)
+        forms[kind] = fit_form(kind, table, hardware, dtype, alignment=alignment, fitted=fitted)
+        errors += form_errors(kind, forms[kind], table)
     gemm = forms["gemm"].form.base
-    entries, rows = _streams(list(streams), gemm, hardware)
+    entries, rows = fit_streams(list(streams), gemm, hardware)
     if borrowed:
         entries = {**entries, **{kind: dict(entry) for kind, entry in borrowed.items()}}
     content = {
@@ -128,13 +118,46 @@ def fit_calibration(
         "provenance": [dict(each) for each in provenance],
         "errors": errors + rows,
         "streams": entries,
-        "forms": {kind: fitted.to_json(ALIGNMENT_SOURCE) for kind, fitted in forms.items()},
+        "forms": {name: form.to_json(ALIGNMENT_SOURCE) for name, form in forms.items()},
     }
     return Fit(content=content, forms=forms)
 
 
-def device_of(hardware: HardwareProfile, dtype: DType, kind: FormKind) -> Device:
+def fit_form(
+    name: FormName,
+    table: OpTable,
+    hardware: HardwareProfile,
+    dtype: DType,
+    *,
+    training: Training | None = None,
+    alignment: Alignment | None = ALIGNMENT,
+    warm: OpTable | None = None,
+    fitted: Callable[[], None] = lambda: None,
+) -> FittedForm:
+    """Fit one form; see `fit_calibration` and `fit_shaped`.
+
+    Args:
+        name: of the form; "gemm:fp8" is of fp8 inputs and a result in 16 bits, whatever `dtype` is.
+        training: of the network; None takes that of TRAINING.
+    """
+    kind = FORMS[name]
+    multiple = _multiple(table) if kind == "gemm" else 1
+    return fit_shaped(
+        table,
+        device_of(hardware, dtype, name),
+        training or TRAINING[kind],
+        alignment=alignment if kind == "gemm" and multiple % 16 == 0 else None,
+        multiple=multiple,
+        warm=warm,
+        seed=SEED,
+        fitted=fitted,
+    )
+
+
+def device_of(hardware: HardwareProfile, dtype: DType, name: FormName) -> Device:
     """What a form needs to know of a device."""
+    kind, fp8 = FORMS[name], name == "gemm:fp8"
+    dtype = DType.FP8 if fp8 else dtype
     fixed = 4e-6 if kind == "gemm" else 10e-6
     start = Base(
         flops_per_s=0.7 * hardware.matrix_rate(dtype),
@@ -143,7 +166,13 @@ def device_of(hardware: HardwareProfile, dtype: DType, kind: FormKind) -> Device
         overlap=1.5,
     )
     cache = hardware.caches[-1].bytes if hardware.caches else 1 << 20
-    return Device(start=start, cores=hardware.cores, cache_bytes=float(cache), element_bytes=dtype.bits // 8)
+    return Device(
+        start=start,
+        cores=hardware.cores,
+        cache_bytes=float(cache),
+        element_bytes=dtype.bits // 8,
+        output_bytes=2 if fp8 else None,
+    )
 
 
 def _require(kind: FormKind, table: OpTable) -> None:
@@ -162,24 +191,27 @@ def _multiple(table: OpTable) -> int:
     return next(each for each in (64, 32, 16, 8, 4, 2, 1) if not (widths % each).any())
 
 
-def _shaped_errors(fitted: FittedForm, table: OpTable, kind: FormKind) -> list[dict[str, Any]]:
+def form_errors(name: FormName, fitted: FittedForm, table: OpTable) -> list[dict[str, Any]]:
+    """Rows of the error table: all points, those of low rank, the ratios of speed, and the base alone."""
+    kind = FORMS[name]
     form, predicted = fitted.form, fitted.held_out_s
     base_s = form.base_seconds(table.shape)
     covered = coverage_pct(base_s, predicted, table, SEED)
-    rows = [error_row(kind, "all", PROTOCOL[kind], predicted, table, coverage_pct=covered)]
+    rows = [error_row(name, "all", PROTOCOL[kind], predicted, table, coverage_pct=covered)]
     low_rank = table.low_rank()
     if low_rank.any():
-        name = "low-rank: min(n, k) <= 512, max >= 2048"
-        rows.append(error_row(kind, name, PROTOCOL[kind], predicted[low_rank], table.take(low_rank)))
+        subset = "low-rank: min(n, k) <= 512, max >= 2048"
+        rows.append(error_row(name, subset, PROTOCOL[kind], predicted[low_rank], table.take(low_rank)))
     if kind == "gemm":
-        rows += speedup_rows(PROTOCOL[kind], predicted, table)
-    rows.append(error_row(kind, "all, base without correction", "in sample", base_s, table))
+        rows += speedup_rows(name, PROTOCOL[kind], predicted, table)
+    rows.append(error_row(name, "all, base without correction", "in sample", base_s, table))
     return rows
 
 
-def _streams(
-    tables: list[StreamTable], gemm: Base, hardware: HardwareProfile
+def fit_streams(
+    tables: Sequence[StreamTable], gemm: Base, hardware: HardwareProfile
 ) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    """Entries of a file for kernels that only move data, and their rows of errors on sizes held out."""
     rates = {"flops_per_s": gemm.flops_per_s, "bytes_per_s": hardware.memory_bytes_per_s}
     entries: dict[str, Any] = {}
     rows = []

@@ -36,6 +36,11 @@ class Device:
     cores: int
     cache_bytes: float
     element_bytes: int
+    output_bytes: int | None = None
+
+    def work(self, table: OpTable) -> tuple[Floats, Floats]:
+        """FLOPs and bytes of each row, in the types that were measured."""
+        return table.work(self.element_bytes, self.output_bytes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -50,6 +55,11 @@ class FittedForm:
         """The form's entry in the file."""
         form, base, spread = self.form, self.form.base, self.form.spread
         alignment = None
+        more: dict[str, Any] = {}
+        if form.output_bytes is not None:
+            more["output_bytes"] = form.output_bytes
+        if form.cold_bytes:
+            more["cold_bytes"] = form.cold_bytes
         if form.alignment is not None:
             each = form.alignment
             alignment = {
@@ -63,6 +73,7 @@ class FittedForm:
             "cores": form.cores,
             "cache_bytes": form.cache_bytes,
             "element_bytes": form.element_bytes,
+            **more,
             "low": form.low.tolist(),
             "high": form.high.tolist(),
             "multiple": form.multiple,
@@ -90,6 +101,7 @@ def fit_shaped(
     *,
     alignment: Alignment | None,
     multiple: int,
+    warm: OpTable | None = None,
     seed: int = 0,
     fitted: Callable[[], None] = lambda: None,
 ) -> FittedForm:
@@ -101,11 +113,12 @@ def fit_shaped(
         settings: of the network's training.
         alignment: the prior for widths that the table lacks, if any.
         multiple: what all n and k of the table are multiples of.
+        warm: GEMMs whose weights were measured in the cache; see `cooled`.
         seed: of the folds.
         fitted: called after each of the FITS fits.
     """
-    held_out = cross_predict(table, device, settings, seed=seed, fitted=fitted)
-    form, net = fit_once(table, device, settings)
+    held_out = cross_predict(table, device, settings, warm=warm, seed=seed, fitted=fitted)
+    form, net = fit_once(table, device, settings, warm)
     fitted()
     spread = fit_spread(form.base_seconds(table.shape), sizes(table), np.log(table.seconds / held_out))
     return FittedForm(
@@ -119,6 +132,7 @@ def cross_predict(
     settings: Training,
     *,
     folds: int = FOLDS,
+    warm: OpTable | None = None,
     seed: int = 0,
     fitted: Callable[[], None] = lambda: None,
 ) -> Floats:
@@ -128,8 +142,8 @@ def cross_predict(
     for each in range(folds):
         rest = table.take(fold == each)
         if len(rest):
-            form, _ = fit_once(table.take(fold != each), device, settings)
-            predicted[fold == each] = form.times(rest.shape, *rest.work(device.element_bytes)).latency_s
+            form, _ = fit_once(table.take(fold != each), device, settings, warm)
+            predicted[fold == each] = form.times(rest.shape, *device.work(rest)).latency_s
         fitted()
     return predicted
 
@@ -152,10 +166,28 @@ def rounded(values: Any, digits: int = 6) -> Any:
     return [rounded(each, digits) for each in np.asarray(values).tolist()] if np.ndim(values) else float(values)
 
 
-def fit_once(table: OpTable, device: Device, settings: Training) -> tuple[ShapedForm, TrainedNet]:
-    """A form fitted on the whole table, without interval or alignment, and its network as a file keeps it."""
-    flops, moved = table.work(device.element_bytes)
-    base = fit_base(flops, moved, table.seconds, device.start)
+def cooled(warm: OpTable, base: Base, element_bytes: int) -> OpTable:
+    """What GEMMs whose weights were read from the cache would have taken with the weights in memory.
+
+    (measured^p + (weight bytes / bandwidth)^p)^(1/p), the overlap that the base found elsewhere: no measurement, but
+    a kernel that has to fetch its weights takes no less than the fetch, nor less than it took without it.
+    """
+    fetch = warm.weight_bytes(element_bytes) / base.bytes_per_s
+    return OpTable(kind=warm.kind, shape=warm.shape, seconds=base.busy(warm.seconds, fetch))
+
+
+def fit_once(
+    table: OpTable, device: Device, settings: Training, warm: OpTable | None = None
+) -> tuple[ShapedForm, TrainedNet]:
+    """A form fitted on the whole table, without interval or alignment, and its network as a file keeps it.
+
+    The base stands on the table alone; the network learns from the `warm` rows too, as they would be `cooled`.
+    """
+    base = fit_base(*device.work(table), table.seconds, device.start)
+    cold_bytes = 0.0
+    if warm is not None:
+        cold_bytes = float(table.weight_bytes(device.element_bytes).min())
+        table = joined(table, cooled(warm, base, device.element_bytes))
     form = ShapedForm(
         kind=table.kind,
         base=base,
@@ -165,6 +197,8 @@ def fit_once(table: OpTable, device: Device, settings: Training) -> tuple[Shaped
         cores=device.cores,
         cache_bytes=device.cache_bytes,
         element_bytes=device.element_bytes,
+        output_bytes=device.output_bytes,
+        cold_bytes=cold_bytes,
         low=table.shape.min(axis=1),
         high=table.shape.max(axis=1),
         multiple=1,
@@ -181,6 +215,12 @@ def fit_once(table: OpTable, device: Device, settings: Training) -> tuple[Shaped
     weights = [np.array(each, dtype=np.float64) for each in net.weights]
     biases = [np.array(each, dtype=np.float64) for each in net.biases]
     return replace(form, net=Net.of(weights, biases, net.centre, net.scale)), net
+
+
+def joined(one: OpTable, other: OpTable) -> OpTable:
+    """The rows of both."""
+    shape = np.concatenate([one.shape, other.shape], axis=1)
+    return OpTable(kind=one.kind, shape=shape, seconds=np.concatenate([one.seconds, other.seconds]))
 
 
 def summary(predicted: Floats, table: OpTable) -> Mapping[str, float]:

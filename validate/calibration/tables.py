@@ -41,9 +41,13 @@ class OpTable:
         """Some of the rows, by mask or index."""
         return OpTable(kind=self.kind, shape=self.shape[:, rows], seconds=self.seconds[rows])
 
-    def work(self, element_bytes: int) -> tuple[Floats, Floats]:
-        """FLOPs and bytes of each row."""
-        return nominal_work(self.kind, self.shape, element_bytes)
+    def work(self, element_bytes: int, output_bytes: int | None = None) -> tuple[Floats, Floats]:
+        """FLOPs and bytes of each row; see `nominal_work`."""
+        return nominal_work(self.kind, self.shape, element_bytes, output_bytes)
+
+    def weight_bytes(self, element_bytes: int) -> Floats:
+        """Bytes of each row's weight; GEMMs only."""
+        return np.asarray(element_bytes * self.shape[1] * self.shape[2])
 
     def groups(self) -> npt.NDArray[np.int64]:
         """Number of the shape that a row shares with its like and that is held out as a whole: (n, k) of a GEMM,

@@ -11,11 +11,12 @@ from costmodel.errors import CalibrationError
 from costmodel.files.node import Node
 from costmodel.files.read import decode_json, read_text
 from costmodel.timing.calibration.base import Base
+from costmodel.timing.calibration.elsewhere import DIFFERS, Elsewhere
 from costmodel.timing.calibration.features import ATTENTION_INPUTS, GEMM_INPUTS
 from costmodel.timing.calibration.memo import Memo
 from costmodel.timing.calibration.net import Net
 from costmodel.timing.calibration.probes import GENERAL_STREAM
-from costmodel.timing.calibration.shaped import DIMENSIONS, Alignment, FormKind, ShapedForm, StreamForm
+from costmodel.timing.calibration.shaped import DIMENSIONS, FORMS, Alignment, FormKind, FormName, ShapedForm, StreamForm
 from costmodel.timing.calibration.spread import Spread
 
 SCHEMA = 1
@@ -47,10 +48,10 @@ def parse_node(text: str, path: str) -> Node:
     return node
 
 
-def read_shaped(node: Node, kind: FormKind) -> ShapedForm:
-    """A form by shape."""
+def read_shaped(node: Node, kind: FormKind, elsewhere: tuple[Elsewhere, ...] = ()) -> ShapedForm:
+    """A form by shape, with what others measured of it."""
     keys = ("base", "net", "spread", "cores", "cache_bytes", "element_bytes", "low", "high", "multiple")
-    part = node.table(keys, ["alignment"])
+    part = node.table(keys, ["alignment", "output_bytes", "cold_bytes"])
     count = len(DIMENSIONS[kind])
     alignment = part.get("alignment")
     low, high = part["low"].array((count,), 1), part["high"].array((count,), 1)
@@ -68,8 +69,33 @@ def read_shaped(node: Node, kind: FormKind) -> ShapedForm:
         low=low,
         high=high,
         multiple=_power_of_two(part["multiple"]),
+        output_bytes=part["output_bytes"].integer(1, 8) if "output_bytes" in part else None,
+        cold_bytes=part["cold_bytes"].number(0, 1e15) if "cold_bytes" in part else 0.0,
+        elsewhere=elsewhere,
         memo=Memo() if kind == "gemm" else None,
     )
+
+
+def read_elsewhere(node: Node) -> dict[FormName, tuple[Elsewhere, ...]]:
+    """What others measured, by form."""
+    found: dict[FormName, tuple[Elsewhere, ...]] = {}
+    for item in node.items():
+        part = item.table(["form", "differs", "source", "points", "size_edges", "bias", "sd"])
+        part["points"].integer(1, 1_000_000_000)
+        name = part["form"].choice(list(FORMS))
+        edges = part["size_edges"].array((None,), 0)
+        if (np.diff(edges) <= 0).any():
+            raise part["size_edges"].wrong("increasing numbers")
+        cells = (len(edges) + 1,)
+        entry = Elsewhere(
+            differs=part["differs"].choice(DIFFERS),
+            source=part["source"].text(),
+            size_edges=edges,
+            bias=part["bias"].array(cells, -5, 5),
+            sd=part["sd"].array(cells, 0, 5),
+        )
+        found[name] = (*found.get(name, ()), entry)
+    return found
 
 
 def read_streams(node: Node) -> Mapping[str, StreamForm]:

@@ -14,12 +14,18 @@ from costmodel.files.node import Node
 from costmodel.forward.workload import Runtime
 from costmodel.hardware.profile import HardwareProfile, load_hardware, profile_folder
 from costmodel.timing.calibration.additive import FORM, KEYS, AdditiveForm, AdditiveTimes, read_additive
-from costmodel.timing.calibration.file import parse_node, read_calibration_text, read_shaped, read_streams
+from costmodel.timing.calibration.file import (
+    parse_node,
+    read_calibration_text,
+    read_elsewhere,
+    read_shaped,
+    read_streams,
+)
 from costmodel.timing.calibration.probes import CalibratedTimes
 from costmodel.timing.calibration.record import Calibration
 from costmodel.timing.calibration.scaled import FORM as SCALED
 from costmodel.timing.calibration.scaled import SCALED_KEYS, ScaledTimes, read_scaled
-from costmodel.timing.calibration.shaped import DIMENSIONS, FormKind, ShapedForm
+from costmodel.timing.calibration.shaped import FORMS, FormName, ShapedForm
 from costmodel.timing.columns import TimeModel
 from costmodel.timing.datasheet import DatasheetRoofline
 from costmodel.units import DType
@@ -36,6 +42,7 @@ _KEYS = (
     "streams",
     "errors",
 )
+_OPTIONAL = ("elsewhere",)
 
 
 def load_calibration(path: str | Path) -> Calibration:
@@ -53,7 +60,7 @@ def _of_text(text: str, path: Path) -> Calibration:
     node = parse_node(text, str(path))
     entries = node.entries()
     form = entries["form"].choice([FORM, SCALED]) if "form" in entries else None
-    part = node.table({FORM: KEYS, SCALED: (*_KEYS, *SCALED_KEYS), None: _KEYS}[form])
+    part = node.table(*{FORM: (KEYS, ()), SCALED: ((*_KEYS, *SCALED_KEYS), _OPTIONAL), None: (_KEYS, _OPTIONAL)}[form])
     if form == FORM:
         return Calibration(
             **_about(path, part),
@@ -62,11 +69,11 @@ def _of_text(text: str, path: Path) -> Calibration:
             streams=MappingProxyType({}),
             passes=read_additive(part),
         )
-    shaped: dict[FormKind, ShapedForm] = {}
-    forms = part["forms"].table(["gemm"], ["prefill", "decode"])
-    for kind in DIMENSIONS:
-        if kind in forms:
-            shaped[kind] = read_shaped(forms[kind], kind)
+    forms = part["forms"].table(["gemm"], [name for name in FORMS if name != "gemm"])
+    elsewhere = read_elsewhere(part["elsewhere"]) if "elsewhere" in part else {}
+    shaped: dict[FormName, ShapedForm] = {
+        name: read_shaped(forms[name], kind, elsewhere.get(name, ())) for name, kind in FORMS.items() if name in forms
+    }
     launch = part["host_launch_s"]
     return Calibration(
         **_about(path, part),

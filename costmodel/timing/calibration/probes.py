@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 
 from costmodel.arrays import Floats
-from costmodel.timing.calibration.shaped import FormKind, ShapedForm, StreamForm
+from costmodel.timing.calibration.shaped import FormName, ShapedForm, StreamForm
 from costmodel.timing.columns import OpColumns, OpTimings
 
 GENERAL_STREAM = "elementwise"
@@ -34,7 +34,7 @@ class CalibratedTimes:
     """
 
     level: str
-    shaped: Mapping[FormKind, ShapedForm]
+    shaped: Mapping[FormName, ShapedForm]
     streams: Mapping[str, StreamForm]
     host_launch_s: float
     has_interval: bool = True
@@ -69,12 +69,17 @@ class CalibratedTimes:
         found += [(np.flatnonzero(rest & (kinds == kind)), str(kind)) for kind in np.unique(kinds[rest])]
         return [(rows, kind) for rows, kind in found if len(rows)]
 
-    def _gemm(self, out: Floats, rows: np.ndarray, ops: OpColumns) -> None:
+    def _gemm(self, out: Floats, rows: np.ndarray, ops: OpColumns, form: FormName = "gemm") -> None:
         if len(rows) == 0:
+            return
+        if ops.fp8 is not None and "gemm:fp8" in self.shaped:
+            fp8 = ops.fp8.ravel()[rows]
+            self._gemm(out, rows[fp8], replace(ops, fp8=None), "gemm:fp8")
+            self._gemm(out, rows[~fp8], replace(ops, fp8=None))
             return
         table = np.stack([each.ravel()[rows] for each in (ops.m, ops.n, ops.k, ops.matrix_flops, ops.hbm_bytes)])
         m, n, k, flops, moved = table.astype(np.float64)
-        _write(out, rows, self.shaped["gemm"].times(np.stack([m, n, k]), flops, moved))
+        _write(out, rows, self.shaped[form].times(np.stack([m, n, k]), flops, moved))
 
     def _attention(self, out: Floats, rows: np.ndarray, ops: OpColumns) -> None:
         if ops.attention is None:

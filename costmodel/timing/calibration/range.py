@@ -8,6 +8,7 @@ from costmodel.forward.workload import Attention, Workload
 from costmodel.model import ModelSpec
 from costmodel.timing.calibration.record import Calibration
 from costmodel.timing.calibration.shaped import DIMENSIONS
+from costmodel.units import DType
 
 _SHOWN = 4
 
@@ -35,7 +36,7 @@ def leaves(
         known = "priced by a stated prior" if form.alignment else "priced as if aligned"
         texts.append(f"only ranks that are multiples of {form.multiple} were measured, {known}: {_some(crooked)}")
     texts += _attention(calibration, model, work)
-    if work.dtype is not calibration.dtypes[0]:
+    if work.dtype not in (calibration.dtypes[0], DType.FP8):
         texts.append(f"measured in {calibration.dtypes[0].value}, taken to hold for {work.dtype.value}")
     if work.quantised:
         texts.append(f"{work.site_dtype.value} weights were not measured: fewer bytes, else as {work.dtype.value}")

@@ -9,7 +9,7 @@ from typing import Any
 from costmodel.forward.workload import Runtime
 from costmodel.timing.calibration.additive import AdditiveForm
 from costmodel.timing.calibration.scaled import ScaledForm
-from costmodel.timing.calibration.shaped import FormKind, ShapedForm, StreamForm
+from costmodel.timing.calibration.shaped import FormName, ShapedForm, StreamForm
 from costmodel.units import DType
 
 
@@ -38,6 +38,6 @@ class Calibration:
     provenance: tuple[Mapping[str, Any], ...]
     errors: tuple[Mapping[str, Any], ...]
     host_launch_s: float | None
-    shaped: Mapping[FormKind, ShapedForm]
+    shaped: Mapping[FormName, ShapedForm]
     streams: Mapping[str, StreamForm]
     passes: AdditiveForm | ScaledForm | None = None

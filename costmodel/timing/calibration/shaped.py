@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from costmodel.arrays import Floats
 from costmodel.timing.calibration.base import Base
+from costmodel.timing.calibration.elsewhere import Elsewhere, widest
 from costmodel.timing.calibration.features import attention_features, gemm_features
 from costmodel.timing.calibration.memo import Memo
 from costmodel.timing.calibration.net import Net
@@ -24,13 +25,21 @@ DIMENSIONS: dict[FormKind, tuple[str, ...]] = {
     "decode": ("batch", "q_len", "kv_len", "num_heads", "num_kv_heads", "head_dim"),
 }
 """Names of the rows of a shape."""
+FormName = Literal["gemm", "gemm:fp8", "prefill", "decode"]
+FORMS: dict[FormName, FormKind] = {"gemm": "gemm", "gemm:fp8": "gemm", "prefill": "prefill", "decode": "decode"}
+"""What a calibration has forms of, and the shape of each: GEMMs of another type have a form of their own."""
 
 
-def nominal_work(kind: FormKind, shape: Floats, element_bytes: int) -> tuple[Floats, Floats]:
-    """FLOPs executed and bytes moved by the kernels that tables measure: a linear without bias, causal attention."""
+def nominal_work(
+    kind: FormKind, shape: Floats, element_bytes: int, output_bytes: int | None = None
+) -> tuple[Floats, Floats]:
+    """FLOPs executed and bytes moved by the kernels that tables measure: a linear without bias, causal attention.
+
+    `output_bytes` is of an element of a linear's result where that is of another type than its inputs.
+    """
     if kind == "gemm":
         m, n, k = shape
-        return 2 * m * n * k, element_bytes * (n * k + m * (n + k))
+        return 2 * m * n * k, element_bytes * k * (n + m) + (output_bytes or element_bytes) * m * n
     batch, q_len, kv_len, heads, kv_heads, head_dim = shape
     pairs = q_len * (kv_len - q_len) + q_len * (q_len + 1) / 2
     moved = 2 * element_bytes * batch * head_dim * (heads * q_len + kv_heads * kv_len)
@@ -67,6 +76,9 @@ class ShapedForm:
         base, net, spread, alignment: the parts; alignment None where it makes no difference.
         cores, cache_bytes: of the device, for the features.
         element_bytes: of the type that was measured.
+        output_bytes: of an element of a GEMM's result, where that is of another type; else None.
+        cold_bytes: lighter weights were measured in the cache: what they cost out of memory was not seen.
+        elsewhere: what others measured of such kernels.
         low, high: (dimensions,): the measured range of each dimension. Beyond it the correction keeps its value at the
             edge, while the base goes on.
         multiple: the measured n and k are multiples of it, a power of two; 1 where that says nothing.
@@ -84,6 +96,9 @@ class ShapedForm:
     low: Floats
     high: Floats
     multiple: int
+    output_bytes: int | None = None
+    cold_bytes: float = 0.0
+    elsewhere: tuple[Elsewhere, ...] = ()
     memo: Memo | None = None
 
     def outside(self, shape: Floats) -> Bools:
@@ -92,6 +107,8 @@ class ShapedForm:
         if self.multiple > 1:
             low_bits = shape[1].astype(np.int64) | shape[2].astype(np.int64)
             found = found | (low_bits & (self.multiple - 1) != 0)
+        if self.cold_bytes:
+            found = found | (shape[1] * shape[2] * self.element_bytes < self.cold_bytes)
         return found
 
     def parts(self, shape: Floats, flops: Floats, moved: Floats) -> tuple[Floats, Floats, Floats]:
@@ -104,12 +121,16 @@ class ShapedForm:
 
     def base_seconds(self, shape: Floats) -> Floats:
         """What the base predicts of the kernels that were measured, before any correction, (rows,)."""
-        return self.parts(shape, *nominal_work(self.kind, shape, self.element_bytes))[2] + self.base.fixed_s
+        return self.parts(shape, *self.nominal_work(shape))[2] + self.base.fixed_s
+
+    def nominal_work(self, shape: Floats) -> tuple[Floats, Floats]:
+        """FLOPs and bytes of the kernels that were measured, in their types."""
+        return nominal_work(self.kind, shape, self.element_bytes, self.output_bytes)
 
     def features(self, shape: Floats) -> Floats:
         """The correction's inputs (inputs, rows): of the kernel that was measured, whatever the masks and weight types
         that the base prices."""
-        work, moved = nominal_work(self.kind, shape, self.element_bytes)
+        work, moved = self.nominal_work(shape)
         compute, memory = work / self.base.flops_per_s, moved / self.base.bytes_per_s
         base_s = self.base.busy(compute, memory) + self.base.fixed_s
         balance = np.log2(compute / memory)
@@ -139,7 +160,9 @@ class ShapedForm:
         factor = np.exp(self.correction(shape))
         latency = base_s * factor
         size = shape[0] if self.kind == "gemm" else shape[0] * shape[1]
-        low, high = self.spread.quantiles(base_s, size, self.outside(shape))
+        outside = self.outside(shape)
+        widen = np.where(outside, self.spread.outside, 1.0)
+        low, high = widest(self.spread.quantiles(base_s, size, outside), self.elsewhere, size, widen)
         overhead = self.base.fixed_s * factor
         compute, memory, busy = compute * factor, memory * factor, busy * factor
         return OpTimings(

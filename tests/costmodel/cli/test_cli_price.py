@@ -140,9 +140,32 @@ def test_a_row_is_priced_as_the_estimate_prices_it() -> None:
         attention = next(row["latency_s"] for row in rows if row["kind"] == "attention")
         linear = next(row["latency_s"] for row in rows if row["name"].endswith("0.mlp.down_proj"))
         table = bare_ops.ShapeTable(columns={}, shape=_shape([8, 1, 2047, 32, 8, 128]))
-        assert bare_ops.price_shapes(table, model, 2)["latency_s"] == pytest.approx([attention], rel=1e-9)
+        assert bare_ops.price_shapes(table, model, DType.BF16)["latency_s"] == pytest.approx([attention], rel=1e-9)
         table = bare_ops.ShapeTable(columns={}, shape=_shape([8, 4096, 14336]))
-        assert bare_ops.price_shapes(table, model, 2)["latency_s"] == pytest.approx([linear], rel=1e-9)
+        assert bare_ops.price_shapes(table, model, DType.BF16)["latency_s"] == pytest.approx([linear], rel=1e-9)
+
+
+def test_fp8_gemms_take_half_the_bytes_in_and_the_fp8_rate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "gemms.csv"
+    path.write_text("m,n,k\n8192,8192,8192\n1,4096,4096\n")
+    rows = rows_of(price(capsys, path, "--hw", "l4", "--dtype", "fp8", "--calibration", "none")[1])
+    floor = load_hardware("l4").kernel_floor_s
+    assert float(rows[0]["latency_s"]) - floor == pytest.approx(2 * 8192**3 / 242e12)
+    assert float(rows[1]["latency_s"]) - floor == pytest.approx((4096 * 4097 + 2 * 4096) / 300e9)
+
+
+def test_attention_of_an_fp8_workload_is_that_in_16_bits(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "attention.csv"
+    path.write_text("batch_size,q_len,past_len,num_heads,num_key_value_heads,head_dim\n4,512,0,32,8,128\n")
+    times = [rows_of(price(capsys, path, "--hw", "h100-sxm-80gb", "--dtype", t)[1])[0] for t in ("fp8", "bf16")]
+    assert times[0] == times[1]
+
+
+def test_fp8_is_refused_on_a_device_without_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "gemms.csv"
+    path.write_text("m,n,k\n1,32,32\n")
+    code, _, error = price(capsys, path, "--hw", "a100-sxm-80gb", "--dtype", "fp8")
+    assert (code, error.startswith("error: a100-sxm-80gb has no fp8 rate")) == (2, True)
 
 
 def _shape(values: list[int]) -> Any:

@@ -7,6 +7,7 @@ held-out ones are in hw_profiles/calibrations/ERRORS.md.
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,9 @@ import pytest
 
 from costmodel.hardware.profile import profile_folder
 from costmodel.timing.calibration.load import load_calibration
+from costmodel.timing.calibration.shaped import ShapedForm
+from studies.calibrations.model_ops import read_model_ops
+from studies.calibrations.recipes import RECIPES
 from validate.calibration.errors import speedups
 from validate.calibration.shaped import summary
 from validate.calibration.tables import OpTable, read_tables
@@ -42,7 +46,7 @@ def test_errors_and_coverage(device: str) -> None:
         assert found["mean_pct"] < LIMITS[device][kind]
         assert abs(found["bias_pct"]) < 1
         covered = ((timings.p05_s <= table.seconds) & (table.seconds <= timings.p95_s)).mean()
-        assert 0.85 <= covered <= 0.997  # in sample: more than the nine in ten of held-out points
+        assert covered >= 0.85  # in sample, and of intervals that hold other laboratories' times as well
         low_rank = table.low_rank()
         if low_rank.any():
             part = summary(timings.latency_s[low_rank], table.take(low_rank))
@@ -57,3 +61,20 @@ def test_speed_ups(device: str) -> None:
     assert np.abs(ours / true - 1).mean() < 0.06
     clear = np.abs(true - 1) > 0.05
     assert ((ours > 1) == (true > 1))[clear].mean() > 0.985
+
+
+@pytest.mark.parametrize("device", [name for name, recipe in RECIPES.items() if recipe.forms and recipe.model_ops])
+def test_the_interval_covers_most_of_another_laboratorys_gemms(device: str) -> None:
+    """And without what the file says of that laboratory it would not: how far apart two laboratories are."""
+    linears, _ = read_model_ops(FOLDER / RECIPES[device].model_ops[0])  # type: ignore[index]
+    form = load_calibration(profile_folder() / "calibrations" / f"{device}.json").shaped["gemm"]
+
+    def covered(form: ShapedForm) -> float:
+        inside = []
+        for table in linears.values():
+            timings = form.times(table.shape, *form.nominal_work(table.shape))
+            inside.append((timings.p05_s <= table.seconds) & (table.seconds <= timings.p95_s))
+        return float(np.concatenate(inside).mean())
+
+    assert covered(form) > 0.8
+    assert covered(replace(form, elsewhere=(), memo=None)) < 0.7

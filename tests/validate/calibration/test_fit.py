@@ -360,7 +360,7 @@ def test_fit_from_the_command_line(quick: None, tmp_path: Path, capsys: pytest.C
 
 def test_fitting_needs_no_torch() -> None:
     code = (
-        "import sys, validate.calibration.fit, studies.calibrations.llama, studies.calibrations.few_points\n"
+        "import sys, validate.calibration.fit, studies.calibrations.device_fit, studies.calibrations.few_points\n"
         "import studies.calibrations.transfer, validate.calibration.folder\n"
         "import validate.calibration.importers, validate.probes.plan\n"
         "assert not {'torch', 'transformers', 'tensorly'} & set(sys.modules)\n"

@@ -223,7 +223,7 @@ def test_another_tables_linears_are_predicted_without_their_shapes() -> None:
     linear = dataclasses.replace(table.take(group), seconds=1.1 * table.seconds[group])
 
     def rows(changed: OpTable) -> dict[str, Any]:
-        return {row["subset"]: row for row in llama_rows({"up_us": linear}, changed, A100, DType.BF16)}
+        return {row["subset"]: row for row in llama_rows({"up": linear}, changed, A100, DType.BF16)}
 
     before, own, others = rows(table), rows(slower(table, group)), rows(slower(table, ~group))
     predicted = {"Llama 2 7B up", "Llama 2 7B, all linears"}
