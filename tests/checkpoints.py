@@ -13,13 +13,13 @@ import transformers
 
 from costmodel.decomposition.factors import Decomposition
 from costmodel.decomposition.text import parse_decomposition
-from validate.checkpoint.loader import INDEX, MANIFEST
 from validate.checkpoint.makers import Makers, plain_makers
 from validate.checkpoint.manifest import FactorsRecord
 from validate.checkpoint.plan import plan_checkpoint
 from validate.checkpoint.source import open_source
 from validate.checkpoint.write import Checkpoint, write_checkpoint
 from validate.factors.replace import Replacement, StageMaker
+from validate.models.factored import INDEX, MANIFEST
 from validate.models.pretrained import Pretrained
 
 CPU = torch.device("cpu")

@@ -16,9 +16,10 @@ from validate.predictor.points import DENSE, LOST, Floats, Measure, Points, ener
 from validate.predictor.score import Inputs, Score
 from validate.quality.case import QualityCase
 from validate.quality.plan import sample_cases
-from validate.quality.records import QUALITY, CheckpointRecord, QualityRecord, Source, TaskRecord, TextRecord
+from validate.quality.records import QUALITY, CheckpointRecord, QualityRecord, TaskRecord, TextRecord
 from validate.sensitivity.file import Sensitivity, SensitivityRun
 from validate.sensitivity.spectra import LossTerms, SiteSpectra
+from validate.store.digests import Source
 
 CONFIG: dict[str, Any] = {**LLAMA, "num_hidden_layers": 6}
 BLOCKS, ITEMS = 8, 400

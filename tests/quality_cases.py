@@ -18,9 +18,9 @@ from validate.models.blocks import Blocks, causal_blocks, masked_blocks
 from validate.models.pretrained import Pretrained, open_pretrained
 from validate.quality.case import QualityCase
 from validate.quality.evaluator import Evaluator
-from validate.quality.records import CheckpointRecord, Source
+from validate.quality.records import CheckpointRecord
 from validate.quality.text import TextMeasure
-from validate.store.digests import checkpoint_sha256
+from validate.store.digests import Source, checkpoint_sha256
 
 WORDS = ["alpha", "beta", "gamma", "delta", "the", "of", "is", "not", "one", "two"]
 TEXT = " ".join(random.Random(0).choices(WORDS, k=3000))

@@ -14,7 +14,8 @@ from studies.models.batches import IGNORED
 from studies.models.loop import masked_logits
 from studies.models.place import place_of
 from validate.errors import MeasurementError
-from validate.quality.intervals import Interval, change, share
+from validate.interval import Interval
+from validate.quality.intervals import change, share
 
 
 @torch.no_grad()

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 
 from validate.errors import RunError
+from validate.store.tensors import load_tensors, save_tensors
 
 NAME = "state.safetensors"
 
@@ -71,14 +69,9 @@ def save_state(
     Raises:
         RunError: when the disk is full or fails.
     """
-    tensors = {f"model.{name}": tensor.cpu().contiguous() for name, tensor in weights.items()}
-    tensors |= {f"optimizer.{name}": tensor.cpu().contiguous() for name, tensor in optimizer.items()}
-    temporary = folder / f".{NAME}"
-    try:
-        save_file(tensors, temporary, metadata={"key": key, "state": json.dumps(asdict(state))})
-        os.replace(temporary, folder / NAME)
-    except (OSError, SafetensorError) as error:
-        raise RunError("cannot write state", value=str(folder / NAME), hint=str(error)) from error
+    tensors = {f"model.{name}": tensor for name, tensor in weights.items()}
+    tensors |= {f"optimizer.{name}": tensor for name, tensor in optimizer.items()}
+    save_tensors(folder / NAME, tensors, {"key": key, "state": json.dumps(asdict(state))})
 
 
 def require_key(folder: Path, key: str) -> None:
@@ -108,9 +101,7 @@ def load_state(folder: Path, key: str) -> tuple[State, dict[str, torch.Tensor], 
     if not path.exists():
         return None
     try:
-        with safe_open(path, framework="pt") as file:
-            metadata: dict[str, Any] = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (not a mapping)
+        tensors, metadata = load_tensors(path)
         found = json.loads(metadata.get("state", "null"))
         state = State(**{**found, "curve": [Point(**point) for point in found["curve"]]})
     except (OSError, SafetensorError, ValueError, TypeError, KeyError) as error:

@@ -12,9 +12,9 @@ from itertools import combinations
 
 from costmodel.decomposition.factors import Decomposition, Factor, Site, break_even_rank, make_factor
 from costmodel.model import ModelSpec, WeightTensor
+from validate.factors.kinds import FactorsUsed
 from validate.plans.case import params_of
 from validate.quality.case import QualityCase
-from validate.quality.records import FactorKind
 
 SHARES = (0.05, 0.1, 0.2, 0.35, 0.5, 0.75, 1.0)
 """Ranks of sweeps as shares of each tensor's break-even rank; rank 1 comes before them."""
@@ -96,7 +96,7 @@ def matched(
 
 
 def _both(study: str, panel: str, x: float | str, each: Decomposition, suffix: str = "") -> Iterator[Point]:
-    kinds: tuple[tuple[str, FactorKind], ...] = ((PLAIN, "plain"), (WHITENED, "whitened"))
+    kinds: tuple[tuple[str, FactorsUsed], ...] = ((PLAIN, "plain"), (WHITENED, "whitened"))
     for series, factors in kinds:
         case = QualityCase(decomposition=each, factors=factors)
         yield Point(study=study, panel=panel, series=series + suffix, x=x, case=case)

@@ -10,7 +10,7 @@ from studies.paper.findings import Finding, Twin
 from studies.paper.points import DROPPED, PLAIN, WHITENED
 from studies.paper.results import NLL, Found, Results, layers_of
 from studies.paper.tests_of_claims import ALPHA
-from validate.quality.intervals import Interval
+from validate.interval import Interval
 
 SCHEMA = 2
 TITLES = {

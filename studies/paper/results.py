@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from studies.paper.points import Point
 from studies.paper.tests_of_claims import Difference, paired_p
 from validate.errors import RunError
+from validate.interval import Interval
 from validate.quality.case import DENSE
-from validate.quality.intervals import Interval, change, share
+from validate.quality.intervals import change, share
 from validate.quality.records import QualityRecord, TaskRecord
 
 Floats = NDArray[np.float64]

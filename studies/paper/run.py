@@ -29,14 +29,13 @@ from studies.paper.findings import findings, twins
 from studies.paper.points import case_studies
 from studies.paper.report import to_json, to_markdown
 from studies.paper.results import Results
-from validate.cli.quality import SETTINGS
-from validate.cli.quality import command as quality
+from validate.cli.progress import RunProgress
 from validate.errors import RunError
-from validate.quality.job import FIXED, Job
+from validate.quality.job import Job
 from validate.quality.measure import measure_missing
 from validate.quality.records import QUALITY
-from validate.store.journal import RecordJournal
-from validate.store.settings import load_settings, require_same, save_settings
+from validate.quality.settings import QualitySettings
+from validate.store.journal import Journal
 
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
@@ -59,20 +58,15 @@ from validate.store.settings import load_settings, require_same, save_settings
 def command(out: str, stop_after: float | None, **options: Any) -> None:
     """Repeat the paper's case studies on a trained model, with whitened factors and dropped layers beside each."""
     start = time.monotonic()
-    defaults = quality.make_context("quality", []).params
-    settings = {**defaults, **options, "factors": "whitened"}
-    job = Job.read(settings)
+    job = Job.read(QualitySettings(**options, factors="whitened"))
     points = case_studies(job.spec)
     job = replace(job, cases=list({job_id(job, point.case): point.case for point in points}.values()))
     folder = Path(out)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with RecordJournal(folder, QUALITY, resume=True) as journal:
-        earlier = load_settings(folder, SETTINGS)
-        if earlier is not None:
-            require_same(earlier, job.fixed, FIXED)
-        save_settings(folder, {**job.fixed, "options": {**settings, "out": out}}, SETTINGS)
+    with Journal(folder, QUALITY, resume=True) as journal:
+        job.keep(journal)
         before = len(journal.records)
-        measure_missing(job, journal, start + (stop_after or math.inf))
+        measure_missing(job, journal, lambda: RunProgress("configuration"), start + (stop_after or math.inf))
         records = QUALITY.read(folder)
     known = {record.id for record in records}
     missing = sum(job_id(job, case) not in known for case in job.cases)

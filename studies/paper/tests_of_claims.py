@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from validate.quality.intervals import Interval
+from validate.interval import Interval
 
 ALPHA = 0.05
 """The chance, at most, that any verdict of a family is wrong."""

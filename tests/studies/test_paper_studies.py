@@ -28,7 +28,8 @@ from studies.paper.tests_of_claims import Difference, holm, paired_p, verdict
 from validate.errors import RunError
 from validate.plans.case import params_of, strata_of
 from validate.quality.case import DENSE, QualityCase
-from validate.quality.records import CheckpointRecord, QualityRecord, Source, TaskRecord, TextRecord
+from validate.quality.records import CheckpointRecord, QualityRecord, TaskRecord, TextRecord
+from validate.store.digests import Source
 
 ROOT = Path(__file__).resolve().parents[2]
 

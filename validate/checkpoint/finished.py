@@ -7,11 +7,11 @@ from pathlib import Path
 
 import msgspec
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import SafetensorError
 
 from costmodel.decomposition.factors import Site
 from validate.checkpoint.manifest import SiteRecord
-from validate.checkpoint.save import save_tensors
+from validate.store.tensors import load_tensors, save_tensors
 
 
 class FinishedFactors:
@@ -34,11 +34,11 @@ class FinishedFactors:
         if not path.is_file():
             return None
         try:
-            with safe_open(path, framework="pt", device="cpu") as file:
-                record = msgspec.json.decode((file.metadata() or {}).get("record", ""), type=SiteRecord)
-                tensors = [file.get_tensor(name).clone() for name in sorted(file.keys())]
+            content, metadata = load_tensors(path)
+            record = msgspec.json.decode(metadata.get("record", ""), type=SiteRecord)
         except (SafetensorError, OSError, msgspec.DecodeError):
             return None
+        tensors = [content[name] for name in sorted(content)]
         if [tuple(tensor.shape) for tensor in tensors] != list(shapes):
             return None
         self.taken += 1
@@ -51,10 +51,8 @@ class FinishedFactors:
             RunError: when the disk is full or fails.
         """
         path = self._folder / f"{site}.safetensors"
-        temporary = path.with_suffix(".tmp")
         content = {str(index): tensor for index, tensor in enumerate(tensors)}
-        save_tensors(temporary, content, {"record": msgspec.json.encode(record).decode()})
-        temporary.rename(path)
+        save_tensors(path, content, {"record": msgspec.json.encode(record).decode()})
 
 
 def finished_count(folder: Path) -> int:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import msgspec
 
 from costmodel._version import __version__
-from validate.checkpoint.loader import FORMAT, SCHEMA
+from validate.models.factored import FORMAT, SCHEMA
 
 _LIBRARIES = ("torch", "transformers", "safetensors", "tensorly")
 

@@ -16,15 +16,16 @@ from torch import nn
 
 from costmodel.decomposition.factors import Decomposition, Factor, Site
 from validate.checkpoint.finished import FinishedFactors
-from validate.checkpoint.loader import DTYPES, FORMAT, INDEX, MANIFEST, FactoredCheckpointError, check_factored
 from validate.checkpoint.makers import Makers
 from validate.checkpoint.manifest import FactorsRecord, FileRecord, Manifest, SiteRecord, SourceRecord, versions
 from validate.checkpoint.plan import Plan, step_cost
-from validate.checkpoint.save import save_tensors
-from validate.checkpoint.source import DenseSource, file_record
+from validate.checkpoint.source import DenseSource
 from validate.errors import MeasurementError, RunError, reason_of
-from validate.factors.linear import dense_weight, product
+from validate.factors.factorize import product
+from validate.models.factored import DTYPES, FORMAT, INDEX, MANIFEST, FactoredCheckpointError, check_factored
+from validate.models.weights import dense_weight, file_record
 from validate.store.new_folder import new_folder, require_new
+from validate.store.tensors import save_tensors
 
 COPIED = (
     "generation_config.json",

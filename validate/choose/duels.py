@@ -10,7 +10,8 @@ import numpy as np
 
 from validate.choose.baselines import RULES
 from validate.choose.results import Result, Results
-from validate.quality.intervals import Interval, change
+from validate.interval import Interval
+from validate.quality.intervals import change
 
 OUTCOMES = ("better", "level", "worse", "dense", "same", "none")
 """Of ours against a baseline. Dense: the model as it is stands for ours and is not worse, which takes no search. Same:

@@ -11,8 +11,8 @@ from validate.choose.duels import SIZE, Duel, cost, own_axis
 from validate.choose.refit import Moved
 from validate.choose.results import Result, Results
 from validate.choose.search import DROPPING, HOMOGENEOUS, SITES
+from validate.interval import Interval
 from validate.pages.axes import bars
-from validate.quality.intervals import Interval
 
 _CURVES = {HOMOGENEOUS: ("purple", (0, (4, 2))), SITES: ("blue", "-"), DROPPING: ("orange", "-")}
 _MARKERS = {"random": "x", "paper": "s", "uniform": "D", "late": "v", "block": "^", "greedy": "P"}

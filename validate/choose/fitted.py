@@ -11,24 +11,22 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from costmodel.files.write import write_file
 from validate.choose.settings import Settings
 from validate.errors import RecordError, RunError
+from validate.predictor.evidence import read_evidence
+from validate.predictor.fit import fit_predictor
+from validate.predictor.fitted_file import fitted_content
+from validate.sensitivity.file import load_sensitivity
+from validate.sensitivity.quality_file import quality_bytes
 
 
 def write_quality(settings: Settings, folders: Sequence[Path], sensitivity: Path, out: Path) -> str:
     """Write the quality file, and say what was done."""
-    words = [
-        "quality",
-        "fit",
-        *map(str, folders),
-        "--sensitivity",
-        str(sensitivity),
-        "--out",
-        str(out),
-        "--ranks",
-        settings.ranks,
-    ]
-    run_validate(words, out.with_suffix(".txt"))
+    evidence = read_evidence(folders, load_sensitivity(sensitivity))
+    fit = fit_predictor(evidence)
+    content = fitted_content(fit, sensitivity, kind="svd", ranks=settings.rank_list)
+    write_file(out, quality_bytes(content))
     return "fitted"
 
 

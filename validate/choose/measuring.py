@@ -8,16 +8,14 @@ from pathlib import Path
 
 from costmodel.decomposition.factors import Decomposition
 from validate.choose.settings import Settings
-from validate.cli.quality import SETTINGS
-from validate.cli.quality import command as quality_command
 from validate.errors import RunError
 from validate.quality.case import QualityCase
 from validate.quality.evaluator import Evaluator
 from validate.quality.job import Job
-from validate.quality.measure import measure_missing
+from validate.quality.measure import ShowProgress, measure_missing
 from validate.quality.records import QUALITY, QualityRecord
-from validate.store.journal import RecordJournal
-from validate.store.settings import load_settings, save_settings
+from validate.quality.settings import QualitySettings
+from validate.store.journal import Journal
 
 
 class TextQuality:
@@ -27,35 +25,33 @@ class TextQuality:
         settings: of the loop.
         text: the file to predict.
         folder: where quality.jsonl is kept.
+        progress: shows how far measuring is.
 
     Raises:
         InputError: when checkpoint or text cannot be read.
     """
 
-    def __init__(self, settings: Settings, text: Path, folder: Path) -> None:
-        defaults = quality_command.make_context("quality", []).params
-        options = {
-            **defaults,
-            "model": settings.model,
-            "text": str(text),
-            "calibration_text": settings.calibration_text,
-            "calibration_blocks": settings.calibration_blocks,
-            "factors": settings.factors,
-            "blocks": settings.blocks,
-            "length": settings.length,
-            "batch": settings.batch,
-            "threads": settings.threads,
-            "device": settings.device,
-            "seed": settings.seed,
-            "out": str(folder),
-        }
-        self._folder, self._options = folder, options
-        self.job = Job.read(options)
+    def __init__(self, settings: Settings, text: Path, folder: Path, progress: ShowProgress) -> None:
+        self._settings = QualitySettings(
+            model=settings.model,
+            text=str(text),
+            calibration_text=settings.calibration_text,
+            calibration_blocks=settings.calibration_blocks,
+            factors=settings.factors,
+            blocks=settings.blocks,
+            length=settings.length,
+            batch=settings.batch,
+            threads=settings.threads,
+            device=settings.device,
+            seed=settings.seed,
+        )
+        self._folder, self._progress = folder, progress
+        self.job = Job.read(self._settings)
         self._evaluator: Evaluator | None = None
 
     def sampled(self, count: int) -> list[QualityRecord]:
         """Records of a seeded sample of the space, failed ones included."""
-        cases = Job.read({**self._options, "samples": count}).cases
+        cases = Job.read(replace(self._settings, samples=count)).cases
         return self._records(cases)
 
     def measure(self, configs: Sequence[Decomposition]) -> list[QualityRecord]:
@@ -64,7 +60,7 @@ class TextQuality:
         Raises:
             RunError: when one could not be measured.
         """
-        cases = [QualityCase(decomposition=each, factors=self._options["factors"]) for each in configs]
+        cases = [QualityCase(decomposition=each, factors=self._settings.factors) for each in configs]
         found = self._records(cases)
         failed = [record for record in found if record.failure is not None]
         if failed and failed[0].failure is not None:
@@ -73,19 +69,13 @@ class TextQuality:
             )
         return found
 
-    def forget(self) -> None:
-        """Let go of the model, so that nothing of it is in memory while latencies are measured."""
-        self._evaluator = None
-
     def _records(self, cases: Sequence[QualityCase]) -> list[QualityRecord]:
-        with RecordJournal(self._folder, QUALITY, resume=True) as journal:
-            earlier = load_settings(self._folder, SETTINGS)
-            if earlier is not None:
-                self.job.require_same(earlier)
-            else:
-                save_settings(self._folder, {**self.job.fixed, "options": self._options}, SETTINGS)
+        with Journal(self._folder, QUALITY, resume=True) as journal:
+            self.job.keep(journal)
             job = replace(self.job, cases=list(cases))
-            self._evaluator = measure_missing(job, journal, evaluator=self._evaluator, more_to_come=True)
+            self._evaluator = measure_missing(
+                job, journal, self._progress, evaluator=self._evaluator, more_to_come=True
+            )
             found = {record.id: record for record in journal.records}
         return [found[self._id(case)] for case in cases]
 

@@ -9,7 +9,8 @@ import numpy as np
 
 from validate.choose.duels import predicted
 from validate.choose.results import Results
-from validate.quality.intervals import Interval, change, mean
+from validate.interval import Interval
+from validate.quality.intervals import change, mean
 
 _SMALL = 0.005
 """Nats: a mean prediction below it is corrected by no factor."""

@@ -12,7 +12,7 @@ import msgspec
 from costmodel.decomposition.factors import Decomposition
 from costmodel.files.write import write_file
 from validate.errors import RecordError
-from validate.speed.records import Record
+from validate.store.record_format import Record
 
 NAME = "plan.json"
 CONFIGS = "configs.json"

@@ -15,8 +15,9 @@ from costmodel.pricing.setup import Setup
 from validate.choose.points import Curve, Plan
 from validate.choose.search import Search
 from validate.errors import RecordError
-from validate.quality.intervals import Interval, mean
-from validate.speed.records import Record
+from validate.interval import Interval
+from validate.quality.intervals import mean
+from validate.store.record_format import Record
 
 NAME = "moved.json"
 MOVED = 0.01

@@ -12,7 +12,8 @@ from costmodel.decomposition.text import describe
 from validate.choose.fitted import fit_name, load_points
 from validate.choose.points import Plan, Point, config_key, round_name
 from validate.errors import RunError
-from validate.quality.intervals import Interval, change
+from validate.interval import Interval
+from validate.quality.intervals import change
 from validate.quality.records import QUALITY, QualityRecord, TextRecord
 from validate.speed.records import Sample, Timing, read_samples
 

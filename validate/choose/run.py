@@ -29,6 +29,7 @@ from validate.choose.settings import Settings
 from validate.choose.stages import Stages
 from validate.choose.texts import SEARCH, VERIFY, check_texts, write_halves
 from validate.choose.verdict import choice
+from validate.quality.measure import ShowProgress
 from validate.quality.records import QualityRecord
 from validate.speed.records import Sample, read_samples
 
@@ -47,13 +48,14 @@ class Loop:
         settings: what to do.
         folder: where everything is kept.
         tell: told one line about each stage.
+        progress: shows how far measuring is.
 
     Raises:
         CostModelError: when the inputs do not fit together, before anything is measured.
     """
 
-    def __init__(self, settings: Settings, folder: Path, tell: Callable[[str], None]) -> None:
-        self._settings, self._folder = settings, folder
+    def __init__(self, settings: Settings, folder: Path, tell: Callable[[str], None], progress: ShowProgress) -> None:
+        self._settings, self._folder, self._progress = settings, folder, progress
         self._setup = settings.setup()
         self._ranks = settings.rank_list
         _check_ranks(self._setup.model, self._ranks)
@@ -234,7 +236,7 @@ class Loop:
         if name not in self._texts:
             self._texts.clear()
             text = {SEARCHED: SEARCH, VERIFIED: VERIFY}[name]
-            self._texts[name] = TextQuality(self._settings, self._folder / text, self._folder / name)
+            self._texts[name] = TextQuality(self._settings, self._folder / text, self._folder / name, self._progress)
         return self._texts[name]
 
 

@@ -17,8 +17,8 @@ from costmodel.space.settings import parse_ranks
 from validate.choose.stages import Stages
 from validate.errors import RunError
 from validate.quality.job import TextFile
-from validate.speed.records import Record
 from validate.store.digests import checkpoint_sha256
+from validate.store.record_format import Record
 from validate.store.settings import load_settings, require_same, save_settings
 
 NAME = "loop.json"

@@ -11,7 +11,7 @@ import msgspec
 
 from costmodel.files.write import write_file
 from validate.errors import RecordError
-from validate.speed.records import Record
+from validate.store.record_format import Record
 
 NAME = "stages.json"
 

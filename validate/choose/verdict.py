@@ -10,7 +10,7 @@ from validate.choose.duels import OUTCOMES, SIZE, Duel, Standing, Tally, cost, d
 from validate.choose.optimism import Optimism, optimism
 from validate.choose.results import Result, Results
 from validate.choose.survival import Survival, survival
-from validate.quality.intervals import Interval
+from validate.interval import Interval
 from validate.speed.records import Timing
 
 SCHEMA = 2

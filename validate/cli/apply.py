@@ -94,7 +94,7 @@ def command(
     the same command takes up the weights that were factored, from .DIR.partial. DIR holds
     factored*.safetensors, factored.json (ranks, errors, source, hashes), config.json and the tokenizer of the dense
     model, and decomposition.json for `costmodel estimate --config`. Load it with `load_factored` of
-    validate/checkpoint/loader.py; plain from_pretrained refuses it.
+    validate/models/factored.py; plain from_pretrained refuses it.
 
     \b
     Example:
@@ -166,14 +166,14 @@ def _makers(
     source: Any, kind: str, text: Path | None, blocks: int, length: int | None, dtype: str, device: Any, bar: WorkBar
 ) -> tuple[Any, Any]:
     """What makes the factors, and what the manifest says of it."""
-    from validate.checkpoint.loader import DTYPES
     from validate.checkpoint.makers import WhitenedMakers, plain_makers
     from validate.checkpoint.manifest import FactorsRecord, FileRecord
-    from validate.checkpoint.source import file_record
     from validate.models.blocks import calibration_inputs
+    from validate.models.factored import DTYPES
     from validate.models.pretrained import read_tokenizer
     from validate.models.stream import LayerStream
     from validate.models.text import read_text
+    from validate.models.weights import file_record
 
     if text is None:
         return plain_makers, FactorsRecord(kind="plain")

@@ -26,6 +26,7 @@ from validate.choose.baselines import RULES
 from validate.choose.settings import NAME as SETTINGS
 from validate.choose.settings import RANKS, SMALL, Settings
 from validate.choose.verdict import Verdict
+from validate.cli.progress import RunProgress
 from validate.pages.markup import interval_text
 from validate.predictor.points import FEWEST
 
@@ -154,7 +155,7 @@ def command(ctx: click.Context, /, out: Path, small: bool, report_only: bool, **
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         from validate.choose.run import Loop
 
-        Loop(Settings(**options), out, click.echo).run()
+        Loop(Settings(**options), out, click.echo, lambda: RunProgress("configuration")).run()
     accept = options["accept"] if ctx.get_parameter_source("accept") is ParameterSource.COMMANDLINE else None
     verdict, lines = write_report(out, accept)
     _print_tallies(verdict)

@@ -11,13 +11,12 @@ from costmodel.files.write import write_file
 from costmodel.hardware.profile import load_hardware
 from validate.calibration.whole.run_folder import CALIBRATION, profile_of
 from validate.calibration.whole.samples import fit_samples
-from validate.speed.records import read_samples
-from validate.store.journal import NAME
+from validate.speed.records import SAMPLES, read_samples
 
 
 def is_records(paths: Sequence[Path]) -> bool:
     """Whether all of these are runs' folders or files of records."""
-    return all((path / NAME).is_file() or path.suffix == ".jsonl" for path in paths)
+    return all((path / SAMPLES.file).is_file() or path.suffix == ".jsonl" for path in paths)
 
 
 def fit_records(

@@ -22,7 +22,7 @@ from validate.cli.starting import note_repaired, pin_and_warn
 from validate.plans.case import Case
 from validate.plans.configs_file import configs_sha256, load_configs
 from validate.plans.sampling import WorkloadChoice, given_cases, sample_cases
-from validate.speed.records import read_samples
+from validate.speed.records import SAMPLES, Sample, read_samples
 from validate.store.digests import checkpoint_sha256
 from validate.store.journal import Journal
 from validate.store.settings import load_settings, require_same, save_settings
@@ -69,7 +69,7 @@ def measure(options: Mapping[str, Any], given: set[str]) -> int:
     spec = _spec(settings)
     threads = pin_and_warn(settings["threads"], settings["device"])
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with Journal(folder, resume=options["resume"]) as journal:
+    with Journal(folder, SAMPLES, resume=options["resume"]) as journal:
         note_repaired(journal)
         interrupted = _run(settings, spec, folder, journal, earlier, deadline, threads)
         samples = read_samples(folder)  # from the file: an interrupt may fall between writing and remembering
@@ -85,7 +85,7 @@ def _run(
     settings: Mapping[str, Any],
     spec: ModelSpec,
     folder: Path,
-    journal: Journal,
+    journal: Journal[Sample],
     earlier: Mapping[str, Any] | None,
     deadline: float,
     threads: int,
@@ -139,7 +139,7 @@ def _run(
             if earlier is not None:
                 require_same(dict(earlier), fixed)
             save_settings(folder, {**fixed, "options": dict(settings)})
-            done = {sample.id for sample in journal.samples}
+            done = {sample.id for sample in journal.records}
             if not [case for case in cases if case.id not in done]:
                 return False
             progress.status(f"building {spec.name}")

@@ -19,7 +19,7 @@ from validate.probes.plan import ProbePlan, probe_plan
 from validate.probes.ranks import rank_plan
 from validate.probes.records import OPS, OpRecord
 from validate.probes.run import PASSES, run_probe, turns
-from validate.store.journal import RecordJournal
+from validate.store.journal import Journal
 from validate.store.settings import load_settings, require_same, save_settings
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def command(**options: Any) -> int:
     auto = "fp32" if device.kind == "cpu" else "bf16"
     kind = DType.parse(auto if options["dtype"] == "auto" else options["dtype"])
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with RecordJournal(out, OPS, resume=options["resume"]) as journal:
+    with Journal(out, OPS, resume=options["resume"]) as journal:
         profile = hardware_for(options["hardware"], device, out)
         settings = {
             "device_name": device.name,
@@ -141,7 +141,7 @@ def _measure(
     device: Device,
     kind: DType,
     plan: ProbePlan,
-    journal: RecordJournal[OpRecord],
+    journal: Journal[OpRecord],
     deadline: float,
 ) -> bool:
     """Take the turns that are missing; whether none is left."""

@@ -5,25 +5,22 @@ from __future__ import annotations
 import math
 import signal
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import click
-from click.core import ParameterSource
 
-from costmodel.cli.common import NamingGroup
-from validate.cli.quality_options import quality_options
+from costmodel.cli.common import NamingGroup, format_option
+from validate.cli.options import given, options_of, run_options
+from validate.cli.progress import RunProgress
 from validate.cli.quality_report import finish
 from validate.cli.starting import note_repaired
 from validate.quality.job import Job
 from validate.quality.measure import measure_missing
 from validate.quality.records import QUALITY, QualityRecord
-from validate.store.journal import RecordJournal
-from validate.store.settings import load_settings, save_settings
-
-SETTINGS = "quality.json"
-_NOT_REMEMBERED = ("out", "resume", "fmt", "stop_after")
+from validate.quality.settings import NAME, QualitySettings
+from validate.store.journal import Journal
+from validate.store.settings import load_settings, resumed
 
 
 class _QualityGroup(NamingGroup):
@@ -45,9 +42,11 @@ class _QualityGroup(NamingGroup):
 
 
 @click.group(cls=_QualityGroup, invoke_without_command=True)
-@quality_options
+@options_of(QualitySettings)
+@run_options("quality", "configuration", more="; without new configurations only report")
+@format_option
 @click.pass_context
-def command(ctx: click.Context, /, **options: Any) -> int:
+def command(ctx: click.Context, /, out: Path, resume: bool, stop_after: float | None, fmt: str, **options: Any) -> int:
     """Measure what factoring costs: loss and divergence on text, accuracy on tasks, each paired with the dense model.
 
     Configurations come from files, SPECs, or a seeded sample of the space; the dense model is always measured. Every
@@ -58,49 +57,37 @@ def command(ctx: click.Context, /, **options: Any) -> int:
       validate quality --model my-llama --text heldout.txt --tasks items.jsonl \\
         --decompose "tensors=mlp rank=50%" --decompose "layers=5 form=drop"
     """
-    given = {name for name in options if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE}
+    asked = given(ctx)
     if ctx.invoked_subcommand is not None:
-        if given:
+        if asked:
             name = ctx.invoked_subcommand
             raise click.UsageError(
-                f"these options belong to a run: {', '.join(sorted(given))}; put the options of {name} after its name"
+                f"these options belong to a run: {', '.join(sorted(asked))}; put the options of {name} after its name"
             )
         return 0
-    return measure(options, given)
-
-
-def measure(options: Mapping[str, Any], given: set[str]) -> int:
-    """Run, report, and return the exit code; options not given take the resumed run's values."""
     start = time.monotonic()
-    deadline = start + (options["stop_after"] or math.inf)
-    folder = Path(options["out"])
-    settings = {name: value for name, value in options.items() if name not in _NOT_REMEMBERED}
-    earlier = load_settings(folder, SETTINGS) if options["resume"] else None
-    if earlier is not None:
-        settings |= {name: value for name, value in earlier["options"].items() if name not in given}
-    job = Job.read(settings)
+    earlier = load_settings(out, NAME) if resume else None
+    job = Job.read(resumed(QualitySettings(**options), earlier, asked))
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with RecordJournal(folder, QUALITY, resume=options["resume"]) as journal:
+    with Journal(out, QUALITY, resume=resume) as journal:
         note_repaired(journal)
         before = {record.id: record for record in journal.records}
-        if earlier is not None:
-            job.require_same(earlier)
-        save_settings(folder, {**job.fixed, "options": settings}, SETTINGS)
-        interrupted = _run(job, journal, deadline)
-        records = QUALITY.read(folder)  # from the file: an interrupt may fall between writing and remembering
+        job.keep(journal)
+        interrupted = _run(job, journal, start + (stop_after or math.inf))
+        records = QUALITY.read(out)  # from the file: an interrupt may fall between writing and remembering
         if interrupted and not records:
             raise click.Abort
         measured = sum(before.get(record.id) != record for record in records)
-        code = finish(folder, records, fmt=options["fmt"], measured=measured, elapsed_s=time.monotonic() - start)
+        code = finish(out, records, fmt=fmt, measured=measured, elapsed_s=time.monotonic() - start)
     if interrupted:
         raise click.Abort
     return code
 
 
-def _run(job: Job, journal: RecordJournal[QualityRecord], deadline: float) -> bool:
+def _run(job: Job, journal: Journal[QualityRecord], deadline: float) -> bool:
     """Measure what has no final record yet; True when interrupted."""
     try:
-        measure_missing(job, journal, deadline)
+        measure_missing(job, journal, lambda: RunProgress("configuration"), deadline)
     except KeyboardInterrupt:
         return True
     return False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import click
 
@@ -14,10 +14,12 @@ from costmodel.show.figure import file_kind
 from costmodel.space.settings import parse_ranks
 from validate.cli.progress import WorkBar
 from validate.cli.quality_fit_report import print_fit
-from validate.sensitivity.spectra import Factors
+from validate.factors.kinds import Factors
 
 SCHEMA = 1
 """Version of the JSON output."""
+_SHOWN = ("predictor", "provenance", "errors", "additivity", "tasks", "task_errors", "link")
+"""What the JSON output has of the quality file."""
 _RANKS = "1,5%,10%,15%,20%,25%,30%,40%,50%,60%,70%,80%,90%,100%"
 
 
@@ -97,8 +99,8 @@ def command(
     """
     from validate.predictor.evidence import read_evidence
     from validate.predictor.fit import fit_predictor
+    from validate.predictor.fitted_file import fitted_content
     from validate.predictor.parts import parts_content
-    from validate.predictor.quality_file import quality_content
     from validate.sensitivity.file import load_sensitivity
     from validate.sensitivity.quality_file import quality_bytes
 
@@ -110,40 +112,24 @@ def command(
         write_file(parts, parts_content(evidence, parts_of))
     with WorkBar() as bar:
         fit = fit_predictor(evidence, bar.show)
-    content = quality_content(evidence, fit.chosen.candidate.form, fit.chosen.score, fit.band, kind=form, ranks=parsed)
-    entries = content.pop("entries")
-    provenance = {
-        "records": list(evidence.sources),
-        "sensitivity": str(sensitivity),
-        "factors": evidence.factors,
-        "checkpoint": evidence.dense.model.sha256,
-        "text": _text(evidence.dense),
-    }
-    more = {
-        "predictor": fit.summary(),
-        "provenance": provenance,
-        "errors": list(fit.errors),
-        "additivity": list(fit.additivity),
-        "tasks": [link.to_json() for link in fit.links],
-        "task_errors": list(fit.tasks),
-    }
+    content = fitted_content(fit, sensitivity, kind=form, ranks=parsed)
     path = out or (paths[0] if paths[0].is_dir() else paths[0].parent) / "predicted.quality.json"
-    write_file(path, quality_bytes({**content, **more, "entries": entries}))
+    write_file(path, quality_bytes(content))
     if plot_file is not None:
         from validate.predictor.figures import predictor_plot
 
         write_file(plot_file, predictor_plot(fit, picture))
     if fmt == "json":
         write_json(
-            {"schema": SCHEMA, "quality_file": str(path), "model": evidence.spec.name, **more, "link": content["link"]}
+            {
+                "schema": SCHEMA,
+                "quality_file": str(path),
+                "model": evidence.spec.name,
+                **{name: content[name] for name in _SHOWN},
+            }
         )
     elif fmt == "csv":
         names = list(dict.fromkeys(name for row in fit.errors for name in row))
         write_csv([{name: row.get(name) for name in names} for row in fit.errors])
     else:
         print_fit(fit, content["link"], path)
-
-
-def _text(record: Any) -> dict[str, Any]:
-    text = record.text
-    return {"name": text.source.name, "sha256": text.source.sha256, "blocks": len(text.tokens), "length": text.length}

@@ -10,7 +10,7 @@ import click
 
 from costmodel.cli.common import print_table, write_csv, write_json
 from costmodel.show.report import configuration_text
-from validate.quality.intervals import Interval
+from validate.interval import Interval
 from validate.quality.records import QUALITY, QualityRecord
 from validate.quality.summary import Row, bands, rows
 

@@ -15,9 +15,9 @@ from costmodel.errors import InputError
 from costmodel.files.write import write_file
 from costmodel.space.settings import parse_ranks
 from validate.cli.progress import WorkBar
+from validate.factors.kinds import Factors
 from validate.sensitivity.file import Sensitivity, load_sensitivity
 from validate.sensitivity.quality_file import quality_bytes, quality_file
-from validate.sensitivity.spectra import Factors
 from validate.sensitivity.table import site_rows
 
 SCHEMA = 1

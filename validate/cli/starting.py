@@ -7,7 +7,7 @@ from typing import Any
 import click
 
 from validate.devices.threads import pin_threads, waiting_note
-from validate.store.journal import RecordJournal
+from validate.store.journal import Journal
 
 
 def pin_and_warn(threads: int | None, device: str) -> int:
@@ -18,7 +18,7 @@ def pin_and_warn(threads: int | None, device: str) -> int:
     return used
 
 
-def note_repaired(journal: RecordJournal[Any]) -> None:
+def note_repaired(journal: Journal[Any]) -> None:
     """Say so where the last line of an earlier run was only half written."""
     if journal.repaired_bytes:
         click.echo(f"note: cut off a half-written record of {journal.repaired_bytes} bytes", err=True)

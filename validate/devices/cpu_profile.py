@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import statistics
 import time
 from pathlib import Path
 
@@ -11,7 +12,6 @@ import torch
 
 from validate.devices.cpu import last_level_cache_bytes
 from validate.devices.device import Device
-from validate.speed.statistics import median
 
 BUFFER_BYTES = 256 * 2**20
 _REPEATS = 8
@@ -90,7 +90,7 @@ def launch_seconds(repeats: int = 2000) -> float:
         start = time.perf_counter()
         one + one
         seconds.append(time.perf_counter() - start)
-    return median(seconds)
+    return statistics.median(seconds)
 
 
 def _figure(value: float, source: str) -> str:

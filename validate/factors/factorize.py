@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -121,3 +122,16 @@ def _wide(weight: torch.Tensor) -> torch.Tensor:
     if not bool(torch.isfinite(matrix).all()):
         raise MeasurementError("non-finite", f"weight of shape {tuple(weight.shape)} holds NaN or infinity")
     return matrix
+
+
+def product(stages: Sequence[torch.Tensor]) -> torch.Tensor:
+    """The dense weight that factors stand for, (out, in), in fp32 or fp64: for checking, never for running.
+
+    Args:
+        stages: weights in the order they run, each (out, in) of its own linear.
+    """
+    wide = [each.detach() if each.dtype is torch.float64 else each.detach().to(torch.float32) for each in stages]
+    result = wide[0]
+    for each in wide[1:]:
+        result = each @ result
+    return result

@@ -11,9 +11,9 @@ from torch import nn
 
 from costmodel.decomposition.factors import Decomposition, Factor, Site, Tucker
 from costmodel.model import ModelSpec, WeightTensor
-from validate.checkpoint.loader import without_layers
 from validate.factors.factorize import Factorization, factorize, random_stages
-from validate.factors.linear import FactoredLinear, dense_weight
+from validate.models.factored import FactoredLinear, without_layers
+from validate.models.weights import dense_weight
 
 StageMaker = Callable[[Site, WeightTensor, Factor, nn.Module], list[torch.Tensor]]
 """From a site and its dense module to the weights of its factors, in the order they run."""
@@ -112,11 +112,15 @@ class WeightFactors:
         weight = dense_weight(dense)
         key = (site, isinstance(factor, Tucker))
         if key not in self._known:
-            full = factorize(self._weight(dense), tucker=key[1])
+            full = self.factorize(site, self._weight(dense), tucker=key[1])
             self._known[key] = Factorization(
                 left=full.left.cpu(), core=full.core.cpu(), right=full.right.cpu(), tucker=full.tucker
             )
         return [stage.to(device=weight.device, dtype=weight.dtype) for stage in self._known[key].stages(factor)]
+
+    def factorize(self, site: Site, weight: torch.Tensor, *, tucker: bool) -> Factorization:
+        """All that is known of a weight, to be truncated to any rank."""
+        return factorize(weight, tucker=tucker)
 
 
 def clone(model: nn.Module, tensor: Callable[[torch.Tensor], torch.Tensor] | None = None) -> nn.Module:

@@ -9,23 +9,20 @@ eigenvectors and eigenvalues of W M W^T = E[y y^T], so neither a root nor an inv
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from typing import Literal
+from typing import get_args
 
 import torch
 from torch import nn
 
-from costmodel.decomposition.factors import Factor, Site, Tucker
+from costmodel.decomposition.factors import Site
 from costmodel.errors import InputError
-from costmodel.model import WeightTensor
 from validate.errors import MeasurementError
 from validate.factors.factorize import Factorization
-from validate.factors.linear import dense_weight
+from validate.factors.kinds import Factors
 from validate.factors.moments import Moments, collect_moments
 from validate.factors.replace import StageMaker, WeightFactors
 from validate.models.pretrained import Pretrained
-
-FactorKind = Literal["plain", "whitened"]
-FACTOR_KINDS: tuple[FactorKind, ...] = ("plain", "whitened")
+from validate.models.weights import dense_weight
 
 
 def numerical_rank(values: torch.Tensor) -> int:
@@ -86,8 +83,8 @@ def _output_directions(weight: torch.Tensor, moment: torch.Tensor) -> tuple[torc
     return (vectors if base is None else base @ vectors), vectors.T @ reduced
 
 
-class WhitenedFactors:
-    """Factors that fit calibration activations, one factorisation per tensor and form for all ranks; kept on the CPU.
+class WhitenedFactors(WeightFactors):
+    """Factors that fit calibration activations, otherwise as `WeightFactors`.
 
     Args:
         moments: of the dense model, for every site that will be factored.
@@ -95,18 +92,12 @@ class WhitenedFactors:
     """
 
     def __init__(self, moments: Moments, weight: Callable[[nn.Module], torch.Tensor] = dense_weight) -> None:
-        self._moments, self._weight = moments, weight
-        self._known: dict[tuple[Site, bool], Factorization] = {}
+        super().__init__(weight)
+        self._moments = moments
 
-    def __call__(self, site: Site, tensor: WeightTensor, factor: Factor, dense: nn.Module) -> list[torch.Tensor]:
-        weight = dense_weight(dense)
-        key = (site, isinstance(factor, Tucker))
-        if key not in self._known:
-            full = factorize_whitened(self._weight(dense), self._moments.of(site), tucker=key[1])
-            self._known[key] = Factorization(
-                left=full.left.cpu(), core=full.core.cpu(), right=full.right.cpu(), tucker=full.tucker
-            )
-        return [stage.to(device=weight.device, dtype=weight.dtype) for stage in self._known[key].stages(factor)]
+    def factorize(self, site: Site, weight: torch.Tensor, *, tucker: bool) -> Factorization:
+        """All that is known of a weight, to be truncated to any rank."""
+        return factorize_whitened(weight, self._moments.of(site), tucker=tucker)
 
 
 def make_factors(
@@ -132,7 +123,7 @@ def make_factors(
     if kind == "plain":
         return WeightFactors(weight)
     if kind != "whitened":
-        raise InputError("unknown factors", value=kind, allowed=", ".join(FACTOR_KINDS))
+        raise InputError("unknown factors", value=kind, allowed=", ".join(get_args(Factors)))
     if blocks is None:
         raise InputError("whitened factors need calibration text", hint="give --calibration-text FILE")
     return WhitenedFactors(collect_moments(pretrained, blocks, layers=layers), weight)

@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import nn
 
-from costmodel.errors import ModelError
 from costmodel.forward.workload import Attention
 from costmodel.model import ModelSpec
 from costmodel.units import DType
-from validate.checkpoint.loader import EmptyOnMeta, is_factored
 from validate.errors import MeasurementError, reason_of
+from validate.models.factored import EmptyOnMeta
+from validate.models.reading import read_model
 
 TORCH_DTYPES = {
     DType.FP32: torch.float32,
@@ -55,14 +55,15 @@ def build_model(
 
     settings = transformers.CONFIG_MAPPING[spec.model_type].from_dict({**config, **_layer_fields(config, spec)})
     auto = transformers.AutoModel if spec.is_encoder else transformers.AutoModelForCausalLM
-    options = {"dtype": TORCH_DTYPES[dtype], "attn_implementation": "sdpa"}
     try:
         if weights is None:
             with EmptyOnMeta():
-                model = auto.from_config(settings, **options)
+                model = auto.from_config(settings, dtype=TORCH_DTYPES[dtype], attn_implementation="sdpa")
             _materialise(model, device, TORCH_DTYPES[dtype], seed)
         else:
-            model = _read_weights(auto, settings, weights, options).to(device)
+            # A masked LM is stored without the pooler that its encoder has: not factored, any values do for time.
+            lack = ("pooler.",)
+            model = read_model(auto, weights, dtype=TORCH_DTYPES[dtype], config=settings, may_lack=lack).to(device)
     except (torch.OutOfMemoryError, MemoryError) as error:
         raise MeasurementError("out-of-memory", f"{spec.name} does not fit: {reason_of(error)}") from error
     model = model.eval().requires_grad_(False)
@@ -86,35 +87,6 @@ def _layer_fields(config: Mapping[str, Any], spec: ModelSpec) -> dict[str, Any]:
     if isinstance(config.get("layer_types"), list):
         fields["layer_types"] = config["layer_types"][: spec.num_layers]
     return fields
-
-
-def _read_weights(auto: Any, settings: Any, folder: Path, options: dict[str, Any]) -> nn.Module:
-    if is_factored(folder):
-        hint = "give the dense checkpoint that it was made from"
-        raise ModelError("a factored checkpoint, where a dense one is needed", value=str(folder), hint=hint)
-    if not list(folder.glob("*.safetensors")):
-        raise ModelError("folder without weights", value=str(folder), allowed="a folder with *.safetensors files")
-    from safetensors import SafetensorError
-
-    try:
-        model, found = auto.from_pretrained(
-            str(folder),
-            config=settings,
-            local_files_only=True,
-            use_safetensors=True,
-            trust_remote_code=False,
-            output_loading_info=True,
-            **options,
-        )
-    except (OSError, ValueError, RuntimeError, SafetensorError) as error:
-        raise ModelError("cannot read weights", value=str(folder), hint=reason_of(error)) from error
-    # A masked LM is stored without the pooler that its encoder has: nothing that is factored, any values do for time.
-    absent = [name for name in found["missing_keys"] if not name.startswith("pooler.")]
-    missing = sorted(map(str, [*absent, *found["mismatched_keys"]]))
-    if missing:  # transformers would go on with random values
-        hint = f"{len(missing)} missing or of another shape"
-        raise ModelError("folder lacks weights of the model", value=missing[0], hint=hint)
-    return model  # type: ignore[no-any-return]
 
 
 def _materialise(model: nn.Module, device: torch.device, dtype: torch.dtype, seed: int) -> None:

@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import nn
 
-from costmodel.decomposition.factors import Decomposition
 from costmodel.errors import ModelError
 from costmodel.families.load import load_model, read_config
 from costmodel.model import ModelSpec
-from validate.checkpoint.loader import is_factored
-from validate.checkpoint.read import read_factored
 from validate.errors import reason_of
+from validate.models.reading import read_model
 
 _FILES = ["*.json", "*.safetensors", "*.model", "*.txt"]
 """What a checkpoint without code consists of."""
@@ -35,7 +33,6 @@ class Pretrained:
         model: with its head: causal, masked or for classification, as the checkpoint says.
         body: the module that the spec's paths start from: `model`, or an encoder without its head.
         tokenizer: None where the folder has none.
-        decomposition: what the weights are factors of; empty for a dense checkpoint. `spec` is the dense model's.
     """
 
     folder: Path
@@ -44,7 +41,6 @@ class Pretrained:
     model: nn.Module
     body: nn.Module
     tokenizer: Any
-    decomposition: Decomposition = field(default_factory=Decomposition)
 
     @property
     def device(self) -> torch.device:
@@ -74,27 +70,16 @@ def locate(path_or_id: str) -> Path:
 
 
 def open_pretrained(
-    path_or_id: str, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu", factored: bool = False
+    path_or_id: str, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
 ) -> Pretrained:
     """Read a checkpoint: safetensors only, no code of its own, every weight of the model there.
 
-    Args:
-        factored: take a factored checkpoint too; its sites have no dense weight to factor or to hook.
-
     Raises:
-        ModelError: when it is missing, of an unsupported architecture, or lacks weights; when it is a factored one and
-            `factored` is false.
+        ModelError: when it is missing, factored, of an unsupported architecture, or lacks weights.
     """
     folder = locate(path_or_id)
     spec, config = load_model(folder), read_config(folder)
-    decomposition = Decomposition()
-    if not is_factored(folder):
-        model = _read_dense(folder, spec, config, dtype).to(device).eval().requires_grad_(False)
-    elif factored:
-        model, decomposition = read_factored(folder, spec, dtype=dtype, device=device)
-    else:
-        hint = "give the dense checkpoint that it was made from"
-        raise ModelError("a factored checkpoint, where a dense one is needed", value=str(folder), hint=hint)
+    model = read_model(auto_class(spec, config), folder, dtype=dtype).to(device).eval().requires_grad_(False)
     body: Any = model.base_model if spec.is_encoder else model
     return Pretrained(
         folder=folder,
@@ -103,30 +88,7 @@ def open_pretrained(
         model=model,
         body=body,
         tokenizer=read_tokenizer(folder),
-        decomposition=decomposition,
     )
-
-
-def _read_dense(folder: Path, spec: ModelSpec, config: Mapping[str, Any], dtype: torch.dtype) -> nn.Module:
-    if not any(folder.glob("*.safetensors")):
-        raise ModelError("folder without weights", value=str(folder), allowed="a folder with *.safetensors files")
-    try:
-        model, found = auto_class(spec, config).from_pretrained(
-            str(folder),
-            dtype=dtype,
-            local_files_only=True,
-            use_safetensors=True,
-            trust_remote_code=False,
-            output_loading_info=True,
-            attn_implementation="sdpa",
-        )
-    except Exception as error:  # transformers raises many kinds for a damaged folder
-        raise ModelError("cannot read weights", value=str(folder), hint=reason_of(error)) from error
-    missing = sorted(map(str, [*found["missing_keys"], *found["mismatched_keys"]]))
-    if missing:  # transformers would go on with random values
-        hint = f"{len(missing)} missing or of another shape"
-        raise ModelError("folder lacks weights of the model", value=missing[0], hint=hint)
-    return model  # type: ignore[no-any-return]
 
 
 def read_tokenizer(folder: Path) -> Any:

@@ -8,9 +8,8 @@ import torch
 from torch import nn
 
 from costmodel.errors import ModelError
-from validate.checkpoint.source import SourceWeights
-from validate.factors.linear import dense_weight
 from validate.models.pretrained import Pretrained
+from validate.models.weights import SourceWeights, dense_weight
 
 
 def stored_weights(pretrained: Pretrained) -> Callable[[nn.Module], torch.Tensor]:

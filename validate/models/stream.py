@@ -16,11 +16,12 @@ from torch import nn
 
 from costmodel.errors import ModelError
 from costmodel.families.load import load_model, read_config
-from validate.checkpoint.loader import EmptyOnMeta, is_factored
-from validate.checkpoint.source import SourceWeights
 from validate.models.blocks import IGNORED
 from validate.models.build import TORCH_DTYPES
+from validate.models.factored import EmptyOnMeta
 from validate.models.pretrained import auto_class, locate, open_pretrained, read_tokenizer
+from validate.models.reading import require_dense
+from validate.models.weights import SourceWeights
 
 ReadWeight = Callable[[str, torch.dtype], torch.Tensor]
 """From a tensor's name in the model to the tensor, in memory of its own."""
@@ -48,9 +49,7 @@ class LayerStream:
         import transformers
 
         self.folder = locate(path_or_id)
-        if is_factored(self.folder):
-            hint = "give the dense checkpoint that it was made from"
-            raise ModelError("a factored checkpoint, where a dense one is needed", value=path_or_id, hint=hint)
+        require_dense(self.folder)
         self.spec, self.config = load_model(self.folder), read_config(self.folder)
         self.dtype, self.device, self._batch = dtype, torch.device(device), batch
         settings = transformers.CONFIG_MAPPING[self.spec.model_type].from_dict(dict(self.config))

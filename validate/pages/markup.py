@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from costmodel.show.figure import Theme
-from validate.quality.intervals import Interval
+from validate.interval import Interval
 
 _THEMES: tuple[Theme, Theme] = ("light", "dark")
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from costmodel.decomposition.factors import Decomposition, LowRank
 from costmodel.forward.workload import Workload
 from costmodel.model import ModelSpec
-from validate.speed.records import Strata
+from validate.plans.strata import Strata
 
 RANK_CLASSES = (64, 16, 8, 2, 1)
 """Alignments that kernels care about, strictest first."""

@@ -10,11 +10,11 @@ import numpy as np
 
 from costmodel.model import ModelSpec
 from validate.errors import FitError, RecordError, RunError
+from validate.factors.kinds import Factors
 from validate.predictor.points import DENSE, FEWEST, LOST, Points
 from validate.quality.plan import ADVISED
 from validate.quality.records import QUALITY, QualityRecord, TextRecord
 from validate.sensitivity.file import Sensitivity
-from validate.sensitivity.spectra import Factors
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -11,9 +11,10 @@ from numpy.typing import NDArray
 
 from costmodel.model import ModelSpec
 from validate.errors import FitError
+from validate.factors.kinds import Factors
 from validate.quality.records import QualityRecord
 from validate.sensitivity.file import Sensitivity
-from validate.sensitivity.spectra import Factors, SiteSpectra
+from validate.sensitivity.spectra import SiteSpectra
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]

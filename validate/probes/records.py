@@ -11,8 +11,7 @@ from typing import Literal
 import numpy as np
 
 from validate.probes.plan import Op
-from validate.speed.records import Failure, Record
-from validate.store.record_format import RecordFormat
+from validate.store.record_format import Failure, Record, RecordFormat
 
 SCHEMA = 1
 """Version of the line format; raise it when a key is renamed, dropped or changes its meaning."""

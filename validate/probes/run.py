@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from validate.errors import RunError, kind_of, reason_of
 from validate.probes.plan import Op, ProbePlan
 from validate.probes.records import OpRecord, id_of
-from validate.speed.records import Failure
-from validate.store.journal import RecordJournal
+from validate.store.journal import Journal
+from validate.store.record_format import Failure
 
 if TYPE_CHECKING:
     from validate.probes.microbench import Microbench
@@ -35,7 +35,7 @@ def turns(plan: ProbePlan, passes: int, seed: int) -> list[tuple[int, Op]]:
 def run_probe(
     bench: Microbench,
     plan: list[tuple[int, Op]],
-    journal: RecordJournal[OpRecord],
+    journal: Journal[OpRecord],
     progress: Callable[[int], None] = lambda done: None,
     deadline: float = math.inf,
 ) -> bool:

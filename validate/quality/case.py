@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from costmodel.decomposition.factors import Decomposition
 from costmodel.model import ModelSpec
-from validate.quality.records import FactorKind
+from validate.factors.kinds import FactorsUsed
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -22,11 +22,11 @@ class QualityCase:
     """
 
     decomposition: Decomposition
-    factors: FactorKind = "plain"
+    factors: FactorsUsed = "plain"
     origin: str = "given"
 
     @property
-    def kind(self) -> FactorKind:
+    def kind(self) -> FactorsUsed:
         """How factors are computed: none where nothing is factored, whatever was asked for."""
         return self.factors if self.decomposition.factors else "none"
 

@@ -16,7 +16,7 @@ from validate.quality.case import QualityCase
 from validate.quality.records import CalibrationSource, CheckpointRecord, QualityRecord, TaskRecord, TextRecord
 from validate.quality.tasks import TaskMeasure
 from validate.quality.text import TextMeasure
-from validate.speed.records import Failure
+from validate.store.record_format import Failure
 
 
 class Evaluator:

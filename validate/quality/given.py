@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from costmodel.decomposition.factors import load_decomposition
 from costmodel.decomposition.text import parse_decomposition
 from costmodel.model import ModelSpec
+from validate.factors.kinds import FactorsUsed
 from validate.plans.configs_file import load_configs
 from validate.quality.case import QualityCase
-from validate.quality.records import FactorKind
 
 
 def given_cases(
-    spec: ModelSpec, *, config: Sequence[str], configs: str | None, decompose: Sequence[str], factors: FactorKind
+    spec: ModelSpec, *, config: Sequence[str], configs: str | None, decompose: Sequence[str], factors: FactorsUsed
 ) -> list[QualityCase]:
     """Each file, each entry of a list, and each SPEC as a case of its own.
 

@@ -6,29 +6,18 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from validate.interval import Interval
 
 LEVEL = 0.95
 RESAMPLES = 1999
 SEED = 0
 
 Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True)
-class Interval:
-    """A value and its 95 % interval; both ends None where the observations say nothing of the spread."""
-
-    value: float
-    low: float | None
-    high: float | None
-
-    def to_json(self) -> dict[str, float | None]:
-        return {"value": self.value, "low": self.low, "high": self.high}
 
 
 IDENTICAL = Interval(0.0, 0.0, 0.0)

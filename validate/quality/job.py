@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +15,12 @@ from validate.errors import RunError
 from validate.quality.case import QualityCase
 from validate.quality.given import given_cases
 from validate.quality.plan import sample_cases
-from validate.quality.records import CalibrationSource, CheckpointRecord, Source
+from validate.quality.records import CalibrationSource, CheckpointRecord, QualityRecord
+from validate.quality.settings import NAME, QualitySettings
 from validate.quality.task_names import is_file
-from validate.store.digests import checkpoint_sha256, source_of
-from validate.store.settings import require_same
+from validate.store.digests import Source, checkpoint_sha256, source_of
+from validate.store.journal import Journal
+from validate.store.settings import load_settings, require_same, save_settings
 
 FIXED = ("checkpoint", "dtype", "text", "blocks", "length", "tasks", "limit", "calibration", "calibration_blocks")
 """Settings that the records of one folder share; numbers of unlike runs are not compared."""
@@ -76,7 +78,7 @@ class Job:
         text, calibration: what to predict, and what to whiten with.
         tasks: names of benchmarks, and paths.
         length: tokens of a block of either text.
-        settings: the options.
+        settings: what it was read from.
     """
 
     folder: Path
@@ -87,36 +89,36 @@ class Job:
     calibration: CalibrationFile | None
     tasks: Sequence[str]
     length: int
-    settings: Mapping[str, Any]
+    settings: QualitySettings
 
     @classmethod
-    def read(cls, settings: Mapping[str, Any]) -> Job:
-        """The job that the options of `validate quality` describe.
+    def read(cls, settings: QualitySettings) -> Job:
+        """The job that settings describe.
 
         Raises:
             InputError: naming the option that is missing or cannot be.
         """
-        if settings["model"] is None:
+        if settings.model is None:
             raise InputError("--model is missing", hint="name a folder with config.json and *.safetensors")
-        folder = _locate(settings["model"])
+        folder = _locate(settings.model)
         spec = load_model(folder)
-        text, calibration = TextFile.read(settings["text"]), TextFile.read(settings["calibration_text"])
+        text, calibration = TextFile.read(settings.text), TextFile.read(settings.calibration_text)
         _check(settings, spec, text, calibration)
         cases = given_cases(
             spec,
-            config=settings["config"],
-            configs=settings["configs"],
-            decompose=settings["decompose"],
-            factors=settings["factors"],
+            config=settings.config,
+            configs=settings.configs,
+            decompose=settings.decompose,
+            factors=settings.factors,
         )
-        if settings["samples"] is not None:
-            cases += sample_cases(spec, settings["samples"], settings["seed"], settings["factors"])
+        if settings.samples is not None:
+            cases += sample_cases(spec, settings.samples, settings.seed, settings.factors)
         model = CheckpointRecord(
             name=spec.name,
             sha256=checkpoint_sha256(folder),
             config=dict(read_config(folder)),
             num_layers=spec.num_layers,
-            dtype=settings["dtype"],
+            dtype=settings.dtype,
         )
         return cls(
             folder=folder,
@@ -124,9 +126,9 @@ class Job:
             model=model,
             cases=cases,
             text=text,
-            calibration=CalibrationFile.of(calibration, settings["calibration_blocks"]) if calibration else None,
-            tasks=tuple(settings["tasks"]),
-            length=settings["length"] or min(LENGTH, spec.max_positions),
+            calibration=CalibrationFile.of(calibration, settings.calibration_blocks) if calibration else None,
+            tasks=tuple(settings.tasks),
+            length=settings.length or min(LENGTH, spec.max_positions),
             settings=settings,
         )
 
@@ -136,51 +138,49 @@ class Job:
         text = self.text.source.sha256 if self.text else None
         return {
             "checkpoint": self.model.sha256,
-            "dtype": self.settings["dtype"],
+            "dtype": self.settings.dtype,
             "text": text,
-            "blocks": self.settings["blocks"] if text else None,
+            "blocks": self.settings.blocks if text else None,
             "length": self.length if text else None,
             "tasks": [_identity(task) for task in self.tasks],
-            "limit": self.settings["limit"],
+            "limit": self.settings.limit,
             "calibration": self.calibration.source.sha256 if self.calibration else None,
-            "calibration_blocks": self.settings["calibration_blocks"] if self.calibration else None,
+            "calibration_blocks": self.settings.calibration_blocks if self.calibration else None,
         }
 
-    def require_same(self, earlier: Mapping[str, Any]) -> None:
-        """Check that records of this job may join those of an earlier one; only calibration may be new.
-
-        Args:
-            earlier: the settings beside its records.
+    def keep(self, journal: Journal[QualityRecord]) -> None:
+        """Write the settings beside records, after making sure that this job's may join those; only calibration may be
+        new.
 
         Raises:
-            RunError: naming the first of FIXED that differs.
+            RunError: naming the first of FIXED that differs, or when the folder cannot be written to.
         """
-        held = {"calibration_blocks": earlier["options"].get("calibration_blocks"), **earlier}  # not there before
-        now = self.fixed
-        both = None not in (held["calibration"], now["calibration"])
-        if both and held["calibration"] != now["calibration"]:
-            raise RunError("cannot resume with another calibration text", hint="choose another --out")
-        require_same(held, now, [name for name in FIXED if both or not name.startswith("calibration")])
+        earlier, now = load_settings(journal.folder, NAME), self.fixed
+        if earlier is not None and journal.records:
+            held = {"calibration_blocks": earlier["options"].get("calibration_blocks"), **earlier}  # not there before
+            both = None not in (held["calibration"], now["calibration"])
+            if both and held["calibration"] != now["calibration"]:
+                raise RunError("cannot resume with another calibration text", hint="choose another --out")
+            require_same(held, now, [name for name in FIXED if both or not name.startswith("calibration")])
+        save_settings(journal.folder, {**now, "options": asdict(self.settings)}, NAME)
 
     @property
     def is_local(self) -> bool:
         """Whether nothing needs to be fetched."""
-        return Path(self.settings["model"]).is_dir() and all(map(is_file, self.tasks))
+        return Path(self.settings.model or "").is_dir() and all(map(is_file, self.tasks))
 
 
-def _check(settings: Mapping[str, Any], spec: ModelSpec, text: TextFile | None, calibration: TextFile | None) -> None:
-    if text is None and not settings["tasks"]:
+def _check(settings: QualitySettings, spec: ModelSpec, text: TextFile | None, calibration: TextFile | None) -> None:
+    if text is None and not settings.tasks:
         raise InputError("nothing to measure", hint="give --text FILE, --tasks NAME|FILE.jsonl, or both")
-    if settings["length"] is not None and settings["length"] > spec.max_positions:
-        raise InputError(
-            "--length is beyond the model", value=settings["length"], allowed=f"up to {spec.max_positions}"
-        )
-    if settings["factors"] == "whitened" and calibration is None:
+    if settings.length is not None and settings.length > spec.max_positions:
+        raise InputError("--length is beyond the model", value=settings.length, allowed=f"up to {spec.max_positions}")
+    if settings.factors == "whitened" and calibration is None:
         raise InputError("whitened factors need calibration text", hint="give --calibration-text FILE")
     if text and calibration and text.source.sha256 == calibration.source.sha256:
         raise InputError(
             "--calibration-text is the text to predict",
-            value=settings["calibration_text"],
+            value=settings.calibration_text,
             hint="calibrate on a part that is not measured",
         )
 

@@ -1,24 +1,43 @@
-"""Measuring what a quality job still lacks, with a bar: for `validate quality`, scripts and the loop."""
+"""Measuring what a quality job still lacks: for `validate quality`, `validate choose` and studies."""
 
 from __future__ import annotations
 
 import math
 import os
-from typing import TYPE_CHECKING
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Protocol
 
-from validate.cli.progress import RunProgress
 from validate.quality.case import DENSE
 from validate.quality.job import Job
 from validate.quality.records import QualityRecord
-from validate.store.journal import RecordJournal
+from validate.store.journal import Journal
 
 if TYPE_CHECKING:  # the reading commands import this module where there is no torch
     from validate.quality.evaluator import Evaluator
 
 
+class Progress(Protocol):
+    """Told how far a run is."""
+
+    def status(self, text: str) -> None:
+        """What is being done."""
+
+    def start(self, total: int, done: int) -> None:
+        """Records are counted to `total`, from those that are there."""
+
+    def advance(self, record: QualityRecord) -> None:
+        """One more record."""
+
+
+ShowProgress = Callable[[], AbstractContextManager[Progress]]
+"""Opens what shows progress, while something is measured; `contextlib.nullcontext` of a `Progress` will do."""
+
+
 def measure_missing(
     job: Job,
-    journal: RecordJournal[QualityRecord],
+    journal: Journal[QualityRecord],
+    show: ShowProgress,
     deadline: float = math.inf,
     *,
     evaluator: Evaluator | None = None,
@@ -27,6 +46,7 @@ def measure_missing(
     """Measure the dense model and every configuration that has no final record yet; without torch where none lacks one.
 
     Args:
+        show: opens what is told how far it is.
         deadline: by the monotonic clock; none is begun after it.
         evaluator: what an earlier call returned, to go on with; None opens the model.
         more_to_come: the evaluator will measure other configurations too, so it is prepared for any layer.
@@ -45,7 +65,7 @@ def measure_missing(
     if job.is_local:
         for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"):
             os.environ.setdefault(name, "1")
-    with RunProgress("configuration") as progress:
+    with show() as progress:
         if evaluator is None:
             progress.status("loading torch and transformers")
             from transformers.utils import logging

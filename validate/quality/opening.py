@@ -8,12 +8,12 @@ from typing import Any
 import torch
 
 from costmodel.errors import InputError
-from validate.checkpoint.loader import DTYPES
 from validate.devices.environment import environment
 from validate.devices.opening import open_device
 from validate.factors.replace import StageMaker
 from validate.factors.whitening import make_factors
 from validate.models.blocks import calibration_inputs, text_blocks
+from validate.models.factored import DTYPES
 from validate.models.pretrained import Pretrained, open_pretrained
 from validate.models.stored import stored_weights
 from validate.quality.case import QualityCase
@@ -35,9 +35,9 @@ def open_evaluator(job: Job, status: Callable[[str], None], *, cases: Iterable[Q
         InputError: when something does not fit together: a text too short, a task not for this model.
     """
     settings = job.settings
-    device = open_device(settings["device"], settings["threads"] or torch.get_num_threads())
+    device = open_device(settings.device, settings.threads or torch.get_num_threads())
     status(f"reading {job.spec.name}")
-    pretrained = open_pretrained(str(job.folder), dtype=DTYPES[settings["dtype"]][0], device=device.torch_device)
+    pretrained = open_pretrained(str(job.folder), dtype=DTYPES[settings.dtype][0], device=device.torch_device)
     if not job.spec.is_encoder:
         pretrained.model.config.use_cache = False  # type: ignore[union-attr]  # nothing is generated
     text = None
@@ -48,23 +48,23 @@ def open_evaluator(job: Job, status: Callable[[str], None], *, cases: Iterable[Q
             _tokenizer(pretrained),
             job.text.content,
             job.length,
-            settings["blocks"],
+            settings.blocks,
             hint="leave --text out, and give --tasks",
         )
-        text = TextMeasure(pretrained, blocks, job.text.source, batch=settings["batch"])
+        text = TextMeasure(pretrained, blocks, job.text.source, batch=settings.batch)
     if job.tasks:
         status("loading tasks")
-    tasks = open_tasks(pretrained, job.tasks, batch=settings["batch"], limit=settings["limit"])
+    tasks = open_tasks(pretrained, job.tasks, batch=settings.batch, limit=settings.limit)
     makers: dict[str, StageMaker] = {
         "plain": make_factors("plain", pretrained, None, weight=stored_weights(pretrained))
     }
-    if settings["factors"] == "whitened" and job.calibration is not None:
+    if settings.factors == "whitened" and job.calibration is not None:
         status("reading calibration text")
         makers["whitened"] = whitened_factors(
             pretrained,
             job.calibration,
             length=job.length,
-            blocks=settings["calibration_blocks"],
+            blocks=settings.calibration_blocks,
             layers=None if cases is None else {site.layer for case in cases for site in case.decomposition.factors},
         )
     return Evaluator(

@@ -10,8 +10,8 @@ from typing import TypeVar
 
 from costmodel.decomposition.factors import Decomposition, Factor, Form, Site, break_even_rank, make_factor
 from costmodel.model import ModelSpec, WeightTensor
+from validate.factors.kinds import FactorsUsed
 from validate.quality.case import DENSE, QualityCase
-from validate.quality.records import FactorKind
 
 T = TypeVar("T")
 
@@ -25,7 +25,7 @@ _LOWEST, _HIGHEST = 0.02, 1.0
 """Ranks as a share of break-even: from a sliver to what saves nothing."""
 
 
-def sample_cases(spec: ModelSpec, count: int, seed: int, factors: FactorKind = "plain") -> list[QualityCase]:
+def sample_cases(spec: ModelSpec, count: int, seed: int, factors: FactorsUsed = "plain") -> list[QualityCase]:
     """`count` distinct configurations, of which the first is dense.
 
     The plan of a seed is a prefix of every longer plan of that seed, and does not depend on `factors`. A space that

@@ -10,14 +10,13 @@ from typing import Any, Literal
 from costmodel.decomposition.factors import Decomposition
 from costmodel.families.registry import spec_from_config
 from costmodel.model import ModelSpec
-from validate.speed.records import Failure, Record, Strata
-from validate.store.record_format import RecordFormat
+from validate.factors.kinds import FactorsUsed
+from validate.plans.strata import Strata
+from validate.store.digests import Source
+from validate.store.record_format import Failure, Record, RecordFormat
 
 SCHEMA = 1
 """Version of the line format; raise it when a key is renamed, dropped or changes its meaning."""
-
-FactorKind = Literal["none", "plain", "whitened"]
-
 
 FINAL = ("non-finite", "input")
 """Kinds of failure that a configuration will show whenever it is measured; others, such as memory that was short or a
@@ -35,13 +34,6 @@ class CheckpointRecord(Record, frozen=True, kw_only=True):
     num_layers: int
     dtype: str | None = None
     """That it was read in; None in records from before."""
-
-
-class Source(Record, frozen=True, kw_only=True):
-    """A file that was read: where numbers may be compared, digests are equal."""
-
-    name: str
-    sha256: str
 
 
 class CalibrationSource(Source, frozen=True, kw_only=True):
@@ -105,7 +97,7 @@ class QualityRecord(Record, frozen=True, kw_only=True):
     """The configuration as the contract's FILE."""
     origin: str
     """Why it was measured: dense, given, or sample."""
-    factors: FactorKind
+    factors: FactorsUsed
     """How factors were computed: from the weights alone, or from calibration text too; none where none are."""
     calibration: CalibrationSource | None = None
     """Of whitened factors."""

@@ -11,7 +11,7 @@ from validate.errors import RunError, reason_of
 from validate.quality.case import DENSE, QualityCase
 from validate.quality.evaluator import Evaluator
 from validate.quality.records import QualityRecord
-from validate.store.journal import RecordJournal
+from validate.store.journal import Journal
 
 ALIKE = 3
 """Failures in a row, of one kind that is no verdict on the configurations, that end a run: a device that has failed
@@ -28,7 +28,7 @@ class QualityRunner:
         journal: where records go; cases that it holds are skipped.
     """
 
-    def __init__(self, evaluator: Evaluator, journal: RecordJournal[QualityRecord]) -> None:
+    def __init__(self, evaluator: Evaluator, journal: Journal[QualityRecord]) -> None:
         self._evaluator, self._journal = evaluator, journal
 
     def run(

@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from validate.errors import RunError
-from validate.quality.intervals import IDENTICAL, Interval, change, mcnemar, mean, share
+from validate.interval import Interval
+from validate.quality.intervals import IDENTICAL, change, mcnemar, mean, share
 from validate.quality.records import QualityRecord, TaskRecord, TextRecord
 
 BANDS = (0.05, 0.2, 1.0)

@@ -11,7 +11,8 @@ from validate.errors import MeasurementError
 from validate.factors.replace import clone
 from validate.models.blocks import IGNORED, Blocks
 from validate.models.pretrained import Pretrained
-from validate.quality.records import Source, TextRecord
+from validate.quality.records import TextRecord
+from validate.store.digests import Source
 
 KEPT_BYTES = 4 * 2**30
 """Dense predictions that are kept in memory; larger ones are computed again, which takes a dense pass for each case."""

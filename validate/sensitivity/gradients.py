@@ -10,7 +10,7 @@ from torch import nn
 
 from costmodel.model import WeightTensor
 from validate.errors import MeasurementError
-from validate.factors.linear import dense_weight
+from validate.models.weights import dense_weight
 
 
 class SiteGradients:

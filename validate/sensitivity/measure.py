@@ -11,10 +11,10 @@ import torch
 
 from costmodel.errors import InputError, ModelError
 from costmodel.families.load import load_model
-from validate.checkpoint.loader import DTYPES
 from validate.devices.opening import torch_device
 from validate.errors import RunError
 from validate.models.blocks import calibration_inputs, text_blocks
+from validate.models.factored import DTYPES
 from validate.models.stream import LayerStream
 from validate.models.text import read_text
 from validate.sensitivity.file import Sensitivity, SensitivityRun, load_sensitivity, save_sensitivity

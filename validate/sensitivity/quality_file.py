@@ -11,8 +11,9 @@ from costmodel.decomposition.text import Rank
 from costmodel.errors import InputError
 from costmodel.explore.quality import SCHEMA
 from costmodel.space.make import resolve_ranks
+from validate.factors.kinds import Factors
 from validate.sensitivity.file import Sensitivity
-from validate.sensitivity.spectra import Factors, Floats, SiteSpectra
+from validate.sensitivity.spectra import Floats, SiteSpectra
 
 MAX_ENTRIES = 2_000_000
 """More would be hundreds of megabytes of JSON."""

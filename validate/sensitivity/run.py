@@ -10,10 +10,10 @@ from torch import nn
 
 from costmodel.decomposition.factors import Site
 from validate.errors import MeasurementError
-from validate.factors.linear import dense_weight
 from validate.factors.moments import LayerMoments
 from validate.models.blocks import IGNORED
 from validate.models.stream import LayerStream
+from validate.models.weights import dense_weight
 from validate.sensitivity.file import sites_from, to_arrays
 from validate.sensitivity.gradients import LayerGradients
 from validate.sensitivity.site import site_spectra

@@ -11,8 +11,9 @@ from typing import Literal
 import numpy as np
 import numpy.typing as npt
 
+from validate.factors.kinds import Factors
+
 Floats = npt.NDArray[np.float64]
-Factors = Literal["plain", "whitened"]
 Measure = Literal["plain", "plain_output", "whitened"]
 MEASURES: tuple[Measure, ...] = ("plain", "plain_output", "whitened")
 

@@ -16,14 +16,11 @@ from costmodel.families.registry import spec_from_config
 from costmodel.forward.workload import Attention, LmHead, Phase, Runtime, Workload
 from costmodel.model import ModelSpec
 from costmodel.units import DType
-from validate.store.record_format import RecordFormat
+from validate.plans.strata import Strata
+from validate.store.record_format import Failure, Record, RecordFormat
 
 SCHEMA = 1
 """Version of the line format; raise it when a key is renamed, dropped or changes its meaning."""
-
-
-class Record(msgspec.Struct, frozen=True, kw_only=True):
-    """Base of the parts of a line; unknown keys are ignored, so that a newer minor writer can be read."""
 
 
 class ModelRecord(Record, frozen=True, kw_only=True):
@@ -37,19 +34,6 @@ class ModelRecord(Record, frozen=True, kw_only=True):
     """`random`, or the folder that the weights came from."""
     factors: Literal["random", "factorised"]
     """Whether factors are random matrices of the right shapes or were computed from the weights."""
-
-
-class Strata(Record, frozen=True, kw_only=True):
-    """The classes that sampling balances and reports group by."""
-
-    form: str
-    rank_class: int
-    """Largest of 64, 16, 8, 2, 1 that divides every rank; 0 where there is none."""
-    tensors: str
-    layers: int
-    """Factored or dropped layers."""
-    param_ratio: float
-    """Parameters of the configuration / of the dense model."""
 
 
 class Prediction(Record, frozen=True, kw_only=True):
@@ -128,16 +112,6 @@ class Energy(Record, frozen=True, kw_only=True):
     method: str
 
 
-class Failure(Record, frozen=True, kw_only=True):
-    """Why a sample has no measurement."""
-
-    stage: str
-    """build, identity, memory, timing, energy: where it happened."""
-    kind: str
-    """identity, non-finite, out-of-memory, or the exception's name."""
-    reason: str
-
-
 class Sample(Record, frozen=True, kw_only=True):
     """One line of samples.jsonl."""
 
@@ -153,8 +127,8 @@ class Sample(Record, frozen=True, kw_only=True):
     workload: dict[str, Any]
     strata: Strata
     hardware: str
-    predicted: list[Prediction] = []
-    identity: list[Identity] = []
+    predicted: list[Prediction] = msgspec.field(default_factory=list)
+    identity: list[Identity] = msgspec.field(default_factory=list)
     timing: Timing | None = None
     repeat: Timing | None = None
     """The same sample built and measured a second time, for the noise floor."""

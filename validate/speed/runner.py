@@ -22,10 +22,11 @@ from validate.speed.energy import measure_energy
 from validate.speed.identity import identities, require_equal
 from validate.speed.memory import measure_memory
 from validate.speed.predictions import Predictor
-from validate.speed.records import Failure, Identity, Memory, Prediction, Sample, Timing
+from validate.speed.records import Identity, Memory, Prediction, Sample, Timing
 from validate.speed.subject import Subject
 from validate.speed.timing import TimingPlan, compare
 from validate.store.journal import Journal
+from validate.store.record_format import Failure
 
 Progress = Callable[[Sample], None]
 
@@ -53,7 +54,7 @@ class Runner:
         journal: where records go; cases that it holds are skipped.
     """
 
-    def __init__(self, subject: Subject, predictor: Predictor, plan: TimingPlan, journal: Journal) -> None:
+    def __init__(self, subject: Subject, predictor: Predictor, plan: TimingPlan, journal: Journal[Sample]) -> None:
         self._subject, self._predictor, self._plan, self._journal = subject, predictor, plan, journal
         self._device: Device = subject.device
         self._environment = environment(self._device)
@@ -65,7 +66,7 @@ class Runner:
             RunError: when a record cannot be written.
             KeyboardInterrupt: passed on; what was recorded is safe.
         """
-        done = {sample.id for sample in self._journal.samples}
+        done = {sample.id for sample in self._journal.records}
         for case in cases:
             if case.id not in done and time.monotonic() < deadline:
                 sample = self.measure(case)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from costmodel.errors import ModelError
-from validate.quality.records import Source
+from validate.store.record_format import Record
 
 
 def checkpoint_sha256(folder: Path) -> str:
@@ -46,3 +46,10 @@ def joined_sha256(files: Mapping[str, str]) -> str:
 def source_of(path: str | Path, content: str) -> Source:
     """Name and digest of a file that was read."""
     return Source(name=Path(path).name, sha256=hashlib.sha256(content.encode()).hexdigest())
+
+
+class Source(Record, frozen=True, kw_only=True):
+    """A file that was read: where numbers may be compared, digests are equal."""
+
+    name: str
+    sha256: str

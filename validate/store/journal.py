@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-import fcntl
 import os
 from pathlib import Path
 from types import TracebackType
 from typing import Generic, Self
 
 from validate.errors import RecordError, RunError
-from validate.speed.records import SAMPLES, Sample
+from validate.store.lock import lock_folder
 from validate.store.record_format import Kept, R, RecordFormat
 
-NAME = SAMPLES.file
 
-
-class RecordJournal(Generic[R]):
+class Journal(Generic[R]):
     """The records of one run's folder, open for appending by one process at a time.
-
-    The lock is the kernel's (flock on DIR/lock): it goes with the process, however that ends, so none is ever stale.
 
     Args:
         folder: made if it does not exist.
@@ -33,16 +28,10 @@ class RecordJournal(Generic[R]):
 
     def __init__(self, folder: Path, kind: RecordFormat[R], *, resume: bool) -> None:
         self.folder, self.path, self._kind = folder, folder / kind.file, kind
+        self._kept, self._file = Kept[R](), -1
+        self._lock = lock_folder(folder)
         try:
-            folder.mkdir(parents=True, exist_ok=True)
-            self._lock = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
-        except OSError as error:
-            raise RunError("cannot write to folder", value=str(folder), hint=error.strerror or str(error)) from error
-        self._file = -1
-        try:
-            self._acquire()
             self._file = self._open()
-            self._kept = Kept[R]()
             self.repaired_bytes = self._load()
             """Bytes of a half-written last line that were cut off."""
             if self.records and not resume:
@@ -77,10 +66,10 @@ class RecordJournal(Generic[R]):
 
     def close(self) -> None:
         """Release the lock."""
-        for handle in (self._file, self._lock):
-            if handle >= 0:
-                os.close(handle)
-        self._file = self._lock = -1
+        if self._file >= 0:
+            os.close(self._file)
+        self._file = -1
+        self._lock.release()
 
     def __enter__(self) -> Self:
         return self
@@ -89,16 +78,6 @@ class RecordJournal(Generic[R]):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
-
-    def _acquire(self) -> None:
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            owner = os.pread(self._lock, 32, 0).decode(errors="replace").strip() or "unknown"
-            hint = f"process {owner} holds it; choose another --out"
-            raise RunError("folder is in use by another run", value=str(self.folder), hint=hint) from error
-        os.ftruncate(self._lock, 0)
-        os.pwrite(self._lock, f"{os.getpid()}\n".encode(), 0)
 
     def _open(self) -> int:
         try:
@@ -120,15 +99,3 @@ class RecordJournal(Generic[R]):
 
     def _write(self, data: bytes) -> int:
         return os.write(self._file, data)
-
-
-class Journal(RecordJournal[Sample]):
-    """The journal of a timing run."""
-
-    def __init__(self, folder: Path, *, resume: bool) -> None:
-        super().__init__(folder, SAMPLES, resume=resume)
-
-    @property
-    def samples(self) -> list[Sample]:
-        """The records."""
-        return self.records

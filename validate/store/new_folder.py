@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import os
 import shutil
@@ -15,6 +14,7 @@ from typing import Any
 from costmodel.errors import CostModelError, InputError
 from costmodel.units import si
 from validate.errors import MeasurementError, RunError
+from validate.store.lock import lock_folder
 
 
 def require_new(path: Path, needed_bytes: int = 0) -> None:
@@ -58,8 +58,7 @@ def new_folder(path: Path, job: Mapping[str, Any]) -> Iterator[Workplace]:
     """A place to write the folder `path` in, which appears on leaving.
 
     Whatever ends the work leaves what is in `finished` for the next run of the same job, if anything; but an error that
-    this would meet again, such as a damaged source or a weight that is not finite, leaves nothing. The lock is the
-    kernel's, so it goes with the process.
+    this would meet again, such as a damaged source or a weight that is not finite, leaves nothing.
 
     Args:
         job: JSON that says what is written; only what the same job left is taken up.
@@ -71,8 +70,7 @@ def new_folder(path: Path, job: Mapping[str, Any]) -> Iterator[Workplace]:
     require_new(path)
     place = workplace_path(path)
     try:
-        place.mkdir(parents=True, exist_ok=True)
-        with _locked(place):
+        with lock_folder(place, busy=InputError):
             _take_up(place, job)
             work = Workplace(folder=place / "folder", finished=place / "finished")
             try:
@@ -97,19 +95,6 @@ def _is_verdict(error: BaseException) -> bool:
     if not isinstance(error, CostModelError) or isinstance(error, RunError):
         return False
     return not (isinstance(error, MeasurementError) and error.kind == "factorisation")
-
-
-@contextlib.contextmanager
-def _locked(place: Path) -> Iterator[None]:
-    handle = os.open(place, os.O_RDONLY)
-    try:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise InputError("another process writes there", value=str(place), hint="choose another --out") from error
-        yield
-    finally:
-        os.close(handle)
 
 
 def _take_up(place: Path, job: Mapping[str, Any]) -> None:

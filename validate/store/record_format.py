@@ -124,3 +124,17 @@ class RecordFormat(Generic[R]):
         for number, line in enumerate(complete.splitlines(), start=1):
             if line.strip():
                 yield self.decode(line, f"{file}:{number}")
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of the parts of a line; unknown keys are ignored, so that a newer minor writer can be read."""
+
+
+class Failure(Record, frozen=True, kw_only=True):
+    """Why a sample has no measurement."""
+
+    stage: str
+    """build, identity, memory, timing, energy: where it happened."""
+    kind: str
+    """identity, non-finite, out-of-memory, or the exception's name."""
+    reason: str

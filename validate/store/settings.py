@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeVar
+
+import msgspec
 
 from costmodel.errors import InputError
 from costmodel.files.write import write_file
@@ -13,22 +16,60 @@ from validate.errors import RunError
 
 SCHEMA = 1
 NAME = "run.json"
-FIXED = (
-    "model",
-    "num_layers",
-    "weights",
-    "dtype",
-    "device",
-    "device_name",
-    "threads",
-    "hardware",
-    "seed",
-    "configs",
-    "attention",
-)
-"""Settings that records of one timing run share; times of unlike runs are not pooled."""
 DIGEST = "_sha256"
 """Ends the name of the digest that a setting which names files may have beside it: content counts, not the path."""
+
+
+S = TypeVar("S")
+DeviceChoice = Literal["auto", "cpu", "cuda"]
+WeightChoice = Literal["fp32", "bf16", "fp16"]
+MAX_SEED = 2**63 - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """What the command line says of a setting.
+
+    Attributes:
+        words: its line of `--help`.
+        metavar: what a value is called there.
+        low, high: the least and the greatest value.
+    """
+
+    words: str
+    metavar: str | None = None
+    low: float | None = None
+    high: float | None = None
+
+
+def option(
+    default: Any, words: str, *, metavar: str | None = None, low: float | None = None, high: float | None = None
+) -> Any:
+    """A field of a settings record, a dataclass, that the command line asks for; `...` as default: it must be given."""
+    about = {"option": Option(words, metavar, low, high)}
+    return field(metadata=about) if default is ... else field(default=default, metadata=about)
+
+
+def resumed(settings: S, earlier: Mapping[str, Any] | None, given: Collection[str]) -> S:
+    """Settings of the run that is continued, except for those that are given anew.
+
+    Args:
+        settings: of this call.
+        earlier: what `load_settings` found, which has those of the earlier call as `options`.
+        given: names of settings that the user gave.
+
+    Raises:
+        RunError: when the earlier ones are malformed.
+    """
+    if earlier is None:
+        return settings
+    names = [each.name for each in fields(settings)]  # type: ignore[arg-type]
+    now = {name: getattr(settings, name) for name in names}
+    kept = {name: value for name, value in earlier["options"].items() if name in now and name not in given}
+    try:
+        return msgspec.convert({**now, **kept}, type(settings))
+    except msgspec.ValidationError as error:
+        raise RunError("cannot read settings", hint=str(error)) from error
 
 
 def load_settings(folder: Path, name: str = NAME) -> dict[str, Any] | None:
@@ -50,7 +91,7 @@ def load_settings(folder: Path, name: str = NAME) -> dict[str, Any] | None:
     return data
 
 
-def save_settings(folder: Path, settings: dict[str, Any], name: str = NAME) -> None:
+def save_settings(folder: Path, settings: Mapping[str, Any], name: str = NAME) -> None:
     """Write the settings whole or not at all.
 
     Raises:
@@ -62,7 +103,30 @@ def save_settings(folder: Path, settings: dict[str, Any], name: str = NAME) -> N
         raise RunError(str(error)) from error
 
 
-def require_same(earlier: dict[str, Any], now: dict[str, Any], fixed: Sequence[str] = FIXED) -> None:
+def keep_settings(
+    folder: Path,
+    settings: Mapping[str, Any],
+    name: str = NAME,
+    *,
+    same: Collection[str] | None = None,
+    continued: bool = True,
+) -> None:
+    """Write the settings of a run, after making sure that it is the run that is in the folder, if one is.
+
+    Args:
+        same: the settings that both must share; None for all.
+        continued: whether something was made with those that are there; else they bind nobody.
+
+    Raises:
+        RunError: naming the first setting that differs; or when the folder cannot be written to.
+    """
+    earlier = load_settings(folder, name)
+    if earlier is not None and continued:
+        require_same(earlier, settings, settings if same is None else same)
+    save_settings(folder, settings, name)
+
+
+def require_same(earlier: Mapping[str, Any], now: Mapping[str, Any], fixed: Iterable[str]) -> None:
     """Raise RunError, naming the first setting in which a resumed run differs from the one it continues.
 
     Where both have a digest of what a setting names, the digests are compared, so that files may have moved.
@@ -80,6 +144,6 @@ def require_same(earlier: dict[str, Any], now: dict[str, Any], fixed: Sequence[s
             )
 
 
-def _shown(settings: dict[str, Any], name: str) -> str:
+def _shown(settings: Mapping[str, Any], name: str) -> str:
     digest = settings[name + DIGEST]
     return f"{settings.get(name)}" + (f" (SHA-256 {digest[:12]}...)" if digest else "")

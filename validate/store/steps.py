@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
-import fcntl
-import os
 import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors import SafetensorError
 
 from validate.errors import RunError, reason_of
-from validate.store.settings import load_settings, require_same, save_settings
+from validate.store.lock import lock_folder
+from validate.store.settings import keep_settings
+from validate.store.tensors import load_tensors, save_tensors
 
 _SAVED = re.compile(r"(hidden|gradient|layer)-(\d+)\.safetensors")
 
@@ -33,30 +31,18 @@ class WorkFolder:
 
     def __init__(self, out: Path, settings: Mapping[str, object]) -> None:
         self.path = out.with_name(f"{out.name}.partial")
+        self._lock = lock_folder(self.path)
         try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            self._lock = os.open(self.path / "lock", os.O_RDWR | os.O_CREAT, 0o644)
-        except OSError as error:
-            raise RunError("cannot write to folder", value=str(self.path), hint=str(error.strerror)) from error
-        try:
-            try:
-                fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except OSError as error:
-                raise RunError("another run is writing there", value=str(out), hint="choose another --out") from error
-            earlier = load_settings(self.path)
-            if earlier is None:
-                save_settings(self.path, dict(settings))
-            else:
-                require_same(earlier, dict(settings), list(settings))
+            keep_settings(self.path, settings)
         except BaseException:
-            os.close(self._lock)
+            self._lock.release()
             raise
 
     def __enter__(self) -> WorkFolder:
         return self
 
     def __exit__(self, *error: object) -> None:
-        os.close(self._lock)
+        self._lock.release()
 
     def steps(self, name: str) -> list[int]:
         """Numbers that there are tensors of, ascending."""
@@ -69,16 +55,7 @@ class WorkFolder:
         Raises:
             RunError: when the disk is full or fails.
         """
-        path = self._file(name, number)
-        temporary = path.with_suffix(".writing")
-        try:
-            save_file({key: tensor.contiguous() for key, tensor in tensors.items()}, temporary)
-            os.replace(temporary, path)
-        except (OSError, SafetensorError) as error:
-            with contextlib.suppress(OSError):
-                temporary.unlink()
-            hint = f"{reason_of(error)}; the same command continues"
-            raise RunError("cannot write", value=str(path), hint=hint) from error
+        save_tensors(self._file(name, number), tensors, hint="the same command continues")
 
     def load(self, name: str, number: int) -> dict[str, torch.Tensor]:
         """Read the tensors of one step.
@@ -88,8 +65,7 @@ class WorkFolder:
         """
         path = self._file(name, number)
         try:
-            with safe_open(path, framework="pt") as file:
-                return {key: file.get_tensor(key).clone() for key in file.keys()}  # noqa: SIM118
+            return load_tensors(path)[0]
         except (OSError, SafetensorError) as error:
             hint = f"{reason_of(error)}; remove {self.path} to begin again"
             raise RunError("partial results are damaged", value=str(path), hint=hint) from error

@@ -27,8 +27,6 @@ from costmodel.errors import InputError, ModelError  # noqa: E402
 from costmodel.families.load import load_model, read_config  # noqa: E402
 from costmodel.forward.workload import Workload  # noqa: E402
 from costmodel.units import DType  # noqa: E402
-from validate.checkpoint import loader  # noqa: E402
-from validate.checkpoint.loader import FactoredCheckpointError, is_factored, load_factored  # noqa: E402
 from validate.checkpoint.makers import WhitenedMakers, plain_makers  # noqa: E402
 from validate.checkpoint.manifest import FactorsRecord  # noqa: E402
 from validate.checkpoint.plan import PROCESS_BYTES, moment_bytes, peak_bytes, plan_checkpoint  # noqa: E402
@@ -36,13 +34,15 @@ from validate.checkpoint.source import open_source  # noqa: E402
 from validate.checkpoint.write import write_checkpoint  # noqa: E402
 from validate.devices.storage import StorageTracker  # noqa: E402
 from validate.errors import MeasurementError, RunError  # noqa: E402
-from validate.factors.factorize import factorize_svd  # noqa: E402
-from validate.factors.linear import FactoredLinear, dense_weight, product  # noqa: E402
+from validate.factors.factorize import factorize_svd, product  # noqa: E402
 from validate.factors.replace import WeightFactors  # noqa: E402
 from validate.factors.whitening import make_factors  # noqa: E402
+from validate.models import factored as loader  # noqa: E402
+from validate.models.factored import FactoredCheckpointError, FactoredLinear, is_factored, load_factored  # noqa: E402
 from validate.models.pretrained import open_pretrained  # noqa: E402
 from validate.models.stored import stored_weights  # noqa: E402
 from validate.models.stream import LayerStream  # noqa: E402
+from validate.models.weights import dense_weight  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[3]
 MIXED = ["layers=0 rank=7", "layers=2 tensors=mlp rank=9 form=tucker", "layers=1 form=drop"]
@@ -286,7 +286,7 @@ def test_a_loaded_model_is_not_saved_where_it_would_be_read_wrongly(tmp_path: Pa
     assert not (tmp_path / "again").exists()
 
 
-def test_the_project_opens_a_factored_folder_only_where_asked(tmp_path: Path) -> None:
+def test_a_factored_folder_is_refused_where_a_dense_one_is_needed(tmp_path: Path) -> None:
     dense = dense_folder(tmp_path / "dense", LLAMA)
     factored_folder(dense, tmp_path / "out", MIXED, dtype="bf16")
     assert is_factored(tmp_path / "out")
@@ -295,12 +295,6 @@ def test_the_project_opens_a_factored_folder_only_where_asked(tmp_path: Path) ->
         open_pretrained(str(tmp_path / "out"))
     with pytest.raises(ModelError, match="cannot be factored again"):
         open_source(str(tmp_path / "out"))
-    opened = open_pretrained(str(tmp_path / "out"), factored=True)
-    assert opened.decomposition == of(dense, MIXED)
-    assert opened.spec.num_layers == 3
-    assert {parameter.dtype for parameter in opened.model.parameters()} == {torch.float32}
-    assert isinstance(opened.model.model.layers[0].self_attn.q_proj, FactoredLinear)
-    assert open_pretrained(str(dense)).decomposition == of(dense, [])
 
 
 def test_old_names_of_weights_are_found(tmp_path: Path) -> None:
@@ -392,7 +386,7 @@ def test_an_interrupted_write_leaves_no_folder_and_is_taken_up(tmp_path: Path) -
         factored_folder(dense, tmp_path / "out", MIXED, max_shard_bytes=20_000, progress=stopped_at(0.6))
     place = tmp_path / ".out.partial"
     assert sorted(path.name for path in tmp_path.iterdir()) == [".out.partial", "dense", "whole"]
-    assert sorted(path.name for path in place.iterdir()) == ["finished", "job.json"]
+    assert sorted(path.name for path in place.iterdir()) == ["finished", "job.json", "lock"]
     kept = len(list((place / "finished").iterdir()))
     assert 0 < kept < len(whole.manifest.sites)
     makers = Counted()

@@ -23,16 +23,12 @@ from checkpoints import (  # noqa: E402
     change_manifest,
     dense_folder,
     factored_folder,
-    manifest_of,
     sign,
 )
 from safetensors.torch import load_file, save_file  # noqa: E402
-from validating import LLAMA, tiny_spec  # noqa: E402
+from validating import LLAMA  # noqa: E402
 
-from costmodel.decomposition.factors import Decomposition  # noqa: E402
-from costmodel.errors import CostModelError, ModelError  # noqa: E402
-from validate.checkpoint.loader import FactoredCheckpointError, check_factored, load_factored  # noqa: E402
-from validate.checkpoint.read import read_factored, recorded_decomposition  # noqa: E402
+from validate.models.factored import FactoredCheckpointError, check_factored, load_factored  # noqa: E402
 
 ONE, TWO = "factored-00001-of-00002.safetensors", "factored-00002-of-00002.safetensors"
 SITE = "model.layers.0.self_attn.q_proj.in.weight"
@@ -56,7 +52,7 @@ def folder(whole: Path, tmp_path: Path) -> Path:
 
 
 def refusal(folder: Path, **options: Any) -> str:
-    """The one line that refuses a folder: of the loader, of the check alone and of the project, all the same."""
+    """The one line that refuses a folder: of the loader and of the check alone, both the same."""
     with pytest.raises(FactoredCheckpointError) as caught:
         load_factored(folder, **options)
     text = str(caught.value)
@@ -66,10 +62,6 @@ def refusal(folder: Path, **options: Any) -> str:
     with pytest.raises(FactoredCheckpointError) as again:
         check_factored(folder, **options)
     assert str(again.value) == text
-    if not options:
-        with pytest.raises(ModelError) as ours:
-            read_factored(folder, tiny_spec(LLAMA))
-        assert str(ours.value) == " ".join(text.split())
     return text.removeprefix(f"{folder}: ")
 
 
@@ -444,23 +436,3 @@ def test_nothing_of_the_folder_is_run(folder: Path) -> None:
     change_json(folder, "config.json", setting(auto_map=own))
     load_factored(folder)
     assert not mark.exists()
-
-
-@pytest.mark.parametrize(
-    ("change", "expected"),
-    [
-        (setting(tensor="k_proj"), "module of a site: got 'self_attn.q_proj'"),
-        (setting(tensor="nothing"), "no tensor"),
-        (setting(tensor=None), "no tensor"),
-        (setting(layer=7), "layer out of range"),
-        (setting(rank=[70, 70]), "rank"),
-    ],
-)
-def test_a_manifest_that_does_not_fit_the_cost_models_view(
-    change: Callable[[dict[str, Any]], None], expected: str, whole: Path
-) -> None:
-    data = manifest_of(whole)
-    assert isinstance(recorded_decomposition(data, tiny_spec(LLAMA)), Decomposition)
-    change(data["sites"][0])
-    with pytest.raises(CostModelError, match=expected):
-        recorded_decomposition(data, tiny_spec(LLAMA))

@@ -30,7 +30,8 @@ from validate.choose.survival import dominators, survival
 from validate.choose.texts import halves
 from validate.choose.verdict import Verdict, choice
 from validate.quality.intervals import change
-from validate.quality.records import Source, TextRecord
+from validate.quality.records import TextRecord
+from validate.store.digests import Source
 
 DENSE = [100.0, 110.0, 90.0, 105.0, 95.0, 100.0]
 

@@ -354,9 +354,10 @@ def test_an_interrupt_ends_with_a_report(number: signal.Signals, tmp_path: Path)
 
 
 def test_a_second_run_on_the_folder_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from validate.speed.records import SAMPLES
     from validate.store.journal import Journal
 
-    with Journal(tmp_path, resume=False):
+    with Journal(tmp_path, SAMPLES, resume=False):
         code, _, err = invoke(capsys, "--samples", "2", "--out", str(tmp_path))
     assert code == 1
     assert err.startswith("error: folder is in use by another run")

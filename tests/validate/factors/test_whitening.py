@@ -18,8 +18,7 @@ from validating import BERT, FAMILIES, GPT2, LLAMA, OPT  # noqa: E402
 from costmodel.decomposition.factors import Decomposition, Factor, LowRank, Site, Tucker  # noqa: E402
 from costmodel.errors import InputError  # noqa: E402
 from validate.errors import MeasurementError  # noqa: E402
-from validate.factors.factorize import factorize  # noqa: E402
-from validate.factors.linear import product  # noqa: E402
+from validate.factors.factorize import factorize, product  # noqa: E402
 from validate.factors.moments import collect_moments  # noqa: E402
 from validate.factors.replace import Replacement, WeightFactors  # noqa: E402
 from validate.factors.whitening import WhitenedFactors, factorize_whitened, make_factors, numerical_rank  # noqa: E402

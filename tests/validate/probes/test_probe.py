@@ -24,7 +24,7 @@ from validate.probes.microbench import Microbench, host_launch_seconds, tables_f
 from validate.probes.plan import Op, ProbePlan, probe_plan
 from validate.probes.records import OPS, quiet_seconds
 from validate.probes.run import run_probe, turns
-from validate.store.journal import RecordJournal
+from validate.store.journal import Journal
 
 LIMITS = {"max_rows": 1024, "max_flops": 5e10, "max_bytes": 5e8, "element_bytes": 4}
 
@@ -72,7 +72,7 @@ SMALL = ProbePlan(
 
 def test_a_small_plan_on_the_cpu(bench: Microbench, tmp_path: Path) -> None:
     counted: list[int] = []
-    with RecordJournal(tmp_path, OPS, resume=False) as journal:
+    with Journal(tmp_path, OPS, resume=False) as journal:
         assert run_probe(bench, turns(SMALL, 2, 0), journal, counted.append)
     records = OPS.read(tmp_path)
     assert counted == list(range(17))
@@ -111,7 +111,7 @@ class Script:
 
 def go(script: Script, folder: Path, **options: Any) -> bool:
     """One call of a probe on the script, continuing what the folder holds."""
-    with RecordJournal(folder, OPS, resume=True) as journal:
+    with Journal(folder, OPS, resume=True) as journal:
         return run_probe(cast(Microbench, script), turns(SMALL, 2, 0), journal, **options)
 
 

@@ -23,8 +23,9 @@ from validate.quality.answers import choice_fields, compact
 from validate.quality.case import QualityCase
 from validate.quality.intervals import IDENTICAL, change, mcnemar, mean, paired_shares, share
 from validate.quality.plan import BLOCK, sample_cases
-from validate.quality.records import CheckpointRecord, QualityRecord, Source, TaskRecord, TextRecord
+from validate.quality.records import CheckpointRecord, QualityRecord, TaskRecord, TextRecord
 from validate.quality.summary import bands, rows
+from validate.store.digests import Source
 
 
 def test_the_bootstrap_covers_what_it_says() -> None:

@@ -22,13 +22,13 @@ from costmodel.decomposition.factors import Site  # noqa: E402
 from costmodel.errors import ModelError  # noqa: E402
 from validate.errors import MeasurementError  # noqa: E402
 from validate.factors.factorize import factorize_svd  # noqa: E402
-from validate.factors.linear import dense_weight  # noqa: E402
 from validate.factors.moments import LayerMoments, collect_moments  # noqa: E402
 from validate.factors.whitening import factorize_whitened  # noqa: E402
 from validate.models import stream as streams  # noqa: E402
 from validate.models.blocks import IGNORED, hidden_tokens, next_tokens  # noqa: E402
 from validate.models.pretrained import open_pretrained  # noqa: E402
 from validate.models.stream import LayerStream  # noqa: E402
+from validate.models.weights import dense_weight  # noqa: E402
 from validate.sensitivity.run import SensitivityRunner  # noqa: E402
 from validate.sensitivity.site import site_spectra  # noqa: E402
 from validate.sensitivity.spectra import tails  # noqa: E402

@@ -11,8 +11,9 @@ from validating import sample
 
 from costmodel.forward.workload import Workload
 from validate.speed.metrics import NULL_MODELS, evaluate
-from validate.speed.records import Failure, Sample
+from validate.speed.records import Sample
 from validate.speed.report import page
+from validate.store.record_format import Failure
 
 RANKS = (2, 5, 9, 16, 24, 32)
 

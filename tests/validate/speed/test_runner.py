@@ -20,7 +20,7 @@ from costmodel.units import DType  # noqa: E402
 from validate.devices.cpu import CpuDevice  # noqa: E402
 from validate.errors import RunError  # noqa: E402
 from validate.plans.case import Case  # noqa: E402
-from validate.speed.records import Sample, read_samples  # noqa: E402
+from validate.speed.records import SAMPLES, Sample, read_samples  # noqa: E402
 from validate.speed.runner import Runner  # noqa: E402
 from validate.speed.subject import Subject, resident_bytes  # noqa: E402
 from validate.speed.timing import TimingPlan  # noqa: E402
@@ -31,7 +31,7 @@ PLAN = TimingPlan(precision=0.5, budget_s=0.2, max_pairs=30)
 
 def runner(tmp_path: Path, config: dict[str, Any] = LLAMA, device: Any = None) -> tuple[Runner, Subject, Journal]:
     subject = Subject(config, tiny_spec(config), device or CpuDevice(1), DType.FP32)
-    journal = Journal(tmp_path / "run", resume=True)
+    journal = Journal(tmp_path / "run", SAMPLES, resume=True)
     hardware = "epyc-9654" if subject.device.kind == "cpu" else "h100-sxm-80gb"
     return Runner(subject, predictor(hardware), PLAN, journal), subject, journal
 
@@ -215,7 +215,7 @@ def test_a_failing_factorisation_of_real_weights_is_recorded(tmp_path: Path, mon
     spec = tiny_spec(LLAMA)
     Subject(LLAMA, spec, CpuDevice(1), DType.FP32).model.save_pretrained(tmp_path / "model")
     subject = Subject(LLAMA, spec, CpuDevice(1), DType.FP32, weights=tmp_path / "model")
-    run = Runner(subject, predictor(), PLAN, Journal(tmp_path / "run", resume=False))
+    run = Runner(subject, predictor(), PLAN, Journal(tmp_path / "run", SAMPLES, resume=False))
     good = run.measure(case(subject, ["rank=4 form=tucker"]))
     assert (good.status, good.model.weights, good.model.factors) == ("ok", "model", "factorised")
     monkeypatch.setattr("torch.linalg.svd", boom(RuntimeError("failed to converge")))

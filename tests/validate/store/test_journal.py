@@ -15,8 +15,9 @@ import pytest
 from validating import sample
 
 from validate.errors import RecordError, RunError
-from validate.speed.records import Failure, decode, encode, read_samples
+from validate.speed.records import SAMPLES, decode, encode, read_samples
 from validate.store.journal import Journal
+from validate.store.record_format import Failure
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -35,12 +36,12 @@ def test_a_line_is_read_back_equal() -> None:
 
 def test_appended_records_are_there_after_reopening(tmp_path: Path) -> None:
     records = [sample([f"rank={rank}"], 0.9, index=rank) for rank in (1, 2, 3)]
-    with Journal(tmp_path / "run", resume=False) as journal:
+    with Journal(tmp_path / "run", SAMPLES, resume=False) as journal:
         for record in records:
             journal.append(record)
     assert read_samples(tmp_path / "run") == records
-    with Journal(tmp_path / "run", resume=True) as journal:
-        assert journal.samples == records
+    with Journal(tmp_path / "run", SAMPLES, resume=True) as journal:
+        assert journal.records == records
         assert journal.repaired_bytes == 0
 
 
@@ -49,7 +50,7 @@ def test_a_half_written_last_line_is_cut_off(tmp_path: Path, cut: int) -> None:
     first, second = sample(["rank=1"], 0.9), sample(["rank=2"], 0.9)
     (tmp_path / "samples.jsonl").write_bytes(encode(first) + encode(second)[:-cut])
     assert read_samples(tmp_path) == [first]
-    with Journal(tmp_path, resume=True) as journal:
+    with Journal(tmp_path, SAMPLES, resume=True) as journal:
         assert journal.repaired_bytes == len(encode(second)) - cut
         journal.append(second)
     assert (tmp_path / "samples.jsonl").read_bytes() == encode(first) + encode(second)
@@ -58,7 +59,7 @@ def test_a_half_written_last_line_is_cut_off(tmp_path: Path, cut: int) -> None:
 def test_a_damaged_line_in_the_middle_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "samples.jsonl").write_bytes(b'{"schema": 1, "id"\n' + encode(sample(["rank=1"], 0.9)))
     with pytest.raises(RecordError, match=r"samples\.jsonl:1: not a JSON object"):
-        Journal(tmp_path, resume=True)
+        Journal(tmp_path, SAMPLES, resume=True)
     with pytest.raises(RecordError, match=r"samples\.jsonl:1"):
         read_samples(tmp_path)
 
@@ -77,46 +78,47 @@ def test_other_versions_and_shapes_are_refused(line: bytes, message: str) -> Non
 
 
 def test_records_of_an_earlier_run_are_not_overwritten(tmp_path: Path) -> None:
-    with Journal(tmp_path, resume=False) as journal:
+    with Journal(tmp_path, SAMPLES, resume=False) as journal:
         journal.append(sample(["rank=1"], 0.9))
     with pytest.raises(RunError, match="holds 1 samples of an earlier run; add --resume"):
-        Journal(tmp_path, resume=False)
+        Journal(tmp_path, SAMPLES, resume=False)
 
 
 def test_doubled_records_are_found(tmp_path: Path) -> None:
     (tmp_path / "samples.jsonl").write_bytes(encode(sample(["rank=1"], 0.9)) * 2)
     with pytest.raises(RecordError, match="sample twice"):
-        Journal(tmp_path, resume=True)
+        Journal(tmp_path, SAMPLES, resume=True)
 
 
 def test_a_later_record_replaces_a_failed_one(tmp_path: Path) -> None:
     failure = Failure(stage="timing", kind="out-of-memory", reason="no memory")
     first, second = sample(["rank=1"], 0.9), sample(["rank=2"], 0.9, index=1)
     bad = msgspec.structs.replace(first, status="failed", failure=failure)
-    with Journal(tmp_path, resume=False) as journal:
+    with Journal(tmp_path, SAMPLES, resume=False) as journal:
         for record in (bad, second, bad, first):
             journal.append(record)
-        assert journal.samples == [first, second]
+        assert journal.records == [first, second]
     assert (tmp_path / "samples.jsonl").read_bytes() == b"".join(map(encode, (bad, second, bad, first)))
     assert read_samples(tmp_path) == [first, second]
-    with Journal(tmp_path, resume=True) as journal:
-        assert journal.samples == [first, second]
+    with Journal(tmp_path, SAMPLES, resume=True) as journal:
+        assert journal.records == [first, second]
         journal.append(bad)  # a record that did not fail is not replaced
     with pytest.raises(RecordError, match="sample twice"):
-        Journal(tmp_path, resume=True)
+        Journal(tmp_path, SAMPLES, resume=True)
 
 
 def test_two_runs_on_one_folder_are_refused_until_the_first_ends(tmp_path: Path) -> None:
-    with Journal(tmp_path, resume=False), pytest.raises(RunError, match=f"process {os.getpid()} holds it"):
-        Journal(tmp_path, resume=True)
-    Journal(tmp_path, resume=True).close()
+    with Journal(tmp_path, SAMPLES, resume=False), pytest.raises(RunError, match=f"process {os.getpid()} holds it"):
+        Journal(tmp_path, SAMPLES, resume=True)
+    Journal(tmp_path, SAMPLES, resume=True).close()
 
 
 def test_the_lock_of_a_killed_process_is_gone(tmp_path: Path) -> None:
     code = f"""
         import pathlib, sys, time
+        from validate.speed.records import SAMPLES
         from validate.store.journal import Journal
-        journal = Journal(pathlib.Path({str(tmp_path)!r}), resume=False)
+        journal = Journal(pathlib.Path({str(tmp_path)!r}), SAMPLES, resume=False)
         print("locked", flush=True)
         time.sleep(60)
     """
@@ -125,14 +127,14 @@ def test_the_lock_of_a_killed_process_is_gone(tmp_path: Path) -> None:
     with child, child.stdout:
         assert child.stdout.readline() == "locked\n"
         with pytest.raises(RunError, match=f"process {child.pid} holds it"):
-            Journal(tmp_path, resume=True)
+            Journal(tmp_path, SAMPLES, resume=True)
         child.send_signal(signal.SIGKILL)
-    Journal(tmp_path, resume=True).close()
+    Journal(tmp_path, SAMPLES, resume=True).close()
 
 
 def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first, second = sample(["rank=1"], 0.9), sample(["rank=2"], 0.9)
-    with Journal(tmp_path, resume=False) as journal:
+    with Journal(tmp_path, SAMPLES, resume=False) as journal:
         journal.append(first)
         written = os.write
 
@@ -154,16 +156,17 @@ def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path: Path, monkeypatch: 
 def test_an_unwritable_folder_is_one_line(tmp_path: Path, folder: str) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(RunError, match="cannot write to folder"):
-        Journal(tmp_path / folder, resume=False)
+        Journal(tmp_path / folder, SAMPLES, resume=False)
 
 
 def test_a_killed_writer_leaves_whole_lines(tmp_path: Path) -> None:
     code = f"""
         import itertools, pathlib
+        from validate.speed.records import SAMPLES
         from validate.store.journal import Journal
         from validating import sample
         spare = sample(["rank=1"], 0.9)
-        with Journal(pathlib.Path({str(tmp_path)!r}), resume=False) as journal:
+        with Journal(pathlib.Path({str(tmp_path)!r}), SAMPLES, resume=False) as journal:
             print("ready", flush=True)
             for number in itertools.count():
                 journal.append(__import__("msgspec").structs.replace(spare, id=str(number), index=number))
@@ -178,6 +181,6 @@ def test_a_killed_writer_leaves_whole_lines(tmp_path: Path) -> None:
         while not (tmp_path / "samples.jsonl").stat().st_size > 50_000:
             assert child.poll() is None
         child.send_signal(signal.SIGKILL)
-    with Journal(tmp_path, resume=True) as journal:
-        assert [record.index for record in journal.samples] == list(range(len(journal.samples)))
-        assert len(journal.samples) >= 10
+    with Journal(tmp_path, SAMPLES, resume=True) as journal:
+        assert [record.index for record in journal.records] == list(range(len(journal.records)))
+        assert len(journal.records) >= 10
