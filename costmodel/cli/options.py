@@ -3,7 +3,8 @@
 A field of a frozen dataclass becomes an option: its name is the parameter's, with dashes the option's; without a
 default it is required. Its type decides what is taken: `int`, `float`, `str` and `Path` as they are, a `Literal` or an
 `Enum` a choice, `bool` a flag, `tuple[str, ...]` a repeatable option; `| None` adds nothing. `metadata` has `help`, and
-where it differs from that: `option` (`--hw`, or several names), `metavar`, and `type`, an own type of click.
+where it differs from that: `option` (`--hw`, or several names), `metavar`, `low` and `high`, the least and the greatest
+number, and `type`, an own type of click. A default that is words ends the help: `[default: physical cores]`.
 
     @dataclass(frozen=True, slots=True, kw_only=True)
     class Size:
@@ -75,13 +76,21 @@ def _option(field: Field[Any], kind: Any) -> Callable[[F], F]:
         taken.setdefault("type", click.Choice([member.value for member in kind]))
     elif kind is bool:
         taken["is_flag"] = True
-    elif get_origin(kind) is tuple:
-        taken["multiple"] = True
     else:
-        taken.setdefault("type", kind)
+        many = get_origin(kind) is tuple
+        taken["multiple"] = many
+        taken.setdefault("type", _number(field, get_args(kind)[0] if many else kind))
     if field.default is MISSING:
         taken["required"] = True
     elif field.default is not None and get_origin(kind) is not tuple:
         taken["default"] = field.default.value if isinstance(field.default, enum.Enum) else field.default
-        taken["show_default"] = kind is not bool
+        taken["show_default"] = kind is not bool and "[default:" not in taken.get("help", "")
     return click.option(*names, field.name, **taken)
+
+
+def _number(field: Field[Any], kind: Any) -> Any:
+    """The type of one value, with its bounds."""
+    low, high = field.metadata.get("low"), field.metadata.get("high")
+    if low is None and high is None:
+        return kind
+    return click.IntRange(low, high) if kind is int else click.FloatRange(low, high)

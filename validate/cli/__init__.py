@@ -27,7 +27,18 @@ _COMMANDS = {
 }
 """Command name (= module under `validate.cli`, `import_` for `import`) and its line in `--help`."""
 
-_EXTRA = ("matplotlib", "psutil", "pyarrow", "safetensors", "scipy", "sklearn", "tensorly", "torch", "transformers")
+_EXTRA = (
+    "filelock",
+    "matplotlib",
+    "psutil",
+    "pyarrow",
+    "safetensors",
+    "scipy",
+    "sklearn",
+    "tensorly",
+    "torch",
+    "transformers",
+)
 """Libraries of the extra `validate`."""
 
 

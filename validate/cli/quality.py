@@ -6,12 +6,12 @@ import math
 import signal
 import time
 from pathlib import Path
-from typing import Any
 
 import click
 
 from costmodel.cli.common import NamingGroup, format_option
-from validate.cli.options import given, options_of, run_options
+from costmodel.cli.options import options_of
+from validate.cli.options import given, run_options
 from validate.cli.progress import RunProgress
 from validate.cli.quality_report import finish
 from validate.cli.starting import note_repaired
@@ -42,11 +42,13 @@ class _QualityGroup(NamingGroup):
 
 
 @click.group(cls=_QualityGroup, invoke_without_command=True)
-@options_of(QualitySettings)
+@options_of(QualitySettings, "settings")
 @run_options("quality", "configuration", more="; without new configurations only report")
 @format_option
 @click.pass_context
-def command(ctx: click.Context, /, out: Path, resume: bool, stop_after: float | None, fmt: str, **options: Any) -> int:
+def command(
+    ctx: click.Context, /, out: Path, resume: bool, stop_after: float | None, fmt: str, settings: QualitySettings
+) -> int:
     """Measure what factoring costs: loss and divergence on text, accuracy on tasks, each paired with the dense model.
 
     Configurations come from files, SPECs, or a seeded sample of the space; the dense model is always measured. Every
@@ -67,7 +69,7 @@ def command(ctx: click.Context, /, out: Path, resume: bool, stop_after: float | 
         return 0
     start = time.monotonic()
     earlier = load_settings(out, NAME) if resume else None
-    job = Job.read(resumed(QualitySettings(**options), earlier, asked))
+    job = Job.read(resumed(settings, earlier, asked))
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with Journal(out, QUALITY, resume=resume) as journal:
         note_repaired(journal)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import field, fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -26,28 +26,20 @@ WeightChoice = Literal["fp32", "bf16", "fp16"]
 MAX_SEED = 2**63 - 1
 
 
-@dataclass(frozen=True, slots=True)
-class Option:
-    """What the command line says of a setting.
+def option(
+    default: Any, words: str, *, metavar: str | None = None, low: int | None = None, high: int | None = None
+) -> Any:
+    """A field of a settings record, a dataclass, that the command line has an option for.
 
-    Attributes:
+    Args:
+        default: `...` where the option must be given.
         words: its line of `--help`.
         metavar: what a value is called there.
         low, high: the least and the greatest value.
     """
-
-    words: str
-    metavar: str | None = None
-    low: float | None = None
-    high: float | None = None
-
-
-def option(
-    default: Any, words: str, *, metavar: str | None = None, low: float | None = None, high: float | None = None
-) -> Any:
-    """A field of a settings record, a dataclass, that the command line asks for; `...` as default: it must be given."""
-    about = {"option": Option(words, metavar, low, high)}
-    return field(metadata=about) if default is ... else field(default=default, metadata=about)
+    about = {"help": words, "metavar": metavar, "low": low, "high": high}
+    known = {key: value for key, value in about.items() if value is not None}
+    return field(metadata=known) if default is ... else field(default=default, metadata=known)
 
 
 def resumed(settings: S, earlier: Mapping[str, Any] | None, given: Collection[str]) -> S:
