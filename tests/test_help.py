@@ -60,6 +60,7 @@ def test_the_examples_in_the_help_run(
     (tmp_path / "my-model").mkdir()
     (tmp_path / "my-model" / "config.json").write_text((ROOT / "costmodel/families/configs/gpt2.json").read_text())
     (tmp_path / "my-device.toml").write_text((ROOT / "hw_profiles/l4.toml").read_text())
+    (tmp_path / "my-stack.toml").write_text((ROOT / "hw_profiles/stacks/vllm.toml").read_text())
     (tmp_path / "shapes.csv").write_text("m,n,k\n1,4096,4096\n512,4096,11008\n")
     monkeypatch.chdir(tmp_path)
     for line in lines:

@@ -21,6 +21,7 @@ _COMMANDS = {
     "price": "price bare GEMM and attention shapes in bulk",
     "roofline": "draw a model's operations on a device's roofline",
     "hw": "list, show and check hardware profiles",
+    "stacks": "list, show and check what executes a model",
     "models": "list and show built-in models",
 }
 """Command name (= module under `costmodel.cli`) and its line in `--help`; modules are imported on use."""

@@ -134,11 +134,12 @@ class RequestTable:
         so configurations with equal sums have equal requests.
         """
         count = len(self.growth)
-        host = self.first.pricer.time_model.host_launch_s * columns[..., COLUMN["kernels"]]
+        host = columns[..., COLUMN["host_s"]] * np.float64(self.first.quantum_s)
         device = columns[..., COLUMN["device_s"]]
         bound = np.searchsorted(self.growth, host / self.first.quantum_s - device)
         quantum = np.float64(self.first.quantum_s)
         steps = bound * host + (count - bound) * (device * quantum) + self.after_s[bound]
+        steps = steps + count * self.first.pricer.step_s
         busy = count * (columns[..., COLUMN["busy_s"]] * quantum) + self.busy_s
         energy = energy_joules(self.first.pricer.hardware, steps, busy)
         return RequestArrays(

@@ -5,9 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from costmodel.forward.cost import FP32_BYTES, OpCost, batched_gemm, elementwise, fused_attention, keys_held, kv_append
+from costmodel.forward.cost import (
+    FP32_BYTES,
+    OpCost,
+    batched_gemm,
+    elementwise,
+    fused_attention,
+    keys_held,
+    kv_append,
+    kv_grow,
+)
 from costmodel.forward.ops import Builder
-from costmodel.forward.workload import Attention
+from costmodel.forward.workload import Attention, Cache
 from costmodel.units import DType
 
 _MASK_KERNELS, _WINDOW_MASK_KERNELS = 10, 15
@@ -68,6 +77,8 @@ def add_attention(b: Builder, prefix: str, query: str, keys_values: Sequence[str
     if not model.is_encoder:
         new = work.q_len if window is None else min(work.q_len, window)
         cost = kv_append(work.batch, model.num_kv_heads, new, model.head_dim, act_bytes=work.act_bytes)
+        if work.cache is Cache.GROWING and work.q_len < work.kv_len:
+            cost = kv_grow(work.batch, model.num_heads, keys, new, model.head_dim, act_bytes=work.act_bytes)
         beyond = window is not None and work.kv_len > window and work.q_len > 1
         copied = 2 * work.batch * keys * model.kv_size if beyond and work.q_len < work.kv_len else 0
         appended = b.add(f"{prefix}.kv_append", "kv_cache", cost, keys_values, copied)

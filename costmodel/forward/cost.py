@@ -173,6 +173,12 @@ def kv_append(batch: int, kv_heads: int, q_len: int, head_dim: int, *, act_bytes
     return OpCost(act_read_bytes=new, kv_write_bytes=new, kernels=2)
 
 
+def kv_grow(batch: int, heads: int, keys: int, new: int, head_dim: int, *, act_bytes: int) -> OpCost:
+    """A cache that grows by concatenation: old keys and values read, all of them written for each query head."""
+    row = 2 * batch * heads * head_dim * act_bytes
+    return OpCost(kv_read_bytes=row * (keys - new), act_read_bytes=row * new, kv_write_bytes=row * keys, kernels=2)
+
+
 PROGRAMS = {
     "add": "aa>a",
     "mul": "aa>a",

@@ -30,6 +30,15 @@ class Attention(enum.Enum):
     UNFUSED = "unfused"
 
 
+class Cache(enum.Enum):
+    """How keys and values of earlier tokens are kept: in place, copied into a longer cache at every step with each
+    query head's own copy made, or in pages."""
+
+    STATIC = "static"
+    GROWING = "growing"
+    PAGED = "paged"
+
+
 class LmHead(enum.Enum):
     """Logits of the last position only, or of every position."""
 
@@ -42,6 +51,7 @@ _ENUMERATIONS: dict[str, type[enum.Enum]] = {
     "runtime": Runtime,
     "attention": Attention,
     "lm_head": LmHead,
+    "cache": Cache,
 }
 MAX_BATCH = 1 << 20
 MAX_LENGTH = 1 << 24
@@ -58,7 +68,9 @@ class Workload:
         kv_len: tokens each sequence attends to, the new ones included (past + q_len).
         dtype: of activations, KV cache and the arithmetic.
         weight_dtype: of the resident decomposable weights; None means `dtype`.
-        runtime, attention, lm_head: see the enumerations.
+        runtime, attention, lm_head, cache: see the enumerations.
+        stack: what executes the model, a name or file of `costmodel.hardware.stack`; None for bare kernels.
+        host: class of the machine that launches, of `costmodel.hardware.host`; None for the device's usual one.
 
     Raises:
         InputError: on a batch or length below 1 or absurdly large, kv_len < q_len, or a type not allowed.
@@ -73,6 +85,9 @@ class Workload:
     runtime: Runtime = Runtime.EAGER
     attention: Attention = Attention.FUSED
     lm_head: LmHead = LmHead.LAST
+    cache: Cache = Cache.STATIC
+    stack: str | None = None
+    host: str | None = None
 
     def __post_init__(self) -> None:
         for name, kind in _ENUMERATIONS.items():
@@ -137,4 +152,6 @@ class Workload:
             "runtime": self.runtime.value,
             "attention": self.attention.value,
             "lm_head": self.lm_head.value,
+            **({"cache": self.cache.value} if self.cache is not Cache.STATIC else {}),
+            **{name: value for name, value in (("stack", self.stack), ("host", self.host)) if value is not None},
         }

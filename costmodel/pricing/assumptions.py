@@ -52,7 +52,15 @@ def _of_one(hardware: HardwareProfile, pricer: PhasePricer) -> list[str]:
         )
     if hardware.kernel_floor_s and not measured:
         texts.append(f"each kernel takes {hardware.kernel_floor_s * 1e6:g} us beyond its roofline time (either way)")
-    texts.append("kernels: those of the Hugging Face modules run by PyTorch, nothing fused but attention (too high)")
+    if work.stack is None:
+        texts.append(
+            "kernels: those of the Hugging Face modules run by PyTorch, nothing fused but attention (too high)"
+        )
+    else:
+        texts.append(
+            f"stack {work.stack}: kernels of the Hugging Face modules x its factors by class of operation, fitted to "
+            "published whole passes (either way)"
+        )
     if work.attention is Attention.FUSED:
         grouped = " reads grouped K and V once and" if model.num_kv_heads < model.num_heads else ""
         masked = "never writes its scores" if model.is_encoder else "skips masked tiles"
@@ -69,7 +77,7 @@ def _of_one(hardware: HardwareProfile, pricer: PhasePricer) -> list[str]:
             "sliding-window layers keep and read no more than the window's keys, without a mask if fused (too low for "
             "caches that keep all, and for kernels that take a mask)"
         )
-    cache = "" if model.is_encoder else ", static KV cache"
+    cache = "" if model.is_encoder else f", {work.cache.value} KV cache"
     texts.append(f"memory: weights{cache} and live activations; no allocator slack or CUDA context (too low)")
     if hardware.idle_power_w is not None and hardware.peak_power_w is not None:
         late = "" if measured else "too low by the time that kernels take beyond the roofline, "

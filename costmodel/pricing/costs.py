@@ -11,7 +11,8 @@ from costmodel.arrays import Bools, Floats, Ints
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Additive:
-    """Costs that add up, arrays of one shape: counts int64, seconds on the device float64.
+    """Costs that add up, arrays of one shape: counts int64, seconds float64: on the device, and of the
+    host (`host_s`) that launches its work.
 
     `params` and `weight_bytes` are resident, `hbm_bytes` is the traffic of a pass, `kv_cache_bytes` what the cache
     holds at its end. `flops` are the matrix products', causal attention counted whole.
@@ -30,6 +31,7 @@ class Additive:
     busy_s: Floats
     p05_s: Floats
     p95_s: Floats
+    host_s: Floats
 
     def __add__(self, other: Additive) -> Additive:
         return Additive(**{name: getattr(self, name) + getattr(other, name) for name in NAMES})

@@ -12,7 +12,9 @@ from costmodel.errors import InputError
 from costmodel.forward.ops import Op
 from costmodel.forward.passes import forward_ops
 from costmodel.forward.workload import Workload
+from costmodel.hardware.host import host_of
 from costmodel.hardware.profile import HardwareProfile
+from costmodel.hardware.stack import load_stack
 from costmodel.model import ModelSpec
 from costmodel.pricing.assumptions import assumptions, warnings_for
 from costmodel.pricing.configurations import Configurations
@@ -21,8 +23,9 @@ from costmodel.pricing.pricer import PhasePricer
 from costmodel.pricing.request import Request, request_of
 from costmodel.pricing.verdict import Verdict, judge
 from costmodel.timing.calibration.range import leaves
-from costmodel.timing.columns import OpColumns, OpTimings
+from costmodel.timing.columns import OpColumns, OpTimings, TimeModel
 from costmodel.timing.datasheet import DatasheetRoofline
+from costmodel.timing.stacked import StackTimes
 from costmodel.units import si
 
 if TYPE_CHECKING:
@@ -184,10 +187,14 @@ def pricer(
     if model.is_encoder and work.phase.value == "decode":
         raise InputError(f"{model.name} is an encoder and has no decode phase", value="decode", allowed="prefill")
     if calibration is None:
-        return PhasePricer(model, work, hardware, DatasheetRoofline.of(hardware, work.dtype, work.runtime))
-    from costmodel.timing.calibration.load import time_model
+        times: TimeModel = DatasheetRoofline.of(hardware, work.dtype, work.runtime)
+    else:
+        from costmodel.timing.calibration.load import time_model
 
-    return PhasePricer(model, work, hardware, time_model(hardware, work.dtype, work.runtime, calibration))
+        times = time_model(hardware, work.dtype, work.runtime, calibration)
+    if work.stack is not None:
+        times = StackTimes(device=times, stack=load_stack(work.stack), host=host_of(work.host, hardware))
+    return PhasePricer(model, work, hardware, times)
 
 
 def _phase(priced: PhasePricer, decomposition: Decomposition, configuration: Configurations) -> PhaseEstimate:

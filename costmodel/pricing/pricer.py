@@ -14,19 +14,20 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from costmodel.arrays import Ints
+from costmodel.arrays import Floats, Ints
 from costmodel.errors import InputError
 from costmodel.forward.cost import gemm_counts
 from costmodel.forward.frame import epilogue_ops, layer_ops, prologue
 from costmodel.forward.ops import Op
-from costmodel.forward.workload import Phase, Workload
+from costmodel.forward.workload import Cache, Phase, Workload
 from costmodel.hardware.profile import HardwareProfile
 from costmodel.model import ModelSpec
 from costmodel.pricing.configurations import DENSE, TUCKER, Configurations
 from costmodel.pricing.costs import COUNTS, NAMES, Additive, PassCosts
 from costmodel.pricing.liveness import Liveness
-from costmodel.timing.columns import OpColumns, OpTimings, TimeModel
+from costmodel.timing.columns import OpColumns, TimeModel
 from costmodel.timing.datasheet import energy_joules
+from costmodel.timing.stacked import Z90, StackTimes
 
 _LARGEST = 1 << 62
 """No count of a pass, whatever its ranks, exceeds this; sums of a few stay within int64."""
@@ -65,6 +66,13 @@ class PhasePricer:
 
     def __init__(self, model: ModelSpec, work: Workload, hardware: HardwareProfile, time_model: TimeModel) -> None:
         self.model, self.work, self.hardware, self.time_model = model, work, hardware, time_model
+        stacked = time_model if isinstance(time_model, StackTimes) else None
+        self.step_s = stacked.step_s if stacked else 0.0
+        """Seconds that a pass takes beside its operations."""
+        self.host_spread = stacked.host_spread if stacked else 0.0
+        """Standard deviation of the logarithm of the host's seconds."""
+        self.cache_copies = 2 if work.cache is Cache.GROWING and work.phase is Phase.DECODE else 1
+        """KV caches at the peak of a pass: a growing one lives beside the one that it was copied from."""
         _check_counts(model, work)
         windows = list(dict.fromkeys(model.sliding_windows))
         self.window_of_layer = np.array([windows.index(window) for window in model.sliding_windows])
@@ -127,7 +135,8 @@ class PhasePricer:
         linears, resident = self._linears(n, k, bias)
         zero = np.zeros_like(form)
         return _additive(
-            self.time_model.times(linears),
+            self.time_model,
+            linears,
             params=(n * k + bias).sum(0),
             weight_bytes=resident.sum(0),
             flops=linears.matrix_flops.sum(0),
@@ -139,26 +148,35 @@ class PhasePricer:
 
     def finish(self, additive: Additive, live: Ints) -> PassCosts:
         """The costs of passes from their sums and their peaks of live activations, int64 (...)."""
-        host = np.float64(self.time_model.host_launch_s) * additive.kernels
-        latency, has_interval = np.maximum(additive.device_s, host), self.time_model.has_interval
+        host, has_interval = self.host_seconds(additive), self.time_model.has_interval
+        step, doubt = self.step_s, np.exp(Z90 * self.host_spread)
+        latency = np.maximum(additive.device_s, host) + step
         return PassCosts(
             **{name: getattr(additive, name) for name in COUNTS},
-            peak_memory_bytes=additive.weight_bytes + additive.kv_cache_bytes + live,
+            peak_memory_bytes=additive.weight_bytes + self.cache_copies * additive.kv_cache_bytes + live,
             device_s=additive.device_s,
             host_s=host,
             latency_s=latency,
-            latency_lower_s=np.maximum(additive.lower_s, host),
-            latency_upper_s=np.maximum(additive.upper_s, host),
-            latency_p05_s=np.maximum(additive.p05_s, host) if has_interval else None,
-            latency_p95_s=np.maximum(additive.p95_s, host) if has_interval else None,
+            latency_lower_s=np.maximum(additive.lower_s, host) + step,
+            latency_upper_s=np.maximum(additive.upper_s, host) + step,
+            latency_p05_s=np.maximum(additive.p05_s, host / doubt) + step if has_interval else None,
+            latency_p95_s=np.maximum(additive.p95_s, host * doubt) + step if has_interval else None,
             energy_j=energy_joules(self.hardware, latency, additive.busy_s),
         )
+
+    def host_seconds(self, additive: Additive) -> Floats:
+        """Time of the host to launch passes. Of bare kernels it is one product, not a sum of rounded ones."""
+        if isinstance(self.time_model, StackTimes):
+            return additive.host_s
+        seconds: Floats = np.float64(self.time_model.host_launch_s) * additive.kernels
+        return seconds
 
     def _fixed(self, ops: list[Op], params: int, kv_bytes: int) -> Additive:
         """Costs of operations that no configuration changes, shape ()."""
         summed = {name: np.array(count, dtype=np.int64) for name, count in _summed(ops).items()}
         return _additive(
-            self.time_model.times(OpColumns.of(ops)),
+            self.time_model,
+            OpColumns.of(ops),
             params=np.array(params),
             weight_bytes=np.array(params * self.work.act_bytes),
             kv_cache_bytes=np.array(kv_bytes),
@@ -236,8 +254,10 @@ def _summed(ops: Iterable[Op]) -> dict[str, int]:
     return {name: sum(getattr(cost, name) for cost in costs) for name in names}
 
 
-def _additive(timings: OpTimings, **counts: Ints) -> Additive:
-    """Counts, and the times summed over their first axis."""
+def _additive(time_model: TimeModel, ops: OpColumns, **counts: Ints) -> Additive:
+    """Counts beside the seconds of operations, summed over the first axis."""
+    timings = time_model.times(ops)
+    launched = time_model.launches(ops) if isinstance(time_model, StackTimes) else ops.kernels
     return Additive(
         **counts,
         device_s=timings.latency_s.sum(0),
@@ -246,4 +266,5 @@ def _additive(timings: OpTimings, **counts: Ints) -> Additive:
         busy_s=timings.busy_s.sum(0),
         p05_s=timings.p05_s.sum(0),
         p95_s=timings.p95_s.sum(0),
+        host_s=launched.sum(0) * np.float64(time_model.host_launch_s),
     )

@@ -113,8 +113,8 @@ class DecodeSteps:
         configuration = Configurations.of(self.first.model, decomposition)
         additive, _ = self.first.additive(configuration)
         grown = self.growth(configuration.kept)
-        host = self.first.time_model.host_launch_s * additive.kernels
-        return np.maximum(additive.device_s + grown.device_s, host), additive.busy_s + grown.busy_s
+        latency = np.maximum(additive.device_s + grown.device_s, self.first.host_seconds(additive)) + self.first.step_s
+        return latency, additive.busy_s + grown.busy_s
 
 
 @functools.lru_cache(maxsize=16)
@@ -217,4 +217,4 @@ def _costs(prefill: PhasePricer, steps: DecodeSteps, decomposition: Decompositio
 def _attention(model: ModelSpec, work: Workload, *, window: int | None) -> list[Op]:
     builder = Builder(model, work)
     add_attention(builder, "attention", "query", ["key", "value"], window)
-    return [op for op in builder.ops if op.kind == "attention"]
+    return [op for op in builder.ops if op.kind in ("attention", "kv_cache")]

@@ -7,8 +7,10 @@ from typing import Any, Literal
 
 from costmodel.errors import HardwareError, InputError
 from costmodel.families.load import load_model
-from costmodel.forward.workload import MAX_BATCH, MAX_LENGTH, Attention, LmHead, Runtime, Workload
+from costmodel.forward.workload import MAX_BATCH, MAX_LENGTH, Attention, Cache, LmHead, Runtime, Workload
+from costmodel.hardware.host import host_of
 from costmodel.hardware.profile import HardwareProfile, load_hardware
+from costmodel.hardware.stack import load_stack
 from costmodel.model import ModelSpec
 from costmodel.pricing.request import MAX_NEW_TOKENS
 from costmodel.timing.calibration.load import find_calibration
@@ -63,13 +65,32 @@ class WorkloadSettings:
             "help": "Of the decomposable weights; int8 and int4 are weight-only.  [default: dtype]",
         },
     )
-    runtime: Runtime = field(
-        default=Runtime.EAGER, metadata={"help": "Kernels launched one by one, or a captured graph replayed."}
+    runtime: Runtime | None = field(
+        default=None,
+        metadata={
+            "help": "Kernels launched one by one, or a captured graph replayed.  [default: eager, or the stack's]"
+        },
     )
-    attention: Attention = field(
-        default=Attention.FUSED, metadata={"help": "One fused kernel, or separate kernels that write the scores."}
+    attention: Attention | None = field(
+        default=None,
+        metadata={
+            "help": "One fused kernel, or separate kernels that write the scores.  [default: fused, or the stack's]"
+        },
     )
     lm_head: LmHead = field(default=LmHead.LAST, metadata={"help": "Logits of the last position or of all."})
+    stack: str | None = field(
+        default=None,
+        metadata={
+            "metavar": "NAME|PATH",
+            "help": "What executes the model: `costmodel stacks list`.  [default: bare kernels]",
+        },
+    )
+    host: str | None = field(
+        default=None, metadata={"metavar": "NAME", "help": "Class of the host that launches.  [default: the device's]"}
+    )
+    cache: Cache | None = field(
+        default=None, metadata={"help": "How the KV cache is kept.  [default: static, or the stack's]"}
+    )
     calibration: str = field(
         default="auto", metadata={"metavar": "FILE|auto|none", "help": "Measured corrections to the roofline."}
     )
@@ -86,13 +107,20 @@ class WorkloadSettings:
         _check_dtype(hardware, dtype)
         weight_dtype = DType.parse(self.weight_dtype, "weight dtype", WEIGHT_DTYPES) if self.weight_dtype else None
         self._check_phases(model)
+        stack = None if self.stack is None else load_stack(self.stack)
+        if self.host is not None:
+            host_of(self.host, hardware)
+        runtime = self.runtime or (Runtime(stack.runtime) if stack else Runtime.EAGER)
         how: dict[str, Any] = {
             "batch": self.batch,
             "dtype": dtype,
-            "runtime": self.runtime,
-            "attention": self.attention,
+            "runtime": runtime,
+            "attention": self.attention or (Attention(stack.attention) if stack else Attention.FUSED),
             "weight_dtype": weight_dtype,
             "lm_head": self.lm_head,
+            "cache": self.cache or (Cache(stack.cache) if stack else Cache.STATIC),
+            "stack": self.stack,
+            "host": self.host,
         }
         seq_len = SEQ_LEN if self.seq_len is None else self.seq_len
         workloads = []
@@ -104,7 +132,7 @@ class WorkloadSettings:
             model=model,
             hardware=hardware,
             workloads=tuple(workloads),
-            calibration=find_calibration(self.calibration, hardware, dtype, self.runtime),
+            calibration=find_calibration(self.calibration, hardware, dtype, runtime),
             new_tokens=self.new_tokens,
         )
 

@@ -20,6 +20,7 @@ _COMMANDS = {
     "probe": "characterise a device by micro-benchmarks",
     "import": "read somebody else's timings into records",
     "replay": "hold the model against somebody else's table",
+    "points": "hold the model against published measurements of whole models",
     "sensitivity": "how much each weight of a checkpoint can be truncated",
     "quality": "perplexity and accuracy of factored models",
     "choose": "find the best configurations of a checkpoint, measured against baselines",

@@ -145,7 +145,7 @@ def coordinates(tables: CostTables, objective: Objective) -> list[Coordinate]:
     elif metric == "peak_memory_bytes":
         names = ["weight_bytes"]
     else:
-        names = [{"host_s": "kernels"}.get(metric, metric)]
+        names = [metric]
     return [(part, name) for name in names]
 
 
@@ -191,4 +191,4 @@ def replaced(objective: Objective, part: str, metric: str) -> Objective:
 
 
 def _host(tables: CostTables, part: str) -> list[str]:
-    return ["kernels"] if tables.parts[part].pricer.time_model.host_launch_s else []
+    return ["host_s"] if tables.parts[part].pricer.time_model.host_launch_s else []

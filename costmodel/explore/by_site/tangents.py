@@ -39,7 +39,7 @@ def tangents(tables: CostTables, objective: Objective) -> list[Functional]:
         weights = {(part, "weight_bytes"): 1.0, (part, "kv_cache_bytes"): 1.0}
         return [Functional(weights=weights, constant=float(table.live_floor))]
     if metric == "host_s":
-        return [Functional(weights={(part, "kernels"): table.pricer.time_model.host_launch_s})]
+        return [Functional(weights={(part, "host_s"): table.quantum_s})]
     scale = 1.0 if metric in COUNTS else table.quantum_s
     return [Functional(weights={(part, metric): scale})]
 
@@ -101,7 +101,7 @@ def _device_lead(tables: CostTables, objective: Objective) -> list[tuple[Functio
     for part, time, least, most in passes:
         table = tables.parts[part]
         device = Functional(weights={(part, time): table.quantum_s})
-        host = Functional(weights={(part, "kernels"): table.pricer.time_model.host_launch_s})
+        host = Functional(weights={(part, "host_s"): table.quantum_s})
         found.append(
             (
                 device.plus(host, -1.0).plus(Functional(weights={}, constant=least), 1.0),
@@ -115,10 +115,9 @@ def _larger(tables: CostTables, part: str, time: str) -> list[Functional]:
     """Weighted means of a device time and the host's launch time, which their maximum is never below."""
     table = tables.parts[part]
     launch = table.pricer.time_model.host_launch_s
-    kernels = (part, "kernels")
-    device = (part, time)
+    host, device, tick, step = (part, "host_s"), (part, time), table.quantum_s, table.pricer.step_s
     shares = _SHARES if launch else (1.0,)
-    return [Functional(weights={device: share * table.quantum_s, kernels: (1 - share) * launch}) for share in shares]
+    return [Functional(weights={device: share * tick, host: (1 - share) * tick}, constant=step) for share in shares]
 
 
 def _request_tangents(tables: CostTables, objective: Objective) -> list[Functional]:
@@ -126,7 +125,7 @@ def _request_tangents(tables: CostTables, objective: Objective) -> list[Function
     assert request is not None
     first, count = request.first, len(request.growth)
     launch, hardware = first.pricer.time_model.host_launch_s, first.pricer.hardware
-    device, kernels, busy = (("step", name) for name in ("device_s", "kernels", "busy_s"))
+    device, host, busy = (("step", name) for name in ("device_s", "host_s", "busy_s"))
     energy = objective.metric == "energy_j"
     prefill = tangents(tables, replaced(objective, "prefill", "energy_j" if energy else "latency_s"))
     if objective.metric == "ttft_s":
@@ -134,8 +133,8 @@ def _request_tangents(tables: CostTables, objective: Objective) -> list[Function
     steps = []
     for share in _SHARES if launch and count else (1.0,):
         bound = round((1 - share) * count)
-        weights = {device: (count - bound) * first.quantum_s, kernels: bound * launch}
-        steps.append(Functional(weights=weights, constant=float(request.after_s[bound])))
+        weights = {device: (count - bound) * first.quantum_s, host: bound * first.quantum_s}
+        steps.append(Functional(weights=weights, constant=float(request.after_s[bound]) + count * first.pricer.step_s))
     zero = Functional(weights={})
     if objective.metric == "tpot_s":
         return [zero.plus(each, 1 / count) for each in steps]

@@ -1,0 +1,107 @@
+"""`costmodel stacks`: list, show and check what executes a model."""
+
+from __future__ import annotations
+
+import click
+
+from costmodel.cli.common import NamingGroup, format_option, print_table, write_csv, write_json
+from costmodel.hardware.host import hosts
+from costmodel.hardware.stack import Stack, builtin_stacks, load_stack
+
+SCHEMA = 1
+"""Version of the JSON output."""
+
+
+@click.group(cls=NamingGroup)
+def command() -> None:
+    """List, show and check stacks: the software that executes a model.
+
+    Example: costmodel stacks show vllm
+    """
+
+
+@command.command("list")
+@format_option
+def list_command(fmt: str) -> None:
+    """List the built-in stacks and the classes of hosts.
+
+    Example: costmodel stacks list --format csv
+    """
+    rows = [_summary(load_stack(name)) for name in builtin_stacks()]
+    if fmt == "json":
+        write_json({"schema": SCHEMA, "stacks": rows, "hosts": [_host(name) for name in hosts()]})
+    elif fmt == "csv":
+        write_csv(rows)
+    else:
+        columns = ["name", "kind", "runtime", "attention", "cache", "launch us", "+-%", "what it is"]
+        cells = [
+            [
+                str(row["name"]),
+                str(row["kind"]),
+                str(row["runtime"]),
+                str(row["attention"]),
+                str(row["cache"]),
+                f"{row['launch_us']:g}",
+                f"{row['spread_pct']:.0f}",
+                str(row["description"]),
+            ]
+            for row in rows
+        ]
+        note = "+-%: standard deviation of whole passes around the prediction, beside the kernels' own."
+        print_table("Stacks", columns, cells, left=5, caption=note)
+        columns = ["host", "launch x", "devices", "what it is"]
+        print_table("Hosts", columns, [_host_row(name) for name in hosts()], left=1)
+
+
+@command.command("show")
+@click.argument("name", metavar="NAME|PATH")
+@format_option
+def show_command(name: str, fmt: str) -> None:
+    """Show every figure of a stack with its source.
+
+    Example: costmodel stacks show transformers-4.35 --format json
+    """
+    stack = load_stack(name)
+    rows = [{"figure": figure.key, "value": figure.value, "source": figure.source} for figure in stack.figures]
+    if fmt == "json":
+        write_json({"schema": SCHEMA, **_summary(stack), "aliases": list(stack.aliases), "figures": rows})
+    elif fmt == "csv":
+        write_csv(rows)
+    else:
+        title = f"{stack.name}: {stack.description} ({stack.kind}, {stack.runtime}, {stack.cache} cache)"
+        cells = [[str(row["figure"]), f"{row['value']:g}", str(row["source"])] for row in rows]
+        print_table(title, ["figure", "value", "source"], cells, left=3)
+
+
+@command.command("check")
+@click.argument("path", metavar="PATH")
+def check_command(path: str) -> None:
+    """Read a stack's file and say whether it is well formed.
+
+    Example: costmodel stacks check my-stack.toml
+    """
+    stack = load_stack(path)
+    click.echo(f"{path}: stack {stack.name}, {len(stack.figures)} figures")
+
+
+def _summary(stack: Stack) -> dict[str, object]:
+    return {
+        "name": stack.name,
+        "description": stack.description,
+        "kind": stack.kind,
+        "runtime": stack.runtime,
+        "attention": stack.attention,
+        "cache": stack.cache,
+        "launch_us": stack.launch_s * 1e6,
+        "spread_pct": stack.spread * 100,
+    }
+
+
+def _host(name: str) -> dict[str, object]:
+    host = hosts()[name]
+    return {"name": name, "description": host.description, "slowness": host.slowness, "spread_pct": host.spread * 100}
+
+
+def _host_row(name: str) -> list[str]:
+    host = hosts()[name]
+    return [name, f"{host.slowness:g}", ", ".join(host.architectures), host.description]

@@ -1,0 +1,158 @@
+"""Stacks: the software that executes a model, described as data, as what it changes against bare kernels.
+
+The forward pass of this package is that of the Hugging Face modules run by PyTorch, each kernel timed alone. A stack
+merges and fuses kernels, copies caches, upcasts, and pays its host for every launch: its file says by how much, each
+figure with its source. `hw_profiles/README.md` documents the file.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from types import MappingProxyType
+
+from costmodel.errors import HardwareError, nearest
+from costmodel.files.node import Node
+from costmodel.files.read import read_toml
+from costmodel.hardware.profile import profile_folder
+
+SCHEMA = 1
+"""Version of the file format."""
+CLASSES = ("gemm", "attention", "cache", "other")
+"""Classes of operations with figures of their own: weight products, attention, the KV cache, everything else."""
+CLASS_NAMES = ("eager", "script", "graph", "engine", "own-kernels", "kernels")
+"""What stacks of one kind do alike: host-launched modules, a scripted module, captured or compiled modules, an engine
+with merged kernels, an engine with matrix kernels of its own, and bare kernels without a host."""
+CACHES = ("static", "growing", "paged")
+_SCALARS = {
+    "launch_us": (0.0, 1e4),
+    "step_us": (0.0, 1e6),
+    "context_mb": (0.0, 1e5),
+    "spread_pct": (0.0, 200.0),
+    "launch_spread_pct": (0.0, 200.0),
+}
+"""Figures that are one number, with the least and most that a file may say."""
+_LARGEST_FACTOR = 20.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StackFigure:
+    """Where a number of a stack comes from: a measurement that others published, or a reasoning."""
+
+    key: str
+    value: float
+    source: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Stack:
+    """What executes a model, against the Hugging Face modules' kernels each timed alone.
+
+    Attributes:
+        aliases: other names that it is asked for by.
+        kind: one of CLASS_NAMES.
+        runtime: `eager` where the host launches kernel by kernel, `graph` where a pass is replayed or compiled.
+        attention: `fused` or `unfused`: what the stack runs unless the question says otherwise.
+        cache: how the KV cache is kept, one of CACHES.
+        time: by class of operation, seconds over those of the kernels that it stands for.
+        launches: by class, operations that the host launches over the kernels of the modules.
+        launch_s: host seconds of one launched operation, on the reference host (`costmodel.hardware.host`).
+        step_s: seconds that every pass takes beside the device's work: scheduling, sampling, a server's loop.
+        context_bytes: memory of the process beside tensors: the device's context, workspaces.
+        spread: standard deviation of log(measured / predicted) of whole passes beside that of the kernels.
+        launch_spread: the same of the host's seconds.
+        figures: every number with its origin, for display.
+    """
+
+    name: str
+    description: str
+    aliases: tuple[str, ...]
+    kind: str
+    runtime: str
+    attention: str
+    cache: str
+    time: Mapping[str, float]
+    launches: Mapping[str, float]
+    launch_s: float
+    step_s: float
+    context_bytes: int
+    spread: float
+    launch_spread: float
+    figures: tuple[StackFigure, ...]
+
+
+def load_stack(name_or_path: str | Path) -> Stack:
+    """The built-in stack of that name, or the one in a TOML file.
+
+    Raises:
+        HardwareError: one line that names what was asked for, or the file, the key, the value and what is allowed.
+    """
+    text = str(name_or_path)
+    names = builtin_stacks()
+    if text in names:
+        return _builtin(text)
+    if text.endswith(".toml"):
+        return _read(Path(text))
+    for name in names:
+        if text in _builtin(name).aliases:
+            return _builtin(name)
+    raise HardwareError(
+        "unknown stack", value=text, allowed="costmodel stacks list, or a .toml file", hint=nearest(text, names)
+    )
+
+
+@cache
+def builtin_stacks() -> tuple[str, ...]:
+    """Names of the stacks that ship, sorted."""
+    return tuple(sorted(path.stem for path in (profile_folder() / "stacks").glob("*.toml")))
+
+
+@cache
+def _builtin(name: str) -> Stack:
+    return _read(profile_folder() / "stacks" / f"{name}.toml")
+
+
+def _read(path: Path) -> Stack:
+    content = Node(str(path), read_toml(path, "stack", HardwareError, limit=1 << 20), HardwareError)
+    keys = ("schema", "name", "description", "kind", "runtime", "attention", "cache", "sources", "figures")
+    part = content.table(keys, ("aliases",), hint="hw_profiles/README.md says what it is")
+    part["schema"].integer(SCHEMA, SCHEMA)
+    sources = {key: node.text() for key, node in part["sources"].entries().items()}
+    figures: list[StackFigure] = []
+
+    def figure(node: Node, low: float, high: float) -> float:
+        entry = node.table(("value", "source"))
+        source = entry["source"].text()
+        if source not in sources:
+            raise entry["source"].wrong(", ".join(sources))
+        value = entry["value"].number(low, high)
+        figures.append(StackFigure(key=node.key.removeprefix("figures."), value=value, source=sources[source]))
+        return value
+
+    given = part["figures"].table(("time", "launches", *_SCALARS))
+    by_class = {
+        name: MappingProxyType(
+            {kind: figure(node, 0, _LARGEST_FACTOR) for kind, node in given[name].table(CLASSES).items()}
+        )
+        for name in ("time", "launches")
+    }
+    scalar = {name: figure(given[name], low, high) for name, (low, high) in _SCALARS.items()}
+    return Stack(
+        name=part["name"].text(),
+        description=part["description"].text(),
+        aliases=tuple(node.text() for node in part["aliases"].items()) if "aliases" in part else (),
+        kind=part["kind"].choice(CLASS_NAMES),
+        runtime=part["runtime"].choice(("eager", "graph")),
+        attention=part["attention"].choice(("fused", "unfused")),
+        cache=part["cache"].choice(CACHES),
+        time=by_class["time"],
+        launches=by_class["launches"],
+        launch_s=scalar["launch_us"] * 1e-6,
+        step_s=scalar["step_us"] * 1e-6,
+        context_bytes=round(scalar["context_mb"] * 1e6),
+        spread=scalar["spread_pct"] / 100,
+        launch_spread=scalar["launch_spread_pct"] / 100,
+        figures=tuple(figures),
+    )

@@ -1,0 +1,1 @@
+"""What stacks do to whole passes, fitted to published measurements and judged on sources left out."""

@@ -1,0 +1,89 @@
+"""A published row as seconds by class of operation, so that a stack's factors are fitted without pricing again."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from costmodel.arrays import Floats
+from costmodel.decomposition.factors import Decomposition
+from costmodel.families.load import load_model
+from costmodel.forward.passes import forward_ops
+from costmodel.forward.workload import Attention, Cache, LmHead, Runtime, Workload
+from costmodel.hardware.host import host_of
+from costmodel.hardware.profile import load_hardware
+from costmodel.hardware.stack import CLASSES, load_stack
+from costmodel.pricing.estimate import pricer
+from costmodel.timing.calibration.load import find_calibration
+from costmodel.timing.columns import OpColumns
+from costmodel.units import DType
+
+_CLASS_OF = {"gemm": "gemm", "attention": "attention", "kv_cache": "cache"}
+_QUADRATURE = ((0.0, 1 / 6), (0.5, 4 / 6), (1.0, 1 / 6))
+"""Simpson's rule over the lengths of a request's steps, whose times are nearly quadratic in them."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Passes:
+    """The passes of one row.
+
+    Attributes:
+        weights: float64 (passes,), how often each runs.
+        seconds: float64 (passes, classes) on the device, of kernels as timed alone.
+        kernels: float64 (passes, classes).
+        slowness: of the host.
+        measured_s: what was published.
+    """
+
+    weights: Floats
+    seconds: Floats
+    kernels: Floats
+    slowness: float
+    measured_s: float
+
+    def latency_s(self, time: Floats, launches: Floats, launch_s: float, step_s: float) -> float:
+        """The prediction with a stack's figures by class."""
+        device = self.seconds @ time
+        host = (self.kernels @ launches) * launch_s * self.slowness
+        return float((np.maximum(device, host) + step_s) @ self.weights)
+
+
+def passes_of(row: Mapping[str, str], folder: Path) -> Passes:
+    """The passes of a row of kind `time`."""
+    stack, hardware = load_stack(row["stack"]), load_hardware(row["hw"])
+    path = folder / row["model_config"]
+    model = load_model(path if path.is_file() else row["model_config"])
+    runtime = Runtime(stack.runtime if hardware.asynchronous else "eager")
+    how: dict[str, Any] = {
+        "batch": int(row["batch"]),
+        "dtype": DType(row["dtype"]),
+        "weight_dtype": DType(row["weight_dtype"]) if row.get("weight_dtype") else None,
+        "attention": Attention(row.get("attention") or stack.attention),
+        "lm_head": LmHead(row.get("lm_head") or "last"),
+        "runtime": runtime,
+        "cache": Cache(stack.cache),
+    }
+    seq, steps = int(row["seq"]), int(row.get("new_tokens") or 0)
+    works = [(Workload.decode(seq, **how) if row["phase"] == "decode" else Workload.prefill(seq, **how), 1.0)]
+    if row["phase"] == "request":
+        works += [(Workload.decode(seq + 1 + round(at * (steps - 1)), **how), w * steps) for at, w in _QUADRATURE]
+    calibration = find_calibration("auto", hardware, DType(row["dtype"]), runtime)
+    seconds, kernels = [], []
+    for work, _ in works:
+        priced = pricer(model, hardware, work, calibration)
+        columns = OpColumns.of(forward_ops(model, Decomposition(), work))
+        times = priced.time_model.times(columns).latency_s
+        place = np.array([CLASSES.index(_CLASS_OF.get(kind, "other")) for kind in columns.kind])
+        seconds.append([float(times[place == index].sum()) for index in range(len(CLASSES))])
+        kernels.append([float(columns.kernels[place == index].sum()) for index in range(len(CLASSES))])
+    return Passes(
+        weights=np.array([weight for _, weight in works]),
+        seconds=np.array(seconds),
+        kernels=np.array(kernels),
+        slowness=host_of(None, hardware).slowness if hardware.asynchronous else 0.0,
+        measured_s=float(row["measured"]) / 1e3,
+    )

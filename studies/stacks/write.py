@@ -1,0 +1,77 @@
+"""Sets the figures of stacks in their files, line by line, so that what people wrote there stays."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from costmodel.arrays import Floats
+from costmodel.files.write import write_file
+from costmodel.hardware.stack import CLASSES, load_stack
+
+if TYPE_CHECKING:
+    from studies.stacks.fit import Point
+
+_PRIOR_SPREAD, _PRIOR_POINTS = 0.18, 6
+"""Spread of a stack that nobody measured, and how many points that counts as."""
+_Z90 = 1.645
+
+
+def write_stacks(
+    folder: Path,
+    points: Sequence[Point],
+    figures: Callable[[str, str], Floats],
+    held_out: Floats,
+    kind_of: Callable[..., str],
+) -> None:
+    """Write the figures of every stack in `folder` that has something to launch or to merge.
+
+    Args:
+        folder: of the stacks' TOML files.
+        points: what was fitted.
+        figures: by stack and kind.
+        held_out: errors of the points with their source left out, for the spread.
+        kind_of: of `studies.stacks.fit`.
+    """
+    for path in sorted(folder.glob("*.toml")):
+        stack = load_stack(str(path))
+        if stack.name in ("eager", "graph"):
+            continue
+        kind = kind_of(stack)
+        mask = np.array([point.stack == stack.name for point in points])
+        sources = len({point.source for point in points if point.stack == stack.name})
+        *factors, launch_us = figures(stack.name, kind).tolist()
+        values = {f"time.{name}": value for name, value in zip(CLASSES, factors, strict=True)}
+        values |= {"launch_us": launch_us, "spread_pct": 100 * _spread(held_out[mask])}
+        if stack.runtime == "eager" and launch_us:
+            values["launch_spread_pct"] = 12.0
+        origin = (
+            f"Fitted to {int(mask.sum())} published whole passes of {sources} sources, pulled to stacks of its kind"
+            if mask.any()
+            else "What stacks of its kind do in published whole passes; this one was not measured"
+        )
+        write_file(path, _set(path.read_text(encoding="utf-8"), values, origin).encode())
+        load_stack(str(path))
+
+
+def _spread(errors: Floats) -> float:
+    """Standard deviation of log errors from their 90 % quantile, pulled towards that of unmeasured stacks."""
+    if not len(errors):
+        return _PRIOR_SPREAD
+    own = float(np.quantile(np.abs(np.log1p(errors)), 0.9)) / _Z90
+    count = len(errors)
+    return math.sqrt((count * own**2 + _PRIOR_POINTS * _PRIOR_SPREAD**2) / (count + _PRIOR_POINTS))
+
+
+def _set(text: str, values: dict[str, float], origin: str) -> str:
+    for key, value in values.items():
+        line = re.compile(rf"^{re.escape(key)} = .*$", re.MULTILINE)
+        assert line.search(text), key
+        text = line.sub(f'{key} = {{ value = {value:.4g}, source = "published" }}', text)
+    text = re.sub(r"^published = .*\n", "", text, flags=re.MULTILINE)
+    return text.replace("[sources]\n", f'[sources]\npublished = "{origin}"\n')

@@ -1,0 +1,113 @@
+"""A stack's figures do to a pass what they say, on every way of asking."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from types import MappingProxyType
+
+import pytest
+
+from costmodel.cli import cli, run
+from costmodel.decomposition.factors import Decomposition
+from costmodel.families.load import load_model
+from costmodel.forward.workload import Cache, Runtime, Workload
+from costmodel.hardware import stack as stacks
+from costmodel.hardware.profile import load_hardware
+from costmodel.hardware.stack import CLASSES, Stack, load_stack
+from costmodel.pricing.estimate import estimate, pricer
+from costmodel.pricing.phase import PhaseCosts
+
+MODEL, DEVICE = load_model("llama-70m"), load_hardware("a100-sxm-80gb")
+
+
+def toy(monkeypatch: pytest.MonkeyPatch, name: str, **figures: object) -> str:
+    """A stack that changes nothing but what is given, known by a name of its own."""
+    plain = replace(load_stack("eager"), name=name, **figures)
+    known = stacks._builtin
+
+    def builtin(asked: str) -> Stack:
+        return plain if asked == name else known(asked)
+
+    monkeypatch.setattr(stacks, "_builtin", builtin)
+    monkeypatch.setattr(stacks, "builtin_stacks", lambda: ("eager", name))
+    pricer.cache_clear()
+    return name
+
+
+def dense(stack: str | None, **options: object) -> PhaseCosts:
+    work = Workload.decode(600, batch=4, stack=stack, **options)
+    return estimate(MODEL, DEVICE, Decomposition(), [work]).phases[0].dense
+
+
+def by_class(**given: float) -> MappingProxyType[str, float]:
+    return MappingProxyType({name: given.get(name, 1.0) for name in CLASSES})
+
+
+def test_a_stack_that_changes_nothing_prices_the_bare_kernels(monkeypatch: pytest.MonkeyPatch) -> None:
+    bare = dense(None, runtime=Runtime.GRAPH)
+    same = dense(toy(monkeypatch, "same"), runtime=Runtime.GRAPH)
+    assert same.latency_s == bare.latency_s
+    assert same.peak_memory_bytes == bare.peak_memory_bytes
+
+
+def test_factors_times_add_up_over_classes(monkeypatch: pytest.MonkeyPatch) -> None:
+    bare = dense(None, runtime=Runtime.GRAPH).device_s
+    more = 0.0
+    for name in CLASSES:
+        slow = dense(toy(monkeypatch, f"slow-{name}", time=by_class(**{name: 3.0})), runtime=Runtime.GRAPH).device_s
+        assert slow > bare
+        more += slow - bare
+    assert more == pytest.approx(2 * bare, rel=1e-9)
+
+
+def test_the_host_launches_what_the_stack_leaves_unmerged(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = toy(monkeypatch, "host", launch_s=1e-3, launches=by_class(gemm=0.5, other=0.0, cache=0.0, attention=0.0))
+    costs = dense(name)
+    gemms = 7 * MODEL.num_layers + 1
+    assert costs.host_s == pytest.approx(gemms * 0.5 * 1e-3)
+    assert costs.latency_s == costs.host_s
+
+
+def test_a_step_adds_its_time_to_every_pass_and_steps_of_a_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = toy(monkeypatch, "server", step_s=0.25)
+    plain, served = (
+        estimate(MODEL, DEVICE, Decomposition(), [Workload.prefill(64, stack=stack)], new_tokens=5)
+        for stack in (None, name)
+    )
+    assert plain.request is not None
+    assert served.request is not None
+    host = plain.phases[0].dense.host_s
+    assert served.phases[0].dense.latency_s == pytest.approx(max(plain.phases[0].dense.device_s, 0) + 0.25)
+    assert host > 0
+    assert served.request.dense.latency_s > 5 * 0.25
+
+
+def test_spreads_widen_the_interval_and_order_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    costs = dense(toy(monkeypatch, "wide", spread=0.2), runtime=Runtime.GRAPH)
+    assert costs.latency_p05_s is not None
+    assert costs.latency_p95_s is not None
+    assert costs.latency_p05_s == pytest.approx(costs.latency_s / 1.3896, rel=1e-3)
+    assert costs.latency_p95_s == pytest.approx(costs.latency_s * 1.3896, rel=1e-3)
+
+
+def test_a_growing_cache_is_copied_at_every_step_and_held_twice() -> None:
+    static, growing = (dense(None, runtime=Runtime.GRAPH, cache=cache) for cache in (Cache.STATIC, Cache.GROWING))
+    row = 2 * MODEL.num_layers * 4 * MODEL.num_heads * MODEL.head_dim * 2
+    new = 2 * 2 * MODEL.num_layers * 4 * MODEL.num_kv_heads * MODEL.head_dim * 2
+    assert growing.hbm_bytes - static.hbm_bytes == row * 2 * 600 - new
+    assert growing.peak_memory_bytes - static.peak_memory_bytes == static.kv_cache_bytes
+
+
+def test_explore_and_estimate_agree_under_a_stack(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["--model", "llama-70m", "--hw", "a100-sxm-80gb", "--phase", "decode", "--kv-len", "700", "--batch", "64"]
+    asked += ["--stack", "transformers-4.35", "--format", "json"]
+    assert run(cli, ["explore", *asked, "--ranks", "16,64", "--objectives", "decode.latency_s", "--top", "3"]) == 0
+    for row in json.loads(capsys.readouterr().out)["top"]:
+        (tmp_path / "config.json").write_text(json.dumps(row["config"]))
+        assert run(cli, ["estimate", *asked, "--config", str(tmp_path / "config.json")]) == 0
+        phase = json.loads(capsys.readouterr().out)["phases"][0]
+        assert phase["workload"]["stack"] == "transformers-4.35"
+        assert phase["workload"]["cache"] == "growing"
+        assert row["objectives"]["decode.latency_s"] == pytest.approx(phase["decomposed"]["latency_s"], rel=1e-9)

@@ -1,0 +1,108 @@
+"""`validate points`: rows of a table become questions, answers keep the file's order, and what is unknown is named."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+
+from costmodel import Decomposition, Workload, estimate, load_hardware, load_model
+from costmodel.cli import run
+from costmodel.forward.workload import Runtime
+from validate.cli import cli
+
+ROW = {
+    "model_config": "gpt2",
+    "dtype": "fp16",
+    "batch": "2",
+    "seq": "100",
+    "phase": "prefill",
+    "kind": "time",
+    "measured": "3.5",
+    "hw": "a100-sxm-80gb",
+    "stack": "graph",
+    "new_tokens": "0",
+    "attention": "fused",
+    "lm_head": "last",
+    "decompose": "",
+}
+
+
+def table(path: Path, *changes: dict[str, str]) -> Path:
+    rows = [ROW | change for change in changes]
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    return path
+
+
+def answers(path: Path, capsys: pytest.CaptureFixture[str]) -> dict[str, list[dict[str, object]]]:
+    assert run(cli, ["points", str(path), "--format", "json"]) == 0
+    result: dict[str, list[dict[str, object]]] = json.loads(capsys.readouterr().out)
+    return result
+
+
+def test_rows_are_answered_in_their_order_and_units(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = table(
+        tmp_path / "points.csv",
+        {},
+        {"phase": "decode"},
+        {"phase": "request", "new_tokens": "9"},
+        {"kind": "memory", "measured": "400"},
+        {"kind": "ratio", "measured": "0.9", "decompose": "tensors=mlp rank=64"},
+    )
+    rows = answers(path, capsys)["rows"]
+    assert [row["row"] for row in rows] == [1, 2, 3, 4, 5]
+    model, device = load_model("gpt2"), load_hardware("a100-sxm-80gb")
+    work = Workload.prefill(100, batch=2, runtime=Runtime.GRAPH)
+    whole = estimate(model, device, Decomposition(), [work], new_tokens=10)
+    assert whole.request is not None
+    for row, low, high in ((rows[0], 0.5, 2.0), (rows[2], 0.5, 2.0)):
+        assert low < float(str(row["predicted"])) / (1e3 * whole.request.dense.ttft_s) < 40 * high
+    assert float(str(rows[2]["predicted"])) > float(str(rows[0]["predicted"]))
+    assert 250 < float(str(rows[3]["predicted"])) < 500
+    assert 0.3 < float(str(rows[4]["predicted"])) < 1.2
+    for row in rows:
+        assert float(str(row["p05"])) <= float(str(row["predicted"])) <= float(str(row["p95"]))
+
+
+def test_the_summary_counts_and_measures_errors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (first,) = answers(table(tmp_path / "one.csv", {}), capsys)["rows"]
+    exact, half = str(first["predicted"]), str(float(str(first["predicted"])) * 2)
+    found = answers(table(tmp_path / "two.csv", {"measured": exact}, {"measured": half}), capsys)
+    total = next(row for row in found["summary"] if row["device"] == "all" and row["stack"] == "all")
+    assert total["points"] == 2
+    assert total["worst_pct"] == pytest.approx(-50, abs=0.01)
+    assert total["mean_abs_pct"] == pytest.approx(25, abs=0.01)
+    assert found["rows"][0]["inside"] is True
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        ({"stack": "vlm"}, "row 2: unknown stack: got 'vlm'"),
+        ({"hw": "a1000"}, "row 2:"),
+        ({"measured": "fast"}, "row 2: measured: got 'fast'"),
+        ({"kind": "speed"}, "row 2: unknown kind"),
+        ({"dtype": "fp7"}, "row 2: unknown dtype"),
+        ({"decompose": "rank=x"}, "row 2:"),
+    ],
+)
+def test_what_is_unknown_is_named_with_its_row(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], change: dict[str, str], told: str
+) -> None:
+    assert run(cli, ["points", str(table(tmp_path / "bad.csv", {}, change))]) == 2
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert told in output.err
+    assert output.err.count("\n") == 1
+
+
+def test_a_missing_column_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "short.csv"
+    path.write_text("hw,stack\nl4,vllm\n")
+    assert run(cli, ["points", str(path)]) == 2
+    assert "columns are missing: got 'model_config, dtype" in capsys.readouterr().err
