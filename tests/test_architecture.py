@@ -70,7 +70,8 @@ RULES = [
         ("costmodel.model", "costmodel.families", "transformers", "validate.models", "validate.factors"),
         "it times any callable",
     ),
-    Rule("validate.calibration", ("torch", "transformers", "tensorly"), "records are refitted on a laptop"),
+    Rule("validate.calibration", ("transformers", "tensorly"), "it fits tables and records, and builds no model"),
+    Rule("validate.calibration.whole", ("torch",), "records of whole passes are refitted in a blink, by least squares"),
 ]
 
 
@@ -105,6 +106,11 @@ def violations(rule: Rule, module: str, source: str, is_package: bool = False) -
 
 def subjects(rule: Rule) -> list[tuple[str, Path]]:
     return [(name, path) for name, path in modules(rule.subject.partition(".")[0]) if covers(rule.subject, name)]
+
+
+def test_of_calibration_only_the_networks_training_imports_torch() -> None:
+    importing = {name for name, path in modules("validate") if "torch" in imports(path.read_text(), name)}
+    assert {name for name in importing if covers("validate.calibration", name)} == {"validate.calibration.net"}
 
 
 def outputs(source: str) -> list[str]:

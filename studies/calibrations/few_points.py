@@ -1,4 +1,4 @@
-"""What a few hundred probe points are worth: fits on a seeded choice of them, judged on shapes held out. No torch."""
+"""What a few hundred probe points are worth: fits on a seeded choice of them, judged on shapes held out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a GEMM calibration carries over to another table of the same device, whose shapes it never saw. No torch."""
+"""How a GEMM calibration carries over to another table of the same device, whose shapes it never saw."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Fits the physical part of a form: achieved rates, fixed time, overlap. No torch."""
+"""Fits the physical part of a form: achieved rates, fixed time, overlap."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Error tables: how wrong held-out predictions are, how well intervals cover, what speed-ups come out. No torch."""
+"""Error tables: how wrong held-out predictions are, how well intervals cover, what speed-ups come out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Corrections from a few hundred points: fits that need few teach the form's network what lies between. No torch.
+"""Corrections from a few hundred points: fits that need few teach the form's network what lies between.
 
 For GEMMs the mean of (1) a Gaussian process on the base, (2) one on the tile model and (3) networks on the tile model
 predicts shapes all over the measured range, for attention a process on the base alone; the network learns from those
@@ -7,14 +7,12 @@ predictions.
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
 
 from costmodel.timing.calibration.features import GEMM_TILES
 from costmodel.timing.calibration.shaped import ShapedForm
 from validate.calibration.grown import grown_pairs, grown_shapes
-from validate.calibration.net import Pairs, TrainedNet, Training, train
+from validate.calibration.net import Pairs, TrainedNet, Training, train, train_several
 from validate.calibration.process import fit_process
 from validate.calibration.tables import Floats, OpTable
 from validate.calibration.tiles import TileModel, fit_tiles
@@ -77,9 +75,7 @@ def _taught_gemm(form: ShapedForm, table: OpTable, shapes: Floats, pairs: int) -
     target = measured - tiled
     low, high = np.quantile(target, (0.01, 0.99))
     order = _tiled_pairs(form, tiles, table, pairs)
-    nets = [
-        train(features, np.clip(target, low, high), replace(_TEACHER, seed=seed), order) for seed in range(TEACHERS)
-    ]
+    nets = train_several(features, np.clip(target, low, high), _TEACHER, range(TEACHERS), order)
     log_base, log_tiles = np.log(form.base_seconds(shapes)), np.log(tiles.seconds(shapes))
     coarse, rich = _coarse(form, tiles, shapes), _rich(form, tiles, shapes)
     by_process = (on_base(coarse) + log_base + on_tiles(coarse) + log_tiles) / 2
@@ -95,14 +91,17 @@ def _coarse(form: ShapedForm, tiles: TileModel, shape: Floats) -> Floats:
         np.log2(np.ceil(np.ceil(m / each[0]) * np.ceil(n / each[1]) / form.cores)) - np.log2(n * rows)
         for each in GEMM_TILES
     ]
-    beyond = np.log2(tiles.seconds(shape)) - np.log(form.base_seconds(shape)) / np.log(2)
-    return np.stack([np.log2(rows), np.log2(n), np.log2(k), *waves, beyond], axis=1)
+    return np.stack([np.log2(rows), np.log2(n), np.log2(k), *waves, _beyond(form, tiles, shape)], axis=1)
 
 
 def _rich(form: ShapedForm, tiles: TileModel, shape: Floats) -> Floats:
     """The form's own inputs and what tiles say beyond the base."""
-    beyond = np.log2(tiles.seconds(shape)) - np.log(form.base_seconds(shape)) / np.log(2)
-    return np.concatenate([form.features(shape), beyond[None]]).T
+    return np.concatenate([form.features(shape), _beyond(form, tiles, shape)[None]]).T
+
+
+def _beyond(form: ShapedForm, tiles: TileModel, shape: Floats) -> Floats:
+    """log2 of what tiles say over what the base says."""
+    return np.asarray(np.log2(tiles.seconds(shape)) - np.log(form.base_seconds(shape)) / np.log(2))
 
 
 def _tiled_pairs(form: ShapedForm, tiles: TileModel, table: OpTable, count: int) -> Pairs:

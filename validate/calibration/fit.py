@@ -1,4 +1,4 @@
-"""Measured times of operations -> a calibration file with its held-out errors. Needs no torch: refits on a laptop."""
+"""Measured times of operations -> a calibration file with its held-out errors."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A folder of measured operations: one CSV file per kind and a tables.json that says where they come from. No torch.
+"""A folder of measured operations: one CSV file per kind and a tables.json that says where they come from.
 
 gemm.csv has m, n, k, latency_us; attention.csv has batch_size, q_len, past_len, num_heads, num_key_value_heads,
 head_dim, latency_us; streams.csv has kind, bytes, latency_us of kernels that only move data.

@@ -1,4 +1,4 @@
-"""Pairs of shapes, the second the first grown in one dimension: more work must not take less time. No torch."""
+"""Pairs of shapes, the second the first grown in one dimension: more work must not take less time."""
 
 from __future__ import annotations
 

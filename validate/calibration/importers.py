@@ -1,4 +1,4 @@
-"""Reads measurements that others publish into tables of measured operations. No torch."""
+"""Reads measurements that others publish into tables of measured operations."""
 
 from __future__ import annotations
 

@@ -2,18 +2,16 @@
 
 A library's choice of kernels scatters times by several percent from one shape to the next; networks that start
 elsewhere follow the scatter elsewhere, so their mean lies nearer to shapes that none has seen. One network of the same
-size learns that mean (distillation, arXiv 1503.02531) beside the measured points, and costs no more to apply. No torch.
+size learns that mean (distillation, arXiv 1503.02531) beside the measured points, and costs no more to apply.
 """
 
 from __future__ import annotations
-
-from dataclasses import replace
 
 import numpy as np
 
 from costmodel.timing.calibration.shaped import ShapedForm
 from validate.calibration.grown import STEP
-from validate.calibration.net import Pairs, TrainedNet, Training, train
+from validate.calibration.net import Pairs, TrainedNet, Training, train, train_several
 from validate.calibration.tables import Floats, OpTable
 
 TAUGHT = 24_000
@@ -34,7 +32,7 @@ def train_from_many(
     """
     features = form.features(table.shape).T
     seeds = range(settings.seed, settings.seed + TEACHERS)
-    teachers = [train(features, target, replace(settings, seed=seed), pairs) for seed in seeds]
+    teachers = train_several(features, target, settings, seeds, pairs)
     between = form.features(shapes_between(table, TAUGHT, settings.seed)).T
     taught = np.mean([teacher(between) for teacher in teachers], axis=0)
     return train(np.concatenate([features, between]), np.concatenate([target, taught]), settings, pairs)

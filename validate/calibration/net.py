@@ -1,16 +1,22 @@
 """Trains the small network of a calibration: least absolute deviations, and growing work does not get cheaper.
 
 Adam (Kingma and Ba, arXiv 1412.6980) with decoupled weight decay (arXiv 1711.05101) and one cycle of the learning rate
-(arXiv 1708.07120), in numpy: thirty inputs and a few thousand weights train in seconds. No torch.
+(arXiv 1708.07120). torch trains and is loaded by `train` alone; what it leaves is numpy's, and so is inference.
 """
 
 from __future__ import annotations
 
+import contextlib
 import itertools
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+
+if TYPE_CHECKING:
+    import torch
 
 Floats = npt.NDArray[np.float64]
 Singles = npt.NDArray[np.float32]
@@ -76,65 +82,98 @@ class TrainedNet:
 def train(features: Floats, target: Floats, settings: Training, pairs: Pairs | None = None) -> TrainedNet:
     """A network that maps features (points, inputs) to target (points,), minimising the mean absolute error plus
     `order` times the mean of max(0, net(smaller) - net(larger) + gap) over pairs."""
-    rng = np.random.default_rng(settings.seed)
+    return train_several(features, target, settings, [settings.seed], pairs)[0]
+
+
+def train_several(
+    features: Floats, target: Floats, settings: Training, seeds: Sequence[int], pairs: Pairs | None = None
+) -> list[TrainedNet]:
+    """The networks of several seeds in place of the settings' own, side by side: what a step costs is mostly its start.
+
+    Weights begin, and points and pairs come in the order, that a seed gives; on one thread, so that the same seed
+    gives the same network however many cores there are.
+    """
+    import torch
+
     centre, scale = features.mean(axis=0), features.std(axis=0)
-    scale = np.where(scale < 1e-9, 1.0, scale)
+    varies = scale >= 1e-9
+    scale = np.where(varies, scale, 1.0)
 
-    def standard(x: Floats) -> Singles:
-        return np.asarray((x - centre) / scale, dtype=np.float32)
+    def standard(x: Floats) -> torch.Tensor:
+        return torch.from_numpy(((x - centre) / scale).astype(np.float32))
 
-    x, y = standard(features), target.astype(np.float32)
-    sizes = [x.shape[1], *settings.hidden, 1]
-    weights = [_uniform(rng, (a, b), a) for a, b in itertools.pairwise(sizes)]
-    weights[0][features.std(axis=0) < 1e-9] = 0  # what never varied says nothing where it does
-    biases = [_uniform(rng, (b,), a) for a, b in itertools.pairwise(sizes)]
-    small, large, gap = None, None, None
+    rngs = [np.random.default_rng(seed) for seed in seeds]
+    weights, biases = _start(rngs, [features.shape[1], *settings.hidden, 1], varies)
+    x, y = standard(features), torch.from_numpy(target.astype(np.float32))
+    small = large = gap = None
     if pairs is not None and settings.order:
-        small, large, gap = standard(pairs.smaller), standard(pairs.larger), pairs.gap.astype(np.float32)
+        small, large = standard(pairs.smaller), standard(pairs.larger)
+        gap = torch.from_numpy(pairs.gap.astype(np.float32))
     batch = min(settings.batch, len(x))
     per_epoch = len(x) // batch
-    steps = settings.epochs * per_epoch
-    adam = _Adam([*weights, *biases], settings.decay, len(weights))
+    groups = [{"params": weights, "weight_decay": settings.decay}, {"params": biases, "weight_decay": 0.0}]
+    adam = torch.optim.AdamW(groups, lr=settings.rate, betas=_MOMENTS, fused=True)
     step = 0
-    for _ in range(settings.epochs):
-        order = rng.permutation(len(x))
-        for start in range(0, per_epoch * batch, batch):
-            chosen = order[start : start + batch]
-            inputs = x[chosen]
-            if small is not None and large is not None:
-                drawn = rng.integers(0, len(small), settings.pairs)
-                inputs = np.concatenate([inputs, small[drawn], large[drawn]])
-            activations = _forward(inputs, weights, biases)
-            out = activations.pop()[:, 0]
-            slope = np.zeros_like(out)
-            slope[:batch] = np.sign(out[:batch] - y[chosen]) / batch
-            if gap is not None:
-                first, second = out[batch : batch + settings.pairs], out[batch + settings.pairs :]
-                wrong = (first - second + gap[drawn] > 0) * np.float32(settings.order / settings.pairs)
-                slope[batch : batch + settings.pairs], slope[batch + settings.pairs :] = wrong, -wrong
-            step += 1
-            adam.step(_backward(slope[:, None], activations, weights), settings.rate * _cycle(step / steps))
-    return TrainedNet(centre=centre, scale=scale, weights=tuple(weights), biases=tuple(biases))
+    with _one_thread():
+        for _ in range(settings.epochs):
+            order = torch.from_numpy(np.stack([rng.permutation(len(x)) for rng in rngs]))
+            for begin in range(0, per_epoch * batch, batch):
+                chosen = order[:, begin : begin + batch]
+                inputs = x[chosen]
+                if small is not None and large is not None and gap is not None:
+                    drawn = torch.from_numpy(np.stack([rng.integers(0, len(small), settings.pairs) for rng in rngs]))
+                    inputs = torch.cat([inputs, small[drawn], large[drawn]], dim=1)
+                out = _forward(inputs, weights, biases)
+                loss = (out[:, :batch] - y[chosen]).abs().mean(dim=1)
+                if gap is not None:
+                    smaller, larger = out[:, batch : batch + settings.pairs], out[:, batch + settings.pairs :]
+                    loss = loss + settings.order * (smaller - larger + gap[drawn]).clamp_min(0).mean(dim=1)
+                step += 1
+                for group in adam.param_groups:
+                    group["lr"] = settings.rate * _cycle(step / (settings.epochs * per_epoch))
+                adam.zero_grad()
+                loss.sum().backward()  # type: ignore[no-untyped-call]
+                adam.step()
+    return [
+        TrainedNet(
+            centre=centre,
+            scale=scale,
+            weights=tuple(each[place].detach().numpy() for each in weights),
+            biases=tuple(each[place, 0].detach().numpy() for each in biases),
+        )
+        for place in range(len(seeds))
+    ]
 
 
-class _Adam:
-    """Updates arrays in place."""
+def _start(
+    rngs: Sequence[np.random.Generator], sizes: Sequence[int], varies: npt.NDArray[np.bool_]
+) -> tuple[list[torch.Tensor], list[torch.Tensor]]:
+    """Weights (networks, inputs, outputs) and biases (networks, 1, outputs) of each layer where training begins."""
+    import torch
 
-    def __init__(self, parameters: list[Singles], decay: float, decayed: int) -> None:
-        self.parameters, self.decay, self.decayed, self.count = parameters, decay, decayed, 0
-        self.mean = [np.zeros_like(each) for each in parameters]
-        self.square = [np.zeros_like(each) for each in parameters]
+    shapes = list(itertools.pairwise(sizes))
+    weights, biases = [], []
+    for rng in rngs:
+        weights.append([_uniform(rng, (a, b), a) for a, b in shapes])
+        weights[-1][0][~varies] = 0  # what never varied says nothing where it does
+        biases.append([_uniform(rng, (1, b), a) for a, b in shapes])
+    stacked = [[torch.from_numpy(np.stack(layer)) for layer in zip(*each, strict=True)] for each in (weights, biases)]
+    for layer in itertools.chain(*stacked):
+        layer.requires_grad_()
+    return stacked[0], stacked[1]
 
-    def step(self, slopes: list[Singles], rate: float) -> None:
-        self.count += 1
-        one, two = (1 - each**self.count for each in _MOMENTS)
-        for index, (parameter, slope) in enumerate(zip(self.parameters, slopes, strict=True)):
-            mean, square = self.mean[index], self.square[index]
-            mean += (1 - _MOMENTS[0]) * (slope - mean)
-            square += (1 - _MOMENTS[1]) * (slope * slope - square)
-            if index < self.decayed:
-                parameter *= np.float32(1 - rate * self.decay)
-            parameter -= np.float32(rate / one) * mean / (np.sqrt(square / np.float32(two)) + np.float32(1e-8))
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """torch on one thread: matrices this small gain nothing from more."""
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _uniform(rng: np.random.Generator, shape: tuple[int, ...], inputs: int) -> Singles:
@@ -148,21 +187,8 @@ def _cycle(progress: float) -> float:
     return float(1 + np.cos(np.pi * (progress - _WARM_UP) / (1 - _WARM_UP))) / 2
 
 
-def _forward(x: Singles, weights: list[Singles], biases: list[Singles]) -> list[Singles]:
-    """The inputs of each layer, then the output."""
-    values = [x]
-    for w, b in zip(weights[:-1], biases[:-1], strict=True):
-        values.append(np.maximum(values[-1] @ w + b, 0))
-    values.append(values[-1] @ weights[-1] + biases[-1])
-    return values
-
-
-def _backward(slope: Singles, activations: list[Singles], weights: list[Singles]) -> list[Singles]:
-    """Slopes of the weights, then of the biases."""
-    of_weights, of_biases = [], []
-    for layer in range(len(weights) - 1, -1, -1):
-        of_weights.append(activations[layer].T @ slope)
-        of_biases.append(slope.sum(axis=0))
-        if layer:
-            slope = (slope @ weights[layer].T) * (activations[layer] > 0)
-    return [*reversed(of_weights), *reversed(of_biases)]
+def _forward(x: torch.Tensor, weights: list[torch.Tensor], biases: list[torch.Tensor]) -> torch.Tensor:
+    """Outputs (networks, rows) of inputs (networks, rows, inputs)."""
+    for weight, bias in zip(weights[:-1], biases[:-1], strict=True):
+        x = bias.baddbmm(x, weight).relu()
+    return biases[-1].baddbmm(x, weights[-1])[..., 0]

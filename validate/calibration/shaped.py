@@ -1,4 +1,4 @@
-"""Fits a form by shape: base, correction and spread, with every error on shapes that the fit has not seen. No torch."""
+"""Fits a form by shape: base, correction and spread, with every error on shapes that the fit has not seen."""
 
 from __future__ import annotations
 

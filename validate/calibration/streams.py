@@ -1,4 +1,4 @@
-"""Fits kernels that only move data: a fixed time, a bandwidth, and straight lines between a few sizes. No torch."""
+"""Fits kernels that only move data: a fixed time, a bandwidth, and straight lines between a few sizes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Times of bare operations as columns: GEMMs and attention by shape, from records, Parquet or CSV. No torch."""
+"""Times of bare operations as columns: GEMMs and attention by shape, from records, Parquet or CSV."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A model of GEMM kernels with twenty parameters: what a few hundred points can say about a device. No torch.
+"""A model of GEMM kernels with twenty parameters: what a few hundred points can say about a device.
 
 A library chooses among tile sizes and among splits of k; each choice takes whole waves over the cores, and the fastest
 is taken (NVIDIA, "Matrix Multiplication Background User's Guide"; splits of k: arXiv 2301.03598). Used to teach

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 import pytest
 
 from costmodel.cli import run
@@ -30,8 +31,8 @@ from validate.calibration.errors import coverage_pct, speedups
 from validate.calibration.file import calibration_bytes
 from validate.calibration.fit import device_of, fit_calibration
 from validate.calibration.folder import Manifest, MeasuredOps, read_ops, write_ops
-from validate.calibration.net import Pairs, Training, train
-from validate.calibration.process import _loss, fit_process
+from validate.calibration.net import Pairs, Training, train, train_several
+from validate.calibration.process import fit_process
 from validate.calibration.shaped import cross_predict, fit_once, folds_of, summary
 from validate.calibration.spread import fit_spread
 from validate.calibration.streams import StreamTable, fit_stream, held_out_halves, related
@@ -219,17 +220,33 @@ def test_tiles_and_process_learn_what_they_should() -> None:
     assert np.abs(process(unseen) - np.sin(3 * unseen[:, 0])).mean() < 0.15
 
 
-def test_the_process_knows_its_gradient() -> None:
+def test_the_process_is_the_one_of_the_textbook() -> None:
+    """Its mean by hand from the kernel that was found: k(x, X) (K + noise)^-1 y."""
     rng = np.random.default_rng(0)
-    x, y = rng.standard_normal((30, 2)), rng.standard_normal(30)
-    values = np.array([-0.3, -2.0, 0.2, 0.7])
-    _, slope = _loss(values, x, y)
-    step = 1e-4
-    for index in range(4):
-        ahead, behind = values.copy(), values.copy()
-        ahead[index] += step
-        behind[index] -= step
-        assert slope[index] == pytest.approx((_loss(ahead, x, y)[0] - _loss(behind, x, y)[0]) / (2 * step), rel=1e-4)
+    x, y = rng.standard_normal((60, 2)), rng.standard_normal(60)
+    process = fit_process(x, y)
+    amplitude, *lengths, noise = np.exp(process.regressor.kernel_.theta)
+    clipped = np.clip(y, *np.quantile(y, (0.01, 0.99))) - process.mean
+
+    def kernel(a: npt.NDArray[np.float64], b: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+        apart = ((a - process.centre) / process.scale)[:, None] - ((b - process.centre) / process.scale)[None]
+        return np.asarray(amplitude * np.exp(-np.linalg.norm(apart / lengths, axis=2)))
+
+    unseen = rng.standard_normal((7, 2))
+    expected = kernel(unseen, x) @ np.linalg.solve(kernel(x, x) + (noise + 1e-8) * np.eye(60), clipped) + process.mean
+    assert process(unseen) == pytest.approx(expected, rel=1e-6)
+
+
+def test_networks_trained_side_by_side_are_those_trained_alone() -> None:
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((120, 3))
+    pairs = Pairs(smaller=x[:50], larger=x[50:100], gap=np.zeros(50))
+    settings = Training(hidden=(8, 8), epochs=4, batch=40, pairs=16)
+    together = train_several(x, x[:, 0], settings, [3, 5], pairs)
+    for seed, net in zip((3, 5), together, strict=True):
+        alone = train(x, x[:, 0], dataclasses.replace(settings, seed=seed), pairs)
+        assert net(x) == pytest.approx(alone(x), abs=1e-6)
+    assert np.abs(together[0](x) - together[1](x)).max() > 0.01
 
 
 def test_streams_are_recovered_and_carried_over() -> None:
@@ -358,11 +375,13 @@ def test_fit_from_the_command_line(quick: None, tmp_path: Path, capsys: pytest.C
     assert capsys.readouterr().err.startswith("error: ")
 
 
-def test_fitting_needs_no_torch() -> None:
+def test_fitting_starts_without_torch() -> None:
+    """Only the training of a network loads it, and scikit-learn is loaded by a process."""
     code = (
         "import sys, validate.calibration.fit, studies.calibrations.device_fit, studies.calibrations.few_points\n"
         "import studies.calibrations.transfer, validate.calibration.folder\n"
         "import validate.calibration.importers, validate.probes.plan\n"
-        "assert not {'torch', 'transformers', 'tensorly'} & set(sys.modules)\n"
+        "import validate.calibration.whole.run_folder\n"
+        "assert not {'torch', 'transformers', 'tensorly', 'sklearn'} & set(sys.modules)\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)

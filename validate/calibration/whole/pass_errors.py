@@ -1,4 +1,4 @@
-"""The error table of a calibration from whole passes: every level beside the null models and the noise. No torch."""
+"""The error table of a calibration from whole passes: every level beside the null models and the noise."""
 
 from __future__ import annotations
 

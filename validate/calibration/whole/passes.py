@@ -1,4 +1,4 @@
-"""Whole passes as a linear problem: what each is the sum of, the factors that fit, predictions held out. No torch."""
+"""Whole passes as a linear problem: what each is the sum of, the factors that fit, predictions held out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The calibration of a run's folder: finds the profile that its records were predicted with. No torch."""
+"""The calibration of a run's folder: finds the profile that its records were predicted with."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Records of whole passes -> a calibration of level `samples`, and its predictions of held-out ones. No torch.
+"""Records of whole passes -> a calibration of level `samples`, and its predictions of held-out ones.
 
 Non-negative factors by least squares on relative errors of seconds and of the difference between configuration and
 dense, pulled slightly towards what was known before: seven on the profile's roofline
