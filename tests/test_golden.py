@@ -6,11 +6,23 @@ import json
 from typing import Any
 
 import pytest
-from golden.regenerate import CALIBRATED, CALIBRATED_PATH, CASES, PATH, case_name, compute
+from golden.regenerate import (
+    CALIBRATED,
+    CALIBRATED_PATH,
+    CASES,
+    GENERATION,
+    GENERATION_PATH,
+    PATH,
+    case_name,
+    compute,
+)
 
 ADVICE = "the model's numbers changed; if on purpose: python tests/golden/regenerate.py, and look at the diff"
 GOLDEN: dict[str, Any] = json.loads(PATH.read_text(encoding="utf-8"))
-MEASURED: dict[str, Any] = json.loads(CALIBRATED_PATH.read_text(encoding="utf-8"))
+MEASURED: dict[str, Any] = {
+    **json.loads(CALIBRATED_PATH.read_text(encoding="utf-8")),
+    **json.loads(GENERATION_PATH.read_text(encoding="utf-8")),
+}
 
 
 def differences(expected: Any, found: Any, where: str = "") -> list[str]:
@@ -47,12 +59,13 @@ def test_no_number_has_changed(case: Any) -> None:
 
 
 def test_the_calibrated_cases_are_calibrated_and_in_order() -> None:
-    assert list(MEASURED) == [case_name(case) for case in CALIBRATED], ADVICE
-    levels = {phase["dense"]["level"] for estimate in MEASURED.values() for phase in estimate["phases"]}
-    assert levels == {"probes", "samples"}
+    assert list(MEASURED) == [case_name(case) for case in (*CALIBRATED, *GENERATION)], ADVICE
+    for cases, expected in ((CALIBRATED, {"probes", "samples"}), (GENERATION, {"generation"})):
+        priced = [MEASURED[case_name(case)]["phases"] for case in cases]
+        assert {phase["dense"]["level"] for phases in priced for phase in phases} == expected
 
 
-@pytest.mark.parametrize("case", CALIBRATED, ids=case_name)
+@pytest.mark.parametrize("case", [*CALIBRATED, *GENERATION], ids=case_name)
 def test_no_calibrated_number_has_changed(case: Any) -> None:
     found = json.loads(json.dumps(compute(case, "auto")))
     lines = differences(MEASURED[case_name(case)], found)

@@ -1,1 +1,0 @@
-"""Factors of weights: which ranks, in which form, and how a user writes them."""

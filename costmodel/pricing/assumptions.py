@@ -22,13 +22,19 @@ def assumptions(hardware: HardwareProfile, pricers: tuple[PhasePricer, ...]) -> 
 
 def _of_one(hardware: HardwareProfile, pricer: PhasePricer) -> list[str]:
     model, work, times = pricer.model, pricer.work, pricer.time_model
-    measured = times.level != "datasheet"
+    measured = times.level in ("probes", "samples")
     texts = []
     if measured:
         how = "as fitted to whole passes" if times.level == "samples" else "as measured alone"
         texts.append(
             f"latency: the sum of operations {how} ({times.level}); the 90 % interval takes errors to go together "
             "(either way)"
+        )
+    elif times.level == "generation":
+        texts.append(
+            f"latency: {hardware.name} was not measured for {work.dtype.value}: what others of its generation "
+            f"({hardware.architecture or f'any {hardware.kind}'}) reach of their peaks, or their times carried over; "
+            "ranks that are no multiple of 16 by a prior (either way)"
         )
     else:
         texts.append(
@@ -50,7 +56,7 @@ def _of_one(hardware: HardwareProfile, pricer: PhasePricer) -> list[str]:
             f"weights that the {last.name.upper()} of {last.bytes / KIB**2:g} MiB could hold are read from memory "
             "(too high)"
         )
-    if hardware.kernel_floor_s and not measured:
+    if hardware.kernel_floor_s and times.level == "datasheet":
         texts.append(f"each kernel takes {hardware.kernel_floor_s * 1e6:g} us beyond its roofline time (either way)")
     if work.stack is None:
         texts.append(
@@ -61,8 +67,6 @@ def _of_one(hardware: HardwareProfile, pricer: PhasePricer) -> list[str]:
             f"stack {work.stack}: kernels of the Hugging Face modules x its factors by class of operation, fitted to "
             "published whole passes (either way)"
         )
-    if not model.family.verified:
-        texts.append(f"kernels and live bytes of {model.model_type}: from the topology, unverified (either way)")
     if work.attention is Attention.FUSED:
         grouped = " reads grouped K and V once and" if model.num_kv_heads < model.num_heads else ""
         masked = "never writes its scores" if model.is_encoder else "skips masked tiles"
@@ -82,7 +86,7 @@ def _of_one(hardware: HardwareProfile, pricer: PhasePricer) -> list[str]:
     cache = "" if model.is_encoder else f", {work.cache.value} KV cache"
     texts.append(f"memory: weights{cache} and live activations; no allocator slack or CUDA context (too low)")
     if hardware.idle_power_w is not None and hardware.peak_power_w is not None:
-        late = "" if measured else "too low by the time that kernels take beyond the roofline, "
+        late = "" if times.level != "datasheet" else "too low by the time that kernels take beyond the roofline, "
         texts.append(
             f"energy: peak power while busy, idle power else, from unmeasured figures ({late}too high if memory-bound)"
         )

@@ -85,7 +85,7 @@ class Estimate:
 
     @property
     def level(self) -> str:
-        """What the times come from: datasheet, probes or samples; one calibration serves every phase."""
+        """What the times come from: datasheet, generation, probes or samples; one calibration serves every phase."""
         return self.phases[0].decomposed.level
 
     @property

@@ -1,1 +1,0 @@
-"""Design spaces: exact sizes, numbered configurations, sampling; no prices."""

@@ -1,1 +1,0 @@
-"""From operations to seconds: the datasheet, generations, calibrations, and what a stack adds."""

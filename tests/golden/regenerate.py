@@ -1,6 +1,7 @@
 """Estimates whose every number is kept beside this file, so that a refactor can prove that it changed none.
 
-Fifty stand on the datasheet roofline (estimates.json), the others on the shipped calibrations (calibrated.json).
+Fifty stand on the datasheet roofline (estimates.json), others on the shipped calibrations (calibrated.json) and on what
+is known of a device's generation (generation.json).
 
 Run `python tests/golden/regenerate.py` after a change of the model on purpose; the diff of the files is their effect.
 """
@@ -23,6 +24,7 @@ from costmodel.units import DType
 
 PATH = Path(__file__).with_name("estimates.json")
 CALIBRATED_PATH = Path(__file__).with_name("calibrated.json")
+GENERATION_PATH = Path(__file__).with_name("generation.json")
 
 POINT = "layers=2,17,31 tensors=all rank=1 form=tucker"
 MIXED = ("rank=30%", "layers=1-9:4 tensors=attn rank=12.5% form=tucker", "layers=3 form=dense")
@@ -107,6 +109,18 @@ CALIBRATED: list[tuple[str, str, tuple[str, ...], dict[str, Any]]] = [
 ]
 """The same, priced with the calibration that ships for the device."""
 
+GENERATION: list[tuple[str, str, tuple[str, ...], dict[str, Any]]] = [
+    ("llama2-7b", "h100-pcie-80gb", (POINT,), {"runtime": "graph"}),
+    ("llama2-7b", "a100-sxm-80gb", ("rank=50%",), {"dtype": "tf32", "seq_len": 128}),
+    ("opt-1.3b", "v100-sxm2-16gb", ("tensors=fc1,fc2 rank=107",), {"dtype": "fp16", "attention": "unfused"}),
+    ("bert-large", "t4", ("rank=25%",), {"dtype": "fp32", "batch": 8, "seq_len": 128}),
+    ("qwen3-0.6b", "l4", (), {"runtime": "graph", "batch": 4}),
+    ("tinyllama-1.1b", "mi300x", ("rank=64 form=tucker",), {"runtime": "graph"}),
+    ("tinyllama-1.1b", "epyc-9654", ("rank=33.3%",), {"dtype": "fp32", "seq_len": 64}),
+    ("gpt2", "xeon-8480plus", (), {"new_tokens": 4, "seq_len": 100}),
+]
+"""The same on devices and types that no calibration serves, by what is known of the generation."""
+
 
 def case_name(case: tuple[str, str, tuple[str, ...], dict[str, Any]]) -> str:
     """The case as one line, its key in the file."""
@@ -151,4 +165,6 @@ def text(cases: list[tuple[str, str, tuple[str, ...], dict[str, Any]]], calibrat
 if __name__ == "__main__":
     PATH.write_text(text(CASES), encoding="utf-8")
     CALIBRATED_PATH.write_text(text(CALIBRATED, "auto"), encoding="utf-8")
-    sys.stdout.write(f"wrote {len(CASES)} estimates to {PATH} and {len(CALIBRATED)} to {CALIBRATED_PATH}\n")
+    GENERATION_PATH.write_text(text(GENERATION, "auto"), encoding="utf-8")
+    for cases, path in ((CASES, PATH), (CALIBRATED, CALIBRATED_PATH), (GENERATION, GENERATION_PATH)):
+        sys.stdout.write(f"wrote {len(cases)} estimates to {path}\n")

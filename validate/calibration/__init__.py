@@ -1,1 +1,0 @@
-"""Measured times to a calibration: fits, held-out errors, the file."""

@@ -1,1 +1,0 @@
-"""The seam between measuring and the machine: CPU and CUDA, conditions, threads."""

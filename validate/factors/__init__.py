@@ -1,1 +1,0 @@
-"""Weights to factors: SVD, Tucker, whitened; and the modules that hold them."""

@@ -1,1 +1,0 @@
-"""Real transformers models: built, read, streamed, run on blocks of text."""

@@ -82,9 +82,8 @@ def set_attention(model: nn.Module, attention: Attention) -> None:
 
 def _layer_fields(config: Mapping[str, Any], spec: ModelSpec) -> dict[str, Any]:
     """The configuration's fields that depend on the number of layers."""
-    generic = "num_hidden_layers"
-    names = (generic, spec.family.aliases.get(generic, generic))
-    fields: dict[str, Any] = {name: spec.num_layers for name in names if name in config}
+    name = "n_layer" if "n_layer" in config else "num_hidden_layers"
+    fields: dict[str, Any] = {name: spec.num_layers}
     if isinstance(config.get("layer_types"), list):
         fields["layer_types"] = config["layer_types"][: spec.num_layers]
     return fields

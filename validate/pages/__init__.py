@@ -1,1 +1,0 @@
-"""What the reports share: styles, markup, axes."""

@@ -1,1 +1,0 @@
-"""What to measure: samples, given configurations, strata."""

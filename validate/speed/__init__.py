@@ -1,1 +1,0 @@
-"""Really factored models timed beside the dense one: time, memory, energy, errors of predictions."""

@@ -88,6 +88,8 @@ def calibrations_for(
     for runtime in refused:
         shipped = find_calibration("auto", hardware, dtype, runtime)
         spare += [shipped] if shipped is not None and shipped not in spare else []
-        level = "the datasheet alone" if shipped is None else f"the calibration that ships for {hardware.name}"
+        level = f"the calibration that ships for {hardware.name}"
+        if shipped is None or shipped.level == "generation":
+            level = f"what is known of devices like {hardware.name}"
         notes.append(f"{option} does not serve {runtime.value} runs, which are predicted by {level}")
     return [*asked, *spare], notes

@@ -1,1 +1,0 @@
-"""Spaces whose layers cost alike, by classes of cost: exact counts, quantiles, frontiers."""

@@ -28,6 +28,8 @@ from costmodel.timing.calibration.scaled import SCALED_KEYS, ScaledTimes, read_s
 from costmodel.timing.calibration.shaped import FORMS, FormName, ShapedForm
 from costmodel.timing.columns import TimeModel
 from costmodel.timing.datasheet import DatasheetRoofline
+from costmodel.timing.efficiencies import generation_of
+from costmodel.timing.generation import LEVEL, GenerationRoofline, SiblingTimes
 from costmodel.units import DType
 
 _KEYS = (
@@ -88,8 +90,8 @@ def find_calibration(option: str, hardware: HardwareProfile, dtype: DType, runti
     """The calibration that `--calibration` asks for.
 
     Args:
-        option: "none"; "auto" for the shipped one of this device where there is one that serves the workload; or a
-            path.
+        option: "none"; "auto" for the shipped one of this device where there is one that serves the workload, else
+            what is known of its generation; or a path.
         hardware, dtype, runtime: what it must serve.
 
     Raises:
@@ -102,7 +104,8 @@ def find_calibration(option: str, hardware: HardwareProfile, dtype: DType, runti
         return None
     if option == "auto":
         found = shipped_calibration(hardware)
-        return found if found and dtype in found.dtypes and runtime in found.runtimes else None
+        serves = found and dtype in found.dtypes and runtime in found.runtimes
+        return found if serves else _of_generation(hardware, dtype, runtime)
     found = load_calibration(option)
     if found.hardware != hardware.name:
         raise CalibrationError(f"{option} was fitted on another device", value=found.hardware, allowed=hardware.name)
@@ -124,6 +127,27 @@ def shipped_calibration(hardware: HardwareProfile) -> Calibration | None:
     return _shipped(path) if path.is_file() and _same_device(hardware, load_hardware(hardware.name)) else None
 
 
+@functools.lru_cache(maxsize=64)
+def _of_generation(hardware: HardwareProfile, dtype: DType, runtime: Runtime) -> Calibration:
+    """What stands in for a calibration that does not exist: a sibling's that serves the type, or none's."""
+    generation = generation_of(hardware)
+    siblings = (shipped_calibration(load_hardware(name)) for name in generation.siblings if name != hardware.name)
+    sibling = next((each for each in siblings if each and dtype in each.dtypes and runtime in each.runtimes), None)
+    return Calibration(
+        name=f"{generation.name} generation",
+        hardware=hardware.name,
+        dtypes=(dtype,),
+        runtimes=(runtime,),
+        level=LEVEL,
+        provenance=(MappingProxyType({"source": generation.source}),),
+        errors=(),
+        host_launch_s=None,
+        shaped=MappingProxyType({}),
+        streams=MappingProxyType({}),
+        sibling=sibling,
+    )
+
+
 def _same_device(one: HardwareProfile, other: HardwareProfile) -> bool:
     words = ("description", "architecture", "figures", "verified")
     names = [field.name for field in fields(HardwareProfile) if field.name not in words]
@@ -132,7 +156,9 @@ def _same_device(one: HardwareProfile, other: HardwareProfile) -> bool:
 
 @functools.lru_cache(maxsize=64)
 def time_model(hardware: HardwareProfile, dtype: DType, runtime: Runtime, calibration: Calibration | None) -> TimeModel:
-    """The time model of a device, the calibrated one or the ideal roofline; the same object for the same arguments.
+    """The time model of a device: calibrated, of its generation, or the ideal roofline for None.
+
+    The same object for the same arguments.
 
     Raises:
         HardwareError: when the profile has no rate for `dtype`.
@@ -141,6 +167,8 @@ def time_model(hardware: HardwareProfile, dtype: DType, runtime: Runtime, calibr
     if calibration is None:
         return roofline
     launch = roofline.host_launch_s
+    if calibration.level == LEVEL:
+        return _generation_times(hardware, dtype, runtime, calibration.sibling, launch)
     if isinstance(calibration.passes, AdditiveForm):
         return AdditiveTimes(form=calibration.passes, level=calibration.level, host_launch_s=launch)
     if launch and calibration.host_launch_s is not None:
@@ -151,6 +179,22 @@ def time_model(hardware: HardwareProfile, dtype: DType, runtime: Runtime, calibr
     if calibration.passes is None:
         return probes
     return ScaledTimes(form=calibration.passes, probes=probes, level=calibration.level, host_launch_s=launch)
+
+
+def _generation_times(
+    hardware: HardwareProfile, dtype: DType, runtime: Runtime, sibling: Calibration | None, launch_s: float
+) -> GenerationRoofline | SiblingTimes:
+    here = GenerationRoofline.of(hardware, dtype, launch_s)
+    if sibling is None:
+        return here
+    other = load_hardware(sibling.hardware)
+    return SiblingTimes(
+        sibling=time_model(other, dtype, runtime, sibling),
+        there=GenerationRoofline.of(other, dtype, launch_s),
+        here=here,
+        log_sd=generation_of(hardware).sibling_log_sd,
+        host_launch_s=launch_s,
+    )
 
 
 @functools.cache

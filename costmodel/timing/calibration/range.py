@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from costmodel.decomposition.factors import Decomposition
-from costmodel.forward.work import AttentionShape, keys_held
+from costmodel.forward.cost import keys_held
 from costmodel.forward.workload import Attention, Workload
 from costmodel.model import ModelSpec
 from costmodel.timing.calibration.record import Calibration
+from costmodel.timing.calibration.shaped import DIMENSIONS
+from costmodel.timing.generation import LEVEL
 from costmodel.units import DType
 
 _SHOWN = 4
@@ -15,7 +17,10 @@ _SHOWN = 4
 def leaves(
     calibration: Calibration, model: ModelSpec, work: Workload, decomposition: Decomposition | None = None
 ) -> list[str]:
-    """One line per way in which a pass leaves the measured range; empty when all of it lies inside."""
+    """One line per way in which a pass leaves the measured range; empty when all of it lies inside, and at the level of
+    a generation, of which nothing was measured."""
+    if calibration.level == LEVEL:
+        return []
     if calibration.passes is not None:
         return [f"calibration {calibration.name}: {text}" for text in calibration.passes.reach.outside(model, work)]
     form = calibration.shaped["gemm"]
@@ -50,10 +55,10 @@ def _attention(calibration: Calibration, model: ModelSpec, work: Workload) -> li
     texts = []
     for window in dict.fromkeys(model.sliding_windows):
         keys = keys_held(work.q_len, work.kv_len, window)
-        shape = AttentionShape(work.batch, work.q_len, keys, model.num_heads, model.num_kv_heads, model.head_dim)
+        shape = (work.batch, work.q_len, keys, model.num_heads, model.num_kv_heads, model.head_dim)
         texts += [
             f"attention's {name} {value} is outside the {low:g} to {high:g} that were measured"
-            for name, value, low, high in zip(shape._fields, shape, form.low, form.high, strict=True)
+            for name, value, low, high in zip(DIMENSIONS["decode"], shape, form.low, form.high, strict=True)
             if not low <= value <= high
         ]
     return list(dict.fromkeys(texts))

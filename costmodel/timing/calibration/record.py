@@ -22,12 +22,14 @@ class Calibration:
         hardware: name of the profile that it belongs to.
         dtypes: types that it serves, the measured one first.
         runtimes: ways of running that it serves: a GPU's device times hold for both, a CPU's include dispatch.
-        level: what it was fitted from: bare operations (probes), or whole models as well (samples).
+        level: what it stands on: bare operations (probes), whole models too (samples), other devices (generation).
         provenance: where the measurements come from, an entry each.
         errors: rows of its error table, on held-out points.
         host_launch_s: measured host time per kernel, or None where the profile's figure stands.
         shaped, streams: the forms by class of operation; empty where there is one form for all.
         passes: what whole passes were fitted with: one form for all, or corrections of the forms by class.
+        sibling: at level generation, the calibration of the device that is taken after, or None where numbers of the
+            generation stand alone.
     """
 
     name: str
@@ -41,3 +43,4 @@ class Calibration:
     shaped: Mapping[FormName, ShapedForm]
     streams: Mapping[str, StreamForm]
     passes: AdditiveForm | ScaledForm | None = None
+    sibling: Calibration | None = None

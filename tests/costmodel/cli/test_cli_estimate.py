@@ -542,7 +542,7 @@ def test_a_model_folder_and_a_profile_file(priced: Any, tmp_path: Path) -> None:
     profile.write_text((root / "hw_profiles" / "l4.toml").read_text().replace('name = "l4"', 'name = "my-card"'))
     found = priced("--model", str(folder), "--hw", str(profile))
     assert (found["model"], found["hardware"]) == ("my-model", "my-card")
-    assert found["phases"][0]["dense"] == priced(*GPT2)["phases"][0]["dense"]
+    assert found["phases"][0]["dense"] == priced("--model", "gpt2", "--hw", "l4")["phases"][0]["dense"]
 
 
 @pytest.mark.parametrize(

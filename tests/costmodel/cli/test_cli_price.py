@@ -48,7 +48,7 @@ def gemms(tmp_path: Path) -> Path:
 
 
 def test_gemms_on_the_datasheet(gemms: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, err = price(capsys, gemms, "--hw", "t4", "--dtype", "fp16")
+    code, out, err = price(capsys, gemms, "--hw", "t4", "--dtype", "fp16", "--calibration", "none")
     assert (code, err) == (0, "")
     assert out.splitlines()[0] == ("m,n,k,latency_s,latency_lower_s,latency_upper_s,latency_p05_s,latency_p95_s,bound")
     rows = rows_of(out)
@@ -97,7 +97,7 @@ def test_any_text_of_one_line_passes_through(tmp_path: Path, capsys: pytest.Capt
     path, out = tmp_path / "shapes.csv", tmp_path / "out.csv"
     lines = "".join(f"1,2,3,{quote}{text}{quote}\n" for text in texts)
     path.write_text(f"m,n,k,note\n{lines}", encoding="utf-8")
-    assert price(capsys, path, "--hw", "l4", "-o", out)[:2] == (0, "")
+    assert price(capsys, path, "--hw", "l4", "--calibration", "none", "-o", out)[:2] == (0, "")
     with out.open(encoding="utf-8", newline="") as stream:
         assert [row["note"] for row in csv.DictReader(stream)] == texts
 
@@ -117,7 +117,7 @@ def test_output_file_and_order_over_chunks(
     monkeypatch.setattr(bare_ops, "_CHUNK", 7)
     path, out = tmp_path / "many.csv", tmp_path / "out.csv"
     path.write_text("k,note,m,n\n" + "".join(f"{64 + i},x{i},{i + 1},128\n" for i in range(40)))
-    assert price(capsys, path, "--hw", "l4", "-o", out)[:2] == (0, "")
+    assert price(capsys, path, "--hw", "l4", "--calibration", "none", "-o", out)[:2] == (0, "")
     rows = rows_of(out.read_text())
     assert [row["note"] for row in rows] == [f"x{i}" for i in range(40)]
     times = [float(row["latency_s"]) for row in rows]

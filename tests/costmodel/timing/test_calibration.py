@@ -40,7 +40,7 @@ def gemm_columns(m: Any, n: Any, k: Any) -> OpColumns:
         m=m,
         n=n,
         k=k,
-        executed_flops=2 * m * n * k,
+        matrix_flops=2 * m * n * k,
         vector_flops=zero,
         hbm_bytes=2 * (n * k + m * (n + k)),
         kernels=zero + 1,
@@ -72,8 +72,11 @@ def test_auto_none_and_a_path() -> None:
     hardware = load_hardware("a100-sxm-80gb")
     assert find_calibration("none", hardware, BF16, EAGER) is None
     assert find_calibration("auto", hardware, BF16, EAGER) is find_calibration("auto", hardware, DType.FP16, GRAPH)
-    assert find_calibration("auto", hardware, DType.FP32, EAGER) is None
-    assert find_calibration("auto", load_hardware("t4"), DType.FP16, EAGER) is None
+    for other, dtype in ((hardware, DType.FP32), (load_hardware("t4"), DType.FP16)):
+        stand_in = find_calibration("auto", other, dtype, EAGER)
+        assert stand_in is not None
+        assert stand_in.level == "generation"
+        assert stand_in is find_calibration("auto", other, dtype, EAGER)
     found = find_calibration(str(A100), hardware, BF16, GRAPH)
     assert found is not None
     assert found.name == "a100-sxm-80gb"
@@ -319,4 +322,6 @@ def test_a_profile_with_other_figures_is_another_device(tmp_path: Path) -> None:
     found = find_calibration("auto", load_hardware(same), DType.BF16, Runtime.EAGER)
     assert found is not None
     assert found.name == "a100-sxm-80gb"
-    assert find_calibration("auto", load_hardware(changed), DType.BF16, Runtime.EAGER) is None
+    other = find_calibration("auto", load_hardware(changed), DType.BF16, Runtime.EAGER)
+    assert other is not None
+    assert other.level == "generation"

@@ -1,4 +1,4 @@
-"""Laws of every time model: datasheet, probes, whole passes in both forms; and what the H100's calibration rests on.
+"""Laws of every time model: datasheet, generation, probes, whole passes in both forms; and what the H100's rest on.
 
 An operation's time has parts, bounds and an interval that fit together whatever made the number; more work takes no
 less time as far as a model promises it; and nothing draws less than the idle power.
@@ -19,13 +19,12 @@ from costmodel.decomposition.factors import Decomposition, LowRank, Site
 from costmodel.families.load import load_model
 from costmodel.forward.cost import OpCost, fused_attention, gemm
 from costmodel.forward.ops import Kind, Op
-from costmodel.forward.work import AttentionShape
 from costmodel.forward.workload import Runtime, Workload
 from costmodel.hardware.profile import HardwareProfile, load_hardware, profile_folder
 from costmodel.pricing.estimate import PhaseCosts, estimate
 from costmodel.timing.calibration.additive import AdditiveForm, AdditiveTimes
 from costmodel.timing.calibration.features import gemm_features
-from costmodel.timing.calibration.load import load_calibration, shipped_calibration, time_model
+from costmodel.timing.calibration.load import find_calibration, load_calibration, shipped_calibration, time_model
 from costmodel.timing.calibration.passes import Reach
 from costmodel.timing.calibration.probes import CalibratedTimes
 from costmodel.timing.calibration.record import Calibration
@@ -54,6 +53,20 @@ def probes_of(hardware: HardwareProfile) -> CalibratedTimes:
     found = model_of(hardware, replace(shipped(hardware), passes=None, level="probes"))
     assert isinstance(found, CalibratedTimes)
     return found
+
+
+UNMEASURED = [
+    ("h100-pcie-80gb", DType.BF16, Runtime.GRAPH),
+    ("a100-sxm-80gb", DType.FP32, Runtime.EAGER),
+    ("t4", DType.FP16, Runtime.GRAPH),
+    ("epyc-9654", DType.FP32, Runtime.EAGER),
+]
+"""On a sibling's calibration, and on numbers of a generation alone."""
+
+
+def generation_model(name: str, dtype: DType, runtime: Runtime) -> TimeModel:
+    hardware = load_hardware(name)
+    return time_model(hardware, dtype, runtime, find_calibration("auto", hardware, dtype, runtime))
 
 
 FACTORS = st.floats(0.05, 20)
@@ -85,6 +98,7 @@ SCALED = st.builds(
 )
 MODELS = {
     "datasheet": st.sampled_from([model_of(hardware, None) for hardware in DEVICES]),
+    "generation": st.sampled_from([generation_model(*device) for device in UNMEASURED]),
     "probes": st.sampled_from([probes_of(hardware) for hardware in DEVICES]),
     "additive": ADDITIVE,
     "scaled": st.one_of(SCALED, st.just(model_of(EPYC, shipped(EPYC)))),
@@ -103,7 +117,7 @@ def a_gemm(m: int, n: int, k: int) -> Op:
 
 def an_attention(batch: int, q_len: int, kv_len: int, heads: int, kv_heads: int, head_dim: int) -> Op:
     shape = (batch, q_len, kv_len, heads, kv_heads, head_dim)
-    cost = fused_attention(AttentionShape(batch, q_len, kv_len, heads, kv_heads, head_dim), act_bytes=2, causal=True)
+    cost = fused_attention(batch, heads, kv_heads, q_len, kv_len, head_dim, act_bytes=2, causal=True)
     return Op(name="a", kind="attention", cost=cost, out_bytes=0, attention=shape)
 
 
@@ -184,7 +198,7 @@ def test_bounds_stay_in_order_where_arithmetic_or_traffic_is_all(
         k=shapes[2],
         kernels=one,
         vector_flops=0 * one,
-        executed_flops=flops * one,
+        matrix_flops=flops * one,
         hbm_bytes=moved * one,
     )
     for model in (model_of(hardware, None), probes_of(hardware), model_of(hardware, of_level(hardware, "samples"))):
@@ -215,9 +229,7 @@ def test_unfused_attention_takes_the_time_of_what_it_moves_and_computes(hardware
     model = probes_of(hardware)
     general, work = model.streams["elementwise"], OpColumns.of(ops)
     times = model.times(work)
-    assert (
-        times.latency_s.tolist() == general.times(work.executed_flops, work.hbm_bytes, work.kernels).latency_s.tolist()
-    )
+    assert times.latency_s.tolist() == general.times(work.matrix_flops, work.hbm_bytes, work.kernels).latency_s.tolist()
     assert (times.latency_s > 0.2 * model_of(hardware, None).times(work).latency_s).all()
     beside = model.times(OpColumns.of([*ops, an_attention(1, 128, 128, 32, 32, 128)]))
     assert times.latency_s.tolist() == beside.latency_s[:2].tolist()
@@ -304,8 +316,7 @@ def test_corrections_see_the_shape_alone(name: str, data: st.DataObject) -> None
     model, op = data.draw(MODELS[name]), data.draw(st.one_of(GEMMS, ATTENTIONS))
     heavier = replace(
         op,
-        cost=op.cost
-        + OpCost(flops=data.draw(st.integers(0, 10**13)), weight_read_bytes=data.draw(st.integers(0, 10**10))),
+        cost=op.cost + OpCost(flops=data.draw(st.integers(0, 10**13)), weight_bytes=data.draw(st.integers(0, 10**10))),
     )
     small, large = (model.times(OpColumns.of([each])) for each in (op, heavier))
     for less, more in zip(columns(small)[:-2], columns(large)[:-2], strict=True):
@@ -313,7 +324,7 @@ def test_corrections_see_the_shape_alone(name: str, data: st.DataObject) -> None
 
 
 @pytest.mark.parametrize("hardware", list(DEVICES), ids=lambda hardware: hardware.name)
-@pytest.mark.parametrize("level", ["datasheet", "probes", "samples"])
+@pytest.mark.parametrize("level", ["datasheet", "generation", "probes", "samples"])
 def test_a_model_takes_no_less_time_for_more_tokens_or_a_larger_rank(hardware: HardwareProfile, level: str) -> None:
     """Whole passes, in steps of two: batches, prompts and caches within what was measured; ranks at fixed work."""
     calibration = of_level(hardware, level)
@@ -344,6 +355,8 @@ def of_level(hardware: HardwareProfile, level: str) -> Calibration | None:
     """The device's calibration at a level, made up where none ships: the shipped forms, scaled or as they are."""
     if level == "datasheet":
         return None
+    if level == "generation":
+        return find_calibration("auto", replace(hardware, name="another"), *DEVICES[hardware])
     if level == "probes":
         return replace(shipped(hardware), passes=None, level="probes")
     form = shipped(hardware).passes or ScaledForm(factors=(1.2, 0.7, 1.5, 1e-6))
@@ -362,7 +375,7 @@ WAYS = [
 
 
 @pytest.mark.parametrize(("hardware", "runtime"), WAYS, ids=[f"{each.name}-{runtime.value}" for each, runtime in WAYS])
-@pytest.mark.parametrize("level", ["datasheet", "probes", "samples"])
+@pytest.mark.parametrize("level", ["datasheet", "generation", "probes", "samples"])
 def test_laws_hold_of_whole_passes(hardware: HardwareProfile, level: str, runtime: Runtime) -> None:
     """Also where the host's launches are what takes longest."""
     powered = replace(hardware, idle_power_w=70.0, peak_power_w=400.0)

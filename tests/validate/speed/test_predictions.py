@@ -48,13 +48,13 @@ def test_a_run_that_the_file_does_not_serve_falls_back_to_the_shipped_calibratio
     ]
 
 
-def test_without_a_shipped_one_it_falls_back_to_the_datasheet(tmp_path: Path) -> None:
+def test_without_a_shipped_one_it_falls_back_to_the_generation(tmp_path: Path) -> None:
     own = write(tmp_path / "calibration.json", H200)
     calibrations, notes = calibrations_for(own, H200, DType.BF16, BOTH)
     predictor = Predictor(hardware=H200, calibrations=calibrations)
     assert levels(predictor, Runtime.GRAPH) == ["datasheet", "samples"]
-    assert levels(predictor, Runtime.EAGER) == ["datasheet"]
-    assert notes == [f"{own} does not serve eager runs, which are predicted by the datasheet alone"]
+    assert levels(predictor, Runtime.EAGER) == ["datasheet", "generation"]
+    assert notes == [f"{own} does not serve eager runs, which are predicted by what is known of devices like h200-sxm"]
 
 
 def test_a_calibration_is_not_used_for_a_type_that_it_does_not_serve(own: str) -> None:

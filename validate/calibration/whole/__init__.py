@@ -1,1 +1,0 @@
-"""Records of whole passes to a calibration of level `samples`."""
