@@ -24,8 +24,9 @@ class StackTimes:
 
     Each operation takes the kernel's time x the stack's factor for its class; a pass adds the stack's step time once
     (`costmodel.pricing`). The host launches kernels x launches of the class, each in launch_s x the host's slowness;
-    where a pass is replayed it launches nothing. The 90 % interval of an operation widens by the stack's spread of
-    whole passes, which hits all operations alike.
+    where a pass is replayed it launches nothing. The 90 % interval is that of the stack's spread of whole
+    passes with their source left out, which holds the errors of kernels and devices too; a stack without one keeps the
+    kernels' own.
     """
 
     device: TimeModel
@@ -62,9 +63,10 @@ class StackTimes:
         factor = self._by_class(ops, self.stack.time)
         timings = self.device.times(ops)
         scaled = {name: getattr(timings, name) * factor for name in OpTimings.__slots__}
-        widening = np.exp(Z90 * self.stack.spread)
-        scaled["p05_s"] = np.minimum(scaled["p05_s"], scaled["latency_s"]) / widening
-        scaled["p95_s"] = np.maximum(scaled["p95_s"], scaled["latency_s"]) * widening
+        if self.stack.spread:
+            widening = np.exp(Z90 * self.stack.spread)
+            scaled["p05_s"] = scaled["latency_s"] / widening
+            scaled["p95_s"] = scaled["latency_s"] * widening
         return OpTimings(**scaled)
 
     def launches(self, ops: OpColumns) -> Floats:
