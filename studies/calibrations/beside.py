@@ -10,7 +10,7 @@ from costmodel.timing.calibration.elsewhere import Differs
 from costmodel.timing.calibration.shaped import FormName, ShapedForm
 from costmodel.timing.columns import OpTimings
 from validate.calibration.errors import error_row
-from validate.calibration.shaped import rounded, sizes
+from validate.calibration.shaped import rounded
 from validate.calibration.spread import SIZE_EDGES
 from validate.calibration.tables import OpTable
 
@@ -19,9 +19,9 @@ NOT_FITTED = "measured elsewhere, not fitted"
 
 
 def beside_entry(name: FormName, form: ShapedForm, table: OpTable, differs: Differs, source: str) -> dict[str, Any]:
-    """The entry of a calibration's `elsewhere`: mean and standard deviation of ln(measured there / predicted)."""
+    """The entry of a calibration's `elsewhere`, of GEMMs: mean and standard deviation of ln(measured / predicted)."""
     residual = np.log(table.seconds / _predicted(form, table).latency_s)
-    size = sizes(table)
+    size = table.shape[0]
     edges = np.array([edge for edge in SIZE_EDGES if size.min() < edge < size.max()])
     cells = np.searchsorted(edges, size, side="right")
     parts = [residual[cells == cell] for cell in range(len(edges) + 1)]

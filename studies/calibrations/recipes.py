@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from costmodel.timing.calibration.shaped import FORMS, FormKind, FormName
@@ -42,8 +42,8 @@ class Recipe:
         stack: another stack's table of the device's GEMMs: the stack, and the end of the table's name.
         streams_of, attention_of: the device whose kernels of that class are taken over.
         cold: only weights that were read out of memory are fitted and judged.
-        trained_long: forms whose networks are trained for all epochs; BRIEF takes a tenth or a third of the time and
-            errs by 0.2 % more.
+        epochs: of the training of a form's network where they are not those of BRIEF, which takes a tenth or a third
+            of the time of TRAINING and errs by 0.2 % more.
         few_points: whether the error table says what a few hundred points would have given.
     """
 
@@ -55,14 +55,13 @@ class Recipe:
     streams_of: str | None = None
     attention_of: str | None = None
     cold: bool = False
-    trained_long: tuple[FormName, ...] = ()
+    epochs: Mapping[FormName, int] = field(default_factory=dict)
     few_points: bool = False
 
     def training(self, name: FormName) -> Training:
         """Of a form's network."""
         kind = FORMS[name]
-        whole = name in self.trained_long
-        return TRAINING[kind] if whole else replace(TRAINING[kind], epochs=BRIEF[kind])
+        return replace(TRAINING[kind], epochs=self.epochs.get(name, BRIEF[kind]))
 
     def provenance(self, name: FormName, points: int) -> dict[str, Any]:
         """Of a form out of the database."""
@@ -85,7 +84,7 @@ WITH_FP8: Mapping[FormName, tuple[str, ...]] = {**GEMM, FP8: ("gemm_fp8",)}
 _FIRST: dict[str, Any] = {
     "share": "three quarters",
     "software": "SGLang 0.5.10 / vLLM 0.24",
-    "trained_long": ("gemm", "prefill", "decode"),
+    "epochs": {name: TRAINING[FORMS[name]].epochs for name in ("gemm", "prefill", "decode")},
     "few_points": True,
 }
 _FOUR = "Qwen-72B, InternLM-20B, Phi-2 and CodeLlama-34B"
@@ -97,7 +96,9 @@ RECIPES: Mapping[str, Recipe] = {
         stack=("SGLang 0.5.14", "gemm_bf16_sglang"),
         **_FIRST,
     ),
-    "a40": Recipe(forms={}, model_ops=("a40_model_ops_fp16.parquet", _FOUR), attention_of="a100-sxm-80gb"),
+    "a40": Recipe(
+        forms={}, model_ops=("a40_model_ops_fp16.parquet", _FOUR), attention_of="a100-sxm-80gb", epochs={"gemm": 60}
+    ),
     "h200-sxm": Recipe(forms=WITH_FP8, streams_of="h100-sxm-80gb"),
     "l40s": Recipe(forms=WITH_FP8, streams_of="a40", cold=True),
     "b200-sxm": Recipe(forms=WITH_FP8, streams_of="h100-sxm-80gb"),

@@ -203,7 +203,7 @@ def test_a_row_is_the_same_alone_and_among_others() -> None:
 @pytest.mark.parametrize("path", SHIPPED, ids=lambda path: path.stem)
 def test_growing_work_does_not_get_cheaper(path: Path) -> None:
     """Over aligned shapes on and off the measured grid: hardly ever by more than 5 %, which is what repeated
-    measurements of one shape differ by."""
+    measurements of one shape differ by. Weights that were never read out of memory are left out."""
     rng = np.random.default_rng(3)
     small = np.round(2 ** rng.uniform([0, 5, 5], [15, 14, 14], (20_000, 3)))
     small[:, 1:] = np.maximum(np.round(small[:, 1:] / 16) * 16, 32)
@@ -212,7 +212,9 @@ def test_growing_work_does_not_get_cheaper(path: Path) -> None:
     large[rows, which] = np.ceil(large[rows, which] * 2 ** rng.uniform(0.05, 2, len(small)) / 16) * 16
     model = model_of(path)
     before, after = (model.times(gemm_columns(*each.T)).latency_s for each in (small, large))
-    drop = 1 - after / before
+    cold = 2 * small[:, 1] * small[:, 2] >= load_calibration(path).shaped["gemm"].cold_bytes
+    drop = (1 - after / before)[cold]
+    assert len(drop) > 1000
     assert (drop > 0.05).mean() < 0.01
     assert (drop > 0.15).mean() < 0.002
 
