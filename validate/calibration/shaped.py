@@ -58,6 +58,8 @@ class FittedForm:
         more: dict[str, Any] = {}
         if form.output_bytes is not None:
             more["output_bytes"] = form.output_bytes
+        if form.cache_element_bytes != form.element_bytes:
+            more["cache_element_bytes"] = form.cache_element_bytes
         if form.cold_bytes:
             more["cold_bytes"] = form.cold_bytes
         if form.alignment is not None:
@@ -197,6 +199,7 @@ def fit_once(
         cores=device.cores,
         cache_bytes=device.cache_bytes,
         element_bytes=device.element_bytes,
+        cache_element_bytes=device.element_bytes,
         output_bytes=device.output_bytes,
         cold_bytes=cold_bytes,
         low=table.shape.min(axis=1),

@@ -23,11 +23,15 @@ _TILE_COLUMNS = np.array([[_COLUMN_STEPS[:, 0].tolist().index(columns)] for _, c
 
 GEMM_INPUTS = 8 + len(_ROW_STEPS) + len(_COLUMN_STEPS) + 2 * len(GEMM_TILES) + 2 * len(_ALIGNMENTS)
 ATTENTION_INPUTS = 12 + 2 * len(_QUERY_TILES) + 3
+_COPIES = 6
+"""Weights that the measured tables' benchmark uses in turn."""
 _CACHE_SPAN = 3.0
 """Sizes relative to the cache are told apart from 1/8 to 8 times the cache."""
 
 
-def gemm_features(shape: Floats, balance: Floats, base_s: Floats, *, cores: int, cache_bytes: float) -> Floats:
+def gemm_features(
+    shape: Floats, balance: Floats, base_s: Floats, *, cores: int, cache_bytes: float, element_bytes: int
+) -> Floats:
     """Features of (m, k) @ (k, n).
 
     Args:
@@ -35,6 +39,7 @@ def gemm_features(shape: Floats, balance: Floats, base_s: Floats, *, cores: int,
         balance: log2 of compute time / memory time.
         base_s: time that the base predicts.
         cores, cache_bytes: of the device.
+        element_bytes: of weights and activations, which the cache is to hold.
 
     Returns:
         float64 (GEMM_INPUTS, rows).
@@ -44,8 +49,8 @@ def gemm_features(shape: Floats, balance: Floats, base_s: Floats, *, cores: int,
     tile_rows, tile_columns = np.ceil(m / _ROW_STEPS), np.ceil(n / _COLUMN_STEPS)
     waves = tile_rows[_TILE_ROWS] * tile_columns[_TILE_COLUMNS] / cores
     log_waves = np.log2(waves)
-    weights = logs[1] + logs[2] + np.log2(6 * 2 / cache_bytes)
-    total = np.log2((n * k + m * (n + k)) * (2 / cache_bytes))
+    weights = logs[1] + logs[2] + np.log2(_COPIES * element_bytes / cache_bytes)
+    total = np.log2((n * k + m * (n + k)) * (element_bytes / cache_bytes))
     return np.concatenate(
         [
             logs,

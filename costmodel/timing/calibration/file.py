@@ -51,7 +51,7 @@ def parse_node(text: str, path: str) -> Node:
 def read_shaped(node: Node, kind: FormKind, elsewhere: tuple[Elsewhere, ...] = ()) -> ShapedForm:
     """A form by shape, with what others measured of it."""
     keys = ("base", "net", "spread", "cores", "cache_bytes", "element_bytes", "low", "high", "multiple")
-    part = node.table(keys, ["alignment", "output_bytes", "cold_bytes"])
+    part = node.table(keys, ["alignment", "output_bytes", "cold_bytes", "cache_element_bytes"])
     count = len(DIMENSIONS[kind])
     alignment = part.get("alignment")
     low, high = part["low"].array((count,), 1), part["high"].array((count,), 1)
@@ -66,6 +66,7 @@ def read_shaped(node: Node, kind: FormKind, elsewhere: tuple[Elsewhere, ...] = (
         cores=part["cores"].integer(1, 1_000_000),
         cache_bytes=part["cache_bytes"].number(1, 1e15),
         element_bytes=part["element_bytes"].integer(1, 8),
+        cache_element_bytes=part.get("cache_element_bytes", part["element_bytes"]).integer(1, 8),
         low=low,
         high=high,
         multiple=_power_of_two(part["multiple"]),

@@ -76,6 +76,8 @@ class ShapedForm:
         base, net, spread, alignment: the parts; alignment None where it makes no difference.
         cores, cache_bytes: of the device, for the features.
         element_bytes: of the type that was measured.
+        cache_element_bytes: of an element where features compare sizes with the cache: element_bytes, but 2 in files
+            that were fitted when features took every type for one of 2 bytes.
         output_bytes: of an element of a GEMM's result, where that is of another type; else None.
         cold_bytes: lighter weights were measured in the cache: what they cost out of memory was not seen.
         elsewhere: what others measured of such kernels.
@@ -93,6 +95,7 @@ class ShapedForm:
     cores: int
     cache_bytes: float
     element_bytes: int
+    cache_element_bytes: int
     low: Floats
     high: Floats
     multiple: int
@@ -135,7 +138,14 @@ class ShapedForm:
         base_s = self.base.busy(compute, memory) + self.base.fixed_s
         balance = np.log2(compute / memory)
         if self.kind == "gemm":
-            return gemm_features(shape, balance, base_s, cores=self.cores, cache_bytes=self.cache_bytes)
+            return gemm_features(
+                shape,
+                balance,
+                base_s,
+                cores=self.cores,
+                cache_bytes=self.cache_bytes,
+                element_bytes=self.cache_element_bytes,
+            )
         return attention_features(shape, balance, base_s, moved, cores=self.cores, cache_bytes=self.cache_bytes)
 
     def correction(self, shape: Floats) -> Floats:

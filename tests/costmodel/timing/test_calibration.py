@@ -16,10 +16,12 @@ import pytest
 from costmodel.decomposition.factors import Decomposition, LowRank, Site
 from costmodel.errors import CalibrationError
 from costmodel.families.load import load_model
+from costmodel.files.node import Node
 from costmodel.forward.workload import Attention, Runtime, Workload
 from costmodel.hardware.profile import load_hardware, profile_folder
 from costmodel.pricing.estimate import estimate, pricer
-from costmodel.timing.calibration.file import MAX_FILE_BYTES
+from costmodel.timing.calibration.features import gemm_features
+from costmodel.timing.calibration.file import MAX_FILE_BYTES, read_shaped
 from costmodel.timing.calibration.load import find_calibration, load_calibration, shipped_calibration, time_model
 from costmodel.timing.calibration.range import leaves
 from costmodel.timing.calibration.record import Calibration
@@ -286,6 +288,27 @@ def test_a_sliding_window_is_warned_of_by_the_keys_that_it_reads() -> None:
     long = Workload.decode(132_072)
     assert "kv_len" not in texts(calibration, long, name="mistral-7b")
     assert "attention's kv_len 132072 is outside" in texts(calibration, long, name="llama2-7b")
+
+
+@pytest.mark.parametrize(("element_bytes", "doublings"), [(4, 1.0), (2, 0.0), (1, -1.0)])
+def test_cache_features_count_the_bytes_of_the_type(element_bytes: int, doublings: float) -> None:
+    """4,096 x 4,096 elements of fp32 are 67 MB, twice a cache of 33.6 MB: one doubling beyond it."""
+    shape, one = np.array([[1.0], [4096], [4096]]), np.ones(1)
+    moved = element_bytes * (4096 * 4096 + 2 * 4096)
+    features = gemm_features(shape, one, one, cores=2, cache_bytes=moved / 2.0**doublings, element_bytes=element_bytes)
+    assert features[-5] == pytest.approx(doublings, abs=1e-12)
+
+
+def test_a_form_fitted_on_features_of_16_bits_keeps_them(tmp_path: Path) -> None:
+    """The shipped fp32 form was: without what its file says of the cache it would predict other times."""
+    raw = json.loads((profile_folder() / "calibrations" / "amd-epyc-2t.json").read_text())
+    shipped = read_shaped(Node("file", raw["forms"]["gemm"], CalibrationError), "gemm")
+    assert (shipped.element_bytes, shipped.cache_element_bytes) == (4, 2)
+    del raw["forms"]["gemm"]["cache_element_bytes"]
+    other = read_shaped(Node("file", raw["forms"]["gemm"], CalibrationError), "gemm")
+    assert other.cache_element_bytes == 4
+    shape = np.array([[64.0], [768], [768]])
+    assert shipped.correction(shape) != other.correction(shape)
 
 
 def test_needs_numpy_alone() -> None:

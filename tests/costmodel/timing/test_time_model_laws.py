@@ -415,7 +415,7 @@ def test_132_tiles_fill_one_wave_of_an_h100_and_two_of_an_a100() -> None:
     """(m, n) = 12 x 11 tiles of 128 x 128: log2 of the waves, and of what rounding them up wastes, by hand."""
     shape = np.array([[12 * 128.0], [11 * 128.0], [4096.0]])
     for cores, waves, waste in ((132, 0.0, 0.0), (108, np.log2(132 / 108), np.log2(2 * 108 / 132))):
-        found = gemm_features(shape, np.zeros(1), np.ones(1), cores=cores, cache_bytes=5e7)[:, 0]
+        found = gemm_features(shape, np.zeros(1), np.ones(1), cores=cores, cache_bytes=5e7, element_bytes=2)[:, 0]
         assert (found[7], found[12]) == pytest.approx((waves, waste), abs=1e-12)
 
 
