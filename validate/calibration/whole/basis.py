@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from costmodel.forward.workload import Runtime
 from costmodel.hardware.profile import HardwareProfile
 from costmodel.timing.calibration.additive import FORM, AdditiveForm
 from costmodel.timing.calibration.load import load_calibration, time_model
-from costmodel.timing.calibration.passes import CLASSES, Reach
+from costmodel.timing.calibration.passes import Reach
 from costmodel.timing.calibration.record import Calibration
 from costmodel.timing.calibration.scaled import FORM as SCALED
 from costmodel.timing.calibration.scaled import ScaledForm, ScaledTimes
@@ -30,6 +30,8 @@ class Basis(Protocol):
 
     start: Floats
     """The factors before anything is measured, (parts,); the last one in seconds per kernel."""
+    gemm_parts: ClassVar[int]
+    """How many of the first parts are the GEMMs', the first of CLASSES."""
 
     def parts(self, ops: OpColumns) -> Floats:
         """What the factors multiply, float64 (parts, ...)."""
@@ -44,6 +46,7 @@ class RooflineBasis:
 
     form: AdditiveForm
     start: Floats
+    gemm_parts: ClassVar[int] = 2
 
     @classmethod
     def of(cls, hardware: HardwareProfile, dtype: DType, runtime: Runtime) -> RooflineBasis:
@@ -79,6 +82,7 @@ class ProbesBasis:
     raw: Mapping[str, Any]
     model: ScaledTimes
     start: Floats
+    gemm_parts: ClassVar[int] = 1
 
     @classmethod
     def of(cls, path: Path, hardware: HardwareProfile, dtype: DType, runtime: Runtime) -> ProbesBasis:
@@ -115,8 +119,3 @@ class ProbesBasis:
         """See Basis."""
         form = ScaledForm(factors=tuple(factors.tolist()), reach=reach)
         return {**self.raw, "form": SCALED, **form.to_json()}
-
-
-GEMM_PARTS = {RooflineBasis: 2, ProbesBasis: 1}
-"""How many of the first parts are the GEMMs'."""
-assert CLASSES[0] == "gemm"

@@ -23,7 +23,7 @@ from costmodel.timing.calibration.file import SCHEMA
 from costmodel.timing.calibration.passes import Reach
 from validate.calibration.file import calibration_bytes
 from validate.calibration.spread import ends
-from validate.calibration.whole.basis import GEMM_PARTS, Basis, ProbesBasis, RooflineBasis
+from validate.calibration.whole.basis import Basis, ProbesBasis, RooflineBasis
 from validate.calibration.whole.pass_errors import pass_rows
 from validate.calibration.whole.passes import MIN_SAMPLES, Passes, seconds_of
 from validate.errors import FitError
@@ -94,7 +94,7 @@ def fit_samples(samples: Sequence[Sample], hardware: HardwareProfile, probes: Pa
     problem = Passes.of(good, basis)
     predicted, folds = problem.held_out(problem.configurations)
     factors = problem.solve(np.arange(len(good)), np.arange(len(good)))
-    if not factors[: GEMM_PARTS[type(basis)]].any():
+    if not factors[: basis.gemm_parts].any():
         raise FitError("the fit leaves no time to GEMMs", hint="measure more samples, or undisturbed ones")
     known = np.flatnonzero(np.isfinite(predicted[:, 0]))
     if len(known) < MIN_SAMPLES:
