@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import nn
@@ -15,6 +15,9 @@ from costmodel.units import DType
 from validate.errors import MeasurementError, reason_of
 from validate.models.factored import EmptyOnMeta
 from validate.models.reading import read_model
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedModel
 
 TORCH_DTYPES = {
     DType.FP32: torch.float32,
@@ -76,8 +79,7 @@ def build_model(
 
 def set_attention(model: nn.Module, attention: Attention) -> None:
     """Choose the form of attention that the next pass uses."""
-    config: Any = model.config
-    config._attn_implementation = ATTENTION[attention]
+    cast("PreTrainedModel", model).set_attn_implementation(ATTENTION[attention])
 
 
 def _layer_fields(config: Mapping[str, Any], spec: ModelSpec) -> dict[str, Any]:
