@@ -7,12 +7,10 @@ import json
 import logging
 import random
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import numpy as np
 import torch
@@ -91,8 +89,7 @@ class Harness:
         torch.manual_seed(SEED)
         for task in self._tasks["tasks"].values():
             task.set_fewshot_seed(SEED)  # its state moves with use: every candidate must get the same examples
-        with _no_bars():
-            found = evaluate(self._lm, self._tasks, limit=self._limit, bootstrap_iters=0, log_samples=True)
+        found = evaluate(self._lm, self._tasks, limit=self._limit, bootstrap_iters=0, log_samples=True)
         return [self._record(name, found["samples"][name]) for name in self._tasks["tasks"]]
 
     def _add(self, group: str, loaded: Mapping[str, Any]) -> None:
@@ -154,8 +151,7 @@ def _load(name: str) -> dict[str, Any]:
             hint=nearest(name, manager.all_tasks),
         )
     try:
-        with _no_bars():
-            loaded: dict[str, Any] = manager.load(tasks)
+        loaded: dict[str, Any] = manager.load(tasks)
     except Exception as error:  # no network, an offline switch, a data set that moved: many kinds
         hint = f"{reason_of(error, 160)}; without a network give a local JSONL file"
         raise InputError("the task's data cannot be reached", value=name, hint=hint) from error
@@ -164,7 +160,6 @@ def _load(name: str) -> dict[str, Any]:
 
 def _load_local(name: str, items: Sequence[ChoiceItem]) -> dict[str, Any]:
     """The items as a task of the harness, read back from a file of its own by its own loader."""
-    import datasets
     import lm_eval.tasks
 
     rows = [{"context": item.context, "choices": list(item.choices), "answer": item.answer} for item in items]
@@ -181,10 +176,7 @@ def _load_local(name: str, items: Sequence[ChoiceItem]) -> dict[str, Any]:
             {"metric": metric, "aggregation": "mean", "higher_is_better": True} for metric in ("acc", "acc_norm")
         ],
     }
-    with (
-        tempfile.TemporaryDirectory(prefix="quality-") as scratch,
-        mock.patch.object(datasets.config, "HF_UPDATE_DOWNLOAD_COUNTS", False),  # else it tells its server of the load
-    ):
+    with tempfile.TemporaryDirectory(prefix="quality-") as scratch:
         path = Path(scratch) / "items.jsonl"
         path.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
         config["dataset_kwargs"] = {"data_files": {"test": str(path)}, "cache_dir": scratch, "keep_in_memory": True}
@@ -193,17 +185,17 @@ def _load_local(name: str, items: Sequence[ChoiceItem]) -> dict[str, Any]:
 
 
 def _quieten() -> None:
-    """Leave stderr to our own progress bar and errors."""
+    """Leave stderr to our own progress bar and errors, and tell no server of what is read from a local file.
+
+    The harness's bars of requests have no switch, and tqdm reads its own when it is first imported: the name that the
+    harness calls is bound to a silent one.
+    """
     import datasets
+    import lm_eval.api.task
+    import tqdm
 
     datasets.disable_progress_bars()
+    datasets.config.HF_UPDATE_DOWNLOAD_COUNTS = False
+    lm_eval.api.task.tqdm = partial(tqdm.tqdm, disable=True)
     for name in ("lm_eval", "datasets", "accelerate"):
         logging.getLogger(name).setLevel(logging.ERROR)
-
-
-@contextmanager
-def _no_bars() -> Iterator[None]:
-    import lm_eval.api.task
-
-    with mock.patch.object(lm_eval.api.task, "tqdm", partial(lm_eval.api.task.tqdm, disable=True)):
-        yield

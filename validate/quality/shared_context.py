@@ -40,6 +40,10 @@ class SharedContextLM(HFLM):  # type: ignore[misc]
     context and itself, at the positions it would have alone. The likelihoods are HFLM's but for rounding, at a third
     of its time where contexts are long.
 
+    `_encode_pair` and `_loglikelihood_tokens` are HFLM's own and private, overridden since its public methods can do
+    neither: `loglikelihood` takes texts, so that one who overrides it has to split and encode them as HFLM does, which
+    only these methods can. A test compares the likelihoods with HFLM's.
+
     Args:
         model: a causal transformers model.
         tokenizer: its tokenizer.
