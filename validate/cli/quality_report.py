@@ -11,6 +11,7 @@ import click
 from costmodel.cli.common import print_table, write_csv, write_json
 from costmodel.show.report import configuration_text
 from validate.interval import Interval
+from validate.quality.intervals import FEWEST
 from validate.quality.records import QUALITY, QualityRecord
 from validate.quality.summary import Row, bands, rows
 
@@ -92,6 +93,9 @@ def _print(found: Sequence[Row], folder: Path, counts: dict[str, int], measured:
     print_table(title, columns, cells, left=2 + (len(kinds) > 1))
     if len(found) > MAX_ROWS:
         click.echo(f"{len(found) - MAX_ROWS} more configurations; --format csv or json has all")
+    blocks = len(dense.record.text.nll) if dense.record.text is not None else FEWEST
+    if blocks < FEWEST:
+        click.echo(f"warning: intervals of {blocks} blocks are too narrow; measure with --blocks {FEWEST} or more")
     if dense.text and len(found) >= 10:
         click.echo("change of NLL in nats: " + ", ".join(f"{count} {name}" for name, count in counts.items()))
     chances = {task.task: task.chance for task in dense.tasks if task.chance is not None}

@@ -95,6 +95,7 @@ def test_a_run_and_what_it_leaves(made: dict[str, str], tmp_path: Path, capsys: 
     assert code == 0
     assert "tensors=mlp" in out
     assert "5 configurations measured before" in out
+    assert "warning: intervals of 6 blocks are too narrow; measure with --blocks 32 or more" in out
     code, out, _ = invoke(capsys, "--out", made["out"], "--resume", "--format", "csv")
     lines = out.splitlines()
     from costmodel.cli import run
