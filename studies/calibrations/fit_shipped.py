@@ -8,11 +8,10 @@ ten minutes to an hour a device; the same tables give the same files.
 
 from __future__ import annotations
 
-import argparse
 import json
-import sys
 from pathlib import Path
 
+import click
 import numpy as np
 
 from costmodel.files.write import write_file
@@ -55,25 +54,27 @@ def _figure(key: str, value: float) -> str:
     return f"{name} {value:g} %" if name != key else f"{key} {value:g}"
 
 
-def main() -> int:
-    """Fit, write, and print the table."""
-    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("folder", type=Path, nargs="?")
-    parser.add_argument("--out", type=Path, default=Path(__file__).parents[2] / "hw_profiles" / "calibrations")
-    parser.add_argument("--only", choices=list(RECIPES))
-    parser.add_argument("--keep", action="store_true", help="leave the forms that a file has")
-    arguments = parser.parse_args()
+@click.command()
+@click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False), required=False)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path(__file__).parents[2] / "hw_profiles" / "calibrations",
+    help="Where the files are.",
+)
+@click.option("--only", type=click.Choice(list(RECIPES)), help="One device.")
+@click.option("--keep", is_flag=True, help="Leave the forms that a file has.")
+def main(folder: Path | None, out: Path, only: str | None, keep: bool) -> None:
+    """Refit the calibrations that ship from a FOLDER of measured tables, write them and print their errors."""
     np.seterr(all="raise", under="ignore")
-    wanted = [arguments.only] if arguments.only else list(RECIPES)
-    for name in wanted if arguments.folder else []:
-        content = fit_device(arguments.folder, name, arguments.out, keep=arguments.keep)
-        write_file(arguments.out / f"{name}.json", calibration_bytes(content))
-        load_calibration(arguments.out / f"{name}.json")
-    text = error_table(arguments.out)
-    write_file(arguments.out / "ERRORS.md", text.encode())
-    print(text)
-    return 0
+    for name in [only] if only else list(RECIPES):
+        if folder is not None:
+            write_file(out / f"{name}.json", calibration_bytes(fit_device(folder, name, out, keep=keep)))
+            load_calibration(out / f"{name}.json")
+    text = error_table(out)
+    write_file(out / "ERRORS.md", text.encode())
+    click.echo(text)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()
