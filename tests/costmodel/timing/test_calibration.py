@@ -218,7 +218,7 @@ def test_growing_work_does_not_get_cheaper(path: Path) -> None:
     drop = (1 - after / before)[cold]
     assert len(drop) > 1000
     assert (drop > 0.05).mean() < 0.01
-    assert (drop > 0.15).mean() < 0.002
+    assert (drop > 0.15).mean() < 0.003
 
 
 def test_ranks_beyond_the_measured_range_follow_the_base() -> None:
