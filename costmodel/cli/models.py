@@ -93,6 +93,7 @@ def _fields(spec: ModelSpec) -> dict[str, object]:
         "dtype": spec.dtype.value if spec.dtype else None,
         "is_encoder": spec.is_encoder,
         "layer_prefix": spec.layer_prefix,
+        "verified": spec.family.verified,
         "params_per_layer": spec.params_per_layer,
         "params": spec.num_params,
     }

@@ -67,6 +67,8 @@ def _of_one(hardware: HardwareProfile, pricer: PhasePricer) -> list[str]:
             f"stack {work.stack}: kernels of the Hugging Face modules x its factors by class of operation, fitted to "
             "published whole passes (either way)"
         )
+    if not model.family.verified:
+        texts.append(f"kernels and live bytes of {model.model_type}: from the topology, unverified (either way)")
     if work.attention is Attention.FUSED:
         grouped = " reads grouped K and V once and" if model.num_kv_heads < model.num_heads else ""
         masked = "never writes its scores" if model.is_encoder else "skips masked tiles"

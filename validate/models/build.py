@@ -84,8 +84,9 @@ def set_attention(model: nn.Module, attention: Attention) -> None:
 
 def _layer_fields(config: Mapping[str, Any], spec: ModelSpec) -> dict[str, Any]:
     """The configuration's fields that depend on the number of layers."""
-    name = "n_layer" if "n_layer" in config else "num_hidden_layers"
-    fields: dict[str, Any] = {name: spec.num_layers}
+    generic = "num_hidden_layers"
+    names = (generic, spec.family.aliases.get(generic, generic))
+    fields: dict[str, Any] = {name: spec.num_layers for name in names if name in config}
     if isinstance(config.get("layer_types"), list):
         fields["layer_types"] = config["layer_types"][: spec.num_layers]
     return fields

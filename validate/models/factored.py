@@ -28,18 +28,9 @@ DTYPES = {"fp32": (torch.float32, "F32"), "bf16": (torch.bfloat16, "BF16"), "fp1
 """A manifest's name of a type -> torch's, and that of safetensors."""
 STAGES = {2: ("in", "out"), 3: ("in", "core", "out")}
 """Names of the factors by their number, in the order they run."""
-_MODELS = {
-    "llama": "Llama",
-    "mistral": "Mistral",
-    "qwen2": "Qwen2",
-    "qwen3": "Qwen3",
-    "bert": "Bert",
-    "roberta": "Roberta",
-    "gpt2": "GPT2",
-    "opt": "OPT",
-}
-"""config.json's name of a model -> how its classes begin; no others, whose configurations may hold whole models."""
-_HEADS = ("Model", "ForCausalLM", "LMHeadModel", "ForMaskedLM", "ForSequenceClassification")
+_HEADS = ("AutoModelForCausalLM", "AutoModelForMaskedLM")
+"""A model that has one of these heads in transformers is a language model."""
+_CLASSES = ("AutoModel", *_HEADS, "AutoModelForSequenceClassification")
 _FORMS = {"svd": 2, "tucker": 3}
 _FILE_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,200}", re.ASCII)
 _MAX_JSON = 64 * 10**6
@@ -151,20 +142,15 @@ def build_factored(manifest: dict[str, Any], config: dict[str, Any]) -> nn.Modul
     Raises:
         FactoredCheckpointError: when there is no such model, or a site or rank is not possible in it.
     """
-    import transformers
     from transformers.pytorch_utils import Conv1D
 
-    name = manifest["architecture"]
-    known = name in {f"{family}{head}" for family in _MODELS.values() for head in _HEADS}
-    kind: Any = getattr(transformers, name, None) if known else None
-    if kind is None:
-        _refuse(f"{MANIFEST}: architecture", name, "a class of " + ", ".join(_MODELS.values()))
-    dtype = DTYPES[manifest["dtype"]][0]
+    name, settings_of = manifest["architecture"], _settings_class(config)
+    classes = _model_classes(settings_of)
+    if name not in classes:
+        _refuse(f"{MANIFEST}: architecture", name, ", ".join(classes))
+    kind, dtype = classes[name], DTYPES[manifest["dtype"]][0]
     try:
-        if name not in {f"{_MODELS[config['model_type']]}{head}" for head in _HEADS}:
-            raise TypeError(f"it is a {config['model_type']}'s")
-        settings = transformers.CONFIG_MAPPING[config["model_type"]].from_dict(dict(config))
-        model: Any = kind._from_config(settings, dtype=dtype, attn_implementation="sdpa")
+        model: Any = kind._from_config(settings_of.from_dict(dict(config)), dtype=dtype, attn_implementation="sdpa")
         layers = len(model.get_submodule(manifest["layers"]))
     except Exception as error:  # any kind, for any field of the configuration
         reason = " ".join(f"{type(error).__name__}: {error}".split())
@@ -190,6 +176,32 @@ def build_factored(manifest: dict[str, Any], config: dict[str, Any]) -> nn.Modul
     for owner, name, value in without_layers(model, manifest["layers"], drop) if drop else ():
         setattr(owner, name, value)
     return cast(nn.Module, model)
+
+
+def _settings_class(config: Mapping[str, Any]) -> Any:
+    """transformers' configuration class of a language model.
+
+    Raises:
+        FactoredCheckpointError: when `model_type` is none, or one whose configuration may hold whole models.
+    """
+    import transformers
+
+    model_type = config.get("model_type")
+    known = isinstance(model_type, str) and model_type in transformers.CONFIG_MAPPING
+    kind: Any = transformers.CONFIG_MAPPING[model_type] if known else None
+    heads = [getattr(transformers, auto)._model_mapping for auto in _HEADS]
+    if kind is None or kind.sub_configs or not any(kind in mapping for mapping in heads):
+        _refuse("config.json: model_type", model_type, "a language model of transformers that holds no other models")
+    return kind
+
+
+def _model_classes(kind: Any) -> dict[str, Any]:
+    """The classes that transformers has for a configuration class, without a head and with one, by their names."""
+    import transformers
+
+    mappings = [getattr(transformers, auto)._model_mapping for auto in _CLASSES]
+    found = [mapping[kind] for mapping in mappings if kind in mapping]
+    return {each.__name__: each for entry in found for each in (entry if isinstance(entry, tuple) else (entry,))}
 
 
 def without_layers(model: nn.Module, path: str, dropped: Collection[int]) -> list[tuple[Any, str, Any]]:
@@ -262,7 +274,8 @@ def _check(folder: Path, verify: bool) -> Checked:
     held = {name: shard for name, (shard, _, _) in stored.items()}
     if len(shards) > 1 and _read_json(folder, INDEX).get("weight_map") != held:
         _refuse(f"{INDEX}: weight_map is not what the weight files hold")
-    for layers in [config[key] for key in ("num_hidden_layers", "n_layer") if key in config] or [None]:
+    names = ("num_hidden_layers", _settings_class(config).attribute_map.get("num_hidden_layers"))
+    for layers in [config[key] for key in names if key in config] or [None]:
         if type(layers) is not int or not 0 < layers <= min(len(stored) + len(manifest["drop"]), _MAX_LAYERS):
             _refuse("config.json: number of layers", layers, "at most as many as there are tensors")
     labels = config.get("num_labels", 0)

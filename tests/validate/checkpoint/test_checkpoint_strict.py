@@ -254,8 +254,14 @@ MANIFESTS: dict[str, tuple[Change, str]] = {
     ),
     "no model class": (manifest(setting(architecture="AutoTokenizer")), "architecture: got 'AutoTokenizer'"),
     "module of transformers": (manifest(setting(architecture="models")), "architecture: got 'models'"),
-    "class of a like model": (manifest(setting(architecture="MistralForCausalLM")), "config.json does not give"),
-    "class of another model": (manifest(setting(architecture="GPT2LMHeadModel")), "config.json does not give"),
+    "class of a like model": (
+        manifest(setting(architecture="MistralForCausalLM")),
+        "allowed: LlamaModel, Llama",
+    ),
+    "class of another model": (
+        manifest(setting(architecture="GPT2LMHeadModel")),
+        "architecture: got 'GPT2LMHead",
+    ),
     "other head": (manifest(setting(architecture="LlamaForSequenceClassification")), "missing tensor: got 'score"),
     "no head": (manifest(setting(architecture="LlamaModel")), "config.json does not give a LlamaModel"),
     "no such list of layers": (manifest(setting(layers="model.stack")), "config.json does not give"),
@@ -300,18 +306,23 @@ CONFIGS: dict[str, tuple[Change, str]] = {
     "more layers": (config(setting(num_hidden_layers=4)), "missing tensor: got 'model.layers.2"),
     "fewer layers": (config(setting(num_hidden_layers=2)), "site: got 'model.layers.2."),
     "a billion layers": (config(setting(num_hidden_layers=10**9)), "config.json: number of layers: got 1000000000"),
-    "a billion layers by another name": (config(setting(n_layer=10**9)), "number of layers: got 1000000000"),
+    "a billion layers by another name": (
+        config(setting(model_type="gpt2", n_layer=10**9)),
+        "number of layers: got 1000000000",
+    ),
     "two billion labels": (config(setting(num_labels=2 * 10**9)), "config.json: num_labels: got 2000000000; allowed"),
     "labels a text": (config(setting(num_labels="2")), "config.json: num_labels: got '2'"),
-    "a model of models": (config(setting(model_type="llava")), "config.json does not give a LlamaForCausalLM"),
+    "a model that is no language model": (config(setting(model_type="timm_wrapper")), "model_type: got 'timm_wrapper'"),
+    "a type that is no text": (config(setting(model_type=["llama"])), "model_type: got ['llama']"),
+    "a model of models": (config(setting(model_type="llava")), "model_type: got 'llava'; allowed: a language model"),
     "layers missing": (config(lambda data: data.pop("num_hidden_layers")), "config.json: number of layers: got None"),
     "layers a text": (config(setting(num_hidden_layers="3")), "config.json: number of layers: got '3'"),
     "huge width": (config(setting(hidden_size=2**40)), f"shape of {SITE[:0]}"),
     "another width": (config(setting(hidden_size=128)), "shape of "),
     "another vocabulary": (config(setting(vocab_size=10**9)), "shape of model.embed_tokens.weight: got [128, 64]"),
-    "another model": (config(setting(model_type="gpt2")), "config.json does not give a LlamaForCausalLM"),
-    "unknown model": (config(setting(model_type="nonesuch")), "config.json does not give a LlamaForCausalLM"),
-    "no model type": (config(lambda data: data.pop("model_type")), "config.json does not give a LlamaForCausalLM"),
+    "another model": (config(setting(model_type="gpt2")), "architecture: got 'LlamaForCausalLM'; allowed: GPT2Model"),
+    "unknown model": (config(setting(model_type="nonesuch")), "config.json: model_type: got 'nonesuch'"),
+    "no model type": (config(lambda data: data.pop("model_type")), "config.json: model_type: got None"),
     "embeddings tied": (config(setting(tie_word_embeddings=True)), "extra tensor: got 'lm_head.weight'"),
     "biases": (config(setting(attention_bias=True)), "missing tensor: got 'model.layers.0.self_attn.q_proj.out.bias'"),
     "nonsense": (config(setting(num_attention_heads=0)), "config.json does not give a LlamaForCausalLM"),
@@ -408,7 +419,7 @@ def test_a_huge_rank_takes_no_memory(folder: Path) -> None:
     for rank in (10**8, 10**12, 2**62):
         change_manifest(folder, lambda data, rank=rank: data["sites"][0].update(rank=[rank, rank]))  # type: ignore[misc]
         assert "rank of" in refusal(folder)
-    for key in ("num_labels", "n_layer", "num_hidden_layers"):
+    for key in ("num_labels", "num_hidden_layers"):
         before_change = (folder / "config.json").read_text()
         change_json(folder, "config.json", lambda data, key=key: data.update({key: 2**31}))  # type: ignore[misc]
         assert "config.json: num" in refusal(folder)
