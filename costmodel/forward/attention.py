@@ -5,17 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from costmodel.forward.cost import (
-    FP32_BYTES,
-    OpCost,
-    batched_gemm,
-    elementwise,
-    fused_attention,
-    keys_held,
-    kv_append,
-    kv_grow,
-)
+from costmodel.forward.cost import FP32_BYTES, OpCost, batched_gemm, elementwise, fused_attention, kv_append, kv_grow
 from costmodel.forward.ops import Builder
+from costmodel.forward.work import AttentionShape, keys_held
 from costmodel.forward.workload import Attention, Cache
 from costmodel.units import DType
 
@@ -86,18 +78,9 @@ def add_attention(b: Builder, prefix: str, query: str, keys_values: Sequence[str
             held = (appended,) if copied else tuple(keys_values)
         keys_values = [appended]
     if work.attention is Attention.FUSED:
-        cost = fused_attention(
-            work.batch,
-            model.num_heads,
-            model.num_kv_heads,
-            work.q_len,
-            work.kv_len,
-            model.head_dim,
-            act_bytes=work.act_bytes,
-            causal=not model.is_encoder,
-            window=window,
-            cached=not model.is_encoder,
-        )
+        shape = AttentionShape(work.batch, work.q_len, keys, model.num_heads, model.num_kv_heads, model.head_dim)
+        causal = not model.is_encoder
+        cost = fused_attention(shape, act_bytes=work.act_bytes, causal=causal, window=window, cached=causal)
         sources = [query, *(name for name in keys_values if name != query)]
         logsumexp = work.tokens * model.num_heads * FP32_BYTES // work.act_bytes
         name = b.add(
@@ -108,7 +91,7 @@ def add_attention(b: Builder, prefix: str, query: str, keys_values: Sequence[str
             work.tokens * model.q_size,
             workspace=logsumexp,
             holds=held,
-            attention=(work.batch, work.q_len, keys, model.num_heads, model.num_kv_heads, model.head_dim),
+            attention=shape,
         )
         return Attended(name, held=held)
     return _add_unfused(b, prefix, query, keys_values, mask_name(window), keys, held)

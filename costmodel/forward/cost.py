@@ -8,26 +8,15 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, TypeVar
 
+from costmodel.forward.work import AttentionShape, Count, attention_work, gemm_work, visible_pairs
 from costmodel.units import DType
 
-if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
-
-Count = TypeVar("Count", int, "npt.NDArray[np.int64]")
-"""A number, or an array of them."""
-
-FMA = 2
-"""FLOPs of one multiply-add."""
 FP32_BYTES = 4
 INDEX_BYTES = 8
 """A token or position number (torch.int64)."""
 INT4_GROUP = 128
 """Weights along k that share one scale in weight-only int4."""
-SOFTMAX_OPS = 5
-"""Vector operations per attention score: scale, max, subtract and exponentiate, sum, divide."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -40,7 +29,7 @@ class OpCost:
     """Part of `flops` that a fused masked kernel never executes; it enters the time only."""
     vector_flops: int = 0
     """Everything else: norms, activations, softmax, residual adds; one per element and arithmetic kernel."""
-    weight_bytes: int = 0
+    weight_read_bytes: int = 0
     """Parameters read, of an embedding the rows looked up; bias and quantisation scales included."""
     act_read_bytes: int = 0
     """Activations and indices read from memory."""
@@ -57,9 +46,15 @@ class OpCost:
         return OpCost(**{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)})
 
     @property
+    def executed_flops(self) -> int:
+        """Matrix FLOPs that are done: without what a masked kernel skips."""
+        return self.flops - self.skipped_flops
+
+    @property
     def hbm_bytes(self) -> int:
         """All traffic with main memory, in bytes."""
-        return self.weight_bytes + self.act_read_bytes + self.act_write_bytes + self.kv_read_bytes + self.kv_write_bytes
+        read = self.weight_read_bytes + self.act_read_bytes + self.kv_read_bytes
+        return read + self.act_write_bytes + self.kv_write_bytes
 
     @property
     def arithmetic_intensity(self) -> float:
@@ -77,13 +72,9 @@ def matrix_bytes(n: Count, k: Count, dtype: DType, scale_bytes: int = 2) -> Coun
     return stored
 
 
-def gemm_counts(
-    m: int, n: Count, k: Count, bias: Count, *, act_bytes: int, weight_dtype: DType
-) -> tuple[Count, Count, Count, Count]:
-    """Of (m, k) @ (k, n) plus `bias` elements, in numbers or int64 arrays: FLOPs, and the bytes of weight and bias, of
-    activations read, and of those written."""
-    weights = matrix_bytes(n, k, weight_dtype, act_bytes) + bias * act_bytes
-    return FMA * m * n * k, weights, m * k * act_bytes, m * n * act_bytes
+def weight_bytes(n: Count, k: Count, bias: Count, *, act_bytes: int, weight_dtype: DType) -> Count:
+    """Bytes of an n x k weight as it is held and of `bias` elements of the activations' type."""
+    return matrix_bytes(n, k, weight_dtype, act_bytes) + bias * act_bytes
 
 
 def gemm(m: int, n: int, k: int, *, act_bytes: int, weight_dtype: DType, bias: bool = False) -> OpCost:
@@ -91,62 +82,33 @@ def gemm(m: int, n: int, k: int, *, act_bytes: int, weight_dtype: DType, bias: b
 
     m = 1, n = k = 4096 in 16 bits: 33,554,432 FLOPs and 33,570,816 bytes, one FLOP per byte.
     """
-    flops, weights, read, written = gemm_counts(
-        m, n, k, n if bias else 0, act_bytes=act_bytes, weight_dtype=weight_dtype
+    work = gemm_work(m, n, k, act_bytes)
+    return OpCost(
+        flops=work.flops,
+        weight_read_bytes=weight_bytes(n, k, n if bias else 0, act_bytes=act_bytes, weight_dtype=weight_dtype),
+        act_read_bytes=work.act_read_bytes,
+        act_write_bytes=work.act_write_bytes,
+        kernels=1,
     )
-    return OpCost(flops=flops, weight_bytes=weights, act_read_bytes=read, act_write_bytes=written, kernels=1)
-
-
-def visible_pairs(q_len: int, kv_len: int, causal: bool, window: int | None) -> int:
-    """Pairs (query, key) that the mask lets through, for one head of one sequence.
-
-    The i-th of q_len queries (from 0) stands at position kv_len - q_len + i and sees itself and what is before it,
-    at most `window` positions in all. Without a mask: q_len * kv_len.
-    """
-    if not causal:
-        return q_len * kv_len
-    first = kv_len - q_len + 1
-    if window is None or window >= kv_len:
-        return q_len * first + q_len * (q_len - 1) // 2
-    growing = max(0, min(q_len, window - first + 1))
-    return growing * first + growing * (growing - 1) // 2 + (q_len - growing) * window
-
-
-def keys_held(q_len: int, kv_len: int, window: int | None) -> int:
-    """Keys that q_len queries need together: all, or with a sliding window the last window + q_len - 1."""
-    return kv_len if window is None else min(kv_len, window + q_len - 1)
 
 
 def fused_attention(
-    batch: int,
-    heads: int,
-    kv_heads: int,
-    q_len: int,
-    kv_len: int,
-    head_dim: int,
-    *,
-    act_bytes: int,
-    causal: bool,
-    window: int | None = None,
-    cached: bool = True,
+    shape: AttentionShape[int], *, act_bytes: int, causal: bool, window: int | None = None, cached: bool = True
 ) -> OpCost:
-    """softmax(Q K^T) V in one kernel that never writes the scores (FlashAttention, arXiv 2205.14135).
+    """softmax(Q K^T) V in one kernel; of its FLOPs, counted whole, a causal kernel skips what is masked.
 
-    4 batch heads q_len kv_len head_dim FLOPs; reads Q, and K and V of kv_heads once; writes batch x heads x q_len x
-    head_dim. `cached`: K and V count as cache traffic, else as activations (encoders).
+    `cached`: K and V count as cache traffic, else as activations (encoders).
     """
-    keys = keys_held(q_len, kv_len, window)
-    pairs = batch * heads * visible_pairs(q_len, keys, causal, window)
-    flops = 2 * FMA * batch * heads * q_len * keys * head_dim
-    query_bytes = batch * heads * q_len * head_dim * act_bytes
-    kv_bytes = 2 * batch * kv_heads * keys * head_dim * act_bytes
+    pairs = visible_pairs(shape.q_len, shape.kv_len, causal, window)
+    work = attention_work(shape, pairs, act_bytes)
+    flops = attention_work(shape, shape.q_len * shape.kv_len, act_bytes).flops
     return OpCost(
         flops=flops,
-        skipped_flops=flops - 2 * FMA * pairs * head_dim,
-        vector_flops=SOFTMAX_OPS * pairs,
-        act_read_bytes=query_bytes + (0 if cached else kv_bytes),
-        act_write_bytes=query_bytes,
-        kv_read_bytes=kv_bytes if cached else 0,
+        skipped_flops=flops - work.flops,
+        vector_flops=work.vector_flops,
+        act_read_bytes=work.query_bytes + (0 if cached else work.kv_bytes),
+        act_write_bytes=work.query_bytes,
+        kv_read_bytes=work.kv_bytes if cached else 0,
         kernels=1,
     )
 
@@ -154,7 +116,7 @@ def fused_attention(
 def batched_gemm(batch: int, m: int, n: int, k: int, *, act_bytes: int) -> OpCost:
     """`batch` products (m, k) @ (k, n) of activations."""
     return OpCost(
-        flops=FMA * batch * m * n * k,
+        flops=batch * gemm_work(m, n, k, act_bytes).flops,
         act_read_bytes=batch * (m + n) * k * act_bytes,
         act_write_bytes=batch * m * n * act_bytes,
         kernels=1,
@@ -164,7 +126,8 @@ def batched_gemm(batch: int, m: int, n: int, k: int, *, act_bytes: int) -> OpCos
 def embedding(tokens: int, width: int, *, act_bytes: int) -> OpCost:
     """Rows of a table looked up and written: traffic of the rows read, not of the table."""
     row_bytes = tokens * width * act_bytes
-    return OpCost(weight_bytes=row_bytes, act_read_bytes=tokens * INDEX_BYTES, act_write_bytes=row_bytes, kernels=1)
+    indices = tokens * INDEX_BYTES
+    return OpCost(weight_read_bytes=row_bytes, act_read_bytes=indices, act_write_bytes=row_bytes, kernels=1)
 
 
 def kv_append(batch: int, kv_heads: int, q_len: int, head_dim: int, *, act_bytes: int) -> OpCost:
@@ -257,7 +220,7 @@ def elementwise(program: str, rows: int, columns: int, *, act_bytes: int, weight
             for reads, write, computes in kernels
             if computes
         ),
-        weight_bytes=weights * columns * act_bytes,
+        weight_read_bytes=weights * columns * act_bytes,
         act_read_bytes=sum(size[operand] for reads, _, _ in kernels for operand in reads),
         act_write_bytes=sum(size[write] for _, write, _ in kernels),
         kernels=len(kernels),

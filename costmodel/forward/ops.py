@@ -16,6 +16,7 @@ from costmodel.forward.cost import (
     gemm,
     norm_program,
 )
+from costmodel.forward.work import AttentionShape
 from costmodel.forward.workload import Workload
 from costmodel.model import ModelSpec, WeightTensor
 
@@ -36,7 +37,7 @@ class Op:
         out_bytes: size of the result, alive until its last use.
         workspace_bytes: what exists besides inputs and result while the operation runs.
         gemm: (m, n, k) of a matrix product of activations with a weight, else None.
-        attention: (batch, q_len, kv_len, num_heads, num_kv_heads, head_dim) of fused attention, else None.
+        attention: the shape of fused attention, else None.
         inputs: names of the operations whose results it reads.
         holds: names of results that it does not read but that a Python frame keeps alive until it is done.
         site: the decomposable tensor that this is the linear of, else None.
@@ -48,7 +49,7 @@ class Op:
     out_bytes: int
     workspace_bytes: int = 0
     gemm: tuple[int, int, int] | None = None
-    attention: tuple[int, ...] | None = None
+    attention: AttentionShape[int] | None = None
     inputs: tuple[str, ...] = ()
     holds: tuple[str, ...] = ()
     site: str | None = None
@@ -99,7 +100,7 @@ class Builder:
         gemm: tuple[int, int, int] | None = None,
         holds: Sequence[str] = (),
         site: str | None = None,
-        attention: tuple[int, ...] | None = None,
+        attention: AttentionShape[int] | None = None,
     ) -> str:
         """Add any operation; `out_elements` and `workspace` in elements of the activation type."""
         size = self.work.act_bytes

@@ -16,9 +16,10 @@ import numpy as np
 
 from costmodel.arrays import Floats, Ints
 from costmodel.errors import InputError
-from costmodel.forward.cost import gemm_counts
+from costmodel.forward.cost import weight_bytes
 from costmodel.forward.frame import epilogue_ops, layer_ops, prologue
 from costmodel.forward.ops import Op
+from costmodel.forward.work import gemm_work
 from costmodel.forward.workload import Cache, Phase, Workload
 from costmodel.hardware.profile import HardwareProfile
 from costmodel.model import ModelSpec
@@ -139,7 +140,7 @@ class PhasePricer:
             linears,
             params=(n * k + bias).sum(0),
             weight_bytes=resident.sum(0),
-            flops=linears.matrix_flops.sum(0),
+            flops=linears.executed_flops.sum(0),
             vector_flops=zero,
             hbm_bytes=linears.hbm_bytes.sum(0),
             kernels=linears.kernels.sum(0),
@@ -188,20 +189,15 @@ class PhasePricer:
         or k of 0 stand for none."""
         kernels = np.minimum(n * k, 1)
         n, k = n * kernels, k * kernels
-        flops, weights, read, written = gemm_counts(
-            self.work.tokens,
-            n,
-            k,
-            bias * kernels,
-            act_bytes=self.work.act_bytes,
-            weight_dtype=self.work.site_dtype,
-        )
+        m, act_bytes = self.work.tokens * kernels, self.work.act_bytes
+        flops, read, written = gemm_work(m, n, k, act_bytes)
+        weights = weight_bytes(n, k, bias * kernels, act_bytes=act_bytes, weight_dtype=self.work.site_dtype)
         columns = OpColumns(
             kind="gemm",
-            m=self.work.tokens * kernels,
+            m=m,
             n=n,
             k=k,
-            matrix_flops=flops,
+            executed_flops=flops,
             vector_flops=np.zeros_like(n),
             hbm_bytes=weights + read + written,
             kernels=kernels,

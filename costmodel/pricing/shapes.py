@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from costmodel.arrays import Floats, Ints
+from costmodel.arrays import Ints
 from costmodel.errors import InputError
-from costmodel.forward.cost import FMA, SOFTMAX_OPS
+from costmodel.forward.work import AttentionShape, Count, attention_work, causal_pairs, gemm_work
 from costmodel.timing.columns import BOUNDS, OpColumns, TimeModel
 from costmodel.units import DType
 
@@ -111,8 +111,8 @@ def rows_of(table: ShapeTable, times: Mapping[str, Sequence[Any]]) -> tuple[list
 
 def _gemms(shape: Ints, dtype: DType) -> OpColumns:
     m, n, k = shape
-    flops, moved = FMA * m * n * k, dtype.bits // 8 * k * (n + m) + _result_bytes(dtype) * m * n
-    ops = _columns("gemm", flops, np.zeros_like(m), moved, m=m, n=n, k=k)
+    flops, read, written = gemm_work(m, n, k, dtype.bits // 8, _result_bytes(dtype))
+    ops = _columns("gemm", flops, np.zeros_like(m), n * k * (dtype.bits // 8) + read + written, m=m, n=n, k=k)
     return replace(ops, fp8=np.ones(len(m), dtype=np.bool_)) if dtype is DType.FP8 else ops
 
 
@@ -122,12 +122,15 @@ def _result_bytes(dtype: DType) -> int:
 
 
 def _attention(shape: Ints, dtype: DType) -> OpColumns:
-    batch, q_len, past, heads, kv_heads, head_dim = shape
-    kv_len = q_len + past
-    pairs = batch * heads * (q_len * past + q_len * (q_len + 1) // 2)
-    moved = 2 * _result_bytes(dtype) * batch * head_dim * (heads * q_len + kv_heads * kv_len)
-    attention = np.stack([batch, q_len, kv_len, heads, kv_heads, head_dim], axis=-1)
-    return _columns("attention", 2 * FMA * pairs * head_dim, SOFTMAX_OPS * pairs, moved, attention=attention)
+    sizes = _attention_shape(shape)
+    work = attention_work(sizes, causal_pairs(sizes.q_len, sizes.kv_len), _result_bytes(dtype))
+    return _columns("attention", work.flops, work.vector_flops, work.hbm_bytes, attention=np.stack(sizes, axis=-1))
+
+
+def _attention_shape(columns: Iterable[Count]) -> AttentionShape[Count]:
+    """From rows in the order of ATTENTION_COLUMNS, whose third are the past positions."""
+    batch, q_len, past, heads, kv_heads, head_dim = columns
+    return AttentionShape(batch, q_len, q_len + past, heads, kv_heads, head_dim)
 
 
 def _columns(kind: str, flops: Ints, vector_flops: Ints, moved: Ints, **more: Ints) -> OpColumns:
@@ -137,7 +140,7 @@ def _columns(kind: str, flops: Ints, vector_flops: Ints, moved: Ints, **more: In
         m=more.get("m", zero),
         n=more.get("n", zero),
         k=more.get("k", zero),
-        matrix_flops=flops,
+        executed_flops=flops,
         vector_flops=vector_flops,
         hbm_bytes=moved,
         kernels=np.ones_like(flops),
@@ -149,10 +152,11 @@ def _check_size(shape: Ints, ops: OpColumns, start: int) -> None:
     """FLOPs again in floating point, where they cannot wrap around."""
     exact = shape.astype(np.float64)
     if len(shape) == len(GEMM_COLUMNS):
-        work: Floats = FMA * exact[0] * exact[1] * exact[2]
+        m, n, k = exact
+        work = gemm_work(m, n, k, 1).flops
     else:
-        batch, q_len, past, heads, _, head_dim = exact
-        work = 2 * FMA * batch * heads * q_len * (past + q_len) * head_dim
+        sizes = _attention_shape(exact)
+        work = attention_work(sizes, sizes.q_len * sizes.kv_len, 1).flops
     if (work > _MAX_WORK).any():
         row = start + int((work > _MAX_WORK).argmax())
         raise InputError(

@@ -11,7 +11,9 @@ import numpy.typing as npt
 
 from costmodel.arrays import Bools, Floats, Ints
 from costmodel.forward.ops import Op
+from costmodel.forward.work import AttentionShape
 
+_NO_ATTENTION = AttentionShape(0, 0, 0, 0, 0, 0)
 BOUNDS = ("compute", "memory", "overhead")
 
 
@@ -26,14 +28,13 @@ class OpColumns:
     m: Ints
     n: Ints
     k: Ints
-    matrix_flops: Ints
-    """Executed: what a masked kernel skips is left out."""
+    executed_flops: Ints
+    """Of matrix products, without what a masked kernel skips."""
     vector_flops: Ints
     hbm_bytes: Ints
     kernels: Ints
     attention: Ints | None = None
-    """Of one more axis, of length 6: batch, q_len, kv_len, num_heads, num_kv_heads, head_dim of fused attention, zeros
-    elsewhere; None where there is none."""
+    """Of one more axis: the `AttentionShape` of fused attention, zeros elsewhere; None where there is none."""
     fp8: Bools | None = None
     """Which GEMMs take both inputs in fp8 and give a result in 16 bits; None where none does."""
 
@@ -42,19 +43,19 @@ class OpColumns:
         """Columns of a list of operations."""
         shapes = np.array([op.gemm or (0, 0, 0) for op in ops], dtype=np.int64).reshape(-1, 3)
         costs = np.array(
-            [(c.flops - c.skipped_flops, c.vector_flops, c.hbm_bytes, c.kernels) for c in (op.cost for op in ops)],
+            [(c.executed_flops, c.vector_flops, c.hbm_bytes, c.kernels) for c in (op.cost for op in ops)],
             dtype=np.int64,
         ).reshape(-1, 4)
         attention = None
         if any(op.attention for op in ops):
-            attention = np.array([op.attention or (0,) * 6 for op in ops], dtype=np.int64)
+            attention = np.array([op.attention or _NO_ATTENTION for op in ops], dtype=np.int64)
         return cls(
             attention=attention,
             kind=np.array([op.kind for op in ops], dtype=np.str_),
             m=shapes[:, 0],
             n=shapes[:, 1],
             k=shapes[:, 2],
-            matrix_flops=costs[:, 0],
+            executed_flops=costs[:, 0],
             vector_flops=costs[:, 1],
             hbm_bytes=costs[:, 2],
             kernels=costs[:, 3],

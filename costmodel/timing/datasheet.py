@@ -68,7 +68,7 @@ class DatasheetRoofline:
         rate: Floats | float = self.matrix_flops_per_s
         if ops.fp8 is not None and self.fp8_flops_per_s is not None:
             rate = np.where(ops.fp8, self.fp8_flops_per_s, rate)
-        compute = ops.matrix_flops / rate + ops.vector_flops / self.vector_flops_per_s
+        compute = ops.executed_flops / rate + ops.vector_flops / self.vector_flops_per_s
         memory = ops.hbm_bytes / self.memory_bytes_per_s
         overhead: Floats = ops.kernels * np.float64(self.kernel_s)
         busy = np.maximum(compute, memory)

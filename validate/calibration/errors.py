@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from validate.calibration.shaped import FOLDS, folds_of, rounded, sizes, summary
+from validate.calibration.shaped import FOLDS, folds_of, rounded, summary
 from validate.calibration.spread import fit_spread
 from validate.calibration.tables import Floats, OpTable
 
@@ -33,7 +33,7 @@ def coverage_pct(base_s: Floats, predicted: Floats, table: OpTable, seed: int) -
     residual = np.log(table.seconds / predicted)
     fold = folds_of(table.groups(), FOLDS, seed + 1)
     inside = np.empty(len(table), dtype=np.bool_)
-    size = sizes(table)
+    size = table.rows()
     for each in range(FOLDS):
         chosen = fold == each
         spread = fit_spread(base_s[~chosen], size[~chosen], residual[~chosen])

@@ -122,7 +122,7 @@ def fit_shaped(
     held_out = cross_predict(table, device, settings, warm=warm, seed=seed, fitted=fitted)
     form, net = fit_once(table, device, settings, warm)
     fitted()
-    spread = fit_spread(form.base_seconds(table.shape), sizes(table), np.log(table.seconds / held_out))
+    spread = fit_spread(form.base_seconds(table.shape), table.rows(), np.log(table.seconds / held_out))
     return FittedForm(
         form=replace(form, spread=spread, alignment=alignment, multiple=multiple), net=net, held_out_s=held_out
     )
@@ -154,11 +154,6 @@ def folds_of(groups: npt.NDArray[np.int64], folds: int, seed: int) -> npt.NDArra
     """The fold of each row; rows of a group share one."""
     order = np.random.default_rng(seed).permutation(int(groups.max()) + 1)
     return np.asarray(order[groups] % folds, dtype=np.int64)
-
-
-def sizes(table: OpTable) -> Floats:
-    """Rows of the work, the second axis of a spread."""
-    return table.shape[0] if table.kind == "gemm" else table.shape[0] * table.shape[1]
 
 
 def rounded(values: Any, digits: int = 6) -> Any:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from costmodel.timing.calibration.shaped import DIMENSIONS, FormKind, nominal_work
+from costmodel.timing.calibration.shaped import DIMENSIONS, FormKind, nominal_work, rows_of_work
 from validate.errors import RecordError
 
 Floats = npt.NDArray[np.float64]
@@ -26,7 +26,7 @@ class OpTable:
 
     Attributes:
         kind: gemm, prefill or decode.
-        shape: (dimensions, rows), in the order of `costmodel.timing.calibration.shaped.DIMENSIONS`.
+        shape: (dimensions, rows), in the order of DIMENSIONS.
         seconds: (rows,).
     """
 
@@ -48,6 +48,10 @@ class OpTable:
     def weight_bytes(self, element_bytes: int) -> Floats:
         """Bytes of each row's weight; GEMMs only."""
         return np.asarray(element_bytes * self.shape[1] * self.shape[2])
+
+    def rows(self) -> Floats:
+        """Rows of the work, the second axis of a spread."""
+        return rows_of_work(self.kind, self.shape)
 
     def groups(self) -> npt.NDArray[np.int64]:
         """Number of the shape that a row shares with its like and that is held out as a whole: (n, k) of a GEMM,

@@ -11,6 +11,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 
+from costmodel.forward.work import AttentionShape
 from costmodel.forward.workload import Runtime
 from costmodel.timing.calibration.shaped import DIMENSIONS, FormKind
 from costmodel.units import DType
@@ -18,7 +19,7 @@ from validate.calibration.streams import StreamTable
 from validate.calibration.tables import OpTable
 from validate.devices.device import Device, Work
 from validate.models.build import TORCH_DTYPES
-from validate.probes.plan import Attention, Gemm, Op, Stream
+from validate.probes.plan import Gemm, Op, Stream
 
 _CALL_S = 0.012
 """Seconds spent on a point in one pass."""
@@ -51,7 +52,7 @@ class Microbench:
             if kind == "gemm":
                 return self._time(self.gemm(cast(Gemm, shape)))
             if kind == "attention":
-                return self._time(self.attention(cast(Attention, shape)))
+                return self._time(self.attention(AttentionShape(*shape)))
             return self._time(self.stream((kind, *cast(tuple[int, int], shape))))
 
     def gemm(self, shape: Gemm) -> list[Work]:
@@ -61,7 +62,7 @@ class Microbench:
         weights = [each.view(n, k) for each in self._cold(n * k)]
         return [lambda weight=weight: F.linear(x, weight) for weight in weights]
 
-    def attention(self, shape: Attention) -> list[Work]:
+    def attention(self, shape: AttentionShape[int]) -> list[Work]:
         """Causal scaled-dot-product attention; with one query nothing is masked."""
         batch, q_len, kv_len, heads, kv_heads, head_dim = shape
         query = self._random(batch, heads, q_len, head_dim)
@@ -149,7 +150,7 @@ def tables_from(seconds: Mapping[Op, float], element_bytes: int) -> tuple[dict[F
     tables: dict[FormKind, OpTable] = {}
     of_kind: dict[str, list[tuple[tuple[int, ...], float]]] = {}
     for (kind, shape), taken in seconds.items():
-        form = kind if kind != "attention" else "decode" if shape[1] == 1 else "prefill"
+        form = kind if kind != "attention" else "decode" if AttentionShape(*shape).q_len == 1 else "prefill"
         of_kind.setdefault(form, []).append((shape, taken))
     streams = []
     for kind, rows in of_kind.items():

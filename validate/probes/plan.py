@@ -6,9 +6,10 @@ import math
 import random
 from dataclasses import dataclass
 
+from costmodel.forward.work import AttentionShape, attention_work, gemm_work
+
 Gemm = tuple[int, int, int]
-Attention = tuple[int, int, int, int, int, int]
-"""batch, q_len, kv_len, num_heads, num_kv_heads, head_dim."""
+Attention = AttentionShape[int]
 Stream = tuple[str, int, int]
 """Class, rows, columns."""
 Op = tuple[str, tuple[int, ...]]
@@ -114,8 +115,9 @@ def probe_plan(
         wide, other = rng.choice(_WIDTHS), rng.choice(_WIDTHS)
         rank = rng.choice([each for each in _RANKS if each <= wide])
         n, k = rng.choice([(rank, wide), (wide, rank), (other, wide)])
-        moved = element_bytes * (n * k + m * (n + k))
-        if 2 * m * n * k <= max_flops and moved <= max_bytes:
+        work = gemm_work(m, n, k, element_bytes)
+        moved = n * k * element_bytes + work.act_read_bytes + work.act_write_bytes
+        if work.flops <= max_flops and moved <= max_bytes:
             gemms[m, n, k] = None
     attention: dict[Attention, None] = {}
     for _ in range(points * _TRIES):
@@ -128,10 +130,10 @@ def probe_plan(
             q_len = kv_len = max(2, _rows(rng, max_rows) // batch)
         else:
             q_len, kv_len = 1, round(2 ** rng.uniform(0, math.log2(4 * max_rows)))
-        flops = 4 * batch * heads * q_len * kv_len * head_dim
-        moved = 2 * element_bytes * batch * head_dim * (heads * q_len + kv_heads * kv_len)
-        if flops <= max_flops and moved <= max_bytes:
-            attention[batch, q_len, kv_len, heads, kv_heads, head_dim] = None
+        shape = AttentionShape(batch, q_len, kv_len, heads, kv_heads, head_dim)
+        fused = attention_work(shape, q_len * kv_len, element_bytes)
+        if fused.flops <= max_flops and fused.hbm_bytes <= max_bytes:
+            attention[shape] = None
     streams: dict[Stream, None] = {}
     for index in range(points * _TRIES):
         if len(streams) >= max(8 * len(_STREAM_KINDS), round(points * 0.15)):

@@ -69,7 +69,7 @@ class EffectiveRoofline:
 
     def times(self, ops: OpColumns) -> OpTimings:
         """Seconds of each operation."""
-        compute = ops.matrix_flops / (self.ideal.matrix_flops_per_s * self.constants.matrix_efficiency)
+        compute = ops.executed_flops / (self.ideal.matrix_flops_per_s * self.constants.matrix_efficiency)
         compute = compute + ops.vector_flops / self.ideal.vector_flops_per_s
         memory = ops.hbm_bytes / (self.ideal.memory_bytes_per_s * self.constants.memory_efficiency)
         overhead = ops.kernels * np.float64(self.ideal.kernel_s)

@@ -71,7 +71,7 @@ class AdditiveForm:
 
     def parts(self, ops: OpColumns) -> Floats:
         """What the factors multiply, float64 of shape (parts, ...)."""
-        compute = ops.matrix_flops / self.matrix_flops_per_s + ops.vector_flops / self.vector_flops_per_s
+        compute = ops.executed_flops / self.matrix_flops_per_s + ops.vector_flops / self.vector_flops_per_s
         memory = ops.hbm_bytes / self.memory_bytes_per_s
         columns = [mask * part for mask in class_masks(ops) for part in (compute, memory)]
         return np.stack([*columns, ops.kernels.astype(np.float64)])

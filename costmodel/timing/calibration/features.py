@@ -10,6 +10,7 @@ from __future__ import annotations
 import numpy as np
 
 from costmodel.arrays import Floats
+from costmodel.forward.work import AttentionShape
 
 GEMM_TILES = ((64, 64), (128, 64), (128, 128), (128, 256), (256, 128))
 """(rows, columns) of the tiles that the libraries' kernels choose among."""
@@ -76,25 +77,25 @@ def attention_features(
     """Features of softmax(Q K^T) V in one kernel.
 
     Args:
-        shape: (6, rows): batch, q_len, kv_len, num_heads, num_kv_heads, head_dim.
+        shape: (6, rows), the sizes of an `AttentionShape`.
         balance, base_s, cores, cache_bytes: as for `gemm_features`.
         bytes_moved: traffic, (rows,).
 
     Returns:
         float64 (ATTENTION_INPUTS, rows).
     """
-    batch, q_len, kv_len, heads, kv_heads, _ = shape
-    logs = np.log2(shape)
-    waves = batch * heads * np.ceil(q_len / _QUERY_TILES) / cores
+    sizes, logs = AttentionShape(*shape), np.log2(shape)
+    log = AttentionShape(*logs)
+    waves = sizes.batch * sizes.num_heads * np.ceil(sizes.q_len / _QUERY_TILES) / cores
     log_waves = np.log2(waves)
-    by_head, by_group = batch * heads / cores, batch * kv_heads / cores
+    by_head, by_group = sizes.batch * sizes.num_heads / cores, sizes.batch * sizes.num_kv_heads / cores
     return np.concatenate(
         [
             logs,
             [
-                logs[3] - logs[4],
-                logs[0] + logs[3],
-                logs[0] + logs[4],
+                log.num_heads - log.num_kv_heads,
+                log.batch + log.num_heads,
+                log.batch + log.num_kv_heads,
                 balance,
                 np.log2(base_s),
                 np.log2(bytes_moved / cache_bytes),
@@ -102,7 +103,7 @@ def attention_features(
             log_waves,
             np.log2(np.ceil(waves)) - log_waves,
             [
-                np.log2(by_group * np.ceil(kv_len / _KEY_TILE)),
+                np.log2(by_group * np.ceil(sizes.kv_len / _KEY_TILE)),
                 np.log2(np.ceil(by_group) / by_group),
                 np.log2(np.ceil(by_head) / by_head),
             ],

@@ -8,6 +8,7 @@ from dataclasses import dataclass, fields, replace
 import numpy as np
 
 from costmodel.arrays import Floats
+from costmodel.forward.work import AttentionShape
 from costmodel.timing.calibration.shaped import FormName, ShapedForm, StreamForm
 from costmodel.timing.columns import OpColumns, OpTimings
 
@@ -77,16 +78,16 @@ class CalibratedTimes:
             self._gemm(out, rows[fp8], replace(ops, fp8=None), "gemm:fp8")
             self._gemm(out, rows[~fp8], replace(ops, fp8=None))
             return
-        table = np.stack([each.ravel()[rows] for each in (ops.m, ops.n, ops.k, ops.matrix_flops, ops.hbm_bytes)])
+        table = np.stack([each.ravel()[rows] for each in (ops.m, ops.n, ops.k, ops.executed_flops, ops.hbm_bytes)])
         m, n, k, flops, moved = table.astype(np.float64)
         _write(out, rows, self.shaped[form].times(np.stack([m, n, k]), flops, moved))
 
     def _attention(self, out: Floats, rows: np.ndarray, ops: OpColumns) -> None:
         if ops.attention is None:
             return
-        shape = ops.attention.reshape(-1, 6)[rows].T.astype(np.float64)
-        flops, moved = (each.ravel()[rows].astype(np.float64) for each in (ops.matrix_flops, ops.hbm_bytes))
-        one = shape[1] == 1
+        shape = ops.attention.reshape(-1, len(AttentionShape._fields))[rows].T.astype(np.float64)
+        flops, moved = (each.ravel()[rows].astype(np.float64) for each in (ops.executed_flops, ops.hbm_bytes))
+        one = AttentionShape(*shape).q_len == 1
         for kind, chosen in (("decode", one), ("prefill", ~one)):
             if chosen.any():
                 form = self.shaped.get(kind) or self.shaped["prefill" if kind == "decode" else "decode"]  # type: ignore[call-overload]
@@ -94,7 +95,7 @@ class CalibratedTimes:
 
     def _stream(self, out: Floats, rows: np.ndarray, ops: OpColumns, kind: str) -> None:
         flops, moved, kernels = (
-            each.ravel()[rows].astype(np.float64) for each in (ops.matrix_flops, ops.hbm_bytes, ops.kernels)
+            each.ravel()[rows].astype(np.float64) for each in (ops.executed_flops, ops.hbm_bytes, ops.kernels)
         )
         general = self.streams[GENERAL_STREAM]
         own = self.streams.get(kind, general)

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from costmodel.decomposition.factors import Decomposition
-from costmodel.forward.cost import keys_held
+from costmodel.forward.work import AttentionShape, keys_held
 from costmodel.forward.workload import Attention, Workload
 from costmodel.model import ModelSpec
 from costmodel.timing.calibration.record import Calibration
-from costmodel.timing.calibration.shaped import DIMENSIONS
 from costmodel.timing.generation import LEVEL
 from costmodel.units import DType
 
@@ -55,10 +54,10 @@ def _attention(calibration: Calibration, model: ModelSpec, work: Workload) -> li
     texts = []
     for window in dict.fromkeys(model.sliding_windows):
         keys = keys_held(work.q_len, work.kv_len, window)
-        shape = (work.batch, work.q_len, keys, model.num_heads, model.num_kv_heads, model.head_dim)
+        shape = AttentionShape(work.batch, work.q_len, keys, model.num_heads, model.num_kv_heads, model.head_dim)
         texts += [
             f"attention's {name} {value} is outside the {low:g} to {high:g} that were measured"
-            for name, value, low, high in zip(DIMENSIONS["decode"], shape, form.low, form.high, strict=True)
+            for name, value, low, high in zip(shape._fields, shape, form.low, form.high, strict=True)
             if not low <= value <= high
         ]
     return list(dict.fromkeys(texts))

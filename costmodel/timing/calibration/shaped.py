@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from costmodel.arrays import Floats, Ints
+from costmodel.forward.work import AttentionShape, attention_work, causal_pairs, gemm_work
 from costmodel.timing.calibration.base import Base
 from costmodel.timing.calibration.elsewhere import Elsewhere, widest
 from costmodel.timing.calibration.features import attention_features, gemm_features
@@ -21,8 +22,8 @@ Bools = npt.NDArray[np.bool_]
 FormKind = Literal["gemm", "prefill", "decode"]
 DIMENSIONS: dict[FormKind, tuple[str, ...]] = {
     "gemm": ("m", "n", "k"),
-    "prefill": ("batch", "q_len", "kv_len", "num_heads", "num_kv_heads", "head_dim"),
-    "decode": ("batch", "q_len", "kv_len", "num_heads", "num_kv_heads", "head_dim"),
+    "prefill": AttentionShape._fields,
+    "decode": AttentionShape._fields,
 }
 """Names of the rows of a shape."""
 FormName = Literal["gemm", "gemm:fp8", "prefill", "decode"]
@@ -39,11 +40,18 @@ def nominal_work(
     """
     if kind == "gemm":
         m, n, k = shape
-        return 2 * m * n * k, element_bytes * k * (n + m) + (output_bytes or element_bytes) * m * n
-    batch, q_len, kv_len, heads, kv_heads, head_dim = shape
-    pairs = q_len * (kv_len - q_len) + q_len * (q_len + 1) / 2
-    moved = 2 * element_bytes * batch * head_dim * (heads * q_len + kv_heads * kv_len)
-    return 4 * batch * heads * np.maximum(pairs, 1) * head_dim, moved
+        flops, read, written = gemm_work(m, n, k, element_bytes, output_bytes)
+        return flops, n * k * element_bytes + read + written
+    sizes = AttentionShape(*shape)
+    pairs = np.maximum(causal_pairs(sizes.q_len, sizes.kv_len), 1)
+    work = attention_work(sizes, pairs, element_bytes)
+    return work.flops, work.hbm_bytes
+
+
+def rows_of_work(kind: FormKind, shape: Floats) -> Floats:
+    """Rows of the work: m of a GEMM, the queries of all sequences of attention."""
+    rows: Floats = shape[0] if kind == "gemm" else shape[0] * shape[1]
+    return rows
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -169,7 +177,7 @@ class ShapedForm:
         base_s = busy + self.base.fixed_s
         factor = np.exp(self.correction(shape))
         latency = base_s * factor
-        size = shape[0] if self.kind == "gemm" else shape[0] * shape[1]
+        size = rows_of_work(self.kind, shape)
         outside = self.outside(shape)
         widen = np.where(outside, self.spread.outside, 1.0)
         low, high = widest(self.spread.quantiles(base_s, size, outside), self.elsewhere, size, widen)

@@ -22,11 +22,12 @@ from transformers.activations import ACT2FN  # noqa: E402
 
 from costmodel.decomposition.factors import Decomposition, LowRank, Site, Tucker  # noqa: E402
 from costmodel.families.load import load_model  # noqa: E402
-from costmodel.forward.cost import ACTIVATIONS, activation_program, elementwise, keys_held  # noqa: E402
+from costmodel.forward.cost import ACTIVATIONS, activation_program, elementwise  # noqa: E402
 from costmodel.forward.frame import epilogue_ops, layer_ops, prologue  # noqa: E402
 from costmodel.forward.graph import build_graph  # noqa: E402
 from costmodel.forward.ops import Op, live_bytes  # noqa: E402
 from costmodel.forward.passes import forward_ops  # noqa: E402
+from costmodel.forward.work import keys_held  # noqa: E402
 from costmodel.forward.workload import Attention, LmHead, Workload  # noqa: E402
 from costmodel.hardware.profile import load_hardware  # noqa: E402
 from costmodel.model import ModelSpec  # noqa: E402

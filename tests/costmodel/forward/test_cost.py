@@ -17,14 +17,13 @@ from costmodel.forward.cost import (
     embedding,
     fused_attention,
     gemm,
-    keys_held,
     kv_append,
     matrix_bytes,
     norm_program,
-    visible_pairs,
 )
 from costmodel.forward.ops import Op
 from costmodel.forward.passes import factor_ops
+from costmodel.forward.work import AttentionShape, keys_held, visible_pairs
 from costmodel.forward.workload import Workload
 from costmodel.model import WeightTensor
 from costmodel.units import DType
@@ -36,11 +35,11 @@ costs = st.builds(OpCost, **{field.name: st.integers(0, 1 << 40) for field in fi
 def test_gemm() -> None:
     # 2 x 1 x 4096 x 4096 FLOPs; a 32 MiB weight, 4096 inputs, 4096 outputs of 2 bytes
     assert gemm(1, 4096, 4096, **BF16) == OpCost(
-        flops=33_554_432, weight_bytes=33_554_432, act_read_bytes=8192, act_write_bytes=8192, kernels=1
+        flops=33_554_432, weight_read_bytes=33_554_432, act_read_bytes=8192, act_write_bytes=8192, kernels=1
     )
     assert gemm(1, 4096, 4096, **BF16).hbm_bytes == 33_570_816
     assert gemm(3, 5, 7, **BF16, bias=True) == OpCost(
-        flops=210, weight_bytes=80, act_read_bytes=42, act_write_bytes=30, kernels=1
+        flops=210, weight_read_bytes=80, act_read_bytes=42, act_write_bytes=30, kernels=1
     )
 
 
@@ -51,8 +50,8 @@ def test_factored_gemm() -> None:
     dense = Op(name="mlp.w", kind="gemm", cost=gemm(3, 5, 7, **BF16, bias=True), out_bytes=30, inputs=("x",))
     first, last = factor_ops(dense, tensor, LowRank(2), work)
     # 7 -> 2 -> 5: the intermediate 3 x 2 is written and read
-    assert first.cost == OpCost(flops=84, weight_bytes=28, act_read_bytes=42, act_write_bytes=12, kernels=1)
-    assert last.cost == OpCost(flops=60, weight_bytes=20 + 10, act_read_bytes=12, act_write_bytes=30, kernels=1)
+    assert first.cost == OpCost(flops=84, weight_read_bytes=28, act_read_bytes=42, act_write_bytes=12, kernels=1)
+    assert last.cost == OpCost(flops=60, weight_read_bytes=20 + 10, act_read_bytes=12, act_write_bytes=30, kernels=1)
     # 7 -> 2 -> 3 -> 5: 14 + 6 + 15 weights
     chain = list(factor_ops(dense, tensor, Tucker(2, 3), work))
     assert [(op.name, op.gemm, op.cost.flops) for op in chain] == [
@@ -60,7 +59,7 @@ def test_factored_gemm() -> None:
         ("mlp.w.core", (3, 3, 2), 36),
         ("mlp.w.out", (3, 5, 3), 90),
     ]
-    assert [op.cost.weight_bytes for op in chain] == [28, 12, 30 + 10]
+    assert [op.cost.weight_read_bytes for op in chain] == [28, 12, 30 + 10]
     assert [op.inputs for op in chain] == [("x",), ("mlp.w.in",), ("mlp.w.core",)]
 
 
@@ -74,13 +73,13 @@ def test_quantised_weights() -> None:
 
 def test_attention() -> None:
     # 2 sequences, 4 heads of 8, 2 KV heads, 3 queries on 5 keys
-    cost = fused_attention(2, 4, 2, 3, 5, 8, act_bytes=2, causal=True)
+    cost = fused_attention(AttentionShape(2, 3, 5, 4, 2, 8), act_bytes=2, causal=True)
     assert cost.flops == 4 * 2 * 4 * 3 * 5 * 8
     assert cost.skipped_flops == 4 * 2 * 4 * 8 * (1 + 2)  # the first query misses 2 keys, the second 1
     assert cost.kv_read_bytes == 2 * 2 * 2 * 5 * 8 * 2
     assert cost.act_read_bytes == cost.act_write_bytes == 2 * 4 * 3 * 8 * 2
     assert cost.vector_flops == 5 * 2 * 4 * (3 + 4 + 5)
-    encoder = fused_attention(2, 4, 4, 5, 5, 8, act_bytes=2, causal=False, cached=False)
+    encoder = fused_attention(AttentionShape(2, 5, 5, 4, 4, 8), act_bytes=2, causal=False, cached=False)
     assert encoder.skipped_flops == encoder.kv_read_bytes == 0
     assert encoder.act_read_bytes == 3 * 2 * 4 * 5 * 8 * 2
 
@@ -89,15 +88,17 @@ def test_small_operations() -> None:
     assert batched_gemm(6, 2, 3, 4, act_bytes=2) == OpCost(
         flops=288, act_read_bytes=96 + 144, act_write_bytes=72, kernels=1
     )
-    assert embedding(5, 4, act_bytes=2) == OpCost(weight_bytes=40, act_read_bytes=40, act_write_bytes=40, kernels=1)
+    assert embedding(5, 4, act_bytes=2) == OpCost(
+        weight_read_bytes=40, act_read_bytes=40, act_write_bytes=40, kernels=1
+    )
     assert kv_append(2, 3, 4, 8, act_bytes=2) == OpCost(act_read_bytes=768, kv_write_bytes=768, kernels=2)
     # 2 reads + 1 write
     assert elementwise("add", 3, 4, act_bytes=2) == OpCost(
         vector_flops=12, act_read_bytes=48, act_write_bytes=24, kernels=1
     )
     assert elementwise("copy", 3, 4, act_bytes=2).vector_flops == 0
-    assert elementwise("layer_norm", 3, 4, act_bytes=2).weight_bytes == 16
-    assert elementwise("layer_norm", 3, 4, act_bytes=2, weight=False).weight_bytes == 0
+    assert elementwise("layer_norm", 3, 4, act_bytes=2).weight_read_bytes == 16
+    assert elementwise("layer_norm", 3, 4, act_bytes=2, weight=False).weight_read_bytes == 0
     # cast, pow, mean, add, rsqrt, mul, cast, mul by the weight
     assert elementwise("rms_norm", 3, 4, act_bytes=2).kernels == 8
     assert elementwise("softmax_upcast_bf16", 1, 8, act_bytes=2).act_write_bytes == 32 + 32 + 16

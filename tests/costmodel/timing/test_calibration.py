@@ -42,7 +42,7 @@ def gemm_columns(m: Any, n: Any, k: Any) -> OpColumns:
         m=m,
         n=n,
         k=k,
-        matrix_flops=2 * m * n * k,
+        executed_flops=2 * m * n * k,
         vector_flops=zero,
         hbm_bytes=2 * (n * k + m * (n + k)),
         kernels=zero + 1,

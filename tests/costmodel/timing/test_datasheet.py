@@ -68,7 +68,7 @@ COSTS = st.builds(
     OpCost,
     flops=st.integers(0, 10**15),
     vector_flops=st.integers(0, 10**12),
-    weight_bytes=st.integers(0, 10**11),
+    weight_read_bytes=st.integers(0, 10**11),
     act_read_bytes=st.integers(0, 10**11),
     kernels=st.integers(1, 10),
 )

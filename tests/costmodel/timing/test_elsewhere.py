@@ -69,7 +69,7 @@ def test_gemms_in_fp8_have_a_form_of_their_own() -> None:
         m=m,
         n=n,
         k=k,
-        matrix_flops=2 * m * n * k,
+        executed_flops=2 * m * n * k,
         vector_flops=zero,
         hbm_bytes=moved,
         kernels=zero + 1,

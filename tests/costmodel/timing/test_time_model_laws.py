@@ -19,6 +19,7 @@ from costmodel.decomposition.factors import Decomposition, LowRank, Site
 from costmodel.families.load import load_model
 from costmodel.forward.cost import OpCost, fused_attention, gemm
 from costmodel.forward.ops import Kind, Op
+from costmodel.forward.work import AttentionShape
 from costmodel.forward.workload import Runtime, Workload
 from costmodel.hardware.profile import HardwareProfile, load_hardware, profile_folder
 from costmodel.pricing.estimate import PhaseCosts, estimate
@@ -117,7 +118,7 @@ def a_gemm(m: int, n: int, k: int) -> Op:
 
 def an_attention(batch: int, q_len: int, kv_len: int, heads: int, kv_heads: int, head_dim: int) -> Op:
     shape = (batch, q_len, kv_len, heads, kv_heads, head_dim)
-    cost = fused_attention(batch, heads, kv_heads, q_len, kv_len, head_dim, act_bytes=2, causal=True)
+    cost = fused_attention(AttentionShape(batch, q_len, kv_len, heads, kv_heads, head_dim), act_bytes=2, causal=True)
     return Op(name="a", kind="attention", cost=cost, out_bytes=0, attention=shape)
 
 
@@ -198,7 +199,7 @@ def test_bounds_stay_in_order_where_arithmetic_or_traffic_is_all(
         k=shapes[2],
         kernels=one,
         vector_flops=0 * one,
-        matrix_flops=flops * one,
+        executed_flops=flops * one,
         hbm_bytes=moved * one,
     )
     for model in (model_of(hardware, None), probes_of(hardware), model_of(hardware, of_level(hardware, "samples"))):
@@ -229,7 +230,9 @@ def test_unfused_attention_takes_the_time_of_what_it_moves_and_computes(hardware
     model = probes_of(hardware)
     general, work = model.streams["elementwise"], OpColumns.of(ops)
     times = model.times(work)
-    assert times.latency_s.tolist() == general.times(work.matrix_flops, work.hbm_bytes, work.kernels).latency_s.tolist()
+    assert (
+        times.latency_s.tolist() == general.times(work.executed_flops, work.hbm_bytes, work.kernels).latency_s.tolist()
+    )
     assert (times.latency_s > 0.2 * model_of(hardware, None).times(work).latency_s).all()
     beside = model.times(OpColumns.of([*ops, an_attention(1, 128, 128, 32, 32, 128)]))
     assert times.latency_s.tolist() == beside.latency_s[:2].tolist()
@@ -316,7 +319,8 @@ def test_corrections_see_the_shape_alone(name: str, data: st.DataObject) -> None
     model, op = data.draw(MODELS[name]), data.draw(st.one_of(GEMMS, ATTENTIONS))
     heavier = replace(
         op,
-        cost=op.cost + OpCost(flops=data.draw(st.integers(0, 10**13)), weight_bytes=data.draw(st.integers(0, 10**10))),
+        cost=op.cost
+        + OpCost(flops=data.draw(st.integers(0, 10**13)), weight_read_bytes=data.draw(st.integers(0, 10**10))),
     )
     small, large = (model.times(OpColumns.of([each])) for each in (op, heavier))
     for less, more in zip(columns(small)[:-2], columns(large)[:-2], strict=True):

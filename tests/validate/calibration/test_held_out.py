@@ -23,7 +23,7 @@ from validate.calibration import fit as fit_module
 from validate.calibration.errors import coverage_pct, speedups
 from validate.calibration.fit import device_of, fit_calibration
 from validate.calibration.net import Training
-from validate.calibration.shaped import FOLDS, cross_predict, folds_of, sizes, summary
+from validate.calibration.shaped import FOLDS, cross_predict, folds_of, summary
 from validate.calibration.spread import ends, fit_spread
 from validate.calibration.streams import StreamTable, held_out_halves
 from validate.calibration.tables import Floats, OpTable
@@ -118,9 +118,9 @@ def test_intervals_are_as_wide_as_held_out_errors(decode: OpTable) -> None:
     """Not as the errors of the fit to the whole on its own points: those intervals would cover four in five."""
     fit = shaped.fit_shaped(decode, device_of(A100, DType.BF16, "decode"), TINY, alignment=None, multiple=1)
     base_s, residual = fit.form.base_seconds(decode.shape), np.log(decode.seconds / fit.held_out_s)
-    low, high = fit.form.spread.quantiles(base_s, sizes(decode), np.zeros(len(decode), dtype=np.bool_))
+    low, high = fit.form.spread.quantiles(base_s, decode.rows(), np.zeros(len(decode), dtype=np.bool_))
     assert 0.85 <= ((low <= residual) & (residual <= high)).mean() <= 0.97
-    expected = fit_spread(base_s, sizes(decode), residual)
+    expected = fit_spread(base_s, decode.rows(), residual)
     assert (fit.form.spread.low.tolist(), fit.form.spread.high.tolist()) == (
         expected.low.tolist(),
         expected.high.tolist(),
