@@ -92,7 +92,7 @@ def _print(chart: RooflineChart, output: str | None) -> None:
                 mark.label,
                 mark.variant,
                 mark.operations,
-                f"{mark.intensity:.3g} FLOP/B",
+                f"{mark.work_intensity:.3g} FLOP/B",
                 si(mark.flops_per_s, "FLOP/s"),
                 seconds(mark.latency_s),
                 f"{100 * mark.share:.1f} %",

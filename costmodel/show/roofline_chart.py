@@ -47,7 +47,8 @@ class Mark:
         roles: tensors or kinds of operation, as in the estimate's table.
         group: key of GROUPS.
         operations: how many.
-        flops: executed, matrix and vector work together.
+        flops: of matrix products, counted whole, as everywhere.
+        work_flops: executed, matrix and vector work together: what a masked kernel skips is left out.
         hbm_bytes: traffic.
         latency_s: on the device, all operations together.
         share: of the device time of the whole pass, 0 to 1.
@@ -59,20 +60,21 @@ class Mark:
     group: str
     operations: int
     flops: int
+    work_flops: int
     hbm_bytes: int
     latency_s: float
     share: float
     bound: str
 
     @property
-    def intensity(self) -> float:
-        """FLOP per byte, the x coordinate."""
-        return self.flops / self.hbm_bytes
+    def work_intensity(self) -> float:
+        """FLOP of executed work per byte, the x coordinate."""
+        return self.work_flops / self.hbm_bytes
 
     @property
     def flops_per_s(self) -> float:
-        """Achieved rate, the y coordinate."""
-        return self.flops / self.latency_s
+        """Achieved rate of executed work, the y coordinate."""
+        return self.work_flops / self.latency_s
 
     @property
     def label(self) -> str:
@@ -88,7 +90,8 @@ class Mark:
             **fields,
             "roles": list(self.roles),
             "label": self.label,
-            "arithmetic_intensity": self.intensity,
+            "arithmetic_intensity": self.flops / self.hbm_bytes,
+            "work_intensity": self.work_intensity,
             "flops_per_s": self.flops_per_s,
         }
 
@@ -148,7 +151,7 @@ class RooflineChart:
     def x_range(self) -> tuple[float, float]:
         """Whole decades of FLOP/B that hold every mark and every ridge point, and leave room for the roofs' names."""
         ridges = [roof.flops_per_s / self.memory_bytes_per_s for roof in self.roofs]
-        left, right = _decades([mark.intensity for panel in self.panels for mark in panel.marks] + ridges)
+        left, right = _decades([mark.work_intensity for panel in self.panels for mark in panel.marks] + ridges)
         return left, 30.0 * right
 
     @property
@@ -227,9 +230,9 @@ def _marks(phase: PhaseEstimate, variant: Literal["dense", "factored"], model: M
     placed = [
         replace(mark, bound=max(bounds[role], key=bounds[role].__getitem__))
         for role, mark in by_role.items()
-        if mark.flops
+        if mark.work_flops
     ]
-    idle = sum(mark.share for mark in by_role.values() if not mark.flops)
+    idle = sum(mark.share for mark in by_role.values() if not mark.work_flops)
     return sorted(_merged(placed), key=lambda mark: -mark.latency_s), idle
 
 
@@ -245,7 +248,8 @@ def _mark(op: Op, latency: float, everything: float, variant: Literal["dense", "
         operations=1,
         hbm_bytes=cost.hbm_bytes,
         latency_s=latency,
-        flops=cost.flops - cost.skipped_flops + cost.vector_flops,
+        flops=cost.flops,
+        work_flops=cost.executed_flops + cost.vector_flops,
         share=latency / everything,
         bound="",
     )
@@ -265,7 +269,7 @@ def _merged(marks: Iterable[Mark]) -> list[Mark]:
 
 
 def _close(one: Mark, other: Mark) -> bool:
-    pairs = ((one.intensity, other.intensity), (one.flops_per_s, other.flops_per_s))
+    pairs = ((one.work_intensity, other.work_intensity), (one.flops_per_s, other.flops_per_s))
     return all(math.isclose(a, b, rel_tol=SAME) for a, b in pairs)
 
 
@@ -276,6 +280,7 @@ def _sum(marks: list[Mark]) -> Mark:
         roles=tuple(dict.fromkeys(role for mark in marks for role in mark.roles)),
         operations=sum(mark.operations for mark in marks),
         flops=sum(mark.flops for mark in marks),
+        work_flops=sum(mark.work_flops for mark in marks),
         hbm_bytes=sum(mark.hbm_bytes for mark in marks),
         latency_s=sum(mark.latency_s for mark in marks),
         share=sum(mark.share for mark in marks),

@@ -139,7 +139,7 @@ def _draw_panel(axes: Any, panel: Panel, theme: Theme) -> None:
         colour = colours[GROUP_COLOURS[mark.group]]
         dense = mark.variant == "dense"
         axes.scatter(
-            [mark.intensity],
+            [mark.work_intensity],
             [mark.flops_per_s],
             s=_area(mark),
             marker="o" if dense else "s",
@@ -162,7 +162,7 @@ def _draw_panel(axes: Any, panel: Panel, theme: Theme) -> None:
 
 
 def _at(mark: Mark) -> tuple[float, float]:
-    return mark.intensity, mark.flops_per_s
+    return mark.work_intensity, mark.flops_per_s
 
 
 def _area(mark: Mark) -> float:

@@ -23,8 +23,8 @@ function legend() {
 
 function details(mark) {
   return [
-    ["operations", String(mark.operations)], ["intensity", `${trim(mark.arithmetic_intensity, 3)} FLOP/B`],
-    ["achieved", si(mark.flops_per_s, "FLOP/s")], ["work", si(mark.flops, "FLOP")], ["traffic", si(mark.hbm_bytes, "B")],
+    ["operations", String(mark.operations)], ["intensity", `${trim(mark.work_intensity, 3)} FLOP/B`],
+    ["achieved", si(mark.flops_per_s, "FLOP/s")], ["work", si(mark.work_flops, "FLOP")], ["traffic", si(mark.hbm_bytes, "B")],
     ["time", seconds(mark.latency_s)], ["share of the pass", percent(mark.share)], ["limited by", mark.bound],
   ];
 }
@@ -43,7 +43,7 @@ function draw(panel, host, index) {
   svg.append(make("defs", {}, make("marker", { id: `tip${index}`, viewBox: "0 0 8 8", refX: 7, refY: 4, markerWidth: 7, markerHeight: 7, orient: "auto" },
     make("path", { d: "M0,0L8,4L0,8z", fill: "var(--muted)" }))), clipped);
   const visible = panel.marks.filter((mark) => shown[mark.variant]);
-  const place = (mark) => ({ x: x(mark.arithmetic_intensity), y: y(mark.flops_per_s), r: Math.max(3, 26 * Math.sqrt(mark.share)) });
+  const place = (mark) => ({ x: x(mark.work_intensity), y: y(mark.flops_per_s), r: Math.max(3, 26 * Math.sqrt(mark.share)) });
   if (shown.dense && shown.factored) {
     for (const [from, to] of panel.arrows) {
       const a = place(panel.marks[from]), b = place(panel.marks[to]), length = Math.hypot(b.x - a.x, b.y - a.y) || 1;
@@ -125,8 +125,8 @@ DATA.panels.forEach((panel, index) => {
   onWidth(chart, draws[index]);
   const columns = ["operations", "variant", "number", "intensity", "achieved", "work", "traffic", "time", "share", "limited by"];
   $("tables").append(make("h3", {}, panel.phase), make("div", { class: "scroll" }, table(columns, panel.marks.map((mark) => [
-    mark.label, mark.variant, String(mark.operations), `${trim(mark.arithmetic_intensity, 3)} FLOP/B`, si(mark.flops_per_s, "FLOP/s"),
-    si(mark.flops, "FLOP"), si(mark.hbm_bytes, "B"), seconds(mark.latency_s), percent(mark.share), mark.bound]))));
+    mark.label, mark.variant, String(mark.operations), `${trim(mark.work_intensity, 3)} FLOP/B`, si(mark.flops_per_s, "FLOP/s"),
+    si(mark.work_flops, "FLOP"), si(mark.hbm_bytes, "B"), seconds(mark.latency_s), percent(mark.share), mark.bound]))));
 });
 controls();
 legend();

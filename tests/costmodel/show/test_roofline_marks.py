@@ -28,25 +28,36 @@ def test_a_mark_counts_what_causal_attention_executes(length: int) -> None:
     mark = mark_of("llama2-7b", Workload.prefill(length), "attention")
     pairs = 32 * 32 * length * (length + 1) // 2
     assert mark.operations == 32
-    assert mark.flops == (4 * 128 + SOFTMAX_OPS) * pairs
+    assert mark.work_flops == (4 * 128 + SOFTMAX_OPS) * pairs
     assert mark.hbm_bytes == 32 * 4 * 32 * length * 128 * 2
-    assert mark.intensity == pytest.approx({512: 129.502, 4096: 1034.252}[length], abs=1e-3)
-    assert mark.flops_per_s == pytest.approx(mark.flops / mark.latency_s)
-    assert mark.to_json()["arithmetic_intensity"] == mark.intensity
+    assert mark.work_intensity == pytest.approx({512: 129.502, 4096: 1034.252}[length], abs=1e-3)
+    assert mark.flops_per_s == pytest.approx(mark.work_flops / mark.latency_s)
+    assert mark.to_json()["work_intensity"] == mark.work_intensity
+
+
+def test_a_key_that_the_estimate_has_too_says_the_same() -> None:
+    """4,096 tokens: 2,048 FLOP/B of attention, which counts causal products whole, in both."""
+    work = Workload.prefill(4096)
+    mark = mark_of("llama2-7b", work, "attention").to_json()
+    rows = estimate(load_model("llama2-7b"), A100, Decomposition(), [work]).phases[0].op_rows()
+    row = next(row for row in rows if row["kind"] == "attention")
+    assert (mark["flops"], mark["hbm_bytes"]) == (32 * row["flops"], 32 * row["hbm_bytes"])
+    assert mark["arithmetic_intensity"] == row["arithmetic_intensity"] == 2048
+    assert mark["work_intensity"] == pytest.approx(1034.252, abs=1e-3)
 
 
 def test_a_mark_of_an_encoder_counts_the_whole_square() -> None:
     """BERT sees every pair: 12 layers of 12 heads of 64, twice the causal work but for the diagonal."""
     mark = mark_of("bert-base", Workload.prefill(384, batch=8), "attention")
     pairs = 12 * 8 * 12 * 384 * 384
-    assert mark.flops == (4 * 64 + SOFTMAX_OPS) * pairs
+    assert mark.work_flops == (4 * 64 + SOFTMAX_OPS) * pairs
     assert mark.hbm_bytes == 12 * 4 * 8 * 384 * 768 * 2
 
 
 def test_a_mark_of_a_decode_step_reads_the_cache_once() -> None:
     """One query sees all 1,024 keys: no pair is masked, and the traffic is that of keys and values."""
     mark = mark_of("llama2-7b", Workload.decode(1024, batch=4), "attention")
-    assert mark.flops == 32 * 4 * 32 * 1024 * (4 * 128 + SOFTMAX_OPS)
+    assert mark.work_flops == 32 * 4 * 32 * 1024 * (4 * 128 + SOFTMAX_OPS)
     assert mark.hbm_bytes == 32 * 4 * (2 * 1024 + 2) * 4096 * 2
 
 
@@ -54,5 +65,5 @@ def test_a_mark_of_products_adds_weights_up() -> None:
     """Gate, up and down of Llama 2 7B: 4,096 x 11,008 each, 2 m n k FLOPs, every operand once, no mask."""
     mark = mark_of("llama2-7b", Workload.prefill(512), "gate_proj")
     assert mark.roles == ("gate_proj", "up_proj", "down_proj")
-    assert mark.flops == 3 * 32 * 2 * 512 * 4096 * 11008
+    assert mark.work_flops == 3 * 32 * 2 * 512 * 4096 * 11008
     assert mark.hbm_bytes == 3 * 32 * 2 * (4096 * 11008 + 512 * (4096 + 11008))
