@@ -274,3 +274,9 @@ def test_modules_are_short() -> None:
     }
     assert "costmodel.errors" in lengths
     assert not {name: lines for name, lines in lengths.items() if lines > MAX_LINES}
+
+
+def test_the_page_on_architecture_names_every_room() -> None:
+    page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+    for rooms in ROOMS.values():
+        assert not {room for room in rooms if not room.startswith("_") and f"`{room}`" not in page}

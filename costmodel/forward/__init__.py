@@ -1,0 +1,1 @@
+"""One forward pass as a list of operations, with what each costs before any hardware is known."""

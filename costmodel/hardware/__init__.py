@@ -1,0 +1,1 @@
+"""What runs a model, as data: devices, the stacks of software on them, and the hosts around them."""

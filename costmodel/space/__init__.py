@@ -1,0 +1,1 @@
+"""Design spaces: exact sizes, numbered configurations, sampling; no prices."""

@@ -1,0 +1,1 @@
+"""Measured times to a calibration: fits, held-out errors, the file."""

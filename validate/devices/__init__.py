@@ -1,0 +1,1 @@
+"""The seam between measuring and the machine: CPU and CUDA, conditions, threads."""

@@ -1,0 +1,1 @@
+"""Weights to factors: SVD, Tucker, whitened; and the modules that hold them."""

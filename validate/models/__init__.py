@@ -1,0 +1,1 @@
+"""Real transformers models: built, read, streamed, run on blocks of text."""

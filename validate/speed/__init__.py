@@ -1,0 +1,1 @@
+"""Really factored models timed beside the dense one: time, memory, energy, errors of predictions."""

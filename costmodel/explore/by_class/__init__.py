@@ -1,0 +1,1 @@
+"""Spaces whose layers cost alike, by classes of cost: exact counts, quantiles, frontiers."""

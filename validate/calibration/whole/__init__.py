@@ -1,0 +1,1 @@
+"""Records of whole passes to a calibration of level `samples`."""
