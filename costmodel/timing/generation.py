@@ -86,7 +86,7 @@ class GenerationRoofline:
         compute, memory, overhead, busy = (np.zeros(ops.kernels.shape) for _ in range(4))
         vector = ops.vector_flops / self.vector_flops_per_s
         for base, mask in self._classes(ops):
-            work, traffic = ops.matrix_flops / base.flops_per_s + vector, ops.hbm_bytes / base.bytes_per_s
+            work, traffic = ops.executed_flops / base.flops_per_s + vector, ops.hbm_bytes / base.bytes_per_s
             if base in (self.gemm, self.fp8) and self.alignment is not None:
                 on_compute, on_memory = self.alignment.factors(ops.n, ops.k)
                 work, traffic = work * on_compute, traffic * on_memory

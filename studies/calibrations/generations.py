@@ -103,7 +103,7 @@ def model_row(table: OpTable, model: TimeModel, subset: str, protocol: str) -> d
         m=m,
         n=n,
         k=k,
-        matrix_flops=2 * m * n * k,
+        executed_flops=2 * m * n * k,
         vector_flops=zero,
         hbm_bytes=BYTES * (n * k + m * (n + k)),
         kernels=zero + 1,

@@ -27,7 +27,7 @@ def gemms(*shapes: tuple[int, int, int]) -> OpColumns:
     zero = np.zeros_like(m)
     moved = 2 * (n * k + m * n + m * k)
     return OpColumns(
-        kind="gemm", m=m, n=n, k=k, matrix_flops=2 * m * n * k, vector_flops=zero, hbm_bytes=moved, kernels=zero + 1
+        kind="gemm", m=m, n=n, k=k, executed_flops=2 * m * n * k, vector_flops=zero, hbm_bytes=moved, kernels=zero + 1
     )
 
 
