@@ -437,7 +437,7 @@ def test_two_processes_do_not_write_the_same_folder(tmp_path: Path) -> None:
         if done > total / 2:
             factored_folder(dense, tmp_path / "out", MIXED)
 
-    with pytest.raises(InputError, match="another process writes there"):
+    with pytest.raises(InputError, match="folder is in use by another run"):
         factored_folder(dense, tmp_path / "out", MIXED, progress=again)
 
 
@@ -455,7 +455,7 @@ def test_a_folder_made_meanwhile_is_not_overwritten(tmp_path: Path) -> None:
 
 def test_a_disk_that_fails_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     dense = dense_folder(tmp_path / "dense", LLAMA)
-    from validate.checkpoint import save
+    from validate.store import tensors as stored
 
     space = 3
 
@@ -486,7 +486,7 @@ def test_a_disk_that_fails_leaves_no_folder(tmp_path: Path, monkeypatch: pytest.
         (cut, "what was written does not read back: got 'factored.safetensors'", 10),
         (spoiled, "gives back other bytes", 10),
     ):
-        monkeypatch.setattr(save, "save_file", failing)
+        monkeypatch.setattr(stored, "save_file", failing)
         with pytest.raises(RunError, match=message) as caught:
             factored_folder(dense, tmp_path / "out", MIXED)
         assert "\n" not in str(caught.value)
