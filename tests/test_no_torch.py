@@ -40,6 +40,9 @@ LINES = {
     ("hw", "list"): ["hw list", "hw list --format json"],
     ("hw", "show"): ["hw show a100-sxm-80gb"],
     ("hw", "check"): ["hw check"],
+    ("stacks", "list"): ["stacks list", "stacks list --format json"],
+    ("stacks", "show"): ["stacks show vllm"],
+    ("stacks", "check"): ["stacks check my-stack.toml"],
     ("models", "list"): ["models list", "models list --format csv"],
     ("models", "show"): ["models show llama2-7b", "models show opt-350m --format json"],
 }
@@ -54,6 +57,7 @@ def test_every_command_has_its_lines() -> None:
 @pytest.mark.parametrize("words", [words for words in LINES if words in ALL], ids=" ".join)
 def test_runs_without_torch(words: tuple[str, ...], tmp_path: Path) -> None:
     (tmp_path / "shapes.csv").write_text("m,n,k\n1,4096,4096\n512,4096,11008\n")
+    (tmp_path / "my-stack.toml").write_text((ROOT / "hw_profiles" / "stacks" / "vllm.toml").read_text())
     done = subprocess.run(
         [sys.executable, "-c", RUN],
         input="\n".join([*LINES[words], " ".join([*words, "--help"])]),

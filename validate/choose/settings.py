@@ -123,7 +123,9 @@ class Settings(Record, frozen=True, kw_only=True):
             profile = profile_folder() / f"{self.hw.lower()}.toml"
         corrections = Path(self.calibration)
         if self.calibration == "auto":
-            corrections = profile_folder() / "calibrations" / f"{setup.hardware.name}.json"
+            folder = profile_folder() / "calibrations"
+            own = folder / f"{setup.hardware.name}.json"
+            corrections = own if own.is_file() else folder / "generations.toml"
         found: dict[str, Any] = {
             "model_name": setup.model.name,
             "checkpoint": checkpoint_sha256(Path(self.model)),

@@ -137,7 +137,7 @@ def _run(
                 "configs_sha256": configs_sha256(settings["configs"]) if settings["configs"] else None,
             }
             if earlier is not None:
-                require_same(dict(earlier), fixed)
+                require_same(dict(earlier), fixed, list(fixed))
             save_settings(folder, {**fixed, "options": dict(settings)})
             done = {sample.id for sample in journal.records}
             if not [case for case in cases if case.id not in done]:

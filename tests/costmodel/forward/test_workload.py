@@ -7,7 +7,7 @@ import dataclasses
 import pytest
 
 from costmodel.errors import InputError
-from costmodel.forward.workload import MAX_BATCH, MAX_LENGTH, Attention, LmHead, Phase, Runtime, Workload
+from costmodel.forward.workload import MAX_BATCH, MAX_LENGTH, Attention, Cache, LmHead, Phase, Runtime, Workload
 from costmodel.units import DType
 
 
@@ -37,8 +37,12 @@ def test_weight_types() -> None:
 
 
 def test_json_names_every_field() -> None:
+    """Stack, host and cache alone are left out where nothing was said of them."""
+    names = {field.name for field in dataclasses.fields(Workload)}
+    full = Workload.decode(9, cache=Cache.GROWING, stack="transformers-4.35", host="desktop").to_json()
+    assert set(full) == names
     shown = Workload.decode(9, weight_dtype=DType.INT8).to_json()
-    assert set(shown) == {field.name for field in dataclasses.fields(Workload)}
+    assert set(shown) == names - {"cache", "stack", "host"}
     assert (shown["phase"], shown["kv_len"], shown["weight_dtype"]) == ("decode", 9, "int8")
 
 

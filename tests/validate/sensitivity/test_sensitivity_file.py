@@ -313,7 +313,7 @@ def test_another_run_is_neither_continued_nor_disturbed(
     trained, out = made[0], tmp_path / "out"
     with WorkFolder(out, {"model": "another"}):
         code, _, err = invoke(capsys, "sensitivity", *arguments(trained, out))
-        assert (code, "another run is writing there" in err) == (1, True)
+        assert (code, "in use by another run" in err) == (1, True)
     code, _, err = invoke(capsys, "sensitivity", *arguments(trained, out))
     assert code == 1
     assert "cannot resume with another model: got 'llama'; allowed: another; choose another --out" in err

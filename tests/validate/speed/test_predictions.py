@@ -15,7 +15,7 @@ from costmodel.hardware.profile import HardwareProfile, load_hardware, profile_f
 from costmodel.units import DType
 from validate.speed.predictions import Predictor, calibrations_for
 
-A100, H200 = load_hardware("a100-sxm-80gb"), load_hardware("h200-sxm")
+A100, MI300X = load_hardware("a100-sxm-80gb"), load_hardware("mi300x")
 BOTH = {Runtime.EAGER, Runtime.GRAPH}
 MODEL = load_model("llama-70m")
 
@@ -49,12 +49,12 @@ def test_a_run_that_the_file_does_not_serve_falls_back_to_the_shipped_calibratio
 
 
 def test_without_a_shipped_one_it_falls_back_to_the_generation(tmp_path: Path) -> None:
-    own = write(tmp_path / "calibration.json", H200)
-    calibrations, notes = calibrations_for(own, H200, DType.BF16, BOTH)
-    predictor = Predictor(hardware=H200, calibrations=calibrations)
+    own = write(tmp_path / "calibration.json", MI300X)
+    calibrations, notes = calibrations_for(own, MI300X, DType.BF16, BOTH)
+    predictor = Predictor(hardware=MI300X, calibrations=calibrations)
     assert levels(predictor, Runtime.GRAPH) == ["datasheet", "samples"]
     assert levels(predictor, Runtime.EAGER) == ["datasheet", "generation"]
-    assert notes == [f"{own} does not serve eager runs, which are predicted by what is known of devices like h200-sxm"]
+    assert notes == [f"{own} does not serve eager runs, which are predicted by what is known of devices like mi300x"]
 
 
 def test_a_calibration_is_not_used_for_a_type_that_it_does_not_serve(own: str) -> None:
@@ -68,7 +68,7 @@ def test_a_file_that_serves_no_run_is_refused(own: str) -> None:
     with pytest.raises(CalibrationError, match="does not serve this dtype"):
         calibrations_for(own, A100, DType.FP32, BOTH)
     with pytest.raises(CalibrationError, match="another device"):
-        calibrations_for(own, H200, DType.BF16, BOTH)
+        calibrations_for(own, MI300X, DType.BF16, BOTH)
 
 
 @pytest.mark.parametrize(("option", "count"), [("none", 0), ("auto", 1)])
