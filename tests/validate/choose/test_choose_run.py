@@ -64,6 +64,7 @@ def options(tmp_path: Path) -> list[str]:
     ]
 
 
+@pytest.mark.slow
 def test_from_a_checkpoint_to_a_choice(
     script: types.ModuleType,
     options: list[str],
