@@ -18,6 +18,11 @@ _CLASS_OF = {"gemm": "gemm", "attention": "attention", "kv_cache": "cache"}
 """Class of each kind of operation; every other kind is `other`."""
 
 
+def class_of(kind: str) -> str:
+    """The class, of `costmodel.hardware.stack.CLASSES`, that a kind of operation belongs to."""
+    return _CLASS_OF.get(kind, "other")
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class StackTimes:
     """Times of a device under a stack.
@@ -76,7 +81,7 @@ class StackTimes:
     def _by_class(self, ops: OpColumns, figures: Mapping[str, float]) -> Floats | float:
         """The figure of each operation's class."""
         if isinstance(ops.kind, str):
-            return figures[_CLASS_OF.get(ops.kind, "other")]
+            return figures[class_of(ops.kind)]
         kinds, places = np.unique(ops.kind, return_inverse=True)
-        by_kind = np.array([figures[_CLASS_OF.get(str(kind), "other")] for kind in kinds])
+        by_kind = np.array([figures[class_of(str(kind))] for kind in kinds])
         return np.asarray(by_kind[places].reshape(ops.kind.shape), dtype=np.float64)

@@ -20,9 +20,9 @@ from costmodel.hardware.stack import CLASSES, load_stack
 from costmodel.pricing.estimate import pricer
 from costmodel.timing.calibration.load import find_calibration
 from costmodel.timing.columns import OpColumns
+from costmodel.timing.stacked import class_of
 from costmodel.units import DType
 
-_CLASS_OF = {"gemm": "gemm", "attention": "attention", "kv_cache": "cache"}
 _QUADRATURE = ((0.0, 1 / 6), (0.5, 4 / 6), (1.0, 1 / 6))
 """Simpson's rule over the lengths of a request's steps, whose times are nearly quadratic in them."""
 
@@ -77,7 +77,7 @@ def passes_of(row: Mapping[str, str], folder: Path) -> Passes:
         priced = pricer(model, hardware, work, calibration)
         columns = OpColumns.of(forward_ops(model, Decomposition(), work))
         times = priced.time_model.times(columns).latency_s
-        place = np.array([CLASSES.index(_CLASS_OF.get(kind, "other")) for kind in columns.kind])
+        place = np.array([CLASSES.index(class_of(str(kind))) for kind in columns.kind])
         seconds.append([float(times[place == index].sum()) for index in range(len(CLASSES))])
         kernels.append([float(columns.kernels[place == index].sum()) for index in range(len(CLASSES))])
     return Passes(

@@ -13,13 +13,13 @@ import numpy as np
 from costmodel.arrays import Floats
 from costmodel.files.write import write_file
 from costmodel.hardware.stack import CLASSES, load_stack
+from costmodel.timing.stacked import Z90
 
 if TYPE_CHECKING:
     from studies.stacks.fit import Point
 
 _PRIOR_SPREAD, _PRIOR_POINTS = 0.18, 6
 """Spread of a stack that nobody measured, and how many points that counts as."""
-_Z90 = 1.645
 
 
 def write_stacks(
@@ -63,7 +63,7 @@ def _spread(errors: Floats) -> float:
     """Standard deviation of log errors from their 90 % quantile, pulled towards that of unmeasured stacks."""
     if not len(errors):
         return _PRIOR_SPREAD
-    own = float(np.quantile(np.abs(np.log1p(errors)), 0.9)) / _Z90
+    own = float(np.quantile(np.abs(np.log1p(errors)), 0.9)) / Z90
     count = len(errors)
     return math.sqrt((count * own**2 + _PRIOR_POINTS * _PRIOR_SPREAD**2) / (count + _PRIOR_POINTS))
 

@@ -26,6 +26,7 @@ from costmodel.hardware.stack import Stack, load_stack
 from costmodel.pricing.estimate import estimate
 from costmodel.pricing.phase import PhaseCosts
 from costmodel.timing.calibration.load import find_calibration
+from costmodel.timing.stacked import Z90
 from costmodel.units import DType
 
 KINDS = {"time": "ms", "factored_time": "ms", "memory": "MB", "ratio": "ratio", "memory_ratio": "ratio"}
@@ -35,7 +36,6 @@ RATIO_SPREAD = 0.1
 """Standard deviation of the logarithm of a ratio factored / dense, in which most errors of a pass cancel."""
 MEMORY_SPREAD = 0.05
 """The same of a peak of memory."""
-_Z90 = 1.645
 E = TypeVar("E", bound=enum.Enum)
 
 
@@ -226,7 +226,7 @@ def _relative(phases: Sequence[PhaseCosts], steps: int) -> tuple[float, float]:
 
 def _around(value: float, spread: float, level: str) -> Prediction:
     """A value whose logarithm has a standard deviation of `spread`."""
-    factor = 1 + _Z90 * spread
+    factor = 1 + Z90 * spread
     return Prediction(value=value, low=value / factor, high=value * factor, level=level)
 
 
