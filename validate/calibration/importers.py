@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from packaging.version import InvalidVersion, Version
 
 from costmodel.errors import InputError, nearest
 from costmodel.timing.calibration.shaped import FormKind
@@ -111,16 +112,18 @@ def installed_data() -> Path:
 def _latest(folder: Path, file_name: str, framework: str | None) -> Path | None:
     """The table of the newest version of the preferred framework that has it."""
     for each in [framework] if framework else FRAMEWORKS:
-        found = sorted(folder.glob(f"{each}/*/{file_name}.parquet"), key=lambda path: _version(path.parent.name))
+        found = sorted(folder.glob(f"{each}/*/{file_name}.parquet"), key=lambda path: version_key(path.parent.name))
         if found:
             return found[-1]
     return None
 
 
-def _version(text: str) -> tuple[int, ...]:
-    """Numbers of a version for sorting: 0.5.14 -> (0, 5, 14), 1.3.0rc20 -> (1, 3, 0, 20)."""
-    digits = "".join(each if each.isdigit() else " " for each in text)
-    return tuple(int(each) for each in digits.split())
+def version_key(text: str) -> tuple[bool, Version]:
+    """Sorts versions as PEP 440 orders them, candidates before their release; what is no version comes first."""
+    try:
+        return True, Version(text)
+    except InvalidVersion:
+        return False, Version("0")
 
 
 def _read(path: Path, dtype: str) -> list[OpTable]:

@@ -12,7 +12,7 @@ from costmodel.cli import run
 from costmodel.errors import InputError
 from validate.calibration import importers
 from validate.calibration.folder import read_ops
-from validate.calibration.importers import import_aiconfigurator
+from validate.calibration.importers import import_aiconfigurator, version_key
 from validate.cli import cli
 from validate.errors import RecordError
 
@@ -98,3 +98,13 @@ def test_what_is_not_there_is_refused(data: Path, tmp_path: Path, monkeypatch: p
     monkeypatch.setattr(importers, "PACKAGE", "nonesuch_core")
     with pytest.raises(InputError, match="aiconfigurator-core is not installed"):
         import_aiconfigurator("l40s")
+
+
+def test_versions_are_ordered_as_pep_440_says(data: Path) -> None:
+    order = ["latest", "1.0.0.dev2", "1.0.0a1", "1.0.0rc2", "1.0.0rc10", "1.0.0", "1.0.0.post1", "1.0.1", "1.10.0"]
+    assert sorted(reversed(order), key=version_key) == order
+    for version, micros in (("1.0.0rc6", 0.02), ("1.0.0", 0.03), ("1.0.0.dev9", 0.01), ("0.24.0", 0.005)):
+        path = data / "l40s" / "gemm" / "sglang" / version / "gemm_perf.parquet"
+        gemms(path, [("bfloat16", 7, 4096, 4096, micros)])
+    found = import_aiconfigurator("l40s", folder=data, framework="sglang")
+    assert found.tables["gemm"].seconds.tolist() == pytest.approx([30e-6])
