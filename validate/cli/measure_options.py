@@ -45,7 +45,9 @@ _OPTIONS = [
         show_default=True,
         help="auto takes CUDA where there is one.",
     ),
-    click.option("--threads", type=click.IntRange(1, 4096), help="Threads on a CPU.  [default: physical cores]"),
+    click.option(
+        "--threads", type=click.IntRange(1, 4096), help="Threads on a CPU.  [default: physical cores that it may use]"
+    ),
     click.option(
         "--hw",
         default="auto",

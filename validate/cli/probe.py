@@ -40,7 +40,9 @@ _LIMITS = {"cpu": (1024, 0.1, 0.008), "cuda": (16384, 0.02, 0.1)}
     help="Profile of the device; auto matches its name, or writes a minimal profile of a CPU.",
 )
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
-@click.option("--threads", type=click.IntRange(1, 4096), help="Threads on a CPU.  [default: physical cores]")
+@click.option(
+    "--threads", type=click.IntRange(1, 4096), help="Threads on a CPU.  [default: physical cores that it may use]"
+)
 @click.option(
     "--dtype",
     type=click.Choice(["auto", *(each.value for each in COMPUTE_DTYPES)]),
@@ -163,4 +165,7 @@ def _measure(
     if failed:
         first = f"{failed[0].kind} {failed[0].shape}: {failed[0].failure.reason}"  # type: ignore[union-attr]
         click.echo(f"warning: turns failed: {len(failed)}; the first was {first}", err=True)
+    if stopped := sum(record.quota_stops > 0 for record in journal.records):
+        note = "turns during which the container's CPU quota stopped the process"
+        click.echo(f"warning: {note}: {stopped} of {len(journal.records)}", err=True)
     return whole

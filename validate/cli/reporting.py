@@ -82,7 +82,7 @@ def print_evaluation(evaluation: Evaluation) -> None:
             title = f"Error of the ratio by {stratum}, {evaluation.level}"
             print_table(title, [stratum, *columns[1:]], [_cells(row) for row in group])
     if noise.disturbed:
-        click.echo(f"note: {noise.disturbed} samples were disturbed by other work on the machine; see the page")
+        click.echo(f"note: {noise.disturbed} samples were disturbed by other work, clocks or a quota; see the page")
 
 
 def noise_line(evaluation: Evaluation) -> str:

@@ -6,15 +6,16 @@ from typing import Any
 
 import click
 
-from validate.devices.threads import pin_threads, waiting_note
+from validate.devices.threads import pin_threads, quota_note, waiting_note
 from validate.store.journal import Journal
 
 
 def pin_and_warn(threads: int | None, device: str) -> int:
-    """See `pin_threads`; warns where the environment spoils times on a CPU."""
+    """See `pin_threads`; warns where the environment or a quota spoils times on a CPU."""
     used = pin_threads(threads)
-    if device != "cuda" and (note := waiting_note(used)):
-        click.echo(f"warning: {note}", err=True)
+    for note in (waiting_note(used), quota_note(used)) if device != "cuda" else ():
+        if note:
+            click.echo(f"warning: {note}", err=True)
     return used
 
 

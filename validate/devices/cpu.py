@@ -12,6 +12,7 @@ import psutil
 import torch
 
 from costmodel.forward.workload import Runtime
+from validate.devices.conditions import quota_conditions
 from validate.devices.device import PassMemory, Work
 from validate.devices.threads import usable_cores
 
@@ -23,7 +24,7 @@ class CpuDevice:
     """The processor that Python runs on; a graph is the plain callable, since nothing is launched.
 
     Args:
-        threads: of torch; by default one per physical core that the process may use.
+        threads: of torch; by default as many as `usable_cores`.
     """
 
     kind = "cpu"
@@ -69,7 +70,7 @@ class CpuDevice:
         )
 
     def conditions(self) -> Mapping[str, Any]:
-        """Load, clock and cumulative processor times of this process and of the whole machine."""
+        """Load, clock, and cumulative processor times and stops of this process and of the whole machine."""
         times, own = psutil.cpu_times(), self._process.cpu_times()
         frequency = psutil.cpu_freq()
         return {
@@ -80,6 +81,7 @@ class CpuDevice:
             "own_s": own.user + own.system,
             "cores": psutil.cpu_count() or 1,
             "wall_s": time.monotonic(),
+            **quota_conditions(),
         }
 
     def energy_j(self) -> float | None:

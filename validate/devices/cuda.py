@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from costmodel.forward.workload import Runtime
+from validate.devices.conditions import quota_conditions
 from validate.devices.device import PassMemory, Work
 from validate.devices.nvml import Nvml
 
@@ -66,8 +67,8 @@ class CudaDevice:
         )
 
     def conditions(self) -> Mapping[str, Any]:
-        """Clocks, temperature, power and throttle reasons; nulls where NVML is missing."""
-        return self._nvml.conditions()
+        """Clocks, temperature, power and throttle reasons, nulls where NVML is missing; stops of the host's process."""
+        return {**self._nvml.conditions(), **quota_conditions()}
 
     def energy_j(self) -> float | None:
         """NVML's counter of total energy, None where there is none."""

@@ -8,6 +8,7 @@ import platform
 from typing import Any
 
 from costmodel._version import __version__
+from validate.devices.cgroup import cpu_quota
 from validate.devices.device import Device
 
 _LIBRARIES = ("torch", "transformers", "numpy", "scipy", "tensorly", "psutil", "nvidia-ml-py")
@@ -36,6 +37,7 @@ def environment(device: Device) -> dict[str, Any]:
             "cache_bytes": device.cache_bytes,
         },
         "threads": torch.get_num_threads(),
+        "cpu_quota_cores": cpu_quota(),
         "environment": {name: value for name, value in threads.items() if value is not None},
         "cuda": torch.version.cuda,
         "cpu_capability": torch.backends.cpu.get_cpu_capability(),

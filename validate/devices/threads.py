@@ -7,11 +7,16 @@ import sys
 
 import psutil
 
+from validate.devices.cgroup import cpu_quota, whole_cores
+
 
 def usable_cores() -> int:
-    """Physical cores that this process may run on, asked for before OpenMP binds its main thread to one of them."""
+    """Physical cores that this process may run on and its container's CPU quota keeps busy.
+
+    To be asked before OpenMP binds the main thread to one of them.
+    """
     allowed = len(os.sched_getaffinity(0))
-    return max(1, min(allowed, psutil.cpu_count(logical=False) or allowed))
+    return whole_cores(cpu_quota(), max(1, min(allowed, psutil.cpu_count(logical=False) or allowed)))
 
 
 def pin_threads(threads: int | None) -> int:
@@ -27,6 +32,17 @@ def pin_threads(threads: int | None) -> int:
         os.environ.setdefault("OMP_PROC_BIND", "close")
         os.environ.setdefault("OMP_PLACES", "cores")
     return chosen
+
+
+def quota_note(threads: int) -> str | None:
+    """What to warn of where more threads are asked for than the container's CPU quota keeps busy."""
+    quota = cpu_quota()
+    if quota is None or threads <= quota:
+        return None
+    return (
+        f"{threads} thread{'s' if threads > 1 else ''} under a CPU quota of {quota:g} cores: "
+        "the quota will stop them, and times will be too long; raise it or give fewer --threads"
+    )
 
 
 def waiting_note(threads: int) -> str | None:

@@ -35,6 +35,8 @@ class OpRecord(Record, frozen=True, kw_only=True):
     """m, n, k; batch, q_len, kv_len, num_heads, num_kv_heads, head_dim; or rows, columns."""
     times_ns: tuple[int, ...] = ()
     """Of each call, or of a call's share where a graph holds several."""
+    quota_stops: int = 0
+    """Periods of the container's CPU quota in which the process was stopped meanwhile; 0 in records from before."""
 
     @property
     def op(self) -> Op:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from validate.devices.cgroup import throttling
 from validate.errors import RunError, kind_of, reason_of
 from validate.probes.plan import Op, ProbePlan
 from validate.probes.records import OpRecord, id_of
@@ -73,7 +74,7 @@ def run_probe(
 
 def _take(bench: Microbench, turn: int, op: Op) -> OpRecord:
     kind, shape = op
-    name = id_of(turn, op)
+    name, before = id_of(turn, op), throttling()
     try:
         times = bench.times(op)
     except Exception as error:  # torch raises many kinds for memory that is short and kernels that do not exist
@@ -81,4 +82,8 @@ def _take(bench: Microbench, turn: int, op: Op) -> OpRecord:
         failure = Failure(stage="timing", kind=kind_of(error), reason=reason_of(error))
         return OpRecord(id=name, status="failed", failure=failure, turn=turn, kind=kind, shape=shape)
     nanoseconds = tuple(round(1e9 * each) for each in times)
-    return OpRecord(id=name, status="ok", turn=turn, kind=kind, shape=shape, times_ns=nanoseconds)
+    after = throttling()
+    stops = after.periods - before.periods if before and after else 0
+    return OpRecord(
+        id=name, status="ok", turn=turn, kind=kind, shape=shape, times_ns=nanoseconds, quota_stops=max(0, stops)
+    )

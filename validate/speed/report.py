@@ -118,7 +118,9 @@ def _errors(evaluation: Evaluation, extra: dict[str, Predicted] | None) -> str:
     if noise.half_width is not None:
         lines.append(f"95 % intervals of the ratio reach {_pct(noise.half_width)} to each side in the median.")
     if noise.disturbed:
-        lines.append(f"{noise.disturbed} samples were disturbed by other work on the machine; they count all the same.")
+        lines.append(
+            f"{noise.disturbed} samples were disturbed by other work, clocks or a quota; they count all the same."
+        )
     paragraphs = "".join(f"<p>{_text(line)}</p>" for line in lines)
     return (
         "<h2>Error of the predicted ratio to dense</h2>"
