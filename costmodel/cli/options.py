@@ -21,6 +21,7 @@ import enum
 import functools
 from collections.abc import Callable
 from dataclasses import MISSING, Field, fields
+from pathlib import Path
 from types import NoneType
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
@@ -90,6 +91,8 @@ def _option(field: Field[Any], kind: Any) -> Callable[[F], F]:
 
 def _number(field: Field[Any], kind: Any) -> Any:
     """The type of one value, with its bounds."""
+    if kind is Path:
+        return click.Path(path_type=Path)
     low, high = field.metadata.get("low"), field.metadata.get("high")
     if low is None and high is None:
         return kind

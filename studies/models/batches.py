@@ -7,11 +7,10 @@ from dataclasses import dataclass
 import torch
 
 from costmodel.errors import InputError
+from validate.models.blocks import IGNORED, MASKED_SHARE
 
-EVALUATED = 0.15
-"""Share of positions that is asked for in evaluation (Devlin et al. 2019, section 3.1)."""
-IGNORED = -100
-"""The target of positions that are not asked for."""
+EVALUATED = MASKED_SHARE
+"""Share of positions that is asked for in evaluation."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

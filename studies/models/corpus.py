@@ -27,16 +27,12 @@ class Corpus:
     Attributes:
         train: contents of the training part.
         heldout: contents of the held-out part.
-        train_names: paths relative to the root, in the order of `train`.
-        heldout_names: likewise of `heldout`.
         digest: SHA-256 of both parts: equal digests, equal text.
         source: where the text comes from, in words.
     """
 
     train: tuple[str, ...]
     heldout: tuple[str, ...]
-    train_names: tuple[str, ...]
-    heldout_names: tuple[str, ...]
     digest: str
     source: str
 
@@ -85,8 +81,6 @@ def read_corpus(root: Path | None = None, *, max_bytes: int | None = None) -> Co
     return Corpus(
         train=tuple(text for _, _, text in train),
         heldout=tuple(text for _, _, text in held),
-        train_names=tuple(name for _, name, _ in train),
-        heldout_names=tuple(name for _, name, _ in held),
         digest=digest,
         source=source,
     )

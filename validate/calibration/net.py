@@ -132,7 +132,7 @@ def train_several(
                 for group in adam.param_groups:
                     group["lr"] = settings.rate * _cycle(step / (settings.epochs * per_epoch))
                 adam.zero_grad()
-                loss.sum().backward()  # type: ignore[no-untyped-call]
+                loss.sum().backward()
                 adam.step()
     return [
         TrainedNet(

@@ -32,14 +32,14 @@ class WhitenedMakers:
     """
 
     def __init__(self, stream: LayerStream, blocks: torch.Tensor) -> None:
-        self._stream, self._tokens = stream, blocks.numel()
+        self._stream = stream
         self._hidden = stream.start(blocks)
         self._ready = -1
-        self._moments = Moments(matrices={}, tokens=0)
+        self._moments = Moments(matrices={})
 
     def __call__(self, site: Site) -> StageMaker:
         while self._ready < site.layer:
-            self._moments = Moments(matrices={}, tokens=0)  # this layer's go before the next one's come
+            self._moments = Moments(matrices={})  # this layer's go before the next one's come
             self._ready += 1
             self._collect(self._ready, wanted=self._ready == site.layer)
         return WhitenedFactors(self._moments)
@@ -49,4 +49,4 @@ class WhitenedMakers:
         with self._stream.layer(index) as layer, LayerMoments(layer, tensors) as recorder:
             self._hidden = self._stream.run_all(index, layer, self._hidden)
         matrices = {Site(index, name): matrix for name, matrix in recorder.means().items()}
-        self._moments = Moments(matrices=matrices, tokens=self._tokens)
+        self._moments = Moments(matrices=matrices)

@@ -31,6 +31,7 @@ from validate.choose.texts import SEARCH, VERIFY, check_texts, write_halves
 from validate.choose.verdict import choice
 from validate.quality.measure import ShowProgress
 from validate.quality.records import QualityRecord
+from validate.sensitivity.settings import SensitivitySettings
 from validate.speed.records import Sample, read_samples
 
 SENSITIVITY = "model.sensitivity"
@@ -99,11 +100,13 @@ class Loop:
             settings.model,
             Path(settings.calibration_text),
             self._folder / SENSITIVITY,
-            length=self._text(SEARCHED).job.length,
-            blocks=settings.calibration_blocks,
-            batch=settings.batch,
-            fisher=True,
-            device=settings.device,
+            SensitivitySettings(
+                length=self._text(SEARCHED).job.length,
+                blocks=settings.calibration_blocks,
+                batch=settings.batch,
+                fisher=True,
+                device=settings.device,
+            ),
         )
         return f"{len(found.sites)} sites"
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,10 +16,11 @@ from costmodel.pricing.setup import Setup, WorkloadSettings
 from costmodel.space.settings import parse_ranks
 from validate.choose.stages import Stages
 from validate.errors import RunError
+from validate.factors.kinds import Factors
+from validate.predictor.points import FEWEST
 from validate.quality.job import TextFile
-from validate.store.digests import checkpoint_sha256
-from validate.store.record_format import Record
-from validate.store.settings import load_settings, require_same, save_settings
+from validate.store.digests import checkpoint_sha256, sha256_of
+from validate.store.settings import load_settings, option, require_same, save_settings
 
 NAME = "loop.json"
 RANKS = "1,5%,10%,15%,20%,25%,30%,40%,50%,60%,70%,80%,90%"
@@ -40,54 +41,60 @@ SMALL: dict[str, Any] = {
 """Sizes of a run that takes seconds and whose numbers mean little."""
 
 
-class Settings(Record, frozen=True, kw_only=True):
-    """Options of a loop; records of another set of them are not mixed in.
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Sizes:
+    """Options of `validate choose` beside what it is about."""
+
+    calibration: str = option("auto", "Measured corrections of predicted latency.", metavar="FILE|auto|none")
+    samples: int = option(
+        320,
+        "Configurations measured to fit the predictor on, dense among them; more may be asked for until it is fitted.",
+        metavar="N",
+        low=FEWEST + 1,
+    )
+    phase: Literal["prefill", "decode", "both"] = option("prefill", "Whose latency counts.")
+    ranks: str = option(
+        RANKS, "Candidate ranks.  [default: 1 and shares of break-even from 5% to 90%]", metavar="R1,R2,..."
+    )
+    factors: Factors = option("whitened", "How factors are computed, those of baselines too.")
+    blocks: int = option(64, "Blocks of each half of the text.", low=2)
+    length: int | None = option(
+        None, "Tokens of a block.  [default: 256, or the most that the model takes]", metavar="L", low=2
+    )
+    calibration_blocks: int = option(64, "Blocks of the calibration text.", low=1)
+    seq_len: int = option(64, "Tokens of the prompt whose latency counts; a decode step attends to one more.", low=1)
+    batch_size: int = option(1, "Sequences of that prompt.", low=1)
+    points: int = option(16, "Points of the frontiers, about.", low=1)
+    rounds: int = option(
+        2, "Of searching, measuring what was found and fitting again, before the search that counts.", low=0
+    )
+    random: int = option(8, "Random baselines.", low=0)
+    accept: float = option(
+        0.05, "Increase of NLL per token that the choice may have; kept for later calls.", metavar="NATS", low=0
+    )
+    budget: float = option(5.5, "Of one comparison of latencies.", metavar="SECONDS", low=0.1, high=3600)
+    precision: float = option(2.0, "At which a comparison stops earlier.", metavar="PCT", low=0.1, high=50)
+    seed: int = option(0, "Of samples and random baselines.", low=0)
+    threads: int | None = option(None, "Threads on a CPU.  [default: as `validate`]", low=1)
+    device: Literal["cpu", "cuda"] = option("cpu", "Where models are measured.")
+    batch: int = option(8, "Blocks that run together.", low=1)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings(Sizes):
+    """What a loop is about; records of other settings are not mixed in.
 
     Attributes:
         model: checkpoint with a tokenizer.
         text: to predict; one half of it is for the search, the other for the verdict.
         calibration_text: for sensitivity and whitened factors.
-        hw, calibration: profile of the device, and measured corrections, as `explore` takes them.
-        samples: configurations that are measured for the predictor first, the dense model among them.
-        phase: prefill, decode or both.
-        ranks: candidates, as `explore --ranks`.
-        factors: how factors are computed.
-        blocks, length: of each half of the text.
-        calibration_blocks: of the calibration text.
-        seq_len, batch_size: of the workload whose latency counts; a decode step attends to seq_len + 1 tokens.
-        points: of the frontier, to be measured.
-        rounds: of searching, measuring what was found and fitting again, before the search that counts.
-        random: baselines drawn at random.
-        accept: increase of NLL in nats per token that the choice may have.
-        budget, precision: seconds and percent of a comparison of latencies.
-        seed: of samples and random baselines.
-        threads, device, batch: of measuring; None for torch's own number of threads.
+        hw: profile of the device.
     """
 
     model: str
     text: str
     calibration_text: str
     hw: str
-    calibration: str = "auto"
-    samples: int = 320
-    phase: Literal["prefill", "decode", "both"] = "prefill"
-    ranks: str = RANKS
-    factors: str = "whitened"
-    blocks: int = 64
-    length: int | None = None
-    calibration_blocks: int = 64
-    seq_len: int = 64
-    batch_size: int = 1
-    points: int = 16
-    rounds: int = 2
-    random: int = 8
-    accept: float = 0.05
-    budget: float = 5.5
-    precision: float = 2.0
-    seed: int = 0
-    threads: int | None = None
-    device: str = "cpu"
-    batch: int = 8
 
     @property
     def dtype(self) -> str:
@@ -121,16 +128,11 @@ class Settings(Record, frozen=True, kw_only=True):
         profile = Path(self.hw)
         if self.hw.lower() in builtin_hardware():
             profile = profile_folder() / f"{self.hw.lower()}.toml"
-        corrections = Path(self.calibration)
-        if self.calibration == "auto":
-            folder = profile_folder() / "calibrations"
-            own = folder / f"{setup.hardware.name}.json"
-            corrections = own if own.is_file() else folder / "generations.toml"
         found: dict[str, Any] = {
             "model_name": setup.model.name,
             "checkpoint": checkpoint_sha256(Path(self.model)),
-            "hardware_profile": _sha256(profile),
-            "calibration": None if setup.calibration is None else _sha256(corrections),
+            "hardware_profile": sha256_of(profile),
+            "calibration": self._corrections(setup),
         }
         for name in ("text", "calibration_text"):
             text = TextFile.read(getattr(self, name))
@@ -144,6 +146,18 @@ class Settings(Record, frozen=True, kw_only=True):
             )
         return found
 
+    def _corrections(self, setup: Setup) -> str | None:
+        """Digests of the files that correct predicted latency, None for none."""
+        found = setup.calibration
+        if found is None:
+            return None
+        if self.calibration != "auto":
+            return sha256_of(self.calibration)
+        of_generation = found.level == "generation"
+        own = found.sibling if of_generation else found
+        names = [*(["generations.toml"] if of_generation else ()), *([f"{own.name}.json"] if own else ())]
+        return " ".join(sha256_of(profile_folder() / "calibrations" / name) for name in names)
+
     def keep(self, folder: Path, setup: Setup) -> None:
         """Write the settings, or require those that are there; more samples may be asked for until they are fitted.
 
@@ -151,13 +165,13 @@ class Settings(Record, frozen=True, kw_only=True):
             RunError: naming the first setting that differs, or when the folder cannot be written to.
         """
         digests = self.identity(setup)
-        now = {**msgspec.to_builtins(self), "digests": digests}
+        now = {**asdict(self), "digests": digests}
         earlier = load_settings(folder, NAME)
         if earlier is not None:
             require_same(earlier.get("digests", {}), digests, list(digests))
             stages = Stages(folder, lambda line: None)
             grown = self.samples > int(earlier.get("samples", 0)) and not stages.done("fit")
-            same = [name for name in self.__struct_fields__ if name not in _MAY_DIFFER]
+            same = [name for name in asdict(self) if name not in _MAY_DIFFER]
             require_same(earlier, now, [name for name in same if not (grown and name == "samples")])
             if grown:
                 stages.reopen("samples")
@@ -172,7 +186,7 @@ class Settings(Record, frozen=True, kw_only=True):
             RunError: when the folder cannot be written to.
         """
         save_settings(folder, {**(load_settings(folder, NAME) or {}), "accept": accept}, NAME)
-        return msgspec.structs.replace(self, accept=accept)
+        return replace(self, accept=accept)
 
     @classmethod
     def read(cls, folder: Path) -> Settings:
@@ -185,13 +199,9 @@ class Settings(Record, frozen=True, kw_only=True):
         if found is None:
             raise RunError("no loop in this folder", value=str(folder), hint=f"{NAME} is written by the first stage")
         try:
-            return msgspec.convert({name: found[name] for name in cls.__struct_fields__ if name in found}, cls)
+            return msgspec.convert({each.name: found[each.name] for each in fields(cls) if each.name in found}, cls)
         except msgspec.ValidationError as error:
             raise RunError(f"{folder / NAME}: not the settings of a loop", hint=str(error)) from error
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 _MAY_DIFFER = ("model", "text", "calibration_text", "hw", "calibration", "batch", "accept")

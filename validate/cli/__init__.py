@@ -6,13 +6,18 @@ import importlib
 import importlib.util
 import os
 import sys
+from pathlib import Path
+from typing import Any
 
 import click
 
 from costmodel._version import __version__
 from costmodel.cli import LazyGroup, run
+from costmodel.cli.common import format_option
+from costmodel.cli.options import options_of
 from costmodel.errors import CostModelError
-from validate.cli.measure_options import measure_options
+from validate.cli.options import given, run_options
+from validate.speed.settings import MeasureSettings
 
 _COMMANDS = {
     "report": "rebuild table and page from a run's records",
@@ -83,9 +88,17 @@ class ValidateGroup(LazyGroup):
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
 )
 @click.version_option(__version__, prog_name="validate")
-@measure_options
+@options_of(MeasureSettings, "settings")
+@run_options("validation", "sample", records="Where records and report go.")
+@click.option(
+    "--fail-above",
+    type=click.FloatRange(0),
+    metavar="PCT",
+    help="Exit 1 when the median error of the predicted ratio is above this, or a sample failed.",
+)
+@format_option
 @click.pass_context
-def cli(ctx: click.Context, /, **options: object) -> int:
+def cli(ctx: click.Context, /, out: Path, settings: MeasureSettings, **options: Any) -> int:
     """Build really factored models, measure them, and say how wrong the predictions are.
 
     Without a command: sample configurations, check that each model built is the one priced, time it interleaved with
@@ -95,20 +108,20 @@ def cli(ctx: click.Context, /, **options: object) -> int:
     Example:
         validate --samples 20 --out my-run
     """
-    given = {name for name in ctx.params if ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE}
+    asked = given(ctx)
     if ctx.invoked_subcommand is not None:
-        if given:
+        if asked:
             hint = f"put the options of {ctx.invoked_subcommand} after its name"
             raise click.UsageError(
-                f"these options belong to a run without a command: {', '.join(sorted(given))}; {hint}"
+                f"these options belong to a run without a command: {', '.join(sorted(asked))}; {hint}"
             )
         return 0
-    if not given:
+    if not asked:
         click.echo(ctx.get_help())
         return 2
     from validate.cli.measure import measure
 
-    return measure(options, given)
+    return measure(settings, asked, out, **options)
 
 
 def main(argv: list[str] | None = None) -> None:

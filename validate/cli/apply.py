@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 import signal
+import sys
 import time
 from fractions import Fraction
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,8 +17,16 @@ from costmodel.cli.options import options_of
 from costmodel.decomposition.settings import DecompositionSettings
 from costmodel.errors import DecompositionError, InputError
 from costmodel.units import seconds, si
+from validate.checkpoint.settings import ApplySettings
 from validate.cli.progress import WorkBar
 from validate.errors import RunError
+
+if TYPE_CHECKING:  # these load torch
+    import torch
+
+    from validate.checkpoint.makers import Makers
+    from validate.checkpoint.manifest import FactorsRecord
+    from validate.checkpoint.source import DenseSource
 
 SCHEMA = 1
 """Version of the JSON output."""
@@ -30,43 +39,7 @@ _SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,6})?) ?([KMG]I?|)B?", re.ASCII | re.IGNO
 @click.command()
 @click.option("--model", required=True, metavar="PATH", help="Dense checkpoint: a folder, or a name on the hub.")
 @options_of(DecompositionSettings, "configuration")
-@click.option(
-    "--factors",
-    type=click.Choice(["plain", "whitened"]),
-    default="plain",
-    show_default=True,
-    help="From the weights alone, or fitted to activations on --calibration-text.",
-)
-@click.option(
-    "--calibration-text", type=click.Path(path_type=Path), metavar="FILE", help="UTF-8 text for whitened factors."
-)
-@click.option(
-    "--blocks", type=click.IntRange(1, 100_000), default=64, show_default=True, help="Blocks of calibration text."
-)
-@click.option(
-    "--length", type=click.IntRange(2, 100_000), help="Tokens of a block.  [default: 256, or what the model can take]"
-)
-@click.option(
-    "--dtype",
-    type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
-    default="auto",
-    show_default=True,
-    help="Of the weights written; auto keeps the checkpoint's.",
-)
-@click.option(
-    "--max-shard-size",
-    default="5GB",
-    show_default=True,
-    metavar="SIZE",
-    help="Of one file of weights; memory holds about one, or two.",
-)
-@click.option(
-    "--device",
-    type=click.Choice(["auto", "cpu", "cuda"]),
-    default="auto",
-    show_default=True,
-    help="Where weights are factored; auto takes CUDA where there is one.",
-)
+@options_of(ApplySettings, "settings")
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
@@ -75,19 +48,7 @@ _SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,6})?) ?([KMG]I?|)B?", re.ASCII | re.IGNO
     help="Folder to write; one that exists is refused.",
 )
 @format_option
-def command(
-    model: str,
-    configuration: DecompositionSettings,
-    factors: str,
-    calibration_text: Path | None,
-    blocks: int,
-    length: int | None,
-    dtype: str,
-    max_shard_size: str,
-    device: str,
-    out: Path,
-    fmt: str,
-) -> None:
+def command(model: str, configuration: DecompositionSettings, settings: ApplySettings, out: Path, fmt: str) -> None:
     """Write a factored checkpoint: every weight that the configuration names becomes its factors.
 
     Weights pass through memory one at a time. DIR appears when all of it is written and read back; after an interrupt
@@ -101,14 +62,16 @@ def command(
         validate apply --model my-model --decompose "layers=2-5 rank=50%" --out my-model-factored
     """
     started = time.monotonic()
-    shard_bytes = parse_size(max_shard_size)
-    if (factors == "whitened") != (calibration_text is not None):
+    shard_bytes = parse_size(settings.max_shard_size)
+    if (settings.factors == "whitened") != (settings.calibration_text is not None):
         hint = "give both or neither: whitened factors are fitted to a text, plain ones need none"
-        raise InputError("--factors and --calibration-text", value=f"{factors}, {calibration_text}", hint=hint)
+        raise InputError(
+            "--factors and --calibration-text", value=f"{settings.factors}, {settings.calibration_text}", hint=hint
+        )
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with WorkBar() as bar:
         bar.show("loading torch and transformers", 0, 0)
-        import psutil  # type: ignore[import-untyped]
+        import psutil
         from transformers.utils import logging
 
         from validate.checkpoint.finished import finished_count
@@ -118,18 +81,20 @@ def command(
         from validate.devices.opening import torch_device
         from validate.store.new_folder import require_new, workplace_path
 
-        logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
         require_new(out)
         bar.show("reading the checkpoint's index", 0, 0)
         source = open_source(model)
         decomposition = configuration.load(source.spec)
         if not decomposition.factors and not decomposition.dropped:
             raise DecompositionError("nothing to factor or drop", hint="give --config FILE or --decompose SPEC")
-        plan = plan_checkpoint(source, decomposition, source.weights.dtype if dtype == "auto" else dtype, shard_bytes)
+        plan = plan_checkpoint(
+            source, decomposition, source.weights.dtype if settings.dtype == "auto" else settings.dtype, shard_bytes
+        )
         require_new(out, plan.disk_bytes)
-        where = torch_device(device)
-        makers, record = _makers(source, factors, calibration_text, blocks, length, plan.dtype, where, bar)
+        where = torch_device(settings.device)
+        makers, record = _makers(source, settings, plan.dtype, where, bar)
         needed = peak_bytes(plan, source, (record.blocks or 0) * (record.length or 0))
         if needed > (free := psutil.virtual_memory().available):
             note = f"may take up to {si(needed, 'B')} of memory, {si(free, 'B')} are free; lower --max-shard-size"
@@ -163,8 +128,8 @@ def parse_size(text: str) -> int:
 
 
 def _makers(
-    source: Any, kind: str, text: Path | None, blocks: int, length: int | None, dtype: str, device: Any, bar: WorkBar
-) -> tuple[Any, Any]:
+    source: DenseSource, settings: ApplySettings, dtype: str, device: torch.device, bar: WorkBar
+) -> tuple[Makers, FactorsRecord]:
     """What makes the factors, and what the manifest says of it."""
     from validate.checkpoint.makers import WhitenedMakers, plain_makers
     from validate.checkpoint.manifest import FactorsRecord, FileRecord
@@ -172,9 +137,10 @@ def _makers(
     from validate.models.factored import DTYPES
     from validate.models.pretrained import read_tokenizer
     from validate.models.stream import LayerStream
-    from validate.models.text import read_text
     from validate.models.weights import file_record
+    from validate.store.texts import read_text
 
+    text, blocks = settings.calibration_text, settings.blocks
     if text is None:
         return plain_makers, FactorsRecord(kind="plain")
     content = read_text(text)
@@ -182,7 +148,7 @@ def _makers(
     if tokenizer is None:
         raise InputError("the checkpoint has no tokenizer to read --calibration-text with", value=str(source.folder))
     longest = source.spec.max_positions
-    length = length or min(_LENGTH, longest)
+    length = settings.length or min(_LENGTH, longest)
     if length > longest:
         raise InputError("--length is beyond the model", value=length, allowed=f"up to {longest}")
     bar.show("reading the calibration text", 0, 0)
@@ -267,4 +233,5 @@ def _peak_resident() -> int:
     """Bytes of main memory that this process held at its peak, mapped files included."""
     import resource
 
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit

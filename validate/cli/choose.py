@@ -14,21 +14,21 @@ from __future__ import annotations
 import os
 import signal
 import time
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
 
 import click
-from click.core import ParameterSource
 
 from costmodel.cli.common import print_table
+from costmodel.cli.options import options_of
 from costmodel.errors import InputError
 from validate.choose.baselines import RULES
 from validate.choose.settings import NAME as SETTINGS
-from validate.choose.settings import RANKS, SMALL, Settings
+from validate.choose.settings import SMALL, Settings, Sizes
 from validate.choose.verdict import Verdict
+from validate.cli.options import given
 from validate.cli.progress import RunProgress
 from validate.pages.markup import interval_text
-from validate.predictor.points import FEWEST
 
 
 @click.command("choose")
@@ -36,96 +36,7 @@ from validate.predictor.points import FEWEST
 @click.option("--text", metavar="FILE", help="Text to predict, one that the model was not trained on.")
 @click.option("--calibration-text", metavar="FILE", help="Text for sensitivity and whitened factors.")
 @click.option("--hw", metavar="NAME|PATH", help="Profile of this device; latency is predicted from it and measured.")
-@click.option(
-    "--calibration",
-    default="auto",
-    show_default=True,
-    metavar="FILE|auto|none",
-    help="Measured corrections of predicted latency.",
-)
-@click.option(
-    "--samples",
-    type=click.IntRange(FEWEST + 1),
-    default=320,
-    show_default=True,
-    metavar="N",
-    help="Configurations measured to fit the predictor on, dense among them; more may be asked for until it is fitted.",
-)
-@click.option(
-    "--phase",
-    type=click.Choice(["prefill", "decode", "both"]),
-    default="prefill",
-    show_default=True,
-    help="Whose latency counts.",
-)
-@click.option(
-    "--ranks",
-    default=RANKS,
-    metavar="R1,R2,...",
-    help="Candidate ranks.  [default: 1 and shares of break-even from 5% to 90%]",
-)
-@click.option(
-    "--factors",
-    type=click.Choice(["plain", "whitened"]),
-    default="whitened",
-    show_default=True,
-    help="How factors are computed, those of baselines too.",
-)
-@click.option(
-    "--blocks", type=click.IntRange(2), default=64, show_default=True, help="Blocks of each half of the text."
-)
-@click.option(
-    "--length",
-    type=click.IntRange(2),
-    metavar="L",
-    help="Tokens of a block.  [default: 256, or the most that the model takes]",
-)
-@click.option("--calibration-blocks", type=click.IntRange(1), default=64, show_default=True, help="Of that text.")
-@click.option(
-    "--seq-len",
-    type=click.IntRange(1),
-    default=64,
-    show_default=True,
-    help="Tokens of the prompt whose latency counts; a decode step attends to one more.",
-)
-@click.option("--batch-size", type=click.IntRange(1), default=1, show_default=True, help="Sequences of that prompt.")
-@click.option("--points", type=click.IntRange(1), default=16, show_default=True, help="Points of the frontiers, about.")
-@click.option(
-    "--rounds",
-    type=click.IntRange(0),
-    default=2,
-    show_default=True,
-    help="Of searching, measuring what was found and fitting again, before the search that counts.",
-)
-@click.option("--random", type=click.IntRange(0), default=8, show_default=True, help="Random baselines.")
-@click.option(
-    "--accept",
-    type=click.FloatRange(0),
-    default=0.05,
-    show_default=True,
-    metavar="NATS",
-    help="Increase of NLL per token that the choice may have; kept for later calls.",
-)
-@click.option(
-    "--budget",
-    type=click.FloatRange(0.1, 3600),
-    default=5.5,
-    show_default=True,
-    metavar="SECONDS",
-    help="Of one comparison of latencies.",
-)
-@click.option(
-    "--precision",
-    type=click.FloatRange(0.1, 50),
-    default=2.0,
-    show_default=True,
-    metavar="PCT",
-    help="At which a comparison stops earlier.",
-)
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Of samples and random baselines.")
-@click.option("--threads", type=click.IntRange(1), help="Threads on a CPU.  [default: as `validate`]")
-@click.option("--device", type=click.Choice(["cpu", "cuda"]), default="cpu", show_default=True)
-@click.option("--batch", type=click.IntRange(1), default=8, show_default=True, help="Blocks that run together.")
+@options_of(Sizes, "sizes")
 @click.option(
     "--out",
     required=True,
@@ -136,27 +47,41 @@ from validate.predictor.points import FEWEST
 @click.option("--small", is_flag=True, help="Sizes of a trial of a minute or two; options given count all the same.")
 @click.option("--report", "report_only", is_flag=True, help="Only make the report of DIR again, from its records.")
 @click.pass_context
-def command(ctx: click.Context, /, out: Path, small: bool, report_only: bool, **options: Any) -> None:
+def command(
+    ctx: click.Context,
+    /,
+    model: str | None,
+    text: str | None,
+    calibration_text: str | None,
+    hw: str | None,
+    sizes: Sizes,
+    out: Path,
+    small: bool,
+    report_only: bool,
+) -> None:
     """Find the best low-rank configurations of a checkpoint in the whole space, and prove them against baselines."""
     from validate.choose.report import write_report
 
     start = time.monotonic()
+    asked = given(ctx)
     if not report_only:
-        missing = next((name for name in ("model", "text", "calibration_text", "hw") if options[name] is None), None)
-        if missing is not None:
-            raise InputError(f"--{missing.replace('_', '-')} is missing", hint="or --report for a finished loop")
-        if not Path(options["model"]).is_dir():
-            raise InputError("no such checkpoint", value=options["model"], allowed="a folder")
-        given = {name for name in options if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE}
-        options |= {name: value for name, value in SMALL.items() if small and name not in given}
-        if "accept" not in given and (out / SETTINGS).exists():
-            options["accept"] = Settings.read(out).accept
+        if model is None or text is None or calibration_text is None or hw is None:
+            about = {"--model": model, "--text": text, "--calibration-text": calibration_text, "--hw": hw}
+            missing = next(name for name, value in about.items() if value is None)
+            raise InputError(f"{missing} is missing", hint="or --report for a finished loop")
+        if not Path(model).is_dir():
+            raise InputError("no such checkpoint", value=model, allowed="a folder")
+        if small:
+            sizes = replace(sizes, **{name: value for name, value in SMALL.items() if name not in asked})
+        if "accept" not in asked and (out / SETTINGS).exists():
+            sizes = replace(sizes, accept=Settings.read(out).accept)
         os.environ |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         from validate.choose.run import Loop
 
-        Loop(Settings(**options), out, click.echo, lambda: RunProgress("configuration")).run()
-    accept = options["accept"] if ctx.get_parameter_source("accept") is ParameterSource.COMMANDLINE else None
+        settings = Settings(model=model, text=text, calibration_text=calibration_text, hw=hw, **asdict(sizes))
+        Loop(settings, out, click.echo, lambda: RunProgress("configuration")).run()
+    accept = sizes.accept if "accept" in asked else None
     verdict, lines = write_report(out, accept)
     _print_tallies(verdict)
     for line in lines:

@@ -12,12 +12,13 @@ from click.core import ParameterSource
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def run_options(folder: str, noun: str, more: str = "") -> Callable[[F], F]:
+def run_options(folder: str, noun: str, *, records: str = "Where records go.", more: str = "") -> Callable[[F], F]:
     """Add `--stop-after`, `--out` and `--resume` of a command that leaves records in a folder.
 
     Args:
         folder: the default of `--out`.
         noun: what a record is of.
+        records: the line of `--out` in `--help`.
         more: on what `--resume` does.
     """
 
@@ -30,7 +31,7 @@ def run_options(folder: str, noun: str, more: str = "") -> Callable[[F], F]:
                 default=folder,
                 show_default=True,
                 metavar="DIR",
-                help="Where records go.",
+                help=records,
             ),
             click.option(
                 "--stop-after",

@@ -10,68 +10,29 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from costmodel.cli.options import options_of
 from costmodel.forward.workload import Runtime
 from costmodel.hardware.profile import HardwareProfile
-from costmodel.units import COMPUTE_DTYPES, DType
+from costmodel.units import DType
 from validate.cli.progress import WorkBar
 from validate.cli.starting import note_repaired, pin_and_warn
 from validate.probes.plan import ProbePlan, probe_plan
 from validate.probes.ranks import rank_plan
 from validate.probes.records import OPS, OpRecord
-from validate.probes.run import PASSES, run_probe, turns
+from validate.probes.run import run_probe, turns
+from validate.probes.settings import NAME, ProbeSettings
 from validate.store.journal import Journal
-from validate.store.settings import load_settings, require_same, save_settings
+from validate.store.settings import keep_settings
 
 if TYPE_CHECKING:
     from validate.devices.device import Device
 
-SETTINGS = "probe.json"
 _LIMITS = {"cpu": (1024, 0.1, 0.008), "cuda": (16384, 0.02, 0.1)}
 """Largest number of rows; seconds of peak compute and share of memory that one operation may take."""
 
 
 @click.command()
-@click.option(
-    "--hw",
-    "hardware",
-    default="auto",
-    show_default=True,
-    metavar="auto|NAME|PATH",
-    help="Profile of the device; auto matches its name, or writes a minimal profile of a CPU.",
-)
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
-@click.option(
-    "--threads", type=click.IntRange(1, 4096), help="Threads on a CPU.  [default: physical cores that it may use]"
-)
-@click.option(
-    "--dtype",
-    type=click.Choice(["auto", *(each.value for each in COMPUTE_DTYPES)]),
-    default="auto",
-    show_default=True,
-    help="auto: fp32 on a CPU, bf16 on CUDA.",
-)
-@click.option(
-    "--plan",
-    type=click.Choice(["device", "ranks"]),
-    default="device",
-    show_default=True,
-    help="What a calibration needs, or what ranks cost that are no multiple of 64.",
-)
-@click.option(
-    "--points",
-    type=click.IntRange(200, 20_000),
-    default=600,
-    show_default=True,
-    help="Operations of the plan `device`: about a second for ten of them.",
-)
-@click.option(
-    "--passes",
-    type=click.IntRange(1, 100),
-    default=PASSES,
-    show_default=True,
-    help="Times that the whole plan is gone through.",
-)
-@click.option("--seed", type=click.IntRange(0, 2**63 - 1), default=0, show_default=True, help="Of the plan.")
+@options_of(ProbeSettings, "settings")
 @click.option("--resume", is_flag=True, help="Continue the probe in DIR.")
 @click.option(
     "--stop-after",
@@ -80,7 +41,7 @@ _LIMITS = {"cpu": (1024, 0.1, 0.008), "cuda": (16384, 0.02, 0.1)}
     help="Begin no operation after this time; --resume continues.",
 )
 @click.option("--out", type=click.Path(path_type=Path), required=True, metavar="DIR", help="Folder to write.")
-def command(**options: Any) -> int:
+def command(settings: ProbeSettings, resume: bool, stop_after: float | None, out: Path) -> int:
     """Time GEMMs, attention and element-wise kernels, and fit a calibration to them.
 
     Every turn of an operation is a line in DIR/ops.jsonl as soon as it is taken, so a probe can be interrupted and
@@ -93,39 +54,35 @@ def command(**options: Any) -> int:
         costmodel estimate --model gpt2 --dtype fp32 --hw my-device/hardware.toml \\
             --calibration my-device/calibration.json
     """
-    deadline = time.monotonic() + (options["stop_after"] or math.inf)
-    used = pin_and_warn(options["threads"], options["device"])
+    deadline = time.monotonic() + (stop_after or math.inf)
+    used = pin_and_warn(settings.threads, settings.device)
     from validate.cli.probe_report import fit_device, say_ranks
     from validate.devices.hardware_match import hardware_for
     from validate.devices.opening import open_device
 
-    out: Path = options["out"]
-    device = open_device(options["device"], used)
+    device = open_device(settings.device, used)
     auto = "fp32" if device.kind == "cpu" else "bf16"
-    kind = DType.parse(auto if options["dtype"] == "auto" else options["dtype"])
+    kind = DType.parse(auto if settings.dtype == "auto" else settings.dtype)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with Journal(out, OPS, resume=options["resume"]) as journal:
-        profile = hardware_for(options["hardware"], device, out)
-        settings = {
+    with Journal(out, OPS, resume=resume) as journal:
+        profile = hardware_for(settings.hw, device, out)
+        shared = {
             "device_name": device.name,
             "threads": getattr(device, "threads", None),
             "dtype": kind.value,
-            **{name: options[name] for name in ("plan", "points", "passes", "seed")},
+            **{name: getattr(settings, name) for name in ("plan", "points", "passes", "seed")},
         }
-        earlier = load_settings(out, SETTINGS)
-        if earlier is not None and journal.records:
-            require_same(earlier, settings, sorted(settings))
-        save_settings(out, settings, SETTINGS)
-        if not _measure(options, device, kind, _plan(options, device, profile, kind), journal, deadline):
+        keep_settings(out, shared, NAME, continued=bool(journal.records))
+        if not _measure(settings, device, kind, _plan(settings, device, profile, kind), journal, deadline):
             return 0
-        if options["plan"] == "ranks":
+        if settings.plan == "ranks":
             say_ranks(out, journal.records, device.name, kind)
         else:
-            fit_device(out, journal.records, device, profile, kind, options["seed"])
+            fit_device(out, journal.records, device, profile, kind, settings.seed)
     return 0
 
 
-def _plan(options: dict[str, Any], device: Device, profile: HardwareProfile, kind: DType) -> ProbePlan:
+def _plan(settings: ProbeSettings, device: Device, profile: HardwareProfile, kind: DType) -> ProbePlan:
     rows, seconds, share = _LIMITS[device.kind]
     limits: dict[str, Any] = {
         "max_rows": rows,
@@ -133,13 +90,13 @@ def _plan(options: dict[str, Any], device: Device, profile: HardwareProfile, kin
         "max_bytes": share * device.memory_bytes,
         "element_bytes": kind.bits // 8,
     }
-    if options["plan"] == "ranks":
+    if settings.plan == "ranks":
         return rank_plan(**limits)
-    return probe_plan(options["points"], options["seed"], **limits)
+    return probe_plan(settings.points, settings.seed, **limits)
 
 
 def _measure(
-    options: dict[str, Any],
+    settings: ProbeSettings,
     device: Device,
     kind: DType,
     plan: ProbePlan,
@@ -150,13 +107,13 @@ def _measure(
     from validate.probes.microbench import Microbench
 
     note_repaired(journal)
-    order = turns(plan, options["passes"], options["seed"])
+    order = turns(plan, settings.passes, settings.seed)
     runtime = Runtime.EAGER if device.kind == "cpu" else Runtime.GRAPH
     whole = False
     try:
         with WorkBar() as bar:
             bar.show("preparing", 0, len(order))
-            bench = Microbench(device, kind, runtime, options["seed"])
+            bench = Microbench(device, kind, runtime, settings.seed)
             whole = run_probe(bench, order, journal, lambda done: bar.show("timing", done, len(order)), deadline)
     finally:
         if not whole:

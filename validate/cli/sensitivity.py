@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import signal
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
 import click
 
 from costmodel.cli.common import format_option, print_table, write_csv, write_json
+from costmodel.cli.options import options_of
 from costmodel.decomposition.factors import FORMS, Form
 from costmodel.decomposition.text import Rank
 from costmodel.errors import InputError
@@ -18,6 +19,7 @@ from validate.cli.progress import WorkBar
 from validate.factors.kinds import Factors
 from validate.sensitivity.file import Sensitivity, load_sensitivity
 from validate.sensitivity.quality_file import quality_bytes, quality_file
+from validate.sensitivity.settings import SensitivitySettings
 from validate.sensitivity.table import site_rows
 
 SCHEMA = 1
@@ -31,44 +33,7 @@ _SHOWN = 28
 @click.command()
 @click.option("--model", metavar="PATH", help="Dense checkpoint: a folder, or a name on the hub.")
 @click.option("--text", type=click.Path(path_type=Path), metavar="FILE", help="UTF-8 text to calibrate on.")
-@click.option(
-    "--blocks",
-    type=click.IntRange(1, 100_000),
-    default=32,
-    show_default=True,
-    help="Blocks of text, spread over the file.",
-)
-@click.option(
-    "--length", type=click.IntRange(2, 1_000_000), help="Tokens of a block.  [default: 512, or what the model can take]"
-)
-@click.option("--batch", type=click.IntRange(1, 4096), default=8, show_default=True, help="Blocks that run together.")
-@click.option(
-    "--fisher",
-    is_flag=True,
-    help="Also how the loss answers, from its gradients: takes two to three "
-    "times as long, and the hidden states before every layer on disk.",
-)
-@click.option(
-    "--seed",
-    type=click.IntRange(0, 2**63 - 1),
-    default=0,
-    show_default=True,
-    help="Of the tokens that are masked for an encoder.",
-)
-@click.option(
-    "--device",
-    type=click.Choice(["auto", "cpu", "cuda"]),
-    default="auto",
-    show_default=True,
-    help="auto takes CUDA where there is one.",
-)
-@click.option(
-    "--dtype",
-    type=click.Choice(["auto", "fp32", "bf16", "fp16"]),
-    default="auto",
-    show_default=True,
-    help="That layers compute in; auto: fp32. Sums and factorisations are in fp64.",
-)
+@options_of(SensitivitySettings, "settings")
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
@@ -112,13 +77,7 @@ _SHOWN = 28
 def command(
     model: str | None,
     text: Path | None,
-    blocks: int,
-    length: int | None,
-    batch: int,
-    fisher: bool,
-    seed: int,
-    device: str,
-    dtype: str,
+    settings: SensitivitySettings,
     out: Path | None,
     source: Path | None,
     as_quality: str | None,
@@ -148,21 +107,12 @@ def command(
     else:
         if model is None or text is None or out is None:
             raise InputError("--model, --text and --out are needed", hint="or --from FILE to read an earlier result")
-        settings = {
-            "blocks": blocks,
-            "length": length,
-            "batch": batch,
-            "fisher": fisher,
-            "seed": seed,
-            "device": device,
-            "dtype": dtype,
-        }
         found, path = _measure(model, text, out, settings), out
     quality = _write_quality(found, path, as_quality, parsed, rank_multiple, form, factors)
     _print(found, path, quality, fmt)
 
 
-def _measure(model: str, text: Path, out: Path, settings: dict[str, Any]) -> Sensitivity:
+def _measure(model: str, text: Path, out: Path, settings: SensitivitySettings) -> Sensitivity:
     if not out.parent.is_dir():
         raise InputError("no such folder", value=str(out.parent), hint="make it, or choose another --out")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -172,9 +122,9 @@ def _measure(model: str, text: Path, out: Path, settings: dict[str, Any]) -> Sen
 
         from validate.sensitivity.measure import measure_sensitivity
 
-        logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-        found = measure_sensitivity(model, text, out, show=bar.status, count=bar.count, **settings)
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
+        found = measure_sensitivity(model, text, out, settings, show=bar.status, count=bar.count)
     if found.run.whole:
         click.echo(f"note: the model was read whole: {found.run.whole}", err=True)
     return found

@@ -10,12 +10,17 @@ import psutil
 from validate.devices.cgroup import cpu_quota, whole_cores
 
 
+def allowed_cores() -> int:
+    """Logical cores that this process may run on; all where the system does not restrict processes."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def usable_cores() -> int:
     """Physical cores that this process may run on and its container's CPU quota keeps busy.
 
     To be asked before OpenMP binds the main thread to one of them.
     """
-    allowed = len(os.sched_getaffinity(0))
+    allowed = allowed_cores()
     return whole_cores(cpu_quota(), max(1, min(allowed, psutil.cpu_count(logical=False) or allowed)))
 
 
@@ -28,7 +33,7 @@ def pin_threads(threads: int | None) -> int:
         `threads`, by default one per usable core.
     """
     chosen = threads or usable_cores()
-    if "torch" not in sys.modules and chosen == len(os.sched_getaffinity(0)):
+    if "torch" not in sys.modules and chosen == allowed_cores():
         os.environ.setdefault("OMP_PROC_BIND", "close")
         os.environ.setdefault("OMP_PLACES", "cores")
     return chosen

@@ -23,11 +23,9 @@ class Moments:
     Attributes:
         matrices: float64 (in, in) on the CPU, symmetric and positive semi-definite; singular with fewer tokens than
             features, or where features depend on each other.
-        tokens: how many tokens they are means over.
     """
 
     matrices: Mapping[Site, torch.Tensor]
-    tokens: int
 
     def of(self, site: Site) -> torch.Tensor:
         """The matrix of a site, float64 (in, in).
@@ -133,4 +131,4 @@ def collect_moments(
         moved: dict[int, torch.Tensor] = {}
         for name, mean in recorder.means().items():
             matrices[Site(index, name)] = moved.setdefault(id(mean), mean.cpu())
-    return Moments(matrices=matrices, tokens=blocks.numel())
+    return Moments(matrices=matrices)

@@ -57,7 +57,7 @@ def build_model(
     import transformers
 
     settings = transformers.CONFIG_MAPPING[spec.model_type].from_dict({**config, **_layer_fields(config, spec)})
-    auto = transformers.AutoModel if spec.is_encoder else transformers.AutoModelForCausalLM
+    auto: Any = transformers.AutoModel if spec.is_encoder else transformers.AutoModelForCausalLM
     try:
         if weights is None:
             with EmptyOnMeta():
@@ -69,12 +69,13 @@ def build_model(
             model = read_model(auto, weights, dtype=TORCH_DTYPES[dtype], config=settings, may_lack=lack).to(device)
     except (torch.OutOfMemoryError, MemoryError) as error:
         raise MeasurementError("out-of-memory", f"{spec.name} does not fit: {reason_of(error)}") from error
-    model = model.eval().requires_grad_(False)
+    built: Any = model.eval().requires_grad_(False)
     if not spec.is_encoder:
         # as a loaded model has it: torch makes one product of the last positions of several sequences only for a weight
         # that may want a gradient, else one product for each, which reads the whole head again
-        model.get_output_embeddings().weight.requires_grad_()
-    return model
+        built.get_output_embeddings().weight.requires_grad_()
+    made: nn.Module = built
+    return made
 
 
 def set_attention(model: nn.Module, attention: Attention) -> None:

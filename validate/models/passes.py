@@ -44,7 +44,7 @@ class FixedLayer(DynamicLayer):
         dtype: torch.dtype,
         device: torch.device,
     ) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         shape = (batch, heads, positions, head_dim)
         generator = torch.Generator().manual_seed(positions)
         values = torch.randn(1, 1, positions, head_dim, generator=generator).to(dtype=dtype, device=device)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,6 +15,7 @@ from costmodel.errors import ModelError
 from costmodel.files.read import read_json
 from validate.errors import reason_of
 from validate.models.factored import DTYPES
+from validate.store.digests import sha256_of
 
 _PLAIN = re.compile(r"[^/\\\0]+\.safetensors")
 
@@ -118,9 +118,7 @@ class SourceWeights:
 
 def file_record(path: Path) -> dict[str, Any]:
     """`name`, `bytes` and `sha256` of a file."""
-    with path.open("rb") as stream:
-        digest = hashlib.file_digest(stream, "sha256").hexdigest()
-    return {"name": path.name, "bytes": path.stat().st_size, "sha256": digest}
+    return {"name": path.name, "bytes": path.stat().st_size, "sha256": sha256_of(path)}
 
 
 def _weight_files(folder: Path) -> list[Path]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 
@@ -34,11 +33,6 @@ def load_configs(path: str | Path, model: ModelSpec) -> list[Decomposition]:
         decomposition = Decomposition.from_json(config, model, where=f"{path}[{index}]")
         found.setdefault(json.dumps(decomposition.to_json(), sort_keys=True), decomposition)
     return list(found.values())
-
-
-def configs_sha256(path: str | Path) -> str:
-    """Digest of a file that `load_configs` has read."""
-    return hashlib.sha256(Path(path).read_bytes()).hexdigest()
 
 
 def _entries(data: object, path: str | Path) -> list[object]:

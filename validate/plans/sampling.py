@@ -7,17 +7,14 @@ import math
 import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 from costmodel.decomposition.factors import Decomposition, Factor, Form, LowRank, Site, Tucker, break_even_rank
 from costmodel.forward.workload import Phase, Workload
 from costmodel.model import ModelSpec, WeightTensor
+from validate.plans.balanced import BLOCK, balanced, layer_counts
 from validate.plans.case import RANK_CLASSES, Case
 
-T = TypeVar("T")
-
-BLOCK = 20
-"""Samples over which every stratum is balanced; a longer plan starts with the same samples as a shorter one."""
 REPEATED = 0.15
 """Share of samples measured twice."""
 _LOWEST, _HIGHEST = 0.03, 1.15
@@ -90,18 +87,18 @@ def _block(
 ) -> Iterator[tuple[Decomposition, Workload, bool]]:
     rng = random.Random(f"validate {seed} {block}")
     dense = len(choice.phases) if block == 0 else 0
-    phases = _balanced(rng, choice.phases, BLOCK)
+    phases = balanced(rng, choice.phases, BLOCK)
     if dense:
         for index, phase in enumerate(choice.phases):  # the first of the plan are dense, one per phase
             place = phases.index(phase, index)
             phases[index], phases[place] = phases[place], phases[index]
-    batches, lengths = _balanced(rng, choice.batches, BLOCK), _balanced(rng, range(4), BLOCK)
-    options = _balanced(rng, choice.options, BLOCK)
-    forms: list[str] = _balanced(rng, ["svd"] * 5 + ["tucker"] * 4 + ["drop"], BLOCK)
-    classes, groups = _balanced(rng, RANK_CLASSES, BLOCK), _balanced(rng, _tensor_groups(spec, rng), BLOCK)
-    depths = _balanced(rng, _depths(spec.num_layers), BLOCK)
-    shares = [(place + rng.random()) / BLOCK for place in _balanced(rng, range(BLOCK), BLOCK)]
-    schemes = _balanced(rng, ["same", "same", "scaled", "scaled", "mixed"], BLOCK)
+    batches, lengths = balanced(rng, choice.batches, BLOCK), balanced(rng, range(4), BLOCK)
+    options = balanced(rng, choice.options, BLOCK)
+    forms: list[str] = balanced(rng, ["svd"] * 5 + ["tucker"] * 4 + ["drop"], BLOCK)
+    classes, groups = balanced(rng, RANK_CLASSES, BLOCK), balanced(rng, _tensor_groups(spec, rng), BLOCK)
+    depths = balanced(rng, layer_counts(spec.num_layers), BLOCK)
+    shares = [(place + rng.random()) / BLOCK for place in balanced(rng, range(BLOCK), BLOCK)]
+    schemes = balanced(rng, ["same", "same", "scaled", "scaled", "mixed"], BLOCK)
     stretches = round(BLOCK * REPEATED)
     bounds = [dense + (BLOCK - dense) * place // stretches for place in range(stretches + 1)]
     repeated = {rng.randrange(first, last) for first, last in itertools.pairwise(bounds)}  # spread over the block
@@ -171,16 +168,3 @@ def _tensor_groups(spec: ModelSpec, rng: random.Random) -> list[tuple[str, ...]]
     groups = spec.groups
     singles = rng.sample(groups["all"], 2)
     return [*[groups["all"]] * 3, groups["attn"], groups["mlp"], *((name,) for name in singles)]
-
-
-def _depths(layers: int) -> list[int]:
-    return [1, max(1, layers // 4), max(1, layers // 2), layers, layers]
-
-
-def _balanced(rng: random.Random, levels: Sequence[T], count: int) -> list[T]:
-    """`count` entries in random order, each level as often as every other, give or take one."""
-    order = list(levels)
-    rng.shuffle(order)
-    entries = [order[index % len(order)] for index in range(count)]
-    rng.shuffle(entries)
-    return entries

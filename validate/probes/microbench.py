@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Mapping
+from functools import partial
 from typing import cast
 
 import numpy as np
@@ -60,7 +61,7 @@ class Microbench:
         m, n, k = shape
         x = self._random(m, k)
         weights = [each.view(n, k) for each in self._cold(n * k)]
-        return [lambda weight=weight: F.linear(x, weight) for weight in weights]
+        return [partial(F.linear, x, weight) for weight in weights]
 
     def attention(self, shape: AttentionShape[int]) -> list[Work]:
         """Causal scaled-dot-product attention; with one query nothing is masked."""
@@ -70,9 +71,7 @@ class Microbench:
         pairs = [each.view(2, *cached).unbind() for each in self._cold(2 * math.prod(cached))]
         grouped, causal = kv_heads != heads, q_len > 1
         return [
-            lambda key=key, value=value: F.scaled_dot_product_attention(
-                query, key, value, is_causal=causal, enable_gqa=grouped
-            )
+            partial(F.scaled_dot_product_attention, query, key, value, is_causal=causal, enable_gqa=grouped)
             for key, value in pairs
         ]
 

@@ -18,7 +18,6 @@ from validate.store.record_format import Failure
 if TYPE_CHECKING:
     from validate.probes.microbench import Microbench
 
-PASSES = 4
 _FAILURES = 8
 """So many failures one after the other are the device's, not the operations'."""
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,9 +17,10 @@ from validate.quality.plan import sample_cases
 from validate.quality.records import CalibrationSource, CheckpointRecord, QualityRecord
 from validate.quality.settings import NAME, QualitySettings
 from validate.quality.task_names import is_file
-from validate.store.digests import Source, checkpoint_sha256, source_of
+from validate.store.digests import Source, checkpoint_sha256, sha256_of, source_of
 from validate.store.journal import Journal
 from validate.store.settings import load_settings, require_same, save_settings
+from validate.store.texts import read_text
 
 FIXED = ("checkpoint", "dtype", "text", "blocks", "length", "tasks", "limit", "calibration", "calibration_blocks")
 """Settings that the records of one folder share; numbers of unlike runs are not compared."""
@@ -44,12 +44,7 @@ class TextFile:
         """
         if path is None:
             return None
-        try:
-            content = Path(path).read_text(encoding="utf-8")
-        except (OSError, ValueError) as error:
-            raise InputError("cannot read text", value=path, allowed="a UTF-8 file", hint=str(error)) from error
-        if not content.strip():
-            raise InputError("empty text", value=path, allowed="a UTF-8 file with text in it")
+        content = read_text(path)
         return cls(content=content, source=source_of(path, content))
 
 
@@ -199,7 +194,7 @@ def _identity(task: str) -> str:
     if not is_file(task):
         return task
     try:
-        return f"{Path(task).stem} {hashlib.sha256(Path(task).read_bytes()).hexdigest()}"
+        return f"{Path(task).stem} {sha256_of(task)}"
     except OSError as error:
         raise InputError(
             "cannot read task", value=task, allowed="a UTF-8 file of JSON lines", hint=error.strerror or str(error)

@@ -72,8 +72,8 @@ def measure_missing(
 
             from validate.quality.opening import open_evaluator
 
-            logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-            logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+            logging.set_verbosity_error()
+            logging.disable_progress_bar()
             missing = [case for case in job.cases if case.id(job.spec, job.model.sha256) not in done]
             evaluator = open_evaluator(job, progress.status, cases=None if more_to_come else missing)
         from validate.quality.runner import QualityRunner

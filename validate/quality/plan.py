@@ -6,17 +6,13 @@ import json
 import math
 import random
 from collections.abc import Iterator, Sequence
-from typing import TypeVar
 
 from costmodel.decomposition.factors import Decomposition, Factor, Form, Site, break_even_rank, make_factor
 from costmodel.model import ModelSpec, WeightTensor
 from validate.factors.kinds import FactorsUsed
+from validate.plans.balanced import BLOCK, balanced, layer_counts
 from validate.quality.case import DENSE, QualityCase
 
-T = TypeVar("T")
-
-BLOCK = 20
-"""Samples over which every stratum is balanced; a longer plan starts with the same samples as a shorter one."""
 ADVISED = 320
 """Samples to ask for where 300 measured configurations are wanted: the dense model is one, and some may fail."""
 _KINDS = ["svd"] * 9 + ["tucker"] * 7 + ["drop"] * 2 + ["both"] * 2
@@ -49,10 +45,10 @@ def sample_cases(spec: ModelSpec, count: int, seed: int, factors: FactorsUsed = 
 
 def _block(spec: ModelSpec, seed: int, block: int) -> Iterator[Decomposition]:
     rng = random.Random(f"quality {seed} {block}")
-    kinds, groups = _balanced(rng, _KINDS, BLOCK), _balanced(rng, _groups(spec, rng), BLOCK)
-    depths = _balanced(rng, _depths(spec.num_layers), BLOCK)
-    shares = [(place + rng.random()) / BLOCK for place in _balanced(rng, range(BLOCK), BLOCK)]
-    schemes = _balanced(rng, ["same", "same", "scaled", "mixed", "scattered"], BLOCK)
+    kinds, groups = balanced(rng, _KINDS, BLOCK), balanced(rng, _groups(spec, rng), BLOCK)
+    depths = balanced(rng, layer_counts(spec.num_layers), BLOCK)
+    shares = [(place + rng.random()) / BLOCK for place in balanced(rng, range(BLOCK), BLOCK)]
+    schemes = balanced(rng, ["same", "same", "scaled", "mixed", "scattered"], BLOCK)
     for index in range(BLOCK):
         layers = sorted(rng.sample(range(spec.num_layers), depths[index]))
         share = _LOWEST * (_HIGHEST / _LOWEST) ** shares[index]
@@ -90,19 +86,6 @@ def _groups(spec: ModelSpec, rng: random.Random) -> list[tuple[str, ...]]:
     groups = spec.groups
     singles = rng.sample(groups["all"], 2)
     return [*[groups["all"]] * 3, groups["attn"], groups["mlp"], *((name,) for name in singles)]
-
-
-def _depths(layers: int) -> list[int]:
-    return [1, max(1, layers // 4), max(1, layers // 2), layers, layers]
-
-
-def _balanced(rng: random.Random, levels: Sequence[T], count: int) -> list[T]:
-    """`count` entries in random order, each level as often as every other, give or take one."""
-    order = list(levels)
-    rng.shuffle(order)
-    entries = [order[index % len(order)] for index in range(count)]
-    rng.shuffle(entries)
-    return entries
 
 
 def _key(decomposition: Decomposition) -> str:

@@ -84,6 +84,6 @@ class LayerGradients:
         def watch(module: nn.Module, args: Any, output: torch.Tensor) -> None:
             bias: Any = module.bias
             product = output.detach() if bias is None else output.detach() - bias
-            output.register_hook(lambda gradient: self.sites[name].add(product, gradient))  # type: ignore[no-untyped-call]
+            output.register_hook(lambda gradient: self.sites[name].add(product, gradient))
 
         return watch

@@ -16,11 +16,12 @@ from validate.errors import RunError
 from validate.models.blocks import calibration_inputs, text_blocks
 from validate.models.factored import DTYPES
 from validate.models.stream import LayerStream
-from validate.models.text import read_text
 from validate.sensitivity.file import Sensitivity, SensitivityRun, load_sensitivity, save_sensitivity
 from validate.sensitivity.run import SensitivityRunner
+from validate.sensitivity.settings import SensitivitySettings
 from validate.store.digests import file_sha256, joined_sha256
 from validate.store.steps import WorkFolder
+from validate.store.texts import read_text
 
 _DTYPES = {"auto": "fp32", "fp32": "fp32", "bf16": "bf16", "fp16": "fp16"}
 _LENGTH = 512
@@ -32,14 +33,8 @@ def measure_sensitivity(
     model: str,
     text: Path,
     out: Path,
+    settings: SensitivitySettings,
     *,
-    blocks: int = 32,
-    length: int | None = None,
-    batch: int = 8,
-    fisher: bool = False,
-    seed: int = 0,
-    device: str = "auto",
-    dtype: str = "auto",
     show: Callable[[str], None] = lambda text: None,
     count: Callable[[int, int], None] = lambda done, total: None,
 ) -> Sensitivity:
@@ -49,12 +44,7 @@ def measure_sensitivity(
         model: a folder or a name on the hub.
         text: UTF-8 file.
         out: the file to write.
-        blocks, length: how much of the text; None for 512 tokens, or what the model can take.
-        batch: blocks that run together.
-        fisher: with loss terms.
-        seed: of masked tokens.
-        device: auto, cpu or cuda.
-        dtype: auto, fp32, bf16 or fp16, that layers compute in.
+        settings: how much of the text, how, and where.
         show: told what is being done.
         count: told how many sites are done, and of how many.
 
@@ -63,21 +53,22 @@ def measure_sensitivity(
         RunError: when `out` holds, or is being written by, another run.
         MeasurementError: when a number is not finite.
     """
-    where = torch_device(device).type
+    where = torch_device(settings.device).type
     show("reading the checkpoint's index")
-    stream = LayerStream(model, dtype=DTYPES[_DTYPES[dtype]][0], device=where, batch=batch)
+    kind = _DTYPES[settings.dtype]
+    stream = LayerStream(model, dtype=DTYPES[kind][0], device=where, batch=settings.batch)
     name = stream.spec.name if Path(model).is_dir() else _hub_name(model)
     longest = stream.spec.max_positions
-    length = min(_LENGTH, longest) if length is None else length
+    length = min(_LENGTH, longest) if settings.length is None else settings.length
     if length > longest:
         raise InputError("--length", value=length, allowed=f"up to {longest}, the model's positions")
     show("reading the text")
     tokenizer = stream.tokenizer()
     if tokenizer is None:
         raise ModelError("folder without a tokenizer", value=str(stream.folder), hint="the text cannot become tokens")
-    given = (stream.model, stream.spec, tokenizer, read_text(text), length, blocks)
-    asked = text_blocks(*given, seed=seed, hint="leave --fisher out") if fisher else None
-    inputs = asked.inputs if asked is not None else calibration_inputs(*given, seed=seed)
+    given = (stream.model, stream.spec, tokenizer, read_text(text), length, settings.blocks)
+    asked = text_blocks(*given, seed=settings.seed, hint="leave --fisher out") if settings.fisher else None
+    inputs = asked.inputs if asked is not None else calibration_inputs(*given, seed=settings.seed)
     targets = asked.targets if asked is not None else None
     highest = max(int(each.max()) for each in (inputs, targets) if each is not None)
     if highest >= stream.spec.vocab_size:
@@ -87,24 +78,24 @@ def measure_sensitivity(
     show("hashing the weights")
     files = file_sha256(stream.folder)
     weights = joined_sha256({name: digest for name, digest in files.items() if name != "config.json"})
-    settings: dict[str, Any] = {
+    shared: dict[str, Any] = {
         "model": name,
         "weights": weights,
         "text": hashlib.sha256(inputs.numpy().tobytes()).hexdigest(),
-        "blocks": blocks,
+        "blocks": settings.blocks,
         "length": length,
-        "dtype": _DTYPES[dtype],
+        "dtype": kind,
         "device": where,
-        "gradients": fisher,
-        "seed": seed if stream.spec.is_encoder else 0,
+        "gradients": settings.fisher,
+        "seed": settings.seed if stream.spec.is_encoder else 0,
     }
     if out.exists():
         found = load_sensitivity(out)
         for key in _SAME:
-            if getattr(found.run, key) != settings[key]:
+            if getattr(found.run, key) != shared[key]:
                 raise RunError(
                     f"{out} is of another {key}",
-                    value=settings[key],
+                    value=shared[key],
                     allowed=str(getattr(found.run, key)),
                     hint="choose another --out",
                 )
@@ -119,12 +110,12 @@ def measure_sensitivity(
         done += sites
         count(done, total)
 
-    with WorkFolder(out, settings | {"batch": batch, "checkpoint": joined_sha256(files)}) as work:
+    with WorkFolder(out, shared | {"batch": settings.batch, "checkpoint": joined_sha256(files)}) as work:
         show("measuring sites")
         runner = SensitivityRunner(stream, inputs, targets, work, advance)
         sites = runner.run()
         run = SensitivityRun(
-            **settings,
+            **shared,
             checkpoint=joined_sha256(files),
             config=dict(stream.config),
             nll=runner.nll,

@@ -15,7 +15,6 @@ from validate.factors.kinds import Factors
 
 Floats = npt.NDArray[np.float64]
 Measure = Literal["plain", "plain_output", "whitened"]
-MEASURES: tuple[Measure, ...] = ("plain", "plain_output", "whitened")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -10,6 +10,16 @@ from costmodel.errors import ModelError
 from validate.store.record_format import Record
 
 
+def sha256_of(path: str | Path) -> str:
+    """SHA-256 of a file's content.
+
+    Raises:
+        OSError: when it cannot be read.
+    """
+    with Path(path).open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
 def checkpoint_sha256(folder: Path) -> str:
     """SHA-256 over config.json and every *.safetensors, by name and content.
 
@@ -31,8 +41,7 @@ def file_sha256(folder: Path) -> dict[str, str]:
     found = {}
     for path in files:
         try:
-            with path.open("rb") as stream:
-                found[path.name] = hashlib.file_digest(stream, "sha256").hexdigest()
+            found[path.name] = sha256_of(path)
         except OSError as error:
             raise ModelError("cannot read checkpoint", value=str(path), hint=error.strerror or str(error)) from error
     return found

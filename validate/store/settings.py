@@ -19,15 +19,15 @@ NAME = "run.json"
 DIGEST = "_sha256"
 """Ends the name of the digest that a setting which names files may have beside it: content counts, not the path."""
 
-
 S = TypeVar("S")
 DeviceChoice = Literal["auto", "cpu", "cuda"]
 WeightChoice = Literal["fp32", "bf16", "fp16"]
+ComputeChoice = Literal["auto", "fp32", "tf32", "fp16", "bf16"]
 MAX_SEED = 2**63 - 1
 
 
 def option(
-    default: Any, words: str, *, metavar: str | None = None, low: int | None = None, high: int | None = None
+    default: Any, words: str, *, metavar: str | None = None, low: float | None = None, high: float | None = None
 ) -> Any:
     """A field of a settings record, a dataclass, that the command line has an option for.
 

@@ -9,9 +9,9 @@ import shutil
 import signal
 import types
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
-import msgspec
 import pytest
 
 pytest.importorskip("torch")
@@ -154,14 +154,14 @@ def test_a_loop_goes_on_with_the_same_content_wherever_it_is(options: list[str],
     kept.mkdir()
 
     def keep(**changes: object) -> None:
-        changed = msgspec.structs.replace(settings, **changes)
+        changed = replace(settings, **changes)
         changed.keep(kept, changed.setup())
 
     keep()
     keep(accept=0.2)
     assert Settings.read(kept).accept == 0.2
     Settings.read(kept).accepting(kept, 0.3)
-    assert Settings.read(kept) == msgspec.structs.replace(settings, accept=0.3)
+    assert Settings.read(kept) == replace(settings, accept=0.3)
     (tmp_path / "there").mkdir()
     for name in ("llama", "text.txt", "here.toml"):
         shutil.move(tmp_path / name, tmp_path / "there" / name)

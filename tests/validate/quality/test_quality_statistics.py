@@ -18,11 +18,12 @@ from costmodel.decomposition.factors import Decomposition
 from costmodel.decomposition.text import parse_decomposition
 from costmodel.families.load import load_model
 from validate.errors import MeasurementError, RunError
+from validate.plans.balanced import BLOCK
 from validate.plans.case import params_of, strata_of
 from validate.quality.answers import choice_fields, compact
 from validate.quality.case import QualityCase
 from validate.quality.intervals import IDENTICAL, change, mcnemar, mean, paired_shares, share
-from validate.quality.plan import BLOCK, sample_cases
+from validate.quality.plan import sample_cases
 from validate.quality.records import CheckpointRecord, QualityRecord, TaskRecord, TextRecord
 from validate.quality.summary import bands, rows
 from validate.store.digests import Source

@@ -66,7 +66,6 @@ def test_streamed_moments_are_those_of_hooks_on_the_whole_model(family: str, fol
     stream, pretrained = LayerStream(str(folders[family]), batch=2), open_pretrained(str(folders[family]))
     whole = collect_moments(pretrained, BLOCKS, batch=2)
     assert stream.whole == ""
-    assert whole.tokens == BLOCKS.numel()
     hidden = stream.start(BLOCKS)
     for index in range(stream.spec.num_layers):
         with stream.layer(index) as layer, LayerMoments(layer, stream.spec.tensors) as moments:

@@ -34,7 +34,7 @@ from validate.cli import cli  # noqa: E402
 from validate.errors import RecordError  # noqa: E402
 from validate.factors.replace import Replacement, WeightFactors  # noqa: E402
 from validate.models.pretrained import open_pretrained  # noqa: E402
-from validate.models.text import read_text, token_blocks  # noqa: E402
+from validate.models.text import token_blocks  # noqa: E402
 from validate.sensitivity.file import (  # noqa: E402
     FORMAT,
     Sensitivity,
@@ -44,6 +44,7 @@ from validate.sensitivity.file import (  # noqa: E402
 )
 from validate.sensitivity.quality_file import quality_file  # noqa: E402
 from validate.store.digests import checkpoint_sha256  # noqa: E402
+from validate.store.texts import read_text  # noqa: E402
 
 SITES = 21
 

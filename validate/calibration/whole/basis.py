@@ -28,10 +28,12 @@ from costmodel.units import DType
 class Basis(Protocol):
     """Times of the parts of an operation, whose factors are fitted."""
 
-    start: Floats
-    """The factors before anything is measured, (parts,); the last one in seconds per kernel."""
     gemm_parts: ClassVar[int]
     """How many of the first parts are the GEMMs', the first of CLASSES."""
+
+    @property
+    def start(self) -> Floats:
+        """The factors before anything is measured, (parts,); the last one in seconds per kernel."""
 
     def parts(self, ops: OpColumns) -> Floats:
         """What the factors multiply, float64 (parts, ...)."""

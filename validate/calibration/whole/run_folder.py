@@ -7,7 +7,8 @@ from pathlib import Path
 
 from costmodel.errors import CostModelError
 from costmodel.hardware.profile import HardwareProfile, load_hardware
-from validate.calibration.whole.samples import MIN_SAMPLES, SamplesFit, fit_samples
+from validate.calibration.whole.passes import MIN_SAMPLES
+from validate.calibration.whole.samples import SamplesFit, fit_samples
 from validate.errors import FitError
 from validate.speed.records import Sample
 

@@ -1,0 +1,92 @@
+"""From the settings of a timing run to what is measured: model, weights, workloads, cases."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from costmodel.errors import InputError
+from costmodel.families.load import load_model
+from costmodel.forward.workload import Attention, Phase, Runtime
+from costmodel.model import ModelSpec
+from costmodel.units import DType
+from validate.plans.case import Case
+from validate.plans.configs_file import load_configs
+from validate.plans.sampling import WorkloadChoice, given_cases, sample_cases
+from validate.speed.settings import MeasureSettings
+
+if TYPE_CHECKING:  # loads torch
+    from validate.devices.device import Device
+
+_CPU = {"batch": (1, 2, 4, 8), "seq_len": (16, 32, 64, 128), "kv_len": (64, 128, 256, 512), "max_tokens": 256}
+_CUDA = {
+    "batch": (1, 4, 16, 64),
+    "seq_len": (128, 512, 1024, 2048),
+    "kv_len": (128, 512, 1024, 2048),
+    "max_tokens": 8192,
+}
+"""Levels that samples are drawn from, small enough for a pass to take well under a second."""
+
+
+def model_of(settings: MeasureSettings) -> ModelSpec:
+    """The structure of the model.
+
+    Raises:
+        CostModelError: when it cannot be read, or has no pass of the phase.
+    """
+    spec = load_model(settings.model, num_layers=settings.num_layers)
+    if spec.is_encoder and settings.phase == "decode":
+        raise InputError(f"{spec.name} is an encoder and has no decode phase", value="decode", allowed="prefill")
+    return spec
+
+
+def weights_of(settings: MeasureSettings) -> Path | None:
+    """The folder that weights are read from, None for random ones."""
+    folder = Path(settings.model)
+    has = settings.weights == "auto" and folder.is_dir() and any(folder.glob("*.safetensors"))
+    return folder if has else None
+
+
+def dtype_of(option: str, kind: str) -> DType:
+    """The type to compute in; `auto` depends on the kind of device."""
+    return DType(option) if option != "auto" else DType.FP32 if kind == "cpu" else DType.BF16
+
+
+def workloads(settings: MeasureSettings, spec: ModelSpec, device: Device, dtype: DType) -> WorkloadChoice:
+    """The levels to draw workloads from: those asked for, else those that suit the device."""
+    kind = device.kind
+    levels: dict[str, Any] = _CPU if kind == "cpu" else _CUDA
+    both = (Phase.PREFILL,) if spec.is_encoder else (Phase.PREFILL, Phase.DECODE)
+    phases = both if settings.phase == "both" else (Phase(settings.phase),)
+    runtime = {"auto": "eager" if kind == "cpu" else "both"}.get(settings.runtime, settings.runtime)
+    runtimes = ("eager", "graph") if runtime == "both" else (runtime,)
+    given_lengths = bool(settings.seq_len)
+    few = settings.configs is not None  # given configurations run under one workload each unless asked for more
+    return WorkloadChoice(
+        phases=phases,
+        batches=tuple(settings.batch or (levels["batch"][:1] if few else levels["batch"])),
+        seq_lens=tuple(settings.seq_len or (levels["seq_len"][2:3] if few else levels["seq_len"])),
+        kv_lens=tuple(settings.kv_len or (levels["kv_len"][1:2] if few else levels["kv_len"])),
+        max_tokens=2**40 if given_lengths else levels["max_tokens"],
+        max_cached=2**40 if settings.kv_len else _cached_tokens(spec, device.memory_bytes, dtype),
+        options=tuple(
+            {"dtype": dtype, "runtime": Runtime(each), "attention": Attention(settings.attention)} for each in runtimes
+        ),
+    )
+
+
+def _cached_tokens(spec: ModelSpec, memory_bytes: int, dtype: DType) -> int:
+    """Tokens whose keys and values fit twice, for candidate and reference, beside up to two models."""
+    room = 0.8 * memory_bytes - 2.2 * dtype.bytes_for(spec.num_params)
+    return max(1, int(room / 2 / dtype.bytes_for(2 * spec.num_layers * spec.kv_size)))
+
+
+def cases(settings: MeasureSettings, spec: ModelSpec, choice: WorkloadChoice) -> list[Case]:
+    """The configurations under their workloads: given ones, or a sample of the space.
+
+    Raises:
+        DecompositionError: when a given one cannot be read or does not fit `spec`.
+    """
+    if settings.configs is not None:
+        return given_cases(spec, load_configs(settings.configs, spec), choice)
+    return sample_cases(spec, settings.samples, settings.seed, choice)
