@@ -27,16 +27,23 @@ class WeightTensor:
     """Whether a bias of out_features is added; it stays when the weight is factored."""
     group: str
     """`attn` or `mlp`."""
+    experts: int = 0
+    """Experts that have such a weight each, factored alike; 0 where every token passes the one weight."""
+
+    @property
+    def copies(self) -> int:
+        """Weights of this shape: one of each expert, or the one."""
+        return max(1, self.experts)
 
     @property
     def weight_params(self) -> int:
-        """Elements of the matrix, the bias left out."""
-        return self.out_features * self.in_features
+        """Elements of the matrix, of all experts' matrices, the bias left out."""
+        return self.copies * self.out_features * self.in_features
 
     @property
     def params(self) -> int:
-        """Elements of the matrix and its bias."""
-        return self.weight_params + (self.out_features if self.bias else 0)
+        """Elements of the matrices and their biases."""
+        return self.weight_params + (self.copies * self.out_features if self.bias else 0)
 
 
 def attention_weight(name: str, path: str, out_features: int, in_features: int, *, bias: bool) -> WeightTensor:
@@ -72,6 +79,8 @@ class Family(Protocol):
     def strided_heads(self) -> bool: ...
     @property
     def tensors(self) -> Callable[[ModelSpec], tuple[WeightTensor, ...]]: ...
+    @property
+    def other_params(self) -> Callable[[ModelSpec], int]: ...
     @property
     def positions(self) -> Callable[..., None]: ...
     @property
@@ -138,11 +147,27 @@ class ModelSpec:
     """For each layer the number of most recent positions that attention sees, None for all."""
     dtype: DType | None = None
     """Type that the checkpoint's weights are stored in, where the config says so."""
+    layer_kinds: tuple[str, ...] = ()
+    """For each layer the name of its kind; empty where all layers are alike but for their windows."""
+    kind_fields: Mapping[str, Mapping[str, object]] = field(default_factory=dict, repr=False)
+    """Name of a kind -> the fields of this class that its layers have with other values than the model."""
+    kinds: Mapping[str, ModelSpec] = field(init=False, repr=False)
+    """Each kind in the order of the layers, as the model whose layers are all of it; empty where all are alike."""
     tensors: tuple[WeightTensor, ...] = field(init=False, repr=False)
-    """The decomposable weights of one layer, in the order of the forward pass."""
+    """The decomposable weights of one layer, in the order of the forward pass; of several kinds those of the first, and
+    after them those of the others that no kind before has in the same shape. A name comes twice where kinds have it
+    in different shapes."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "tensors", self.family.tensors(self))
+        names = dict.fromkeys(self.layer_kinds)
+        own = {name: replace(self, layer_kinds=(), kind_fields={}, **self.kind_fields.get(name, {})) for name in names}  # type: ignore[arg-type]
+        each = [kind.tensors for kind in own.values()] or [self.family.tensors(self)]
+        object.__setattr__(self, "kinds", own)
+        object.__setattr__(self, "tensors", tuple(dict.fromkeys(tensor for tensors in each for tensor in tensors)))
+
+    def kind_of(self, layer: int) -> ModelSpec:
+        """The model whose layers are all as this one; the model itself where they are."""
+        return self.kinds[self.layer_kinds[layer]] if self.layer_kinds else self
 
     @property
     def is_encoder(self) -> bool:
@@ -153,6 +178,11 @@ class ModelSpec:
     def distinct_windows(self) -> tuple[int | None, ...]:
         """Each kind of sliding window once, in the order of the layers."""
         return tuple(dict.fromkeys(self.sliding_windows))
+
+    @property
+    def variants(self) -> tuple[tuple[ModelSpec, int | None], ...]:
+        """For each layer its kind and its sliding window, which make its operations."""
+        return tuple((self.kind_of(layer), window) for layer, window in enumerate(self.sliding_windows))
 
     @property
     def q_size(self) -> int:
@@ -172,21 +202,26 @@ class ModelSpec:
     @property
     def groups(self) -> dict[str, tuple[str, ...]]:
         """Tensor names by group: `all`, `attn`, `mlp`."""
-        names = {group: tuple(t.name for t in self.tensors if t.group == group) for group in ("attn", "mlp")}
-        return {"all": tuple(t.name for t in self.tensors), **names}
+        groups = ("attn", "mlp")
+        members = {group: tuple(dict.fromkeys(t.name for t in self.tensors if t.group == group)) for group in groups}
+        return {"all": tuple(dict.fromkeys(t.name for t in self.tensors)), **members}
 
-    def tensor(self, name: str) -> WeightTensor:
-        """The decomposable weight called `name`.
+    def tensor(self, name: str, layer: int | None = None) -> WeightTensor:
+        """The decomposable weight called `name`, of one layer or of the first kind of layer that has it.
 
         Raises:
-            DecompositionError: when this family has no such tensor; groups are not accepted here.
+            DecompositionError: when there is no such tensor; groups are not accepted here.
         """
-        for tensor in self.tensors:
+        kind = self if layer is None else self.kind_of(layer)
+        for tensor in kind.tensors:
             if tensor.name == name:
                 return tensor
-        names = self.groups["all"]
+        names, where = kind.groups["all"], "" if layer is None else f" in layer {layer}"
         raise DecompositionError(
-            f"{self.name} has no tensor of that name", value=name, allowed=", ".join(names), hint=nearest(name, names)
+            f"{self.name} has no tensor of that name{where}",
+            value=name,
+            allowed=", ".join(names),
+            hint=nearest(name, names),
         )
 
     @property
@@ -196,9 +231,14 @@ class ModelSpec:
 
     @property
     def params_per_layer(self) -> int:
-        """Parameters of one layer: its tensors with biases and its norms."""
+        """Parameters of one layer where all are alike: its tensors with biases, its norms and what the family adds."""
         qk_norm = 2 * self.head_dim if self.qk_norm else 0
-        return sum(tensor.params for tensor in self.tensors) + self.layer_norms * self.norm_params + qk_norm
+        norms = self.layer_norms * self.norm_params + qk_norm
+        return sum(tensor.params for tensor in self.tensors) + norms + self.family.other_params(self)
+
+    def layer_params(self, layer: int) -> int:
+        """Parameters of one layer."""
+        return self.kind_of(layer).params_per_layer
 
     @property
     def outer_params(self) -> dict[str, int]:
@@ -221,4 +261,8 @@ class ModelSpec:
     def num_params(self) -> int:
         """Parameters of AutoModelForCausalLM (encoders: AutoModel with pooler), tied ones once: 6,738,415,616 for
         llama2-7b, 109,482,240 for bert-base."""
-        return self.num_layers * self.params_per_layer + sum(self.outer_params.values())
+        if self.kinds:
+            layers = sum(self.layer_params(layer) for layer in range(self.num_layers))
+        else:
+            layers = self.num_layers * self.params_per_layer
+        return layers + sum(self.outer_params.values())

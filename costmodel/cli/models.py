@@ -53,7 +53,8 @@ def show(model: str, fmt: str) -> None:
     spec = load_model(model)
     tensors = [_tensor_row(tensor) for tensor in spec.tensors]
     if fmt == "json":
-        write_json({"schema": 1, **_fields(spec), "outer_params": spec.outer_params, "tensors": tensors})
+        document = {**_fields(spec), "outer_params": spec.outer_params, "kinds": _kinds(spec), "tensors": tensors}
+        write_json({"schema": 1, **document})
     elif fmt == "csv":
         write_csv(tensors)
     else:
@@ -61,9 +62,34 @@ def show(model: str, fmt: str) -> None:
         print_table(spec.name, ["field", "value"], fields, left=2)
         outside = [(part.replace("_", " "), f"{count:,}") for part, count in spec.outer_params.items() if count]
         print_table("Outside the layers", ["part", "parameters"], outside)
-        columns = ["tensor", "path", "group", "out", "in", "bias", "parameters", "break-even svd", "break-even tucker"]
-        cells = [[_cell(value) for value in row.values()] for row in tensors]
-        print_table(f"Tensors of each of the {spec.num_layers} layers", columns, cells, left=3)
+        columns = ["tensor", "path", "group", "out", "in", "bias", "experts", "parameters"]
+        columns += ["break-even svd", "break-even tucker"]
+        for name, layers in _layers_by_kind(spec).items():
+            kind = spec.kind_of(layers[0])
+            cells = [[_cell(value) for value in _tensor_row(tensor).values()] for tensor in kind.tensors]
+            which = f"the {len(layers)} layers" if not name else f"the {len(layers)} layers of kind {name}"
+            print_table(f"Tensors of each of {which}", columns, cells, left=3)
+
+
+def _layers_by_kind(spec: ModelSpec) -> dict[str, list[int]]:
+    """The layers of each kind; one kind without a name where all are alike."""
+    layers: dict[str, list[int]] = {}
+    for layer in range(spec.num_layers):
+        layers.setdefault(spec.layer_kinds[layer] if spec.kinds else "", []).append(layer)
+    return layers
+
+
+def _kinds(spec: ModelSpec) -> list[dict[str, object]]:
+    """The kinds of layers: which they are and what each has."""
+    return [
+        {
+            "name": name or "all",
+            "layers": layers,
+            "params_per_layer": spec.layer_params(layers[0]),
+            "tensors": [tensor.name for tensor in spec.kind_of(layers[0]).tensors],
+        }
+        for name, layers in _layers_by_kind(spec).items()
+    ]
 
 
 def _summary(spec: ModelSpec) -> dict[str, object]:
@@ -85,7 +111,8 @@ def _summary(spec: ModelSpec) -> dict[str, object]:
 
 def _fields(spec: ModelSpec) -> dict[str, object]:
     """Every field of the spec but the tensors, as JSON values, then the totals."""
-    values = {item.name: getattr(spec, item.name) for item in dataclasses.fields(spec) if item.name != "tensors"}
+    left_out = ("tensors", "kinds", "kind_fields", "layer_kinds")
+    values = {item.name: getattr(spec, item.name) for item in dataclasses.fields(spec) if item.name not in left_out}
     return {
         **values,
         "family": spec.family.name,
@@ -94,7 +121,7 @@ def _fields(spec: ModelSpec) -> dict[str, object]:
         "is_encoder": spec.is_encoder,
         "layer_prefix": spec.layer_prefix,
         "verified": spec.family.verified,
-        "params_per_layer": spec.params_per_layer,
+        "params_per_layer": None if spec.kinds else spec.params_per_layer,
         "params": spec.num_params,
     }
 
@@ -107,6 +134,7 @@ def _tensor_row(tensor: WeightTensor) -> dict[str, object]:
         "out_features": tensor.out_features,
         "in_features": tensor.in_features,
         "bias": tensor.bias,
+        "experts": tensor.experts,
         "params": tensor.params,
         "break_even_svd": break_even_rank(tensor.out_features, tensor.in_features, "svd"),
         "break_even_tucker": break_even_rank(tensor.out_features, tensor.in_features, "tucker"),

@@ -17,6 +17,7 @@ from costmodel.model import ModelSpec, WeightTensor
 Form = Literal["svd", "tucker"]
 FORMS: tuple[Form, ...] = ("svd", "tucker")
 _MOST_LAYERS = 10**6
+_SITE = re.compile(r"layers\.(0|[1-9][0-9]{0,8})\.([^.\d][^.]*(?:\.[^.]+)*)", re.ASCII)
 
 
 class Site(NamedTuple):
@@ -135,7 +136,7 @@ class Decomposition:
             DecompositionError: naming the first site, layer or rank that is not.
         """
         prefix = f"{where}: " if where else ""
-        tensors = {tensor.name: tensor for tensor in model.tensors}
+        kinds = {kind: {tensor.name: tensor for tensor in kind.tensors} for kind in model.kinds.values() or (model,)}
         for layer in sorted(self.dropped):
             check_layer(layer, model, f"{prefix}drop: ")
         for site, factor in self.factors.items():
@@ -146,6 +147,7 @@ class Decomposition:
                 raise DecompositionError(
                     f"{prefix}a rank is given for a dropped layer", value=str(site), hint="remove the rank or the drop"
                 )
+            tensors = kinds[model.kind_of(layer)]
             if name not in tensors:
                 raise DecompositionError(
                     f"{prefix}{model.name} has no such site",
@@ -161,10 +163,13 @@ class Decomposition:
 
     def above_break_even(self, model: ModelSpec) -> list[Site]:
         """Sites whose factors hold more parameters than the dense weight they replace."""
-        sizes = {tensor.name: (tensor.out_features, tensor.in_features) for tensor in model.tensors}
+        sizes = {
+            kind: {tensor.name: (tensor.out_features, tensor.in_features) for tensor in kind.tensors}
+            for kind in model.kinds.values() or (model,)
+        }
         above = []
         for site, factor in self.factors.items():
-            out_features, in_features = sizes[site[1]]
+            out_features, in_features = sizes[model.kind_of(site[0])][site[1]]
             if factor.weight_params(out_features, in_features) > out_features * in_features:
                 above.append(site)
         return sorted(above)
@@ -220,10 +225,10 @@ def check_rank(rank: int, tensor: WeightTensor, where: str, hint: str = "") -> N
 
 
 def _site(name: str, where: str) -> Site:
-    parts = name.split(".")
-    if len(parts) != 3 or parts[0] != "layers" or not re.fullmatch("0|[1-9][0-9]{0,8}", parts[1]):
+    match = _SITE.fullmatch(name)
+    if not match:
         raise DecompositionError(f"{where}: not a site", value=name, allowed="layers.NUMBER.TENSOR")
-    return Site(int(parts[1]), parts[2])
+    return Site(int(match[1]), match[2])
 
 
 def _factor(node: Node, form: Form) -> Factor:

@@ -79,7 +79,7 @@ def parse_layers(text: str, model: ModelSpec) -> list[int]:
 def parse_tensors(text: str, model: ModelSpec) -> list[str]:
     """Read tensor names and groups (`all`, `attn`, `mlp`) joined by commas, in forward order."""
     chosen: set[str] = set()
-    names = [tensor.name for tensor in model.tensors]
+    names = model.groups["all"]
     for part in text.split(","):
         if part in model.groups:
             chosen.update(model.groups[part])
@@ -122,6 +122,10 @@ def apply_spec(base: Decomposition, text: str, model: ModelSpec) -> Decompositio
         return Decomposition(kept, base.dropped | frozenset(layers))
     tensors = parse_tensors(fields.get("tensors", "all"), model)
     factors = dict(base.factors)
+    by_kind = {model.kind_of(layer): layer for layer in reversed(layers)}
+    if not any(tensor.name in tensors for kind in by_kind for tensor in kind.tensors):
+        allowed = ", ".join(dict.fromkeys(tensor.name for kind in by_kind for tensor in kind.tensors))
+        raise DecompositionError(f"{describe_layers(layers)} have none of these tensors", value=text, allowed=allowed)
     if form == "dense":
         for site in (Site(layer, name) for layer in layers for name in tensors):
             factors.pop(site, None)
@@ -129,8 +133,10 @@ def apply_spec(base: Decomposition, text: str, model: ModelSpec) -> Decompositio
         if "rank" not in fields:
             hint = "add rank=64, rank=50%, or form=dense|drop"
             raise DecompositionError("a SPEC needs a rank", value=text, hint=hint)
-        new = _factors(Rank.parse(fields["rank"]), tensors, form, model)  # type: ignore[arg-type]
-        factors.update({Site(layer, name): new[name] for layer in layers for name in tensors})
+        rank = Rank.parse(fields["rank"])
+        new = {kind: _factors(rank, tensors, form, kind) for kind in by_kind}  # type: ignore[arg-type]
+        for layer in layers:
+            factors.update({Site(layer, name): factor for name, factor in new[model.kind_of(layer)].items()})
     return Decomposition(factors, base.dropped - frozenset(layers))
 
 
@@ -159,12 +165,15 @@ def describe(decomposition: Decomposition, model: ModelSpec) -> str:
     per_layer: dict[int, dict[str, Factor]] = {}
     for site, factor in decomposition.factors.items():
         per_layer.setdefault(site.layer, {})[site.tensor] = factor
-    groups: dict[tuple[Factor, tuple[str, ...]], list[int]] = {}
+    groups: dict[tuple[Factor, str], list[int]] = {}
+    members = {kind: {names: group for group, names in reversed(kind.groups.items())} for kind in _kinds(model)}
     for layer, factors in sorted(per_layer.items()):
-        for factor in dict.fromkeys(factors[t.name] for t in model.tensors if t.name in factors):
-            names = tuple(t.name for t in model.tensors if factors.get(t.name) == factor)
-            groups.setdefault((factor, names), []).append(layer)
-    texts = [_describe_group(factor, names, layers, model) for (factor, names), layers in groups.items()]
+        kind = model.kind_of(layer)
+        own = [tensor.name for tensor in kind.tensors]
+        for factor in dict.fromkeys(factors[name] for name in own if name in factors):
+            names = tuple(name for name in own if factors.get(name) == factor)
+            groups.setdefault((factor, members[kind].get(names, ",".join(names))), []).append(layer)
+    texts = [_describe_group(factor, tensors, layers, model) for (factor, tensors), layers in groups.items()]
     if decomposition.dropped:
         whole = len(decomposition.dropped) == model.num_layers
         texts.append(f"layers={'all' if whole else compact(sorted(decomposition.dropped))} form=drop")
@@ -189,12 +198,15 @@ def describe_layers(layers: Iterable[int]) -> str:
     return f"layer{'s' if len(numbers) > 1 else ''} {compact(numbers)}"
 
 
-def _describe_group(factor: Factor, names: tuple[str, ...], layers: list[int], model: ModelSpec) -> str:
-    group = next((key for key, members in model.groups.items() if tuple(members) == names), ",".join(names))
+def _kinds(model: ModelSpec) -> Iterable[ModelSpec]:
+    return model.kinds.values() or (model,)
+
+
+def _describe_group(factor: Factor, tensors: str, layers: list[int], model: ModelSpec) -> str:
     where = "all" if len(layers) == model.num_layers else compact(layers)
     first, last = factor.ranks
     rank = f"{first}" if first == last else f"{first}x{last}"
-    return f"layers={where} tensors={group} rank={rank} form={factor.to_json()['form']}"
+    return f"layers={where} tensors={tensors} rank={rank} form={factor.to_json()['form']}"
 
 
 def _fields(text: str) -> dict[str, str]:
@@ -214,9 +226,11 @@ def _fields(text: str) -> dict[str, str]:
 
 
 def _factors(rank: Rank, tensors: list[str], form: Form, model: ModelSpec) -> dict[str, Factor]:
+    """A factor for each of the names that the layers of `model`, all of a kind, have."""
     factors: dict[str, Factor] = {}
-    for name in tensors:
-        tensor = model.tensor(name)
+    for tensor in model.tensors:
+        if (name := tensor.name) not in tensors:
+            continue
         number = rank.of(tensor, form)
         hint = "use a percentage of break-even such as 50%, or restrict tensors="
         check_rank(number, tensor, name, hint if len(tensors) > 1 else "")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from costmodel.decomposition.factors import Decomposition
+from costmodel.decomposition.sites import column_labels
 from costmodel.errors import InputError
 from costmodel.explore.answer import Answer, Question
 from costmodel.explore.objectives import Priced, parse_limit, parse_objectives
@@ -19,6 +20,7 @@ from costmodel.pricing.estimate import Estimate, estimate, pricer
 from costmodel.pricing.request import decode_steps
 from costmodel.space.base import DesignSpace
 from costmodel.space.kinds import HomogeneousSpace, PerLayerSpace
+from costmodel.space.mixed import MixedSpace
 from costmodel.timing.calibration.record import Calibration
 
 SCHEMA = 1
@@ -54,7 +56,7 @@ class Exploration:
     @property
     def paper_count(self) -> int:
         """2^(layers + tensors) of the whole model, the paper's size of the homogeneous space, rank not counted."""
-        return 1 << (self.space.model.num_layers + len(self.space.model.tensors))
+        return 1 << (self.space.model.num_layers + len(self.space.model.groups["all"]))
 
     @property
     def best(self) -> Decomposition:
@@ -78,7 +80,7 @@ class Exploration:
         space, question, answer = self.space, self.question, self.answer
         priced = self.estimate_best()
         quality = question.tables.quality
-        names = [tensor.name for tensor in space.model.tensors]
+        names = column_labels(space.model)
         return {
             "schema": SCHEMA,
             "model": space.model.name,
@@ -183,7 +185,7 @@ def best_warnings(priced: Estimate) -> tuple[str, ...]:
 def default_objectives(space: DesignSpace, priced: Priced) -> list[str]:
     """Names that are asked for when the user names none."""
     last = priced.phases[-1]
-    if isinstance(space, HomogeneousSpace):
+    if isinstance(space, HomogeneousSpace | MixedSpace):
         names = [f"{phase}.latency_s" for phase in priced.phases] + [f"{last}.peak_memory_bytes", "params"]
         return [*names, "quality"] if priced.quality else names
     return [f"{last}.latency_s", "quality" if priced.quality else f"{last}.peak_memory_bytes"]
@@ -198,6 +200,7 @@ def answer(question: Question) -> Answer:
     from costmodel.explore.by_class.answer import answer_by_classes
     from costmodel.explore.by_class.homogeneous import HomogeneousClasses
     from costmodel.explore.by_class.listing import MAX_LISTED, ListedConfigurations, listable
+    from costmodel.explore.by_class.mixed import MixedClasses
     from costmodel.explore.by_class.per_layer import PerLayerClasses, countable
     from costmodel.explore.by_layer.answer import answer_uneven
     from costmodel.explore.by_site.answer import answer_by_sites
@@ -206,21 +209,24 @@ def answer(question: Question) -> Answer:
     space, tables = question.space, question.tables
     asked = [*question.objectives, *(limit.objective for limit in question.limits)]
     alike = tables.peaks_alike(memory_parts(asked))
-    if isinstance(space, HomogeneousSpace) and alike:
+    if isinstance(space, HomogeneousSpace | MixedSpace) and alike:
         graded = any(objective.part == "quality" for objective in asked)
         if not graded or tables.quality is None or tables.quality.alike(space):
+            if isinstance(space, MixedSpace):
+                return answer_by_classes(question, MixedClasses(tables, space))
             return answer_by_classes(question, HomogeneousClasses(tables, space))
-        if space.valid_size > MAX_LISTED // 8:
+        if space.valid_size > MAX_LISTED // 8 and isinstance(space, HomogeneousSpace):
             return answer_uneven(question)
     if isinstance(space, PerLayerSpace) and countable(tables, space):
         return answer_by_classes(question, PerLayerClasses(tables, space))
     if listable(space):
         return answer_by_classes(question, ListedConfigurations(tables, space))
-    if isinstance(space, HomogeneousSpace):
+    if isinstance(space, HomogeneousSpace | MixedSpace):
+        what = "quality" if alike else "the peak of live activations"
         raise InputError(
-            "the peak of live activations differs by layer, and the space is too large to list",
+            f"{what} differs by layer, and the space is too large to list",
             value=space.valid_size,
             allowed=f"at most {MAX_LISTED}",
-            hint="leave out peak memory, or restrict the space with --ranks and --keep",
+            hint="leave it out, restrict the space with --ranks and --keep, or use --space per-layer or per-site",
         )
     return answer_by_sites(question)

@@ -16,6 +16,7 @@ import numpy as np
 
 from costmodel.arrays import Choices, Floats, Ints
 from costmodel.decomposition.factors import FORMS, Site, make_factor
+from costmodel.decomposition.sites import site_columns, site_mask
 from costmodel.errors import InputError, nearest
 from costmodel.files.node import Node
 from costmodel.files.read import read_json
@@ -93,8 +94,9 @@ def params_removed(space: DesignSpace) -> QualityTable:
     value = np.zeros((*space.free.shape, 1 + len(space.ranks[0])), dtype=np.int64)
     for column, tensor in enumerate(space.model.tensors):
         shape = (tensor.out_features, tensor.in_features)
-        kept = [make_factor(space.form, rank).weight_params(*shape) for rank in space.ranks[column]]
-        value[:, column, 1:] = tensor.weight_params - np.array(kept, dtype=np.int64)
+        kept = [tensor.copies * make_factor(space.form, rank).weight_params(*shape) for rank in space.ranks[column]]
+        own = site_mask(space.model)[:, column, None]
+        value[:, column, 1:] = own * (tensor.weight_params - np.array(kept, dtype=np.int64))
     return QualityTable(
         metric="parameters removed in % (stand-in)",
         stand_in=True,
@@ -116,10 +118,10 @@ def _energy_lost(file: Mapping[str, Node], where: str, space: DesignSpace) -> Qu
     values_of: dict[tuple[Site, int], float] = {}
     for site, numbers in spectra.items():
         energy = np.append(0.0, np.cumsum(numbers**2))
-        column = [tensor.name for tensor in space.model.tensors].index(site.tensor)
+        column = site_columns(space.model)[site]
         for rank in space.ranks[column]:
             kept = energy[min(rank, len(numbers))] / energy[-1] if energy[-1] else 1.0
-            values_of[site, rank] = float(100 * (1 - kept)) / space.free.size
+            values_of[site, rank] = float(100 * (1 - kept)) / int(site_mask(space.model).sum())
     table = _table(values_of, {}, {}, where, space)
     return _quality("spectral energy lost in %, mean over all weights (stand-in)", True, *table)
 
@@ -218,17 +220,17 @@ def _listed(file: Mapping[str, Node], key: str, where: str) -> list[Node]:
 
 
 def _site(node: Node, space: DesignSpace) -> Site:
-    words = node.text().split(".")
-    tensors = [tensor.name for tensor in space.model.tensors]
+    words = node.text().split(".", 2)
     if len(words) != 3 or words[0] != "layers" or not _LAYER.fullmatch(words[1]):
         raise node.wrong("a site, layers.NUMBER.TENSOR")
-    if int(words[1]) >= len(space.free) or words[2] not in tensors:
+    site = Site(int(words[1]), words[2])
+    if site not in site_columns(space.model):
         raise InputError(
             f"{node.file}: {node.key}: {space.model.name} has no such site",
             value=node.value,
-            hint=nearest(words[2], tensors),
+            hint=nearest(words[2], space.model.groups["all"]),
         )
-    return Site(int(words[1]), words[2])
+    return site
 
 
 def _rank(node: Node) -> int:

@@ -15,6 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from costmodel.arrays import Choices, Floats, Ints
+from costmodel.decomposition.sites import site_mask
 from costmodel.explore.quality import QualityTable
 from costmodel.pricing.configurations import DENSE, SVD, TUCKER
 from costmodel.pricing.costs import COUNTS, TIMES, Additive, PassCosts
@@ -60,6 +61,7 @@ class PhaseTable:
         parts = pricer.choices(form, choice, choice)
         layers = len(parts.site_live)
         fixed = parts.outside.stack()[1] + parts.layers.stack()[1].sum(axis=0)
+        mask = site_mask(pricer.model)
         highest = float((fixed + layers * parts.sites.stack()[1].max(axis=0).sum(axis=0)).max())
         quantum = 2.0 ** (math.ceil(math.log2(highest + extra_s)) - _GRID_BITS)
 
@@ -68,9 +70,10 @@ class PhaseTable:
             return np.concatenate([counts, np.rint(times / quantum).astype(np.int64)], axis=-1)
 
         table = ticks(parts.sites).swapaxes(0, 1)
-        base = ticks(parts.outside) + ticks(parts.layers).sum(axis=0) + layers * table[:, 0].sum(axis=0)
+        dense = mask.sum(axis=0) @ table[:, 0]
+        base = ticks(parts.outside) + ticks(parts.layers).sum(axis=0) + dense
         live = parts.site_live.swapaxes(1, 2)
-        floor = max(int(live[:, :, 0].max()), parts.other_live)
+        floor = max(int((live[:, :, 0] * mask).max()), parts.other_live)
         excess = np.maximum(live - floor, 0)
         excess[:, :, 0] = 0
         excess[:, :, 1:] *= space.free[:, :, None] & space.possible

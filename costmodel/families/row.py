@@ -24,7 +24,10 @@ class FamilyRow:
        paths: `validate` exchanges the modules at those paths.
     3. `positions`, `prologue`, `layer` and `epilogue` add operations to a builder, in the order in which the modules
        run them. `holds` of an operation are results that it does not read but that a Python frame keeps alive.
-    4. `verified` says that a test compares kernels and live bytes, too, with the real modules.
+    4. Layers of different shapes are kinds: `read` sets `layer_kinds`, the name of each layer's kind, and
+       `kind_fields`, where a kind's sizes differ from the model's. `tensors`, `other_params` and `layer` are then
+       called with each kind as a model of its own, all of whose layers are alike (`b.model` is the kind).
+    5. `verified` says that a test compares kernels and live bytes, too, with the real modules.
 
     `costmodel/families/gpt2.py` is the shortest one to start from. Parameters of what is outside the layers follow from
     the spec (`ModelSpec.outer_params`).
@@ -37,7 +40,10 @@ class FamilyRow:
     read: Callable[[Fields, FamilyRow], ModelSpec]
     """The model of a configuration; ModelError for fields that are missing, out of bounds or at odds."""
     tensors: Callable[[ModelSpec], tuple[WeightTensor, ...]]
-    """The decomposable weights of one layer."""
+    """The decomposable weights of one layer, all alike; of models with several kinds of layers it is asked for each."""
+    other_params: Callable[[ModelSpec], int] = lambda spec: 0
+    """Parameters of one layer that are neither a tensor's nor those of a norm over hidden_size or of q and k: a router,
+    a convolution. Asked for each kind of layer."""
     aliases: Mapping[str, str] = field(default_factory=dict)
     """Generic name of a configuration's field -> the name native to this family's class, where there is one."""
 
@@ -62,6 +68,7 @@ class FamilyRow:
     prologue: Callable[[Builder], Start]
     """Adds the embeddings and all else before the first layer."""
     layer: Callable[[Builder, int | None], None]
-    """Adds one dense layer with this sliding window; its input is INPUT, its last operation the output."""
+    """Adds one dense layer of the kind `b.model` with this sliding window; its input is INPUT, its last operation the
+    output."""
     epilogue: Callable[[Builder], None]
     """Adds what follows the last layer, whose output is INPUT: the final norm, the LM head, a pooler."""

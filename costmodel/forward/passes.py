@@ -16,19 +16,19 @@ def forward_ops(model: ModelSpec, decomposition: Decomposition, work: Workload) 
     """Every operation of one pass in execution order, with the names of the Hugging Face modules."""
     before, (current, _) = prologue(model, work)
     ops = list(before)
-    tensors = {tensor.name: tensor for tensor in model.tensors}
     outside = {op.name: op.name for op in before}
     for layer in range(model.num_layers):
         if layer in decomposition.dropped:
             continue
         names = {**outside, INPUT: current}
         prefix = f"{model.layer_prefix}.{layer}."
-        for op in layer_ops(model, work, model.sliding_windows[layer]):
+        kind = model.kind_of(layer)
+        for op in layer_ops(kind, work, model.sliding_windows[layer]):
             placed = _place(op, names, prefix)
             if op.site is None or (factor := decomposition.factors.get(Site(layer, op.site))) is None:
                 ops.append(placed)
             else:
-                ops.extend(factor_ops(placed, tensors[op.site], factor, work))
+                ops.extend(factor_ops(placed, kind.tensor(op.site), factor, work))
             names[op.name] = current = ops[-1].name
     names = {**outside, INPUT: current}
     for op in epilogue_ops(model, work):

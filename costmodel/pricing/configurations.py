@@ -9,6 +9,7 @@ import numpy as np
 
 from costmodel.arrays import Bools, Ints
 from costmodel.decomposition.factors import Decomposition, LowRank
+from costmodel.decomposition.sites import site_columns
 from costmodel.model import ModelSpec
 
 DENSE, SVD, TUCKER = 0, 1, 2
@@ -34,14 +35,13 @@ class Configurations:
         """
         shape = (model.num_layers, len(model.tensors))
         arrays = np.zeros((3, *shape), dtype=np.int64)
-        columns = {tensor.name: index for index, tensor in enumerate(model.tensors)}
+        columns = site_columns(model)
         limits = [min(tensor.out_features, tensor.in_features) for tensor in model.tensors]
         rows = []
         for (layer, name), factor in decomposition.factors.items():
-            column = columns.get(name, -1)
+            column = columns.get((layer, name), -1)
             first, last = factor.ranks
-            in_model = column >= 0 and 0 <= layer < shape[0]
-            if not (in_model and min(first, last) >= 1 and max(first, last) <= limits[column]):
+            if not (column >= 0 and min(first, last) >= 1 and max(first, last) <= limits[column]):
                 decomposition.check(model)
             rows.append((layer * shape[1] + column, SVD if isinstance(factor, LowRank) else TUCKER, first, last))
         if rows:

@@ -26,8 +26,8 @@ class Liveness:
     """Live bytes of dense passes, what lives through all layers included.
 
     Attributes:
-        site: int64 (windows, tensors): while each site's linear runs.
-        fixed: int64 (windows,): the most while any other operation of a layer runs.
+        site: int64 (variants, tensors): while each site's linear runs, 0 where a variant has no such tensor.
+        fixed: int64 (variants,): the most while any other operation of a layer runs.
         outer: the most outside the layers; `empty`: in a pass whose layers are all dropped.
         shared: of the first layer's input, which `site` and `fixed` count twice in the first layer that is kept: also
             among what lives through all layers.
@@ -40,31 +40,35 @@ class Liveness:
     shared: int
 
     @classmethod
-    def of(cls, model: ModelSpec, work: Workload, windows: Sequence[int | None]) -> Liveness:
-        """Of a model whose layers have these sliding windows."""
+    def of(cls, model: ModelSpec, work: Workload, variants: Sequence[tuple[ModelSpec, int | None]]) -> Liveness:
+        """Of a model whose layers are of these kinds with these sliding windows."""
         before, (first, held) = prologue(model, work)
         after = epilogue_ops(model, work)
         held_bytes = sum(op.out_bytes for op in before if op.name in held)
         hidden_bytes = next(op.out_bytes for op in before if op.name == first)
-        layers = [_layer(layer_ops(model, work, window), hidden_bytes, held_bytes) for window in windows]
+        layers = [_layer(layer_ops(kind, work, window), hidden_bytes, held_bytes) for kind, window in variants]
+        live = [
+            [sites[tensor.name] if tensor in kind.tensors else 0 for tensor in model.tensors]
+            for (kind, _), (_, sites) in zip(variants, layers, strict=True)
+        ]
         empty = Decomposition(dropped=frozenset(range(model.num_layers)))
         return cls(
-            site=np.array([[sites[t.name] for t in model.tensors] for _, sites in layers], dtype=np.int64),
+            site=np.array(live, dtype=np.int64),
             fixed=np.array([fixed for fixed, _ in layers], dtype=np.int64),
             outer=max(live_bytes([*before, _placeholder(hidden_bytes, (first,), held), *after])),
             empty=max(live_bytes(forward_ops(model, empty, work))),
             shared=hidden_bytes if first in held else 0,
         )
 
-    def peak(self, window_of_layer: Ints, kept: Bools, extra: Ints) -> Ints:
+    def peak(self, variant_of_layer: Ints, kept: Bools, extra: Ints) -> Ints:
         """Peaks of configurations, int64 (...).
 
         Args:
-            window_of_layer: int64 (layers,): each layer's place among the windows.
+            variant_of_layer: int64 (layers,): each layer's place among the variants.
             kept: bool (..., layers).
             extra: int64 (..., layers, tensors): what each site adds to its dense linear's live bytes.
         """
-        live = np.maximum((self.site[window_of_layer] + extra).max(axis=-1), self.fixed[window_of_layer])
+        live = np.maximum((self.site[variant_of_layer] + extra).max(axis=-1), self.fixed[variant_of_layer])
         first = kept & (np.cumsum(kept, axis=-1) == 1)
         live = np.where(kept, live - first * self.shared, 0)
         peak: Ints = np.where(kept.any(axis=-1), np.maximum(live.max(axis=-1), self.outer), self.empty)

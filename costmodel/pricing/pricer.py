@@ -15,6 +15,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from costmodel.arrays import Floats, Ints
+from costmodel.decomposition.sites import site_mask
 from costmodel.errors import InputError
 from costmodel.forward.cost import weight_bytes
 from costmodel.forward.frame import epilogue_ops, layer_ops, prologue
@@ -75,23 +76,25 @@ class PhasePricer:
         self.cache_copies = 2 if work.cache is Cache.GROWING and work.phase is Phase.DECODE else 1
         """KV caches at the peak of a pass: a growing one lives beside the one that it was copied from."""
         _check_counts(model, work)
-        windows = list(dict.fromkeys(model.sliding_windows))
-        self.window_of_layer = np.array([windows.index(window) for window in model.sliding_windows])
-        """Place of each layer's sliding window among the model's different ones, int64 (layers,)."""
+        places = {variant: place for place, variant in enumerate(dict.fromkeys(model.variants))}
+        self.variants = tuple(places)
+        """The different (kind, sliding window) of the model's layers."""
+        self.variant_of_layer = np.array([places[variant] for variant in model.variants])
+        """Place of each layer among them, int64 (layers,)."""
+        self._mask = None if not model.kinds else site_mask(model)
         outside = [*prologue(model, work).ops, *epilogue_ops(model, work)]
-        fixed_params = model.params_per_layer - sum(tensor.params for tensor in model.tensors)
         self._outside = self._fixed(outside, sum(model.outer_params.values()), 0)
         layers = [
             self._fixed(
-                [op for op in layer_ops(model, work, window) if op.site is None],
-                fixed_params,
-                window_kv_bytes(model, work, window),
+                [op for op in layer_ops(kind, work, window) if op.site is None],
+                kind.params_per_layer - sum(tensor.params for tensor in kind.tensors),
+                window_kv_bytes(kind, work, window),
             )
-            for window in windows
+            for kind, window in self.variants
         ]
-        by_window = Additive(**{name: np.stack([getattr(layer, name) for layer in layers]) for name in NAMES})
-        self._layers = by_window[self.window_of_layer]
-        self._liveness = Liveness.of(model, work, windows)
+        by_variant = Additive(**{name: np.stack([getattr(layer, name) for layer in layers]) for name in NAMES})
+        self._layers = by_variant[self.variant_of_layer]
+        self._liveness = Liveness.of(model, work, self.variants)
         self._out_features = np.array([t.out_features for t in model.tensors], dtype=np.int64)
         self._in_features = np.array([t.in_features for t in model.tensors], dtype=np.int64)
         self._bias = np.array([t.out_features if t.bias else 0 for t in model.tensors], dtype=np.int64)
@@ -103,13 +106,14 @@ class PhasePricer:
     def additive(self, configurations: Configurations) -> tuple[Additive, Ints]:
         """Additive costs of whole passes, shape (...), and their live activation peaks in bytes, int64 (...)."""
         sites = self.sites(configurations.form, configurations.rank_in, configurations.rank_out)
+        sites = sites if self._mask is None else sites.where(self._mask)
         layers = (sites.sum() + self._layers).where(configurations.kept)
         extra = self._extra_live(configurations.rank_out)
-        return self._outside + layers.sum(), self._liveness.peak(self.window_of_layer, configurations.kept, extra)
+        return self._outside + layers.sum(), self._liveness.peak(self.variant_of_layer, configurations.kept, extra)
 
     def choices(self, form: Ints, rank_in: Ints, rank_out: Ints) -> SiteChoices:
         """The parts of passes whose sites choose among these, int64 (choices, tensors) as in Configurations."""
-        live, places = self._liveness, self.window_of_layer
+        live, places = self._liveness, self.variant_of_layer
         first = np.zeros(len(places), dtype=np.int64)
         first[0] = live.shared
         site_live = live.site[places][:, None] + self._extra_live(rank_out) - first[:, None, None]
@@ -237,7 +241,7 @@ def _check_counts(model: ModelSpec, work: Workload) -> None:
 
 def _most(model: ModelSpec, work: Workload) -> int:
     """An upper bound of every count of a pass, of any configuration."""
-    layers = [_summed(layer_ops(model, work, window)) for window in dict.fromkeys(model.sliding_windows)]
+    layers = [_summed(layer_ops(kind, work, window)) for kind, window in dict.fromkeys(model.variants)]
     outside = _summed((*prologue(model, work).ops, *epilogue_ops(model, work)))
     return _MOST_FACTORS * max(
         model.num_layers * max(layer[name] for layer in layers) + count for name, count in outside.items()

@@ -11,9 +11,8 @@ import numpy as np
 from costmodel.arrays import Bools, Floats, Ints
 from costmodel.decomposition.factors import Decomposition
 from costmodel.errors import InputError
-from costmodel.forward.attention import add_attention
-from costmodel.forward.frame import position_ops
-from costmodel.forward.ops import Builder, Op
+from costmodel.forward.frame import layer_ops, position_ops
+from costmodel.forward.ops import Op
 from costmodel.forward.workload import Phase, Workload
 from costmodel.model import ModelSpec
 from costmodel.pricing.configurations import Configurations
@@ -89,8 +88,8 @@ class DecodeSteps:
     Attributes:
         first: pricer of the first step, which is there to grow from even where there are no steps.
         last: pricer of the last step, for its memory; None where there are no steps.
-        layer_growth: (steps, windows): by how much the attention of one layer of each sliding window takes longer at a
-            step than at the first.
+        layer_growth: (steps, variants): by how much the attention of one layer of each kind and sliding window takes
+            longer at a step than at the first.
         outer_growth: (steps,): the same of positions and masks; nothing else depends on the KV length.
     """
 
@@ -101,8 +100,8 @@ class DecodeSteps:
 
     def growth(self, kept: Bools) -> StepTimes:
         """By how much each step takes longer than the first with these layers kept, bool (layers,); (steps,)."""
-        windows = self.layer_growth.device_s.shape[1]
-        layers = np.bincount(self.first.window_of_layer[kept], minlength=windows).astype(np.float64)
+        variants = self.layer_growth.device_s.shape[1]
+        layers = np.bincount(self.first.variant_of_layer[kept], minlength=variants).astype(np.float64)
         return StepTimes(
             device_s=self.outer_growth.device_s + np.einsum("sw,w->s", self.layer_growth.device_s, layers),
             busy_s=self.outer_growth.busy_s + np.einsum("sw,w->s", self.layer_growth.busy_s, layers),
@@ -149,7 +148,7 @@ def decode_steps(prefill: PhasePricer, new_tokens: int) -> DecodeSteps:
         device_s, busy_s = np.concatenate(device), np.concatenate(busy)
         return StepTimes(device_s=(device_s - device_s[0])[:count], busy_s=(busy_s - busy_s[0])[:count])
 
-    layers = [growth(functools.partial(_attention, model, window=window)) for window in windows]
+    layers = [growth(functools.partial(_attention, kind, window=window)) for kind, window in prefill.variants]
     ends = [PhasePricer(model, work, prefill.hardware, prefill.time_model) for work in (first, last)]
     return DecodeSteps(
         first=ends[0],
@@ -214,7 +213,6 @@ def _costs(prefill: PhasePricer, steps: DecodeSteps, decomposition: Decompositio
     )
 
 
-def _attention(model: ModelSpec, work: Workload, *, window: int | None) -> list[Op]:
-    builder = Builder(model, work)
-    add_attention(builder, "attention", "query", ["key", "value"], window)
-    return [op for op in builder.ops if op.kind in ("attention", "kv_cache")]
+def _attention(kind: ModelSpec, work: Workload, *, window: int | None) -> list[Op]:
+    """What of a layer depends on the KV length."""
+    return [op for op in layer_ops(kind, work, window) if op.kind in ("attention", "kv_cache")]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from costmodel.decomposition.factors import break_even_rank
+from costmodel.decomposition.sites import column_labels
 from costmodel.errors import InputError
 from costmodel.explore.objectives import Objective, Priced, parse_objectives
 from costmodel.show.page import make_page
@@ -83,12 +84,12 @@ def explore_page(result: Exploration, command: str) -> str:
         "width": width,
         "tensors": [
             {
-                "name": t.name,
+                "name": label,
                 "shape": [t.out_features, t.in_features],
                 "ranks": list(ranks),
                 "break_even": break_even_rank(t.out_features, t.in_features, space.form),
             }
-            for t, ranks in zip(model.tensors, space.ranks, strict=True)
+            for t, label, ranks in zip(model.tensors, column_labels(model), space.ranks, strict=True)
         ],
         "columns": columns,
         "objectives": [each.name for each in question.objectives],

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from costmodel.decomposition.factors import Decomposition, LowRank, break_even_rank
+from costmodel.decomposition.sites import column_labels, site_columns
 from costmodel.decomposition.text import describe, describe_layers
 from costmodel.forward.workload import LmHead, Phase
 from costmodel.model import ModelSpec
@@ -78,7 +79,7 @@ def configuration_text(decomposition: Decomposition, model: ModelSpec) -> str:
     for form, two_factor in (("svd", True), ("tucker", False)):
         ranks = [f.ranks for f in decomposition.factors.values() if isinstance(f, LowRank) is two_factor]
         if ranks:
-            parts.append(f"{len(ranks)} of {model.num_layers * len(model.tensors)} sites {form} of rank {_span(ranks)}")
+            parts.append(f"{len(ranks)} of {len(site_columns(model))} sites {form} of rank {_span(ranks)}")
     if decomposition.dropped:
         parts.append(f"{describe_layers(decomposition.dropped)} dropped")
     return f"{', '.join(parts)} (JSON output has each)"
@@ -210,12 +211,13 @@ def break_even_rows(result: Estimate) -> list[tuple[str, str, str, str, str, str
     """For each tensor its shape, the ranks that this configuration gives it in how many layers, and both break-even
     ranks."""
     rows = []
-    for tensor in result.model.tensors:
-        ranks = [factor.ranks for site, factor in result.decomposition.factors.items() if site.tensor == tensor.name]
+    columns = site_columns(result.model)
+    for column, (tensor, label) in enumerate(zip(result.model.tensors, column_labels(result.model), strict=True)):
+        ranks = [factor.ranks for site, factor in result.decomposition.factors.items() if columns[site] == column]
         shape = (tensor.out_features, tensor.in_features)
         limits = (str(break_even_rank(*shape, "svd")), str(break_even_rank(*shape, "tucker")))
         here = (_span(ranks) if ranks else "dense", f"{len(ranks)}")
-        rows.append((tensor.name, f"{shape[0]} x {shape[1]}", *here, *limits))
+        rows.append((label, f"{shape[0]} x {shape[1]}", *here, *limits))
     return rows
 
 

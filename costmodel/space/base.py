@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from costmodel.arrays import Choices, Ints
 from costmodel.decomposition.factors import Decomposition, Factor, Form, Site, make_factor
+from costmodel.decomposition.sites import site_columns
 from costmodel.errors import InputError
 from costmodel.model import ModelSpec
 
@@ -33,7 +34,7 @@ class DesignSpace(ABC):
 
     Attributes:
         ranks: for each tensor of the model the candidate ranks; one list of length R, percentages resolved.
-        free: bool (layers, tensors), False where a site must stay dense.
+        free: bool (layers, tensors), False where a site must stay dense or a layer has no such tensor.
         possible: bool (tensors, R), False where a rank is above min(out, in) of the tensor.
     """
 
@@ -107,14 +108,14 @@ class DesignSpace(ABC):
         Raises:
             InputError: when it is not in the space.
         """
-        columns = {tensor.name: column for column, tensor in enumerate(self.model.tensors)}
+        columns = site_columns(self.model)
         if config.dropped:
             raise InputError("a configuration with dropped layers is in no space", value=sorted(config.dropped))
         choices = np.zeros(self.free.shape, dtype=np.int64)
         for site, factor in config.factors.items():
-            column = columns.get(site.tensor, -1)
+            column = columns.get(site, -1)
             rank = factor.ranks[0]
-            inside = column >= 0 and 0 <= site.layer < len(self.free) and self.free[site.layer, column]
+            inside = column >= 0 and self.free[site.layer, column]
             if not (inside and rank in self.ranks[column] and factor == make_factor(self.form, rank)):
                 raise InputError("the configuration is not in the space", value=f"{site}: {factor}")
             choices[site.layer, column] = 1 + self.ranks[column].index(rank)

@@ -68,8 +68,8 @@ class HomogeneousSpace(DesignSpace):
         if index:
             subset, pair = divmod(index - 1, len(self.pairs))
             mask, candidate = self.pairs[pair].tolist()
-            rows = self.layers[_bits(subset + 1, len(self.layers))]
-            choices[np.ix_(rows, self.tensors[_bits(mask, len(self.tensors))])] = 1 + candidate
+            rows = self.layers[set_bits(subset + 1, len(self.layers))]
+            choices[np.ix_(rows, self.tensors[set_bits(mask, len(self.tensors))])] = 1 + candidate
         return choices
 
     def index_of(self, choices: Choices) -> int:
@@ -83,8 +83,8 @@ class HomogeneousSpace(DesignSpace):
         same = np.flatnonzero((ranks == wanted[:, None]).all(axis=0))
         if not (block == block[0]).all() or not block.all() or not len(same):
             raise InputError(_NOT_HERE, hint="one set of tensors and one rank in every chosen layer")
-        pair = self._pair_numbers[_mask(columns[self.tensors]), int(same[0])]
-        return self.number(_mask(rows[self.layers]), pair)
+        pair = self._pair_numbers[mask_of(columns[self.tensors]), int(same[0])]
+        return self.number(mask_of(rows[self.layers]), pair)
 
     def nth_valid(self, position: int) -> int:
         if not position:
@@ -141,7 +141,7 @@ class PerLayerSpace(DesignSpace):
         choices = np.zeros(self.free.size, dtype=np.int64)
         if index:
             subset, candidate = divmod(index - 1, len(self.ranks[0]))
-            choices[self.sites[_bits(subset + 1, len(self.sites))]] = 1 + candidate
+            choices[self.sites[set_bits(subset + 1, len(self.sites))]] = 1 + candidate
         return choices.reshape(self.free.shape)
 
     def index_of(self, choices: Choices) -> int:
@@ -150,7 +150,7 @@ class PerLayerSpace(DesignSpace):
             return 0
         if len(chosen) > 1:
             raise InputError(_NOT_HERE, hint="one rank for all sites")
-        subset = _mask(choices.ravel()[self.sites] > 0)
+        subset = mask_of(choices.ravel()[self.sites] > 0)
         return 1 + (subset - 1) * len(self.ranks[0]) + int(chosen[0]) - 1
 
     def nth_valid(self, position: int) -> int:
@@ -160,7 +160,7 @@ class PerLayerSpace(DesignSpace):
             count = (1 << len(sites)) - 1
             if position <= count:
                 choices = np.zeros(self.free.size, dtype=np.int64)
-                choices[sites[_bits(position, len(sites))]] = 1 + candidate
+                choices[sites[set_bits(position, len(sites))]] = 1 + candidate
                 return self.index_of(choices.reshape(self.free.shape))
             position -= count
         raise InputError("no possible configuration at that position", value=position)
@@ -254,12 +254,12 @@ class PerSiteSpace(DesignSpace):
         return flat.reshape(self.free.shape)
 
 
-def _bits(mask: int, width: int) -> npt.NDArray[np.int64]:
+def set_bits(mask: int, width: int) -> npt.NDArray[np.int64]:
     """Positions of the set bits of a mask of any size."""
     octets = np.frombuffer(mask.to_bytes(-(-width // 8) or 1, "little"), dtype=np.uint8)
     return np.flatnonzero(np.unpackbits(octets, bitorder="little", count=width))
 
 
-def _mask(chosen: npt.NDArray[np.bool_]) -> int:
-    """The inverse of `_bits`: a mask from booleans, the first the least significant bit."""
+def mask_of(chosen: npt.NDArray[np.bool_]) -> int:
+    """The inverse of `set_bits`: a mask from booleans, the first the least significant bit."""
     return int.from_bytes(np.packbits(chosen, bitorder="little").tobytes(), "little")

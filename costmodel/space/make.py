@@ -5,14 +5,15 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 import numpy as np
-import numpy.typing as npt
 
 from costmodel.decomposition.factors import FORMS, Form, Site, break_even_rank
+from costmodel.decomposition.sites import site_columns, site_mask
 from costmodel.decomposition.text import Rank
 from costmodel.errors import InputError
 from costmodel.model import ModelSpec
 from costmodel.space.base import KINDS, MAX_RANKS, DesignSpace, SpaceKind
 from costmodel.space.kinds import HomogeneousSpace, PerLayerSpace, PerSiteSpace
+from costmodel.space.mixed import MixedSpace
 
 
 def resolve_ranks(
@@ -70,16 +71,16 @@ def design_space(
     """
     if form not in FORMS:
         raise InputError("unknown form", value=form, allowed=", ".join(FORMS))
-    columns = {tensor.name: column for column, tensor in enumerate(model.tensors)}
-    free: npt.NDArray[np.bool_] = np.ones((model.num_layers, len(model.tensors)), dtype=np.bool_)
+    columns, free = site_columns(model), site_mask(model).copy()
     for site in keep:
-        free[site.layer, columns[site.tensor]] = False
+        free[site.layer, columns[site]] = False
     if not free.any():
         raise InputError("nothing is left to decompose: every site is kept dense", hint="keep fewer layers or tensors")
     candidates = [Rank(number=rank) if isinstance(rank, int) else rank for rank in ranks] if ranks is not None else None
     table = resolve_ranks(model, form, candidates, rank_multiple, np.any(free, axis=0).tolist())
     if kind == "homogeneous":
-        return HomogeneousSpace(model, form, table, free)
+        alike = len(np.unique(free[free.any(axis=1)], axis=0)) == 1
+        return (HomogeneousSpace if alike else MixedSpace)(model, form, table, free)
     if kind == "per-layer":
         return PerLayerSpace(model, form, table, free)
     if kind == "per-site":

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from costmodel.decomposition.factors import Form
+from costmodel.decomposition.sites import site_columns
 from costmodel.decomposition.text import Rank
 from costmodel.model import ModelSpec
 from costmodel.space.base import DesignSpace, SpaceKind
@@ -23,13 +24,15 @@ class SpaceSizes:
     model: str
     num_layers: int
     tensors: tuple[str, ...]
+    num_sites: int
+    """L x K where all layers have all K tensors."""
     num_ranks: int
     homogeneous: int
-    """(2^L - 1)(2^K - 1) R + 1."""
+    """(2^L - 1)(2^K - 1) R + 1; fewer where layers differ in their tensors."""
     per_layer: int | None
-    """(2^(LK) - 1) R + 1; None where percentages coincide in a tensor."""
+    """(2^sites - 1) R + 1; None where percentages coincide in a tensor."""
     per_site: int
-    """(R + 1)^(LK)."""
+    """(R + 1)^sites."""
 
     @property
     def paper_count(self) -> int:
@@ -46,7 +49,7 @@ class SpaceSizes:
             "paper_count": self.paper_count,
             "homogeneous_log2": self.num_layers + len(self.tensors),
             "homogeneous_distinct": self.homogeneous,
-            "per_layer_log2": self.num_layers * len(self.tensors),
+            "per_layer_log2": self.num_sites,
             "per_layer_distinct": self.per_layer,
             "per_site_log10": math.log10(self.per_site),
             "per_site_distinct": self.per_site,
@@ -68,7 +71,8 @@ def space_sizes(model: ModelSpec, ranks: Sequence[Rank | int] = (1,), form: Form
     return SpaceSizes(
         model=model.name,
         num_layers=model.num_layers,
-        tensors=tuple(tensor.name for tensor in model.tensors),
+        tensors=model.groups["all"],
+        num_sites=len(site_columns(model)),
         num_ranks=len(homogeneous.ranks[0]),
         homogeneous=homogeneous.size,
         per_layer=of("per-layer").size if distinct else None,

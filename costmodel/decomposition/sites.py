@@ -1,0 +1,39 @@
+"""Which sites a model has, as an array over (layers, tensors): a layer has the tensors of its kind alone."""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+
+from costmodel.arrays import Bools
+from costmodel.model import ModelSpec
+
+
+@functools.lru_cache(maxsize=64)
+def site_mask(model: ModelSpec) -> Bools:
+    """bool (layers, tensors): whether a layer has each of the model's tensors; all True where layers are alike."""
+    mask = np.ones((model.num_layers, len(model.tensors)), dtype=np.bool_)
+    if model.kinds:
+        rows = {name: [tensor in kind.tensors for tensor in model.tensors] for name, kind in model.kinds.items()}
+        mask[:] = [rows[name] for name in model.layer_kinds]
+    mask.setflags(write=False)
+    return mask
+
+
+@functools.lru_cache(maxsize=64)
+def site_columns(model: ModelSpec) -> dict[tuple[int, str], int]:
+    """(layer, name of a tensor) -> the tensor's place among the model's, for each site that there is."""
+    names = [tensor.name for tensor in model.tensors]
+    return {(layer, names[column]): column for layer, column in np.argwhere(site_mask(model)).tolist()}
+
+
+def column_labels(model: ModelSpec) -> list[str]:
+    """A name for each of the model's tensors that no other has: with its shape where kinds differ in it."""
+    names = [tensor.name for tensor in model.tensors]
+    return [
+        tensor.name
+        if names.count(tensor.name) == 1
+        else f"{tensor.name} ({tensor.out_features} x {tensor.in_features})"
+        for tensor in model.tensors
+    ]
