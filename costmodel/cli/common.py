@@ -12,6 +12,7 @@ from typing import IO, Any, TypeVar
 import click
 
 from costmodel.errors import InputError, nearest
+from costmodel.files.cells import cell, shown
 
 F = TypeVar("F", bound=Callable[..., Any])
 _UNBOUNDED = 10_000
@@ -53,7 +54,7 @@ def write_json(value: object, stream: IO[str] | None = None) -> None:
 
 
 def write_csv(rows: Iterable[Mapping[str, object]], stream: IO[str] | None = None) -> None:
-    """Print rows of equal keys as CSV with a header line; None is an empty cell."""
+    """Print rows of equal keys as CSV with a header line; None is an empty cell, and no text is a formula."""
     import csv
 
     rows = list(rows)
@@ -61,7 +62,7 @@ def write_csv(rows: Iterable[Mapping[str, object]], stream: IO[str] | None = Non
         return
     writer = csv.DictWriter(stream or sys.stdout, fieldnames=list(rows[0]), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows({name: cell(value) for name, value in row.items()} for row in rows)
 
 
 def text_width() -> int:
@@ -89,25 +90,33 @@ def print_table(
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(box=box.SIMPLE_HEAD, caption=caption or None, caption_justify="left", pad_edge=False)
-    cells = [["-" if cell is None else str(cell) for cell in row] for row in rows]
+    table = Table(
+        box=box.SIMPLE_HEAD, caption=Text(shown(caption)) if caption else None, caption_justify="left", pad_edge=False
+    )
+    cells = [["-" if value is None else shown(str(value)) for value in row] for row in rows]
     needed = 0
-    for index, name in enumerate(columns):
+    for index, name in enumerate(map(shown, columns)):
         whole = index == 0 or index >= left
         width = max(cell_len(text) for text in (name, *(row[index] for row in cells)))
         needed += _GAP + (width if whole else min(width, _MIN_TEXT))
-        table.add_column(name, justify="left" if index < left else "right", overflow="fold", no_wrap=whole)
+        table.add_column(Text(name), justify="left" if index < left else "right", overflow="fold", no_wrap=whole)
     for row in cells:
         table.add_row(*map(Text, row))
     console = Console(width=max(text_width(), needed) if fold else _UNBOUNDED)
-    console.print(Text(title, style="bold"), soft_wrap=True)
+    console.print(Text(shown(title), style="bold"), soft_wrap=True)
     with console.capture() as captured:
         console.print(table)
     for line in captured.get().splitlines():
         print(line.rstrip())
 
 
+def say(line: str, *, err: bool = False) -> None:
+    """Print a line as it is, but for what a terminal would obey."""
+    click.echo(shown(line), err=err)
+
+
 def print_lines(lines: Iterable[str]) -> None:
     """Print plain lines, long ones wrapped and indented to the width of the terminal."""
     for line in lines:
-        print(textwrap.fill(line, text_width(), subsequent_indent="  ", break_long_words=False, break_on_hyphens=False))
+        text, width = shown(line), text_width()
+        print(textwrap.fill(text, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False))

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from costmodel.cli.common import NamingGroup, format_option, print_table, write_csv, write_json
+from costmodel.cli.common import NamingGroup, format_option, print_table, say, write_csv, write_json
 from costmodel.errors import HardwareError
 from costmodel.hardware.profile import HardwareProfile, builtin_hardware, file_key, load_hardware
 from costmodel.timing.calibration.load import shipped_calibration
@@ -143,9 +143,9 @@ def check_command(names: tuple[str, ...], fmt: str) -> int:
         write_csv(results)
     for result in results:
         if not result["ok"]:
-            click.echo(f"error: {result['error']}", err=True)
+            say(f"error: {result['error']}", err=True)
         elif fmt == "table":
-            click.echo(f"ok {result['profile']}: {result['figures']} figures, {result['unverified']} unverified")
+            say(f"ok {result['profile']}: {result['figures']} figures, {result['unverified']} unverified")
     return 0 if all(result["ok"] for result in results) else 2
 
 
@@ -163,11 +163,11 @@ def _print_calibration(calibration: Calibration) -> None:
         for row in calibration.errors
     ]
     served = ", ".join(dtype.value for dtype in calibration.dtypes)
-    print()
+    say("")
     title = f"calibration {calibration.name} ({calibration.level}; {served}): predicted / measured - 1"
     print_table(title, columns, rows, left=2)
     for text in dict.fromkeys(f"source: {each['source']} ({each['licence']})" for each in calibration.provenance):
-        print(text)
+        say(text)
 
 
 def _calibration_json(calibration: Calibration) -> dict[str, Any]:

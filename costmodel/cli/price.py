@@ -7,11 +7,14 @@ import io
 import json
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import IO, Any
 
 import click
 
+from costmodel.cli.common import say
+from costmodel.files.cells import cells, not_finite, plain
 from costmodel.files.write import write_file
 from costmodel.forward.workload import Runtime
 from costmodel.hardware.profile import load_hardware
@@ -64,7 +67,8 @@ def command(
     """Price the bare GEMMs or attention kernels of a .csv or .parquet FILE.
 
     Columns m, n, k: a linear (m, k) @ (k, n). Columns batch_size, q_len, past_len, num_heads, num_key_value_heads,
-    head_dim: causal fused attention. Other columns are passed through. The same rows come out in the same order with
+    head_dim: causal fused attention. Other columns are passed through, as texts that
+    no terminal obeys and no spreadsheet computes. The same rows come out in the same order with
     latency_s, latency_lower_s, latency_upper_s, latency_p05_s, latency_p95_s and bound: the device's time of the kernel
     alone.
 
@@ -78,8 +82,12 @@ def command(
     model = time_model(profile, kind, run, found)
     table = read_shapes(file)
     times = price_shapes(table, model, kind)
+    for name, values in table.columns.items():
+        if count := not_finite(values):
+            say(f"note: column {name} has {count} values that are infinite or no number; they pass through", err=True)
     if fmt == "csv":
         times = {name: _texts(values) for name, values in times.items()}
+        table = replace(table, columns={name: cells(values) for name, values in table.columns.items()})
     header, rows = rows_of(table, times)
     facts = {
         "schema": SCHEMA,
@@ -107,12 +115,12 @@ def _write(
 ) -> None:
     if fmt == "csv":
         writer = csv.writer(stream, lineterminator="\n")
-        writer.writerow(header)
+        writer.writerow(cells(header))
         writer.writerows(rows)
         return
     start = json.dumps(facts, indent=1).removesuffix("\n}")
     stream.write(f'{start},\n "rows": [')
-    encode = json.JSONEncoder(allow_nan=False, default=str).encode
+    encode = json.JSONEncoder(allow_nan=False).encode
     for index, row in enumerate(rows):
-        stream.write(f"{',' if index else ''}\n  {encode(dict(zip(header, row, strict=True)))}")
+        stream.write(f"{',' if index else ''}\n  {encode(dict(zip(header, map(plain, row), strict=True)))}")
     stream.write("\n ]\n}\n")

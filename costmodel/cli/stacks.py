@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from costmodel.cli.common import NamingGroup, format_option, print_table, write_csv, write_json
+from costmodel.cli.common import NamingGroup, format_option, print_table, say, write_csv, write_json
 from costmodel.hardware.host import hosts
 from costmodel.hardware.stack import Stack, builtin_stacks, load_stack
 
@@ -81,7 +81,7 @@ def check_command(path: str) -> None:
     Example: costmodel stacks check my-stack.toml
     """
     stack = load_stack(path)
-    click.echo(f"{path}: stack {stack.name}, {len(stack.figures)} figures")
+    say(f"{path}: stack {stack.name}, {len(stack.figures)} figures")
 
 
 def _summary(stack: Stack) -> dict[str, object]:

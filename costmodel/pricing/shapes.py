@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -12,6 +11,7 @@ import numpy as np
 
 from costmodel.arrays import Ints
 from costmodel.errors import InputError
+from costmodel.files.table import read_table
 from costmodel.forward.work import AttentionShape, Count, attention_work, causal_pairs, gemm_work
 from costmodel.timing.columns import BOUNDS, OpColumns, TimeModel
 from costmodel.units import DType
@@ -52,25 +52,21 @@ def read_shapes(path: Path) -> ShapeTable:
         InputError: when the file cannot be read, lacks the columns, has two rows of different length, a size that is no
             whole number from 1 to MAX_SIZE, or fewer query than key-value heads.
     """
-    columns = _read_parquet(path) if path.suffix.lower() == ".parquet" else _read_csv(path)
-    found = [names for names in (GEMM_COLUMNS, ATTENTION_COLUMNS) if set(names) <= set(columns)]
+    table = read_table(path, InputError)
+    found = [names for names in (GEMM_COLUMNS, ATTENTION_COLUMNS) if set(names) <= set(table.columns)]
     if len(found) != 1:
         allowed = f"either {', '.join(GEMM_COLUMNS)} or {', '.join(ATTENTION_COLUMNS)}"
-        raise InputError(f"{path}: columns", value=", ".join(columns) or "none", allowed=allowed)
+        raise InputError(f"{path}: columns", value=", ".join(table.columns) or "none", allowed=allowed)
     names = found[0]
-    shape = np.empty((len(names), len(columns[names[0]])), dtype=np.int64)
+    shape = np.empty((len(names), len(table)), dtype=np.int64)
     for index, name in enumerate(names):
-        shape[index] = _whole(path, name, columns[name])
+        shape[index] = table.numbers(name, 0 if name == "past_len" else 1, MAX_SIZE, whole=True)
     if names is ATTENTION_COLUMNS:
         bad = shape[3] % shape[4] != 0
         if bad.any():
-            row = int(bad.argmax())
-            raise InputError(
-                f"{path}: num_key_value_heads in row {row + 1}",
-                value=int(shape[4, row]),
-                allowed=f"a divisor of num_heads, {shape[3, row]}",
-            )
-    return ShapeTable(columns=columns, shape=shape)
+            cell = table.cell("num_key_value_heads", int(bad.argmax()))
+            raise cell.wrong(f"a divisor of num_heads, {shape[3, bad.argmax()]}")
+    return ShapeTable(columns=table.columns, shape=shape)
 
 
 def price_shapes(table: ShapeTable, time_model: TimeModel, dtype: DType) -> dict[str, list[Any]]:
@@ -162,57 +158,3 @@ def _check_size(shape: Ints, ops: OpColumns, start: int) -> None:
         raise InputError(
             f"row {row + 1} is too large to count", value=f"{work.max():.3g} FLOPs", allowed=f"up to {_MAX_WORK:.2g}"
         )
-
-
-def _whole(path: Path, name: str, values: Sequence[Any]) -> Ints:
-    low = 0 if name == "past_len" else 1
-    try:
-        numbers = np.fromiter(map(float, values), dtype=np.float64, count=len(values))
-    except (TypeError, ValueError):
-        numbers = np.array([_number(value) for value in values])
-    good = np.isfinite(numbers) & (numbers >= low) & (numbers <= MAX_SIZE) & (numbers == np.floor(numbers))
-    if not good.all():
-        row = int((~good).argmax())
-        raise InputError(
-            f"{path}: {name} in row {row + 1}", value=values[row], allowed=f"a whole number from {low} to {MAX_SIZE}"
-        )
-    return numbers.astype(np.int64)
-
-
-def _number(value: Any) -> float:
-    try:
-        return float(value)
-    except (TypeError, ValueError):
-        return float("nan")
-
-
-def _read_csv(path: Path) -> dict[str, Sequence[Any]]:
-    values: list[str] = []  # of all rows one after the other: a list per row would take three times as long to keep
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            rows = (row for row in csv.reader(stream) if row)
-            names = [name.strip() for name in next(rows, [])]
-            for row in rows:
-                if len(row) != len(names):
-                    where = f"{path}: values in row {len(values) // len(names) + 1}"
-                    raise InputError(where, value=len(row), allowed=str(len(names)))
-                values += row
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        hint = error.strerror if isinstance(error, OSError) else str(error)
-        raise InputError(f"{path}: cannot read as CSV", hint=hint or "") from error
-    if len(set(names)) != len(names):
-        raise InputError(f"{path}: a column's name comes twice", value=", ".join(names))
-    return {name: values[place :: len(names)] for place, name in enumerate(names)}
-
-
-def _read_parquet(path: Path) -> dict[str, Sequence[Any]]:
-    try:
-        import pyarrow.parquet
-    except ImportError:
-        hint = "pip install 'costmodel[parquet]', or convert it to CSV"
-        raise InputError(f"{path}: reading Parquet needs pyarrow", hint=hint) from None
-    try:
-        table = pyarrow.parquet.read_table(path)
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path}: cannot read as Parquet", hint=str(error)) from error
-    return {name: table[name].to_pylist() for name in table.column_names}

@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 
+from costmodel.files.table import read_table
 from costmodel.files.write import write_file
 from costmodel.forward.workload import Runtime
 from costmodel.hardware.profile import HardwareProfile, load_hardware
@@ -28,7 +29,8 @@ from costmodel.timing.generation import GenerationRoofline
 from costmodel.units import DType
 from validate.calibration.base import fit_base
 from validate.calibration.errors import error_row
-from validate.calibration.tables import OpTable, read_columns, read_tables
+from validate.calibration.tables import OpTable, read_tables
+from validate.errors import RecordError
 
 OUT = Path(__file__).with_suffix(".json")
 DEVICES = ("a100-sxm-80gb", "h100-sxm-80gb", "h200-sxm", "l40s", "b200-sxm")
@@ -49,7 +51,7 @@ def gemm_table(folder: Path, name: str) -> OpTable:
 
 def a40_table(folder: Path) -> OpTable:
     """The linears of four models on an A40 (Vidur, fp16), split over 1 to 8 tensor-parallel workers."""
-    raw = read_columns(folder / "a40_model_ops_fp16.parquet")
+    raw = read_table(folder / "a40_model_ops_fp16.parquet", RecordError).columns
     tokens, hidden, inner, heads, kv_heads, workers = (
         np.asarray(raw[key], dtype=np.float64)
         for key in (

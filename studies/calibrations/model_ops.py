@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 
+from costmodel.files.table import read_table
 from validate.calibration.streams import StreamTable
-from validate.calibration.tables import Floats, OpTable, read_columns
+from validate.calibration.tables import Floats, OpTable
 from validate.errors import RecordError
 
 LLAMA = {"n_head": 32, "n_kv_head": 32, "n_embd": 4096, "n_expanded_embd": 11008, "use_gated_mlp": True}
@@ -27,7 +28,7 @@ def read_model_ops(path: Path) -> tuple[dict[str, OpTable], list[StreamTable]]:
     Raises:
         RecordError: when the file cannot be read or lacks a column.
     """
-    columns = read_columns(path)
+    columns = read_table(path, RecordError).columns
     try:
         tokens = np.asarray(columns["num_tokens"], dtype=np.float64)
         about = {name: np.asarray(columns.get(name, np.full(len(tokens), LLAMA[name]))) for name in LLAMA}

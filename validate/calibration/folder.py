@@ -15,12 +15,16 @@ from typing import Any
 import msgspec
 import numpy as np
 
+from costmodel.files.node import Node
+from costmodel.files.read import read_json
+from costmodel.files.table import read_table
 from costmodel.files.write import write_file
 from costmodel.forward.workload import Runtime
+from costmodel.timing.calibration.file import STREAM_KINDS
 from costmodel.timing.calibration.shaped import FormKind
-from costmodel.units import DType
+from costmodel.units import COMPUTE_DTYPES, DType
 from validate.calibration.streams import StreamTable
-from validate.calibration.tables import ATTENTION_COLUMNS, GEMM_COLUMNS, TIME, OpTable, read_columns, read_tables
+from validate.calibration.tables import ATTENTION_COLUMNS, GEMM_COLUMNS, MAX_WORK, TIME, TIMES_US, OpTable, read_tables
 from validate.errors import RecordError
 
 SCHEMA = 1
@@ -88,18 +92,23 @@ def read_ops(folder: Path) -> MeasuredOps:
     Raises:
         RecordError: when a file is missing, malformed or of another schema.
     """
+    return MeasuredOps(manifest=_manifest(folder), tables=read_tables(folder), streams=read_streams(folder))
+
+
+def _manifest(folder: Path) -> Manifest:
     path = folder / MANIFEST
-    try:
-        manifest = msgspec.json.decode(path.read_bytes(), type=Manifest)
-        found = MeasuredOps(manifest=manifest, tables=read_tables(folder), streams=read_streams(folder))
-        if manifest.schema != SCHEMA:
-            raise RecordError(f"{path}: schema", value=manifest.schema, allowed=str(SCHEMA))
-        _ = found.dtype, found.runtimes
-    except OSError as error:
-        raise RecordError("cannot read measured operations", value=str(path), hint=error.strerror or "") from error
-    except (msgspec.DecodeError, ValueError) as error:
-        raise RecordError(f"{path}: not a list of measured operations", hint=str(error)) from error
-    return found
+    content = Node(str(path), read_json(path, "list of measured operations", RecordError), RecordError)
+    part = content.entries(["schema", "hardware", "dtype", "runtimes", "provenance"])
+    if part["schema"].integer(0, 10**6) != SCHEMA:
+        raise part["schema"].wrong(str(SCHEMA))
+    host = part.get("host_launch_s")
+    return Manifest(
+        hardware=part["hardware"].text(),
+        dtype=part["dtype"].choice([each.value for each in COMPUTE_DTYPES]),
+        runtimes=[each.choice([way.value for way in Runtime]) for each in part["runtimes"].items(1)],
+        provenance=[{key: each.value for key, each in entry.entries().items()} for entry in part["provenance"].items()],
+        host_launch_s=None if host is None or host.value is None else host.number(0, 1),
+    )
 
 
 def read_streams(folder: Path) -> tuple[StreamTable, ...]:
@@ -107,17 +116,10 @@ def read_streams(folder: Path) -> tuple[StreamTable, ...]:
     path = folder / "streams.csv"
     if not path.is_file():
         return ()
-    columns = read_columns(path)
-    if not set(STREAM_COLUMNS) <= set(columns):
-        raise RecordError(f"{path}: columns", value=", ".join(columns), allowed=", ".join(STREAM_COLUMNS))
-    kinds = np.asarray(columns["kind"])
-    try:
-        moved = np.array(columns["bytes"], dtype=np.float64)
-        seconds = np.array(columns[TIME], dtype=np.float64) * 1e-6
-    except ValueError as error:
-        raise RecordError(f"{path}: not a table of numbers", hint=str(error)) from error
-    if not (np.isfinite(moved).all() and np.isfinite(seconds).all() and (moved > 0).all() and (seconds > 0).all()):
-        raise RecordError(f"{path}: bytes and {TIME}", allowed="finite numbers above zero")
+    table = read_table(path, RecordError)
+    table.require(STREAM_COLUMNS)
+    kinds = np.array([table.cell("kind", row).choice(STREAM_KINDS) for row in range(len(table))])
+    moved, seconds = table.numbers("bytes", 1, MAX_WORK), table.numbers(TIME, *TIMES_US) * 1e-6
     return tuple(
         StreamTable(kind=str(kind), moved=moved[kinds == kind], seconds=seconds[kinds == kind])
         for kind in dict.fromkeys(kinds.tolist())

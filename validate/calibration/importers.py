@@ -10,9 +10,11 @@ import numpy as np
 from packaging.version import InvalidVersion, Version
 
 from costmodel.errors import InputError, nearest
+from costmodel.files.table import Table, read_table
+from costmodel.pricing.shapes import ATTENTION_COLUMNS, GEMM_COLUMNS, MAX_SIZE
 from costmodel.timing.calibration.shaped import FormKind
 from validate.calibration.folder import Manifest, MeasuredOps
-from validate.calibration.tables import ATTENTION_COLUMNS, GEMM_COLUMNS, TIME, OpTable, tables_of
+from validate.calibration.tables import TIME, TIMES_US, OpTable, tables_of
 from validate.errors import RecordError
 
 PACKAGE = "aiconfigurator_core"
@@ -128,34 +130,26 @@ def version_key(text: str) -> tuple[bool, Version]:
 
 def _read(path: Path, dtype: str) -> list[OpTable]:
     """A table's rows of this type, without sliding windows; of several kernels for a shape the fastest."""
-    import pyarrow
-    import pyarrow.parquet
-
-    try:
-        raw = pyarrow.parquet.read_table(path)
-    except (OSError, ValueError) as error:
-        raise RecordError("cannot read table", value=str(path), hint=str(error)) from error
-    columns = {name: raw[name].to_numpy() for name in raw.column_names}
+    raw = read_table(path, RecordError)
     gemm = path.stem == "gemm_perf"
     types = ("gemm_dtype",) if gemm else ("attn_dtype", "kv_cache_dtype")
     sizes = GEMM_COLUMNS if gemm else ("batch_size", "isl", "step", "num_heads", "num_key_value_heads", "head_dim")
-    missing = [name for name in (*types, *sizes, "latency") if name not in columns]
-    if missing:
-        raise RecordError(f"{path}: columns that are missing", value=", ".join(missing))
-    wanted = np.all([columns[name] == DTYPES[dtype] for name in types], axis=0)
-    if "window_size" in columns:
-        wanted &= columns["window_size"] == 0
-    if "beam_width" in columns:
-        wanted &= columns["beam_width"] == 1
+    raw.require((*types, *sizes, "latency"))
+    wanted = np.all([[value == DTYPES[dtype] for value in raw.columns[name]] for name in types], axis=0)
+    if "window_size" in raw.columns:
+        wanted &= raw.numbers("window_size") == 0
+    if "beam_width" in raw.columns:
+        wanted &= raw.numbers("beam_width") == 1
     if not wanted.any():
         return []
-    shape = np.stack([columns[name][wanted].astype(np.int64) for name in sizes])
-    micros = columns["latency"][wanted].astype(np.float64) * 1e3
+    shape = np.stack([raw.numbers(name, 0, MAX_SIZE, whole=True)[wanted] for name in sizes])
+    micros = raw.numbers("latency", 0, TIMES_US[1] * 1e-3)[wanted] * 1e3
     unique, place = np.unique(shape, axis=1, return_inverse=True)
     fastest = np.full(unique.shape[1], np.inf)
     np.minimum.at(fastest, place.reshape(-1), micros)
     names = GEMM_COLUMNS if gemm else ATTENTION_COLUMNS
-    return tables_of({**dict(zip(names, unique, strict=True)), TIME: fastest}, str(path))
+    columns = {**dict(zip(names, unique, strict=True)), TIME: fastest}
+    return tables_of(Table(file=str(path), columns=columns, error=RecordError))
 
 
 def _joined(first: OpTable, second: OpTable) -> OpTable:

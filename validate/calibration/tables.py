@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,13 +10,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from costmodel.files.table import Table, read_table
+from costmodel.pricing.shapes import ATTENTION_COLUMNS, GEMM_COLUMNS, MAX_SIZE
 from costmodel.timing.calibration.shaped import DIMENSIONS, FormKind, nominal_work, rows_of_work
 from validate.errors import RecordError
 
 Floats = npt.NDArray[np.float64]
-GEMM_COLUMNS = ("m", "n", "k")
-ATTENTION_COLUMNS = ("batch_size", "q_len", "past_len", "num_heads", "num_key_value_heads", "head_dim")
 TIME = "latency_us"
+TIMES_US = (1e-3, 1e9)
+"""The least and the longest time of an operation that is believed: a nanosecond, a quarter of an hour."""
+MAX_WORK = float(1 << 58)
+"""Multiplications of an operation, or bytes that one moves."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -80,7 +83,7 @@ def read_tables(paths: Path | Iterable[Path]) -> dict[FormKind, OpTable]:
             sorted(each for each in path.glob("*") if each.suffix in (".parquet", ".csv")) if path.is_dir() else [path]
         )
         for file in files:
-            for table in tables_of(read_columns(file), str(file)):
+            for table in tables_of(read_table(file, RecordError)):
                 parts[table.kind].append(table)
     found = {
         kind: OpTable(
@@ -96,55 +99,28 @@ def read_tables(paths: Path | Iterable[Path]) -> dict[FormKind, OpTable]:
     return found
 
 
-def tables_of(columns: Mapping[str, Any], where: str) -> list[OpTable]:
+def tables_of(table: Table) -> list[OpTable]:
     """The tables that columns hold: one of GEMMs, or prefill and decode (q_len = 1); none where the names are others.
 
     Raises:
-        RecordError: when a value is no finite number above zero (past_len: not below zero).
+        RecordError: naming the row of a size that is no whole number up to MAX_SIZE, of a time beyond TIMES_US, of
+            heads that share no whole number of keys, or of work beyond MAX_WORK.
     """
-    if TIME not in columns:
+    names = next((each for each in (GEMM_COLUMNS, ATTENTION_COLUMNS) if {*each, TIME} <= set(table.columns)), None)
+    if names is None:
         return []
-    names: tuple[str, ...]
-    if set(GEMM_COLUMNS) <= set(columns):
-        names = GEMM_COLUMNS
-    elif set(ATTENTION_COLUMNS) <= set(columns):
-        names = ATTENTION_COLUMNS
-    else:
-        return []
-    try:
-        values = np.array([np.asarray(columns[name], dtype=np.float64) for name in (*names, TIME)])
-    except (TypeError, ValueError) as error:
-        raise RecordError(f"{where}: not a table of numbers", hint=str(error)) from error
-    for name, column in zip((*names, TIME), values, strict=True):
-        good = np.isfinite(column) & (column >= 0 if name == "past_len" else column > 0)
-        if not good.all():
-            row = int(np.flatnonzero(~good)[0])
-            raise RecordError(f"{where}: {name} in row {row + 1}", value=float(column[row]), allowed="above zero")
-    shape, seconds = values[:-1], values[-1] * 1e-6
+    shape = np.array([table.numbers(name, 0 if name == "past_len" else 1, MAX_SIZE, whole=True) for name in names])
+    seconds = table.numbers(TIME, *TIMES_US) * 1e-6
+    if names is ATTENTION_COLUMNS:
+        if (uneven := shape[3] % shape[4] != 0).any():
+            raise table.cell("num_key_value_heads", int(uneven.argmax())).wrong("a divisor of num_heads")
+        shape[2] += shape[1]  # past_len -> kv_len
+    factors = shape if names is GEMM_COLUMNS else shape[[0, 1, 2, 3, 5]]
+    if (large := factors.prod(axis=0) > MAX_WORK).any():
+        raise table.cell(names[0], int(large.argmax())).wrong("sizes whose work fits 58 bits")
     if names is GEMM_COLUMNS:
         return [OpTable(kind="gemm", shape=shape, seconds=seconds)]
-    shape[2] += shape[1]  # past_len -> kv_len
     one = shape[1] == 1
     whole = OpTable(kind="decode", shape=shape, seconds=seconds)
     prefill = OpTable(kind="prefill", shape=shape[:, ~one], seconds=seconds[~one])
-    return [table for table in (prefill, whole.take(one)) if len(table)]
-
-
-def read_columns(path: Path) -> Mapping[str, Any]:
-    """Columns of a .parquet or .csv file by name, those of a CSV file as texts.
-
-    Raises:
-        RecordError: when it cannot be read.
-    """
-    try:
-        if path.suffix == ".parquet":
-            import pyarrow.parquet
-
-            table = pyarrow.parquet.read_table(path)
-            return {name: table[name].to_numpy() for name in table.column_names}
-        with path.open(newline="") as stream:
-            reader = csv.reader(stream)
-            header = next(reader, [])
-            return dict(zip(header, zip(*reader, strict=True), strict=False))
-    except (OSError, ValueError) as error:
-        raise RecordError("cannot read times", value=str(path), hint=str(error)) from error
+    return [each for each in (prefill, whole.take(one)) if len(each)]

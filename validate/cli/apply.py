@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from costmodel.cli.common import format_option, print_table, write_csv, write_json
+from costmodel.cli.common import format_option, print_table, say, write_csv, write_json
 from costmodel.cli.options import options_of
 from costmodel.decomposition.settings import DecompositionSettings
 from costmodel.errors import DecompositionError, InputError
@@ -98,7 +98,7 @@ def command(model: str, configuration: DecompositionSettings, settings: ApplySet
         needed = peak_bytes(plan, source, (record.blocks or 0) * (record.length or 0))
         if needed > (free := psutil.virtual_memory().available):
             note = f"may take up to {si(needed, 'B')} of memory, {si(free, 'B')} are free; lower --max-shard-size"
-            click.echo(f"note: {note}", err=True)
+            say(f"note: {note}", err=True)
         try:
             written = write_checkpoint(
                 source, decomposition, plan, out, makers=makers, factors=record, device=where, progress=bar.show
@@ -106,10 +106,10 @@ def command(model: str, configuration: DecompositionSettings, settings: ApplySet
         except (KeyboardInterrupt, RunError):
             if kept := finished_count(workplace_path(out) / "finished"):
                 note = f"{kept} factored weights are kept in {workplace_path(out)}; the same command continues"
-                click.echo(f"note: {note}", err=True)
+                say(f"note: {note}", err=True)
             raise
     if written.taken:
-        click.echo(f"note: {written.taken} factored weights were taken from an interrupted run", err=True)
+        say(f"note: {written.taken} factored weights were taken from an interrupted run", err=True)
     above = len(decomposition.above_break_even(source.spec))
     _print(written, above, source.weights.left_out, needed, time.monotonic() - started, fmt)
 
@@ -203,16 +203,16 @@ def _print(written: Any, above: int, left_out: list[str], needed: int, elapsed: 
     shards = sum(each.name.endswith(".safetensors") for each in manifest.files)
     count = len(manifest.drop)
     dropped = f", {count} layer{'s' if count > 1 else ''} dropped" if count else ""
-    click.echo(
+    say(
         f"{si(manifest.params, '').strip()} of {si(manifest.dense_params, '').strip()} parameters ({saved:.1f} % saved"
         f"{dropped}), {si(written.bytes, 'B')} of {manifest.dtype} in {shards} weight file{'s' if shards > 1 else ''}, "
         f"{seconds(elapsed, 3)}, peak memory {si(_peak_resident(), 'B')}"
     )
     if above:
-        click.echo(f"note: sites with more parameters than the dense weight that they replace: {above}", err=True)
+        say(f"note: sites with more parameters than the dense weight that they replace: {above}", err=True)
     if left_out:
         more = f" and {len(left_out) - 1} more" if len(left_out) > 1 else ""
-        click.echo(f"note: not of {manifest.architecture}, left out: {left_out[0]}{more}", err=True)
+        say(f"note: not of {manifest.architecture}, left out: {left_out[0]}{more}", err=True)
 
 
 def _summary(sites: list[Any]) -> list[list[object]]:

@@ -19,7 +19,7 @@ from pathlib import Path
 
 import click
 
-from costmodel.cli.common import print_table
+from costmodel.cli.common import print_table, say
 from costmodel.cli.options import options_of
 from costmodel.errors import InputError
 from validate.choose.baselines import RULES
@@ -80,13 +80,13 @@ def command(
         from validate.choose.run import Loop
 
         settings = Settings(model=model, text=text, calibration_text=calibration_text, hw=hw, **asdict(sizes))
-        Loop(settings, out, click.echo, lambda: RunProgress("configuration")).run()
+        Loop(settings, out, say, lambda: RunProgress("configuration")).run()
     accept = sizes.accept if "accept" in asked else None
     verdict, lines = write_report(out, accept)
     _print_tallies(verdict)
     for line in lines:
-        click.echo(line)
-    click.echo(f"{time.monotonic() - start:.0f} s in all; wrote {out / 'report.html'}")
+        say(line)
+    say(f"{time.monotonic() - start:.0f} s in all; wrote {out / 'report.html'}")
 
 
 def _print_tallies(verdict: Verdict) -> None:

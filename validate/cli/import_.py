@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from costmodel.cli.common import say
 from validate.calibration.folder import write_ops
 from validate.calibration.importers import FRAMEWORKS, import_aiconfigurator
 
@@ -41,5 +42,5 @@ def aiconfigurator(
     ops = import_aiconfigurator(system, folder=data, framework=framework, dtype=dtype, hardware=hardware)
     write_ops(out, ops)
     for entry in ops.manifest.provenance:
-        click.echo(f"{entry['points']:>7,} {', '.join(entry['classes'])} from {entry['source']}")
-    click.echo(f"wrote {out}; next: validate fit {out} --out {ops.manifest.hardware}.json")
+        say(f"{entry['points']:>7,} {', '.join(entry['classes'])} from {entry['source']}")
+    say(f"wrote {out}; next: validate fit {out} --out {ops.manifest.hardware}.json")

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from costmodel.cli.common import say
 from costmodel.cli.options import options_of
 from costmodel.forward.workload import Runtime
 from costmodel.hardware.profile import HardwareProfile
@@ -117,12 +118,12 @@ def _measure(
             whole = run_probe(bench, order, journal, lambda done: bar.show("timing", done, len(order)), deadline)
     finally:
         if not whole:
-            click.echo(f"{len(journal.records)} of {len(order)} turns are taken; --resume continues")
+            say(f"{len(journal.records)} of {len(order)} turns are taken; --resume continues")
     failed = [record for record in journal.records if record.failure is not None]
     if failed:
         first = f"{failed[0].kind} {failed[0].shape}: {failed[0].failure.reason}"  # type: ignore[union-attr]
-        click.echo(f"warning: turns failed: {len(failed)}; the first was {first}", err=True)
+        say(f"warning: turns failed: {len(failed)}; the first was {first}", err=True)
     if stopped := sum(record.quota_stops > 0 for record in journal.records):
         note = "turns during which the container's CPU quota stopped the process"
-        click.echo(f"warning: {note}: {stopped} of {len(journal.records)}", err=True)
+        say(f"warning: {note}: {stopped} of {len(journal.records)}", err=True)
     return whole

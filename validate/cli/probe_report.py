@@ -6,9 +6,7 @@ import io
 from collections.abc import Sequence
 from pathlib import Path
 
-import click
-
-from costmodel.cli.common import print_table, write_csv
+from costmodel.cli.common import print_table, say, write_csv
 from costmodel.files.write import write_file
 from costmodel.forward.workload import Runtime
 from costmodel.hardware.profile import HardwareProfile
@@ -106,4 +104,4 @@ def say_ranks(out: Path, records: Sequence[OpRecord], device: str, kind: DType) 
         cells,
         left=1,
     )
-    click.echo(f"above 1: the rank padded with zeros is faster. Odd and even passes differ by {100 * floor:.1f} %")
+    say(f"above 1: the rank padded with zeros is faster. Odd and even passes differ by {100 * floor:.1f} %")

@@ -7,7 +7,7 @@ from typing import get_args
 
 import click
 
-from costmodel.cli.common import format_option, write_csv, write_json
+from costmodel.cli.common import format_option, say, write_csv, write_json
 from costmodel.decomposition.factors import FORMS, Form
 from costmodel.files.write import write_file
 from costmodel.show.figure import file_kind
@@ -107,7 +107,7 @@ def command(
     parsed, picture = parse_ranks(ranks), "" if plot_file is None else file_kind(plot_file)
     evidence = read_evidence(paths, load_sensitivity(sensitivity), factors)
     for note in evidence.notes:
-        click.echo(f"note: {note}", err=True)
+        say(f"note: {note}", err=True)
     if parts is not None:
         write_file(parts, parts_content(evidence, parts_of))
     with WorkBar() as bar:

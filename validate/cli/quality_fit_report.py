@@ -6,9 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
-
-from costmodel.cli.common import print_table
+from costmodel.cli.common import print_table, say
 
 if TYPE_CHECKING:
     from validate.predictor.fit import PredictorFit
@@ -43,7 +41,7 @@ def print_fit(fit: PredictorFit, link: Mapping[str, Any], path: Path) -> None:
         "covered: share inside 90 % intervals" + ("" if counted.all() else "; errors are of those sampled"),
     )
     for row in (row for row in fit.errors if row["protocol"] == OTHERS and row["model"] == PREDICTOR):
-        click.echo(
+        say(
             f"{row['points']} other configurations, not sampled: mean error {row['mean_abs']:.4f} nats, "
             f"covered {100 * row['coverage']:.0f} %"
         )
@@ -63,7 +61,7 @@ def print_fit(fit: PredictorFit, link: Mapping[str, Any], path: Path) -> None:
     }
     for row in fit.interactions:
         name = row["coefficient"]
-        click.echo(f"{name} {row['value']:.2f} [{row['low']:.2f}, {row['high']:.2f}]: {meanings[name]}")
+        say(f"{name} {row['value']:.2f} [{row['low']:.2f}, {row['high']:.2f}]: {meanings[name]}")
     if fit.tasks:
         print_table(
             "Accuracy of tasks from the predicted change of NLL, held out",
@@ -84,9 +82,9 @@ def print_fit(fit: PredictorFit, link: Mapping[str, Any], path: Path) -> None:
             "of an accuracy over its items",
         )
     pairs = [f"{value:.3g} for {change:g}" for change, value in zip(link["nll_change"], link["score"], strict=True)]
-    click.echo(f"the file's sums are scores, increasing with the change of NLL: {', '.join(pairs)} nats")
+    say(f"the file's sums are scores, increasing with the change of NLL: {', '.join(pairs)} nats")
     spearman = "-" if fit.spearman is None else f"{fit.spearman:.3f}"
-    click.echo(f"held out: rank correlation {spearman}, 90 % intervals hold {100 * fit.coverage:.0f} %")
+    say(f"held out: rank correlation {spearman}, 90 % intervals hold {100 * fit.coverage:.0f} %")
 
 
 def _print_sums(rows: Sequence[Mapping[str, Any]]) -> None:
@@ -99,7 +97,7 @@ def _print_sums(rows: Sequence[Mapping[str, Any]]) -> None:
         title = "Where damage adds up: measured over the sum of measured parts, minus 1"
         print_table(title, columns, _sums(parts), left=2, caption=caption)
     else:
-        click.echo("where damage adds up is not known: no configuration's parts were measured; see --parts")
+        say("where damage adds up is not known: no configuration's parts were measured; see --parts")
     caption = "with 95 % intervals; the sum is fitted to all sizes, so some interactions are in it"
     title = "Misfit of a fitted sum over sites: measured over predicted, minus 1"
     print_table(title, columns, _sums(fitted), left=2, caption=caption)

@@ -6,9 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import click
-
-from costmodel.cli.common import print_table, write_csv, write_json
+from costmodel.cli.common import print_table, say, write_csv, write_json
 from costmodel.show.report import configuration_text
 from validate.interval import Interval
 from validate.quality.intervals import FEWEST
@@ -55,13 +53,13 @@ def finish(
     if failed:
         first = failed[0].record
         reason = first.failure.reason if first.failure else ""
-        click.echo(f"error: {len(failed)} of {len(found)} configurations failed; {first.index}: {reason}", err=True)
+        say(f"error: {len(failed)} of {len(found)} configurations failed; {first.index}: {reason}", err=True)
     return 1 if failed else 0
 
 
 def _print(found: Sequence[Row], folder: Path, counts: dict[str, int], measured: int, elapsed_s: float) -> None:
     if not found:
-        click.echo("no records")
+        say("no records")
         return
     spec = found[0].record.spec()
     dense = next(row for row in found if row.record.is_dense)
@@ -92,21 +90,21 @@ def _print(found: Sequence[Row], folder: Path, counts: dict[str, int], measured:
     title = f"{dense.record.model.name}: quality against dense, changes with 95 % intervals"
     print_table(title, columns, cells, left=2 + (len(kinds) > 1))
     if len(found) > MAX_ROWS:
-        click.echo(f"{len(found) - MAX_ROWS} more configurations; --format csv or json has all")
+        say(f"{len(found) - MAX_ROWS} more configurations; --format csv or json has all")
     blocks = len(dense.record.text.nll) if dense.record.text is not None else FEWEST
     if blocks < FEWEST:
-        click.echo(f"warning: intervals of {blocks} blocks are too narrow; measure with --blocks {FEWEST} or more")
+        say(f"warning: intervals of {blocks} blocks are too narrow; measure with --blocks {FEWEST} or more")
     if dense.text and len(found) >= 10:
-        click.echo("change of NLL in nats: " + ", ".join(f"{count} {name}" for name, count in counts.items()))
+        say("change of NLL in nats: " + ", ".join(f"{count} {name}" for name, count in counts.items()))
     chances = {task.task: task.chance for task in dense.tasks if task.chance is not None}
     if chances:
-        click.echo("chance: " + ", ".join(f"{name} {100 * value:.1f} %" for name, value in chances.items()))
+        say("chance: " + ", ".join(f"{name} {100 * value:.1f} %" for name, value in chances.items()))
     where = f"records {folder / QUALITY.file}"
     if measured:
         rate = f"{elapsed_s / measured:.2f} s each with start-up"
-        click.echo(f"{measured} of {len(found)} configurations measured now, in {elapsed_s:.1f} s, {rate}; {where}")
+        say(f"{measured} of {len(found)} configurations measured now, in {elapsed_s:.1f} s, {rate}; {where}")
     else:
-        click.echo(f"{len(found)} configurations measured before; {where}")
+        say(f"{len(found)} configurations measured before; {where}")
 
 
 def _text_cells(row: Row) -> list[str | None]:

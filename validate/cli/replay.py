@@ -16,7 +16,7 @@ from costmodel.hardware.profile import load_hardware
 from costmodel.units import COMPUTE_DTYPES, DType, seconds
 from validate.replay.model import SCHEMA, ScoringRun, load_constants
 from validate.replay.replay import PREDICTORS, Replay, ReplayRow, Split, mean_errors, replay
-from validate.replay.table import METRICS, chosen, read_table
+from validate.replay.table import METRICS, chosen, read_benchmarks
 
 _SHORT = {"latency_pct": "time", "energy_pct": "energy", "memory_pct": "mem."}
 
@@ -73,7 +73,7 @@ def command(
     Example:
       validate replay cost.csv --model llama2-7b --hw a100-sxm-80gb --fit-on arc_easy
     """
-    benchmarks = read_table(table)
+    benchmarks = read_benchmarks(table)
     run = ScoringRun(
         model=load_model(model_name),
         hardware=load_hardware(hw_name),

@@ -6,9 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import click
-
-from costmodel.cli.common import print_table, write_csv, write_json
+from costmodel.cli.common import print_table, say, write_csv, write_json
 from costmodel.files.write import write_file
 from validate.speed.metrics import ErrorRow, Evaluation, evaluate
 from validate.speed.records import Sample
@@ -39,8 +37,8 @@ def finish(folder: Path, samples: Sequence[Sample], *, fmt: str, fail_above: flo
         write_csv([row.to_json() for row in evaluation.ratios])
     else:
         print_evaluation(evaluation)
-        click.echo(f"note: {note}")
-        click.echo(f"records {folder / 'samples.jsonl'}, page {html}{f', calibration {calibration}' if fit else ''}")
+        say(f"note: {note}")
+        say(f"records {folder / 'samples.jsonl'}, page {html}{f', calibration {calibration}' if fit else ''}")
     return gate(evaluation, fail_above)
 
 
@@ -49,13 +47,13 @@ def gate(evaluation: Evaluation, fail_above: float | None) -> int:
     if fail_above is None:
         return 0
     if evaluation.failed:
-        click.echo(f"error: {len(evaluation.failed)} samples failed", err=True)
+        say(f"error: {len(evaluation.failed)} samples failed", err=True)
         return 1
     if evaluation.gate is None:
-        click.echo("error: no sample to compare with --fail-above", err=True)
+        say("error: no sample to compare with --fail-above", err=True)
         return 1
     if 100 * evaluation.gate > fail_above:
-        click.echo(f"error: median error {percent(evaluation.gate)} of the ratio is above {fail_above:g} %", err=True)
+        say(f"error: median error {percent(evaluation.gate)} of the ratio is above {fail_above:g} %", err=True)
         return 1
     return 0
 
@@ -65,9 +63,9 @@ def print_evaluation(evaluation: Evaluation) -> None:
     noise = evaluation.noise
     identity = sum(bool(s.identity) and all(c.expected == c.found for c in s.identity) for s in evaluation.samples)
     failed = f", {len(evaluation.failed)} failed" if evaluation.failed else ""
-    click.echo(f"{len(evaluation.samples)} samples measured{failed}; identity checks passed in {identity}")
+    say(f"{len(evaluation.samples)} samples measured{failed}; identity checks passed in {identity}")
     for sample in evaluation.failed:
-        click.echo(f"  sample {sample.index}: {sample.failure.reason if sample.failure else 'not measured'}")
+        say(f"  sample {sample.index}: {sample.failure.reason if sample.failure else 'not measured'}")
     columns = ["predicted time / dense time", "n", "bias", "median", "p95", "worst", "tau", "sign right"]
     print_table(
         "Error of the predicted ratio",
@@ -82,7 +80,7 @@ def print_evaluation(evaluation: Evaluation) -> None:
             title = f"Error of the ratio by {stratum}, {evaluation.level}"
             print_table(title, [stratum, *columns[1:]], [_cells(row) for row in group])
     if noise.disturbed:
-        click.echo(f"note: {noise.disturbed} samples were disturbed by other work, clocks or a quota; see the page")
+        say(f"note: {noise.disturbed} samples were disturbed by other work, clocks or a quota; see the page")
 
 
 def noise_line(evaluation: Evaluation) -> str:

@@ -8,7 +8,7 @@ from typing import get_args
 
 import click
 
-from costmodel.cli.common import format_option, print_table, write_csv, write_json
+from costmodel.cli.common import format_option, print_table, say, write_csv, write_json
 from costmodel.cli.options import options_of
 from costmodel.decomposition.factors import FORMS, Form
 from costmodel.decomposition.text import Rank
@@ -126,7 +126,7 @@ def _measure(model: str, text: Path, out: Path, settings: SensitivitySettings) -
         logging.disable_progress_bar()
         found = measure_sensitivity(model, text, out, settings, show=bar.status, count=bar.count)
     if found.run.whole:
-        click.echo(f"note: the model was read whole: {found.run.whole}", err=True)
+        say(f"note: the model was read whole: {found.run.whole}", err=True)
     return found
 
 
@@ -177,4 +177,4 @@ def _print(found: Sensitivity, path: Path, quality: Path | None, fmt: str) -> No
     ]
     print_table(title, columns, cells, caption=caption)
     if quality is not None:
-        print(f"{quality}: an estimate for costmodel explore --quality, not measured")
+        say(f"{quality}: an estimate for costmodel explore --quality, not measured")

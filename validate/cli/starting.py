@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import click
-
+from costmodel.cli.common import say
 from validate.devices.threads import pin_threads, quota_note, waiting_note
 from validate.store.journal import Journal
 
@@ -15,11 +14,11 @@ def pin_and_warn(threads: int | None, device: str) -> int:
     used = pin_threads(threads)
     for note in (waiting_note(used), quota_note(used)) if device != "cuda" else ():
         if note:
-            click.echo(f"warning: {note}", err=True)
+            say(f"warning: {note}", err=True)
     return used
 
 
 def note_repaired(journal: Journal[Any]) -> None:
     """Say so where the last line of an earlier run was only half written."""
     if journal.repaired_bytes:
-        click.echo(f"note: cut off a half-written record of {journal.repaired_bytes} bytes", err=True)
+        say(f"note: cut off a half-written record of {journal.repaired_bytes} bytes", err=True)

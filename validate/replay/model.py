@@ -4,7 +4,6 @@ limits the device. What differs between set-ups enters through few constants tha
 from __future__ import annotations
 
 import functools
-import json
 import math
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
@@ -16,6 +15,8 @@ import numpy.typing as npt
 
 from costmodel.decomposition.factors import Decomposition, Site, make_factor
 from costmodel.errors import InputError
+from costmodel.files.node import Node
+from costmodel.files.read import read_json
 from costmodel.forward.cost import FP32_BYTES
 from costmodel.forward.ops import Op
 from costmodel.forward.workload import Attention, LmHead, Runtime, Workload
@@ -191,25 +192,19 @@ def load_constants(path: str | Path) -> ReplayConstants:
     Raises:
         InputError: when it cannot be read, or a constant is missing, unknown or out of its range.
     """
-    try:
-        data = json.loads(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError("cannot read constants", value=str(path), hint=error.strerror or str(error)) from error
-    except (ValueError, RecursionError) as error:
-        raise InputError("constants are not JSON", value=str(path), hint=str(error)) from error
-    found = data.get("constants") if isinstance(data, dict) else None
-    if not isinstance(found, dict) or data.get("schema") != SCHEMA:
-        raise InputError(f"{path}: not a file of constants", allowed=f'{{"schema": {SCHEMA}, "constants": {{...}}}}')
-    names = list(ReplayConstants.__slots__)
-    if wrong := sorted(set(names) ^ set(found)):
-        problem = "missing" if wrong[0] in names else "unknown"
-        raise InputError(f"{path}: {problem} constant", value=wrong[0], allowed=", ".join(names))
-    for name, value in found.items():
-        highest = 1.0 if name.endswith("efficiency") else math.inf
-        number = type(value) in (int, float) and math.isfinite(value)
-        if not number or not 0 <= value <= highest or (value == 0 and name.endswith(("efficiency", "compute_w"))):
-            raise InputError(f"{path}: {name}", value=value, allowed="above 0 to 1" if highest == 1 else "0 or more")
-    return ReplayConstants(**{name: float(value) for name, value in found.items()})
+    content = Node(str(path), read_json(path, "constants", InputError), InputError)
+    part = content.entries(["schema", "constants"])
+    if part["schema"].integer(0, 10**6) != SCHEMA:
+        raise part["schema"].wrong(str(SCHEMA))
+    entries = part["constants"].table(ReplayConstants.__slots__)
+    return ReplayConstants(**{name: node.number(*_bounds(name)) for name, node in entries.items()})
+
+
+def _bounds(name: str) -> tuple[float, float]:
+    """The least and the greatest value of a constant."""
+    if name.endswith("efficiency"):
+        return 1e-6, 1.0
+    return (1e-9 if name == "compute_w" else 0.0), 1e9
 
 
 def _forward(model: ModelSpec, decomposition: Decomposition, work: Workload) -> Iterator[Op]:

@@ -8,8 +8,9 @@ prefill or request, the attended length of a decode step; a request is a prefill
 
 from __future__ import annotations
 
-import csv
 import enum
+import os.path
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from costmodel.decomposition.factors import Decomposition
 from costmodel.decomposition.text import parse_decomposition
 from costmodel.errors import CostModelError, InputError
 from costmodel.families.load import load_model
+from costmodel.files.table import read_table
 from costmodel.forward.workload import Attention, Cache, LmHead, Runtime, Workload
 from costmodel.hardware.profile import load_hardware
 from costmodel.hardware.stack import Stack, load_stack
@@ -36,6 +38,9 @@ RATIO_SPREAD = 0.1
 """Standard deviation of the logarithm of a ratio factored / dense, in which most errors of a pass cancel."""
 MEMORY_SPREAD = 0.05
 """The same of a peak of memory."""
+_LEAST, _MOST = 1e-9, 1e12
+"""Bounds of what is measured, in the unit of its kind."""
+_DIGITS = re.compile(r"\d{1,9}(\.0+)?", re.ASCII)
 E = TypeVar("E", bound=enum.Enum)
 
 
@@ -94,16 +99,10 @@ def read_points(path: Path) -> list[dict[str, str]]:
     Raises:
         InputError: when the file cannot be read as CSV, or a column is missing.
     """
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        raise InputError(f"{path}: cannot read as CSV", hint=reason or "") from error
-    missing = [name for name in REQUIRED if not rows or name not in rows[0]]
-    if missing:
-        raise InputError(f"{path}: columns are missing", value=", ".join(missing), allowed=", ".join(REQUIRED))
-    return [{name: value or "" for name, value in row.items() if name} for row in rows]
+    table = read_table(path, InputError)
+    table.require(REQUIRED)
+    texts = {name: ["" if each is None else str(each) for each in values] for name, values in table.columns.items()}
+    return [{name: values[row] for name, values in texts.items()} for row in range(len(table))]
 
 
 def predict_points(rows: Sequence[Mapping[str, str]], folder: Path) -> list[PointRow]:
@@ -142,12 +141,12 @@ def predict(row: Mapping[str, str], folder: Path) -> Prediction:
         raise InputError("unknown phase", value=row["phase"], allowed="prefill, decode, request")
     stack, hardware = load_stack(row["stack"]), load_hardware(row["hw"])
     path = folder / row["model_config"]
-    model = load_model(path if path.is_file() else row["model_config"])
+    model = load_model(path if os.path.isfile(path) else row["model_config"])
     specs = [spec for spec in (row.get("decompose") or "").split(" + ") if spec.strip()]
     decomposition = parse_decomposition(specs, model, Decomposition())
     runtime = Runtime(stack.runtime if hardware.asynchronous else "eager")
     how = _how(row, stack, runtime)
-    seq, steps = int(_number(row, "seq")), int(_number(row, "new_tokens") if row.get("new_tokens") else 0)
+    seq, steps = _whole(row, "seq", 1), _whole(row, "new_tokens", 0)
     works = [Workload.decode(seq, **how) if row["phase"] == "decode" else Workload.prefill(seq, **how)]
     if row["phase"] == "request" and steps:
         works.append(Workload.decode(seq + 1 + steps // 2, **how))
@@ -202,7 +201,7 @@ def _how(row: Mapping[str, str], stack: Stack, runtime: Runtime) -> dict[str, An
     """Options of every workload of a row."""
     weight_dtype = row.get("weight_dtype")
     return {
-        "batch": int(_number(row, "batch")),
+        "batch": _whole(row, "batch", 1),
         "dtype": _choice(DType, row["dtype"], "dtype"),
         "weight_dtype": _choice(DType, weight_dtype, "weight_dtype") if weight_dtype else None,
         "attention": _choice(Attention, row.get("attention") or stack.attention, "attention"),
@@ -235,9 +234,16 @@ def _number(row: Mapping[str, str], name: str) -> float:
         value = float(row[name])
     except ValueError:
         value = float("nan")
-    if not 0 <= value < 1e12:
-        raise InputError(name, value=row[name], allowed="a number, not negative")
+    if not _LEAST <= value <= _MOST:
+        raise InputError(name, value=row[name], allowed=f"a number from {_LEAST:g} to {_MOST:g}")
     return value
+
+
+def _whole(row: Mapping[str, str], name: str, least: int) -> int:
+    text = row.get(name) or "0"
+    if not _DIGITS.fullmatch(text) or int(text.partition(".")[0]) < least:
+        raise InputError(name, value=text, allowed=f"a whole number of at least {least}")
+    return int(text.partition(".")[0])
 
 
 def _choice(kind: type[E], value: str, name: str) -> E:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import csv
-import math
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from costmodel.errors import InputError
+from costmodel.files.table import Table, read_table
 
 METRICS = ("latency_pct", "energy_pct", "memory_pct")
 """Savings against a benchmark's dense row, in percent of it."""
@@ -28,6 +28,10 @@ COLUMNS = (
 DEVICES = 4
 """Devices that share a power reading, as the columns' names say; batches run on each of them alone."""
 MIB = 1 << 20
+_WHOLE = re.compile(r"\d{1,6}", re.ASCII)
+_MOST = 999_999
+_SMALL, _LARGE = 1e-9, 1e12
+"""Bounds of what is measured, in the units of its column."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,28 +79,20 @@ class Benchmark:
         return {metric: 100 * (1 - getattr(row, name) / getattr(self.dense, name)) for name, metric in pairs}
 
 
-def read_table(path: str | Path) -> tuple[Benchmark, ...]:
-    """Read and check a CSV file with the columns of COLUMNS.
+def read_benchmarks(path: str | Path) -> tuple[Benchmark, ...]:
+    """Read and check a CSV or Parquet file with the columns of COLUMNS.
 
     Raises:
-        InputError: when it cannot be read, lacks a column, or a cell is no number in its range; the line is named.
+        InputError: when it cannot be read, lacks a column, or a cell is no number in its range; the row is named.
     """
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except OSError as error:
-        raise InputError("cannot read table", value=str(path), hint=error.strerror or str(error)) from error
-    except UnicodeDecodeError as error:
-        raise InputError("table is not text in UTF-8", value=str(path)) from error
-    reader = csv.DictReader(text.splitlines())
-    if missing := [name for name in COLUMNS if name not in (reader.fieldnames or ())]:
-        raise InputError(f"{path}: no column {missing[0]}", allowed=", ".join(COLUMNS))
+    table = read_table(Path(path), InputError)
+    table.require(COLUMNS)
+    rows = _rows(table)
+    batches = table.numbers("batch_size", 1, _MOST, whole=True)
     grouped: dict[str, list[tuple[int, TableRow]]] = {}
-    for line, cells in enumerate(reader, start=2):
-        batch, row = _row(cells, f"{path} line {line}")
-        grouped.setdefault(cells["benchmark"], []).append((batch, row))
-    if not grouped:
-        raise InputError(f"{path}: no rows")
-    return tuple(_benchmark(name, rows, str(path)) for name, rows in grouped.items())
+    for place, row in enumerate(rows):
+        grouped.setdefault(table.cell("benchmark", place).text(), []).append((int(batches[place]), row))
+    return tuple(_benchmark(name, members, str(path)) for name, members in grouped.items())
 
 
 def chosen(benchmarks: Iterable[Benchmark], names: str) -> tuple[Benchmark, ...]:
@@ -126,35 +122,32 @@ def _benchmark(name: str, rows: list[tuple[int, TableRow]], path: str) -> Benchm
     return Benchmark(name=name, batch=dense[0][0], dense=dense[0][1], rows=others)
 
 
-def _row(cells: Mapping[str, str | None], where: str) -> tuple[int, TableRow]:
-    layers = tuple(_whole(word, f"{where}: layers", 0) for word in (cells["layers"] or "").split())
-    positive = {name: _number(cells[name], f"{where}: {name}") for name in COLUMNS[5:]}
-    if positive["gpu_utilisation_pct"] > 100:
-        raise InputError(f"{where}: gpu_utilisation_pct", value=cells["gpu_utilisation_pct"], allowed="up to 100")
-    row = TableRow(
-        layers=layers,
-        rank=_whole(cells["rank"], f"{where}: rank", 1) if layers else 0,
-        param_reduction_pct=_number(cells["param_reduction_pct"], f"{where}: param_reduction_pct", zero=True),
-        latency_s=positive["latency_s_per_batch"],
-        energy_j=positive["energy_j_per_batch_4gpu"],
-        memory_bytes=positive["memory_mib_per_gpu"] * MIB,
-        power_w=positive["power_w_4gpu"],
-        utilisation=positive["gpu_utilisation_pct"] / 100,
-    )
-    return _whole(cells["batch_size"], f"{where}: batch_size", 1), row
+def _rows(table: Table) -> list[TableRow]:
+    reduction = table.numbers("param_reduction_pct", 0, 100)
+    latency, energy, memory, power = (table.numbers(name, _SMALL, _LARGE) for name in COLUMNS[5:9])
+    utilisation = table.numbers("gpu_utilisation_pct", _SMALL, 100)
+    return [
+        TableRow(
+            layers=layers,
+            rank=rank,
+            param_reduction_pct=float(reduction[place]),
+            latency_s=float(latency[place]),
+            energy_j=float(energy[place]),
+            memory_bytes=float(memory[place]) * MIB,
+            power_w=float(power[place]),
+            utilisation=float(utilisation[place]) / 100,
+        )
+        for place, (layers, rank) in enumerate(_factored(table))
+    ]
 
 
-def _whole(text: str | None, where: str, least: int) -> int:
-    if text is None or not (text.isascii() and text.isdigit() and least <= int(text) < 1 << 20):
-        raise InputError(where, value=text, allowed=f"a whole number of at least {least}")
-    return int(text)
-
-
-def _number(text: str | None, where: str, *, zero: bool = False) -> float:
-    try:
-        value = float(text or "")
-    except ValueError:
-        value = math.nan
-    if not (math.isfinite(value) and (value > 0 or (zero and value == 0))):
-        raise InputError(where, value=text, allowed="a finite number of at least 0" if zero else "a number above 0")
-    return value
+def _factored(table: Table) -> Iterator[tuple[tuple[int, ...], int]]:
+    """Layers and rank of each row; none and 0 of a dense one."""
+    for place in range(len(table)):
+        layers, rank = table.cell("layers", place), str(table.cell("rank", place).value)
+        words = str("" if layers.value is None else layers.value).split()
+        if not all(map(_WHOLE.fullmatch, words)):
+            raise layers.wrong(f"numbers of layers up to {_MOST:,} with blanks between them, or nothing")
+        if words and (not _WHOLE.fullmatch(rank) or not int(rank)):
+            raise table.cell("rank", place).wrong(f"a whole number from 1 to {_MOST:,}")
+        yield tuple(map(int, words)), int(rank) if words else 0

@@ -92,14 +92,65 @@ def test_attention_passes_other_columns_through(tmp_path: Path, capsys: pytest.C
 
 @pytest.mark.parametrize("quote", ["", '"'])
 def test_any_text_of_one_line_passes_through(tmp_path: Path, capsys: pytest.CaptureFixture[str], quote: str) -> None:
-    """Line separators of Unicode, next line, form feed and the like part no rows of a CSV file, quoted or not."""
-    texts = ["a\u2028b", "a\u2029b", "a\x85b", "a\fb", "a\vb", "a\x1cb"]
+    """Line separators of Unicode, next line, form feed and the like part no rows of a CSV file, quoted or not; what a
+    terminal obeys is written out."""
+    texts = {
+        "a\u2028b": "a\u2028b",
+        "a\u2029b": "a\u2029b",
+        "a\x85b": r"a\x85b",
+        "a\fb": r"a\x0cb",
+        "a\x1cb": r"a\x1cb",
+    }
     path, out = tmp_path / "shapes.csv", tmp_path / "out.csv"
     lines = "".join(f"1,2,3,{quote}{text}{quote}\n" for text in texts)
     path.write_text(f"m,n,k,note\n{lines}", encoding="utf-8")
     assert price(capsys, path, "--hw", "l4", "--calibration", "none", "-o", out)[:2] == (0, "")
     with out.open(encoding="utf-8", newline="") as stream:
-        assert [row["note"] for row in csv.DictReader(stream)] == texts
+        assert [row["note"] for row in csv.DictReader(stream)] == list(texts.values())
+
+
+def test_no_passed_column_reaches_a_terminal_or_a_spreadsheet_as_such(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    notes = {
+        "\x1b[31mred\x1b[0m": r"\x1b[31mred\x1b[0m",
+        "\x07": r"\x07",
+        "\u202eabc": r"\u202eabc",
+        "=1+1": "'=1+1",
+        "+cmd|' /C calc'!A0": "'+cmd|' /C calc'!A0",
+        " @SUM(A1)": "' @SUM(A1)",
+        "-2+3": "'-2+3",
+        "\uff1d1": "'\uff1d1",
+        "-1.5e-3": "-1.5e-3",
+        "+3 %": "+3 %",
+        "plain": "plain",
+    }
+    path = tmp_path / "shapes.csv"
+    with path.open("w", encoding="utf-8", newline="") as stream:
+        csv.writer(stream).writerows([["m", "n", "k", "=note"], *([1, 2, 3, note] for note in notes)])
+    code, out, err = price(capsys, path, "--hw", "l4", "--calibration", "none")
+    assert (code, err) == (0, "")
+    assert [row["'=note"] for row in rows_of(out)] == list(notes.values())
+    found = json.loads(price(capsys, path, "--hw", "l4", "--calibration", "none", "--format", "json")[1])
+    assert [row["=note"] for row in found["rows"]] == list(notes)
+
+
+def test_passed_values_that_are_no_numbers_are_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    import pyarrow
+
+    path = tmp_path / "shapes.csv"
+    path.write_text("m,n,k,us,note\n1,2,3,nan,a\n1,2,3,-Infinity,b\n1,2,3,4,nan of it\n")
+    code, out, err = price(capsys, path, "--hw", "l4", "--calibration", "none")
+    assert (code, err) == (0, "note: column us has 2 values that are infinite or no number; they pass through\n")
+    assert [row["us"] for row in rows_of(out)] == ["nan", "-Infinity", "4"]
+    columns = {"m": [1, 1], "n": [2, 2], "k": [3, 3], "us": [float("nan"), 1.0], "parts": [[float("inf")], None]}
+    parquet.write_table(pyarrow.table(columns), tmp_path / "shapes.parquet")
+    arguments = (tmp_path / "shapes.parquet", "--hw", "l4", "--calibration", "none", "--format", "json")
+    code, out, err = price(capsys, *arguments)
+    assert (code, err.count("\n")) == (0, 1)
+    assert [row["us"] for row in json.loads(out)["rows"]] == [None, 1.0]
+    assert [row["parts"] for row in json.loads(out)["rows"]] == [[None], None]
 
 
 def test_parquet_and_csv_agree(gemms: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -23,7 +23,7 @@ from validate.replay import fit as replay_fit
 from validate.replay.fit import fit_constants
 from validate.replay.model import ReplayConstants, ScoringRun, load_constants
 from validate.replay.replay import mean_errors, replay
-from validate.replay.table import COLUMNS, METRICS, MIB, Benchmark, TableRow, chosen, read_table
+from validate.replay.table import COLUMNS, METRICS, MIB, Benchmark, TableRow, chosen, read_benchmarks
 
 ROOT = Path(__file__).resolve().parents[3]
 PAPER = ROOT.parent / "shared" / "paper" / "cost_rank1_all_tensors.csv"
@@ -242,10 +242,10 @@ def test_constants_are_saved_and_read(table: Path, tmp_path: Path, capsys: pytes
         (lambda text: text.splitlines()[0], "no rows"),
         (lambda text: re.sub(r"\n,,short.*", "", text), "needs one dense row"),
         (lambda text: text.replace("2 29,1,short,64", "2 29,1,short,32"), "several batch sizes"),
-        (lambda text: text.replace("2 29,1,short", "2 x,1,short"), "layers: got 'x'"),
+        (lambda text: text.replace("2 29,1,short", "2 x,1,short"), "layers in row 2: got '2 x"),
         (lambda text: text.replace("2 29,1,short", "2 99,1,short"), "layer out of range"),
         (lambda text: text.replace("2 29,1,short", "2 28 29,1,short"), "parameter reduction is not that of llama2-7b"),
-        (lambda text: text.replace("2 29,1,short", "2 29,0,short"), "rank: got '0'"),
+        (lambda text: text.replace("2 29,1,short", "2 29,0,short"), "rank in row 2: got '0'"),
         (lambda text: text.replace(",short,64,6.", ",short,64,nan6."), "param_reduction_pct"),
     ],
 )
@@ -301,11 +301,11 @@ def test_bad_constants_are_refused(name: str, value: object, tmp_path: Path) -> 
 
 
 def test_a_table_with_no_file_and_no_text(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match="cannot read table"):
-        read_table(tmp_path / "none.csv")
+    with pytest.raises(InputError, match="cannot read as CSV"):
+        read_benchmarks(tmp_path / "none.csv")
     (tmp_path / "bytes.csv").write_bytes(b"\xff\xfe")
-    with pytest.raises(InputError, match="UTF-8"):
-        read_table(tmp_path / "bytes.csv")
+    with pytest.raises(InputError, match="utf-8"):
+        read_benchmarks(tmp_path / "bytes.csv")
 
 
 def test_it_needs_no_torch(table: Path) -> None:
@@ -319,7 +319,7 @@ def test_it_needs_no_torch(table: Path) -> None:
 
 @pytest.mark.skipif(not PAPER.is_file(), reason="the published table is not beside this checkout")
 def test_the_published_table_is_predicted_better_than_by_lines(run: ScoringRun) -> None:
-    result = replay(run, read_table(PAPER))
+    result = replay(run, read_benchmarks(PAPER))
     assert len(result.splits) == 3
     for split in result.splits:
         errors = mean_errors(split.rows)
