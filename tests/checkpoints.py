@@ -19,7 +19,7 @@ from validate.checkpoint.plan import plan_checkpoint
 from validate.checkpoint.source import open_source
 from validate.checkpoint.write import Checkpoint, write_checkpoint
 from validate.factors.replace import Replacement, StageMaker
-from validate.models.factored import INDEX, MANIFEST
+from validate.hf.names import INDEX, MANIFEST
 from validate.models.pretrained import Pretrained
 
 CPU = torch.device("cpu")

@@ -231,7 +231,7 @@ def test_its_factored_checkpoint_is_written_and_loaded(registered: Path) -> None
     from checkpoints import dense_folder, factored_folder, logits, of, random_tokens
 
     from validate.factors.replace import Replacement, WeightFactors
-    from validate.models.factored import load_factored
+    from validate.hf import load_factored
     from validate.models.pretrained import open_pretrained
 
     dense = dense_folder(registered / "dense", CONFIG)

@@ -61,11 +61,17 @@ def spec_from_config(
     if row is None:
         raise ModelError(f"{source}: architecture not supported", value=model_type, allowed=", ".join(rows))
     _check_architectures(fields, row.classes[model_type])
-    fields.refuse("quantization_config", "quantised checkpoints are not supported: use the original's config.json")
+    if not _is_factored(config.get("quantization_config")):
+        fields.refuse("quantization_config", "quantised checkpoints are not supported: use the original's config.json")
     fields.refuse("is_encoder_decoder", "encoder-decoder models are not supported")
     fields.refuse("per_layer_config", "all layers must have the same shape")
     fields.refuse("pruned_heads", "all layers must have the same shape")
     return row.read(fields.renamed(row.aliases), row)
+
+
+def _is_factored(entry: object) -> bool:
+    """Whether the entry is that of a folder of `validate apply`, whose config.json is otherwise the dense model's."""
+    return isinstance(entry, Mapping) and entry.get("quant_method") == "low_rank"
 
 
 def _check_architectures(fields: Fields, class_prefix: str) -> None:

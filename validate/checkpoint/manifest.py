@@ -9,7 +9,7 @@ from typing import Any, Literal
 import msgspec
 
 from costmodel._version import __version__
-from validate.models.factored import FORMAT, SCHEMA
+from validate.hf.names import FORMAT, SCHEMA
 
 _LIBRARIES = ("torch", "transformers", "safetensors", "tensorly")
 
@@ -67,6 +67,10 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     num_layers: int
     """Of the dense model."""
     dtype: str
+    weight_dtype: Literal["int8"] | None = None
+    """Of the linears named in `int8`; their scales and all else are of `dtype`."""
+    int8: list[str] = msgspec.field(default_factory=list)
+    """Paths inside a layer of the linears in int8."""
     sites: list[SiteRecord]
     drop: list[int]
     """Layers of the dense model that are left out; the tensors of the others are numbered anew."""

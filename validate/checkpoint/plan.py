@@ -9,7 +9,7 @@ from math import prod
 from costmodel.decomposition.factors import Decomposition, Factor, Site, Tucker, factor_stages
 from costmodel.model import ModelSpec
 from validate.checkpoint.source import DenseSource
-from validate.models.factored import DTYPES
+from validate.hf.names import DTYPES
 
 PROCESS_BYTES = 10**9
 """An interpreter with torch and transformers, before any weight; measured 0.5 GB."""

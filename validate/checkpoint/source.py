@@ -14,7 +14,10 @@ from costmodel.errors import ModelError
 from costmodel.families.load import load_model, read_config
 from costmodel.files.read import read_json
 from costmodel.model import ModelSpec
-from validate.models.factored import GENERATION, FactoredCheckpointError, generation_config, is_factored
+from validate.hf.check import is_factored
+from validate.hf.errors import FactoredCheckpointError
+from validate.hf.names import GENERATION
+from validate.hf.structure import generation_config
 from validate.models.pretrained import auto_class, locate
 from validate.models.weights import SourceWeights
 

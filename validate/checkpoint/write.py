@@ -22,7 +22,10 @@ from validate.checkpoint.plan import Plan, step_cost
 from validate.checkpoint.source import DenseSource
 from validate.errors import MeasurementError, RunError, reason_of
 from validate.factors.factorize import product
-from validate.models.factored import DTYPES, FORMAT, INDEX, MANIFEST, FactoredCheckpointError, check_factored
+from validate.hf.check import check_factored
+from validate.hf.config import LowRankConfig
+from validate.hf.errors import FactoredCheckpointError
+from validate.hf.names import DECOMPOSITION, DTYPES, FORMAT, INDEX, MANIFEST
 from validate.models.weights import dense_weight, file_record
 from validate.store.new_folder import new_folder, require_new
 from validate.store.tensors import save_tensors
@@ -42,8 +45,6 @@ COPIED = (
     "chat_template.json",
 )
 """Files of the dense checkpoint that are copied as they are, where it has them."""
-CONFIGURATION = "decomposition.json"
-"""The decomposition in the form that `costmodel estimate --config` reads."""
 _CHUNK = 1 << 24
 _CONFIG_TYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
@@ -111,9 +112,6 @@ def write_checkpoint(
         sites = _write_weights(source, plan, folder, makers, device, clock, finished)
         if len(plan.files) > 1:
             _write_index(plan, folder)
-        _write_settings(source, decomposition, plan, folder)
-        clock.at("reading back", 0)
-        records = [FileRecord(**file_record(path)) for path in sorted(folder.iterdir())]
         manifest = Manifest(
             architecture=type(source.model).__name__,
             layers=source.layers,
@@ -127,8 +125,12 @@ def write_checkpoint(
             source=SourceRecord(
                 name=source.name, dtype=source.weights.stored_types, files=msgspec.convert(digests, list[FileRecord])
             ),
-            files=records,
+            files=[],
         )
+        _write_settings(source, decomposition, manifest, folder)
+        clock.at("reading back", 0)
+        records = [FileRecord(**file_record(path)) for path in sorted(folder.iterdir())]
+        manifest = msgspec.structs.replace(manifest, files=records)
         (folder / MANIFEST).write_bytes(manifest.to_bytes())
         try:
             check_factored(folder)
@@ -254,18 +256,15 @@ def _write_index(plan: Plan, folder: Path) -> None:
     (folder / INDEX).write_text(f"{json.dumps(index, indent=2)}\n", encoding="utf-8")
 
 
-def _write_settings(source: DenseSource, decomposition: Decomposition, plan: Plan, folder: Path) -> None:
-    """config.json of the dense model, the decomposition, and the tokenizer's files."""
-    config = {**source.config}
-    kind = _CONFIG_TYPES[plan.dtype]
-    if config.get("dtype", config.get("torch_dtype")) == kind:
-        shutil.copyfile(source.folder / "config.json", folder / "config.json")
-    else:
-        config.pop("torch_dtype", None)
-        text = json.dumps({**config, "dtype": kind}, indent=2, ensure_ascii=False)
-        (folder / "config.json").write_text(f"{text}\n", encoding="utf-8")
+def _write_settings(source: DenseSource, decomposition: Decomposition, manifest: Manifest, folder: Path) -> None:
+    """config.json of the dense model with what is factored, the decomposition, and the tokenizer's files."""
+    config = {key: value for key, value in source.config.items() if key != "torch_dtype"}
+    weights = [{"name": path.name} for path in folder.glob("*.safetensors")]
+    entry = LowRankConfig.of_manifest({**msgspec.to_builtins(manifest), "files": weights}).to_dict()
+    text = json.dumps({**config, "dtype": _CONFIG_TYPES[manifest.dtype], "quantization_config": entry}, indent=2)
+    (folder / "config.json").write_text(f"{text}\n", encoding="utf-8")
     text = json.dumps(decomposition.to_json(), indent=2)
-    (folder / CONFIGURATION).write_text(f"{text}\n", encoding="utf-8")
+    (folder / DECOMPOSITION).write_text(f"{text}\n", encoding="utf-8")
     for name in COPIED:
         if (source.folder / name).is_file():
             shutil.copyfile(source.folder / name, folder / name)

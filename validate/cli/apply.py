@@ -54,8 +54,8 @@ def command(model: str, configuration: DecompositionSettings, settings: ApplySet
     Weights pass through memory one at a time. DIR appears when all of it is written and read back; after an interrupt
     the same command takes up the weights that were factored, from .DIR.partial. DIR holds
     factored*.safetensors, factored.json (ranks, errors, source, hashes), config.json and the tokenizer of the dense
-    model, and decomposition.json for `costmodel estimate --config`. Load it with `load_factored` of
-    validate/models/factored.py; plain from_pretrained refuses it.
+    model, and decomposition.json for `costmodel estimate --config`. After
+    `import validate.hf` from_pretrained of transformers loads it; without, it refuses.
 
     \b
     Example:
@@ -133,8 +133,8 @@ def _makers(
     """What makes the factors, and what the manifest says of it."""
     from validate.checkpoint.makers import WhitenedMakers, plain_makers
     from validate.checkpoint.manifest import FactorsRecord, FileRecord
+    from validate.hf.names import DTYPES
     from validate.models.blocks import calibration_inputs
-    from validate.models.factored import DTYPES
     from validate.models.pretrained import read_tokenizer
     from validate.models.stream import LayerStream
     from validate.models.weights import file_record

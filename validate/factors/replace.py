@@ -12,7 +12,8 @@ from torch import nn
 from costmodel.decomposition.factors import Decomposition, Factor, Site, Tucker
 from costmodel.model import ModelSpec, WeightTensor
 from validate.factors.factorize import Factorization, factorize, random_stages
-from validate.models.factored import FactoredLinear, without_layers
+from validate.hf.layers import without_layers
+from validate.hf.modules import FactoredLinear
 from validate.models.weights import dense_weight
 
 StageMaker = Callable[[Site, WeightTensor, Factor, nn.Module], list[torch.Tensor]]

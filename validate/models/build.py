@@ -13,7 +13,7 @@ from costmodel.forward.workload import Attention
 from costmodel.model import ModelSpec
 from costmodel.units import DType
 from validate.errors import MeasurementError, reason_of
-from validate.models.factored import EmptyOnMeta
+from validate.hf.modules import EmptyOnMeta
 from validate.models.reading import read_model
 
 if TYPE_CHECKING:

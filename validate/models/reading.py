@@ -10,7 +10,7 @@ from torch import nn
 
 from costmodel.errors import ModelError
 from validate.errors import reason_of
-from validate.models.factored import is_factored
+from validate.hf.check import is_factored
 
 
 def require_dense(folder: Path) -> None:

@@ -16,9 +16,9 @@ from torch import nn
 
 from costmodel.errors import ModelError
 from costmodel.families.load import load_model, read_config
+from validate.hf.modules import EmptyOnMeta
 from validate.models.blocks import IGNORED
 from validate.models.build import TORCH_DTYPES
-from validate.models.factored import EmptyOnMeta
 from validate.models.pretrained import auto_class, locate, open_pretrained, read_tokenizer
 from validate.models.reading import require_dense
 from validate.models.weights import SourceWeights

@@ -14,7 +14,7 @@ from torch import nn
 from costmodel.errors import ModelError
 from costmodel.files.read import read_json
 from validate.errors import reason_of
-from validate.models.factored import DTYPES
+from validate.hf.names import DTYPES
 from validate.store.digests import sha256_of
 
 _PLAIN = re.compile(r"[^/\\\0]+\.safetensors")

@@ -12,8 +12,8 @@ from validate.devices.environment import environment
 from validate.devices.opening import open_device
 from validate.factors.replace import StageMaker
 from validate.factors.whitening import make_factors
+from validate.hf.names import DTYPES
 from validate.models.blocks import calibration_inputs, text_blocks
-from validate.models.factored import DTYPES
 from validate.models.pretrained import Pretrained, open_pretrained
 from validate.models.stored import stored_weights
 from validate.quality.case import QualityCase

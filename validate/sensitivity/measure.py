@@ -13,8 +13,8 @@ from costmodel.errors import InputError, ModelError
 from costmodel.families.load import load_model
 from validate.devices.opening import torch_device
 from validate.errors import RunError
+from validate.hf.names import DTYPES
 from validate.models.blocks import calibration_inputs, text_blocks
-from validate.models.factored import DTYPES
 from validate.models.stream import LayerStream
 from validate.sensitivity.file import Sensitivity, SensitivityRun, load_sensitivity, save_sensitivity
 from validate.sensitivity.run import SensitivityRunner

@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import ast
 import json
-import shutil
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -37,8 +34,8 @@ from validate.errors import MeasurementError, RunError  # noqa: E402
 from validate.factors.factorize import factorize_svd, product  # noqa: E402
 from validate.factors.replace import WeightFactors  # noqa: E402
 from validate.factors.whitening import make_factors  # noqa: E402
-from validate.models import factored as loader  # noqa: E402
-from validate.models.factored import FactoredCheckpointError, FactoredLinear, is_factored, load_factored  # noqa: E402
+from validate.hf import is_factored, load_factored  # noqa: E402
+from validate.hf.names import DTYPES  # noqa: E402
 from validate.models.pretrained import open_pretrained  # noqa: E402
 from validate.models.stored import stored_weights  # noqa: E402
 from validate.models.stream import LayerStream  # noqa: E402
@@ -170,9 +167,9 @@ def test_files_are_filled_up_to_the_size_given(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(("stored", "wanted"), [("bf16", "bf16"), ("fp32", "fp16"), ("bf16", "fp32")])
 def test_types_of_weights(stored: str, wanted: str, tmp_path: Path) -> None:
-    dense = dense_folder(tmp_path / "dense", LLAMA, dtype=loader.DTYPES[stored][0])
+    dense = dense_folder(tmp_path / "dense", LLAMA, dtype=DTYPES[stored][0])
     factored_folder(dense, tmp_path / "out", MIXED, dtype=wanted)
-    model, kind = load_factored(tmp_path / "out"), loader.DTYPES[wanted][0]
+    model, kind = load_factored(tmp_path / "out"), DTYPES[wanted][0]
     assert {parameter.dtype for parameter in model.parameters()} == {kind}
     spec = load_model(tmp_path / "out")
     assert spec.dtype is not None
@@ -269,21 +266,6 @@ def test_a_checkpoint_of_the_hub_is_called_by_its_name_there(tmp_path: Path, mon
     monkeypatch.setattr("validate.checkpoint.source.locate", lambda path_or_id: dense)
     assert open_source("someone/something").name == "someone/something"
     assert open_source(str(dense)).name == "0123abcd"
-
-
-def test_plain_transformers_refuses_the_folder(tmp_path: Path) -> None:
-    dense = dense_folder(tmp_path / "dense", LLAMA)
-    factored_folder(dense, tmp_path / "out", MIXED)
-    with pytest.raises(OSError, match=r"no file named model\.safetensors"):
-        transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "out")
-
-
-def test_a_loaded_model_is_not_saved_where_it_would_be_read_wrongly(tmp_path: Path) -> None:
-    dense = dense_folder(tmp_path / "dense", LLAMA)
-    factored_folder(dense, tmp_path / "out", MIXED)
-    with pytest.raises(FactoredCheckpointError, match="copy its folder instead"):
-        load_factored(tmp_path / "out").save_pretrained(tmp_path / "again")  # type: ignore[operator]
-    assert not (tmp_path / "again").exists()
 
 
 def test_a_factored_folder_is_refused_where_a_dense_one_is_needed(tmp_path: Path) -> None:
@@ -578,42 +560,6 @@ def test_7b_fits_within_24_gb_by_arithmetic(name: str, form: str) -> None:
         assert peak_bytes(smaller, source, 64 * 256) < 24e9
     if name == "llama2-7b":
         assert moment_bytes(spec) == 2 * 8 * (6 * 4096**2 + 11008**2)
-
-
-def test_the_loader_stands_alone(tmp_path: Path) -> None:
-    names = set()
-    for node in ast.walk(ast.parse(Path(loader.__file__).read_text())):
-        if isinstance(node, ast.Import):
-            names |= {alias.name.partition(".")[0] for alias in node.names}
-        elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0
-            names.add(str(node.module).partition(".")[0])
-    assert names - set(sys.stdlib_module_names) == {"torch", "transformers", "safetensors"}
-    dense = dense_folder(tmp_path / "dense", LLAMA)
-    factored_folder(dense, tmp_path / "out", MIXED)
-    (tmp_path / "alone").mkdir()
-    shutil.copy(loader.__file__, tmp_path / "alone" / "loader.py")
-    code = (
-        "import sys, torch; from loader import load_factored\n"
-        "model = load_factored('../out')\n"
-        "tokens = model.generate(torch.tensor([[3, 4, 5]]), attention_mask=torch.ones(1, 3), max_new_tokens=4,"
-        " do_sample=False, pad_token_id=0)\n"
-        "assert not {'validate', 'costmodel'} & set(sys.modules)\n"
-        "print(tokens.tolist())\n"
-    )
-    run = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path / "alone", capture_output=True, text=True, check=False
-    )
-    assert run.returncode == 0, run.stderr
-    model: Any = load_factored(tmp_path / "out")
-    tokens = model.generate(
-        torch.tensor([[3, 4, 5]]), attention_mask=torch.ones(1, 3), max_new_tokens=4, do_sample=False, pad_token_id=0
-    )
-    assert json.loads(run.stdout) == tokens.tolist()
-
-
-def test_there_is_one_factored_linear() -> None:
-    assert FactoredLinear is loader.FactoredLinear
 
 
 def test_nothing_is_pickled() -> None:

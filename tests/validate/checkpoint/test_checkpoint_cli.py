@@ -30,7 +30,7 @@ from validate.cli import cli  # noqa: E402
 from validate.cli.apply import parse_size  # noqa: E402
 from validate.factors.replace import WeightFactors  # noqa: E402
 from validate.factors.whitening import make_factors  # noqa: E402
-from validate.models.factored import load_factored  # noqa: E402
+from validate.hf import load_factored  # noqa: E402
 from validate.models.pretrained import open_pretrained  # noqa: E402
 from validate.models.text import token_blocks  # noqa: E402
 

@@ -28,7 +28,7 @@ from checkpoints import (  # noqa: E402
 from safetensors.torch import load_file, save_file  # noqa: E402
 from validating import LLAMA  # noqa: E402
 
-from validate.models.factored import FactoredCheckpointError, check_factored, load_factored  # noqa: E402
+from validate.hf import FactoredCheckpointError, check_factored, load_factored  # noqa: E402
 
 ONE, TWO = "factored-00001-of-00002.safetensors", "factored-00002-of-00002.safetensors"
 SITE = "model.layers.0.self_attn.q_proj.in.weight"
@@ -52,17 +52,32 @@ def folder(whole: Path, tmp_path: Path) -> Path:
 
 
 def refusal(folder: Path, **options: Any) -> str:
-    """The one line that refuses a folder: of the loader and of the check alone, both the same."""
+    """The one line that refuses a folder: of the loader, and of `from_pretrained` or of the check alone, the same."""
     with pytest.raises(FactoredCheckpointError) as caught:
         load_factored(folder, **options)
     text = str(caught.value)
     assert "\n" not in text
     assert text.startswith(f"{folder}: ")
     assert len(text) < 700
-    with pytest.raises(FactoredCheckpointError) as again:
-        check_factored(folder, **options)
-    assert str(again.value) == text
+    if options:
+        with pytest.raises(FactoredCheckpointError) as again:
+            check_factored(folder, **options)
+        assert str(again.value) == text
+    else:
+        refusal_of_transformers(folder, text)
     return text.removeprefix(f"{folder}: ")
+
+
+def refusal_of_transformers(folder: Path, text: str) -> None:
+    """`from_pretrained` gives the same line, unless transformers itself stumbles over config.json before it asks."""
+    with pytest.raises((ValueError, OSError, TypeError, KeyError, AttributeError)) as caught:
+        transformers.AutoModelForCausalLM.from_pretrained(folder)
+    if isinstance(caught.value, FactoredCheckpointError):
+        assert str(caught.value) in (text, f"{folder}: the configuration given is not the folder's") or str(
+            caught.value
+        ).startswith("quantization_config of low_rank: ")
+    else:
+        assert "config.json" in text
 
 
 def test_the_whole_folder_is_accepted(folder: Path) -> None:
@@ -224,12 +239,22 @@ MANIFESTS: dict[str, tuple[Change, str]] = {
         raw(MANIFEST, lambda content: content.replace(b"{", b'{"schema": 1,', 1), signed=False),
         "a key twice",
     ),
-    "NaN": (raw(MANIFEST, lambda content: content.replace(b'"schema": 1', b'"schema": NaN'), signed=False), "NaN"),
+    "NaN": (raw(MANIFEST, lambda content: content.replace(b'"schema": 2', b'"schema": NaN'), signed=False), "NaN"),
     "a number of many digits": (
-        raw(MANIFEST, lambda content: content.replace(b'"schema": 1', b'"schema": ' + b"9" * 9999), signed=False),
+        raw(MANIFEST, lambda content: content.replace(b'"schema": 2', b'"schema": ' + b"9" * 9999), signed=False),
         "not JSON",
     ),
-    "later schema": (manifest(setting(schema=2)), f"{MANIFEST}: format and schema: got ['factored-checkpoint', 2]"),
+    "later schema": (manifest(setting(schema=3)), f"{MANIFEST}: format and schema: got ['factored-checkpoint', 3]"),
+    "earlier schema": (manifest(setting(schema=1)), "write an older folder anew"),
+    "int8 without names": (manifest(setting(weight_dtype="int8")), "int8: got []; allowed: names of linears"),
+    "int8 of no linear": (
+        manifest(setting(weight_dtype="int8", int8=["mlp"])),
+        f"{MANIFEST}: int8: got 'model.layers.0.mlp'",
+    ),
+    "int8 of nothing stored so": (
+        manifest(setting(weight_dtype="int8", int8=["mlp.up_proj"])),
+        "missing tensor: got 'model.layers.0.mlp.up_proj.in.weight_scale'",
+    ),
     "schema true": (manifest(setting(schema=True)), "format and schema"),
     "other format": (manifest(setting(format="pickle")), "format and schema"),
     "no schema": (manifest(lambda data: data.pop("schema")), "format and schema"),
@@ -327,6 +352,18 @@ CONFIGS: dict[str, tuple[Change, str]] = {
     "biases": (config(setting(attention_bias=True)), "missing tensor: got 'model.layers.0.self_attn.q_proj.out.bias'"),
     "nonsense": (config(setting(num_attention_heads=0)), "config.json does not give a LlamaForCausalLM"),
     "not JSON": (raw("config.json", lambda content: b"{"), "config.json: not JSON"),
+    "no entry of the quantizer": (
+        config(lambda data: data.pop("quantization_config")),
+        "config.json: quantization",
+    ),
+    "another rank in the entry": (
+        config(lambda data: data["quantization_config"]["modules"]["0.self_attn.q_proj"].update(rank=[8, 8])),
+        "config.json: quantization_config is not what factored.json says",
+    ),
+    "another method in the entry": (
+        config(lambda data: data["quantization_config"].update(quant_method="gptq")),
+        "config.json: quantization_config",
+    ),
     "a key twice": (
         raw("config.json", lambda content: content.replace(b"{", b'{"hidden_size": 8,', 1)),
         "config.json: not JSON",

@@ -13,7 +13,7 @@ from torch import nn  # noqa: E402
 from costmodel.decomposition.factors import Factor, LowRank, Tucker  # noqa: E402
 from validate.errors import MeasurementError  # noqa: E402
 from validate.factors.factorize import Factorization, factorize, product, random_stages  # noqa: E402
-from validate.models.factored import FactoredLinear  # noqa: E402
+from validate.hf.modules import FactoredLinear  # noqa: E402
 
 
 def weight(rows: int, columns: int, dtype: torch.dtype = torch.float32, seed: int = 0) -> torch.Tensor:

@@ -19,8 +19,8 @@ from costmodel.forward.workload import Attention, LmHead, Phase, Workload  # noq
 from costmodel.units import DType  # noqa: E402
 from validate.errors import MeasurementError  # noqa: E402
 from validate.factors.replace import RandomFactors, Replacement, WeightFactors, clone  # noqa: E402
+from validate.hf.modules import FactoredLinear  # noqa: E402
 from validate.models.build import build_model, set_attention  # noqa: E402
-from validate.models.factored import FactoredLinear  # noqa: E402
 from validate.models.passes import cache_bytes, make_pass  # noqa: E402
 from validate.speed.identity import identities, require_equal  # noqa: E402
 from validate.speed.records import Identity  # noqa: E402

@@ -1,0 +1,170 @@
+"""The structure that a factored folder describes, put into a transformers model without weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, cast
+
+import torch
+from torch import nn
+from transformers.pytorch_utils import Conv1D
+
+from validate.hf.config import LowRankConfig
+from validate.hf.errors import one_line, refuse
+from validate.hf.layers import without_layers
+from validate.hf.modules import FactoredLinear, Int8Linear
+from validate.hf.names import DTYPES, GENERATION, MANIFEST
+
+_HEADS = ("AutoModelForCausalLM", "AutoModelForMaskedLM")
+"""A model that has one of these heads in transformers is a language model."""
+_CLASSES = ("AutoModel", *_HEADS, "AutoModelForSequenceClassification")
+
+
+def build_factored(manifest: dict[str, Any], config: dict[str, Any]) -> nn.Module:
+    """The structure that a manifest and a config.json describe, on torch's default device.
+
+    Raises:
+        FactoredCheckpointError: when there is no such model, or a site or rank is not possible in it.
+    """
+    name, settings_of = manifest["architecture"], settings_class(config)
+    classes = model_classes(settings_of)
+    if name not in classes:
+        refuse(f"{MANIFEST}: architecture", name, ", ".join(classes))
+    kind, dtype = classes[name], DTYPES[manifest["dtype"]][0]
+    fields = {key: value for key, value in config.items() if key != "quantization_config"}
+    try:
+        model: Any = kind._from_config(settings_of.from_dict(fields), dtype=dtype, attn_implementation="sdpa")
+        len(model.get_submodule(manifest["layers"]))
+    except Exception as error:  # any kind, for any field of the configuration
+        refuse(f"{CONFIG_GIVES_NO} {kind.__name__} with {manifest['layers']}: {one_line(error)}")
+    install(model, LowRankConfig.of_manifest(manifest), manifest["layers"])
+    return cast(nn.Module, model)
+
+
+CONFIG_GIVES_NO = "config.json does not give a"
+
+
+def install(model: nn.Module, config: LowRankConfig, layers: str) -> None:
+    """Put empty factors and int8 weights in the places of dense linears, and leave layers out.
+
+    Args:
+        model: dense, of any class that has the layers.
+        layers: where they are in it.
+
+    Raises:
+        FactoredCheckpointError: when a site or rank is not possible in it.
+    """
+    stack: Any = model.get_submodule(layers)
+    if len(set(config.drop)) < len(config.drop) or not set(config.drop) <= set(range(len(stack))):
+        refuse(f"{MANIFEST}: drop", config.drop, f"different layers from 0 to {len(stack) - 1}")
+    for layer, module, form, (first, last) in config.sites():
+        path = f"{layers}.{layer}.{module}"
+        dense = _linear(model, path)
+        if dense is None or layer in config.drop:
+            refuse(f"{MANIFEST}: site", path, "different linear layers of the model, none of them dropped")
+        n, k = _shape(dense)
+        if not (1 <= first <= min(n, k) and 1 <= last <= min(n, k)) or (form == "svd" and first != last):
+            refuse(f"{MANIFEST}: rank of {path}", [first, last], f"1 to {min(n, k)}, twice the same with svd")
+        shapes = [(first, k), (last, first), (n, last)] if form == "tucker" else [(first, k), (n, last)]
+        stages = [torch.empty(shape, dtype=dense.weight.dtype, device="meta") for shape in shapes]
+        factored = FactoredLinear(stages, dense.bias, transposed=isinstance(dense, Conv1D))
+        _put(model, path, factored.train(dense.training))
+    for layer in range(len(stack)) if config.int8 else ():
+        for module in config.int8:
+            _quantise(model, f"{layers}.{layer}.{module}")
+    for owner, name, value in without_layers(model, layers, config.drop) if config.drop else ():
+        setattr(owner, name, value)
+
+
+def _quantise(model: nn.Module, path: str) -> None:
+    """Make a linear, or each factor of one, an Int8Linear without values."""
+    try:
+        place: Any = model.get_submodule(path)
+    except AttributeError:
+        place = None
+    inner = [path] if _is_linear(place) else []
+    if isinstance(place, FactoredLinear):
+        inner = [f"{path}.{name}" for name in place._modules]
+    if not inner:
+        refuse(f"{MANIFEST}: int8", path, "linear layers of the model, each once")
+    for name in inner:
+        dense: Any = model.get_submodule(name)
+        weight = torch.empty(_shape(dense), dtype=torch.int8, device="meta")
+        scale = torch.empty(weight.shape[0], dtype=dense.weight.dtype, device="meta")
+        _put(model, name, Int8Linear(weight, scale, dense.bias, transposed=isinstance(dense, Conv1D)))
+
+
+def _is_linear(module: Any) -> bool:
+    return isinstance(module, nn.Linear | Conv1D)
+
+
+def _linear(model: nn.Module, path: str) -> Any:
+    """The linear at a path, None where there is none."""
+    try:
+        found = model.get_submodule(path)
+    except AttributeError:
+        return None
+    return found if _is_linear(found) else None
+
+
+def _shape(dense: Any) -> tuple[int, int]:
+    """(out, in) of a linear's weight."""
+    first, second = dense.weight.shape
+    return (first, second) if isinstance(dense, nn.Linear) else (second, first)
+
+
+def _put(model: nn.Module, path: str, module: nn.Module) -> None:
+    parent, _, child = path.rpartition(".")
+    setattr(model.get_submodule(parent), child, module)
+
+
+def settings_class(config: Mapping[str, Any]) -> Any:
+    """transformers' configuration class of a language model.
+
+    Raises:
+        FactoredCheckpointError: when `model_type` is none, or one whose configuration may hold whole models.
+    """
+    import transformers
+
+    model_type = config.get("model_type")
+    known = isinstance(model_type, str) and model_type in transformers.CONFIG_MAPPING
+    kind: Any = transformers.CONFIG_MAPPING[model_type] if known else None
+    heads = [getattr(transformers, auto)._model_mapping for auto in _HEADS]
+    if kind is None or kind.sub_configs or not any(kind in mapping for mapping in heads):
+        refuse("config.json: model_type", model_type, "a language model of transformers that holds no other models")
+    return kind
+
+
+def model_classes(kind: Any) -> dict[str, Any]:
+    """The classes that transformers has for a configuration class, without a head and with one, by their names."""
+    import transformers
+
+    mappings = [getattr(transformers, auto)._model_mapping for auto in _CLASSES]
+    entries = [mapping[kind] for mapping in mappings if kind in mapping]
+    return {each.__name__: each for entry in entries for each in (entry if isinstance(entry, tuple) else (entry,))}
+
+
+def generation_config(model: Any, settings: Any) -> Any:
+    """What generation_config.json says, as transformers wants it for a model that can generate.
+
+    Raises:
+        FactoredCheckpointError: when it is not possible.
+    """
+    try:
+        return type(model.generation_config).from_dict(settings)
+    except Exception as error:  # any kind, for any field
+        refuse(f"{GENERATION}: {one_line(error)}")
+
+
+def tensor_places(model: nn.Module) -> dict[str, list[tuple[dict[str, Any], str]]]:
+    """The tensors that a checkpoint of `model` holds, tied ones once: name -> where they are, as (dictionary, key)."""
+    names: dict[int, str] = {}
+    places: dict[str, list[tuple[dict[str, Any], str]]] = {}
+    for prefix, module in model.named_modules():
+        saved = {key: each for key, each in module._buffers.items() if key not in module._non_persistent_buffers_set}
+        for owner, tensors in ((module._parameters, module._parameters), (module._buffers, saved)):
+            for key, tensor in tensors.items():
+                if tensor is not None:
+                    name = names.setdefault(id(tensor), f"{prefix}.{key}" if prefix else key)
+                    places.setdefault(name, []).append((cast(Any, owner), key))
+    return places
