@@ -187,12 +187,12 @@ class Decomposition:
 
     @classmethod
     def from_json(cls, data: object, model: ModelSpec, where: str = "configuration") -> Decomposition:
-        """Read the contract's FILE and check it against `model`.
+        """Read the contract's FILE and check it against `model`; `chosen`, of a verified choice, is not read.
 
         Raises:
             DecompositionError: on an unknown key, form, site or rank.
         """
-        file = Node(where, data, DecompositionError).table((), ("form", "ranks", "drop"))
+        file = Node(where, data, DecompositionError).table((), ("form", "ranks", "drop", "chosen"))
         form = file["form"].choice(FORMS) if "form" in file else "svd"
         ranks = file["ranks"].entries() if "ranks" in file else {}
         drop = file["drop"].items() if "drop" in file else []

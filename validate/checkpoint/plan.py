@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import prod
+from typing import Literal
 
 from costmodel.decomposition.factors import Decomposition, Factor, Site, Tucker, factor_stages
 from costmodel.model import ModelSpec
 from validate.checkpoint.source import DenseSource
-from validate.hf.names import DTYPES
+from validate.hf.names import DTYPES, shard_names
 
 PROCESS_BYTES = 10**9
 """An interpreter with torch and transformers, before any weight; measured 0.5 GB."""
@@ -20,11 +21,20 @@ Measured at 1024 x 1024 and 2816 x 1024: at most 7.7, 15.7 and 18.6."""
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Output:
-    """One tensor to write, and the number of its file."""
+    """One tensor to write, and the number of its file.
+
+    Attributes:
+        kind: float, or int8 with an output of its own for its scale.
+    """
 
     name: str
     shape: tuple[int, ...]
-    shard: int
+    shard: int = 0
+    kind: Literal["float", "int8", "scale"] = "float"
+
+    def bytes(self, element_bytes: int) -> int:
+        """Bytes of it, where a float has so many."""
+        return prod(self.shape) * (1 if self.kind == "int8" else element_bytes)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -42,12 +52,16 @@ class Plan:
     """The steps in the model's order, so that files fill one after the other.
 
     Attributes:
-        dtype: fp32, bf16 or fp16, of every tensor.
+        dtype: fp32, bf16 or fp16, of every tensor that is not in int8.
+        form: factors, or the products of them under the names of the dense weights.
+        int8: whether the linears of the layers, factored or not, are in int8 with a scale for each output.
         steps: what is not named in them belongs to dropped layers.
         files: names of the weight files; a step's outputs name them by their place here.
     """
 
     dtype: str
+    form: Literal["factored", "merged"] = "factored"
+    int8: bool = False
     steps: tuple[Step, ...]
     files: tuple[str, ...]
 
@@ -58,13 +72,13 @@ class Plan:
 
     @property
     def params(self) -> int:
-        """Weights to write, tied ones once."""
-        return sum(prod(each.shape) for step in self.steps for each in step.outputs)
+        """Weights to write, tied ones once and scales not counted."""
+        return sum(prod(each.shape) for step in self.steps for each in step.outputs if each.kind != "scale")
 
     @property
     def bytes(self) -> int:
         """Bytes of all tensors."""
-        return self.params * self.element_bytes
+        return sum(self.shard_bytes())
 
     @property
     def disk_bytes(self) -> int:
@@ -77,32 +91,40 @@ class Plan:
         sizes = [0] * len(self.files)
         for step in self.steps:
             for each in step.outputs:
-                sizes[each.shard] += prod(each.shape) * self.element_bytes
+                sizes[each.shard] += each.bytes(self.element_bytes)
         return sizes
 
 
-def plan_checkpoint(source: DenseSource, decomposition: Decomposition, dtype: str, max_shard_bytes: int) -> Plan:
+def plan_checkpoint(
+    source: DenseSource,
+    decomposition: Decomposition,
+    dtype: str,
+    max_shard_bytes: int,
+    *,
+    form: Literal["factored", "merged"] = "factored",
+    int8: bool = False,
+) -> Plan:
     """Decide what is written where.
 
     Args:
         dtype: fp32, bf16 or fp16.
         max_shard_bytes: a file takes tensors up to this size, at least one.
+        form, int8: as of `Plan`.
     """
     steps: list[Step] = []
     shard, filled = 0, 0
     width = DTYPES[dtype][0].itemsize
-    for step in _steps(source, decomposition):
+    for step in _steps(source, decomposition, form, int8):
         outputs = []
         for output in step.outputs:
-            size = prod(output.shape) * width
+            size = output.bytes(width)
             if filled and filled + size > max_shard_bytes:
                 shard, filled = shard + 1, 0
             filled += size
-            outputs.append(Output(name=output.name, shape=output.shape, shard=shard))
-        steps.append(Step(source=step.source, outputs=tuple(outputs), site=step.site, factor=step.factor))
-    count = shard + 1
-    names = [f"factored-{index:05d}-of-{count:05d}.safetensors" for index in range(1, count + 1)]
-    return Plan(dtype=dtype, steps=tuple(steps), files=tuple(names if count > 1 else ["factored.safetensors"]))
+            outputs.append(replace(output, shard=shard))
+        steps.append(replace(step, outputs=tuple(outputs)))
+    names = shard_names(shard + 1, "model" if form == "merged" else "factored")
+    return Plan(dtype=dtype, form=form, int8=int8, steps=tuple(steps), files=tuple(names))
 
 
 def peak_bytes(plan: Plan, source: DenseSource, calibration_tokens: int = 0) -> int:
@@ -144,13 +166,15 @@ def step_cost(step: Step, source: DenseSource) -> float:
     return work + 4 * prod(shape) / 1e9
 
 
-def _steps(source: DenseSource, decomposition: Decomposition) -> Iterator[Step]:
+def _steps(
+    source: DenseSource, decomposition: Decomposition, form: Literal["factored", "merged"], int8: bool
+) -> Iterator[Step]:
     spec = source.spec
     kept = [index for index in range(spec.num_layers) if index not in decomposition.dropped]
     for name, shape in source.weights.shapes.items():
         number, _, rest = name.removeprefix(f"{source.layers}.").partition(".")
         if not name.startswith(f"{source.layers}."):
-            yield Step(source=name, outputs=(Output(name=name, shape=shape, shard=0),))
+            yield Step(source=name, outputs=(Output(name=name, shape=shape),))
             continue
         layer = int(number)
         if layer in decomposition.dropped:
@@ -159,16 +183,28 @@ def _steps(source: DenseSource, decomposition: Decomposition) -> Iterator[Step]:
         module, _, kind = rest.rpartition(".")
         site = _site(spec, layer, module)
         factor = decomposition.factors.get(site) if site else None
-        if site is None or factor is None:
-            yield Step(source=name, outputs=(Output(name=f"{place}.{rest}", shape=shape, shard=0),))
-        elif kind == "bias":
-            yield Step(source=name, outputs=(Output(name=f"{place}.{module}.out.bias", shape=shape, shard=0),))
+        if site is None or (factor is None and not (int8 and kind == "weight")):
+            yield Step(source=name, outputs=(Output(name=f"{place}.{rest}", shape=shape),))
+        elif kind == "bias" and factor is not None and form == "factored":
+            yield Step(source=name, outputs=(Output(name=f"{place}.{module}.out.bias", shape=shape),))
+        elif kind == "bias" or form == "merged":
+            step = Step(source=name, outputs=(Output(name=f"{place}.{rest}", shape=shape),))
+            yield step if kind == "bias" else replace(step, site=site, factor=factor)
         else:
-            stages = factor_stages(factor, spec.tensor(site.tensor))
-            outputs = [
-                Output(name=f"{place}.{module}{each.suffix}.weight", shape=(each.n, each.k), shard=0) for each in stages
-            ]
+            tensor = spec.tensor(site.tensor)
+            parts = [(f"{place}.{module}.weight", (tensor.out_features, tensor.in_features))]
+            if factor is not None:
+                stages = factor_stages(factor, tensor)
+                parts = [(f"{place}.{module}{each.suffix}.weight", (each.n, each.k)) for each in stages]
+            outputs = [each for name_, shape_ in parts for each in _outputs(name_, shape_, int8)]
             yield Step(source=name, outputs=tuple(outputs), site=site, factor=factor)
+
+
+def _outputs(name: str, shape: tuple[int, int], int8: bool) -> list[Output]:
+    if not int8:
+        return [Output(name=name, shape=shape)]
+    scale = Output(name=f"{name}_scale", shape=shape[:1], kind="scale")
+    return [Output(name=name, shape=shape, kind="int8"), scale]
 
 
 def _site(spec: ModelSpec, layer: int, path: str) -> Site | None:

@@ -23,5 +23,9 @@ class ApplySettings:
     dtype: Literal["auto", "fp32", "bf16", "fp16"] = option(
         "auto", "Of the weights written; auto keeps the checkpoint's."
     )
+    weight_dtype: Literal["int8"] | None = option(
+        None, "Of the linears of the layers, factored or not: int8 with a scale for each output."
+    )
+    merged: bool = option(False, "Write the products of the factors under the names of the dense weights.")
     max_shard_size: str = option("5GB", "Of one file of weights; memory holds about one, or two.", metavar="SIZE")
     device: DeviceChoice = option("auto", "Where weights are factored; auto takes CUDA where there is one.")

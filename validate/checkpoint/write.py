@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,37 +15,22 @@ from torch import nn
 
 from costmodel.decomposition.factors import Decomposition, Factor, Site
 from validate.checkpoint.finished import FinishedFactors
+from validate.checkpoint.folder import write_settings
 from validate.checkpoint.makers import Makers
 from validate.checkpoint.manifest import FactorsRecord, FileRecord, Manifest, SiteRecord, SourceRecord, versions
-from validate.checkpoint.plan import Plan, step_cost
+from validate.checkpoint.plan import Output, Plan, step_cost
 from validate.checkpoint.source import DenseSource
 from validate.errors import MeasurementError, RunError, reason_of
 from validate.factors.factorize import product
 from validate.hf.check import check_factored
-from validate.hf.config import LowRankConfig
 from validate.hf.errors import FactoredCheckpointError
-from validate.hf.names import DECOMPOSITION, DTYPES, FORMAT, INDEX, MANIFEST
+from validate.hf.modules import to_int8
+from validate.hf.names import DTYPES, FORMAT, INDEX, MANIFEST
 from validate.models.weights import dense_weight, file_record
 from validate.store.new_folder import new_folder, require_new
 from validate.store.tensors import save_tensors
 
-COPIED = (
-    "generation_config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.txt",
-    "vocab.json",
-    "merges.txt",
-    "tokenizer.model",
-    "spiece.model",
-    "chat_template.jinja",
-    "chat_template.json",
-)
-"""Files of the dense checkpoint that are copied as they are, where it has them."""
 _CHUNK = 1 << 24
-_CONFIG_TYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 Progress = Callable[[str, float, float], None]
 """Called with what is being done, the work done so far and the work in all."""
@@ -107,6 +91,8 @@ def write_checkpoint(
         "device": device.type,
         "versions": versions(),
     }
+    if plan.form != "factored" or plan.int8:
+        job |= {"form": plan.form, "int8": plan.int8}
     with new_folder(out, job) as place:
         folder, finished = place.folder, FinishedFactors(place.finished)
         sites = _write_weights(source, plan, folder, makers, device, clock, finished)
@@ -117,6 +103,8 @@ def write_checkpoint(
             layers=source.layers,
             num_layers=source.spec.num_layers,
             dtype=plan.dtype,
+            weight_dtype="int8" if plan.int8 else None,
+            int8=[tensor.path for tensor in source.spec.tensors] if plan.int8 else [],
             sites=sites,
             drop=sorted(decomposition.dropped),
             factors=factors,
@@ -127,15 +115,13 @@ def write_checkpoint(
             ),
             files=[],
         )
-        _write_settings(source, decomposition, manifest, folder)
+        write_settings(source, decomposition, manifest, folder, form=plan.form)
         clock.at("reading back", 0)
         records = [FileRecord(**file_record(path)) for path in sorted(folder.iterdir())]
         manifest = msgspec.structs.replace(manifest, files=records)
-        (folder / MANIFEST).write_bytes(manifest.to_bytes())
-        try:
-            check_factored(folder)
-        except FactoredCheckpointError as error:
-            raise RunError("what was written does not read back", hint=str(error)) from error
+        if plan.form == "factored":
+            (folder / MANIFEST).write_bytes(manifest.to_bytes())
+            _check(folder)
         size = sum(path.stat().st_size for path in folder.iterdir())
     return Checkpoint(folder=out, manifest=manifest, bytes=size, taken=finished.taken)
 
@@ -169,22 +155,26 @@ def _write_weights(
     current = 0
     for step in plan.steps:
         clock.at(f"factoring {step.site}" if step.factor else f"copying {step.source}", 0)
-        shapes = [output.shape for output in step.outputs]
-        found = finished.get(step.site, shapes) if step.site and step.factor else None
-        if found is not None:
-            tensors, record = found
+        weights = [output for output in step.outputs if output.kind != "scale"]
+        shapes = [output.shape for output in weights]
+        earlier = finished.get(step.site, shapes) if step.site and step.factor else None
+        if earlier is not None:
+            tensors, record = earlier
             sites.append(record)
         else:
-            kind = source.weights.wide_type(step.source, dtype) if step.factor else dtype
+            kind = source.weights.wide_type(step.source, dtype) if step.site else dtype
             weight = source.weights.read(step.source, kind)
             _require_finite(weight, step.source, plan.dtype)
             tensors = [weight]
             if step.site is not None and step.factor is not None:
                 weight = weight.to(device)
-                tensors, record = _factor(source, step.source, step.site, step.factor, weight, makers, dtype)
+                tensors, record = _factor(source, step.source, step.site, step.factor, weight, makers, plan)
                 finished.put(step.site, tensors, record)
                 sites.append(record)
-        for output, tensor in zip(step.outputs, tensors, strict=True):
+            elif step.site is not None:
+                tensors = [_filled(source, step.source, weight).contiguous()]
+        values = [value for output, tensor in zip(weights, tensors, strict=True) for value in _values(output, tensor)]
+        for output, tensor in zip(step.outputs, values, strict=True):
             if output.shard != current:
                 _write_file(folder / plan.files[current], buffer)
                 current, buffer = output.shard, {}
@@ -200,10 +190,23 @@ def _write_weights(
     return sites
 
 
+def _values(output: Output, tensor: torch.Tensor) -> list[torch.Tensor]:
+    """What is written of one weight: itself, or its int8 and scale."""
+    return list(to_int8(tensor, tensor.dtype)) if output.kind == "int8" else [tensor]
+
+
+def _filled(source: DenseSource, name: str, weight: torch.Tensor) -> torch.Tensor:
+    """A linear's stored weight as (out, in)."""
+    dense = source.model.get_submodule(name.removesuffix(".weight"))
+    return weight if isinstance(dense, nn.Linear) else weight.T
+
+
 def _factor(
-    source: DenseSource, name: str, site: Site, factor: Factor, weight: torch.Tensor, makers: Makers, dtype: torch.dtype
+    source: DenseSource, name: str, site: Site, factor: Factor, weight: torch.Tensor, makers: Makers, plan: Plan
 ) -> tuple[list[torch.Tensor], SiteRecord]:
-    """The factors of one weight, rounded to `dtype`, in memory of their own, and what the manifest says of them."""
+    """What is written of one weight, rounded to the plan's type, in memory of its own: its factors, or their product as
+    the dense model stores it; and what the manifest says of it."""
+    dtype = DTYPES[plan.dtype][0]
     tensor = source.spec.tensor(site.tensor)
     dense = source.model.get_submodule(name.removesuffix(".weight"))
     empty = dense.weight
@@ -213,8 +216,11 @@ def _factor(
         exact = dense_weight(dense).to(torch.float32)
     finally:
         dense.weight = empty
+    if plan.form == "merged":
+        stages = [product(stages).to(dtype)]
+    kept = [_dequantised(stage) for stage in stages] if plan.int8 else stages
     norm = float(torch.linalg.vector_norm(exact, dtype=torch.float64))
-    off = float(torch.linalg.vector_norm(exact - product(stages), dtype=torch.float64))
+    off = float(torch.linalg.vector_norm(exact - product(kept), dtype=torch.float64))
     first, last = factor.ranks
     record = SiteRecord(
         layer=site.layer,
@@ -224,7 +230,15 @@ def _factor(
         rank=(first, last),
         relative_error=off / norm if norm else off,
     )
+    if plan.form == "merged" and not isinstance(dense, nn.Linear):
+        stages = [stages[0].T]
     return [stage.detach().cpu().clone(memory_format=torch.contiguous_format) for stage in stages], record
+
+
+def _dequantised(weight: torch.Tensor) -> torch.Tensor:
+    """A weight as int8 and scale give it back."""
+    whole, scale = to_int8(weight, weight.dtype)
+    return whole.to(scale.dtype) * scale[:, None]
 
 
 def _form(factor: Factor) -> Any:
@@ -238,9 +252,16 @@ def _require_finite(tensor: torch.Tensor, name: str, dtype: str) -> None:
         raise MeasurementError("non-finite", f"{name} holds NaN or infinity", hint=hint)
 
 
+def _check(folder: Path) -> None:
+    try:
+        check_factored(folder)
+    except FactoredCheckpointError as error:
+        raise RunError("what was written does not read back", hint=str(error)) from error
+
+
 def _write_file(path: Path, tensors: dict[str, torch.Tensor]) -> None:
     """Save and compare with what is read back."""
-    save_tensors(path, tensors, {"format": FORMAT})
+    save_tensors(path, tensors, {"format": FORMAT if path.name.startswith("factored") else "pt"})
     try:
         with safe_open(path, framework="pt", device="cpu") as file:
             for name, tensor in tensors.items():
@@ -253,18 +274,5 @@ def _write_file(path: Path, tensors: dict[str, torch.Tensor]) -> None:
 def _write_index(plan: Plan, folder: Path) -> None:
     names = {output.name: plan.files[output.shard] for step in plan.steps for output in step.outputs}
     index = {"metadata": {"total_size": plan.bytes}, "weight_map": names}
-    (folder / INDEX).write_text(f"{json.dumps(index, indent=2)}\n", encoding="utf-8")
-
-
-def _write_settings(source: DenseSource, decomposition: Decomposition, manifest: Manifest, folder: Path) -> None:
-    """config.json of the dense model with what is factored, the decomposition, and the tokenizer's files."""
-    config = {key: value for key, value in source.config.items() if key != "torch_dtype"}
-    weights = [{"name": path.name} for path in folder.glob("*.safetensors")]
-    entry = LowRankConfig.of_manifest({**msgspec.to_builtins(manifest), "files": weights}).to_dict()
-    text = json.dumps({**config, "dtype": _CONFIG_TYPES[manifest.dtype], "quantization_config": entry}, indent=2)
-    (folder / "config.json").write_text(f"{text}\n", encoding="utf-8")
-    text = json.dumps(decomposition.to_json(), indent=2)
-    (folder / DECOMPOSITION).write_text(f"{text}\n", encoding="utf-8")
-    for name in COPIED:
-        if (source.folder / name).is_file():
-            shutil.copyfile(source.folder / name, folder / name)
+    name = INDEX if plan.form == "factored" else "model.safetensors.index.json"
+    (folder / name).write_text(f"{json.dumps(index, indent=2)}\n", encoding="utf-8")

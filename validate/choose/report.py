@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
+from costmodel.families.load import load_model
 from costmodel.files.write import write_file
+from validate.checkpoint.choice import Choice, Chosen, ChosenText
 from validate.choose.figures import duel_plot, optimism_plot, trade_off
 from validate.choose.page import choice_latency, loop_page
 from validate.choose.refit import NAME as MOVED
 from validate.choose.refit import Moved
 from validate.choose.results import read_results
-from validate.choose.settings import Settings
+from validate.choose.settings import NAME, Settings
 from validate.choose.stages import read_stages
 from validate.choose.verdict import Verdict
 from validate.errors import RunError
 from validate.pages.markup import interval_text
+from validate.quality.job import LENGTH
+from validate.store.settings import load_settings
 
 PAGE, CHOICE, SUMMARY, FIGURES = "report.html", "choice.json", "verdict.json", "figures"
 
@@ -39,11 +45,41 @@ def write_report(folder: Path, accept: float | None = None) -> tuple[Verdict, li
     content = {**verdict.to_json(), "refit": None if moved is None else moved.to_json()}
     write_file(folder / SUMMARY, json.dumps(content, indent=1, allow_nan=False).encode() + b"\n")
     _write_figures(folder / FIGURES, verdict, moved)
-    chosen = {} if verdict.choice is None else verdict.choice.point.config
-    write_file(
-        folder / CHOICE, json.dumps(chosen or {"form": "svd", "ranks": {}, "drop": []}, indent=1).encode() + b"\n"
-    )
+    write_file(folder / CHOICE, json.dumps(_choice(folder, settings, verdict), indent=1).encode() + b"\n")
     return verdict, _lines(folder, verdict, moved)
+
+
+def _choice(folder: Path, settings: Settings, verdict: Verdict) -> dict[str, Any]:
+    """A configuration, and all that `validate apply --choice` needs to make exactly what was verified."""
+    chosen = verdict.choice
+    if chosen is None:
+        return {"form": "svd", "ranks": {}, "drop": []}
+    digests = (load_settings(folder, NAME) or {}).get("digests", {})
+    text = None
+    if settings.factors != "plain":
+        text = ChosenText(
+            name=Path(settings.calibration_text).name,
+            sha256=digests.get("calibration_text", ""),
+            blocks=settings.calibration_blocks,
+            length=settings.length or min(LENGTH, load_model(settings.model).max_positions),
+        )
+    measured = {
+        "nll_change": asdict(chosen.change),
+        "nll_change_searched": asdict(chosen.change_searched),
+        "latency_ratio": {phase: timing.ratio for phase, timing in chosen.timings.items()},
+        "device": verdict.results.device,
+        "accept": verdict.accept,
+    }
+    return Choice(
+        config=dict(chosen.point.config),
+        chosen=Chosen(
+            model=verdict.results.name,
+            checkpoint=digests.get("checkpoint", ""),
+            factors=settings.factors,
+            calibration=text,
+            measured=measured,
+        ),
+    ).to_json()
 
 
 def _write_figures(folder: Path, verdict: Verdict, moved: Moved | None) -> None:

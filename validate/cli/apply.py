@@ -6,6 +6,7 @@ import re
 import signal
 import sys
 import time
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +18,7 @@ from costmodel.cli.options import options_of
 from costmodel.decomposition.settings import DecompositionSettings
 from costmodel.errors import DecompositionError, InputError
 from costmodel.units import seconds, si
+from validate.checkpoint.choice import Choice, Chosen
 from validate.checkpoint.settings import ApplySettings
 from validate.cli.progress import WorkBar
 from validate.errors import RunError
@@ -41,6 +43,12 @@ _SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,6})?) ?([KMG]I?|)B?", re.ASCII | re.IGNO
 @options_of(DecompositionSettings, "configuration")
 @options_of(ApplySettings, "settings")
 @click.option(
+    "--choice",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="choice.json of `validate choose`: exactly what was verified, its kind of factors and calibration included.",
+)
+@click.option(
     "--out",
     type=click.Path(path_type=Path),
     required=True,
@@ -48,21 +56,34 @@ _SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,6})?) ?([KMG]I?|)B?", re.ASCII | re.IGNO
     help="Folder to write; one that exists is refused.",
 )
 @format_option
-def command(model: str, configuration: DecompositionSettings, settings: ApplySettings, out: Path, fmt: str) -> None:
+def command(
+    model: str,
+    configuration: DecompositionSettings,
+    settings: ApplySettings,
+    choice: Path | None,
+    out: Path,
+    fmt: str,
+) -> None:
     """Write a factored checkpoint: every weight that the configuration names becomes its factors.
 
     Weights pass through memory one at a time. DIR appears when all of it is written and read back; after an interrupt
     the same command takes up the weights that were factored, from .DIR.partial. DIR holds
     factored*.safetensors, factored.json (ranks, errors, source, hashes), config.json and the tokenizer of the dense
-    model, and decomposition.json for `costmodel estimate --config`. After
-    `import validate.hf` from_pretrained of transformers loads it; without, it refuses.
+    model, and decomposition.json for `costmodel estimate --config`. After `import validate.hf` from_pretrained of
+    transformers loads it; without, it refuses. With --merged DIR is an ordinary dense checkpoint instead.
 
     \b
     Example:
         validate apply --model my-model --decompose "layers=2-5 rank=50%" --out my-model-factored
+        validate apply --model my-model --choice loop/choice.json --calibration-text text.txt --out my-model-chosen
     """
     started = time.monotonic()
     shard_bytes = parse_size(settings.max_shard_size)
+    verified = None if choice is None else Choice.read(choice)
+    if verified is not None:
+        settings = _as_verified(verified.chosen, configuration, settings)
+    if settings.merged and settings.weight_dtype:
+        raise InputError("--merged and --weight-dtype", value=settings.weight_dtype, allowed="one of them")
     if (settings.factors == "whitened") != (settings.calibration_text is not None):
         hint = "give both or neither: whitened factors are fitted to a text, plain ones need none"
         raise InputError(
@@ -86,11 +107,19 @@ def command(model: str, configuration: DecompositionSettings, settings: ApplySet
         require_new(out)
         bar.show("reading the checkpoint's index", 0, 0)
         source = open_source(model)
-        decomposition = configuration.load(source.spec)
-        if not decomposition.factors and not decomposition.dropped:
+        if verified is not None:
+            decomposition = verified.decomposition(source.spec, source.folder, settings.calibration_text)
+        else:
+            decomposition = configuration.load(source.spec)
+        if not decomposition.factors and not decomposition.dropped and not settings.weight_dtype:
             raise DecompositionError("nothing to factor or drop", hint="give --config FILE or --decompose SPEC")
         plan = plan_checkpoint(
-            source, decomposition, source.weights.dtype if settings.dtype == "auto" else settings.dtype, shard_bytes
+            source,
+            decomposition,
+            source.weights.dtype if settings.dtype == "auto" else settings.dtype,
+            shard_bytes,
+            form="merged" if settings.merged else "factored",
+            int8=settings.weight_dtype == "int8",
         )
         require_new(out, plan.disk_bytes)
         where = torch_device(settings.device)
@@ -112,6 +141,23 @@ def command(model: str, configuration: DecompositionSettings, settings: ApplySet
         say(f"note: {written.taken} factored weights were taken from an interrupted run", err=True)
     above = len(decomposition.above_break_even(source.spec))
     _print(written, above, source.weights.left_out, needed, time.monotonic() - started, fmt)
+
+
+def _as_verified(chosen: Chosen, configuration: DecompositionSettings, settings: ApplySettings) -> ApplySettings:
+    """The settings with the kind of factors and the blocks of text that were verified.
+
+    Raises:
+        InputError: when others are asked for.
+    """
+    text = chosen.calibration
+    wanted = {"factors": chosen.factors, **({"blocks": text.blocks, "length": text.length} if text else {})}
+    for name, value in wanted.items():
+        asked = getattr(settings, name)
+        if asked not in (value, getattr(ApplySettings(), name)):
+            raise InputError(f"--{name} with --choice", value=asked, allowed=f"{value}, as it was verified")
+    if configuration != DecompositionSettings():
+        raise InputError("--choice and --config or --decompose", hint="give one of them")
+    return replace(settings, **wanted)
 
 
 def parse_size(text: str) -> int:
@@ -182,6 +228,7 @@ def _print(written: Any, above: int, left_out: list[str], needed: int, elapsed: 
                 "out": str(written.folder),
                 "architecture": manifest.architecture,
                 "dtype": manifest.dtype,
+                "weight_dtype": manifest.weight_dtype or manifest.dtype,
                 "factors": manifest.factors.kind,
                 "params": manifest.params,
                 "dense_params": manifest.dense_params,
@@ -201,11 +248,11 @@ def _print(written: Any, above: int, left_out: list[str], needed: int, elapsed: 
     columns = ["tensor", "form", "sites", "ranks", "mean error", "largest"]
     print_table(f"{written.folder}: relative error of the factored weights", columns, _summary(manifest.sites), left=2)
     shards = sum(each.name.endswith(".safetensors") for each in manifest.files)
-    count = len(manifest.drop)
+    count, kind = len(manifest.drop), manifest.weight_dtype or manifest.dtype
     dropped = f", {count} layer{'s' if count > 1 else ''} dropped" if count else ""
     say(
         f"{si(manifest.params, '').strip()} of {si(manifest.dense_params, '').strip()} parameters ({saved:.1f} % saved"
-        f"{dropped}), {si(written.bytes, 'B')} of {manifest.dtype} in {shards} weight file{'s' if shards > 1 else ''}, "
+        f"{dropped}), {si(written.bytes, 'B')} of {kind} in {shards} weight file{'s' if shards > 1 else ''}, "
         f"{seconds(elapsed, 3)}, peak memory {si(_peak_resident(), 'B')}"
     )
     if above:

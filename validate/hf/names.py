@@ -19,6 +19,7 @@ FORMS = {"svd": 2, "tucker": 3}
 """Number of factors of each form."""
 
 
-def shard_names(count: int) -> list[str]:
+def shard_names(count: int, stem: str = "factored") -> list[str]:
     """Names of the weight files, in order."""
-    return [WEIGHTS] if count == 1 else [f"factored-{i:05d}-of-{count:05d}.safetensors" for i in range(1, count + 1)]
+    numbered = [f"{stem}-{number:05d}-of-{count:05d}.safetensors" for number in range(1, count + 1)]
+    return [f"{stem}.safetensors"] if count == 1 else numbered

@@ -127,8 +127,8 @@ def settings_class(config: Mapping[str, Any]) -> Any:
     import transformers
 
     model_type = config.get("model_type")
-    known = isinstance(model_type, str) and model_type in transformers.CONFIG_MAPPING
-    kind: Any = transformers.CONFIG_MAPPING[model_type] if known else None
+    known: Any = transformers.CONFIG_MAPPING
+    kind: Any = known[model_type] if isinstance(model_type, str) and model_type in known else None
     heads = [getattr(transformers, auto)._model_mapping for auto in _HEADS]
     if kind is None or kind.sub_configs or not any(kind in mapping for mapping in heads):
         refuse("config.json: model_type", model_type, "a language model of transformers that holds no other models")

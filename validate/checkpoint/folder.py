@@ -1,0 +1,73 @@
+"""What a written folder holds beside weights: configuration, decomposition, tokenizer."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+
+from costmodel.decomposition.factors import Decomposition
+from validate.checkpoint.manifest import Manifest
+from validate.checkpoint.source import DenseSource
+from validate.hf.config import LowRankConfig
+from validate.hf.layers import kept_fields
+from validate.hf.names import CONFIG, DECOMPOSITION
+
+COPIED = (
+    "generation_config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "special_tokens_map.json",
+    "added_tokens.json",
+    "vocab.txt",
+    "vocab.json",
+    "merges.txt",
+    "tokenizer.model",
+    "spiece.model",
+    "chat_template.jinja",
+    "chat_template.json",
+)
+"""Files of the dense checkpoint that are copied as they are, where it has them."""
+_CONFIG_TYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
+
+
+def write_settings(
+    source: DenseSource,
+    decomposition: Decomposition,
+    manifest: Manifest,
+    folder: Path,
+    *,
+    form: Literal["factored", "merged"],
+) -> None:
+    """Write all that is not a weight and does not depend on them.
+
+    A factored folder has the dense model's config.json with an entry that says what is factored, and the decomposition;
+    a merged one the config.json of a dense model that has the layers kept.
+    """
+    config = {key: value for key, value in source.config.items() if key != "torch_dtype"}
+    config |= {"dtype": _CONFIG_TYPES[manifest.dtype]}
+    if form == "merged":
+        config |= _of_kept(source, config, manifest.drop)
+    else:
+        weights = [{"name": path.name} for path in folder.glob("*.safetensors")]
+        entry = LowRankConfig.of_manifest({**msgspec.to_builtins(manifest), "files": weights})
+        config |= {"quantization_config": entry.to_dict()}
+        _write_json(folder / DECOMPOSITION, decomposition.to_json())
+    _write_json(folder / CONFIG, config)
+    for name in COPIED:
+        if (source.folder / name).is_file():
+            shutil.copyfile(source.folder / name, folder / name)
+
+
+def _of_kept(source: DenseSource, config: dict[str, Any], drop: list[int]) -> dict[str, Any]:
+    """The fields that count layers, for those that are kept."""
+    generic = "num_hidden_layers"
+    counted = (generic, source.spec.family.aliases.get(generic, generic), "layer_types")
+    return kept_fields({name: config[name] for name in counted if config.get(name) is not None}, drop)
+
+
+def _write_json(path: Path, content: Any) -> None:
+    path.write_text(f"{json.dumps(content, indent=2, ensure_ascii=False)}\n", encoding="utf-8")
