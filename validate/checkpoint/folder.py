@@ -13,8 +13,8 @@ from costmodel.decomposition.factors import Decomposition
 from validate.checkpoint.manifest import Manifest
 from validate.checkpoint.source import DenseSource
 from validate.hf.config import LowRankConfig
-from validate.hf.layers import kept_fields
 from validate.hf.names import CONFIG, DECOMPOSITION
+from validate.models.kept import kept_fields
 
 COPIED = (
     "generation_config.json",
@@ -50,7 +50,7 @@ def write_settings(
     config = {key: value for key, value in source.config.items() if key != "torch_dtype"}
     config |= {"dtype": _CONFIG_TYPES[manifest.dtype]}
     if form == "merged":
-        config |= _of_kept(source, config, manifest.drop)
+        config |= kept_fields(config, source.spec, manifest.drop)
     else:
         weights = [{"name": path.name} for path in folder.glob("*.safetensors")]
         entry = LowRankConfig.of_manifest({**msgspec.to_builtins(manifest), "files": weights})
@@ -60,13 +60,6 @@ def write_settings(
     for name in COPIED:
         if (source.folder / name).is_file():
             shutil.copyfile(source.folder / name, folder / name)
-
-
-def _of_kept(source: DenseSource, config: dict[str, Any], drop: list[int]) -> dict[str, Any]:
-    """The fields that count layers, for those that are kept."""
-    generic = "num_hidden_layers"
-    counted = (generic, source.spec.family.aliases.get(generic, generic), "layer_types")
-    return kept_fields({name: config[name] for name in counted if config.get(name) is not None}, drop)
 
 
 def _write_json(path: Path, content: Any) -> None:

@@ -84,7 +84,7 @@ def command(
         settings = _as_verified(verified.chosen, configuration, settings)
     if settings.merged and settings.weight_dtype:
         raise InputError("--merged and --weight-dtype", value=settings.weight_dtype, allowed="one of them")
-    if (settings.factors == "whitened") != (settings.calibration_text is not None):
+    if verified is None and (settings.factors == "whitened") != (settings.calibration_text is not None):
         hint = "give both or neither: whitened factors are fitted to a text, plain ones need none"
         raise InputError(
             "--factors and --calibration-text", value=f"{settings.factors}, {settings.calibration_text}", hint=hint

@@ -23,18 +23,7 @@ def without_layers(model: nn.Module, path: str, dropped: Collection[int]) -> lis
         numbered = [each for each in layers[index].modules() if isinstance(getattr(each, "layer_idx", None), int)]
         changes += [(module, "layer_idx", position) for module in numbered]
     config: Any = model.config
-    fields = kept_fields(
-        {"num_hidden_layers": len(layers), "layer_types": getattr(config, "layer_types", None)}, dropped
-    )
-    return [*changes, *((config, name, value) for name, value in fields.items() if value is not None)]
-
-
-def kept_fields(fields: dict[str, Any], dropped: Collection[int]) -> dict[str, Any]:
-    """Fields of a configuration that have an entry for each layer, or count them, without the layers dropped."""
-    kept = {}
-    for name, value in fields.items():
-        if isinstance(value, list):
-            kept[name] = [each for index, each in enumerate(value) if index not in dropped]
-        else:
-            kept[name] = value - len(dropped) if isinstance(value, int) else value
-    return kept
+    changes.append((config, "num_hidden_layers", len(kept)))
+    if isinstance(getattr(config, "layer_types", None), list):
+        changes.append((config, "layer_types", [config.layer_types[index] for index in kept]))
+    return changes
