@@ -18,7 +18,8 @@ from costmodel.files.cells import cells, not_finite, plain
 from costmodel.files.write import write_file
 from costmodel.forward.workload import Runtime
 from costmodel.hardware.profile import load_hardware
-from costmodel.pricing.shapes import price_shapes, read_shapes, rows_of
+from costmodel.pricing.layers import price_layers
+from costmodel.pricing.shapes import COLLECTIVE_COLUMNS, MOE_COLUMNS, price_shapes, read_shapes, rows_of
 from costmodel.timing.calibration.load import find_calibration, time_model
 from costmodel.units import COMPUTE_DTYPES, DType
 
@@ -64,10 +65,12 @@ _DTYPES = (*COMPUTE_DTYPES, DType.FP8)
 def command(
     file: Path, hardware: str, dtype: str, runtime: str, calibration: str, fmt: str, output: Path | None
 ) -> None:
-    """Price the bare GEMMs or attention kernels of a .csv or .parquet FILE.
+    """Price the bare GEMMs, attention kernels, expert layers or collectives of a .csv or .parquet FILE.
 
     Columns m, n, k: a linear (m, k) @ (k, n). Columns batch_size, q_len, past_len, num_heads, num_key_value_heads,
-    head_dim: causal fused attention. Other columns are passed through, as texts that
+    head_dim: causal fused attention. Columns num_tokens, hidden_size, moe_intermediate_size, num_experts_per_tok,
+    num_experts, moe_tp_size, moe_ep_size, distribution: a layer's routed experts on the busiest device. Columns
+    collective, num_gpus, message_elements: a collective of one server. Other columns are passed through, as texts that
     no terminal obeys and no spreadsheet computes. The same rows come out in the same order with
     latency_s, latency_lower_s, latency_upper_s, latency_p05_s, latency_p95_s and bound: the device's time of the kernel
     alone.
@@ -78,13 +81,18 @@ def command(
     """
     profile, run = load_hardware(hardware), Runtime(runtime)
     kind = DType.parse(dtype, allowed=_DTYPES)
-    found = find_calibration(calibration, profile, kind, run)
-    model = time_model(profile, kind, run, found)
     table = read_shapes(file)
-    times = price_shapes(table, model, kind)
-    for name, values in table.columns.items():
+    if table.names in (MOE_COLUMNS, COLLECTIVE_COLUMNS):
+        times, level = price_layers(table, profile, kind)
+        name: str | None = "moe" if table.names is MOE_COLUMNS else "collectives"
+    else:
+        found = find_calibration(calibration, profile, kind, run)
+        model = time_model(profile, kind, run, found)
+        times, level = price_shapes(table, model, kind), model.level
+        name = found.name if found else None
+    for column, values in table.columns.items():
         if count := not_finite(values):
-            say(f"note: column {name} has {count} values that are infinite or no number; they pass through", err=True)
+            say(f"note: column {column} has {count} values that are infinite or no number; they pass through", err=True)
     if fmt == "csv":
         times = {name: _texts(values) for name, values in times.items()}
         table = replace(table, columns={name: cells(values) for name, values in table.columns.items()})
@@ -94,8 +102,8 @@ def command(
         "hardware": profile.name,
         "dtype": kind.value,
         "runtime": run.value,
-        "level": model.level,
-        "calibration": found.name if found else None,
+        "level": level,
+        "calibration": name,
     }
     if output is None:
         _write(fmt, facts, header, rows, sys.stdout)

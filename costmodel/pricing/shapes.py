@@ -17,6 +17,18 @@ from costmodel.timing.columns import BOUNDS, OpColumns, TimeModel
 from costmodel.units import DType
 
 GEMM_COLUMNS = ("m", "n", "k")
+MOE_COLUMNS = (
+    "num_tokens",
+    "hidden_size",
+    "moe_intermediate_size",
+    "num_experts_per_tok",
+    "num_experts",
+    "moe_tp_size",
+    "moe_ep_size",
+)
+COLLECTIVE_COLUMNS = ("num_gpus", "message_elements")
+_TEXTS = {MOE_COLUMNS: ("distribution",), COLLECTIVE_COLUMNS: ("collective",)}
+"""Columns of words that rows of a kind must have beside their numbers."""
 ATTENTION_COLUMNS = ("batch_size", "q_len", "past_len", "num_heads", "num_key_value_heads", "head_dim")
 TIME_COLUMNS = ("latency_s", "latency_lower_s", "latency_upper_s", "latency_p05_s", "latency_p95_s", "bound")
 MAX_SIZE = 1 << 24
@@ -33,29 +45,27 @@ class ShapeTable:
 
     Attributes:
         columns: name -> values, texts of a CSV file or numbers of a Parquet file, all of one length.
-        shape: int64 (dimensions, rows), in the order of GEMM_COLUMNS or ATTENTION_COLUMNS.
+        names: which rows these are: GEMM_COLUMNS, ATTENTION_COLUMNS, MOE_COLUMNS or COLLECTIVE_COLUMNS.
+        shape: int64 (dimensions, rows), in the order of `names`.
     """
 
     columns: Mapping[str, Sequence[Any]]
+    names: tuple[str, ...]
     shape: Ints
-
-    @property
-    def is_gemm(self) -> bool:
-        """Whether rows are GEMMs; else they are attention."""
-        return len(self.shape) == len(GEMM_COLUMNS)
 
 
 def read_shapes(path: Path) -> ShapeTable:
-    """Read a .csv or .parquet file with the columns of GEMMs or of attention, and any others.
+    """Read a .csv or .parquet file with the columns of GEMMs, attention, expert layers or collectives, and any others.
 
     Raises:
         InputError: when the file cannot be read, lacks the columns, has two rows of different length, a size that is no
             whole number from 1 to MAX_SIZE, or fewer query than key-value heads.
     """
     table = read_table(path, InputError)
-    found = [names for names in (GEMM_COLUMNS, ATTENTION_COLUMNS) if set(names) <= set(table.columns)]
+    kinds = {names: (*names, *_TEXTS.get(names, ())) for names in (GEMM_COLUMNS, ATTENTION_COLUMNS, *_TEXTS)}
+    found = [names for names, needed in kinds.items() if set(needed) <= set(table.columns)]
     if len(found) != 1:
-        allowed = f"either {', '.join(GEMM_COLUMNS)} or {', '.join(ATTENTION_COLUMNS)}"
+        allowed = "one of: " + "; ".join(", ".join(needed) for needed in kinds.values())
         raise InputError(f"{path}: columns", value=", ".join(table.columns) or "none", allowed=allowed)
     names = found[0]
     shape = np.empty((len(names), len(table)), dtype=np.int64)
@@ -66,11 +76,11 @@ def read_shapes(path: Path) -> ShapeTable:
         if bad.any():
             cell = table.cell("num_key_value_heads", int(bad.argmax()))
             raise cell.wrong(f"a divisor of num_heads, {shape[3, bad.argmax()]}")
-    return ShapeTable(columns=table.columns, shape=shape)
+    return ShapeTable(columns=table.columns, names=names, shape=shape)
 
 
 def price_shapes(table: ShapeTable, time_model: TimeModel, dtype: DType) -> dict[str, list[Any]]:
-    """Times of every row by the names of TIME_COLUMNS: of the device, without the host's launches.
+    """Times of every GEMM or attention by the names of TIME_COLUMNS: of the device, without the host's launches.
 
     A GEMM is a linear without bias, in fp8 with a result in 16 bits; attention is causal, fused and never in fp8.
     Quantiles are None where the model has no intervals.
@@ -81,7 +91,7 @@ def price_shapes(table: ShapeTable, time_model: TimeModel, dtype: DType) -> dict
     result: dict[str, list[Any]] = {name: [] for name in TIME_COLUMNS}
     for start in range(0, table.shape.shape[1], _CHUNK):
         shape = table.shape[:, start : start + _CHUNK]
-        ops = (_gemms if table.is_gemm else _attention)(shape, dtype)
+        ops = (_gemms if table.names is GEMM_COLUMNS else _attention)(shape, dtype)
         _check_size(shape, ops, start)
         timings = time_model.times(ops)
         chunk = {

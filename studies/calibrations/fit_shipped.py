@@ -20,8 +20,8 @@ from studies.calibrations.device_fit import fit_device
 from studies.calibrations.recipes import RECIPES
 from validate.calibration.file import calibration_bytes
 
-GENERATIONS = Path(__file__).with_name("generations.json")
-"""Rows of `studies.calibrations.generations`: devices that no calibration serves."""
+BESIDE = tuple(Path(__file__).with_name(f"{name}.json") for name in ("generations", "moe", "collectives"))
+"""Rows of the studies of those names: devices that no calibration serves, layers of experts, collectives."""
 
 
 def error_table(folder: Path) -> str:
@@ -37,7 +37,7 @@ def error_table(folder: Path) -> str:
     ]
     columns = ["class", "subset", "protocol", "points", "mean", "median", "p95", "bias", "more"]
     known = ("kind", "subset", "protocol", "points", "mean_pct", "median_pct", "p95_pct", "bias_pct")
-    for path in [*sorted(folder.glob("*.json")), GENERATIONS]:
+    for path in [*sorted(folder.glob("*.json")), *BESIDE]:
         rows = json.loads(path.read_text())["errors"]
         lines += [f"## {path.stem}", "", f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
         for row in rows:

@@ -190,9 +190,11 @@ def test_a_row_is_priced_as_the_estimate_prices_it() -> None:
         )
         attention = next(row["latency_s"] for row in rows if row["kind"] == "attention")
         linear = next(row["latency_s"] for row in rows if row["name"].endswith("0.mlp.down_proj"))
-        table = bare_ops.ShapeTable(columns={}, shape=_shape([8, 1, 2047, 32, 8, 128]))
+        table = bare_ops.ShapeTable(
+            columns={}, names=bare_ops.ATTENTION_COLUMNS, shape=_shape([8, 1, 2047, 32, 8, 128])
+        )
         assert bare_ops.price_shapes(table, model, DType.BF16)["latency_s"] == pytest.approx([attention], rel=1e-9)
-        table = bare_ops.ShapeTable(columns={}, shape=_shape([8, 4096, 14336]))
+        table = bare_ops.ShapeTable(columns={}, names=bare_ops.GEMM_COLUMNS, shape=_shape([8, 4096, 14336]))
         assert bare_ops.price_shapes(table, model, DType.BF16)["latency_s"] == pytest.approx([linear], rel=1e-9)
 
 
@@ -226,7 +228,7 @@ def _shape(values: list[int]) -> Any:
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("", "columns: got 'none'; allowed: either m, n, k or batch_size"),
+        ("", "columns: got 'none'; allowed: one of: m, n, k; batch_size"),
         ("m,n\n1,2\n", "columns: got 'm, n'; allowed"),
         ("m,n,k\n1,2,x\n", "k in row 1: got 'x'; allowed: a whole number from 1"),
         ("m,n,k\n1,2,3\n1,0,3\n", "n in row 2: got '0'"),
@@ -280,3 +282,46 @@ def test_a_header_alone_gives_a_header(tmp_path: Path, capsys: pytest.CaptureFix
         "",
     )
     assert json.loads(price(capsys, path, "--hw", "l4", "--format", "json")[1])["rows"] == []
+
+
+EXPERTS = (
+    "num_tokens,hidden_size,moe_intermediate_size,num_experts_per_tok,num_experts,moe_tp_size,moe_ep_size,distribution\n"
+    "1,4096,1536,8,128,1,1,balanced\n512,4096,1536,8,128,1,8,power_law_1.2\n"
+)
+COLLECTIVES = "collective,num_gpus,message_elements\nall_reduce,8,1048576\nalltoall,2,1024\nall_reduce,1,1024\n"
+
+
+@pytest.mark.parametrize(("text", "name"), [(EXPERTS, "moe"), (COLLECTIVES, "collectives")])
+def test_expert_layers_and_collectives_are_priced_in_the_order_of_their_rows(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, name: str
+) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text(text)
+    code, out, err = price(capsys, path, "--hw", "h100-sxm-80gb", "--format", "json")
+    assert code == 0, err
+    answer = json.loads(out)
+    assert (answer["level"], answer["calibration"]) == ("probes", name)
+    assert [str(row[text.split(",")[0]]) for row in answer["rows"]] == [line.split(",")[0] for line in text.split()[1:]]
+    for row in answer["rows"]:
+        assert row["latency_p05_s"] <= row["latency_s"] <= row["latency_p95_s"]
+        assert row["latency_lower_s"] <= row["latency_s"] <= row["latency_upper_s"]
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        (EXPERTS.replace("balanced", "even"), "distribution"),
+        (EXPERTS.replace("1,1,balanced", "1,7,balanced"), "expert parallel"),
+        (COLLECTIVES.replace("alltoall", "gossip"), "collective"),
+        (COLLECTIVES.replace("all_reduce,8", "all_reduce,16"), "devices"),
+    ],
+)
+def test_rows_of_layers_that_make_no_sense_are_errors_of_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], text: str, word: str
+) -> None:
+    path = tmp_path / "rows.csv"
+    path.write_text(text)
+    code, _, err = price(capsys, path, "--hw", "h100-sxm-80gb")
+    assert code == 2
+    assert word in err
+    assert err.count("\n") == 1

@@ -1,0 +1,140 @@
+"""Numbers of mixture-of-experts layers by device, type and kernel: reads `hw_profiles/calibrations/moe.toml`."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from costmodel.errors import CalibrationError, InputError
+from costmodel.files.node import Node
+from costmodel.files.read import read_toml
+from costmodel.hardware.profile import HardwareProfile, load_hardware, profile_folder
+from costmodel.units import DType
+
+SCHEMA = 1
+DEFAULT_DEVICE = "h100-sxm-80gb"
+"""Whose numbers a device takes that neither was measured nor has a measured device of its architecture."""
+WIDEN = 2.0
+"""Factor on the interval, in logarithms, of a device that was not measured. No measurement says it."""
+_NUMBERS = {
+    "compute": (1e-3, 10.0),
+    "memory": (1e-3, 10.0),
+    "core_memory": (1e-3, 1e4),
+    "stream_memory": (1e-3, 10.0),
+    "overlap": (1.0, 100.0),
+    "rounding": (0.0, 1.0),
+    "inner_copies": (0.0, 100.0),
+    "hidden_copies": (0.0, 100.0),
+    "fixed_us": (0.0, 1e4),
+    "expert_us": (0.0, 1e3),
+    "low": (-10.0, 0.0),
+    "high": (0.0, 10.0),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MoeNumbers:
+    """The numbers of one kernel.
+
+    Attributes:
+        compute, memory: shares of the peak rate and bandwidth that grouped products reach.
+        core_memory: of its even share of the bandwidth that one core reaches alone; above 1.
+        stream_memory: share of the bandwidth that copies of activations reach.
+        overlap: exponent with which arithmetic, traffic and a tile's walk overlap.
+        rounding: how much of the way widths are rounded up to 128, in logarithms.
+        tile_shares: weights, adding up to 1, of rows rounded up to 16, 64 and 128 for each expert.
+        inner_copies, hidden_copies: times that activations of all rows pass through memory.
+        fixed_s, expert_s: time of a layer, and of each expert hit.
+        low, high: ln of the factors to the ends of the 90 % interval, of shapes held out.
+    """
+
+    kernel: str
+    compute: float
+    memory: float
+    core_memory: float
+    stream_memory: float
+    overlap: float
+    rounding: float
+    tile_shares: tuple[float, ...]
+    inner_copies: float
+    hidden_copies: float
+    fixed_s: float
+    expert_s: float
+    low: float
+    high: float
+
+
+def numbers_for(hardware: HardwareProfile, dtype: DType, kernel: str | None = None) -> tuple[MoeNumbers, str]:
+    """The numbers of a device, and their level: `probes` where it was measured, `generation` where a sibling was.
+
+    Raises:
+        InputError: when the device has no kernel of that name.
+        CalibrationError: when the shipped file is malformed.
+    """
+    kind = "fp8" if dtype is DType.FP8 else "bf16"
+    table = moe_table()
+    own = table.get((hardware.name, kind))
+    found = own or _sibling(table, hardware, kind)
+    if kernel is None:
+        numbers = found[0]
+    else:
+        named = [each for each in found if each.kernel == kernel]
+        if not named:
+            known = ", ".join(each.kernel for each in found)
+            raise InputError(f"{hardware.name} has no such kernel", value=kernel, allowed=known)
+        numbers = named[0]
+    return numbers, "probes" if own else "generation"
+
+
+def _sibling(
+    table: Mapping[tuple[str, str], tuple[MoeNumbers, ...]], hardware: HardwareProfile, kind: str
+) -> tuple[MoeNumbers, ...]:
+    """Numbers of a measured device of the same architecture, else of the default, with the interval widened."""
+    measured = [name for name, other in table if other == kind]
+    alike = [name for name in measured if load_hardware(name).architecture == hardware.architecture]
+    return tuple(
+        MoeNumbers(
+            **{name: getattr(each, name) for name in MoeNumbers.__slots__ if name not in ("low", "high")},
+            low=each.low * WIDEN,
+            high=each.high * WIDEN,
+        )
+        for each in table[(alike or [DEFAULT_DEVICE])[0], kind]
+    )
+
+
+@functools.cache
+def moe_table() -> Mapping[tuple[str, str], tuple[MoeNumbers, ...]]:
+    """All of the shipped file, by device and `bf16` or `fp8`; the usual kernel first."""
+    return read_moe(profile_folder() / "calibrations" / "moe.toml")
+
+
+def read_moe(path: Path) -> Mapping[tuple[str, str], tuple[MoeNumbers, ...]]:
+    """Read and check a file.
+
+    Raises:
+        CalibrationError: one line that names the file, the key, the value found and what is allowed.
+    """
+    content = Node(str(path), read_toml(path, "table of mixtures of experts", CalibrationError), CalibrationError)
+    part = content.table(["schema", "kernels"])
+    part["schema"].integer(SCHEMA, SCHEMA)
+    table: dict[tuple[str, str], tuple[MoeNumbers, ...]] = {}
+    for node in part["kernels"].items(1):
+        row = node.table(["device", "dtype", "kernel", "source", "tile_shares", *_NUMBERS])
+        row["source"].text()
+        shares = row["tile_shares"].array((3,), 0, 1)
+        if abs(shares.sum() - 1) > 1e-3:
+            raise row["tile_shares"].wrong("three shares that add up to 1")
+        values = {name: row[name].number(low, high) for name, (low, high) in _NUMBERS.items()}
+        fixed_s, expert_s = (values.pop(name) * 1e-6 for name in ("fixed_us", "expert_us"))
+        numbers = MoeNumbers(
+            kernel=row["kernel"].text(),
+            tile_shares=tuple((shares / shares.sum()).tolist()),
+            fixed_s=fixed_s,
+            expert_s=expert_s,
+            **values,
+        )
+        key = row["device"].text(), row["dtype"].choice(("bf16", "fp8"))
+        table[key] = (*table.get(key, ()), numbers)
+    return table
