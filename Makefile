@@ -5,16 +5,18 @@ PYTHON ?= $(shell command -v python3.11 || command -v python3)
 VENV := .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install -q --disable-pip-version-check -c constraints.txt
-# Two workers: a machine with two cores is the smallest that the suite is timed on.
-PYTEST := $(BIN)/python -m pytest -n 2
+# Two workers: a machine with two cores is the smallest that the suite is timed on. A file stays on one of them, so that
+# what its tests share is made once.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-slow lint format notebooks clean
+.PHONY: help demo test test-slow mutants lint format notebooks clean
 
 help:
 	@echo "make demo       install costmodel with its own dependencies alone and price the paper's 9 % point on an A100"
 	@echo "make test       install everything the tests need; run ruff, mypy and the default tests"
-	@echo "make test-slow  the same environment; run the slow tests"
+	@echo "make test-slow  the same environment; run the slow tests, and those of random examples on many more"
+	@echo "make mutants    the same environment and mutmut; see whether the tests notice small changes of the core (hours)"
 	@echo "make lint       ruff and mypy"
 	@echo "make format     let ruff format and fix what it can"
 	@echo "make notebooks  the same environment; run the notebooks again and keep their outputs"
@@ -28,7 +30,12 @@ test: lint
 	$(PYTEST)
 
 test-slow: $(VENV)/.installed-test
-	$(PYTEST) -m "slow and not gpu"
+	$(PYTEST) -m "(slow or hypothesis) and not gpu" --hypothesis-profile=thorough
+
+# May be stopped and started again; tests/mutants/README.md says what it found.
+mutants: $(VENV)/.installed-mutants
+	$(BIN)/python tests/mutants/run.py
+	$(BIN)/python tests/mutants/run.py --report
 
 lint: $(VENV)/.installed-test
 	$(BIN)/ruff check
@@ -43,7 +50,7 @@ notebooks: $(VENV)/.installed-test
 	$(BIN)/python notebooks/execute.py
 
 clean:
-	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
+	rm -rf $(VENV) .mutants .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
 
 # Editable, so that a changed source needs no new install and both commands share one environment.
 $(VENV)/.installed: $(BIN)/python pyproject.toml constraints.txt
@@ -53,6 +60,10 @@ $(VENV)/.installed: $(BIN)/python pyproject.toml constraints.txt
 $(VENV)/.installed-test: $(BIN)/python pyproject.toml constraints.txt
 	$(PIP_INSTALL) -e ".[validate,quality,notebooks,dev]"
 	@touch $@ $(VENV)/.installed
+
+$(VENV)/.installed-mutants: $(VENV)/.installed-test
+	$(PIP_INSTALL) -e ".[validate,quality,notebooks,dev,mutants]"
+	@touch $@
 
 # A link to the interpreter, so older than every stamp; one whose interpreter is gone counts as missing and is made anew.
 $(BIN)/python:
