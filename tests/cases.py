@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Sequence
 from typing import Any
+
+import pytest
 
 from costmodel.decomposition.factors import Decomposition, Factor, LowRank, Site, Tucker, break_even_rank
 from costmodel.families.registry import spec_from_config
 from costmodel.forward.workload import Attention, LmHead, Workload
 from costmodel.model import ModelSpec
+
+
+def few_or_all(few: Sequence[Any], more: Sequence[Any]) -> list[Any]:
+    """Parameters of which `make test` runs the first few and `make test-slow` the rest."""
+    return [*few, *(pytest.param(value, marks=pytest.mark.slow) for value in more)]
+
 
 MODEL_TYPES = ("llama", "mistral", "qwen2", "qwen3", "bert", "roberta", "gpt2", "opt")
 

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
+import tempfile
 
 import hypothesis
+import pytest
 
 # Before torch and transformers are imported: no network, and one thread per worker, of which there is one per core.
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -16,7 +19,31 @@ os.environ.setdefault("MKL_NUM_THREADS", "1")
 # A shell's background jobs ignore Ctrl-C and hand that down: the commands that tests interrupt would run on.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# No deadline: a shared machine is slow at times. In CI the same examples every time.
-hypothesis.settings.register_profile("dev", deadline=None)
-hypothesis.settings.register_profile("ci", deadline=None, derandomize=True)
-hypothesis.settings.load_profile("ci" if os.environ.get("CI") else "dev")
+# No deadline: a shared machine is slow at times. In CI the same examples every time. `make test-slow` tries many more.
+hypothesis.settings.register_profile("dev", deadline=None, max_examples=20)
+hypothesis.settings.register_profile("ci", deadline=None, max_examples=20, derandomize=True)
+hypothesis.settings.register_profile("thorough", deadline=None, max_examples=300)
+# Under mutmut: one failing example is enough, so no time goes into making it smaller.
+hypothesis.settings.register_profile(
+    "mutants",
+    deadline=None,
+    max_examples=20,
+    derandomize=True,
+    phases=(hypothesis.Phase.explicit, hypothesis.Phase.generate),
+    suppress_health_check=list(hypothesis.HealthCheck),
+)
+profile = "mutants" if os.environ.get("MUTANT_UNDER_TEST") else "ci" if os.environ.get("CI") else "dev"
+hypothesis.settings.load_profile(profile)
+
+SHARED = "COSTMODEL_TESTS_SHARED"
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """A folder for what is made once for all workers, which inherit its name."""
+    if not hasattr(config, "workerinput"):
+        os.environ[SHARED] = tempfile.mkdtemp(prefix="costmodel-tests-")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput") and SHARED in os.environ:
+        shutil.rmtree(os.environ.pop(SHARED), ignore_errors=True)

@@ -1,13 +1,16 @@
 """A Llama and a BERT trained in a few seconds, with tokenizer, texts and tasks: for tests that need weights which mean
-something. Each is trained once in a process."""
+something. Each is trained once, also where several workers run the tests."""
 
 from __future__ import annotations
 
 import functools
+import os
 import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
+
+from filelock import FileLock
 
 from studies.models.corpus import Corpus, read_corpus
 from studies.models.product import Product
@@ -93,11 +96,20 @@ def _trained(recipe: Recipe, folder: Path | None) -> Trained:
 
 @functools.cache
 def _made(recipe: Recipe) -> Path:
-    folder = Path(_scratch().name) / recipe.family
-    Product(recipe, small_corpus(), folder).make(baseline=False, items=60, points=4)
+    folder = _scratch() / recipe.family
+    with FileLock(f"{folder}.lock"):
+        if not folder.exists():
+            part = folder.with_suffix(".part")
+            Product(recipe, small_corpus(), part).make(baseline=False, items=60, points=4)
+            part.rename(folder)
     return folder
 
 
+def _scratch() -> Path:
+    """The folder that conftest.py makes for all workers; of this process where there is none."""
+    return Path(os.environ.get("COSTMODEL_TESTS_SHARED") or _own_scratch().name)
+
+
 @functools.cache
-def _scratch() -> tempfile.TemporaryDirectory[str]:
+def _own_scratch() -> tempfile.TemporaryDirectory[str]:
     return tempfile.TemporaryDirectory(prefix="trained-")  # removed when the process ends

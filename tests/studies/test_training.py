@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from cases import few_or_all
 
 from costmodel.errors import InputError
 from studies.models.batches import IGNORED, Batches, Masker
@@ -36,7 +37,7 @@ from validate.store.texts import read_text
 SHORT: dict[str, Recipe] = {recipe.family: replace(small(recipe, 8), layers=1) for recipe in (LLAMA, BERT)}
 
 
-@pytest.fixture(params=["llama", "bert"])
+@pytest.fixture(params=few_or_all(["llama"], ["bert"]))
 def recipe(request: pytest.FixtureRequest) -> Recipe:
     return SHORT[request.param]
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 import torch
+from cases import few_or_all
 from test_training import SHORT, made, short_corpus
 
 from costmodel.errors import InputError
@@ -51,7 +52,7 @@ def _unfused(kind: Any, groups: Any, *, fused: bool, **options: Any) -> torch.op
     return made
 
 
-@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("family", few_or_all(["llama"], ["bert"]))
 def test_a_training_follows_its_device(
     family: str, elsewhere: torch.device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

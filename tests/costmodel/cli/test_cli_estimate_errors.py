@@ -281,7 +281,7 @@ VALUES = st.text(max_size=20).filter(lambda text: not text.startswith("-")) | st
 NAMES = st.sampled_from(["--decompose", "--batch", "--dtype", "--kv-len", "--config", "--hw", "--model"])
 
 
-@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.lists(st.tuples(NAMES, VALUES), max_size=4))
 def test_any_arguments_end_in_an_answer_or_one_line(
     capsys: pytest.CaptureFixture[str], arguments: list[tuple[str, str]]

@@ -70,7 +70,7 @@ ODD = [
 
 
 @pytest.mark.parametrize("kind", FILES)
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_a_mutated_file_is_read_or_refused_in_one_line(kind: str, tmp_path: Path, data: st.DataObject) -> None:
     """Bytes cut, doubled or replaced anywhere, values replaced by odd ones."""

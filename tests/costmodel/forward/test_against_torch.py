@@ -13,7 +13,7 @@ import pytest
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-from cases import MODEL_TYPES, random_config, random_decomposition, random_workload, spec_of  # noqa: E402
+from cases import MODEL_TYPES, few_or_all, random_config, random_decomposition, random_workload, spec_of  # noqa: E402
 from dispatch import Kernels, LiveBytes  # noqa: E402
 from factored import TORCH_DTYPES, build, filled_cache, run, tokens_of  # noqa: E402
 from liveness import peak_live_bytes  # noqa: E402
@@ -35,7 +35,6 @@ from costmodel.pricing.estimate import estimate  # noqa: E402
 from costmodel.pricing.pricer import window_kv_bytes  # noqa: E402
 from costmodel.units import DType  # noqa: E402
 
-CASES_PER_TYPE = 30
 DENSE = Decomposition()
 
 
@@ -49,11 +48,12 @@ def case(model_type: str, seed: int) -> tuple[dict[str, Any], Decomposition, Wor
 # --- FLOPs and parameters -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize("seeds", few_or_all([range(6)], [range(6, 30)]), ids=str)
 @pytest.mark.parametrize("model_type", MODEL_TYPES)
-def test_flops_and_params(model_type: str, tmp_path: Path) -> None:
-    """8 x 30 random cases; torch's counter on unfused attention, which it sees on the CPU."""
+def test_flops_and_params(model_type: str, seeds: range, tmp_path: Path) -> None:
+    """8 x 30 random cases, 6 of each by default; torch's counter on unfused attention, which it sees on the CPU."""
     hardware = load_hardware("a100-sxm-80gb")
-    for seed in range(CASES_PER_TYPE):
+    for seed in seeds:
         config, decomposition, work = case(model_type, seed)
         path = tmp_path / f"{seed}.json"
         path.write_text(json.dumps(config))
@@ -69,10 +69,11 @@ def test_flops_and_params(model_type: str, tmp_path: Path) -> None:
             assert sum(row["flops"] for row in phase.op_rows()) == phase.decomposed.flops
 
 
+@pytest.mark.parametrize("seeds", few_or_all([range(100, 102)], [range(102, 110)]), ids=str)
 @pytest.mark.parametrize("model_type", MODEL_TYPES)
-def test_flops_of_fused_attention(model_type: str) -> None:
+def test_flops_of_fused_attention(model_type: str, seeds: range) -> None:
     """On the meta device the counter sees scaled_dot_product_attention too."""
-    for seed in range(100, 105):
+    for seed in seeds:
         config, decomposition, work = case(model_type, seed)
         spec = spec_of(config)
         real = build(config, decomposition, attention="sdpa", device="meta")
@@ -84,7 +85,7 @@ def test_flops_of_fused_attention(model_type: str) -> None:
 
 def test_static_cache_has_the_same_flops() -> None:
     """A cache of exactly kv_len positions; one with room to spare would compute scores for the empty places as well."""
-    for seed in range(10):
+    for seed in range(4):
         config, decomposition, work = case("llama", seed)
         spec = spec_of(config)
         real = build(config, decomposition)
@@ -189,14 +190,21 @@ def kernels(name: str, layers: int, work: Workload, *, static: bool = False) -> 
     return sum(counter.counts.values()), spec
 
 
-@pytest.mark.parametrize(("dtype", "batch"), [(DType.FP32, 1), (DType.BF16, 2)])
-@pytest.mark.parametrize("attention", Attention)
+@pytest.mark.parametrize(
+    "how",
+    few_or_all(
+        [(Attention.FUSED, DType.FP32, 1), (Attention.UNFUSED, DType.BF16, 2)],
+        [(Attention.FUSED, DType.BF16, 2), (Attention.UNFUSED, DType.FP32, 1)],
+    ),
+    ids=str,
+)
 @pytest.mark.parametrize("prefill", [True, False])
 @pytest.mark.parametrize("name", VARIANTS)
-def test_kernels(name: str, prefill: bool, attention: Attention, dtype: DType, batch: int) -> None:
+def test_kernels(name: str, prefill: bool, how: tuple[Attention, DType, int]) -> None:
     """Of a layer (three layers less two) and of everything outside the layers, with a DynamicCache: equal."""
     if not prefill and spec_of(variant(name, 1)).is_encoder:
         pytest.skip("an encoder has no decode phase")
+    attention, dtype, batch = how
     work = (Workload.prefill if prefill else Workload.decode)(5, batch=batch, attention=attention, dtype=dtype)
     three, spec = kernels(name, 3, work)
     two, smaller = kernels(name, 2, work)
@@ -306,11 +314,32 @@ def _register_maskless() -> None:
     transformers.AttentionMaskInterface.register("maskless", lambda *_, **__: None)
 
 
-@pytest.mark.parametrize("kind", ["dense", "svd", "tucker", "above"])
-@pytest.mark.parametrize("name", VARIANTS)
-def test_peak_live_bytes(name: str, kind: str) -> None:
+FEW = [
+    ("llama-gqa", "dense"),
+    ("llama-gqa", "svd"),
+    ("llama-gqa", "tucker"),
+    ("mistral-window", "svd"),
+    ("qwen2-two-windows", "tucker"),
+    ("qwen3", "above"),
+    ("bert", "dense"),
+    ("roberta", "svd"),
+    ("gpt2", "tucker"),
+    ("gpt2-relu", "above"),
+    ("opt", "tucker"),
+    ("opt-post-norm", "dense"),
+]
+"""Each variant and each kind of factors by default; all pairs among the slow tests."""
+KINDS = ("dense", "svd", "tucker", "above")
+
+
+PAIRS = [(name, kind) for name in VARIANTS for kind in KINDS]
+
+
+@pytest.mark.parametrize("pair", few_or_all(FEW, [pair for pair in PAIRS if pair not in FEW]), ids="-".join)
+def test_peak_live_bytes(pair: tuple[str, str]) -> None:
     """Storages alive during a real pass on the CPU, beside the DAG's peak. Of decode steps with a window only the
     course: a static sliding cache that is full shifts itself in copies, which costmodel leaves out."""
+    name, kind = pair
     windowed = "window" in name
     for batch, q_len, inner, vocab, head in SIZES:
         config = variant(name, 3, vocab)

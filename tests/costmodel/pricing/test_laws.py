@@ -13,7 +13,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from cases import MODEL_TYPES, random_config, random_decomposition, random_factor, random_workload, spec_of
-from hypothesis import assume, given, settings
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from costmodel.decomposition.factors import Decomposition, Factor, LowRank, Site, Tucker, break_even_rank
@@ -60,7 +60,6 @@ def assert_no_less(more: PhaseCosts, less: PhaseCosts) -> None:
 # --- Monotone -------------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=60)
 @given(seeds)
 def test_monotone_in_rank(rng: random.Random) -> None:
     model = spec_of(random_config(rng, rng.choice(MODEL_TYPES)))
@@ -81,7 +80,6 @@ def test_monotone_in_rank(rng: random.Random) -> None:
         assert_no_less(more, less)
 
 
-@settings(max_examples=60)
 @given(seeds)
 def test_monotone_in_batch_and_length(rng: random.Random) -> None:
     model = spec_of(random_config(rng, rng.choice(MODEL_TYPES)))
@@ -94,7 +92,6 @@ def test_monotone_in_batch_and_length(rng: random.Random) -> None:
     assert_no_less(price(model, decomposition, longer), here)
 
 
-@settings(max_examples=30)
 @given(seeds)
 def test_dropping_a_layer_saves(rng: random.Random) -> None:
     model = spec_of(random_config(rng, rng.choice(MODEL_TYPES)))
@@ -171,7 +168,6 @@ def test_whole_model_at_break_even() -> None:
 # --- Phases ---------------------------------------------------------------------------------------------------------
 
 
-@settings(max_examples=80)
 @given(seeds)
 def test_decode_of_the_first_token_is_a_prefill_of_one(rng: random.Random) -> None:
     model = spec_of(random_config(rng, rng.choice(DECODERS)))
@@ -181,7 +177,6 @@ def test_decode_of_the_first_token_is_a_prefill_of_one(rng: random.Random) -> No
     assert price(model, decomposition, decode) == price(model, decomposition, prefill)
 
 
-@settings(max_examples=25)
 @given(seeds, st.integers(1, 12), st.sampled_from(["a100-sxm-80gb", "epyc-9654"]))
 def test_a_request_is_its_prefill_and_a_step_for_each_further_token(
     rng: random.Random, new_tokens: int, device: str
@@ -230,7 +225,6 @@ def test_json_round_trip(rng: random.Random) -> None:
     assert read.to_json() == decomposition.to_json()
 
 
-@settings(max_examples=30)
 @given(seeds)
 def test_order_of_sites_does_not_matter(rng: random.Random) -> None:
     model = spec_of(random_config(rng, rng.choice(MODEL_TYPES)))

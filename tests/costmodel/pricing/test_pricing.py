@@ -9,7 +9,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from cases import MODEL_TYPES, random_config, random_decomposition, random_workload, spec_of
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from liveness import peak_live_bytes
 
@@ -47,7 +47,6 @@ def random_case(rng: random.Random) -> tuple[ModelSpec, Decomposition, Workload,
     return model, decomposition, work, hardware
 
 
-@settings(max_examples=300)
 @given(st.integers(0, 1 << 32).map(random.Random))
 def test_totals_are_sums_over_the_graph(rng: random.Random) -> None:
     model, decomposition, work, hardware = random_case(rng)
@@ -72,7 +71,6 @@ def test_totals_are_sums_over_the_graph(rng: random.Random) -> None:
     assert costs.latency_lower_s <= costs.latency_s <= costs.latency_upper_s
 
 
-@settings(max_examples=60)
 @given(st.integers(0, 1 << 32).map(random.Random))
 def test_resident_memory_by_hand(rng: random.Random) -> None:
     """Parameters, their bytes and the KV cache, layer by layer."""
@@ -105,7 +103,6 @@ def test_resident_memory_by_hand(rng: random.Random) -> None:
     assert (costs.params, costs.weight_bytes, costs.kv_cache_bytes) == (params, stored, cache)
 
 
-@settings(max_examples=40)
 @given(st.integers(0, 1 << 32).map(random.Random))
 def test_a_batch_of_configurations_is_the_single_ones(rng: random.Random) -> None:
     model, first, work, hardware = random_case(rng)

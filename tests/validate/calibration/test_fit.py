@@ -74,7 +74,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fit_few, "TAUGHT", 600)
     monkeypatch.setattr(fit_few, "TEACHERS", 1)
     monkeypatch.setattr(fit_few, "_TEACHER", dataclasses.replace(fit_few._TEACHER, epochs=20))
-    monkeypatch.setattr(fit_few, "_STUDENT", dataclasses.replace(QUICK, epochs=60))
+    monkeypatch.setattr(fit_few, "_STUDENT", dataclasses.replace(QUICK, epochs=30))
     monkeypatch.setattr(fit_shaped, "PAIRS", 2000)
     monkeypatch.setattr(fit_tiles_module, "STEPS", 8)
     monkeypatch.setattr(fit_process_module, "STEPS", 8)
@@ -112,6 +112,7 @@ def test_what_the_base_cannot_say_is_learned(quick: None) -> None:
     assert abs(found["bias_pct"]) < 1.5
 
 
+@pytest.mark.slow
 def test_teachers_lie_nearer_to_the_truth_between_points(quick: None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Where points scatter: the taught network against one trained on the points alone, on shapes that neither saw."""
     monkeypatch.setattr(fit_many, "TAUGHT", 2000)
@@ -352,7 +353,7 @@ def test_measured_operations_survive_a_folder(tmp_path: Path) -> None:
         (tmp_path / "tables.json").write_bytes(content)
         with pytest.raises(RecordError, match=message):
             read_ops(tmp_path)
-    with pytest.raises(RecordError, match="cannot read measured operations"):
+    with pytest.raises(RecordError, match="cannot read list of measured operations"):
         read_ops(tmp_path / "none")
 
 

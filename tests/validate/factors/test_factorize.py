@@ -6,7 +6,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from hypothesis import given, settings  # noqa: E402
+from hypothesis import given  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 from torch import nn  # noqa: E402
 
@@ -26,7 +26,6 @@ def off(matrix: torch.Tensor, full: Factorization, factor: Factor) -> float:
     return float(torch.linalg.norm(matrix.to(torch.float64) - kept))
 
 
-@settings(max_examples=40)
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 40), st.booleans(), st.integers(0, 10**6))
 def test_the_error_is_the_tail_of_the_singular_values(
     rows: int, columns: int, rank: int, tucker: bool, seed: int

@@ -10,7 +10,7 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 from checkpoints import dense_folder  # noqa: E402
-from hypothesis import given, settings  # noqa: E402
+from hypothesis import given  # noqa: E402
 from hypothesis import strategies as st  # noqa: E402
 from trained import trained_llama  # noqa: E402
 from validating import BERT, FAMILIES, GPT2, LLAMA, OPT  # noqa: E402
@@ -54,7 +54,6 @@ def whitened_spectrum(weight: torch.Tensor, moment: torch.Tensor) -> torch.Tenso
     return torch.linalg.svdvals(weight @ vectors @ torch.diag(values.clamp_min(0).sqrt())).square()
 
 
-@settings(max_examples=60)
 @given(SHAPES, st.integers(1, 24), st.booleans(), st.integers(0, 10**6))
 def test_the_output_error_is_the_tail_of_the_whitened_spectrum(
     shape: tuple[int, int, int], rank: int, tucker: bool, seed: int
@@ -72,7 +71,6 @@ def test_the_output_error_is_the_tail_of_the_whitened_spectrum(
     assert error <= output_error(weight, other, moment) * (1 + 1e-9) + rounding
 
 
-@settings(max_examples=30)
 @given(st.integers(1, 20), st.integers(1, 20), st.booleans(), st.integers(0, 10**6))
 def test_isotropic_inputs_give_the_plain_truncation(rows: int, columns: int, tucker: bool, seed: int) -> None:
     weight, moment = normal(rows, columns, seed=seed), 3 * torch.eye(columns, dtype=torch.float64)
@@ -84,7 +82,6 @@ def test_isotropic_inputs_give_the_plain_truncation(rows: int, columns: int, tuc
         assert found == pytest.approx(expected, rel=1e-8, abs=1e-9)
 
 
-@settings(max_examples=40)
 @given(SHAPES, st.booleans(), st.integers(0, 10**6))
 def test_full_rank_is_the_weight_even_where_no_input_ever_went(
     shape: tuple[int, int, int], tucker: bool, seed: int

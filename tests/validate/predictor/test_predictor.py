@@ -20,6 +20,7 @@ pytest.importorskip("scipy")
 pytest.importorskip("safetensors")
 pytest.importorskip("matplotlib")
 
+from cases import few_or_all
 from predicting import (
     CONFIG,
     TRUTH,
@@ -41,6 +42,7 @@ from validate.cli import cli
 from validate.cli.quality_fit_report import print_fit
 from validate.errors import FitError, RecordError, RunError
 from validate.predictor import additivity
+from validate.predictor import fit as fit_module
 from validate.predictor.additivity import additivity_rows
 from validate.predictor.crossval import candidates, nested, random_folds
 from validate.predictor.errors import error_rows, in_bands, mean_interval
@@ -75,10 +77,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return made
 
 
+@pytest.fixture(scope="module", params=few_or_all([(0, 5, 8)], [range(9)]), ids=["few-forms", "all-forms"])
+def forms(request: pytest.FixtureRequest) -> list[int]:
+    """Places of the forms that are tried, among all candidates."""
+    return list(request.param)
+
+
 @pytest.fixture(scope="module")
-def fit(folder: Path) -> PredictorFit:
+def fit(folder: Path, forms: list[int]) -> PredictorFit:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(additivity, "REFITS", 100)
+        patch.setattr(additivity, "REFITS", 20)
+        patch.setattr(fit_module, "candidates", lambda evidence: [candidates(evidence)[place] for place in forms])
         return fit_predictor(read_evidence([folder / "records"], made_sensitivity()))
 
 
@@ -92,18 +101,19 @@ class Absent:
 
 sys.meta_path.insert(0, Absent())
 from validate.cli import main
-from validate.predictor import additivity
-additivity.REFITS = 20
-main(sys.argv[1:])
+from validate.predictor import additivity, fit
+additivity.REFITS, every = 20, fit.candidates
+fit.candidates = lambda evidence: [every(evidence)[int(place)] for place in sys.argv[1].split(",")]
+main(sys.argv[2:])
 """
 
 
 @pytest.fixture(scope="module")
-def printed(folder: Path) -> dict[str, Any]:
+def printed(folder: Path, forms: list[int]) -> dict[str, Any]:
     """What the command prints as JSON where torch cannot be imported; its quality file is beside the records."""
     words = ["records", "--sensitivity", "tiny.sensitivity", "--ranks", "25%,50%,75%", "--out", "quality.json"]
     words += ["--plot", "figure.svg", "--parts", "parts.json", "--parts-of", "10", "--format", "json"]
-    command = [sys.executable, "-c", WITHOUT_TORCH, "quality", "fit", *words]
+    command = [sys.executable, "-c", WITHOUT_TORCH, ",".join(map(str, forms)), "quality", "fit", *words]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
     assert (done.returncode, done.stderr) == (0, "")
     found: dict[str, Any] = json.loads(done.stdout)

@@ -16,14 +16,23 @@ from trained import Trained, trained_bert, trained_llama
 from costmodel.cli import cli as costmodel_cli
 from costmodel.cli import run
 from validate.cli import cli
-from validate.predictor import additivity
+from validate.predictor import additivity, fit
+from validate.predictor.crossval import candidates
 
 
-@pytest.mark.parametrize("make", [trained_llama, pytest.param(trained_bert, marks=pytest.mark.slow)])
+@pytest.mark.parametrize(
+    ("make", "forms"),
+    [
+        (trained_llama, 2),
+        pytest.param(trained_llama, 9, marks=pytest.mark.slow),
+        pytest.param(trained_bert, 9, marks=pytest.mark.slow),
+    ],
+)
 def test_measured_configurations_predict_others(
-    make: type[Trained], tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    make: type[Trained], forms: int, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(additivity, "REFITS", 20)
+    monkeypatch.setattr(fit, "candidates", lambda evidence: candidates(evidence)[:forms])
     trained, records, file = make(), str(tmp_path / "records"), str(tmp_path / "model.sensitivity")
     device = ["--device", "cpu", "--length", "64"]
     calibration = ["--text", str(trained.calibration), "--blocks", "16", "--fisher", "--out", file]

@@ -169,8 +169,10 @@ def test_a_run_killed_anywhere_continues_and_gives_the_same(
 
 def killed(folder: Path, out: Path, targets: bool, after: int) -> bool:
     """Run in a process that dies by SIGKILL once it has factorised so many sites; whether it died."""
-    # a fork of a process in which torch has threads may wait for one of them for ever
-    child = multiprocessing.get_context("spawn").Process(target=run_and_die, args=(folder, out, targets, after))
+    # A fork of a process in which torch has threads may wait for one of them for ever: of one that only has imported.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["torch", "transformers.models.llama.modeling_llama", "validate.sensitivity.run"])
+    child = context.Process(target=run_and_die, args=(folder, out, targets, after))
     child.start()
     child.join()
     assert child.exitcode in (0, -signal.SIGKILL)
