@@ -7,7 +7,9 @@ from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
 from costmodel.errors import DecompositionError, nearest
+from costmodel.head import CAUSAL_LM, Head
 from costmodel.units import DType
+from costmodel.weights import WeightFormat
 
 NormKind = Literal["rms_norm", "layer_norm"]
 """RMSNorm has a weight alone, LayerNorm a weight and a bias."""
@@ -143,10 +145,20 @@ class ModelSpec:
     """Whether a norm follows the embeddings (BERT)."""
     pooler: bool = False
     """Whether a dense layer with tanh follows on the first token (encoders)."""
+    head: Head = CAUSAL_LM
+    """What follows the last layer: the head of the class that the configuration names."""
+    bidirectional: bool = False
+    """Whether a decoder's attention is told to see both sides (`is_causal: false`)."""
     sliding_windows: tuple[int | None, ...]
     """For each layer the number of most recent positions that attention sees, None for all."""
     dtype: DType | None = None
     """Type that the checkpoint's weights are stored in, where the config says so."""
+    weights: WeightFormat | None = None
+    """How a quantised checkpoint holds the weights of its layers; None for plain ones."""
+    inside: str = ""
+    """model_type of the larger model that this is the language model of; empty for a model of its own."""
+    notes: tuple[str, ...] = ()
+    """What of the configuration is not priced, in words for the answer's assumptions."""
     layer_kinds: tuple[str, ...] = ()
     """For each layer the name of its kind; empty where all layers are alike but for their windows."""
     kind_fields: Mapping[str, Mapping[str, object]] = field(default_factory=dict, repr=False)
@@ -171,8 +183,20 @@ class ModelSpec:
 
     @property
     def is_encoder(self) -> bool:
-        """Whether attention is bidirectional: no decode phase, no KV cache, no LM head."""
-        return not self.family.causal
+        """Whether attention is bidirectional: no decode phase, no KV cache."""
+        return self.bidirectional or not self.family.causal
+
+    @property
+    def generates(self) -> bool:
+        """Whether it has a decode phase: causal attention, and an LM head behind it."""
+        return not self.is_encoder and self.head.kind == "causal_lm"
+
+    @property
+    def role(self) -> str:
+        """What kind of model it is, in the words of an error: an encoder, a decoder, a decoder without an LM head."""
+        if self.is_encoder:
+            return "an encoder"
+        return "a decoder" if self.generates else "a decoder without an LM head"
 
     @property
     def distinct_windows(self) -> tuple[int | None, ...]:
@@ -244,7 +268,7 @@ class ModelSpec:
     def outer_params(self) -> dict[str, int]:
         """Parameters outside the layers by part; 0 where the model has no such part, and for a tied LM head."""
         projection = self.embed_dim * self.hidden_size if self.embed_dim != self.hidden_size else 0
-        own_head = not (self.is_encoder or self.tie_embeddings)
+        own_head = self.head.kind == "causal_lm" and not self.tie_embeddings
         return {
             "token_embedding": self.vocab_size * self.embed_dim,
             "position_embedding": self.position_rows * self.hidden_size,
@@ -255,12 +279,13 @@ class ModelSpec:
             "project_out": projection,
             "lm_head": self.vocab_size * self.embed_dim if own_head else 0,
             "pooler": self.hidden_size * (self.hidden_size + 1) if self.pooler else 0,
+            "head": self.head.params,
         }
 
     @property
     def num_params(self) -> int:
-        """Parameters of AutoModelForCausalLM (encoders: AutoModel with pooler), tied ones once: 6,738,415,616 for
-        llama2-7b, 109,482,240 for bert-base."""
+        """Parameters of the class that the configuration names, tied ones once: 6,738,415,616 for llama2-7b,
+        109,482,240 for bert-base, which has a pooler and no head."""
         if self.kinds:
             layers = sum(self.layer_params(layer) for layer in range(self.num_layers))
         else:

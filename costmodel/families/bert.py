@@ -6,12 +6,16 @@ Defaults of absent fields are those of the configuration classes of transformers
 from __future__ import annotations
 
 from costmodel.families.fields import Fields
+from costmodel.families.heads import Heads, MakeHead, classifier, masked_lm, masked_lm_parts, no_head
 from costmodel.families.row import FamilyRow
 from costmodel.forward.attention import add_attention
-from costmodel.forward.frame import INPUT, POSITIONS, Start, add_positions
+from costmodel.forward.frame import INPUT, POSITIONS, Start, add_head, add_positions
 from costmodel.forward.ops import Builder
+from costmodel.head import Head, linear
 from costmodel.model import ModelSpec, WeightTensor, attention_weight, mlp_weight
 
+_LIKE_BERT = ("bert",)
+"""Types with BERT's heads; the others have RoBERTa's, and positions counted from pad_token_id + 1 on."""
 _ENCODER_ONLY = "only the encoder is supported, without cross-attention"
 
 
@@ -102,14 +106,49 @@ def _layer(b: Builder, window: int | None) -> None:
 
 
 def _epilogue(b: Builder) -> None:
-    hidden, batch = b.model.hidden_size, b.work.batch
-    pooled = b.linear("pooler.dense", batch, hidden, hidden, INPUT, bias=True)
-    b.pointwise("pooler.activation", "tanh", [pooled], hidden, rows=batch, holds=[INPUT])
+    hidden, batch, last = b.model.hidden_size, b.work.batch, INPUT
+    if b.model.pooler:
+        pooled = b.linear("pooler.dense", batch, hidden, hidden, INPUT, bias=True)
+        last = b.pointwise("pooler.activation", "tanh", [pooled], hidden, rows=batch, holds=[INPUT])
+    add_head(b, last)
 
+
+def _pretraining(spec: ModelSpec, labels: int) -> Head:
+    """A masked LM's head, and next-sentence prediction behind the pooler."""
+    parts = masked_lm_parts(spec, *_CLS)
+    relation = linear("cls.seq_relationship", 2, spec.hidden_size, first_token=True)
+    return Head(kind="pretraining", parts=(*parts, relation), pooler=True)
+
+
+def _either(bert: MakeHead, roberta: MakeHead) -> MakeHead:
+    """BERT's head, or that of RoBERTa and its kin."""
+
+    def make(spec: ModelSpec, labels: int) -> Head:
+        return (bert if spec.model_type in _LIKE_BERT else roberta)(spec, labels)
+
+    return make
+
+
+_CLS = ("cls.predictions.transform.dense", "cls.predictions.transform.LayerNorm", "cls.predictions.decoder")
+_LM_HEAD = ("lm_head.dense", "lm_head.layer_norm", "lm_head.decoder")
+HEADS: Heads = {
+    "Model": no_head,
+    "ForMaskedLM": _either(masked_lm(*_CLS), masked_lm(*_LM_HEAD)),
+    "ForPreTraining": _pretraining,
+    "ForSequenceClassification": _either(
+        classifier("sequence_classification", "classifier", first_token=True, pooler=True),
+        classifier("sequence_classification", "classifier.dense", "classifier.out_proj", first_token=True),
+    ),
+    "ForTokenClassification": classifier("token_classification", "classifier"),
+    "ForQuestionAnswering": classifier("question_answering", "qa_outputs"),
+    "ForMultipleChoice": classifier("multiple_choice", "classifier", first_token=True, pooler=True, outputs=1),
+}
+"""The heads of BERT and RoBERTa."""
 
 BERT = FamilyRow(
     name="bert",
     classes={"bert": "Bert", "roberta": "Roberta"},
+    heads=HEADS,
     read=_read,
     tensors=_tensors,
     layer_path="encoder.layer",

@@ -32,6 +32,14 @@ class Fields:
         self.source = source
         self.num_layers = num_layers
 
+    def with_data(self, data: Mapping[str, object]) -> Fields:
+        """Other fields of the same file."""
+        return Fields(data, name=self.name, source=self.source, num_layers=self.num_layers)
+
+    def with_values(self, **values: object) -> Fields:
+        """The same fields with these values."""
+        return self.with_data({**self.data, **values})
+
     @property
     def model_type(self) -> str:
         """The field `model_type`, which says which row reads the others."""
@@ -53,7 +61,11 @@ class Fields:
         for generic, native in aliases.items():
             if generic in data and data.setdefault(native, data[generic]) != data[generic]:
                 raise self.error(generic, f"the value of {native}, {data[native]!r}, which means the same")
-        return Fields(data, name=self.name, source=self.source, num_layers=self.num_layers)
+        return self.with_data(data)
+
+    def with_defaults(self, values: Mapping[str, object]) -> Fields:
+        """The same fields, and these where there are none."""
+        return self.with_data({**values, **self.data})
 
     def require(self, *names: str) -> None:
         """Raise a ModelError that lists every one of `names` that is absent."""
@@ -91,6 +103,17 @@ class Fields:
             raise self.error(name, "true or false")
         return value
 
+    def flag_or(self, name: str, default: bool) -> bool:
+        """As `flag`, but null means the default, as where transformers asks whether a value is set."""
+        return default if self.data.get(name) is None else self.flag(name, default)
+
+    def labels(self) -> int:
+        """Classes that a classifier tells apart: as many as `id2label` names, else `num_labels`, else 2."""
+        names = self.data.get("id2label")
+        if isinstance(names, Mapping) and names:
+            return len(names)
+        return self.count("num_labels", 2)
+
     def choice(self, name: str, default: str, allowed: Collection[str]) -> str:
         """One of the strings in `allowed`."""
         value = self.data.get(name, default)
@@ -119,7 +142,7 @@ class Fields:
         """The checkpoint's type: `dtype`, or `torch_dtype` as older versions wrote it; None when neither says."""
         name = "torch_dtype" if self.data.get("dtype") is None else "dtype"
         value = self.data.get(name)
-        if value is None:
+        if value is None or value == "auto":
             return None
         try:
             if isinstance(value, str):

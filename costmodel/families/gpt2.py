@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from costmodel.families.fields import Fields
+from costmodel.families.heads import DECODER_HEADS, causal_lm, classifier
 from costmodel.families.row import FamilyRow
 from costmodel.forward.attention import add_attention
-from costmodel.forward.frame import INPUT, POSITIONS, Start, add_lm_head, add_positions
+from costmodel.forward.frame import INPUT, POSITIONS, Start, add_head, add_positions
 from costmodel.forward.ops import Builder
 from costmodel.model import ModelSpec, WeightTensor, attention_weight, mlp_weight
 
@@ -34,7 +35,7 @@ def _read(fields: Fields, row: FamilyRow) -> ModelSpec:
         qkv_bias=True,
         attn_out_bias=True,
         mlp_bias=True,
-        tie_embeddings=fields.flag("tie_word_embeddings", True),
+        tie_embeddings=fields.flag_or("tie_word_embeddings", True),
         pre_norm=True,
         final_norm=True,
         sliding_windows=(None,) * layers,
@@ -78,12 +79,17 @@ def _layer(b: Builder, window: int | None) -> None:
 
 
 def _epilogue(b: Builder) -> None:
-    add_lm_head(b, b.norm("transformer.ln_f", INPUT))
+    add_head(b, b.norm("transformer.ln_f", INPUT))
 
 
 GPT2 = FamilyRow(
     name="gpt2",
     classes={"gpt2": "GPT2"},
+    heads={
+        "LMHeadModel": causal_lm,
+        **{ending: head for ending, head in DECODER_HEADS.items() if ending != "ForCausalLM"},
+        "ForTokenClassification": classifier("token_classification", "classifier"),
+    },
     read=_read,
     tensors=_tensors,
     aliases={

@@ -9,7 +9,7 @@ from costmodel.families.fields import Fields
 from costmodel.families.row import FamilyRow
 from costmodel.forward.attention import add_attention
 from costmodel.forward.cost import FP32_BYTES, elementwise
-from costmodel.forward.frame import INPUT, POSITIONS, Start, add_lm_head, add_positions
+from costmodel.forward.frame import INPUT, POSITIONS, Start, add_head, add_positions
 from costmodel.forward.ops import Builder
 from costmodel.model import ModelSpec, WeightTensor, attention_weight, mlp_weight
 
@@ -54,7 +54,7 @@ def _read(fields: Fields, row: FamilyRow) -> ModelSpec:
         attn_out_bias=bias,
         mlp_bias=fields.flag("mlp_bias", False) if model_type == "llama" else False,
         qk_norm=model_type == "qwen3",
-        tie_embeddings=fields.flag("tie_word_embeddings", False),
+        tie_embeddings=fields.flag_or("tie_word_embeddings", False),
         pre_norm=True,
         final_norm=True,
         sliding_windows=_sliding_windows(fields, model_type, layers),
@@ -155,7 +155,7 @@ def _rotate(b: Builder, which: str, source: str, columns: int, holds: tuple[str,
 
 
 def _epilogue(b: Builder) -> None:
-    add_lm_head(b, b.norm("model.norm", INPUT))
+    add_head(b, b.norm("model.norm", INPUT))
 
 
 LLAMA = FamilyRow(

@@ -7,13 +7,16 @@ from pathlib import Path
 
 from costmodel.errors import ModelError, nearest
 from costmodel.families.fields import LIMITS
-from costmodel.families.registry import spec_from_config
+from costmodel.families.quantised import KEYS as QUANTISED_KEYS
+from costmodel.families.registry import own_config, spec_from_config
 from costmodel.files.read import decode_json, read_text
 from costmodel.model import ModelSpec
 
 _FOLDER = Path(__file__).parent / "configs"
 _MAX_BYTES = 16 * 10**6
 """A config.json is a few kilobytes; anything above this is another file."""
+_LFS_POINTER = "version https://git-lfs.github.com/spec/"
+_MODELOPT = "hf_quant_config.json"
 
 HUB_NAMES = {
     "llama2-7b": "meta-llama/Llama-2-7b-hf",
@@ -53,13 +56,14 @@ def builtin_models() -> tuple[str, ...]:
     return (*HUB_NAMES, *OWN_NAMES)
 
 
-def load_model(name_or_path: str | Path, num_layers: int | None = None) -> ModelSpec:
+def load_model(name_or_path: str | Path, num_layers: int | None = None, *, bare: bool = False) -> ModelSpec:
     """The model called `name_or_path`.
 
     Args:
         name_or_path: a built-in name (it wins over a file called so: write `./gpt2` or a Path for that), the path of a
             config.json or of a folder with one, or the Hugging Face name of a built-in model. Names ignore case.
         num_layers: build that many layers instead of the configuration's own number, for small tests and what-ifs.
+        bare: the causal LM or the encoder's body, whatever class the file names, with plain weights.
 
     Returns:
         The spec; the same object for the same name or file, its content and num_layers, which other caches go by.
@@ -74,32 +78,34 @@ def load_model(name_or_path: str | Path, num_layers: int | None = None) -> Model
     if isinstance(name_or_path, str):
         name = _short_name(name_or_path)
         if name is not None:
-            return _load_builtin(name, num_layers)
+            return _load_builtin(name, num_layers, bare)
     path = _find(name_or_path)
     name = path.parent.resolve().name if path.name == "config.json" else path.stem
-    return _of_text(_text(path), name or str(path), str(path), num_layers)
+    return _of_text(_text(path), name or str(path), str(path), num_layers, bare, _beside(path))
 
 
 def read_config(name_or_path: str | Path) -> dict[str, object]:
-    """The decoded config.json of what `load_model` takes, for a library that builds the model itself.
+    """The decoded config.json of what `load_model` takes, for a library that builds the model itself; where a language
+    model stands inside another, its part.
 
     Raises:
-        ModelError: when there is no such model, or its file cannot be read or is not a JSON object.
+        ModelError: when there is no such model, or its file cannot be read, is not a JSON object or not supported.
     """
     name = _short_name(name_or_path) if isinstance(name_or_path, str) else None
     path = _FOLDER / f"{name}.json" if name is not None else _find(name_or_path)
-    return _decoded(_text(path), str(path))
+    return own_config(_decoded(_text(path), str(path), _beside(path)), str(path))
 
 
 @functools.lru_cache(maxsize=256)
-def _load_builtin(name: str, num_layers: int | None) -> ModelSpec:
+def _load_builtin(name: str, num_layers: int | None, bare: bool = False) -> ModelSpec:
     source = f"built-in model {name}"
-    return _of_text(_text(_FOLDER / f"{name}.json"), name, source, num_layers)
+    return _of_text(_text(_FOLDER / f"{name}.json"), name, source, num_layers, bare)
 
 
 @functools.lru_cache(maxsize=16)
-def _of_text(text: str, name: str, source: str, num_layers: int | None) -> ModelSpec:
-    return spec_from_config(_decoded(text, source), name=name, source=source, num_layers=num_layers)
+def _of_text(text: str, name: str, source: str, num_layers: int | None, bare: bool, beside: str = "") -> ModelSpec:
+    config = _decoded(text, source, beside)
+    return spec_from_config(config, name=name, source=source, num_layers=num_layers, bare=bare)
 
 
 def _short_name(text: str) -> str | None:
@@ -128,12 +134,29 @@ def _find(given: str | Path) -> Path:
 
 
 def _text(path: Path) -> str:
-    return read_text(path, "model file", ModelError, limit=_MAX_BYTES)
+    text = read_text(path, "model file", ModelError, limit=_MAX_BYTES)
+    if text.startswith(_LFS_POINTER):
+        raise ModelError(f"{path}: a Git LFS pointer in place of the file", hint="fetch the file itself: git lfs pull")
+    return text
 
 
-def _decoded(text: str, source: str) -> dict[str, object]:
-    """The JSON object that the text of `source` is."""
-    data = decode_json(text, source, "model file", ModelError)
+def _beside(path: Path) -> str:
+    """The text of the file in which ModelOpt says that the weights are quantised; empty where there is none."""
+    marked = path.parent / _MODELOPT
+    return _text(marked) if path.name == "config.json" and marked.is_file() else ""
+
+
+def _decoded(text: str, source: str, beside: str = "") -> dict[str, object]:
+    """The JSON object that the text of `source` is, with what the file `beside` it says about quantised weights."""
+    data = decode_json(text, source, "model file", ModelError, constants=True)
     if not isinstance(data, dict):
         raise ModelError(f"{source}: not a JSON object", value=data, allowed='such as {"model_type": "llama", ...}')
-    return data
+    if not beside or any(data.get(key) for key in QUANTISED_KEYS):
+        return data
+    where = f"{_MODELOPT} beside {source}"
+    marks = decode_json(beside, where, "model file", ModelError)
+    if not isinstance(marks, dict) or not isinstance(marks.get("quantization"), dict):
+        raise ModelError(
+            f"{where}: no quantization", value=marks, allowed='such as {"quantization": {"quant_algo": "FP8"}}'
+        )
+    return {**data, "quantization_config": {"quant_method": "modelopt", **marks["quantization"]}}

@@ -11,7 +11,7 @@ from costmodel.families.fields import Fields
 from costmodel.families.row import FamilyRow
 from costmodel.forward.attention import add_attention
 from costmodel.forward.cost import FP32_BYTES, INDEX_BYTES
-from costmodel.forward.frame import INPUT, POSITIONS, Start, add_lm_head, add_positions
+from costmodel.forward.frame import INPUT, POSITIONS, Start, add_head, add_positions
 from costmodel.forward.ops import Builder
 from costmodel.model import ModelSpec, WeightTensor, attention_weight, mlp_weight
 
@@ -41,7 +41,7 @@ def _read(fields: Fields, row: FamilyRow) -> ModelSpec:
         qkv_bias=bias,
         attn_out_bias=bias,
         mlp_bias=bias,
-        tie_embeddings=fields.flag("tie_word_embeddings", True),
+        tie_embeddings=fields.flag_or("tie_word_embeddings", True),
         pre_norm=pre_norm,
         final_norm=pre_norm and not fields.flag("_remove_final_layer_norm", False),
         norm_affine=fields.flag("layer_norm_elementwise_affine", True),
@@ -104,7 +104,7 @@ def _epilogue(b: Builder) -> None:
     if model.embed_dim != model.hidden_size:
         rows = b.work.tokens
         last = b.linear("model.decoder.project_out", rows, model.embed_dim, model.hidden_size, last, bias=False)
-    add_lm_head(b, last)
+    add_head(b, last)
 
 
 OPT = FamilyRow(

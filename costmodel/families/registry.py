@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import functools
-import re
 from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
 
 from costmodel.errors import ModelError
+from costmodel.families.architecture import find_architecture
 from costmodel.families.bert import BERT
 from costmodel.families.fields import Fields
 from costmodel.families.gpt2 import GPT2
 from costmodel.families.llama import LLAMA
 from costmodel.families.opt import OPT
+from costmodel.families.quantised import stored_weights, without_exempt
 from costmodel.families.row import FamilyRow
+from costmodel.files.read import read_json
+from costmodel.head import NO_HEAD
 from costmodel.model import ModelSpec
 
 FAMILIES: tuple[FamilyRow, ...] = (LLAMA, BERT, GPT2, OPT)
 """All there is to a new family is a row here: `FamilyRow` says how."""
+_SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
 
 
 @functools.lru_cache(maxsize=8)
@@ -38,7 +44,7 @@ def rows_by_type(families: tuple[FamilyRow, ...]) -> dict[str, FamilyRow]:
 
 
 def spec_from_config(
-    config: Mapping[str, object], *, name: str, source: str, num_layers: int | None = None
+    config: Mapping[str, object], *, name: str, source: str, num_layers: int | None = None, bare: bool = False
 ) -> ModelSpec:
     """The model that `config` describes.
 
@@ -47,6 +53,7 @@ def spec_from_config(
         name: what the spec is called.
         source: what error messages call the configuration, usually its path.
         num_layers: build that many layers instead of the configuration's own number.
+        bare: the causal LM or the encoder's body, whatever class the configuration names, with plain weights.
 
     Raises:
         ModelError: for an architecture that is not supported, and for a field that is missing, of the wrong type,
@@ -54,31 +61,57 @@ def spec_from_config(
     """
     rows = rows_by_type(FAMILIES)
     fields = Fields(config, name=name, source=source, num_layers=num_layers)
-    model_type = config.get("model_type")
-    if not isinstance(model_type, str):
-        raise fields.error("model_type", ", ".join(rows))
-    row = rows.get(model_type)
-    if row is None:
-        raise ModelError(f"{source}: architecture not supported", value=model_type, allowed=", ".join(rows))
-    _check_architectures(fields, row.classes[model_type])
-    if not _is_factored(config.get("quantization_config")):
-        fields.refuse("quantization_config", "quantised checkpoints are not supported: use the original's config.json")
+    found = find_architecture(fields, rows)
+    fields, row = found.fields, found.row
+    weights = None if bare else stored_weights(fields)
     fields.refuse("is_encoder_decoder", "encoder-decoder models are not supported")
     fields.refuse("per_layer_config", "all layers must have the same shape")
     fields.refuse("pruned_heads", "all layers must have the same shape")
-    return row.read(fields.renamed(row.aliases), row)
+    native = fields.renamed(row.aliases)
+    if not found.inside:
+        _check_sizes(native, row)
+    spec = row.read(native.with_defaults(defaults(fields.model_type)), row)
+    if weights is not None:
+        weights = without_exempt(weights, fields, spec)
+    spec = replace(
+        spec,
+        weights=weights,
+        inside=found.inside,
+        notes=(*spec.notes, *found.notes),
+        bidirectional=row.causal and not fields.flag_or("is_causal", True),
+    )
+    if found.ending is None or bare:
+        return spec if row.causal else replace(spec, head=NO_HEAD)
+    head = row.heads[found.ending](spec, fields.labels())
+    return replace(spec, head=head, pooler=spec.pooler and (head.pooler or head is NO_HEAD))
 
 
-def _is_factored(entry: object) -> bool:
-    """Whether the entry is that of a folder of `validate apply`, whose config.json is otherwise the dense model's."""
-    return isinstance(entry, Mapping) and entry.get("quant_method") == "low_rank"
+def own_config(config: Mapping[str, object], source: str) -> dict[str, object]:
+    """The fields of the model itself: those of the language model where a configuration has it inside another.
+
+    Raises:
+        ModelError: as `spec_from_config`.
+    """
+    found = find_architecture(Fields(config, name="", source=source), rows_by_type(FAMILIES))
+    return dict(found.fields.data)
 
 
-def _check_architectures(fields: Fields, class_prefix: str) -> None:
-    """Refuse a configuration whose classes belong to another model than its model_type says."""
-    value = fields.data.get("architectures")
-    if not value:
-        return
-    pattern = re.compile(f"{class_prefix}(For|Model|LMHead|DoubleHeads|PreTrained)", re.IGNORECASE)
-    if not isinstance(value, list) or not all(isinstance(entry, str) and pattern.match(entry) for entry in value):
-        raise fields.error("architectures", f"classes of model_type {fields.model_type}, such as {class_prefix}Model")
+def _check_sizes(fields: Fields, row: FamilyRow) -> None:
+    """Refuse a file that gives no size at all: transformers would make a model of default sizes of any such file."""
+    names = [row.aliases.get(name, name) for name in _SIZES]
+    if not any(name in fields.data for name in names):
+        fields.require(*names)
+
+
+@functools.lru_cache(maxsize=1)
+def _all_defaults() -> dict[str, dict[str, object]]:
+    path = Path(__file__).parent / "defaults.json"
+    data = read_json(path, "defaults of configurations", ModelError)
+    assert isinstance(data, dict)
+    return data
+
+
+def defaults(model_type: str) -> Mapping[str, object]:
+    """What transformers' configuration class of a model_type has for fields that a file lacks; empty for a type that
+    transformers does not know."""
+    return _all_defaults().get(model_type, {})

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from costmodel.families.fields import Fields
+from costmodel.families.heads import DECODER_HEADS, Heads
 from costmodel.forward.frame import Start
 from costmodel.forward.ops import Builder
 from costmodel.model import ModelSpec, NormKind, WeightTensor
@@ -44,6 +45,8 @@ class FamilyRow:
     other_params: Callable[[ModelSpec], int] = lambda spec: 0
     """Parameters of one layer that are neither a tensor's nor those of a norm over hidden_size or of q and k: a router,
     a convolution. Asked for each kind of layer."""
+    heads: Heads = field(default_factory=lambda: DECODER_HEADS)
+    """End of a class's name, after what `classes` says -> the head of that class."""
     aliases: Mapping[str, str] = field(default_factory=dict)
     """Generic name of a configuration's field -> the name native to this family's class, where there is one."""
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass, fields
 
 from costmodel.forward.work import AttentionShape, Count, attention_work, gemm_work, visible_pairs
 from costmodel.units import DType
+from costmodel.weights import WeightFormat
 
 FP32_BYTES = 4
 INDEX_BYTES = 8
@@ -72,12 +73,14 @@ def matrix_bytes(n: Count, k: Count, dtype: DType, scale_bytes: int = 2) -> Coun
     return stored
 
 
-def weight_bytes(n: Count, k: Count, bias: Count, *, act_bytes: int, weight_dtype: DType) -> Count:
+def weight_bytes(n: Count, k: Count, bias: Count, *, act_bytes: int, weight_dtype: DType | WeightFormat) -> Count:
     """Bytes of an n x k weight as it is held and of `bias` elements of the activations' type."""
+    if isinstance(weight_dtype, WeightFormat):
+        return weight_dtype.matrix_bytes(n, k) + bias * act_bytes
     return matrix_bytes(n, k, weight_dtype, act_bytes) + bias * act_bytes
 
 
-def gemm(m: int, n: int, k: int, *, act_bytes: int, weight_dtype: DType, bias: bool = False) -> OpCost:
+def gemm(m: int, n: int, k: int, *, act_bytes: int, weight_dtype: DType | WeightFormat, bias: bool = False) -> OpCost:
     """A linear layer, (m, k) @ (k, n) + bias: 2 m n k FLOPs, weights read once, one kernel.
 
     m = 1, n = k = 4096 in 16 bits: 33,554,432 FLOPs and 33,570,816 bytes, one FLOP per byte.

@@ -13,7 +13,7 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from costmodel.forward.attention import add_masks
-from costmodel.forward.cost import INDEX_BYTES, OpCost
+from costmodel.forward.cost import INDEX_BYTES, OpCost, activation_program
 from costmodel.forward.ops import Builder, Op
 from costmodel.forward.workload import LmHead, Workload
 from costmodel.model import ModelSpec
@@ -86,7 +86,26 @@ def add_positions(b: Builder, kernels: int, *, rows: int = 0, kept_bytes: int = 
     b.add(POSITIONS, "elementwise", cost, [], kept_bytes * rows // b.work.act_bytes)
 
 
-def add_lm_head(b: Builder, source: str) -> None:
-    """Logits of the last position or of all, as the workload asks."""
+def add_head(b: Builder, source: str) -> None:
+    """What the class of the model has behind its body.
+
+    A causal LM makes logits of the last position or of all, as the workload asks; the parts of other heads read every
+    token or the first of each sequence.
+    """
+    if b.model.head.kind == "causal_lm":
+        _add_lm_head(b, source)
+    for part in b.model.head.parts:
+        rows = b.work.batch if part.first_token else b.work.tokens
+        if part.in_features:
+            source = b.linear(part.path, rows, part.out_features, part.in_features, source, bias=part.bias)
+        else:
+            source = b.norm(part.path, source, rows=rows, columns=part.out_features)
+        if part.activation:
+            program = "tanh" if part.first_token else activation_program(b.model.activation)
+            source = b.pointwise(f"{part.path}.activation", program, [source], part.out_features, rows=rows)
+
+
+def _add_lm_head(b: Builder, source: str) -> None:
     rows = b.work.batch if b.work.lm_head is LmHead.LAST else b.work.tokens
-    b.linear(LM_HEAD, rows, b.model.vocab_size, b.model.embed_dim, source, bias=False)
+    vocabulary, form = b.model.vocab_size, b.work.vocabulary_form
+    b.linear(LM_HEAD, rows, vocabulary, b.model.embed_dim, source, bias=False, form=form)

@@ -19,6 +19,8 @@ from costmodel.forward.cost import (
 from costmodel.forward.work import AttentionShape
 from costmodel.forward.workload import Workload
 from costmodel.model import ModelSpec, WeightTensor
+from costmodel.units import DType
+from costmodel.weights import WeightFormat
 
 Kind = Literal["embedding", "gemm", "attention", "kv_cache", "norm", "rope", "activation", "elementwise"]
 
@@ -123,12 +125,16 @@ class Builder:
     def site(self, tensor: WeightTensor, source: str, *, holds: Sequence[str] = ()) -> str:
         """The linear of a decomposable tensor, dense."""
         m, n, k = self.work.tokens, tensor.out_features, tensor.in_features
-        cost = gemm(m, n, k, act_bytes=self.work.act_bytes, weight_dtype=self.work.site_dtype, bias=tensor.bias)
+        form = self.work.site_form(tensor.name)
+        cost = gemm(m, n, k, act_bytes=self.work.act_bytes, weight_dtype=form, bias=tensor.bias)
         return self.add(tensor.path, "gemm", cost, [source], m * n, gemm=(m, n, k), holds=holds, site=tensor.name)
 
-    def linear(self, name: str, rows: int, n: int, k: int, source: str, *, bias: bool) -> str:
-        """A linear that is never decomposed (LM head, pooler, projections); its weight has the compute type."""
-        cost = gemm(rows, n, k, act_bytes=self.work.act_bytes, weight_dtype=self.work.dtype, bias=bias)
+    def linear(
+        self, name: str, rows: int, n: int, k: int, source: str, *, bias: bool, form: DType | WeightFormat | None = None
+    ) -> str:
+        """A linear that is never decomposed (LM head, pooler, projections); its weight has the compute type unless
+        `form` says how else it is held."""
+        cost = gemm(rows, n, k, act_bytes=self.work.act_bytes, weight_dtype=form or self.work.dtype, bias=bias)
         return self.add(name, "gemm", cost, [source], rows * n, gemm=(rows, n, k))
 
     def norm(self, name: str, source: str, *, rows: int = 0, columns: int = 0, holds: Sequence[str] = ()) -> str:

@@ -41,7 +41,7 @@ def factor_ops(dense: Op, tensor: WeightTensor, factor: Factor, work: Workload) 
     """The linears that replace one dense linear: `.in` and `.out`, with `.core` between them in the Tucker form."""
     m, source = work.tokens, dense.inputs
     for suffix, n, k, bias in factor_stages(factor, tensor):
-        cost = gemm(m, n, k, act_bytes=work.act_bytes, weight_dtype=work.site_dtype, bias=bias)
+        cost = gemm(m, n, k, act_bytes=work.act_bytes, weight_dtype=work.site_form(tensor.name), bias=bias)
         name = dense.name + suffix
         yield Op(
             name=name,

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from costmodel.errors import InputError
+from costmodel.model import ModelSpec
 from costmodel.units import COMPUTE_DTYPES, WEIGHT_DTYPES, DType
+from costmodel.weights import WeightFormat
 
 
 class Phase(enum.Enum):
@@ -88,6 +90,9 @@ class Workload:
     cache: Cache = Cache.STATIC
     stack: str | None = None
     host: str | None = None
+    stored: WeightFormat | None = None
+    """The form that a quantised checkpoint holds its weights in, where `weight_dtype` does not ask for another; set by
+    `of_model`."""
 
     def __post_init__(self) -> None:
         for name, kind in _ENUMERATIONS.items():
@@ -131,10 +136,27 @@ class Workload:
         """Bytes of one activation element."""
         return self.dtype.bits // 8
 
+    def of_model(self, model: ModelSpec) -> Workload:
+        """This workload with the weights as the model's checkpoint holds them, unless it asks for a type of its own."""
+        if model.weights is None or self.weight_dtype is not None or self.stored is not None:
+            return self
+        return replace(self, stored=model.weights)
+
     @property
     def site_dtype(self) -> DType:
         """Type of the decomposable weights."""
-        return self.weight_dtype or self.dtype
+        return self.stored.dtype if self.stored else self.weight_dtype or self.dtype
+
+    def site_form(self, tensor: str) -> DType | WeightFormat:
+        """How the weight of a decomposable tensor is held."""
+        if self.stored is None:
+            return self.site_dtype
+        return self.dtype if tensor in self.stored.plain else self.stored
+
+    @property
+    def vocabulary_form(self) -> DType | WeightFormat:
+        """How the weights of the token embedding and the LM head are held."""
+        return self.stored if self.stored is not None and self.stored.embeddings else self.dtype
 
     @property
     def quantised(self) -> bool:

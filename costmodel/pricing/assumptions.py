@@ -73,7 +73,10 @@ def _of_one(hardware: HardwareProfile, pricer: PhasePricer) -> list[str]:
         grouped = " reads grouped K and V once and" if model.num_kv_heads < model.num_heads else ""
         masked = "never writes its scores" if model.is_encoder else "skips masked tiles"
         texts.append(f"attention: one fused kernel{grouped} {masked} (too low)")
-    if work.quantised:
+    texts += model.notes
+    if work.stored is not None:
+        texts.append(f"weights {work.stored.text}; dequantisation free, computed in {work.dtype.value} (either way)")
+    elif work.quantised:
         texts.append(f"weight-only {work.site_dtype.value}: fewer bytes, dequantisation free, uncalibrated (too low)")
     elif work.site_dtype is not work.dtype:
         texts.append(

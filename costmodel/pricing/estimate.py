@@ -184,8 +184,10 @@ def pricer(
     Raises:
         InputError: when an encoder is asked to decode.
     """
-    if model.is_encoder and work.phase.value == "decode":
-        raise InputError(f"{model.name} is an encoder and has no decode phase", value="decode", allowed="prefill")
+    if (stored := work.of_model(model)) is not work:
+        return pricer(model, hardware, stored, calibration)
+    if not model.generates and work.phase.value == "decode":
+        raise InputError(f"{model.name} is {model.role} and has no decode phase", value="decode", allowed="prefill")
     if calibration is None:
         times: TimeModel = DatasheetRoofline.of(hardware, work.dtype, work.runtime)
     else:

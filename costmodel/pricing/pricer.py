@@ -30,6 +30,7 @@ from costmodel.pricing.liveness import Liveness
 from costmodel.timing.columns import OpColumns, TimeModel
 from costmodel.timing.datasheet import energy_joules
 from costmodel.timing.stacked import Z90, StackTimes
+from costmodel.weights import WeightFormat
 
 _LARGEST = 1 << 62
 """No count of a pass, whatever its ranks, exceeds this; sums of a few stay within int64."""
@@ -83,7 +84,9 @@ class PhasePricer:
         """Place of each layer among them, int64 (layers,)."""
         self._mask = None if not model.kinds else site_mask(model)
         outside = [*prologue(model, work).ops, *epilogue_ops(model, work)]
-        self._outside = self._fixed(outside, sum(model.outer_params.values()), 0)
+        self._outside = self._fixed(
+            outside, sum(model.outer_params.values()), 0, saved_bytes=_vocabulary_saved(model, work)
+        )
         layers = [
             self._fixed(
                 [op for op in layer_ops(kind, work, window) if op.site is None],
@@ -176,14 +179,15 @@ class PhasePricer:
         seconds: Floats = np.float64(self.time_model.host_launch_s) * additive.kernels
         return seconds
 
-    def _fixed(self, ops: list[Op], params: int, kv_bytes: int) -> Additive:
-        """Costs of operations that no configuration changes, shape ()."""
+    def _fixed(self, ops: list[Op], params: int, kv_bytes: int, saved_bytes: int = 0) -> Additive:
+        """Costs of operations that no configuration changes, shape (); their weights have the activations' type but
+        for `saved_bytes`."""
         summed = {name: np.array(count, dtype=np.int64) for name, count in _summed(ops).items()}
         return _additive(
             self.time_model,
             OpColumns.of(ops),
             params=np.array(params),
-            weight_bytes=np.array(params * self.work.act_bytes),
+            weight_bytes=np.array(params * self.work.act_bytes - saved_bytes),
             kv_cache_bytes=np.array(kv_bytes),
             **summed,
         )
@@ -195,7 +199,7 @@ class PhasePricer:
         n, k = n * kernels, k * kernels
         m, act_bytes = self.work.tokens * kernels, self.work.act_bytes
         flops, read, written = gemm_work(m, n, k, act_bytes)
-        weights = weight_bytes(n, k, bias * kernels, act_bytes=act_bytes, weight_dtype=self.work.site_dtype)
+        weights = self._held_bytes(n, k, bias * kernels)
         columns = OpColumns(
             kind="gemm",
             m=m,
@@ -208,6 +212,18 @@ class PhasePricer:
         )
         return columns, weights
 
+    def _held_bytes(self, n: Ints, k: Ints, bias: Ints) -> Ints:
+        """Resident bytes of weights and biases, tensors on the last axis."""
+        work = self.work
+        forms = [work.site_form(tensor.name) for tensor in self.model.tensors]
+        first = weight_bytes(n, k, bias, act_bytes=work.act_bytes, weight_dtype=forms[0])
+        if all(form is forms[0] for form in forms):
+            return first
+        plain = np.array([not isinstance(form, WeightFormat) for form in forms])
+        stored = work.stored or work.dtype
+        held = weight_bytes(n, k, bias, act_bytes=work.act_bytes, weight_dtype=stored)
+        return np.where(plain, weight_bytes(n, k, bias, act_bytes=work.act_bytes, weight_dtype=work.dtype), held)
+
     def _extra_live(self, rank_out: Ints) -> Ints:
         """Live bytes that factors add to a dense linear's: what the last one reads, never less than the others."""
         return self.work.tokens * self.work.act_bytes * rank_out
@@ -219,6 +235,19 @@ def window_kv_bytes(model: ModelSpec, work: Workload, window: int | None) -> int
         return 0
     positions = work.kv_len if window is None else min(work.kv_len, window)
     return 2 * work.batch * model.kv_size * positions * work.act_bytes
+
+
+def _vocabulary_saved(model: ModelSpec, work: Workload) -> int:
+    """Bytes that quantised token embeddings and LM heads take less than in the activations' type."""
+    form = work.vocabulary_form
+    if not isinstance(form, WeightFormat):
+        return 0
+    plain, held = (
+        model.vocab_size * model.embed_dim * work.act_bytes,
+        form.matrix_bytes(model.vocab_size, model.embed_dim),
+    )
+    outer = model.outer_params
+    return (plain - held) * sum(1 for part in ("token_embedding", "lm_head") if outer[part])
 
 
 def _check_counts(model: ModelSpec, work: Workload) -> None:

@@ -127,7 +127,7 @@ def decode_steps(prefill: PhasePricer, new_tokens: int) -> DecodeSteps:
     model, work = prefill.model, prefill.work
     if not 1 <= new_tokens <= MAX_NEW_TOKENS:
         raise InputError("new tokens out of range", value=new_tokens, allowed=f"1 to {MAX_NEW_TOKENS}")
-    if model.is_encoder or work.phase is not Phase.PREFILL:
+    if not model.generates or work.phase is not Phase.PREFILL:
         raise InputError(
             "a request needs the prefill of a decoder model",
             value=f"{work.phase.value} of {model.name}",

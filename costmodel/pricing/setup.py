@@ -126,12 +126,12 @@ class WorkloadSettings:
         workloads = []
         if self.phase != "decode":
             workloads.append(Workload.prefill(seq_len, **how))
-        if self.phase != "prefill" and not model.is_encoder:
+        if self.phase != "prefill" and model.generates:
             workloads.append(Workload.decode(seq_len + 1 if self.kv_len is None else self.kv_len, **how))
         return Setup(
             model=model,
             hardware=hardware,
-            workloads=tuple(workloads),
+            workloads=tuple(work.of_model(model) for work in workloads),
             calibration=find_calibration(self.calibration, hardware, dtype, runtime),
             new_tokens=self.new_tokens,
         )
@@ -149,10 +149,10 @@ class WorkloadSettings:
 
     def _check_phases(self, model: ModelSpec) -> None:
         """Raise InputError where a length says nothing about the phases that are asked for."""
-        if model.is_encoder and (self.phase == "decode" or self.kv_len is not None):
+        if not model.generates and (self.phase == "decode" or self.kv_len is not None):
             asked = self.phase if self.phase == "decode" else f"--kv-len {self.kv_len}"
             raise InputError(
-                f"{model.name} is an encoder and has no decode phase", value=asked, hint="use --phase prefill"
+                f"{model.name} is {model.role} and has no decode phase", value=asked, hint="use --phase prefill"
             )
         if self.phase == "prefill" and self.kv_len is not None:
             raise InputError(
@@ -172,9 +172,9 @@ class WorkloadSettings:
                 value=self.kv_len,
                 hint="leave out --kv-len or --new-tokens",
             )
-        if self.new_tokens is not None and model.is_encoder:
+        if self.new_tokens is not None and not model.generates:
             raise InputError(
-                f"{model.name} is an encoder and generates no tokens",
+                f"{model.name} is {model.role} and generates no tokens",
                 value=f"--new-tokens {self.new_tokens}",
                 hint="leave --new-tokens out",
             )

@@ -19,6 +19,7 @@ from validate.hf.errors import FactoredCheckpointError
 from validate.hf.names import GENERATION
 from validate.hf.structure import generation_config
 from validate.models.pretrained import auto_class, locate
+from validate.models.reading import require_own_weights
 from validate.models.weights import SourceWeights
 
 
@@ -56,9 +57,10 @@ def open_source(path_or_id: str) -> DenseSource:
         hint = "give the dense checkpoint that it was made from"
         raise ModelError("a factored checkpoint cannot be factored again", value=str(folder), hint=hint)
     spec, config = load_model(folder), read_config(folder)
+    require_own_weights(spec, config)
     settings = transformers.CONFIG_MAPPING[spec.model_type].from_dict(dict(config))
     with torch.device("meta"):
-        model: Any = auto_class(spec, config).from_config(settings, attn_implementation="sdpa")
+        model: Any = auto_class(spec).from_config(settings, attn_implementation="sdpa")
     if model.can_generate() and (folder / GENERATION).is_file():
         try:
             generation_config(model, read_json(folder / GENERATION, "settings of generation", ModelError))

@@ -9,12 +9,13 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import nn
 
+from costmodel.families.quantised import KEYS as QUANTISED_KEYS
 from costmodel.forward.workload import Attention
 from costmodel.model import ModelSpec
 from costmodel.units import DType
 from validate.errors import MeasurementError, reason_of
 from validate.hf.modules import EmptyOnMeta
-from validate.models.reading import read_model
+from validate.models.reading import read_model, require_own_weights
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -48,7 +49,7 @@ def build_model(
         dtype: of the weights.
         device: where they go; each is made there, so host memory does not limit the size.
         seed: of random weights.
-        weights: a folder with safetensors to read instead of random weights.
+        weights: a folder with plain safetensors to read instead of random weights.
 
     Raises:
         MeasurementError: when memory does not suffice.
@@ -56,7 +57,8 @@ def build_model(
     """
     import transformers
 
-    settings = transformers.CONFIG_MAPPING[spec.model_type].from_dict({**config, **_layer_fields(config, spec)})
+    plain = {name: value for name, value in config.items() if name not in QUANTISED_KEYS}
+    settings = transformers.CONFIG_MAPPING[spec.model_type].from_dict({**plain, **_layer_fields(config, spec)})
     auto: Any = transformers.AutoModel if spec.is_encoder else transformers.AutoModelForCausalLM
     try:
         if weights is None:
@@ -64,6 +66,7 @@ def build_model(
                 model = auto.from_config(settings, dtype=TORCH_DTYPES[dtype], attn_implementation="sdpa")
             _materialise(model, device, TORCH_DTYPES[dtype], seed)
         else:
+            require_own_weights(spec, config)
             # A masked LM is stored without the pooler that its encoder has: not factored, any values do for time.
             lack = ("pooler.",)
             model = read_model(auto, weights, dtype=TORCH_DTYPES[dtype], config=settings, may_lack=lack).to(device)

@@ -15,7 +15,7 @@ from costmodel.errors import ModelError
 from costmodel.families.load import load_model, read_config
 from costmodel.model import ModelSpec
 from validate.errors import reason_of
-from validate.models.reading import read_model
+from validate.models.reading import read_model, require_own_weights
 
 _FILES = ["*.json", "*.safetensors", "*.model", "*.txt"]
 """What a checkpoint without code consists of."""
@@ -79,7 +79,8 @@ def open_pretrained(
     """
     folder = locate(path_or_id)
     spec, config = load_model(folder), read_config(folder)
-    model = read_model(auto_class(spec, config), folder, dtype=dtype).to(device).eval().requires_grad_(False)
+    require_own_weights(spec, config)
+    model = read_model(auto_class(spec), folder, dtype=dtype).to(device).eval().requires_grad_(False)
     body: Any = model.base_model if spec.is_encoder else model
     return Pretrained(
         folder=folder,
@@ -107,14 +108,24 @@ def read_tokenizer(folder: Path) -> Any:
         raise ModelError("cannot read tokenizer", value=str(folder), hint=reason_of(error)) from error
 
 
-def auto_class(spec: ModelSpec, config: Mapping[str, Any]) -> Any:
-    """transformers' class that gives the model its head: causal, masked, for classification, or none."""
+def auto_class(spec: ModelSpec) -> Any:
+    """transformers' class that gives the model its head; a decoder without one is read as a causal LM."""
     import transformers
 
-    if not spec.is_encoder:
-        return transformers.AutoModelForCausalLM
-    architectures = config.get("architectures")
-    name = str(architectures[0]) if isinstance(architectures, list) and architectures else ""
-    if name.endswith("ForSequenceClassification"):
-        return transformers.AutoModelForSequenceClassification
-    return transformers.AutoModelForMaskedLM if name.endswith("ForMaskedLM") else transformers.AutoModel
+    auto = _AUTO[spec.head.kind]
+    if spec.head.kind == "none" and not spec.is_encoder:
+        auto = "AutoModelForCausalLM"
+    return getattr(transformers, auto)
+
+
+_AUTO = {
+    "causal_lm": "AutoModelForCausalLM",
+    "masked_lm": "AutoModelForMaskedLM",
+    "pretraining": "AutoModelForPreTraining",
+    "sequence_classification": "AutoModelForSequenceClassification",
+    "token_classification": "AutoModelForTokenClassification",
+    "question_answering": "AutoModelForQuestionAnswering",
+    "multiple_choice": "AutoModelForMultipleChoice",
+    "none": "AutoModel",
+}
+"""transformers' class of each kind of head."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,8 @@ import torch
 from torch import nn
 
 from costmodel.errors import ModelError
+from costmodel.families.quantised import FACTORED, KEYS, method_of
+from costmodel.model import ModelSpec
 from validate.errors import reason_of
 from validate.hf.check import is_factored
 
@@ -22,6 +25,22 @@ def require_dense(folder: Path) -> None:
     if is_factored(folder):
         hint = "give the dense checkpoint that it was made from"
         raise ModelError("a factored checkpoint, where a dense one is needed", value=str(folder), hint=hint)
+
+
+def require_own_weights(spec: ModelSpec, config: Mapping[str, Any]) -> None:
+    """Make sure that a checkpoint's weights can be read as those of the model that its configuration was priced as.
+
+    Raises:
+        ModelError: when they are quantised, or a larger model's.
+    """
+    key = next((key for key in KEYS if config.get(key)), None)
+    quantised = None if key is None else config[key]
+    if quantised is not None and not (isinstance(quantised, Mapping) and method_of(str(key), quantised) == FACTORED):
+        hint = "give the original checkpoint"
+        raise ModelError("a quantised checkpoint, where a plain one is needed", value=quantised, hint=hint)
+    if spec.inside:
+        hint = "its configuration can be priced, its weights not read"
+        raise ModelError("the weights of a language model inside a larger one", value=spec.inside, hint=hint)
 
 
 def read_model(

@@ -20,7 +20,7 @@ from validate.hf.modules import EmptyOnMeta
 from validate.models.blocks import IGNORED
 from validate.models.build import TORCH_DTYPES
 from validate.models.pretrained import auto_class, locate, open_pretrained, read_tokenizer
-from validate.models.reading import require_dense
+from validate.models.reading import require_dense, require_own_weights
 from validate.models.weights import SourceWeights
 
 ReadWeight = Callable[[str, torch.dtype], torch.Tensor]
@@ -51,10 +51,11 @@ class LayerStream:
         self.folder = locate(path_or_id)
         require_dense(self.folder)
         self.spec, self.config = load_model(self.folder), read_config(self.folder)
+        require_own_weights(self.spec, self.config)
         self.dtype, self.device, self._batch = dtype, torch.device(device), batch
         settings = transformers.CONFIG_MAPPING[self.spec.model_type].from_dict(dict(self.config))
         with EmptyOnMeta():
-            model = auto_class(self.spec, self.config).from_config(settings, dtype=dtype, attn_implementation="sdpa")
+            model = auto_class(self.spec).from_config(settings, dtype=dtype, attn_implementation="sdpa")
         self.model: nn.Module = _emptied(model.eval())
         self.whole = ""
         try:

@@ -34,7 +34,7 @@ def model_of(settings: MeasureSettings) -> ModelSpec:
     Raises:
         CostModelError: when it cannot be read, or has no pass of the phase.
     """
-    spec = load_model(settings.model, num_layers=settings.num_layers)
+    spec = load_model(settings.model, num_layers=settings.num_layers, bare=True)
     if spec.is_encoder and settings.phase == "decode":
         raise InputError(f"{spec.name} is an encoder and has no decode phase", value="decode", allowed="prefill")
     return spec

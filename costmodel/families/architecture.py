@@ -1,0 +1,167 @@
+"""What a config.json says it is: its model_type, the class that `architectures` names, the text model that it wraps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from costmodel.errors import ModelError, nearest
+from costmodel.families.fields import Fields
+from costmodel.families.row import FamilyRow
+
+_TEXT_KEYS = ("text_config", "llm_config", "language_config", "thinker_config")
+"""Where a configuration of several models keeps that of its language model."""
+_WRAPPED = {
+    "aya_vision": "cohere2",
+    "gemma3": "gemma3_text",
+    "gemma3n": "gemma3n_text",
+    "gemma4": "gemma4_text",
+    "glm4v": "glm4v_text",
+    "idefics2": "mistral",
+    "idefics3": "llama",
+    "internvl": "qwen2",
+    "llama4": "llama4_text",
+    "llava": "llama",
+    "llava_next": "llama",
+    "llava_next_video": "llama",
+    "llava_onevision": "qwen2",
+    "mistral3": "mistral",
+    "paligemma": "gemma",
+    "qwen2_audio": "qwen2",
+    "qwen2_vl": "qwen2_vl_text",
+    "qwen2_5_vl": "qwen2_5_vl_text",
+    "qwen2_5_omni": "qwen2_5_omni_text",
+    "qwen3_5": "qwen3_5_text",
+    "qwen3_5_moe": "qwen3_5_moe_text",
+    "qwen3_vl": "qwen3_vl_text",
+    "qwen3_vl_moe": "qwen3_vl_moe_text",
+    "smolvlm": "llama",
+    "video_llava": "llama",
+    "vipllava": "llama",
+    "voxtral": "llama",
+}
+"""model_type of a model around a language model -> the language model's, where its part does not say."""
+_WRAPPER_ENDS = ("ForConditionalGeneration", "ForCausalLM", "ForVision2Seq", "ChatModel", "Model")
+_FLAT = {"phi3_v": "phi3", "qwen2_vl": "qwen2_vl_text", "qwen2_5_vl": "qwen2_5_vl_text"}
+"""model_type of a model around a language model whose fields stand among its own -> the language model's."""
+_OTHER_TOWERS = {"qwen2_audio": "audio", "voxtral": "audio"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Architecture:
+    """Which row reads which fields, and which class they are of."""
+
+    row: FamilyRow
+    fields: Fields
+    ending: str | None
+    """What the class's name ends in, one of the row's heads; None where the file names no class."""
+    notes: tuple[str, ...] = ()
+    """What is there but not priced."""
+    inside: str = ""
+    """What the fields are the language model of, which may leave all its sizes to their defaults; empty for a model of
+    its own."""
+
+
+def find_architecture(fields: Fields, rows: Mapping[str, FamilyRow]) -> Architecture:
+    """The row for a configuration.
+
+    Args:
+        fields: of the whole file.
+        rows: by model_type.
+
+    Raises:
+        ModelError: when no row reads it, or its class is not one of its model_type's.
+    """
+    fields, inside = _text_model(fields, rows)
+    notes: tuple[str, ...] = ()
+    if inside:
+        tower = _OTHER_TOWERS.get(inside, "vision")
+        notes = (f"{inside}: its {tower} tower is not priced, its language model alone is",)
+    model_type = fields.data.get("model_type")
+    classes = _classes(fields)
+    if model_type is None and classes:
+        model_type = _type_of(classes[0], rows)
+        if model_type is None:
+            raise _unsupported(fields, classes[0], rows)
+        fields = fields.with_values(model_type=model_type)
+    if not isinstance(model_type, str):
+        raise fields.error("model_type", ", ".join(rows))
+    row = rows.get(model_type)
+    if row is None:
+        raise _unsupported(fields, model_type, rows)
+    prefix = row.classes[model_type]
+    endings = [_ending(fields, name, prefix, row) for name in classes]
+    if fields.data.get("auto_map"):
+        notes = (*notes, f"the repository's own code is not read: priced as transformers' {prefix}Model and its head")
+    return Architecture(row=row, fields=fields, ending=endings[0] if endings else None, notes=notes, inside=inside)
+
+
+def _text_model(fields: Fields, rows: Mapping[str, FamilyRow]) -> tuple[Fields, str]:
+    """The fields of the language model inside, and what it is inside of; the same fields where all is one."""
+    outer = fields.data.get("model_type")
+    if isinstance(outer, str) and outer in rows:
+        return fields, ""
+    inner, path = fields.data, ""
+    while (key := next((key for key in _TEXT_KEYS if isinstance(inner.get(key), Mapping)), None)) is not None:
+        nested = inner[key]
+        assert isinstance(nested, Mapping)
+        inner, path = nested, f"{path}.{key}".lstrip(".")
+    if not path and (not isinstance(outer, str) or outer not in _FLAT):
+        return fields, ""
+    found = _classes(fields)
+    if any(not name.endswith(_WRAPPER_ENDS) for name in found):
+        raise fields.error("architectures", f"classes that end in {', '.join(_WRAPPER_ENDS)}")
+    kind = str(outer) if isinstance(outer, str) else (found or ["?"])[0]
+    values = dict(inner)
+    declared = values.get("model_type")
+    inside = declared if path and isinstance(declared, str) else None
+    if inside is None or inside == outer:
+        inside = _FLAT.get(kind, _WRAPPED.get(kind))
+    values["model_type"] = inside
+    if inside is None:
+        raise ModelError(f"{fields.source}: field {path}.model_type is missing", allowed=", ".join(rows))
+    if path:
+        for name in ("tie_word_embeddings", "dtype", "torch_dtype", "quantization_config", "quantization", "auto_map"):
+            if values.get(name) is None and fields.data.get(name) is not None:
+                values[name] = fields.data[name]
+    values["architectures"] = None
+    if inside not in rows:
+        raise _unsupported(fields, f"{kind} around {inside}", rows)
+    return fields.with_data(values), kind
+
+
+def _classes(fields: Fields) -> list[str]:
+    value = fields.data.get("architectures")
+    if not value:
+        return []
+    if not isinstance(value, list) or not all(isinstance(entry, str) for entry in value):
+        raise fields.error("architectures", "a list of names of classes")
+    return value
+
+
+def _type_of(name: str, rows: Mapping[str, FamilyRow]) -> str | None:
+    """The model_type whose class this is, by its whole name; None where there is no such one."""
+    for model_type, row in rows.items():
+        if name.removeprefix(row.classes[model_type]) in row.heads and name.startswith(row.classes[model_type]):
+            return model_type
+    return None
+
+
+def _ending(fields: Fields, name: str, prefix: str, row: FamilyRow) -> str:
+    """What follows the prefix of a class of the row, compared whole."""
+    ending = name.removeprefix(prefix)
+    if name.startswith(prefix) and ending in row.heads:
+        return ending
+    names = ", ".join(prefix + end for end in row.heads)
+    raise fields.error("architectures", f"a class of model_type {fields.model_type}: {names}")
+
+
+def _unsupported(fields: Fields, name: str, rows: Iterable[str]) -> ModelError:
+    known = list(rows)
+    hint = nearest(name, known)
+    return ModelError(
+        f"{fields.source}: architecture not supported",
+        value=name,
+        allowed=", ".join(known),
+        hint=hint if hint.startswith("did") else "",
+    )

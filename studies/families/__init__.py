@@ -1,0 +1,1 @@
+"""What published configurations are priced as, held against transformers."""

@@ -1,0 +1,229 @@
+"""The class that a config.json names is the model that is priced: its head, its text part, its stored weights."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from costmodel.decomposition.factors import Decomposition
+from costmodel.errors import InputError, ModelError
+from costmodel.families.load import load_model
+from costmodel.families.registry import spec_from_config
+from costmodel.forward.workload import LmHead, Workload
+from costmodel.hardware.profile import load_hardware
+from costmodel.model import ModelSpec
+from costmodel.pricing.estimate import estimate
+from costmodel.units import DType
+
+LLAMA: dict[str, Any] = {
+    "model_type": "llama",
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "vocab_size": 100,
+}
+BERT: dict[str, Any] = {**LLAMA, "model_type": "bert", "max_position_embeddings": 32}
+ROBERTA: dict[str, Any] = {**BERT, "model_type": "roberta"}
+GPT2: dict[str, Any] = {"model_type": "gpt2", "n_embd": 64, "n_layer": 2, "n_head": 4, "vocab_size": 100}
+OPT: dict[str, Any] = {**LLAMA, "model_type": "opt", "ffn_dim": 96, "word_embed_proj_dim": 64}
+CLASSES = [
+    (LLAMA, "LlamaForCausalLM", True),
+    (LLAMA, "LlamaModel", False),
+    (LLAMA, "LlamaForSequenceClassification", False),
+    (LLAMA, "LlamaForTokenClassification", False),
+    (LLAMA, "LlamaForQuestionAnswering", False),
+    (GPT2, "GPT2LMHeadModel", True),
+    (GPT2, "GPT2ForSequenceClassification", False),
+    (GPT2, "GPT2ForTokenClassification", False),
+    (OPT, "OPTForSequenceClassification", False),
+    (BERT, "BertModel", False),
+    (BERT, "BertForMaskedLM", False),
+    (BERT, "BertForPreTraining", False),
+    (BERT, "BertForSequenceClassification", False),
+    (BERT, "BertForTokenClassification", False),
+    (BERT, "BertForQuestionAnswering", False),
+    (BERT, "BertForMultipleChoice", False),
+    (ROBERTA, "RobertaModel", False),
+    (ROBERTA, "RobertaForMaskedLM", False),
+    (ROBERTA, "RobertaForSequenceClassification", False),
+    (ROBERTA, "RobertaForTokenClassification", False),
+]
+
+
+def build(config: dict[str, Any], **changes: Any) -> ModelSpec:
+    return spec_from_config({**config, **changes}, name="test", source="test")
+
+
+@pytest.mark.parametrize(("config", "name", "generates"), CLASSES, ids=[name for _, name, _ in CLASSES])
+def test_the_head_that_the_class_has_is_the_head_that_is_priced(
+    config: dict[str, Any], name: str, generates: bool
+) -> None:
+    torch = pytest.importorskip("torch")
+    transformers = pytest.importorskip("transformers")
+    from torch.utils.flop_counter import FlopCounterMode
+
+    count = 2 if "Question" in name else 5
+    labels = {"id2label": {str(label): f"L{label}" for label in range(count)}}
+    spec = build(config, architectures=[name], **labels)
+    settings = transformers.CONFIG_MAPPING[config["model_type"]].from_dict({**config, **labels, "pad_token_id": 1})
+    with torch.device("meta"):
+        real = getattr(transformers, name)._from_config(settings, attn_implementation="sdpa").eval()
+        tokens = torch.zeros((2, 7) if "Choice" not in name else (2, 1, 7), dtype=torch.long)
+    assert spec.num_params == sum(parameter.numel() for parameter in real.parameters())
+    assert spec.generates is generates
+    if spec.head.kind == "sequence_classification" and not spec.is_encoder:
+        return  # it looks for padding in the tokens' values, which meta lacks
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        real(tokens)
+    found = estimate(spec, load_hardware("a100-sxm-80gb"), Decomposition(), [_whole(2, 7)]).phases[0].dense
+    assert found.flops == counter.get_total_flops()
+
+
+def _whole(batch: int, length: int) -> Workload:
+    return Workload.prefill(length, batch=batch, lm_head=LmHead.ALL)
+
+
+def test_a_file_without_classes_is_a_causal_lm_or_an_encoders_body() -> None:
+    assert build(LLAMA).num_params == build(LLAMA, architectures=["LlamaForCausalLM"]).num_params
+    assert build(BERT).num_params == build(BERT, architectures=["BertModel"]).num_params
+
+
+def test_a_file_without_a_model_type_is_what_its_class_says() -> None:
+    config = {name: value for name, value in LLAMA.items() if name != "model_type"}
+    assert build(config, architectures=["LlamaForCausalLM"]).num_params == build(LLAMA).num_params
+
+
+def test_a_model_without_an_lm_head_has_no_decode_phase() -> None:
+    hardware, spec = load_hardware("a100-sxm-80gb"), build(LLAMA, architectures=["LlamaModel"])
+    with pytest.raises(InputError, match="is a decoder without an LM head and has no decode phase"):
+        estimate(spec, hardware, Decomposition(), [Workload.decode(9)])
+
+
+def test_attention_told_to_see_both_sides_has_no_cache() -> None:
+    spec = build(LLAMA, architectures=["LlamaModel"], is_causal=False)
+    assert spec.is_encoder
+    assert (
+        estimate(spec, load_hardware("a100-sxm-80gb"), Decomposition(), [_whole(1, 8)]).phases[0].dense.kv_cache_bytes
+        == 0
+    )
+
+
+def test_code_of_the_repositorys_own_is_said_not_to_be_read() -> None:
+    spec = build(LLAMA, auto_map={"AutoModel": "modeling.Own"})
+    assert any("own code is not read" in note for note in spec.notes)
+
+
+def test_infinities_and_nan_where_no_count_is_pass(tmp_path: Path) -> None:
+    text = json.dumps({**LLAMA, "time_step_limit": [0.0, float("inf")], "eps": float("nan"), "dtype": "auto"})
+    (tmp_path / "config.json").write_bytes(b"\xef\xbb\xbf" + text.encode())
+    assert load_model(tmp_path).num_params == build(LLAMA).num_params
+
+
+# The text model of a larger one
+
+WRAPPERS = [
+    {"model_type": "llava", "architectures": ["LlavaForConditionalGeneration"], "text_config": LLAMA},
+    {"model_type": "qwen2_audio", "text_config": {**LLAMA, "model_type": "qwen2", "num_key_value_heads": 4}},
+    {"model_type": "internvl_chat", "architectures": ["InternVLChatModel"], "llm_config": LLAMA},
+    {"model_type": "unheard_of", "text_config": LLAMA, "vision_config": {"hidden_size": 3}},
+]
+
+
+@pytest.mark.parametrize("config", WRAPPERS, ids=lambda config: str(config["model_type"]))
+def test_the_text_model_is_priced_and_the_tower_is_said_not_to_be(config: dict[str, Any]) -> None:
+    spec = build(config)
+    inner = next(config[key] for key in ("text_config", "llm_config") if key in config)
+    assert spec.num_params == build(inner).num_params
+    assert any("tower is not priced" in note for note in spec.notes)
+    priced = estimate(spec, load_hardware("a100-sxm-80gb"), Decomposition(), [_whole(1, 8)]).to_json()
+    assert any("tower is not priced" in text for text in priced["assumptions"])
+
+
+def test_a_text_model_that_is_not_supported_is_refused_by_name() -> None:
+    with pytest.raises(ModelError, match="not supported: got 'mllama around mllama_text_model'"):
+        build({"model_type": "mllama", "text_config": {"model_type": "mllama_text_model", "hidden_size": 64}})
+
+
+def test_sizes_that_a_text_model_leaves_out_are_those_of_its_class() -> None:
+    spec = build({"model_type": "llava", "text_config": {"model_type": "llama", "vocab_size": 32064}})
+    assert (spec.hidden_size, spec.num_layers, spec.vocab_size) == (4096, 32, 32064)
+
+
+# Weights that are stored quantised
+
+GROUP = {"quant_method": "awq", "bits": 4, "group_size": 32, "zero_point": True}
+FORMS: list[tuple[dict[str, Any], int]] = [
+    (GROUP, 4096 // 2 + 128 * 2 + 128 // 2),
+    ({"quant_method": "gptq", "bits": 8, "group_size": -1, "sym": True}, 4096 + 64 * 2 + 64),
+    ({"quant_method": "bitsandbytes", "load_in_8bit": True}, 4096 + 64 * 4),
+    ({"quant_method": "bitsandbytes", "load_in_4bit": True}, 4096 // 2 + 64 * 4),
+    ({"quant_method": "fp8", "weight_block_size": [32, 32]}, 4096 + 4 * 4),
+    ({"quant_method": "fp8"}, 4096 + 4),
+    ({"quant_method": "fbgemm_fp8"}, 4096 + 64 * 4),
+    (
+        {
+            "quant_method": "compressed-tensors",
+            "config_groups": {"group_0": {"targets": ["Linear"], "weights": {"num_bits": 8, "strategy": "channel"}}},
+        },
+        4096 + 64 * 2,
+    ),
+    ({"quant_method": "modelopt", "quant_algo": "NVFP4", "group_size": 16}, 4096 // 2 + 256),
+]
+
+
+@pytest.mark.parametrize(("settings", "expected"), FORMS, ids=lambda value: str(value)[:40])
+def test_stored_bytes_of_a_weight_of_64_by_64(settings: dict[str, Any], expected: int) -> None:
+    spec = build(LLAMA, quantization_config=settings)
+    assert spec.weights is not None
+    assert spec.weights.matrix_bytes(64, 64) == expected
+    hardware, work = load_hardware("a100-sxm-80gb"), _whole(1, 8)
+    dense = estimate(spec, hardware, Decomposition(), [work]).phases[0].dense
+    plain = estimate(build(LLAMA), hardware, Decomposition(), [work]).phases[0].dense
+    held = sum(spec.weights.matrix_bytes(t.out_features, t.in_features) for t in spec.tensors)
+    assert plain.weight_bytes - dense.weight_bytes == 2 * (sum(2 * t.weight_params for t in spec.tensors) - held)
+    assert dense.flops == plain.flops
+
+
+def test_a_weight_type_that_is_asked_for_wins_over_the_stored_one() -> None:
+    hardware, work = load_hardware("a100-sxm-80gb"), Workload.prefill(8, weight_dtype=DType.BF16)
+    stored = build(LLAMA, quantization_config=GROUP)
+    found, plain = (
+        estimate(spec, hardware, Decomposition(), [work]).phases[0].dense for spec in (stored, build(LLAMA))
+    )
+    assert found.weight_bytes == plain.weight_bytes
+
+
+def test_embeddings_of_mlx_are_quantised_too() -> None:
+    hardware, work = load_hardware("a100-sxm-80gb"), _whole(1, 8)
+    spec = build(LLAMA, quantization={"bits": 8, "group_size": 64})
+    assert spec.weights is not None
+    held = 2 * sum(spec.weights.matrix_bytes(t.out_features, t.in_features) for t in spec.tensors)
+    vocabulary = 2 * spec.weights.matrix_bytes(100, 64)
+    assert (
+        estimate(spec, hardware, Decomposition(), [work]).phases[0].dense.weight_bytes == held + vocabulary + 2 * 5 * 64
+    )
+
+
+def test_tensors_that_are_left_plain_in_all_layers_keep_their_bytes() -> None:
+    spec = build(LLAMA, quantization_config={**GROUP, "modules_to_not_convert": ["down_proj", "lm_head"]})
+    assert spec.weights is not None
+    assert spec.weights.plain == {"down_proj"}
+    dense = estimate(spec, load_hardware("a100-sxm-80gb"), Decomposition(), [_whole(1, 8)]).phases[0].dense
+    held = sum(spec.weights.matrix_bytes(t.out_features, t.in_features) for t in spec.tensors if t.name != "down_proj")
+    assert dense.weight_bytes == 2 * (held + 2 * 96 * 64) + 2 * (2 * 100 * 64 + 5 * 64)
+    with pytest.raises(ModelError, match="leaves q_proj as it is in some layers only: got 'layers 1'"):
+        build(LLAMA, quantization_config={**GROUP, "modules_to_not_convert": ["model.layers.1.self_attn.q_proj"]})
+
+
+def test_a_mark_in_a_file_beside_an_unmarked_configuration_counts(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text(json.dumps(LLAMA))
+    assert load_model(tmp_path).weights is None
+    marks = {"producer": {"name": "modelopt"}, "quantization": {"quant_algo": "FP8", "exclude_modules": ["lm_head"]}}
+    (tmp_path / "hf_quant_config.json").write_text(json.dumps(marks))
+    weights = load_model(tmp_path).weights
+    assert weights is not None
+    assert weights.dtype is DType.FP8
