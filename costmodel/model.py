@@ -10,6 +10,7 @@ from costmodel.errors import DecompositionError, nearest
 from costmodel.head import CAUSAL_LM, Head
 from costmodel.units import DType
 from costmodel.weights import WeightFormat
+from costmodel.words import Words
 
 NormKind = Literal["rms_norm", "layer_norm"]
 """RMSNorm has a weight alone, LayerNorm a weight and a bias."""
@@ -145,6 +146,8 @@ class ModelSpec:
     """Whether a norm follows the embeddings (BERT)."""
     pooler: bool = False
     """Whether a dense layer with tanh follows on the first token (encoders)."""
+    words: Words | None = None
+    """How a decoder's layer is put together, where the family's row is one of `costmodel.families.decoder`."""
     head: Head = CAUSAL_LM
     """What follows the last layer: the head of the class that the configuration names."""
     bidirectional: bool = False

@@ -1,0 +1,213 @@
+"""Decoders that differ in words only: their tensors, their operations, and a row made of a table of words.
+
+Which kernels run, and what lives while they do, follows from the topology; parameters and FLOPs are exact.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from costmodel.families.fields import Fields
+from costmodel.families.heads import DECODER_HEADS, Heads
+from costmodel.families.row import FamilyRow
+from costmodel.forward.attention import add_attention
+from costmodel.forward.cost import FP32_BYTES, elementwise
+from costmodel.forward.frame import INPUT, LM_HEAD, POSITIONS, Start, add_head, add_positions
+from costmodel.forward.ops import Builder
+from costmodel.model import ModelSpec, NormKind, WeightTensor, attention_weight, mlp_weight
+from costmodel.words import Words
+
+Read = Callable[[Fields, FamilyRow], ModelSpec]
+
+
+def decoder_row(
+    name: str,
+    classes: Mapping[str, str],
+    read: Read,
+    *,
+    norm: NormKind,
+    layers: str = "model.layers",
+    heads: Heads = DECODER_HEADS,
+    aliases: Mapping[str, str] | None = None,
+    strided_heads: bool = False,
+) -> FamilyRow:
+    """The row of a family whose `read` gives its models words.
+
+    Args:
+        name: of the family.
+        classes: model_type -> how its classes' names begin.
+        read: from fields to a ModelSpec with words.
+        norm: kind of the norms over hidden_size.
+        layers: module path of the list of layers.
+        heads: end of a class's name -> head.
+        aliases: generic name of a field -> native one.
+        strided_heads: whether q, k and v are views of one product.
+    """
+    return FamilyRow(
+        name=name,
+        classes=classes,
+        read=read,
+        heads=heads,
+        tensors=decoder_tensors,
+        other_params=qk_norm_params,
+        aliases=aliases or {},
+        layer_path=layers,
+        norm=norm,
+        strided_heads=strided_heads,
+        positions=_positions,
+        prologue=_prologue,
+        layer=_layer,
+        epilogue=_epilogue,
+    )
+
+
+def words_of(spec: ModelSpec) -> Words:
+    """The words of a model that a row of `decoder_row` has read."""
+    assert spec.words is not None
+    return spec.words
+
+
+def decoder_tensors(spec: ModelSpec) -> tuple[WeightTensor, ...]:
+    """q, k, v or all at once, attention's output, then the MLP's."""
+    words, hidden, inner = words_of(spec), spec.hidden_size, spec.intermediate_size
+    called = dict(words.names)
+    wide = (spec.q_size, spec.kv_size, spec.kv_size) if len(words.qkv) > 1 else (spec.q_size + 2 * spec.kv_size,)
+    out_bias = spec.attn_out_bias if words.out_bias is None else words.out_bias
+    down_bias = spec.mlp_bias if words.down_bias is None else words.down_bias
+    mlp = f"{words.mlp}." if words.mlp else ""
+    out, down = (called.get(f"{path}.{leaf}", called.get(leaf, leaf)) for path, leaf in _last(words))
+    return (
+        *(
+            attention_weight(called.get(leaf, leaf), f"{words.attention}.{leaf}", size, hidden, bias=spec.qkv_bias)
+            for leaf, size in zip(words.qkv, wide, strict=True)
+        ),
+        attention_weight(out, f"{words.attention}.{words.out}", hidden, spec.q_size, bias=out_bias),
+        *(
+            mlp_weight(called.get(leaf, leaf), mlp + leaf, (1 + words.packed_gate) * inner, hidden, bias=spec.mlp_bias)
+            for leaf in words.ups
+        ),
+        mlp_weight(down, mlp + words.down, hidden, inner, bias=down_bias),
+    )
+
+
+def _last(words: Words) -> tuple[tuple[str, str], tuple[str, str]]:
+    return (words.attention, words.out), (words.mlp, words.down)
+
+
+def qk_norm_params(spec: ModelSpec) -> int:
+    """Parameters of the norms of q and k in one layer."""
+    words = words_of(spec)
+    sizes = {
+        "none": 0,
+        "head": 2 * spec.head_dim,
+        "whole": spec.q_size + spec.kv_size,
+        "each_head": spec.q_size + spec.kv_size,
+    }
+    return sizes[words.qk_norm] * (2 if words.qk_norm_bias else 1)
+
+
+def _positions(b: Builder) -> None:
+    add_positions(b, kernels=2)
+
+
+def _prologue(b: Builder) -> Start:
+    model, work, words = b.model, b.work, words_of(b.model)
+    hidden = model.hidden_size
+    last = b.embed(words.embedding, work.tokens, hidden)
+    if words.embedding_scale:
+        last = b.pointwise(f"{words.embedding}.scale", "scale", [last], hidden)
+    if model.position_rows:
+        table = b.embed(words.position_table, work.q_len, hidden, [POSITIONS])
+        last = b.pointwise(f"{words.position_table}.add", "add", [last, table], hidden)
+    if model.embedding_norm:
+        last = b.norm(words.embedding_norm, last)
+    if words.rotary:
+        width = max(2, int(model.head_dim * words.rotary_share))
+        program = "rotary_tables_fp32" if work.act_bytes == FP32_BYTES else "rotary_tables"
+        cost = elementwise(program, work.q_len, width, act_bytes=work.act_bytes)
+        b.add(words.tables, "rope", cost, [POSITIONS], 2 * work.q_len * width)
+    return Start(last, tuple(op.name for op in b.ops))
+
+
+def _layer(b: Builder, window: int | None) -> None:
+    model, words, hidden = b.model, words_of(b.model), b.model.hidden_size
+    before = words.placing != "post"
+    norms = iter(words.norms)
+    normed = b.norm(next(norms), INPUT) if before else INPUT
+    attended, weights = _attention(b, normed, window)
+    if words.placing == "parallel":
+        second = next(norms, None)
+        source = normed if second is None else b.norm(second, INPUT)
+        added = b.pointwise("add_attention", "add", [INPUT, attended], hidden)
+        b.pointwise("add_mlp", "add", [added, _mlp(b, source)], hidden, holds=[INPUT, *weights])
+        return
+    if words.placing != "pre":
+        attended = b.norm(next(norms), attended)
+    residual = b.pointwise("add_attention", "add", [INPUT, _scaled(b, "attention", attended)], hidden)
+    result = _mlp(b, b.norm(next(norms), residual) if before else residual)
+    if words.placing != "pre":
+        result = b.norm(next(norms), result)
+    b.pointwise("add_mlp", "add", [residual, _scaled(b, "mlp", result)], hidden, holds=[INPUT, *weights])
+
+
+def _scaled(b: Builder, which: str, source: str) -> str:
+    if not words_of(b.model).residual_scale:
+        return source
+    return b.pointwise(f"scale_{which}", "scale", [source], b.model.hidden_size)
+
+
+def _attention(b: Builder, normed: str, window: int | None) -> tuple[str, tuple[str, ...]]:
+    model, words = b.model, words_of(b.model)
+    *qkv, out = (tensor for tensor in model.tensors if tensor.group == "attn")
+    made = [b.site(tensor, normed, holds=[INPUT]) for tensor in qkv]
+    query, key, value = made if len(made) > 1 else made * 3
+    if words.qk_norm != "none":
+        query = _qk_norm(b, words.qk_norm_names[0], query, model.num_heads)
+        key = _qk_norm(b, words.qk_norm_names[1], key, model.num_kv_heads)
+    if words.rotary:
+        query = _rotate(b, "q", query, model.q_size)
+        key = _rotate(b, "k", key, model.kv_size)
+    keys_values = list(dict.fromkeys([key, value]))
+    attended = add_attention(b, words.attention, query, keys_values, window)
+    projected = b.site(out, attended.output, holds=[normed, query, *attended.held])
+    return projected, attended.weights
+
+
+def _qk_norm(b: Builder, leaf: str, source: str, heads: int) -> str:
+    words, width, rows = words_of(b.model), b.model.head_dim, b.work.tokens * heads
+    if words.qk_norm == "whole":
+        width, rows = width * heads, b.work.tokens
+    return b.norm(f"{words.attention}.{leaf}", source, rows=rows, columns=width)
+
+
+def _rotate(b: Builder, which: str, source: str, columns: int) -> str:
+    words = words_of(b.model)
+    turned = max(2, int(columns * words.rotary_share))
+    cost = elementwise("rotate", b.work.tokens, turned, act_bytes=b.work.act_bytes)
+    size, name = b.work.tokens * columns, f"{words.attention}.rotary_{which}"
+    return b.add(name, "rope", cost, [source, words.tables], size, workspace=2 * b.work.tokens * turned)
+
+
+def _mlp(b: Builder, source: str) -> str:
+    model, words = b.model, words_of(b.model)
+    *ups, down = (tensor for tensor in model.tensors if tensor.group == "mlp")
+    path, inner = f"{words.mlp}." if words.mlp else "", model.intermediate_size
+    made = [b.site(tensor, source) for tensor in ups]
+    last = b.activation(f"{path}act_fn", made[0], inner)
+    if model.gated_mlp:
+        last = b.pointwise(f"{path}mul", "mul", [last, made[-1]], inner)
+    return b.site(down, last, holds=[source])
+
+
+def _epilogue(b: Builder) -> None:
+    words, model = words_of(b.model), b.model
+    last = b.norm(words.final_norm, INPUT) if model.final_norm else INPUT
+    add_head(b, last)
+    if model.head.kind == "causal_lm" and words.logit_kernels:
+        rows = b.ops[-1].gemm[0] if b.ops[-1].gemm else b.work.tokens
+        for index in range(words.logit_kernels):
+            b.pointwise(f"{LM_HEAD}.logits_{index}", "scale", [b.ops[-1].name], model.vocab_size, rows=rows)
+
+
+Extra = Mapping[str, Any]

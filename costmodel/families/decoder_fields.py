@@ -1,0 +1,100 @@
+"""A config.json of a decoder of ordinary fields -> its ModelSpec, given its words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from costmodel.families.fields import Fields
+from costmodel.families.row import FamilyRow
+from costmodel.model import ModelSpec
+from costmodel.words import Words
+
+_KINDS = {"full_attention": False, "sliding_attention": True, "chunked_attention": True}
+"""Value of `layer_types` -> whether the layer sees a window only."""
+
+
+def decoder_spec(fields: Fields, row: FamilyRow, words: Words, **values: Any) -> ModelSpec:
+    """The model of a configuration.
+
+    Args:
+        fields: with defaults, by their native names (`row.aliases`).
+        row: of the family.
+        words: how its layers are put together.
+        values: fields of ModelSpec in place of what is read here for them.
+
+    Raises:
+        ModelError: for a field that is missing, of the wrong type, out of bounds or at odds with another.
+    """
+
+    def native(name: str) -> str:
+        return row.aliases.get(name, name)
+
+    hidden_name, heads_name = native("hidden_size"), native("num_attention_heads")
+    hidden, heads = fields.count(hidden_name), fields.count(heads_name)
+    layers = values.pop("num_layers", None) or fields.layers(native("num_hidden_layers"))
+    head_dim = values.pop("head_dim", None) or fields.count_or_none("head_dim")
+    head_dim = head_dim or fields.head_dim(heads_name, hidden_name)
+    kv_heads = values.pop("num_kv_heads", None) or fields.count_or_none(native("num_key_value_heads")) or heads
+    if heads % kv_heads:
+        raise fields.error(native("num_key_value_heads"), f"a divisor of {heads_name} {heads}", f"used: {kv_heads}")
+    inner = values.pop("intermediate_size", None) or fields.count(native("intermediate_size"))
+    positions = values.pop("max_positions", None) or fields.count(native("max_position_embeddings"))
+    activation = values.pop("activation", None) or fields.activation(native("hidden_act"), "silu")
+    bias = values.pop("bias", None)
+    bias = fields.flag_or("attention_bias", False) if bias is None else bias
+    mlp_bias = values.pop("mlp_bias", None)
+    mlp_bias = fields.flag_or("mlp_bias", False) if mlp_bias is None else mlp_bias
+    windows = values.pop("sliding_windows", None)
+    options: dict[str, Any] = {
+        "qkv_bias": bias,
+        "attn_out_bias": bias,
+        "gated_mlp": len(words.ups) > 1 or words.packed_gate,
+        "tie_embeddings": fields.flag_or("tie_word_embeddings", True),
+        "final_norm": True,
+        "layer_norms": len(words.norms),
+        **values,
+    }
+    return ModelSpec(
+        name=fields.name,
+        family=row,
+        model_type=fields.model_type,
+        num_layers=layers,
+        hidden_size=hidden,
+        intermediate_size=inner,
+        num_heads=heads,
+        num_kv_heads=kv_heads,
+        head_dim=head_dim,
+        vocab_size=fields.count("vocab_size"),
+        max_positions=positions,
+        embed_dim=hidden,
+        activation=activation,
+        mlp_bias=mlp_bias,
+        pre_norm=words.placing != "post",
+        sliding_windows=windows if windows is not None else (None,) * layers,
+        dtype=fields.dtype(),
+        words=words,
+        **options,
+    )
+
+
+def windows_by_type(
+    fields: Fields, layers: int, window: int | None, *, every: int = 0, default: bool | None = None
+) -> tuple[int | None, ...]:
+    """The window of each layer by `layer_types`; where the file has none, by a period or one for all.
+
+    Args:
+        layers: how many.
+        window: of the layers that have one.
+        every: without layer_types, of as many consecutive layers the last one sees all; 0 for no period.
+        default: without layer_types and period, whether the layers have the window.
+    """
+    types = fields.data.get("layer_types")
+    if types is None:
+        if every:
+            return tuple(window if (layer + 1) % every else None for layer in range(layers))
+        return (window if default else None,) * layers
+    if not isinstance(types, list) or not all(isinstance(kind, str) and kind in _KINDS for kind in types):
+        raise fields.error("layer_types", f"a list of {', '.join(_KINDS)}")
+    if len(types) < layers:
+        raise fields.error("layer_types", f"one entry for each of {layers} layers", f"found: {len(types)}")
+    return tuple(window if _KINDS[kind] else None for kind in types[:layers])

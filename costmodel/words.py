@@ -1,0 +1,68 @@
+"""How the layer of a decoder is put together, in words: where norms stand, how projections are packed, what turns q and k.
+
+Two types whose words are the same are the same row of operations; sizes are `ModelSpec`'s.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+Placing = Literal["pre", "post", "sandwich", "parallel"]
+"""Where norms stand: before attention and MLP (pre), behind each (post), on both sides (sandwich), or before both at
+once, whose results are added to the same residual (parallel, with one norm or with one for each)."""
+QkNorm = Literal["none", "head", "whole", "each_head"]
+"""Norms of q and k: none, one weight of head_dim for all heads, one over all heads together, one weight for each."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Words:
+    """A decoder's layer, and what stands around the layers. The defaults are Llama's."""
+
+    placing: Placing = "pre"
+    norms: tuple[str, ...] = ("input_layernorm", "post_attention_layernorm")
+    """Module paths of the norms over hidden_size in the order in which they run."""
+    attention: str = "self_attn"
+    """Module path of attention."""
+    qkv: tuple[str, ...] = ("q_proj", "k_proj", "v_proj")
+    """Module names below `attention` of the projections to q, k and v: three, or one of all."""
+    out: str = "o_proj"
+    """Module name below `attention` of the projection of its result."""
+    mlp: str = "mlp"
+    """Module path of the MLP; empty where its linears stand in the layer itself."""
+    ups: tuple[str, ...] = ("gate_proj", "up_proj")
+    """Module names of the projections to intermediate_size: gate and up, one of both (packed), or one without gate."""
+    packed_gate: bool = False
+    """Whether the one of `ups` makes gate and up."""
+    down: str = "down_proj"
+    """Module name of the projection back."""
+    names: tuple[tuple[str, str], ...] = ()
+    """Module name -> name of the tensor, where the module's is not clear by itself: c_proj of attention and MLP."""
+    qk_norm: QkNorm = "none"
+    qk_norm_bias: bool = False
+    """Whether the norms of q and k have a bias."""
+    qk_norm_names: tuple[str, str] = ("q_norm", "k_norm")
+    rotary: bool = True
+    """Whether positions turn q and k; else they are learned, or slopes in attention (ALiBi)."""
+    rotary_share: float = 1.0
+    """Share of head_dim that is turned."""
+    out_bias: bool | None = None
+    """Bias of attention's result projection where it is not `ModelSpec.attn_out_bias`."""
+    down_bias: bool | None = None
+    """Bias of the projection back where it is not that of the projections up."""
+    embedding_scale: bool = False
+    """Whether embeddings are multiplied by a number (Gemma, Granite)."""
+    residual_scale: bool = False
+    """Whether what is added to the residual is multiplied by a number (Granite)."""
+    attention_softcap: bool = False
+    """Whether scores pass a tanh, which fused kernels leave out (Gemma 2)."""
+    logit_kernels: int = 0
+    """Element-wise kernels on the logits: a multiplier 1, a soft cap 3."""
+    embedding: str = "model.embed_tokens"
+    position_table: str = "model.embed_positions"
+    embedding_norm: str = "model.embedding_norm"
+    tables: str = "model.rotary_emb"
+    final_norm: str = "model.norm"
+    lm_head: str = "lm_head"
+    layers: str = "model.layers"
+    """Module paths outside the layers."""
