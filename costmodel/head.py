@@ -86,6 +86,6 @@ def linear(
     )
 
 
-def norm(path: str, columns: int, *, bias: bool = True) -> HeadPart:
+def norm(path: str, columns: int, *, bias: bool = True, first_token: bool = False) -> HeadPart:
     """A norm of a head."""
-    return HeadPart(path=path, out_features=columns, in_features=0, bias=bias)
+    return HeadPart(path=path, out_features=columns, in_features=0, bias=bias, first_token=first_token)

@@ -67,6 +67,8 @@ class Family(Protocol):
     @property
     def name(self) -> str: ...
     @property
+    def classes(self) -> Mapping[str, str]: ...
+    @property
     def layer_path(self) -> str: ...
     @property
     def aliases(self) -> Mapping[str, str]: ...
@@ -123,6 +125,11 @@ class ModelSpec:
     """Rows of BERT's token-type table, 0 where there is none."""
     embed_dim: int
     """Width of the token embedding and of the LM head's input; differs from hidden_size in OPT-350m only."""
+    narrow_embeddings: bool = False
+    """Whether positions, token types and the norm behind them are embed_dim wide, too, and a linear with bias follows
+    (ELECTRA)."""
+    other_outer_params: int = 0
+    """Parameters outside the layers that no other field counts: a table of relative positions."""
     activation: str
     """Hugging Face's name of the MLP activation: silu, gelu, gelu_new, relu, ..."""
     gated_mlp: bool = False
@@ -132,6 +139,8 @@ class ModelSpec:
     mlp_bias: bool
     qk_norm: bool = False
     """Whether q and k pass an RMSNorm over head_dim (Qwen3)."""
+    lm_head_bias: bool = False
+    """Whether the LM head has a bias (Phi, GPT-J)."""
     tie_embeddings: bool
     """Whether the LM head is the token embedding; always False for an encoder, which has no head."""
     pre_norm: bool
@@ -140,6 +149,8 @@ class ModelSpec:
     """Whether a norm follows the last layer."""
     norm_affine: bool = True
     """Whether norms have learned weights (False only in OPT without layer_norm_elementwise_affine)."""
+    norm_bias: bool = True
+    """Whether LayerNorms have a bias (Cohere's and MPT's have none)."""
     layer_norms: int = 2
     """Norms over hidden_size in a layer: one of attention and one of the MLP, two of each where they stand around."""
     embedding_norm: bool = False
@@ -254,7 +265,8 @@ class ModelSpec:
     @property
     def norm_params(self) -> int:
         """Parameters of one norm over hidden_size."""
-        return self.hidden_size * (1 if self.family.norm == "rms_norm" else 2) if self.norm_affine else 0
+        vectors = 2 if self.family.norm == "layer_norm" and self.norm_bias else 1
+        return self.hidden_size * vectors if self.norm_affine else 0
 
     @property
     def params_per_layer(self) -> int:
@@ -270,19 +282,24 @@ class ModelSpec:
     @property
     def outer_params(self) -> dict[str, int]:
         """Parameters outside the layers by part; 0 where the model has no such part, and for a tied LM head."""
-        projection = self.embed_dim * self.hidden_size if self.embed_dim != self.hidden_size else 0
-        own_head = self.head.kind == "causal_lm" and not self.tie_embeddings
+        apart = self.embed_dim != self.hidden_size
+        projection = self.embed_dim * self.hidden_size if apart else 0
+        narrow = self.narrow_embeddings and apart
+        width = self.embed_dim if narrow else self.hidden_size
+        head_weight = 0 if self.tie_embeddings else self.vocab_size * self.embed_dim
+        lm_head = head_weight + (self.vocab_size if self.lm_head_bias else 0)
         return {
             "token_embedding": self.vocab_size * self.embed_dim,
-            "position_embedding": self.position_rows * self.hidden_size,
-            "token_type_embedding": self.token_types * self.hidden_size,
-            "embedding_norm": self.norm_params if self.embedding_norm else 0,
-            "project_in": projection,
+            "position_embedding": self.position_rows * width,
+            "token_type_embedding": self.token_types * width,
+            "embedding_norm": self.norm_params // self.hidden_size * width if self.embedding_norm else 0,
+            "project_in": projection + (self.hidden_size if narrow else 0),
             "final_norm": self.norm_params if self.final_norm else 0,
-            "project_out": projection,
-            "lm_head": self.vocab_size * self.embed_dim if own_head else 0,
+            "project_out": 0 if narrow else projection,
+            "lm_head": lm_head if self.head.kind == "causal_lm" else 0,
             "pooler": self.hidden_size * (self.hidden_size + 1) if self.pooler else 0,
             "head": self.head.params,
+            "other": self.other_outer_params,
         }
 
     @property

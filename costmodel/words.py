@@ -1,4 +1,4 @@
-"""How the layer of a decoder is put together, in words: where norms stand, how projections are packed, what turns q and k.
+"""How the layer of a transformer is put together, in words: where norms stand, what is packed, what turns q and k.
 
 Two types whose words are the same are the same row of operations; sizes are `ModelSpec`'s.
 """
@@ -8,20 +8,21 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Placing = Literal["pre", "post", "sandwich", "parallel"]
-"""Where norms stand: before attention and MLP (pre), behind each (post), on both sides (sandwich), or before both at
-once, whose results are added to the same residual (parallel, with one norm or with one for each)."""
+Placing = Literal["pre", "post", "sandwich", "parallel", "after"]
+"""Where norms stand: before attention and MLP (pre), behind each (post), on both sides (sandwich), before both at once,
+whose results are added to the same residual (parallel, with one norm or with one for each), or over the sum of the
+residual and each block's result (after: BERT and its kin)."""
 QkNorm = Literal["none", "head", "whole", "each_head"]
 """Norms of q and k: none, one weight of head_dim for all heads, one over all heads together, one weight for each."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Words:
-    """A decoder's layer, and what stands around the layers. The defaults are Llama's."""
+    """A layer, and what stands around the layers. The defaults are Llama's."""
 
     placing: Placing = "pre"
     norms: tuple[str, ...] = ("input_layernorm", "post_attention_layernorm")
-    """Module paths of the norms over hidden_size in the order in which they run."""
+    """Module paths of the norms over hidden_size in the order in which they run; an empty one stands for none there."""
     attention: str = "self_attn"
     """Module path of attention."""
     qkv: tuple[str, ...] = ("q_proj", "k_proj", "v_proj")
@@ -59,8 +60,11 @@ class Words:
     logit_kernels: int = 0
     """Element-wise kernels on the logits: a multiplier 1, a soft cap 3."""
     embedding: str = "model.embed_tokens"
+    token_types: str = "embeddings.token_type_embeddings"
     position_table: str = "model.embed_positions"
     embedding_norm: str = "model.embedding_norm"
+    projection: str = "embeddings_project"
+    """The linear from narrow embeddings to hidden_size, where there is one."""
     tables: str = "model.rotary_emb"
     final_norm: str = "model.norm"
     lm_head: str = "lm_head"

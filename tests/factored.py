@@ -31,11 +31,33 @@ def build(
     auto = transformers.AutoModel if model_spec.is_encoder else transformers.AutoModelForCausalLM
     with torch.device(device):
         model = auto.from_config(settings, attn_implementation=attention, dtype=dtype).eval()
-        layers = model.get_submodule(model_spec.layer_prefix)
-        for (layer, name), factor in decomposition.factors.items():
-            _factor(layers[layer], model_spec.tensor(name).path, factor, dtype)
-    kept = [layer for layer in range(model_spec.num_layers) if layer not in decomposition.dropped]
-    parent, _, child = model_spec.layer_prefix.rpartition(".")
+    return factor(model, model_spec, decomposition, dtype, device)
+
+
+def factored_reference(config: dict[str, Any], spec: ModelSpec, decomposition: Decomposition) -> Any:
+    """transformers' own class of a configuration on the CPU, random and factored; a text model without a class with an
+    LM head is its body."""
+    settings = transformers.CONFIG_MAPPING[spec.model_type].from_dict(config)
+    causal = spec.generates and type(settings) in transformers.MODEL_FOR_CAUSAL_LM_MAPPING
+    if causal:
+        model = transformers.AutoModelForCausalLM.from_config(settings, attn_implementation="eager").eval()
+    else:
+        kind = getattr(transformers, f"{spec.family.classes[spec.model_type]}Model")
+        model = kind._from_config(settings, attn_implementation="eager").eval()
+    return factor(model, spec, decomposition, torch.float32, "cpu")
+
+
+def factor(model: Any, spec: ModelSpec, decomposition: Decomposition, dtype: torch.dtype, device: str) -> Any:
+    """The model with its factored sites chains of linears and its dropped layers gone."""
+    prefix = spec.layer_prefix
+    if prefix.partition(".")[0] not in dict(model.named_children()):
+        prefix = prefix.partition(".")[2]  # a body alone
+    layers = model.get_submodule(prefix)
+    with torch.device(device):
+        for (layer, name), chosen in decomposition.factors.items():
+            _factor(layers[layer], spec.tensor(name).path, chosen, dtype)
+    kept = [layer for layer in range(spec.num_layers) if layer not in decomposition.dropped]
+    parent, _, child = prefix.rpartition(".")
     setattr(model.get_submodule(parent), child, nn.ModuleList(layers[layer] for layer in kept))
     model.config.num_hidden_layers = len(kept)
     if types := getattr(model.config, "layer_types", None):

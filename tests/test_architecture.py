@@ -24,8 +24,8 @@ MAX_LINES = 400
 
 ROOMS = {
     "costmodel": (
-        "_version", "errors", "units", "arrays", "files", "weights", "head", "model", "hardware", "decomposition",
-        "forward", "families", "space", "timing", "pricing", "explore", "show", "cli", "__main__",
+        "_version", "errors", "units", "arrays", "files", "weights", "head", "words", "model", "hardware",
+        "decomposition", "forward", "families", "space", "timing", "pricing", "explore", "show", "cli", "__main__",
     ),
     "validate": (
         "errors", "interval", "store", "devices", "hf", "models", "factors", "plans", "replay", "pages", "speed",

@@ -111,12 +111,15 @@ def _summary(spec: ModelSpec) -> dict[str, object]:
 
 def _fields(spec: ModelSpec) -> dict[str, object]:
     """Every field of the spec but the tensors, as JSON values, then the totals."""
-    left_out = ("tensors", "kinds", "kind_fields", "layer_kinds")
+    left_out = ("tensors", "kinds", "kind_fields", "layer_kinds", "words")
     values = {item.name: getattr(spec, item.name) for item in dataclasses.fields(spec) if item.name not in left_out}
     return {
         **values,
         "family": spec.family.name,
         "sliding_windows": list(spec.sliding_windows),
+        "head": spec.head.kind,
+        "weights": spec.weights.text if spec.weights else None,
+        "notes": list(spec.notes),
         "dtype": spec.dtype.value if spec.dtype else None,
         "is_encoder": spec.is_encoder,
         "layer_prefix": spec.layer_prefix,

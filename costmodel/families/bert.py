@@ -14,7 +14,7 @@ from costmodel.forward.ops import Builder
 from costmodel.head import Head, linear
 from costmodel.model import ModelSpec, WeightTensor, attention_weight, mlp_weight
 
-_LIKE_BERT = ("bert",)
+_LIKE_BERT = ("bert", "ernie")
 """Types with BERT's heads; the others have RoBERTa's, and positions counted from pad_token_id + 1 on."""
 _ENCODER_ONLY = "only the encoder is supported, without cross-attention"
 
@@ -23,11 +23,12 @@ def _read(fields: Fields, row: FamilyRow) -> ModelSpec:
     fields.require("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size", "intermediate_size")
     fields.refuse("is_decoder", _ENCODER_ONLY)
     fields.refuse("add_cross_attention", _ENCODER_ONLY)
+    fields.refuse("use_task_id", "ERNIE's table of tasks is not supported")
     fields.choice("position_embedding_type", "absolute", ("absolute",))
     hidden, heads = fields.count("hidden_size"), fields.count("num_attention_heads")
     layers = fields.layers("num_hidden_layers")
     rows = fields.count("max_position_embeddings", 512)
-    reserved = fields.count("pad_token_id", 1, minimum=0) + 1 if fields.model_type == "roberta" else 0
+    reserved = fields.count("pad_token_id", 1, minimum=0) + 1 if fields.model_type not in _LIKE_BERT else 0
     if rows <= reserved:
         raise fields.error("max_position_embeddings", f"more than pad_token_id + 1 = {reserved}")
     return ModelSpec(
@@ -73,7 +74,7 @@ def _tensors(spec: ModelSpec) -> tuple[WeightTensor, ...]:
 
 def _positions(b: Builder) -> None:
     """BERT's kernel numbers the token types; RoBERTa counts each sequence's positions by itself, through a mask."""
-    if b.model.model_type == "roberta":
+    if b.model.model_type not in _LIKE_BERT:
         add_positions(b, kernels=9, rows=b.work.batch * b.work.kv_len)
     else:
         add_positions(b, kernels=1)
@@ -84,7 +85,7 @@ def _prologue(b: Builder) -> Start:
     words = b.embed("embeddings.word_embeddings", tokens, hidden)
     types = b.embed("embeddings.token_type_embeddings", tokens, hidden)
     added = b.pointwise("embeddings.add_token_types", "add", [words, types], hidden)
-    rows = tokens if b.model.model_type == "roberta" else b.work.q_len
+    rows = tokens if b.model.model_type not in _LIKE_BERT else b.work.q_len
     positions = b.embed("embeddings.position_embeddings", rows, hidden, [POSITIONS])
     added = b.pointwise("embeddings.add_positions", "add", [added, positions], hidden, holds=[words, types])
     normed = b.norm("embeddings.LayerNorm", added, holds=[words, types, positions, POSITIONS])
@@ -147,7 +148,14 @@ HEADS: Heads = {
 
 BERT = FamilyRow(
     name="bert",
-    classes={"bert": "Bert", "roberta": "Roberta"},
+    classes={
+        "bert": "Bert",
+        "roberta": "Roberta",
+        "camembert": "Camembert",
+        "data2vec-text": "Data2VecText",
+        "ernie": "Ernie",
+        "xlm-roberta": "XLMRoberta",
+    },
     heads=HEADS,
     read=_read,
     tensors=_tensors,

@@ -1,4 +1,4 @@
-"""Decoders that differ in words only: their tensors, their operations, and a row made of a table of words.
+"""Models that differ in words only: their tensors, their operations, and a row made of a table of words.
 
 Which kernels run, and what lives while they do, follows from the topology; parameters and FLOPs are exact.
 """
@@ -6,7 +6,6 @@ Which kernels run, and what lives while they do, follows from the topology; para
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Any
 
 from costmodel.families.fields import Fields
 from costmodel.families.heads import DECODER_HEADS, Heads
@@ -31,6 +30,7 @@ def decoder_row(
     heads: Heads = DECODER_HEADS,
     aliases: Mapping[str, str] | None = None,
     strided_heads: bool = False,
+    causal: bool = True,
 ) -> FamilyRow:
     """The row of a family whose `read` gives its models words.
 
@@ -43,6 +43,7 @@ def decoder_row(
         heads: end of a class's name -> head.
         aliases: generic name of a field -> native one.
         strided_heads: whether q, k and v are views of one product.
+        causal: whether it is a decoder; else an encoder.
     """
     return FamilyRow(
         name=name,
@@ -53,6 +54,7 @@ def decoder_row(
         other_params=qk_norm_params,
         aliases=aliases or {},
         layer_path=layers,
+        causal=causal,
         norm=norm,
         strided_heads=strided_heads,
         positions=_positions,
@@ -76,7 +78,8 @@ def decoder_tensors(spec: ModelSpec) -> tuple[WeightTensor, ...]:
     out_bias = spec.attn_out_bias if words.out_bias is None else words.out_bias
     down_bias = spec.mlp_bias if words.down_bias is None else words.down_bias
     mlp = f"{words.mlp}." if words.mlp else ""
-    out, down = (called.get(f"{path}.{leaf}", called.get(leaf, leaf)) for path, leaf in _last(words))
+    last = ((words.attention, words.out), (words.mlp, words.down))
+    out, down = (called.get(f"{path}.{leaf}", called.get(leaf, leaf)) for path, leaf in last)
     return (
         *(
             attention_weight(called.get(leaf, leaf), f"{words.attention}.{leaf}", size, hidden, bias=spec.qkv_bias)
@@ -89,10 +92,6 @@ def decoder_tensors(spec: ModelSpec) -> tuple[WeightTensor, ...]:
         ),
         mlp_weight(down, mlp + words.down, hidden, inner, bias=down_bias),
     )
-
-
-def _last(words: Words) -> tuple[tuple[str, str], tuple[str, str]]:
-    return (words.attention, words.out), (words.mlp, words.down)
 
 
 def qk_norm_params(spec: ModelSpec) -> int:
@@ -113,42 +112,53 @@ def _positions(b: Builder) -> None:
 
 def _prologue(b: Builder) -> Start:
     model, work, words = b.model, b.work, words_of(b.model)
-    hidden = model.hidden_size
-    last = b.embed(words.embedding, work.tokens, hidden)
+    width = model.embed_dim
+    last = b.embed(words.embedding, work.tokens, width)
     if words.embedding_scale:
-        last = b.pointwise(f"{words.embedding}.scale", "scale", [last], hidden)
+        last = b.pointwise(f"{words.embedding}.scale", "scale", [last], width)
+    tables = [(words.token_types, work.tokens, list[str]())] if model.token_types else []
     if model.position_rows:
-        table = b.embed(words.position_table, work.q_len, hidden, [POSITIONS])
-        last = b.pointwise(f"{words.position_table}.add", "add", [last, table], hidden)
+        tables.append((words.position_table, work.q_len, [POSITIONS]))
+    for name, rows, sources in tables:
+        last = b.pointwise(f"{name}.add", "add", [last, b.embed(name, rows, width, sources)], width)
     if model.embedding_norm:
-        last = b.norm(words.embedding_norm, last)
+        last = b.norm(words.embedding_norm, last, rows=work.tokens, columns=width)
+    if model.narrow_embeddings and width != model.hidden_size:
+        last = b.linear(words.projection, work.tokens, model.hidden_size, width, last, bias=True)
     if words.rotary:
-        width = max(2, int(model.head_dim * words.rotary_share))
+        turned = max(2, int(model.head_dim * words.rotary_share))
         program = "rotary_tables_fp32" if work.act_bytes == FP32_BYTES else "rotary_tables"
-        cost = elementwise(program, work.q_len, width, act_bytes=work.act_bytes)
-        b.add(words.tables, "rope", cost, [POSITIONS], 2 * work.q_len * width)
+        cost = elementwise(program, work.q_len, turned, act_bytes=work.act_bytes)
+        b.add(words.tables, "rope", cost, [POSITIONS], 2 * work.q_len * turned)
     return Start(last, tuple(op.name for op in b.ops))
 
 
 def _layer(b: Builder, window: int | None) -> None:
-    model, words, hidden = b.model, words_of(b.model), b.model.hidden_size
-    before = words.placing != "post"
+    words, hidden = words_of(b.model), b.model.hidden_size
     norms = iter(words.norms)
-    normed = b.norm(next(norms), INPUT) if before else INPUT
-    attended, weights = _attention(b, normed, window)
+
+    def normed(source: str) -> str:
+        path = next(norms)
+        return b.norm(path, source) if path else source
+
+    before = words.placing in ("pre", "sandwich", "parallel")
+    behind = words.placing in ("post", "sandwich")
+    first = normed(INPUT) if before else INPUT
+    attended, weights = _attention(b, first, window)
     if words.placing == "parallel":
-        second = next(norms, None)
-        source = normed if second is None else b.norm(second, INPUT)
+        source = first if len(words.norms) == 1 else normed(INPUT)
         added = b.pointwise("add_attention", "add", [INPUT, attended], hidden)
         b.pointwise("add_mlp", "add", [added, _mlp(b, source)], hidden, holds=[INPUT, *weights])
         return
-    if words.placing != "pre":
-        attended = b.norm(next(norms), attended)
+    attended = normed(attended) if behind else attended
     residual = b.pointwise("add_attention", "add", [INPUT, _scaled(b, "attention", attended)], hidden)
-    result = _mlp(b, b.norm(next(norms), residual) if before else residual)
-    if words.placing != "pre":
-        result = b.norm(next(norms), result)
-    b.pointwise("add_mlp", "add", [residual, _scaled(b, "mlp", result)], hidden, holds=[INPUT, *weights])
+    if words.placing == "after":
+        residual = normed(residual)
+    result = _mlp(b, normed(residual) if before else residual)
+    result = normed(result) if behind else result
+    last = b.pointwise("add_mlp", "add", [residual, _scaled(b, "mlp", result)], hidden, holds=[INPUT, *weights])
+    if words.placing == "after":
+        b.norm(next(norms), last, holds=[INPUT, *weights])
 
 
 def _scaled(b: Builder, which: str, source: str) -> str:
@@ -201,13 +211,13 @@ def _mlp(b: Builder, source: str) -> str:
 
 
 def _epilogue(b: Builder) -> None:
-    words, model = words_of(b.model), b.model
+    words, model, batch = words_of(b.model), b.model, b.work.batch
     last = b.norm(words.final_norm, INPUT) if model.final_norm else INPUT
+    if model.pooler:
+        last = b.linear("pooler.dense", batch, model.hidden_size, model.hidden_size, last, bias=True)
+        last = b.pointwise("pooler.activation", "tanh", [last], model.hidden_size, rows=batch)
     add_head(b, last)
     if model.head.kind == "causal_lm" and words.logit_kernels:
         rows = b.ops[-1].gemm[0] if b.ops[-1].gemm else b.work.tokens
         for index in range(words.logit_kernels):
             b.pointwise(f"{LM_HEAD}.logits_{index}", "scale", [b.ops[-1].name], model.vocab_size, rows=rows)
-
-
-Extra = Mapping[str, Any]

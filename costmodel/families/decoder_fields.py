@@ -1,4 +1,4 @@
-"""A config.json of a decoder of ordinary fields -> its ModelSpec, given its words."""
+"""A config.json of ordinary fields -> its ModelSpec, given its words."""
 
 from __future__ import annotations
 
@@ -49,9 +49,10 @@ def decoder_spec(fields: Fields, row: FamilyRow, words: Words, **values: Any) ->
         "qkv_bias": bias,
         "attn_out_bias": bias,
         "gated_mlp": len(words.ups) > 1 or words.packed_gate,
-        "tie_embeddings": fields.flag_or("tie_word_embeddings", True),
+        "tie_embeddings": row.causal and fields.flag_or("tie_word_embeddings", True),
         "final_norm": True,
-        "layer_norms": len(words.norms),
+        "layer_norms": sum(1 for path in words.norms if path),
+        "embed_dim": hidden,
         **values,
     }
     return ModelSpec(
@@ -64,12 +65,11 @@ def decoder_spec(fields: Fields, row: FamilyRow, words: Words, **values: Any) ->
         num_heads=heads,
         num_kv_heads=kv_heads,
         head_dim=head_dim,
-        vocab_size=fields.count("vocab_size"),
+        vocab_size=fields.count(native("vocab_size")),
         max_positions=positions,
-        embed_dim=hidden,
         activation=activation,
         mlp_bias=mlp_bias,
-        pre_norm=words.placing != "post",
+        pre_norm=words.placing not in ("post", "after"),
         sliding_windows=windows if windows is not None else (None,) * layers,
         dtype=fields.dtype(),
         words=words,

@@ -107,6 +107,19 @@ class Fields:
         """As `flag`, but null means the default, as where transformers asks whether a value is set."""
         return default if self.data.get(name) is None else self.flag(name, default)
 
+    def share(self, name: str, default: float) -> float:
+        """A share above 0 and up to 1: the field's, that of `rope_parameters` or `rope_scaling`, else the default."""
+        value = self.data.get(name)
+        for outer in ("rope_parameters", "rope_scaling"):
+            nested = self.data.get(outer)
+            if value is None and isinstance(nested, Mapping):
+                value = nested.get("partial_rotary_factor")
+        if value is None:
+            return default
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
+            raise self.error(name, "a number above 0 and up to 1", f"found: {value!r}")
+        return float(value)
+
     def labels(self) -> int:
         """Classes that a classifier tells apart: as many as `id2label` names, else `num_labels`, else 2."""
         names = self.data.get("id2label")

@@ -8,19 +8,61 @@ from dataclasses import replace
 from pathlib import Path
 
 from costmodel.errors import ModelError
+from costmodel.families.alibi import BLOOM, FALCON, MPT
 from costmodel.families.architecture import find_architecture
 from costmodel.families.bert import BERT
+from costmodel.families.cohere import COHERE
+from costmodel.families.encoders import DISTILBERT, ELECTRA, MPNET
 from costmodel.families.fields import Fields
+from costmodel.families.gemma import GEMMA
+from costmodel.families.glm import GLM
 from costmodel.families.gpt2 import GPT2
+from costmodel.families.layer_norm_kin import GPT_NEOX, GPTJ, LAYER_NORM_KIN
+from costmodel.families.learned_positions import BIOGPT, GPT_BIGCODE, GPT_NEO, XGLM
 from costmodel.families.llama import LLAMA
+from costmodel.families.llama_kin import LLAMA_KIN
+from costmodel.families.modern_encoders import ESM, MODERNBERT, NOMIC_BERT
+from costmodel.families.olmo import OLMO, OLMO2
 from costmodel.families.opt import OPT
+from costmodel.families.own_code import OWN_CODE
+from costmodel.families.phi import PHI, PHI3
 from costmodel.families.quantised import stored_weights, without_exempt
 from costmodel.families.row import FamilyRow
 from costmodel.files.read import read_json
 from costmodel.head import NO_HEAD
 from costmodel.model import ModelSpec
 
-FAMILIES: tuple[FamilyRow, ...] = (LLAMA, BERT, GPT2, OPT)
+FAMILIES: tuple[FamilyRow, ...] = (
+    LLAMA,
+    BERT,
+    GPT2,
+    OPT,
+    LLAMA_KIN,
+    GEMMA,
+    PHI,
+    PHI3,
+    OLMO,
+    OLMO2,
+    GLM,
+    COHERE,
+    LAYER_NORM_KIN,
+    GPT_NEOX,
+    GPTJ,
+    FALCON,
+    BLOOM,
+    MPT,
+    GPT_NEO,
+    GPT_BIGCODE,
+    XGLM,
+    BIOGPT,
+    DISTILBERT,
+    MPNET,
+    ELECTRA,
+    MODERNBERT,
+    NOMIC_BERT,
+    ESM,
+    *OWN_CODE,
+)
 """All there is to a new family is a row here: `FamilyRow` says how."""
 _SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
 

@@ -108,4 +108,4 @@ def add_head(b: Builder, source: str) -> None:
 def _add_lm_head(b: Builder, source: str) -> None:
     rows = b.work.batch if b.work.lm_head is LmHead.LAST else b.work.tokens
     vocabulary, form = b.model.vocab_size, b.work.vocabulary_form
-    b.linear(LM_HEAD, rows, vocabulary, b.model.embed_dim, source, bias=False, form=form)
+    b.linear(LM_HEAD, rows, vocabulary, b.model.embed_dim, source, bias=b.model.lm_head_bias, form=form)

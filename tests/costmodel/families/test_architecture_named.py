@@ -30,6 +30,7 @@ BERT: dict[str, Any] = {**LLAMA, "model_type": "bert", "max_position_embeddings"
 ROBERTA: dict[str, Any] = {**BERT, "model_type": "roberta"}
 GPT2: dict[str, Any] = {"model_type": "gpt2", "n_embd": 64, "n_layer": 2, "n_head": 4, "vocab_size": 100}
 OPT: dict[str, Any] = {**LLAMA, "model_type": "opt", "ffn_dim": 96, "word_embed_proj_dim": 64}
+TOKENS = {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 0}
 CLASSES = [
     (LLAMA, "LlamaForCausalLM", True),
     (LLAMA, "LlamaModel", False),
@@ -69,7 +70,7 @@ def test_the_head_that_the_class_has_is_the_head_that_is_priced(
     count = 2 if "Question" in name else 5
     labels = {"id2label": {str(label): f"L{label}" for label in range(count)}}
     spec = build(config, architectures=[name], **labels)
-    settings = transformers.CONFIG_MAPPING[config["model_type"]].from_dict({**config, **labels, "pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 0})
+    settings = transformers.CONFIG_MAPPING[config["model_type"]].from_dict({**config, **labels, **TOKENS})
     real = getattr(transformers, name)._from_config(settings, attn_implementation="eager").eval()
     tokens = torch.full((2, 7) if "Choice" not in name else (2, 1, 7), 3, dtype=torch.long)
     assert spec.num_params == sum(parameter.numel() for parameter in real.parameters())

@@ -1,0 +1,113 @@
+"""Llama's kin: RMSNorm, RoPE and the same seven linears or six, with a word or two of their own each."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from costmodel.families.decoder import decoder_row
+from costmodel.families.decoder_fields import decoder_spec, windows_by_type
+from costmodel.families.fields import Fields
+from costmodel.families.row import FamilyRow
+from costmodel.model import ModelSpec
+from costmodel.words import Words
+
+_BEHIND = ("post_attention_layernorm", "post_feedforward_layernorm")
+_PLAIN = Words()
+_SCALED = Words(embedding_scale=True, residual_scale=True, logit_kernels=1)
+_HEAD_NORMS = Words(qk_norm="head")
+
+
+def _windows(fields: Fields, every: int = 0, default: bool = False) -> tuple[int | None, ...]:
+    layers = fields.layers("num_hidden_layers")
+    return windows_by_type(fields, layers, fields.count_or_none("sliding_window"), every=every, default=default)
+
+
+def _qwen_windows(fields: Fields) -> tuple[int | None, ...]:
+    layers = fields.layers("num_hidden_layers")
+    window = fields.count_or_none("sliding_window") if fields.flag_or("use_sliding_window", False) else None
+    if fields.data.get("layer_types") is None and window is not None:
+        first = fields.count("max_window_layers", 28, minimum=0)
+        return tuple(window if layer >= first else None for layer in range(layers))
+    return windows_by_type(fields, layers, window)
+
+
+def _biased(fields: Fields) -> dict[str, Any]:
+    bias = fields.flag_or("use_bias", False)
+    return {"bias": bias, "mlp_bias": bias}
+
+
+_KIN: dict[str, tuple[str, Words, Callable[[Fields], dict[str, Any]]]] = {
+    "arcee": ("Arcee", Words(ups=("up_proj",)), lambda fields: {}),
+    "cwm": ("Cwm", _PLAIN, lambda fields: {"bias": False, "sliding_windows": _windows(fields, every=4)}),
+    "ernie4_5": ("Ernie4_5", _PLAIN, _biased),
+    "exaone4": (
+        "Exaone4",
+        Words(placing="post", norms=_BEHIND, qk_norm="head"),
+        lambda fields: {"bias": False, "mlp_bias": False, "sliding_windows": _exaone_windows(fields)},
+    ),
+    "granite": ("Granite", _SCALED, lambda fields: {}),
+    "helium": ("Helium", Words(out_bias=False), lambda fields: {}),
+    "hunyuan_v1_dense": (
+        "HunYuanDenseV1",
+        Words(qk_norm="head", qk_norm_names=("query_layernorm", "key_layernorm")),
+        lambda fields: {"mlp_bias": False},
+    ),
+    "ministral": (
+        "Ministral",
+        _PLAIN,
+        lambda fields: {"bias": False, "mlp_bias": False, "sliding_windows": _windows(fields, default=True)},
+    ),
+    "ministral3": (
+        "Ministral3",
+        _PLAIN,
+        lambda fields: {"bias": False, "mlp_bias": False, "sliding_windows": _windows(fields, default=True)},
+    ),
+    "qwen2_vl_text": (
+        "Qwen2VLText",
+        Words(out_bias=False),
+        lambda fields: {"bias": True, "mlp_bias": False, "sliding_windows": _qwen_windows(fields)},
+    ),
+    "qwen2_5_vl_text": (
+        "Qwen2_5_VLText",
+        Words(out_bias=False),
+        lambda fields: {"bias": True, "mlp_bias": False, "sliding_windows": _qwen_windows(fields)},
+    ),
+    "qwen2_5_omni_text": (
+        "Qwen2_5OmniThinkerText",
+        Words(out_bias=False),
+        lambda fields: {"bias": True, "mlp_bias": False, "sliding_windows": _qwen_windows(fields)},
+    ),
+    "qwen3_vl_text": ("Qwen3VLText", _HEAD_NORMS, lambda fields: {"mlp_bias": False}),
+    "seed_oss": ("SeedOss", _PLAIN, lambda fields: {"attn_out_bias": fields.flag_or("attention_out_bias", False)}),
+    "smollm3": ("SmolLM3", _PLAIN, lambda fields: {"sliding_windows": _smollm_windows(fields)}),
+}
+"""model_type -> how its classes' names begin, its words, and what its fields say otherwise than Llama's."""
+
+
+def _exaone_windows(fields: Fields) -> tuple[int | None, ...]:
+    pattern = fields.data.get("sliding_window_pattern")
+    layers = fields.layers("num_hidden_layers")
+    window = fields.count_or_none("sliding_window")
+    if window is None:
+        return (None,) * layers
+    if isinstance(pattern, str) and pattern and fields.data.get("layer_types") is None:
+        letters = [pattern[layer % len(pattern)] for layer in range(layers)]
+        return tuple(None if letter == "G" else window for letter in letters)
+    return windows_by_type(fields, layers, window, every=pattern if isinstance(pattern, int) else 4)
+
+
+def _smollm_windows(fields: Fields) -> tuple[int | None, ...]:
+    return (
+        _windows(fields)
+        if fields.flag_or("use_sliding_window", False)
+        else (None,) * fields.layers("num_hidden_layers")
+    )
+
+
+def _read(fields: Fields, row: FamilyRow) -> ModelSpec:
+    _, words, values = _KIN[fields.model_type]
+    return decoder_spec(fields, row, words, **values(fields))
+
+
+LLAMA_KIN = decoder_row("llama-kin", {name: kin[0] for name, kin in _KIN.items()}, _read, norm="rms_norm")

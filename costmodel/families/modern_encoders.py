@@ -1,0 +1,187 @@
+"""Encoders of other make than BERT: ModernBERT, Nomic BERT, GTE and ESM, with RoPE, gates or norms before blocks."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from costmodel.families.bert import HEADS as BERT_HEADS
+from costmodel.families.decoder import decoder_row
+from costmodel.families.encoders import encoder_spec
+from costmodel.families.fields import Fields
+from costmodel.families.heads import classifier, masked_lm, masked_lm_parts, no_head
+from costmodel.families.row import FamilyRow
+from costmodel.head import Head, linear, norm
+from costmodel.model import ModelSpec
+from costmodel.words import Words
+
+# ModernBERT
+
+
+def _read_modernbert(fields: Fields, row: FamilyRow) -> ModelSpec:
+    layers = fields.layers("num_hidden_layers")
+    rest = Words(
+        norms=("attn_norm", "mlp_norm"),
+        attention="attn",
+        qkv=("Wqkv",),
+        out="Wo",
+        mlp="mlp",
+        ups=("Wi",),
+        packed_gate=True,
+        down="Wo",
+        names=(("attn.Wo", "attn_output"), ("mlp.Wo", "mlp_output")),
+        embedding="embeddings.tok_embeddings",
+        embedding_norm="embeddings.norm",
+        tables="rotary_emb",
+        final_norm="final_norm",
+    )
+    bias, mlp_bias = fields.flag_or("attention_bias", False), fields.flag_or("mlp_bias", False)
+    spec = encoder_spec(
+        fields,
+        row,
+        rest,
+        activation=fields.activation("hidden_activation", "gelu"),
+        bias=bias,
+        mlp_bias=mlp_bias,
+        norm_bias=fields.flag_or("norm_bias", False),
+        final_norm=True,
+        layer_kinds=("first", *["other"] * (layers - 1)),
+        kind_fields={"first": {"words": _without_first_norm(rest), "layer_norms": 1}},
+    )
+    return spec
+
+
+def _without_first_norm(words: Words) -> Words:
+    return replace(words, norms=("", *words.norms[1:]))
+
+
+def _modern_head(kind: Any, outputs: int | None = None) -> Any:
+    def make(spec: ModelSpec, labels: int) -> Head:
+        wide = spec.hidden_size
+        dense = linear("head.dense", wide, wide, bias=False, activation=True, first_token=kind in _BY_SEQUENCE)
+        after = norm("head.norm", wide, bias=spec.norm_bias, first_token=kind in _BY_SEQUENCE)
+        if kind == "masked_lm":
+            last = linear("decoder", spec.vocab_size, wide, tied=True)
+        else:
+            last = linear("classifier", outputs or labels, wide, first_token=kind in _BY_SEQUENCE)
+        return Head(kind=kind, parts=(dense, after, last), labels=0 if kind == "masked_lm" else last.out_features)
+
+    return make
+
+
+_BY_SEQUENCE = ("sequence_classification", "multiple_choice")
+MODERNBERT = decoder_row(
+    "modernbert",
+    {"modernbert": "ModernBert"},
+    _read_modernbert,
+    norm="layer_norm",
+    layers="layers",
+    causal=False,
+    strided_heads=True,
+    heads={
+        "Model": no_head,
+        "ForMaskedLM": _modern_head("masked_lm"),
+        "ForSequenceClassification": _modern_head("sequence_classification"),
+        "ForTokenClassification": _modern_head("token_classification"),
+        "ForQuestionAnswering": _modern_head("question_answering"),
+        "ForMultipleChoice": _modern_head("multiple_choice", 1),
+    },
+)
+
+# Nomic BERT, GTE
+
+
+def _read_gated(fields: Fields, row: FamilyRow) -> ModelSpec:
+    words = Words(
+        placing="after",
+        norms=("post_attention_layernorm", "post_mlp_layernorm"),
+        embedding="embeddings.word_embeddings",
+        embedding_norm="embeddings.LayerNorm",
+        tables="rotary_emb",
+        down_bias=fields.model_type == "gte",
+    )
+    types = fields.count("type_vocab_size", minimum=0)
+    return encoder_spec(fields, row, words, bias=fields.model_type == "gte", mlp_bias=False, token_types=types)
+
+
+_NOMIC_LM = ("cls.predictions.transform.dense", "cls.predictions.transform.layer_norm", "cls.predictions.decoder")
+_GTE_LM = ("lm_head.dense", "lm_head.layer_norm", "lm_head.decoder")
+NOMIC_BERT = decoder_row(
+    "nomic-bert",
+    {"nomic_bert": "NomicBert", "gte": "Gte"},
+    _read_gated,
+    norm="layer_norm",
+    layers="layers",
+    causal=False,
+    heads={
+        "Model": no_head,
+        "ForMaskedLM": lambda spec, labels: Head(
+            kind="masked_lm",
+            parts=masked_lm_parts(
+                spec,
+                *(_NOMIC_LM if spec.model_type == "nomic_bert" else _GTE_LM),
+            ),
+        ),
+        "ForSequenceClassification": BERT_HEADS["ForSequenceClassification"],
+        "ForTokenClassification": classifier("token_classification", "classifier"),
+    },
+)
+
+# ESM
+
+
+def _read_esm(fields: Fields, row: FamilyRow) -> ModelSpec:
+    fields.refuse("is_folding_model", "folding heads are not supported")
+    learned = fields.choice("position_embedding_type", "absolute", ("absolute", "rotary")) == "absolute"
+    words = Words(
+        norms=("attention.LayerNorm", "LayerNorm"),
+        attention="attention",
+        qkv=("self.query", "self.key", "self.value"),
+        out="output.dense",
+        mlp="",
+        ups=("intermediate.dense",),
+        down="output.dense",
+        names=(
+            ("self.query", "query"),
+            ("self.key", "key"),
+            ("self.value", "value"),
+            ("attention.output.dense", "attn_output"),
+            (".output.dense", "output"),
+            ("intermediate.dense", "intermediate"),
+        ),
+        rotary=not learned,
+        embedding="embeddings.word_embeddings",
+        position_table="embeddings.position_embeddings",
+        embedding_norm="embeddings.layer_norm",
+        tables="rotary_embeddings",
+        final_norm="encoder.emb_layer_norm_after",
+    )
+    return encoder_spec(
+        fields,
+        row,
+        words,
+        activation="gelu",
+        final_norm=True,
+        embedding_norm=fields.flag_or("emb_layer_norm_before", False),
+        position_rows=fields.count("max_position_embeddings") if learned else 0,
+        pooler=True,
+        other_outer_params=fields.layers("num_hidden_layers") * fields.count("num_attention_heads") + 1,
+    )
+
+
+ESM = decoder_row(
+    "esm",
+    {"esm": "Esm"},
+    _read_esm,
+    norm="layer_norm",
+    layers="encoder.layer",
+    causal=False,
+    heads={
+        "Model": no_head,
+        "ForMaskedLM": masked_lm("lm_head.dense", "lm_head.layer_norm", "lm_head.decoder"),
+        "ForSequenceClassification": classifier(
+            "sequence_classification", "classifier.dense", "classifier.out_proj", first_token=True
+        ),
+        "ForTokenClassification": classifier("token_classification", "classifier"),
+    },
+)

@@ -1,0 +1,148 @@
+"""Every model_type of every row at small sizes: parameters of transformers' class, and the FLOPs torch counts in it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import random
+from typing import Any
+
+import pytest
+
+from costmodel.decomposition.factors import Decomposition
+from costmodel.families.registry import FAMILIES, defaults, rows_by_type, spec_from_config
+from costmodel.forward.passes import forward_ops
+from costmodel.forward.workload import Attention, LmHead, Workload
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+
+from cases import random_decomposition  # noqa: E402
+from factored import factored_reference, filled_cache, run, tokens_of  # noqa: E402
+from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
+
+from studies.families.reference import reference_model  # noqa: E402
+
+OLD = ("llama", "mistral", "qwen2", "qwen3", "bert", "roberta", "gpt2", "opt")
+"""Types that tests of their own hold against transformers in more ways."""
+TYPES = sorted(name for name in rows_by_type(FAMILIES) if name in transformers.CONFIG_MAPPING and name not in OLD)
+SIZES = {
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 64,
+    "embedding_size": 24,
+    "head_dim": 16,
+    "sliding_window": 9,
+    "vocab_size": 100,
+}
+CHOICES: dict[str, dict[str, Any]] = {
+    "cohere": {"use_qk_norm": True},
+    "ernie4_5": {"use_bias": True},
+    "esm": {"position_embedding_type": "rotary", "emb_layer_norm_before": True},
+    "falcon": {"new_decoder_architecture": True, "num_kv_heads": 2, "bias": True},
+    "gpt_bigcode": {"multi_query": False},
+    "gpt_neox": {"use_parallel_residual": False, "attention_bias": False},
+    "granite": {"attention_bias": True, "mlp_bias": True, "residual_multiplier": 0.3},
+    "persimmon": {"qk_layernorm": False},
+    "phi": {"qk_layernorm": True},
+    "stablelm": {"qk_layernorm": True, "use_qkv_bias": True, "use_parallel_residual": True},
+    "starcoder2": {"use_bias": False, "sliding_window": None},
+    "mpt": {"attn_config": {"attn_type": "multihead_attention"}},
+    "smollm3": {"use_sliding_window": True, "layer_types": ["full_attention", "sliding_attention", "full_attention"]},
+    "modernbert": {"norm_bias": True, "attention_bias": True},
+    "gemma3_text": {"sliding_window_pattern": 2, "attention_bias": True},
+    "electra": {"embedding_size": 64},
+}
+"""Fields that change what a type is made of, each tried beside the type's defaults."""
+
+
+def small(model_type: str, **changes: Any) -> dict[str, Any]:
+    """The sizes by the names that a type knows, among its defaults."""
+    native = rows_by_type(FAMILIES)[model_type].aliases
+    known = defaults(model_type)
+    config = {native.get(name, name): size for name, size in SIZES.items()}
+    config = {name: size for name, size in config.items() if name in known}
+    if model_type in ("gptj", "codegen"):
+        config["rotary_dim"] = 8
+    if model_type == "gpt_neo":
+        config["attention_types"] = [[["global"], 3]]
+    if model_type.endswith(("vl_text", "omni_text", "4v_text")):
+        config["rope_parameters"] = {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 3, 3]}
+    if model_type == "glm4v_text":
+        config["rope_parameters"] |= {"mrope_section": [1, 1, 2], "partial_rotary_factor": 0.5}
+    if model_type == "esm":
+        config["vocab_size"] = 100
+    special = {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 0, "mask_token_id": 2, "eod_token_id": 1}
+    return {"model_type": model_type, **config, **special, **changes}
+
+
+def cases() -> list[tuple[str, dict[str, Any]]]:
+    return [(name, change) for name in TYPES for change in ({}, CHOICES.get(name)) if change is not None]
+
+
+IDS = [name + ("" if not change else "-" + "-".join(change)) for name, change in cases()]
+
+
+@pytest.mark.parametrize(("model_type", "change"), cases(), ids=IDS)
+def test_parameters_and_paths_are_those_of_transformers(model_type: str, change: dict[str, Any]) -> None:
+    config = small(model_type, **change)
+    spec = spec_from_config(config, name=model_type, source=json.dumps(config))
+    real = reference_model(config, spec)
+    head = real.get_output_embeddings() if spec.head.kind == "causal_lm" else real
+    count = sum(parameter.numel() for parameter in real.parameters())
+    lacking = spec.vocab_size * spec.embed_dim if head is None and not spec.tie_embeddings else 0
+    assert spec.num_params == count + lacking
+    path = spec.layer_prefix if head is not None else spec.layer_prefix.removeprefix("model.")
+    for index, layer in enumerate(real.get_submodule(path)):
+        kind = spec.kind_of(index)
+        assert sum(parameter.numel() for parameter in layer.parameters()) >= kind.params_per_layer
+        for tensor in kind.tensors:
+            module = layer.get_submodule(tensor.path)
+            assert tuple(module.weight.shape) == (tensor.out_features, tensor.in_features)
+            assert (module.bias is not None) == tensor.bias
+
+
+def flops_equal(model_type: str, change: dict[str, Any], seed: int) -> None:
+    rng = random.Random(f"{model_type} {sorted(change)} {seed}")
+    config = small(model_type, **change)
+    spec = spec_from_config(config, name=model_type, source=json.dumps(config))
+    decomposition = Decomposition() if seed == 0 else random_decomposition(rng, spec)
+    batch, length = rng.choice([1, 2]), rng.randint(2, 12)
+    options = {"batch": batch, "attention": Attention.UNFUSED, "lm_head": rng.choice(list(LmHead))}
+    if model_type == "gpt_neo":  # a layer that is left out would take its kind of attention from the list
+        decomposition = Decomposition(decomposition.factors)
+    copies = model_type == "falcon" and spec.num_kv_heads not in (1, spec.num_heads)  # its cache holds every head's
+    decode = spec.generates and seed % 2 and not copies
+    work = Workload.decode(length, **options) if decode else Workload.prefill(length, **options)
+    real = factored_reference(config, spec, decomposition)
+    cache, tokens = filled_cache(real, spec, work), tokens_of(work)
+    with FlopCounterMode(display=False) as counter:
+        run(real, spec, work, tokens, cache=cache)
+    tables = sum(sum(each.values()) for name, each in counter.get_flop_counts().items() if "rotary_emb" in name)
+    head = 0 if real.get_output_embeddings() is not None or not spec.generates else work.tokens
+    if head:
+        work = dataclasses.replace(work, lm_head=LmHead.ALL)
+    counted = counter.get_total_flops() - tables + 2 * head * spec.vocab_size * spec.embed_dim
+    assert sum(op.cost.flops for op in forward_ops(spec, decomposition, work)) == counted, (config, decomposition, work)
+
+
+@pytest.mark.parametrize(("model_type", "change"), cases(), ids=IDS)
+def test_flops_are_those_that_torch_counts(model_type: str, change: dict[str, Any]) -> None:
+    for seed in range(2):
+        flops_equal(model_type, change, seed)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("model_type", "change"), cases(), ids=IDS)
+def test_flops_of_many_configurations(model_type: str, change: dict[str, Any]) -> None:
+    for seed in range(2, 8):
+        flops_equal(model_type, change, seed)
+
+
+def test_every_default_is_that_of_transformers() -> None:
+    from studies.families.defaults import all_defaults
+
+    assert {name: dict(defaults(name)) for name in all_defaults()} == all_defaults()
