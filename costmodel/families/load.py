@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
 from pathlib import Path
 
-from costmodel.errors import ModelError, nearest
+from costmodel.errors import ModelError
 from costmodel.families.fields import LIMITS
+from costmodel.families.hub import hub_config, is_hub_name
 from costmodel.families.quantised import KEYS as QUANTISED_KEYS
 from costmodel.families.registry import own_config, spec_from_config
 from costmodel.files.read import decode_json, read_text
@@ -24,17 +26,29 @@ HUB_NAMES = {
     "llama2-70b": "meta-llama/Llama-2-70b-hf",
     "llama3-8b": "meta-llama/Meta-Llama-3-8B",
     "llama3-70b": "meta-llama/Meta-Llama-3-70B",
+    "llama3.1-8b": "meta-llama/Llama-3.1-8B",
+    "llama3.3-70b": "meta-llama/Llama-3.3-70B-Instruct",
     "llama3.2-1b": "meta-llama/Llama-3.2-1B",
     "tinyllama-1.1b": "TinyLlama/TinyLlama-1.1B-Chat-v1.0",
     "mistral-7b": "mistralai/Mistral-7B-v0.1",
     "qwen2.5-0.5b": "Qwen/Qwen2.5-0.5B",
     "qwen2.5-7b": "Qwen/Qwen2.5-7B",
     "qwen3-0.6b": "Qwen/Qwen3-0.6B",
+    "qwen3-4b": "Qwen/Qwen3-4B",
     "qwen3-8b": "Qwen/Qwen3-8B",
+    "gemma3-270m": "google/gemma-3-270m",
+    "gemma3-1b": "google/gemma-3-1b-pt",
+    "gemma3-4b": "google/gemma-3-4b-pt",
+    "gemma3-27b": "google/gemma-3-27b-pt",
+    "phi4": "microsoft/phi-4",
+    "smollm2-135m": "HuggingFaceTB/SmolLM2-135M",
     "bert-base": "google-bert/bert-base-uncased",
     "bert-large": "google-bert/bert-large-uncased",
     "roberta-base": "FacebookAI/roberta-base",
     "roberta-large": "FacebookAI/roberta-large",
+    "modernbert-base": "answerdotai/ModernBERT-base",
+    "xlm-roberta-base": "FacebookAI/xlm-roberta-base",
+    "minilm-l6": "sentence-transformers/all-MiniLM-L6-v2",
     "gpt2": "openai-community/gpt2",
     "gpt2-medium": "openai-community/gpt2-medium",
     "gpt2-large": "openai-community/gpt2-large",
@@ -61,7 +75,8 @@ def load_model(name_or_path: str | Path, num_layers: int | None = None, *, bare:
 
     Args:
         name_or_path: a built-in name (it wins over a file called so: write `./gpt2` or a Path for that), the path of a
-            config.json or of a folder with one, or the Hugging Face name of a built-in model. Names ignore case.
+            config.json or of a folder with one, or a name on the Hugging Face hub (built-in models', or taken from the
+            local cache, else from the hub). Built-in names ignore case.
         num_layers: build that many layers instead of the configuration's own number, for small tests and what-ifs.
         bare: the causal LM or the encoder's body, whatever class the file names, with plain weights.
 
@@ -81,6 +96,8 @@ def load_model(name_or_path: str | Path, num_layers: int | None = None, *, bare:
             return _load_builtin(name, num_layers, bare)
     path = _find(name_or_path)
     name = path.parent.resolve().name if path.name == "config.json" else path.stem
+    if isinstance(name_or_path, str) and is_hub_name(name_or_path) and not Path(name_or_path).exists():
+        name = name_or_path.partition("/")[2]
     return _of_text(_text(path), name or str(path), str(path), num_layers, bare, _beside(path))
 
 
@@ -129,8 +146,28 @@ def _find(given: str | Path) -> Path:
             return path
     except (OSError, ValueError) as error:  # a name too long, a NUL byte, a folder that may not be entered
         raise ModelError("cannot look up model", value=str(given), hint=str(error)) from error
-    allowed = "a built-in name, a config.json or a folder with one"
-    raise ModelError("unknown model", value=str(given), allowed=allowed, hint=nearest(path.name, builtin_models()))
+    if isinstance(given, str) and is_hub_name(given):
+        return hub_config(given)
+    allowed = "a built-in name, a config.json or a folder with one, or owner/name on the Hugging Face hub"
+    raise ModelError("unknown model", value=str(given), allowed=allowed, hint=_suggestion(path.name))
+
+
+def _suggestion(name: str) -> str:
+    """Built-in models of the same family that are called nearly so, or how to list all."""
+    wanted = name.lower()
+    family = _stem(wanted)
+    known = [each for each in builtin_models() if len(family) > 2 and _alike(family, _stem(each))]
+    close = difflib.get_close_matches(wanted, known, n=3, cutoff=0.5)
+    return f"did you mean {' or '.join(close)}?" if close else "list the built-in ones with `costmodel models list`"
+
+
+def _stem(name: str) -> str:
+    """The letters that a name begins with: `qwen` of `qwen3-8b`."""
+    return name[: next((place for place, letter in enumerate(name) if not letter.isalpha()), len(name))]
+
+
+def _alike(one: str, other: str) -> bool:
+    return difflib.SequenceMatcher(None, one, other).ratio() > 0.8
 
 
 def _text(path: Path) -> str:

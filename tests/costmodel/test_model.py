@@ -18,13 +18,25 @@ PARAMS = {
     "llama2-70b": 68_976_648_192,
     "llama3-8b": 8_030_261_248,
     "llama3-70b": 70_553_706_496,
+    "llama3.1-8b": 8_030_261_248,
+    "llama3.3-70b": 70_553_706_496,
     "llama3.2-1b": 1_235_814_400,
     "tinyllama-1.1b": 1_100_048_384,
     "mistral-7b": 7_241_732_096,
     "qwen2.5-0.5b": 494_032_768,
     "qwen2.5-7b": 7_615_616_512,
     "qwen3-0.6b": 596_049_920,
+    "qwen3-4b": 4_022_468_096,
     "qwen3-8b": 8_190_735_360,
+    "gemma3-270m": 268_098_176,
+    "gemma3-1b": 999_885_952,
+    "gemma3-4b": 3_880_263_168,
+    "gemma3-27b": 27_009_346_304,
+    "phi4": 14_659_507_200,
+    "smollm2-135m": 134_515_008,
+    "modernbert-base": 149_014_272,
+    "xlm-roberta-base": 278_043_648,
+    "minilm-l6": 22_713_216,
     "bert-base": 109_482_240,
     "bert-large": 335_141_888,
     "roberta-base": 124_645_632,
@@ -50,7 +62,8 @@ def test_every_built_in_model_has_a_known_count() -> None:
 def test_params(name: str) -> None:
     spec = load_model(name)
     assert spec.num_params == PARAMS[name]
-    assert spec.num_params == spec.num_layers * spec.params_per_layer + sum(spec.outer_params.values())
+    layers = sum(spec.layer_params(layer) for layer in range(spec.num_layers))
+    assert spec.num_params == layers + sum(spec.outer_params.values())
 
 
 def test_the_layer_of_llama2_7b_is_the_papers() -> None:

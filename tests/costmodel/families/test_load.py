@@ -312,14 +312,14 @@ def test_bad_paths(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert_refused(str(tmp_path / "absent"), "unknown model", capsys)
     (tmp_path / "config.json").mkdir()
     assert_refused(tmp_path, "cannot read model file", capsys)
-    for name in ("", "lama2-7b", "x" * 5000, "a\0b", "a\nb", "meta-llama/Llama-2-7b"):
+    for name in ("", "lama2-7b", "x" * 5000, "a\0b", "a\nb"):
         assert_refused(name, "model", capsys)
 
 
 def test_nearest_names_are_offered() -> None:
     with pytest.raises(ModelError, match=r"unknown model: got 'lama2-7b'.*did you mean llama2-7b"):
         load_model("lama2-7b")
-    with pytest.raises(ModelError, match=r"known: bert-base, .*tinyllama"):
+    with pytest.raises(ModelError, match=r"list the built-in ones with `costmodel models list`"):
         load_model("zzz")
 
 
