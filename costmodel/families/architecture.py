@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from costmodel.errors import ModelError, nearest
+from costmodel.errors import ModelError
 from costmodel.families.fields import Fields
+from costmodel.families.refused import what_is_lacking
 from costmodel.families.row import FamilyRow
 
 _TEXT_KEYS = ("text_config", "llm_config", "language_config", "thinker_config")
@@ -42,7 +43,16 @@ _WRAPPED = {
 }
 """model_type of a model around a language model -> the language model's, where its part does not say."""
 _WRAPPER_ENDS = ("ForConditionalGeneration", "ForCausalLM", "ForVision2Seq", "ChatModel", "Model")
-_FLAT = {"phi3_v": "phi3", "qwen2_vl": "qwen2_vl_text", "qwen2_5_vl": "qwen2_5_vl_text"}
+_FLAT = {
+    "glm4v": "glm4v_text",
+    "llava": "llama",
+    "llava_llama": "llama",
+    "llava_mistral": "mistral",
+    "llava_qwen": "qwen2",
+    "phi3_v": "phi3",
+    "qwen2_vl": "qwen2_vl_text",
+    "qwen2_5_vl": "qwen2_5_vl_text",
+}
 """model_type of a model around a language model whose fields stand among its own -> the language model's."""
 _OTHER_TOWERS = {"qwen2_audio": "audio", "voxtral": "audio"}
 
@@ -85,7 +95,7 @@ def find_architecture(fields: Fields, rows: Mapping[str, FamilyRow]) -> Architec
             raise _unsupported(fields, classes[0], rows)
         fields = fields.with_values(model_type=model_type)
     if not isinstance(model_type, str):
-        raise fields.error("model_type", ", ".join(rows))
+        raise fields.error("model_type", _some(rows))
     row = rows.get(model_type)
     if row is None:
         raise _unsupported(fields, model_type, rows)
@@ -99,14 +109,12 @@ def find_architecture(fields: Fields, rows: Mapping[str, FamilyRow]) -> Architec
 def _text_model(fields: Fields, rows: Mapping[str, FamilyRow]) -> tuple[Fields, str]:
     """The fields of the language model inside, and what it is inside of; the same fields where all is one."""
     outer = fields.data.get("model_type")
-    if isinstance(outer, str) and outer in rows:
-        return fields, ""
     inner, path = fields.data, ""
     while (key := next((key for key in _TEXT_KEYS if isinstance(inner.get(key), Mapping)), None)) is not None:
         nested = inner[key]
         assert isinstance(nested, Mapping)
         inner, path = nested, f"{path}.{key}".lstrip(".")
-    if not path and (not isinstance(outer, str) or outer not in _FLAT):
+    if not path and (not isinstance(outer, str) or outer in rows or outer not in _FLAT):
         return fields, ""
     found = _classes(fields)
     if any(not name.endswith(_WRAPPER_ENDS) for name in found):
@@ -115,11 +123,11 @@ def _text_model(fields: Fields, rows: Mapping[str, FamilyRow]) -> tuple[Fields, 
     values = dict(inner)
     declared = values.get("model_type")
     inside = declared if path and isinstance(declared, str) else None
-    if inside is None or inside == outer:
+    if inside is None or (inside == outer and inside not in rows):
         inside = _FLAT.get(kind, _WRAPPED.get(kind))
     values["model_type"] = inside
     if inside is None:
-        raise ModelError(f"{fields.source}: field {path}.model_type is missing", allowed=", ".join(rows))
+        raise ModelError(f"{fields.source}: field {path}.model_type is missing", allowed=_some(rows))
     if path:
         for name in ("tie_word_embeddings", "dtype", "torch_dtype", "quantization_config", "quantization", "auto_map"):
             if values.get(name) is None and fields.data.get(name) is not None:
@@ -157,11 +165,15 @@ def _ending(fields: Fields, name: str, prefix: str, row: FamilyRow) -> str:
 
 
 def _unsupported(fields: Fields, name: str, rows: Iterable[str]) -> ModelError:
-    known = list(rows)
-    hint = nearest(name, known)
     return ModelError(
         f"{fields.source}: architecture not supported",
         value=name,
-        allowed=", ".join(known),
-        hint=hint if hint.startswith("did") else "",
+        allowed=_some(rows),
+        hint=f"it lacks a row: {what_is_lacking(name)}",
     )
+
+
+def _some(rows: Iterable[str]) -> str:
+    """The first few types, and where all are."""
+    known = list(rows)
+    return ", ".join(known[:4]) + (f" and {len(known) - 4} more: docs/families.md" if len(known) > 4 else "")

@@ -55,8 +55,12 @@ class WorkloadSettings:
         default=None,
         metadata={"help": "Price a request for N tokens: a prefill and N - 1 decode steps."},
     )
-    dtype: str = field(
-        default="bf16", metadata={"metavar": _names(COMPUTE_DTYPES), "help": "Of activations, KV cache and arithmetic."}
+    dtype: str | None = field(
+        default=None,
+        metadata={
+            "metavar": _names(COMPUTE_DTYPES),
+            "help": "Of activations, KV cache and arithmetic.  [default: bf16; where a device has none, fp16 or fp32]",
+        },
     )
     weight_dtype: str | None = field(
         default=None,
@@ -102,8 +106,9 @@ class WorkloadSettings:
             CostModelError: in one line, naming the option.
         """
         self._check_numbers()
-        dtype = DType.parse(self.dtype, "dtype", COMPUTE_DTYPES)
+        named = None if self.dtype is None else DType.parse(self.dtype, "dtype", COMPUTE_DTYPES)
         model, hardware = load_model(self.model), load_hardware(self.hw)
+        dtype = usual_dtype(hardware) if named is None else named
         _check_dtype(hardware, dtype)
         weight_dtype = DType.parse(self.weight_dtype, "weight dtype", WEIGHT_DTYPES) if self.weight_dtype else None
         self._check_phases(model)
@@ -184,6 +189,12 @@ class WorkloadSettings:
                 value=f"--phase {self.phase}",
                 hint="use --phase both",
             )
+
+
+def usual_dtype(hardware: HardwareProfile) -> DType:
+    """The type to compute in where none is named: bf16, or what a device without it has."""
+    known = [dtype for dtype in (DType.BF16, DType.FP16, DType.FP32) if dtype in hardware.matrix_flops_per_s]
+    return known[0] if known else DType.BF16
 
 
 def _check_dtype(hardware: HardwareProfile, dtype: DType) -> None:

@@ -63,7 +63,9 @@ def build_model(
     try:
         if weights is None:
             with EmptyOnMeta():
-                model = auto.from_config(settings, dtype=TORCH_DTYPES[dtype], attn_implementation="sdpa")
+                model = auto.from_config(
+                    settings, dtype=TORCH_DTYPES[dtype], attn_implementation=_implementation(auto, settings)
+                )
             _materialise(model, device, TORCH_DTYPES[dtype], seed)
         else:
             require_own_weights(spec, config)
@@ -79,6 +81,12 @@ def build_model(
         built.get_output_embeddings().weight.requires_grad_()
     made: nn.Module = built
     return made
+
+
+def _implementation(auto: Any, settings: Any) -> str:
+    """Fused attention, or the separate kernels where transformers' class has no other."""
+    kind = auto._model_mapping[type(settings)]
+    return ATTENTION[Attention.FUSED if getattr(kind, "_supports_sdpa", True) else Attention.UNFUSED]
 
 
 def set_attention(model: nn.Module, attention: Attention) -> None:

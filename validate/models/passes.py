@@ -86,12 +86,13 @@ def make_pass(
         device: of the model; meta works.
 
     Returns:
-        A function of no arguments; its result is the logits, or an encoder's pooled output (batch, hidden).
+        A function of no arguments; its result is the logits, or an encoder's pooled output (batch, hidden) or, where it
+        has no pooler, hidden states.
     """
     generator = torch.Generator().manual_seed(seed)
     tokens = torch.randint(0, spec.vocab_size, (work.batch, work.q_len), generator=generator).to(device)
     if spec.is_encoder:
-        return lambda: model(tokens).pooler_output
+        return lambda: model(tokens).pooler_output if spec.pooler else model(tokens).last_hidden_state
     keep = 1 if work.lm_head is LmHead.LAST else 0
     if work.phase is Phase.PREFILL:
         config: Any = model.config

@@ -195,7 +195,7 @@ FIELDS = [
     ),
     ({**LLAMA, "model_type": 3}, "model_type: got 3"),
     ({**LLAMA, "model_type": "mixtral"}, "architecture not supported: got 'mixtral'; allowed: llama, mistral, qwen2"),
-    ({**LLAMA, "model_type": "gemma2"}, "architecture not supported"),
+    ({**LLAMA, "model_type": "t5"}, "architecture not supported.*an encoder-decoder"),
     ({**LLAMA, "model_type": "qwen2_moe"}, "architecture not supported"),
     ({**LLAMA, "model_type": "Llama"}, "architecture not supported"),
     ({**LLAMA, "architectures": ["MixtralForCausalLM"]}, "architectures: got.*Mixtral.*LlamaForCausalLM"),

@@ -19,6 +19,7 @@ transformers = pytest.importorskip("transformers")
 
 from cases import random_decomposition  # noqa: E402
 from factored import factored_reference, filled_cache, run, tokens_of  # noqa: E402
+from family_configs import CHOICES, small  # noqa: E402
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
 from studies.families.reference import reference_model  # noqa: E402
@@ -26,57 +27,6 @@ from studies.families.reference import reference_model  # noqa: E402
 OLD = ("llama", "mistral", "qwen2", "qwen3", "bert", "roberta", "gpt2", "opt")
 """Types that tests of their own hold against transformers in more ways."""
 TYPES = sorted(name for name in rows_by_type(FAMILIES) if name in transformers.CONFIG_MAPPING and name not in OLD)
-SIZES = {
-    "hidden_size": 64,
-    "intermediate_size": 96,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "max_position_embeddings": 64,
-    "embedding_size": 24,
-    "head_dim": 16,
-    "sliding_window": 9,
-    "vocab_size": 100,
-}
-CHOICES: dict[str, dict[str, Any]] = {
-    "cohere": {"use_qk_norm": True},
-    "ernie4_5": {"use_bias": True},
-    "esm": {"position_embedding_type": "rotary", "emb_layer_norm_before": True},
-    "falcon": {"new_decoder_architecture": True, "num_kv_heads": 2, "bias": True},
-    "gpt_bigcode": {"multi_query": False},
-    "gpt_neox": {"use_parallel_residual": False, "attention_bias": False},
-    "granite": {"attention_bias": True, "mlp_bias": True, "residual_multiplier": 0.3},
-    "persimmon": {"qk_layernorm": False},
-    "phi": {"qk_layernorm": True},
-    "stablelm": {"qk_layernorm": True, "use_qkv_bias": True, "use_parallel_residual": True},
-    "starcoder2": {"use_bias": False, "sliding_window": None},
-    "mpt": {"attn_config": {"attn_type": "multihead_attention"}},
-    "smollm3": {"use_sliding_window": True, "layer_types": ["full_attention", "sliding_attention", "full_attention"]},
-    "modernbert": {"norm_bias": True, "attention_bias": True},
-    "gemma3_text": {"sliding_window_pattern": 2, "attention_bias": True},
-    "electra": {"embedding_size": 64},
-}
-"""Fields that change what a type is made of, each tried beside the type's defaults."""
-
-
-def small(model_type: str, **changes: Any) -> dict[str, Any]:
-    """The sizes by the names that a type knows, among its defaults."""
-    native = rows_by_type(FAMILIES)[model_type].aliases
-    known = defaults(model_type)
-    config = {native.get(name, name): size for name, size in SIZES.items()}
-    config = {name: size for name, size in config.items() if name in known}
-    if model_type in ("gptj", "codegen"):
-        config["rotary_dim"] = 8
-    if model_type == "gpt_neo":
-        config["attention_types"] = [[["global"], 3]]
-    if model_type.endswith(("vl_text", "omni_text", "4v_text")):
-        config["rope_parameters"] = {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 3, 3]}
-    if model_type == "glm4v_text":
-        config["rope_parameters"] |= {"mrope_section": [1, 1, 2], "partial_rotary_factor": 0.5}
-    if model_type == "esm":
-        config["vocab_size"] = 100
-    special = {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 0, "mask_token_id": 2, "eod_token_id": 1}
-    return {"model_type": model_type, **config, **special, **changes}
 
 
 def cases() -> list[tuple[str, dict[str, Any]]]:
