@@ -54,7 +54,7 @@ def test_it_is_built_and_factored_and_is_what_was_priced(model_type: str) -> Non
 
 @pytest.mark.parametrize("model_type", ["gemma3_text", "phi3", "cohere"])
 def test_its_factored_checkpoint_is_written_and_loaded(model_type: str, tmp_path: Path) -> None:
-    from validate.models.factored import load_factored
+    from validate.hf import load_factored
 
     config: dict[str, Any] = {**small(model_type), "vocab_size": 128}
     dense = dense_folder(tmp_path / "dense", config)
