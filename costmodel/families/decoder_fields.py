@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from costmodel.families.fields import Fields
+from costmodel.families.rope import longest_sequence
 from costmodel.families.row import FamilyRow
 from costmodel.model import ModelSpec
 from costmodel.words import Words
@@ -38,7 +39,9 @@ def decoder_spec(fields: Fields, row: FamilyRow, words: Words, **values: Any) ->
     if heads % kv_heads:
         raise fields.error(native("num_key_value_heads"), f"a divisor of {heads_name} {heads}", f"used: {kv_heads}")
     inner = values.pop("intermediate_size", None) or fields.count(native("intermediate_size"))
-    positions = values.pop("max_positions", None) or fields.count(native("max_position_embeddings"))
+    positions = values.pop("max_positions", None)
+    if positions is None:
+        positions = longest_sequence(fields, fields.count(native("max_position_embeddings")))
     activation = values.pop("activation", None) or fields.activation(native("hidden_act"), "silu")
     bias = values.pop("bias", None)
     bias = fields.flag_or("attention_bias", False) if bias is None else bias

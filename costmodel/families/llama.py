@@ -6,6 +6,7 @@ Defaults of absent fields are those of the configuration classes of transformers
 from __future__ import annotations
 
 from costmodel.families.fields import Fields
+from costmodel.families.rope import longest_sequence
 from costmodel.families.row import FamilyRow
 from costmodel.forward.attention import add_attention
 from costmodel.forward.cost import FP32_BYTES, elementwise
@@ -46,7 +47,7 @@ def _read(fields: Fields, row: FamilyRow) -> ModelSpec:
         num_kv_heads=kv_heads,
         head_dim=head_dim,
         vocab_size=fields.count("vocab_size"),
-        max_positions=fields.count("max_position_embeddings", _POSITIONS[model_type]),
+        max_positions=longest_sequence(fields, fields.count("max_position_embeddings", _POSITIONS[model_type])),
         embed_dim=hidden,
         activation=fields.activation("hidden_act", "silu"),
         gated_mlp=True,

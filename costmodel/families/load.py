@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import functools
+import json
 from pathlib import Path
 
 from costmodel.errors import ModelError
@@ -11,6 +12,7 @@ from costmodel.families.fields import LIMITS
 from costmodel.families.hub import hub_config, is_hub_name
 from costmodel.families.quantised import KEYS as QUANTISED_KEYS
 from costmodel.families.registry import own_config, spec_from_config
+from costmodel.families.stored import has_own_head
 from costmodel.files.read import decode_json, read_text
 from costmodel.model import ModelSpec
 
@@ -76,7 +78,8 @@ def load_model(name_or_path: str | Path, num_layers: int | None = None, *, bare:
     Args:
         name_or_path: a built-in name (it wins over a file called so: write `./gpt2` or a Path for that), the path of a
             config.json or of a folder with one, or a name on the Hugging Face hub (built-in models', or taken from the
-            local cache, else from the hub). Built-in names ignore case.
+            local cache, else from the hub). Built-in names ignore case. The LM head is the token embedding where the
+            file says so, unless weight files beside it hold one of its own.
         num_layers: build that many layers instead of the configuration's own number, for small tests and what-ifs.
         bare: the causal LM or the encoder's body, whatever class the file names, with plain weights.
 
@@ -98,19 +101,34 @@ def load_model(name_or_path: str | Path, num_layers: int | None = None, *, bare:
     name = path.parent.resolve().name if path.name == "config.json" else path.stem
     if isinstance(name_or_path, str) and is_hub_name(name_or_path) and not Path(name_or_path).exists():
         name = name_or_path.partition("/")[2]
-    return _of_text(_text(path), name or str(path), str(path), num_layers, bare, _beside(path))
+    return _of_text(_true_text(path), name or str(path), str(path), num_layers, bare, _beside(path))
 
 
 def read_config(name_or_path: str | Path) -> dict[str, object]:
     """The decoded config.json of what `load_model` takes, for a library that builds the model itself; where a language
     model stands inside another, its part.
 
+    Where the weight files beside it hold an LM head of its own, `tie_word_embeddings` is false whatever the file says:
+    the spec of the result is that of `load_model`.
+
     Raises:
         ModelError: when there is no such model, or its file cannot be read, is not a JSON object or not supported.
     """
     name = _short_name(name_or_path) if isinstance(name_or_path, str) else None
     path = _FOLDER / f"{name}.json" if name is not None else _find(name_or_path)
-    return own_config(_decoded(_text(path), str(path), _beside(path)), str(path))
+    return own_config(_decoded(_true_text(path), str(path), _beside(path)), str(path))
+
+
+def _true_text(path: Path) -> str:
+    """The text of a config.json that is not tied where the weight files beside it hold an LM head of its own."""
+    text = _text(path)
+    if path.name != "config.json" or not has_own_head(path.parent):
+        return text
+    try:
+        tied = _of_text(text, str(path), str(path), None, True).tie_embeddings
+    except ModelError:  # the file is not read, whatever its weights are
+        return text
+    return json.dumps({**_decoded(text, str(path)), "tie_word_embeddings": False}) if tied else text
 
 
 @functools.lru_cache(maxsize=256)

@@ -1,0 +1,100 @@
+"""What the weight files beside a config.json say that it does not: whether the LM head is the token embedding.
+
+After full fine-tuning a file may hold a head of its own while config.json still says that it is tied. The file decides,
+as in transformers. Only headers are read, and both tensors' bytes where both are there.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+from pathlib import Path
+from typing import Any, BinaryIO
+
+_HEAD = "lm_head.weight"
+_EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "embed_in.weight", "word_embeddings.weight")
+"""How the names of token embeddings end."""
+_MAX_HEADER = 100 * 10**6
+"""Bytes that a header of safetensors may have."""
+_CHUNK = 1 << 22
+
+Place = tuple[Path, int, int, str]
+"""Where a tensor's bytes are: file, first byte, number of bytes, and type and shape as text."""
+
+
+def has_own_head(folder: Path) -> bool:
+    """Whether the safetensors files of a folder hold an LM head whose values are not those of the token embedding.
+
+    False where there are no such files, or none that can be read: whoever reads weights says so.
+    """
+    whole, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
+    try:
+        files = [whole] if whole.is_file() else _listed(index) if index.is_file() else []
+        stamps = tuple((str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in files)
+        return _differs(stamps)
+    except (OSError, ValueError, RecursionError):
+        return False
+
+
+@functools.lru_cache(maxsize=64)
+def _differs(files: tuple[tuple[str, int, int], ...]) -> bool:
+    """For files by path, time of change and size, which keep the answer fresh."""
+    places: dict[str, Place] = {}
+    for path, _, _ in files:
+        places |= _places(Path(path))
+    head = places.get(_HEAD)
+    embedding = next((place for name, place in places.items() if f".{name}".endswith(_ENDINGS)), None)
+    if head is None or embedding is None:
+        return False
+    return head[2:] != embedding[2:] or not _same_bytes(head, embedding)
+
+
+_ENDINGS = tuple(f".{name}" for name in _EMBEDDINGS)
+
+
+def _listed(index: Path) -> list[Path]:
+    """The files of an index that hold the tensors in question."""
+    names = json.loads(index.read_bytes())
+    names = names.get("weight_map") if isinstance(names, dict) else None
+    if not isinstance(names, dict):
+        raise ValueError("no weight_map")
+    wanted = {file for name, file in names.items() if name == _HEAD or f".{name}".endswith(_ENDINGS)}
+    return sorted(index.parent / Path(str(file)).name for file in wanted)
+
+
+def _places(path: Path) -> dict[str, Place]:
+    with path.open("rb") as stream:
+        length = int.from_bytes(stream.read(8), "little")
+        if length > _MAX_HEADER:
+            raise ValueError("no header of safetensors")
+        header: Any = json.loads(stream.read(length))
+    found: dict[str, Place] = {}
+    for name, entry in header.items() if isinstance(header, dict) else ():
+        if name == _HEAD or f".{name}".endswith(_ENDINGS):
+            try:
+                start, stop = map(int, entry["data_offsets"])
+                kind = f"{entry['dtype']} {list(entry['shape'])}"
+            except (KeyError, TypeError) as error:
+                raise ValueError("damaged header of safetensors") from error
+            found[name] = path, 8 + length + start, stop - start, kind
+    return found
+
+
+def _same_bytes(one: Place, other: Place) -> bool:
+    with one[0].open("rb") as first, other[0].open("rb") as second:
+        first.seek(one[1])
+        second.seek(other[1])
+        left = one[2]
+        while left > 0:
+            size = min(left, _CHUNK)
+            if _read(first, size) != _read(second, size):
+                return False
+            left -= size
+    return True
+
+
+def _read(stream: BinaryIO, size: int) -> bytes:
+    content = stream.read(size)
+    if len(content) < size:
+        raise ValueError("file is shorter than its header says")
+    return content
