@@ -13,24 +13,10 @@ from costmodel.decomposition.factors import Decomposition
 from validate.checkpoint.manifest import Manifest
 from validate.checkpoint.source import DenseSource
 from validate.hf.config import LowRankConfig
-from validate.hf.names import CONFIG, DECOMPOSITION
+from validate.hf.names import CONFIG, DECOMPOSITION, GENERATION
 from validate.models.kept import kept_fields
+from validate.models.tokenizers import tokenizer_files
 
-COPIED = (
-    "generation_config.json",
-    "tokenizer.json",
-    "tokenizer_config.json",
-    "special_tokens_map.json",
-    "added_tokens.json",
-    "vocab.txt",
-    "vocab.json",
-    "merges.txt",
-    "tokenizer.model",
-    "spiece.model",
-    "chat_template.jinja",
-    "chat_template.json",
-)
-"""Files of the dense checkpoint that are copied as they are, where it has them."""
 _CONFIG_TYPES = {"fp32": "float32", "bf16": "bfloat16", "fp16": "float16"}
 
 
@@ -57,10 +43,10 @@ def write_settings(
         config |= {"quantization_config": entry.to_dict()}
         _write_json(folder / DECOMPOSITION, decomposition.to_json())
     _write_json(folder / CONFIG, config)
-    for name in COPIED:
-        if (source.folder / name).is_file():
-            shutil.copyfile(source.folder / name, folder / name)
+    generation = [source.folder / GENERATION] if (source.folder / GENERATION).is_file() else []
+    for path in (*generation, *tokenizer_files(source.folder)):
+        shutil.copyfile(path, folder / path.name)
 
 
 def _write_json(path: Path, content: Any) -> None:
-    path.write_text(f"{json.dumps(content, indent=2, ensure_ascii=False)}\n", encoding="utf-8")
+    path.write_text(f"{json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)}\n", encoding="utf-8")

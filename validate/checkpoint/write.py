@@ -26,11 +26,9 @@ from validate.hf.check import check_factored
 from validate.hf.errors import FactoredCheckpointError
 from validate.hf.modules import to_int8
 from validate.hf.names import DTYPES, FORMAT, INDEX, MANIFEST
-from validate.models.weights import dense_weight, file_record
+from validate.models.weights import dense_weight, file_record, require_finite
 from validate.store.new_folder import new_folder, require_new
 from validate.store.tensors import save_tensors
-
-_CHUNK = 1 << 24
 
 Progress = Callable[[str, float, float], None]
 """Called with what is being done, the work done so far and the work in all."""
@@ -164,7 +162,7 @@ def _write_weights(
         else:
             kind = source.weights.wide_type(step.source, dtype) if step.site else dtype
             weight = source.weights.read(step.source, kind)
-            _require_finite(weight, step.source, plan.dtype)
+            require_finite(weight, step.source, dtype)
             tensors = [weight]
             if step.site is not None and step.factor is not None:
                 weight = weight.to(device)
@@ -182,7 +180,7 @@ def _write_weights(
                 raise MeasurementError(
                     "identity", f"{output.name} came out as {list(tensor.shape)}", allowed=str(list(output.shape))
                 )
-            _require_finite(tensor, output.name, plan.dtype)
+            require_finite(tensor, output.name, dtype)
             buffer[output.name] = tensor
         clock.at(f"wrote {step.source}", step_cost(step, source))
     clock.at("writing", 0)
@@ -243,13 +241,6 @@ def _dequantised(weight: torch.Tensor) -> torch.Tensor:
 
 def _form(factor: Factor) -> Any:
     return factor.to_json()["form"]
-
-
-def _require_finite(tensor: torch.Tensor, name: str, dtype: str) -> None:
-    parts = torch.split(tensor.flatten(), _CHUNK)  # the check takes memory of its own
-    if not all(bool(torch.isfinite(part.to(DTYPES[dtype][0])).all()) for part in parts):
-        hint = f"the source holds it, or its values do not fit {dtype}: try another --dtype"
-        raise MeasurementError("non-finite", f"{name} holds NaN or infinity", hint=hint)
 
 
 def _check(folder: Path) -> None:

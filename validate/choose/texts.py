@@ -42,7 +42,8 @@ def check_texts(settings: Settings, spec: ModelSpec) -> None:
     Raises:
         InputError: when half of the text, or the calibration text, does, or blocks are longer than the model takes.
     """
-    from validate.models.pretrained import read_tokenizer  # loads torch
+    from validate.models.text import require_known  # loads torch
+    from validate.models.tokenizers import read_tokenizer
 
     length = settings.length or min(LENGTH, spec.max_positions)
     if length > spec.max_positions:
@@ -57,7 +58,10 @@ def check_texts(settings: Settings, spec: ModelSpec) -> None:
         ("--text", halves(_read(settings.text)), settings.blocks),
         ("--calibration-text", [_read(settings.calibration_text)], settings.calibration_blocks),
     ):
-        found = min(len(tokenizer(part, add_special_tokens=False, verbose=False)["input_ids"]) for part in parts)
+        tokens = [tokenizer(part, add_special_tokens=False, verbose=False)["input_ids"] for part in parts]
+        for each in tokens:
+            require_known(each, spec, option)
+        found = min(map(len, tokens))
         if found < count * inner:
             value = f"{found:,} tokens" + (" in the shorter half" if len(parts) > 1 else "")
             allowed = f"at least {count * inner:,} ({count} blocks of {inner})"

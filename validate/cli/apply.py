@@ -140,7 +140,7 @@ def command(
     if written.taken:
         say(f"note: {written.taken} factored weights were taken from an interrupted run", err=True)
     above = len(decomposition.above_break_even(source.spec))
-    _print(written, above, source.weights.left_out, needed, time.monotonic() - started, fmt)
+    _print(written, above, list(source.left_out), needed, time.monotonic() - started, fmt)
 
 
 def _as_verified(chosen: Chosen, configuration: DecompositionSettings, settings: ApplySettings) -> ApplySettings:
@@ -181,8 +181,8 @@ def _makers(
     from validate.checkpoint.manifest import FactorsRecord, FileRecord
     from validate.hf.names import DTYPES
     from validate.models.blocks import calibration_inputs
-    from validate.models.pretrained import read_tokenizer
     from validate.models.stream import LayerStream
+    from validate.models.tokenizers import read_tokenizer
     from validate.models.weights import file_record
     from validate.store.texts import read_text
 

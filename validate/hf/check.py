@@ -74,7 +74,7 @@ def _check(folder: Path, verify: bool) -> Checked:
         refuse(f"{INDEX}: weight_map is not what the weight files hold")
     _check_sizes(config, len(stored) + len(manifest["drop"]))
     with torch.device("meta"):
-        model: Any = build_factored(manifest, config)
+        model: Any = build_factored(manifest, config, stored)
     if GENERATION in listed and model.can_generate():
         generation_config(model, read_json(folder, GENERATION))
     _check_tensors(model, stored, DTYPES[manifest["dtype"]][1])

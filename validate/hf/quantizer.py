@@ -21,7 +21,7 @@ from validate.hf.errors import FactoredCheckpointError, refuse
 from validate.hf.modules import FactoredLinear, Int8Linear
 from validate.hf.names import DECOMPOSITION, METHOD
 from validate.hf.saving import save_factored
-from validate.hf.structure import install
+from validate.hf.structure import as_stored, install
 
 _ALIGNED = 64
 """Bytes; tensors read from a mapped file lie anywhere, where products of matrices round otherwise."""
@@ -52,6 +52,7 @@ class LowRankQuantizer(HfQuantizer):
     def __init__(self, quantization_config: LowRankConfig, **options: Any) -> None:
         super().__init__(quantization_config, **options)
         self._folder: Path | None = None
+        self._stored: frozenset[str] = frozenset()
         self.decomposition: bytes | None = None
         self.dense_fields: dict[str, Any] = {}
         """Fields of the model's configuration that dropped layers changed, as they were."""
@@ -71,7 +72,7 @@ class LowRankQuantizer(HfQuantizer):
         checked = known[1] if known is not None and known[0] == folder.resolve() else check_factored(folder)
         if LowRankConfig.of_manifest(checked.manifest) != self.quantization_config:
             raise FactoredCheckpointError(f"{folder}: the configuration given is not the folder's")
-        self._folder = folder.resolve()
+        self._folder, self._stored = folder.resolve(), frozenset(checked.tensors)
         if any(entry["name"] == DECOMPOSITION for entry in checked.manifest["files"]):
             self.decomposition = (folder / DECOMPOSITION).read_bytes()
 
@@ -81,6 +82,7 @@ class LowRankQuantizer(HfQuantizer):
         model.config.transformers_weights = None
         names = ("num_hidden_layers", "layer_types")
         self.dense_fields = {name: getattr(model.config, name) for name in names if hasattr(model.config, name)}
+        as_stored(model, self._stored)
         self.quantization_config.layers = self._layers(model)
         install(model, self.quantization_config, self.quantization_config.layers)
         return model
@@ -95,7 +97,9 @@ class LowRankQuantizer(HfQuantizer):
         return refuse(f"no layers at {layers} in the class", type(model).__name__)
 
     def _process_model_after_weight_loading(self, model: Any, **options: Any) -> Any:
-        for parameter in model.parameters():
+        for name, parameter in model.named_parameters():
+            if parameter.is_floating_point() and not bool(torch.isfinite(parameter).all()):
+                refuse(f"{self._folder}: {name} holds NaN or infinity")
             if parameter.device.type == "cpu" and parameter.data_ptr() % _ALIGNED:
                 parameter.data = parameter.data.clone()
         model.config.transformers_weights = None

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import copy
+from collections.abc import Collection, Mapping
 from typing import Any, cast
 
 import torch
@@ -17,11 +18,25 @@ from validate.hf.names import DTYPES, GENERATION, MANIFEST
 
 _HEADS = ("AutoModelForCausalLM", "AutoModelForMaskedLM")
 """A model that has one of these heads in transformers is a language model."""
-_CLASSES = ("AutoModel", *_HEADS, "AutoModelForSequenceClassification")
+CLASSES = (
+    "AutoModelForCausalLM",
+    "AutoModelForPreTraining",
+    "AutoModelForMaskedLM",
+    "AutoModelForNextSentencePrediction",
+    "AutoModelForSequenceClassification",
+    "AutoModelForTokenClassification",
+    "AutoModelForQuestionAnswering",
+    "AutoModelForMultipleChoice",
+    "AutoModel",
+)
+"""transformers' kinds of models whose weights may be factored, those with more of a language model first."""
 
 
-def build_factored(manifest: dict[str, Any], config: dict[str, Any]) -> nn.Module:
+def build_factored(manifest: dict[str, Any], config: dict[str, Any], stored: Collection[str]) -> nn.Module:
     """The structure that a manifest and a config.json describe, on torch's default device.
+
+    Args:
+        stored: names of the tensors in the weight files; see `as_stored`.
 
     Raises:
         FactoredCheckpointError: when there is no such model, or a site or rank is not possible in it.
@@ -34,6 +49,7 @@ def build_factored(manifest: dict[str, Any], config: dict[str, Any]) -> nn.Modul
     fields = {key: value for key, value in config.items() if key != "quantization_config"}
     try:
         model: Any = kind._from_config(settings_of.from_dict(fields), dtype=dtype, attn_implementation="sdpa")
+        as_stored(model, stored)
         len(model.get_submodule(manifest["layers"]))
     except Exception as error:  # any kind, for any field of the configuration
         refuse(f"{CONFIG_GIVES_NO} {kind.__name__} with {manifest['layers']}: {one_line(error)}")
@@ -42,6 +58,27 @@ def build_factored(manifest: dict[str, Any], config: dict[str, Any]) -> nn.Modul
 
 
 CONFIG_GIVES_NO = "config.json does not give a"
+
+
+def as_stored(model: Any, stored: Collection[str]) -> None:
+    """Make a model of transformers what its weight files hold, which decide where config.json says otherwise.
+
+    Tied tensors of which the files hold both become two, and an encoder's pooler is there if they hold one.
+
+    Args:
+        stored: names of tensors as the model has them; a tied one only where its values are its own.
+    """
+    for target, source in list(model.all_tied_weights_keys.items()):
+        if target in stored and source in stored:
+            del model.all_tied_weights_keys[target]
+            path, _, name = target.rpartition(".")
+            owner = model.get_submodule(path)
+            setattr(owner, name, nn.Parameter(torch.empty_like(getattr(owner, name)), requires_grad=False))
+    body, prefix = model.base_model, f"{model.base_model_prefix}.pooler."
+    if getattr(body, "pooler", body) is None and any(name.startswith(prefix) for name in stored):
+        settings = copy.deepcopy(model.config)
+        settings.num_hidden_layers = 1
+        body.pooler = type(body)(settings).pooler.to(model.dtype)
 
 
 def install(model: nn.Module, config: LowRankConfig, layers: str) -> None:
@@ -139,7 +176,7 @@ def model_classes(kind: Any) -> dict[str, Any]:
     """The classes that transformers has for a configuration class, without a head and with one, by their names."""
     import transformers
 
-    mappings = [getattr(transformers, auto)._model_mapping for auto in _CLASSES]
+    mappings = [getattr(transformers, auto)._model_mapping for auto in CLASSES]
     entries = [mapping[kind] for mapping in mappings if kind in mapping]
     return {each.__name__: each for entry in entries for each in (entry if isinstance(entry, tuple) else (entry,))}
 

@@ -9,7 +9,7 @@ import torch
 
 from costmodel.errors import InputError
 from costmodel.model import ModelSpec
-from validate.models.text import token_blocks
+from validate.models.text import known_tokens, token_blocks
 
 IGNORED = -100
 """The target of a position that nothing is asked of."""
@@ -83,18 +83,15 @@ def text_blocks(
         hint: what to do about a model without such a head.
 
     Raises:
-        InputError: when the model has no head that predicts text, or the text is too short.
+        InputError: when the model has no head that predicts text, the text is too short, or has a token that the model
+            lacks.
     """
-    if not spec.is_encoder:
-        return causal_blocks(tokenizer, text, length, count)
-    if not _is_masked(model):
-        raise InputError(
-            "the checkpoint has no head that predicts text",
-            value=type(model).__name__,
-            allowed="...ForMaskedLM",
-            hint=hint,
-        )
-    return masked_blocks(tokenizer, text, length, count, seed=seed)
+    predicts = _is_masked(model) if spec.is_encoder else _is_causal(model)
+    if not predicts:
+        allowed = "...ForMaskedLM" if spec.is_encoder else "...ForCausalLM"
+        name = type(model).__name__
+        raise InputError("the checkpoint has no head that predicts text", value=name, allowed=allowed, hint=hint)
+    return _known(_blocks(spec, tokenizer, text, length, count, seed), spec)
 
 
 def calibration_inputs(
@@ -109,13 +106,14 @@ def calibration_inputs(
         int64 (blocks, length).
 
     Raises:
-        InputError: when the text is too short.
+        InputError: when the text is too short, or has a token that the model lacks.
     """
     if not spec.is_encoder or _is_masked(model):
-        return text_blocks(model, spec, tokenizer, text, length, count, seed=seed).inputs
+        return _known(_blocks(spec, tokenizer, text, length, count, seed), spec).inputs
     if tokenizer.mask_token_id is None:
-        return token_blocks(tokenizer, text, length, count)
-    return _surrounded(_inner(tokenizer, text, length, count), *special_ends(tokenizer))
+        return known_tokens(token_blocks(tokenizer, text, length, count), spec)
+    inputs = _surrounded(_inner(tokenizer, text, length, count), *special_ends(tokenizer))
+    return known_tokens(inputs, spec)
 
 
 def next_tokens(inputs: torch.Tensor) -> Blocks:
@@ -141,8 +139,24 @@ def special_ends(tokenizer: Any) -> tuple[list[int], list[int]]:
     return probe[:place], probe[place + 1 :]
 
 
+def _blocks(spec: ModelSpec, tokenizer: Any, text: str, length: int, count: int | None, seed: int) -> Blocks:
+    if spec.is_encoder:
+        return masked_blocks(tokenizer, text, length, count, seed=seed)
+    return causal_blocks(tokenizer, text, length, count)
+
+
+def _known(blocks: Blocks, spec: ModelSpec) -> Blocks:
+    for tokens in (blocks.inputs, blocks.targets):
+        known_tokens(tokens, spec)
+    return blocks
+
+
 def _is_masked(model: Any) -> bool:
-    return type(model).__name__.endswith("ForMaskedLM")
+    return type(model).__name__.endswith(("ForMaskedLM", "ForPreTraining"))
+
+
+def _is_causal(model: Any) -> bool:
+    return type(model).__name__.endswith(("ForCausalLM", "LMHeadModel"))
 
 
 def _inner(tokenizer: Any, text: str, length: int, count: int | None) -> torch.Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -53,7 +54,7 @@ def build_model(
 
     Raises:
         MeasurementError: when memory does not suffice.
-        ModelError: when the weights cannot be read.
+        ModelError: when the weights cannot be read, or are not those of the model.
     """
     import transformers
 
@@ -70,8 +71,14 @@ def build_model(
         else:
             require_own_weights(spec, config)
             # A masked LM is stored without the pooler that its encoder has: not factored, any values do for time.
-            lack = ("pooler.",)
-            model = read_model(auto, weights, dtype=TORCH_DTYPES[dtype], config=settings, may_lack=lack).to(device)
+            model = read_model(
+                auto,
+                weights,
+                dtype=TORCH_DTYPES[dtype],
+                config=settings,
+                may_lack=("pooler.",),
+                may_leave=partial(_is_beside, spec),
+            ).to(device)
     except (torch.OutOfMemoryError, MemoryError) as error:
         raise MeasurementError("out-of-memory", f"{spec.name} does not fit: {reason_of(error)}") from error
     built: Any = model.eval().requires_grad_(False)
@@ -92,6 +99,12 @@ def _implementation(auto: Any, settings: Any) -> str:
 def set_attention(model: nn.Module, attention: Attention) -> None:
     """Choose the form of attention that the next pass uses."""
     cast("PreTrainedModel", model).set_attn_implementation(ATTENTION[attention])
+
+
+def _is_beside(spec: ModelSpec, name: str) -> bool:
+    """Whether a stored weight is no part of what is measured: an encoder's head, a layer beyond `spec.num_layers`."""
+    number = f".{name}".partition(f".{spec.layer_prefix.rpartition('.')[2]}.")[2].partition(".")[0]
+    return spec.is_encoder or (number.isdecimal() and int(number) >= spec.num_layers)
 
 
 def _layer_fields(config: Mapping[str, Any], spec: ModelSpec) -> dict[str, Any]:

@@ -15,9 +15,12 @@ from costmodel.errors import ModelError
 from costmodel.families.load import load_model, read_config
 from costmodel.model import ModelSpec
 from validate.errors import reason_of
-from validate.models.reading import read_model, require_own_weights
+from validate.models.classes import measured_class, whole_class
+from validate.models.headers import StoredTensors
+from validate.models.reading import read_model, require_dense, require_own_weights
+from validate.models.tokenizers import read_tokenizer
 
-_FILES = ["*.json", "*.safetensors", "*.model", "*.txt"]
+_FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "*.spm", "*.codes", "*.tiktoken"]
 """What a checkpoint without code consists of."""
 _HUB_NAME = re.compile(r"\w[\w.-]*(/[\w.-]+)?")
 
@@ -30,7 +33,7 @@ class Pretrained:
         folder: where it was read from.
         config: its config.json.
         spec: its structure.
-        model: with its head: causal, masked or for classification, as the checkpoint says.
+        model: with its head: causal, masked or for classification, as the weights say.
         body: the module that the spec's paths start from: `model`, or an encoder without its head.
         tokenizer: None where the folder has none.
     """
@@ -75,13 +78,20 @@ def open_pretrained(
     """Read a checkpoint: safetensors only, no code of its own, every weight of the model there.
 
     Raises:
-        ModelError: when it is missing, factored, of an unsupported architecture, or lacks weights.
+        ModelError: when it is missing, factored, of an unsupported architecture, lacks weights or has others, or its
+            configuration is at odds with them.
+        MeasurementError: when a weight is not finite.
     """
     folder = locate(path_or_id)
+    require_dense(folder)
     spec, config = load_model(folder), read_config(folder)
     require_own_weights(spec, config)
-    model = read_model(auto_class(spec), folder, dtype=dtype).to(device).eval().requires_grad_(False)
-    body: Any = model.base_model if spec.is_encoder else model
+    whole = whole_class(spec, config, StoredTensors(folder))
+    part = measured_class(whole)
+    known = whole.names()
+    model: Any = read_model(part.kind, folder, dtype=dtype, may_leave=known.__contains__)
+    model = model.to(device).eval().requires_grad_(False)
+    body = model.base_model if spec.is_encoder else model
     return Pretrained(
         folder=folder,
         config=config,
@@ -90,42 +100,3 @@ def open_pretrained(
         body=body,
         tokenizer=read_tokenizer(folder),
     )
-
-
-def read_tokenizer(folder: Path) -> Any:
-    """The tokenizer of a folder, None where it has none.
-
-    Raises:
-        ModelError: when it cannot be read.
-    """
-    import transformers
-
-    if not any((folder / name).exists() for name in ("tokenizer.json", "tokenizer_config.json", "vocab.txt")):
-        return None
-    try:
-        return transformers.AutoTokenizer.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False)
-    except Exception as error:
-        raise ModelError("cannot read tokenizer", value=str(folder), hint=reason_of(error)) from error
-
-
-def auto_class(spec: ModelSpec) -> Any:
-    """transformers' class that gives the model its head; a decoder without one is read as a causal LM."""
-    import transformers
-
-    auto = _AUTO[spec.head.kind]
-    if spec.head.kind == "none" and not spec.is_encoder:
-        auto = "AutoModelForCausalLM"
-    return getattr(transformers, auto)
-
-
-_AUTO = {
-    "causal_lm": "AutoModelForCausalLM",
-    "masked_lm": "AutoModelForMaskedLM",
-    "pretraining": "AutoModelForPreTraining",
-    "sequence_classification": "AutoModelForSequenceClassification",
-    "token_classification": "AutoModelForTokenClassification",
-    "question_answering": "AutoModelForQuestionAnswering",
-    "multiple_choice": "AutoModelForMultipleChoice",
-    "none": "AutoModel",
-}
-"""transformers' class of each kind of head."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,9 @@ from costmodel.families.quantised import FACTORED, KEYS, method_of
 from costmodel.model import ModelSpec
 from validate.errors import reason_of
 from validate.hf.check import is_factored
+from validate.models.classes import LeftOutError
+from validate.models.headers import StoredTensors
+from validate.models.weights import ShapeError, is_finite, require_finite
 
 
 def require_dense(folder: Path) -> None:
@@ -44,24 +47,32 @@ def require_own_weights(spec: ModelSpec, config: Mapping[str, Any]) -> None:
 
 
 def read_model(
-    auto: Any, folder: Path, *, dtype: torch.dtype, config: Any = None, may_lack: tuple[str, ...] = ()
+    kind: Any,
+    folder: Path,
+    *,
+    dtype: torch.dtype,
+    config: Any = None,
+    may_lack: tuple[str, ...] = (),
+    may_leave: Callable[[str], bool] = lambda name: False,
 ) -> nn.Module:
     """The model that a class of transformers makes of a folder, with fused attention.
 
     Args:
-        auto: the class, such as AutoModelForCausalLM.
+        kind: the class, such as AutoModelForCausalLM.
         config: in place of the folder's own configuration.
         may_lack: beginnings of the names of weights that may be missing, and are random then.
+        may_leave: whether the class need not have a stored weight of this name.
 
     Raises:
-        ModelError: when the checkpoint is factored, damaged, or lacks weights of the model.
+        ModelError: when the checkpoint is factored, damaged, lacks weights of the model or has others, or is at odds
+            with its configuration.
+        MeasurementError: when a weight is not finite, or not in this type.
         MemoryError: when it does not fit.
     """
     require_dense(folder)
-    if not any(folder.glob("*.safetensors")):
-        raise ModelError("folder without weights", value=str(folder), allowed="a folder with *.safetensors files")
+    stored = StoredTensors(folder)
     try:
-        model, report = auto.from_pretrained(
+        model, report = kind.from_pretrained(
             str(folder),
             dtype=dtype,
             local_files_only=True,
@@ -69,15 +80,24 @@ def read_model(
             trust_remote_code=False,
             output_loading_info=True,
             attn_implementation="sdpa",
+            ignore_mismatched_sizes=True,
             **({} if config is None else {"config": config}),
         )
     except MemoryError:
         raise
     except Exception as error:  # transformers raises many kinds for a damaged folder
         raise ModelError("cannot read weights", value=str(folder), hint=reason_of(error)) from error
-    absent = [name for name in report["missing_keys"] if not name.startswith(may_lack)]
-    missing = sorted(map(str, [*absent, *report["mismatched_keys"]]))
+    for name, shape, wanted in sorted(report["mismatched_keys"]):
+        where = stored.find([name], str(model.base_model_prefix))
+        file = stored.entries[where].path.name if where else folder.name
+        raise ShapeError(f"{file}: {where or name}", shape, wanted)
+    missing = sorted(str(name) for name in report["missing_keys"] if not name.startswith(may_lack))
     if missing:  # transformers would go on with random values
-        hint = f"{len(missing)} missing or of another shape"
-        raise ModelError("folder lacks weights of the model", value=missing[0], hint=hint)
+        raise ModelError("folder lacks weights of the model", value=missing[0], hint=f"{len(missing)} missing")
+    if left := sorted(name for name in map(str, report["unexpected_keys"]) if not may_leave(name)):
+        raise LeftOutError(left, type(model).__name__)
+    for name, tensor in model.state_dict().items():
+        if not is_finite(tensor, tensor.dtype):
+            found = stored.find([name], str(model.base_model_prefix))
+            require_finite(tensor if found is None else stored.read(found), name, dtype)
     return model  # type: ignore[no-any-return]

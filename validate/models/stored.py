@@ -8,6 +8,7 @@ import torch
 from torch import nn
 
 from costmodel.errors import ModelError
+from validate.models.headers import StoredTensors
 from validate.models.pretrained import Pretrained
 from validate.models.weights import SourceWeights, dense_weight
 
@@ -22,7 +23,7 @@ def stored_weights(pretrained: Pretrained) -> Callable[[nn.Module], torch.Tensor
         pretrained: the checkpoint, dense.
     """
     try:
-        weights = SourceWeights(pretrained.folder, pretrained.model)
+        weights = SourceWeights(StoredTensors(pretrained.folder), pretrained.model)
     except ModelError:
         return dense_weight
     names = {id(module): f"{name}.weight" for name, module in pretrained.model.named_modules()}

@@ -19,9 +19,12 @@ from costmodel.families.load import load_model, read_config
 from validate.hf.modules import EmptyOnMeta
 from validate.models.blocks import IGNORED
 from validate.models.build import TORCH_DTYPES
-from validate.models.pretrained import auto_class, locate, open_pretrained, read_tokenizer
+from validate.models.classes import layers_path, measured_class, whole_class
+from validate.models.headers import StoredTensors
+from validate.models.pretrained import locate, open_pretrained
 from validate.models.reading import require_dense, require_own_weights
-from validate.models.weights import SourceWeights
+from validate.models.tokenizers import read_tokenizer
+from validate.models.weights import ShapeError, SourceWeights
 
 ReadWeight = Callable[[str, torch.dtype], torch.Tensor]
 """From a tensor's name in the model to the tensor, in memory of its own."""
@@ -46,25 +49,27 @@ class LayerStream:
     def __init__(
         self, path_or_id: str, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu", batch: int = 8
     ) -> None:
-        import transformers
-
         self.folder = locate(path_or_id)
         require_dense(self.folder)
         self.spec, self.config = load_model(self.folder), read_config(self.folder)
         require_own_weights(self.spec, self.config)
         self.dtype, self.device, self._batch = dtype, torch.device(device), batch
-        settings = transformers.CONFIG_MAPPING[self.spec.model_type].from_dict(dict(self.config))
+        stored = StoredTensors(self.folder)
+        whole = whole_class(self.spec, self.config, stored)
         with EmptyOnMeta():
-            model = auto_class(self.spec).from_config(settings, dtype=dtype, attn_implementation="sdpa")
+            model: Any = measured_class(whole).build(dtype=dtype)
         self.model: nn.Module = _emptied(model.eval())
         self.whole = ""
         try:
-            self._read: ReadWeight = SourceWeights(self.folder, model).read
-        except ModelError as error:
+            self._read: ReadWeight = SourceWeights(stored, model).read
+        except ShapeError:
+            raise
+        except ModelError as error:  # names that only transformers knows, or nobody
             self._read = _read_whole(path_or_id)
             self.whole = str(error)
-        body = model.base_model if self.spec.is_encoder else model
-        self._layers: Any = body.get_submodule(self.spec.layer_prefix)
+        else:
+            whole.require_whole()
+        self._layers: Any = model.get_submodule(layers_path(model, self.spec))
         self._names = _parameter_names(model)
         self._calls: dict[tuple[int, int], tuple[tuple[Any, ...], dict[str, Any]]] = {}
 

@@ -2,62 +2,65 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, cast
 
 import torch
-from safetensors import SafetensorError, safe_open
 from torch import nn
 
 from costmodel.errors import ModelError
-from costmodel.files.read import read_json
-from validate.errors import reason_of
+from validate.errors import MeasurementError
 from validate.hf.names import DTYPES
+from validate.models.classes import tensors_of
+from validate.models.headers import StoredTensors
 from validate.store.digests import sha256_of
 
-_PLAIN = re.compile(r"[^/\\\0]+\.safetensors")
+_CHUNK = 1 << 24
 
 
-_LEGACY = (("LayerNorm.weight", "LayerNorm.gamma"), ("LayerNorm.bias", "LayerNorm.beta"))
-"""How BERT's first checkpoints call the weights of norms."""
+class ShapeError(ModelError):
+    """A stored tensor of another shape than config.json says."""
+
+    def __init__(self, what: str, shape: Sequence[int], wanted: Sequence[int]) -> None:
+        super().__init__(
+            f"{what} is of another shape",
+            value=list(shape),
+            allowed=f"shape {list(wanted)}",
+            hint="config.json and the weights are at odds",
+        )
 
 
 class SourceWeights:
     """The tensors of a folder's safetensors files by their names in a model, as `from_pretrained` would take them.
 
     Args:
-        folder: with model.safetensors, or several files and their index.
-        model: the structure; tied tensors are one, known by the first of their names.
+        stored: what the files hold.
+        model: the structure, tied as they are; a tied tensor is one, known by the first of its names.
 
     Attributes:
         files: the weight files.
-        left_out: names in the files that the model has no place for, as `from_pretrained` ignores them.
 
     Raises:
-        ModelError: when files are missing or damaged, or a tensor is missing or of another shape.
+        ModelError: when a tensor is missing, or of another shape than config.json says.
     """
 
-    def __init__(self, folder: Path, model: nn.Module) -> None:
-        self._folder = folder
-        self.files = _weight_files(folder)
-        stored = _headers(self.files)
-        self._where: dict[str, tuple[Path, str]] = {}
+    def __init__(self, stored: StoredTensors, model: nn.Module) -> None:
+        self._stored, self.files = stored, stored.files
+        self._where: dict[str, str] = {}
         self.shapes: dict[str, tuple[int, ...]] = {}
         """Name of each tensor in the model -> its shape, in the model's order."""
         self._kinds: dict[str, str] = {}
-        for names, tensor in _tensors(model):
-            found = next((each for each in _candidates(names, str(model.base_model_prefix)) if each in stored), None)
+        for names, tensor in tensors_of(model):
+            found = stored.find(names, str(model.base_model_prefix))
             if found is None:
+                folder = stored.files[0].parent
                 raise ModelError("folder lacks weights of the model", value=names[0], hint=f"looked in {folder}")
-            path, shape, kind = stored[found]
-            if shape != tuple(tensor.shape):
-                allowed = f"shape {list(tensor.shape)}"
-                raise ModelError(f"{path.name}: {found} is of another shape", value=list(shape), allowed=allowed)
-            self._where[names[0]], self.shapes[names[0]] = (path, found), shape
-            self._kinds[names[0]] = kind
-        self.left_out = sorted(set(stored) - {name for _, name in self._where.values()})
+            entry = stored.entries[found]
+            if entry.shape != tuple(tensor.shape):
+                raise ShapeError(f"{entry.path.name}: {found}", entry.shape, tensor.shape)
+            self._where[names[0]], self.shapes[names[0]] = found, entry.shape
+            self._kinds[names[0]] = entry.kind
         self._types = list(dict.fromkeys(self._kinds.values()))
 
     @property
@@ -98,14 +101,12 @@ class SourceWeights:
 
         Raises:
             ModelError: when the file cannot be read.
+            MeasurementError: when a value is not finite, or not in this type.
         """
-        path, stored = self._where[name]
-        try:
-            with safe_open(path, framework="pt", device="cpu") as file:
-                tensor: torch.Tensor = file.get_tensor(stored).to(dtype=dtype, copy=True)
-        except (SafetensorError, OSError) as error:
-            raise ModelError("cannot read weights", value=str(path), hint=reason_of(error)) from error
-        return tensor
+        stored = self._stored.read(self._where[name])
+        require_finite(stored, name, stored.dtype)
+        require_finite(stored, name, dtype)
+        return stored.to(dtype=dtype, copy=True)
 
     def digests(self, progress: Callable[[int], None]) -> list[dict[str, Any]]:
         """`name`, `bytes` and `sha256` of each file; `progress` gets the bytes of each one when it is done."""
@@ -121,61 +122,28 @@ def file_record(path: Path) -> dict[str, Any]:
     return {"name": path.name, "bytes": path.stat().st_size, "sha256": sha256_of(path)}
 
 
-def _weight_files(folder: Path) -> list[Path]:
-    """What transformers reads: model.safetensors, else the files that its index names."""
-    if (folder / "model.safetensors").is_file():
-        return [folder / "model.safetensors"]
-    index = folder / "model.safetensors.index.json"
-    if not index.is_file():
-        allowed = f"a folder with model.safetensors or {index.name}"
-        raise ModelError("folder without weights", value=str(folder), allowed=allowed)
-    data = read_json(index, "index of weights", ModelError)
-    names = data.get("weight_map") if isinstance(data, dict) else None
-    if not isinstance(names, dict) or not names or not all(isinstance(each, str) for each in names.values()):
-        raise ModelError(f"{index}: no weight_map", allowed="an object of tensor names and file names")
-    files = sorted(set(names.values()))
-    for name in files:
-        if not _PLAIN.fullmatch(name) or not (folder / name).is_file():
-            raise ModelError(f"{index}: no such weight file", value=name, allowed="*.safetensors in the same folder")
-    return [folder / name for name in files]
+def require_finite(tensor: torch.Tensor, name: str, dtype: torch.dtype) -> None:
+    """Make sure that a tensor is finite in a type.
+
+    Raises:
+        MeasurementError: saying whether it is not so itself, or only there.
+    """
+    if is_finite(tensor, dtype):
+        return
+    if not is_finite(tensor, tensor.dtype):
+        raise MeasurementError("non-finite", f"{name} holds NaN or infinity")
+    known = {kind: key for key, (kind, _) in DTYPES.items()}
+    wide = [key for kind, key in known.items() if kind is not dtype and is_finite(tensor, kind)]
+    raise MeasurementError(
+        "non-finite", f"{name} does not fit {known.get(dtype, dtype)}", hint=f"choose --dtype {' or '.join(wide)}"
+    )
 
 
-def _headers(files: list[Path]) -> dict[str, tuple[Path, tuple[int, ...], str]]:
-    stored: dict[str, tuple[Path, tuple[int, ...], str]] = {}
-    for path in files:
-        try:
-            with safe_open(path, framework="pt", device="cpu") as file:
-                for name in file.keys():  # noqa: SIM118 - it is no mapping
-                    part = file.get_slice(name)
-                    if name in stored:
-                        hint = f"in {stored[name][0].name} and {path.name}"
-                        raise ModelError("a tensor in two weight files", value=name, hint=hint)
-                    stored[name] = path, tuple(part.get_shape()), str(part.get_dtype())
-        except (SafetensorError, OSError) as error:
-            raise ModelError("cannot read weights", value=str(path), hint=reason_of(error)) from error
-    return stored
-
-
-def _tensors(model: nn.Module) -> Iterator[tuple[list[str], torch.Tensor]]:
-    """Every tensor of the state dict once, with all its names."""
-    names: dict[int, list[str]] = {}
-    tensors: dict[int, torch.Tensor] = {}
-    for name, tensor in model.state_dict(keep_vars=True).items():
-        names.setdefault(id(tensor), []).append(name)
-        tensors[id(tensor)] = tensor
-    for key, tensor in tensors.items():
-        yield names[key], tensor
-
-
-def _candidates(names: list[str], prefix: str) -> Iterator[str]:
-    """Names that checkpoints store a tensor under: without or with the prefix of the headless model, and old ones."""
-    for name in names:
-        bare = name.removeprefix(f"{prefix}.")
-        for each in (name, bare if bare != name else f"{prefix}.{name}"):
-            yield each
-            for new, old in _LEGACY:
-                if each.endswith(new):
-                    yield each.removesuffix(new) + old
+def is_finite(tensor: torch.Tensor, dtype: torch.dtype) -> bool:
+    """Part by part: the check takes memory of its own."""
+    if not tensor.is_floating_point():
+        return True
+    return all(bool(torch.isfinite(part.to(dtype)).all()) for part in torch.split(tensor.flatten(), _CHUNK))
 
 
 def dense_weight(module: nn.Module) -> torch.Tensor:

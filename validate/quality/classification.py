@@ -11,6 +11,7 @@ import torch
 
 from costmodel.errors import InputError
 from validate.models.pretrained import Pretrained
+from validate.models.text import require_known
 from validate.quality.answers import choice_fields
 from validate.quality.cloze import padded
 from validate.quality.items import LabelledText
@@ -26,7 +27,7 @@ class Classification:
         batch: texts that run together.
 
     Raises:
-        InputError: when the model has no such head, or a label is unknown to it.
+        InputError: when the model has no such head, or lacks a label or a token.
     """
 
     def __init__(self, pretrained: Pretrained, name: str, items: Sequence[LabelledText], *, batch: int) -> None:
@@ -46,6 +47,8 @@ class Classification:
             pretrained.tokenizer(item.text, truncation=True, max_length=pretrained.spec.max_positions)["input_ids"]
             for item in items
         ]
+        for place, row in enumerate(self._rows):
+            require_known(row, pretrained.spec, f"{name}, item {place},")
         prompts = json.dumps([self._rows, self._labels])
         self._prompts = hashlib.sha256(prompts.encode()).hexdigest()[:16]
 

@@ -12,6 +12,7 @@ import torch
 from costmodel.errors import InputError
 from validate.models.blocks import special_ends
 from validate.models.pretrained import Pretrained
+from validate.models.text import require_known
 from validate.quality.answers import choice_fields
 from validate.quality.items import ChoiceItem
 from validate.quality.records import TaskRecord
@@ -35,7 +36,8 @@ class Cloze:
         batch: inputs that run together.
 
     Raises:
-        InputError: when a context has no blank or more than one, or is too long for the model.
+        InputError: when a context has no blank or more than one, is too long for the model, or has a token that it
+            lacks.
     """
 
     def __init__(self, pretrained: Pretrained, name: str, items: Sequence[ChoiceItem], *, batch: int) -> None:
@@ -45,6 +47,9 @@ class Cloze:
         self._pad = pretrained.tokenizer.pad_token_id or 0
         self._asked = [self._ask(pretrained, item, number) for number, item in enumerate(items)]
         self._inputs = sorted({each[0] for choices in self._asked for asked in choices for each in asked}, key=len)
+        for number, choices in enumerate(self._asked):
+            tokens = (part for asked in choices for ids, _, token in asked for part in (*ids, token))
+            require_known(tokens, pretrained.spec, f"{name}, item {number},")
         prompts = json.dumps([self._asked, [item.answer for item in items]])
         self._prompts = hashlib.sha256(prompts.encode()).hexdigest()[:16]
 

@@ -64,7 +64,7 @@ def quality_bytes(content: dict[str, Any]) -> bytes:
     """The file's text, an entry a line."""
     head = {key: value for key, value in content.items() if key != "entries"}
     lines = ",\n".join(json.dumps(entry, allow_nan=False) for entry in content["entries"])
-    return f'{json.dumps(head)[:-1]}, "entries": [\n{lines}\n]}}\n'.encode()
+    return f'{json.dumps(head, allow_nan=False)[:-1]}, "entries": [\n{lines}\n]}}\n'.encode()
 
 
 def _values(spectra: SiteSpectra, factors: Factors, sites: int) -> Floats:

@@ -91,7 +91,7 @@ class SensitivityRunner:
         for index in range(first, self._layers):
             started = time.monotonic()
             with self._stream.layer(index) as layer, LayerMoments(layer, self._tensors) as moments:
-                hidden = _finite(self._stream.run_all(index, layer, hidden), index)
+                hidden = self._finite(self._stream.run_all(index, layer, hidden), index)
                 self._finish(index, layer, moments, None, started)
             self._work.save("hidden", index + 1, {"hidden": hidden})
             self._work.forget("hidden", index)
@@ -105,7 +105,7 @@ class SensitivityRunner:
             self._work.save("hidden", 0, {"hidden": hidden})
         for index in range(first, self._layers):
             with self._stream.layer(index) as layer:
-                hidden = _finite(self._stream.run_all(index, layer, hidden), index)
+                hidden = self._finite(self._stream.run_all(index, layer, hidden), index)
             self._work.save("hidden", index + 1, {"hidden": hidden})
         return hidden
 
@@ -143,10 +143,9 @@ class SensitivityRunner:
         arrays["seconds"] = torch.tensor(time.monotonic() - started, dtype=torch.float64)
         self._work.save("layer", index, arrays)
 
-
-def _finite(hidden: torch.Tensor, index: int) -> torch.Tensor:
-    if not bool(torch.isfinite(hidden).all()):
-        raise MeasurementError(
-            "non-finite", f"hidden states after layer {index} hold NaN or infinity", hint="try --dtype fp32"
-        )
-    return hidden
+    def _finite(self, hidden: torch.Tensor, index: int) -> torch.Tensor:
+        if not bool(torch.isfinite(hidden).all()):
+            hint = "" if self._stream.dtype is torch.float32 else "try --dtype fp32"
+            what = f"hidden states after layer {index} hold NaN or infinity"
+            raise MeasurementError("non-finite", what, hint=hint)
+        return hidden

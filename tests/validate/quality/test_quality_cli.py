@@ -253,7 +253,7 @@ def test_an_encoder_is_measured_by_its_masks(tmp_path: Path, capsys: pytest.Capt
     assert "is an encoder, which lm-evaluation-harness scores wrongly without an error: got 'hellaswag'" in err
 
 
-def test_a_broken_model_leaves_a_failure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_weight_that_is_not_finite_is_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     import torch
     from safetensors.torch import load_file, save_file
 
@@ -264,11 +264,8 @@ def test_a_broken_model_leaves_a_failure(tmp_path: Path, capsys: pytest.CaptureF
     save_file(weights, model / "model.safetensors", metadata={"format": "pt"})
     start = ["--model", str(model), "--text", str(tmp_path / "text.txt"), "--out", str(tmp_path / "out"), *SMALL]
     code, _, err = invoke(capsys, *start, "--decompose", "layers=0 rank=2")
-    assert code == 1
-    assert err.splitlines()[-1].startswith("error: the dense model cannot be measured; negative log-likelihood is NaN")
-    (record,) = QUALITY.read(tmp_path / "out")
-    assert record.failure is not None
-    assert (record.status, record.failure.kind) == ("failed", "non-finite")
+    assert (code, err.splitlines()[-1]) == (1, "error: model.layers.1.mlp.up_proj.weight holds NaN or infinity")
+    assert QUALITY.read(tmp_path / "out") == []
 
 
 def test_a_failed_configuration_is_reported_and_the_others_measured(
