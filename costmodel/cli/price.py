@@ -126,7 +126,7 @@ def _write(
         writer.writerow(cells(header))
         writer.writerows(rows)
         return
-    start = json.dumps(facts, indent=1).removesuffix("\n}")
+    start = json.dumps(facts, indent=1, allow_nan=False).removesuffix("\n}")
     stream.write(f'{start},\n "rows": [')
     encode = json.JSONEncoder(allow_nan=False).encode
     for index, row in enumerate(rows):

@@ -83,7 +83,9 @@ def write_ops(folder: Path, ops: MeasuredOps) -> None:
         for table in ops.streams:
             lines += [f"{table.kind},{b:.0f},{1e6 * s:.6g}" for b, s in zip(table.moved, table.seconds, strict=True)]
         write_file(folder / "streams.csv", ("\n".join(lines) + "\n").encode())
-    write_file(folder / MANIFEST, json.dumps(msgspec.to_builtins(ops.manifest), indent=1).encode() + b"\n")
+    write_file(
+        folder / MANIFEST, json.dumps(msgspec.to_builtins(ops.manifest), indent=1, allow_nan=False).encode() + b"\n"
+    )
 
 
 def read_ops(folder: Path) -> MeasuredOps:

@@ -68,7 +68,7 @@ class Stages:
 
     def _write(self) -> None:
         content = {key: msgspec.to_builtins(value) for key, value in self._stages.items()}
-        write_file(self._path, json.dumps(content, indent=1).encode() + b"\n")
+        write_file(self._path, json.dumps(content, indent=1, allow_nan=False).encode() + b"\n")
 
 
 def read_stages(folder: Path) -> Mapping[str, StageRecord]:

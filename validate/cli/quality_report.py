@@ -29,6 +29,7 @@ def finish(
         measured: how many of them this run made, in `elapsed_s` seconds.
     """
     found = rows(records)
+    _note_left_out(records)
     failed = [row for row in found if row.record.failure is not None]
     counts = bands(found)
     if fmt == "json":
@@ -107,6 +108,15 @@ def _print(found: Sequence[Row], folder: Path, counts: dict[str, int], measured:
         say(f"{len(found)} configurations measured before; {where}")
 
 
+def _note_left_out(records: Sequence[QualityRecord]) -> None:
+    """Name the items of tasks that have no likelihood; the tokenizer decides, so they are the same for all records."""
+    tasks = {task.name: task.left_out for record in records for task in record.tasks if task.left_out}
+    for name, places in tasks.items():
+        listed = ", ".join(map(str, places[:8])) + (", ..." if len(places) > 8 else "")
+        why = "a choice has no token of its own behind the context, or too many"
+        say(f"note: {name}: left out item {listed} (from 0), of {len(places)} in all: {why}", err=True)
+
+
 def _text_cells(row: Row) -> list[str | None]:
     if row.text is None:
         return [None] * 4
@@ -163,5 +173,6 @@ def _csv(found: Sequence[Row]) -> list[dict[str, Any]]:
                 f"{name}_change_high": task and task.change.high,
             }
         reason = record.failure.reason if record.failure else None
-        lines.append({**line, "failure": reason, "config": json.dumps(record.config)})
+        more = {"failure": reason, "config": json.dumps(record.config)}
+        lines.append(line | more | {"perplexity_reason": text and text.perplexity_reason})
     return lines

@@ -103,7 +103,7 @@ def _save(path: Path, result: Replay) -> None:
         **split.to_json(),
         "splits": [each.to_json() for each in result.splits],
     }
-    write_file(path, f"{json.dumps(data, indent=2)}\n".encode())
+    write_file(path, f"{json.dumps(data, indent=2, allow_nan=False)}\n".encode())
 
 
 def _flat(row: ReplayRow) -> dict[str, Any]:

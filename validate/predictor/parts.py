@@ -99,7 +99,7 @@ def parts_content(evidence: Evidence, count: int, seed: int = 0) -> bytes:
         ways = halves_of(points.records[place].decomposition(spec), spec)
         found += [half.to_json() for half in (ways[turn % len(ways)] if ways else ())]
     unique = {json.dumps(config, sort_keys=True): config for config in found}
-    return (json.dumps(list(unique.values()), indent=1) + "\n").encode()
+    return (json.dumps(list(unique.values()), indent=1, allow_nan=False) + "\n").encode()
 
 
 def _spread(points: Points, count: int, seed: int) -> Iterator[int]:

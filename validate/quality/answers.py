@@ -32,7 +32,7 @@ def choice_fields(likelihoods: Sequence[Sequence[float]], targets: Sequence[Any]
     }
     if all(isinstance(target, int) for target in targets):
         fields["truth_nll"] = [
-            round(float(np.logaddexp.reduce(row)) - row[target], 4)
+            _kept(float(np.logaddexp.reduce(row)) - row[target])
             for row, target in zip(likelihoods, targets, strict=True)
         ]
     return fields
@@ -48,4 +48,9 @@ def compact(values: Sequence[float], name: str) -> str | list[float]:
         raise MeasurementError("non-finite", f"a metric of {name} is NaN or infinite")
     if set(values) <= {0.0, 1.0}:
         return "".join("1" if value else "0" for value in values)
-    return [round(value, 6) for value in values]
+    return [_kept(value) for value in values]
+
+
+def _kept(value: float) -> float:
+    """Nine digits of a value, however small: more than float32 has."""
+    return float(f"{value:.9g}")

@@ -49,7 +49,7 @@ class Harness:
         limit: items of each benchmark, the first ones.
 
     Raises:
-        InputError: when a task is unknown, its data cannot be reached, or the model is an encoder.
+        InputError: when a task is unknown, its data cannot be reached, the model is an encoder, or lacks a token.
     """
 
     def __init__(
@@ -74,13 +74,17 @@ class Harness:
         for name, items in local.items():
             self._add(name, _load_local(name, items))
         windows = [window for window in pretrained.spec.sliding_windows if window is not None]
-        self._lm = SharedContextLM(pretrained.model, pretrained.tokenizer, batch=batch, shared=not windows)
+        self._lm = SharedContextLM(pretrained, batch=batch, shared=not windows)
+        for name, items in local.items():
+            for place, item in enumerate(items):
+                self._lm.require_known(item, f"{name}, item {place},")
 
     def measure(self) -> list[TaskRecord]:
         """A record per task.
 
         Raises:
             MeasurementError: when a likelihood is not finite.
+            InputError: when no item of a task can be scored, or a token is none of the model's.
         """
         from lm_eval.evaluator import evaluate
 
@@ -103,6 +107,11 @@ class Harness:
 
     def _record(self, name: str, samples: list[dict[str, Any]]) -> TaskRecord:
         multiple = self._tasks["tasks"][name].OUTPUT_TYPE == "multiple_choice"
+        bad = {sample["doc_id"] for sample in samples if self._is_unscored(sample)}
+        samples = [sample for sample in samples if sample["doc_id"] not in bad]
+        if not samples:
+            allowed = "choices with a token of their own behind the context, that the model takes"
+            raise InputError("task without an item that can be scored", value=name, allowed=allowed)
         first = samples[0]["filter"]
         items = [sample for sample in samples if sample["filter"] == first]  # GSM8K has an entry per filter
         metrics: dict[str, str | list[float]] = {}
@@ -128,8 +137,13 @@ class Harness:
             items=len(items),
             prompts=hashlib.sha256(json.dumps(prompts).encode()).hexdigest()[:16],
             metrics=metrics,
+            left_out=sorted(bad) or None,
             **record,
         )
+
+    def _is_unscored(self, sample: Mapping[str, Any]) -> bool:
+        """Whether a choice of an item has no likelihood: it merges into its context, say."""
+        return any(tuple(map(str, pair)) in self._lm.unscored for pair in sample["arguments"])
 
 
 def _load(name: str) -> dict[str, Any]:

@@ -71,6 +71,9 @@ class TaskRecord(Record, frozen=True, kw_only=True):
     """The name that was asked for: `mmlu` for each of its subjects."""
     kind: Literal["multiple-choice", "generation", "cloze", "classification"]
     items: int
+    left_out: list[int] | None = None
+    """Places, from 0, of items of the data that cannot be scored: a choice that merges into its context has no token
+    of its own, and one may be longer than the model's sequences. The others are `items`."""
     prompts: str
     """Digest of what the model was asked; equal for paired records."""
     chance: float | None = None

@@ -9,6 +9,10 @@ from typing import Any
 import torch
 from lm_eval.models.huggingface import HFLM
 
+from validate.models.pretrained import Pretrained
+from validate.models.text import require_known
+from validate.quality.items import ChoiceItem
+
 WIDEST = 4096
 """Tokens of a sequence that contexts are shared in, at most: its mask has the square of that."""
 
@@ -45,22 +49,68 @@ class SharedContextLM(HFLM):  # type: ignore[misc]
     only these methods can. A test compares the likelihoods with HFLM's.
 
     Args:
-        model: a causal transformers model.
-        tokenizer: its tokenizer.
+        pretrained: a causal model and its tokenizer.
         batch: items that run together.
         shared: False for HFLM's own way, which attention windows shorter than the items need.
+
+    Attributes:
+        unscored: context and continuation of requests that HFLM would stop at, since no token is left of one of them
+            when both are encoded together, or the continuation is longer than the model takes. Their likelihood is 0
+            and means nothing.
     """
 
-    def __init__(self, model: Any, tokenizer: Any, *, batch: int, shared: bool = True) -> None:
-        super().__init__(pretrained=model, tokenizer=tokenizer, batch_size=batch, backend="causal")
-        self._shared = shared
+    def __init__(self, pretrained: Pretrained, *, batch: int, shared: bool = True) -> None:
+        longest = pretrained.spec.max_positions
+        super().__init__(
+            pretrained=pretrained.model,
+            tokenizer=pretrained.tokenizer,
+            batch_size=batch,
+            backend="causal",
+            max_length=longest,
+        )
+        self._spec, self._shared = pretrained.spec, shared
+        self.unscored: set[tuple[str, str]] = set()
         self._encoded: dict[tuple[str, str], tuple[list[int], list[int]]] = {}
 
     def loglikelihood(self, requests: Any, disable_tqdm: bool = True) -> Any:
-        return super().loglikelihood(requests, disable_tqdm=True)
+        scored = [self._is_scored(*request.args) for request in requests]
+        asked = [request for request, possible in zip(requests, scored, strict=True) if possible]
+        found = iter(super().loglikelihood(asked, disable_tqdm=True))
+        return [next(found) if possible else (0.0, False) for possible in scored]
 
     def generate_until(self, requests: Any, disable_tqdm: bool = True) -> Any:
         return super().generate_until(requests, disable_tqdm=True)
+
+    def require_known(self, item: ChoiceItem, where: str) -> None:
+        """Make sure that the model has an embedding for every token of an item.
+
+        Raises:
+            InputError: naming `where` and the token.
+        """
+        for choice in item.choices:
+            before, tokens = self._tokens(item.context, choice)
+            require_known([*before, *tokens], self._spec, where)
+
+    def _tokens(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
+        """Tokens of both as HFLM asks for them; an empty context is the token that begins a text."""
+        if context:
+            return self._encode_pair(context, continuation)
+        before = [self.prefix_token_id]
+        tokens: list[int] = self.tok_encode(continuation, add_special_tokens=False)
+        return before, tokens[1:] if tokens[:1] == before else tokens
+
+    def _is_scored(self, context: str, continuation: str) -> bool:
+        """Whether HFLM can score a request; `unscored` keeps those that it cannot.
+
+        Raises:
+            InputError: when a token is none of the model's.
+        """
+        before, tokens = self._tokens(context, continuation)
+        require_known([*before, *tokens], self._spec, "a task")
+        possible = bool(before) and 0 < len(tokens) <= self.max_length
+        if not possible:
+            self.unscored.add((context, continuation))
+        return possible
 
     def _encode_pair(self, context: str, continuation: str) -> tuple[list[int], list[int]]:
         """Tokens of both, remembered: every candidate is asked the same."""

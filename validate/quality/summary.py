@@ -16,6 +16,9 @@ from validate.quality.records import QualityRecord, TaskRecord, TextRecord
 BANDS = (0.05, 0.2, 1.0)
 """Bounds, in nats per token, of the bands that changes of NLL are counted by."""
 
+_LARGEST_NLL = 709.0
+"""exp of it is a float."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TextRow:
@@ -23,23 +26,29 @@ class TextRow:
 
     Attributes:
         nll: mean negative log-likelihood in nats.
-        perplexity: exp(nll); of a masked LM the exponential of its masked NLL.
+        perplexity: exp(nll); of a masked LM the exponential of its masked NLL. None where no float holds it.
         nll_change, kl: with paired 95 % intervals.
         flips: share of tokens whose likeliest prediction is not the dense model's.
         hits: share of tokens predicted right.
     """
 
     nll: float
-    perplexity: float
+    perplexity: float | None
     nll_change: Interval
     kl: Interval
     flips: float
     hits: float
 
+    @property
+    def perplexity_reason(self) -> str | None:
+        """Why there is no perplexity; None where there is one."""
+        return f"exp({self.nll:g}) is beyond the largest float" if self.perplexity is None else None
+
     def to_json(self) -> dict[str, Any]:
         return {
             "nll": self.nll,
-            "perplexity": _finite(self.perplexity),
+            "perplexity": self.perplexity,
+            "perplexity_reason": self.perplexity_reason,
             "nll_change": self.nll_change.to_json(),
             "kl": self.kl.to_json(),
             "flips": self.flips,
@@ -159,7 +168,7 @@ def _text(own: TextRecord, dense: TextRecord, name: str) -> TextRow:
     nll = sum(own.nll) / tokens
     return TextRow(
         nll=nll,
-        perplexity=math.exp(nll) if nll < 700 else math.inf,
+        perplexity=math.exp(nll) if nll < _LARGEST_NLL else None,
         nll_change=change(own.nll, dense.nll, own.tokens),
         kl=change(own.kl, [0.0] * len(own.kl), own.tokens),
         flips=sum(own.flips) / tokens,
@@ -205,7 +214,3 @@ def _task(name: str, metric: str, pairs: Sequence[tuple[TaskRecord, TaskRecord]]
         flips=sum(a != b for a, b in zip(*answers, strict=True)) / items if len(answers[0]) == items else None,
         truth_nll=sum(truth) / items if len(truth) == items else None,
     )
-
-
-def _finite(value: float) -> float | None:
-    return value if math.isfinite(value) else None

@@ -77,8 +77,14 @@ class RecordFormat(Generic[R]):
         object.__setattr__(self, "_decoder", msgspec.json.Decoder(self.kind))
 
     def encode(self, record: R) -> bytes:
-        """The line of a record, newline included."""
-        return _ENCODER.encode(record) + b"\n"
+        """The line of a record, newline included.
+
+        Raises:
+            RecordError: when the record could not be read back: a number that is not finite is null in JSON.
+        """
+        line = _ENCODER.encode(record)
+        self.decode(line, f"{self.noun} {record.id}")
+        return line + b"\n"
 
     def decode(self, line: bytes, where: str) -> R:
         """Read one line.

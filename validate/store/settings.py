@@ -90,7 +90,9 @@ def save_settings(folder: Path, settings: Mapping[str, Any], name: str = NAME) -
         RunError: when the folder cannot be written to.
     """
     try:
-        write_file(folder / name, json.dumps({"schema": SCHEMA, **settings}, indent=2).encode() + b"\n")
+        write_file(
+            folder / name, json.dumps({"schema": SCHEMA, **settings}, indent=2, allow_nan=False).encode() + b"\n"
+        )
     except InputError as error:
         raise RunError(str(error)) from error
 

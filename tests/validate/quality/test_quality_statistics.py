@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import csv
+import io
+import json
 import subprocess
 import sys
 from collections import Counter
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,16 +21,18 @@ from validating import BERT, LLAMA, tiny_spec
 from costmodel.decomposition.factors import Decomposition
 from costmodel.decomposition.text import parse_decomposition
 from costmodel.families.load import load_model
-from validate.errors import MeasurementError, RunError
+from validate.cli.quality_report import finish
+from validate.errors import MeasurementError, RecordError, RunError
 from validate.plans.balanced import BLOCK
 from validate.plans.case import params_of, strata_of
 from validate.quality.answers import choice_fields, compact
 from validate.quality.case import QualityCase
 from validate.quality.intervals import IDENTICAL, change, mcnemar, mean, paired_shares, share
 from validate.quality.plan import sample_cases
-from validate.quality.records import CheckpointRecord, QualityRecord, TaskRecord, TextRecord
+from validate.quality.records import QUALITY, CheckpointRecord, QualityRecord, TaskRecord, TextRecord
 from validate.quality.summary import bands, rows
 from validate.store.digests import Source
+from validate.store.journal import Journal
 
 
 def test_the_bootstrap_covers_what_it_says() -> None:
@@ -226,6 +232,34 @@ def record(specs: list[str], *, nll: list[float], bits: str, index: int = 0, **f
         "started": "2026-01-02T03:04:05+00:00",
     }
     return QualityRecord(**{**given, **fields})
+
+
+def test_a_perplexity_beyond_a_float_is_none_with_a_reason(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    dense = record([], nll=[20.0, 30.0, 40.0], bits="1100")
+    broken = record(["rank=1"], nll=[8000.0, 9000.0, 9000.0], bits="0100", index=1)
+    for fmt in ("json", "csv", "table"):
+        assert finish(tmp_path, [dense, broken], fmt=fmt) == 0
+        out = capsys.readouterr().out
+        assert "inf" not in out.lower()
+        if fmt == "json":
+            first, second = (each["text"] for each in json.loads(out)["configurations"])
+            assert first["perplexity"] == pytest.approx(np.exp(3.0))
+            assert first["perplexity_reason"] is None
+            assert second["perplexity"] is None
+            assert second["perplexity_reason"] == "exp(866.667) is beyond the largest float"
+        if fmt == "csv":
+            first, second = csv.DictReader(io.StringIO(out))
+            assert float(first["perplexity"]) == pytest.approx(np.exp(3.0))
+            assert (second["perplexity"], second["perplexity_reason"][:4]) == ("", "exp(")
+
+
+def test_a_record_that_could_not_be_read_back_is_not_written(tmp_path: Path) -> None:
+    """JSON has no NaN: a record would hold null where a number belongs, and spoil its file."""
+    with Journal(tmp_path, QUALITY, resume=False) as journal:
+        journal.append(record([], nll=[20.0, 30.0, 40.0], bits="1100"))
+        with pytest.raises(RecordError, match="not a record"):
+            journal.append(record(["rank=1"], nll=[20.0, 30.0, float("nan")], bits="1100", index=1))
+    assert len(QUALITY.read(tmp_path)) == 1
 
 
 def test_rows_compare_with_the_dense_record() -> None:

@@ -138,7 +138,7 @@ def test_a_context_of_many_items_is_several_sequences(tmp_path: Path, monkeypatc
     requests = [(("", ""), [7, 9], row) for row in rows]
     widths: list[int] = []
     pretrained.model.register_forward_hook(lambda module, given, output: widths.append(output.logits.shape[1]))
-    own = shared_context.SharedContextLM(pretrained.model, pretrained.tokenizer, batch=3)
+    own = shared_context.SharedContextLM(pretrained, batch=3)
     found = own._loglikelihood_tokens(requests)
     assert own.max_length == 128
     assert 90 < max(widths) <= 128
@@ -365,3 +365,42 @@ def test_items_keep_what_they_are(tmp_path: Path) -> None:
     assert read_items(tmp_path / "items.jsonl") == [
         ChoiceItem(context="a\u2028 {{b}}", choices=("\n c", "d "), answer=1)
     ]
+
+
+def merging() -> Any:
+    """A tokenizer in which `a` and `b` become one token."""
+    import transformers
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+
+    letters = [*sorted(pre_tokenizers.ByteLevel.alphabet())[:90], "Ġ"]
+    vocabulary = {token: index for index, token in enumerate(dict.fromkeys(["<end>", *letters, "ab"]))}
+    made = Tokenizer(models.BPE(vocab=vocabulary, merges=[("a", "b")], unk_token="<end>"))
+    made.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    made.decoder = decoders.ByteLevel()
+    return transformers.PreTrainedTokenizerFast(tokenizer_object=made, bos_token="<end>", eos_token="<end>")
+
+
+def test_an_item_that_the_harness_would_stop_at_is_left_out_by_name(tmp_path: Path) -> None:
+    harness()
+    model = checkpoint(tmp_path / "model")
+    merging().save_pretrained(model)
+    pretrained = opened(model)
+    good = items(4)
+    bad = [
+        {"context": "x a", "choices": ["b", " c"], "answer": 0},  # no token of its own behind the context
+        {"context": "  ", "choices": ["b", "c"], "answer": 0},  # no context once its spaces are the choice's
+        {"context": "of", "choices": [" the" * 60, " c"], "answer": 0},  # longer than the model takes
+    ]
+    mixed = write_lines(tmp_path / "mixed.jsonl", [good[0], bad[0], good[1], bad[1], bad[2], *good[2:]])
+    alone = write_lines(tmp_path / "alone.jsonl", good)
+    both = [each for task in open_tasks(pretrained, [str(mixed), str(alone)]) for each in task.measure()]
+    found, truth = both
+    assert (found.left_out, truth.left_out) == ([1, 3, 4], None)
+    assert found.items == 4
+    assert (found.metrics["acc"], found.answers) == (truth.metrics["acc"], truth.answers)
+    assert found.truth_nll == pytest.approx(truth.truth_nll, abs=1e-4)
+    assert found.prompts == truth.prompts
+    only = write_lines(tmp_path / "only.jsonl", bad)
+    (task,) = open_tasks(pretrained, [str(only)])
+    with pytest.raises(InputError, match="without an item that can be scored: got 'only'"):
+        task.measure()
