@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import click
 
 from costmodel.cli.common import format_option, print_lines, print_table, write_csv, write_json
 from costmodel.cli.options import options_of
 from costmodel.decomposition.settings import DecompositionSettings
 from costmodel.pricing.estimate import Estimate, estimate
+from costmodel.pricing.likely import Likely, likely
 from costmodel.pricing.setup import WorkloadSettings
 from costmodel.show import report
 
@@ -44,8 +47,9 @@ def command(workload: WorkloadSettings, configuration: DecompositionSettings, sh
         calibration=setup.calibration,
         new_tokens=setup.new_tokens,
     )
+    others = likely(setup.model, setup.hardware, decomposition, setup.workloads, workload.calibration)
     if fmt == "json":
-        write_json(result.to_json())
+        write_json(result.to_json() | {"likely": [each.to_json() for each in others]})
     elif fmt == "csv":
         write_csv(
             [{"phase": p.workload.phase.value, **row} for p in result.phases for row in p.op_rows()]
@@ -53,10 +57,10 @@ def command(workload: WorkloadSettings, configuration: DecompositionSettings, sh
             else report.csv_rows(result)
         )
     else:
-        _print(result, show_ops)
+        _print(result, others, show_ops)
 
 
-def _print(result: Estimate, show_ops: bool) -> None:
+def _print(result: Estimate, others: Sequence[Likely], show_ops: bool) -> None:
     plain = not result.decomposition.factors and not result.decomposition.dropped
     shown = (0, 1) if plain else (0, 1, 2, 3)
     columns = [("", "dense", "decomposed", "saved")[index] for index in shown]
@@ -87,6 +91,10 @@ def _print(result: Estimate, show_ops: bool) -> None:
     if result.request:
         tokens = f"{result.request.prompt_tokens} prompt tokens, {result.request.new_tokens} new"
         costs(f"request: {tokens}", report.request_rows(result.request))
+    if others:
+        open_ = "host" if result.phases[0].workload.stack else "stack"
+        print_lines([f"no {open_} was named; on likely ones:"])
+        print_lines([f"  {each.text(plain=plain)}" for each in others] + [""])
     ranks = ["tensor", "out x in", "rank here", "layers", "break-even svd", "tucker"]
     print_table(
         "ranks (above break-even a factored weight costs more than the dense one)",

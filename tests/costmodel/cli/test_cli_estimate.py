@@ -83,7 +83,7 @@ def priced(price: Any) -> Any:
 
 def test_json_has_every_key_of_the_contract(priced: Any) -> None:
     found = priced(*LLAMA, "--decompose", POINT)
-    keys = ["schema", "model", "hardware", "decomposition", "phases", "request", "assumptions", "warnings"]
+    keys = ["schema", "model", "hardware", "decomposition", "phases", "request", "assumptions", "warnings", "likely"]
     assert list(found) == keys
     assert (found["schema"], found["model"], found["hardware"]) == (1, "llama2-7b", "a100-sxm-80gb")
     assert found["request"] is None
@@ -591,3 +591,32 @@ def test_weights_that_fit_a_cache_are_said_to_be_read(priced: Any) -> None:
         "weights that the L3 of 384 MiB could hold are read from memory (too high)"
     ]
     assert cached("gpt2", "epyc-9654") == cached("llama-70m", "l4") == []
+
+
+@pytest.mark.parametrize(
+    ("more", "named", "what"),
+    [
+        ([], ["transformers", "torch-compile", "vllm"], "stack"),
+        (["--stack", "transformers"], ["transformers"] * 3, "host"),
+        (["--stack", "vllm"], [], ""),
+    ],
+)
+def test_what_is_left_open_is_answered_for_the_likely_ones_in_a_line_each(
+    capsys: pytest.CaptureFixture[str], more: list[str], named: list[str], what: str
+) -> None:
+    asked = ["estimate", "--model", "llama-70m", "--hw", "a100-sxm-80gb", "--decompose", "rank=8", *more]
+    assert run(cli, [*asked, "--format", "json"]) == 0
+    likely = json.loads(capsys.readouterr().out)["likely"]
+    assert [each["stack"] for each in likely] == named
+    assert len({(each["stack"], each["host"]) for each in likely}) == len(named)
+    for each in likely:
+        assert [phase["phase"] for phase in each["phases"]] == ["prefill", "decode"]
+        for phase in each["phases"]:
+            assert phase["latency_p05_s"] <= phase["latency_s"] <= phase["latency_p95_s"]
+    assert run(cli, asked) == 0
+    lines = capsys.readouterr().out.splitlines()
+    found = [
+        line for line in lines if line.startswith(tuple(f"  {each['stack']} on {each['host']}" for each in likely))
+    ]
+    assert len(found) == len(named) if named else not any("likely" in line for line in lines)
+    assert not named or f"no {what} was named; on likely ones:" in lines
