@@ -52,8 +52,13 @@ _ALIASES = {"float32": "fp32", "float": "fp32", "float16": "fp16", "half": "fp16
 
 COMPUTE_DTYPES = (DType.FP32, DType.TF32, DType.FP16, DType.BF16)
 """Types that activations and the KV cache can have here."""
-WEIGHT_DTYPES = (*COMPUTE_DTYPES, DType.INT8, DType.INT4)
-"""Types that resident weights can have: the compute type, or weight-only int8 and int4."""
+RUN_DTYPES = (*COMPUTE_DTYPES, DType.FP8)
+"""Types of a pass: in fp8 decomposable weights and what they multiply are fp8, everything else has 16 bits."""
+WEIGHT_DTYPES = (*COMPUTE_DTYPES, DType.FP8, DType.INT8, DType.INT4)
+"""Types that resident weights can have: the compute type, fp8, or weight-only int8 and int4."""
+KV_DTYPES = (*COMPUTE_DTYPES, DType.FP8, DType.INT8)
+"""Types that a KV cache can have."""
+HALF_BYTES = 2
 
 _PREFIXES = ((1e21, "Z"), (1e18, "E"), (1e15, "P"), (1e12, "T"), (1e9, "G"), (1e6, "M"), (1e3, "k"))
 _DURATIONS = ((1.0, "s"), (1e-3, "ms"), (1e-6, "us"), (1e-9, "ns"))

@@ -68,7 +68,8 @@ def show_command(name: str, fmt: str) -> None:
     elif fmt == "csv":
         write_csv(rows)
     else:
-        title = f"{stack.name}: {stack.description} ({stack.kind}, {stack.runtime}, {stack.cache} cache)"
+        merges = ", merged products" if stack.merges else ""
+        title = f"{stack.name}: {stack.description} ({stack.kind}, {stack.runtime}, {stack.cache} cache{merges})"
         cells = [[str(row["figure"]), f"{row['value']:g}", str(row["source"])] for row in rows]
         print_table(title, ["figure", "value", "source"], cells, left=3)
 
@@ -92,6 +93,7 @@ def _summary(stack: Stack) -> dict[str, object]:
         "runtime": stack.runtime,
         "attention": stack.attention,
         "cache": stack.cache,
+        "merges": stack.merges,
         "launch_us": stack.launch_s * 1e6,
         "spread_pct": stack.spread * 100,
     }

@@ -7,7 +7,7 @@ per kernel; what a cache saves between kernels and what bad tiling adds are not 
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 from costmodel.forward.work import AttentionShape, Count, attention_work, gemm_work, visible_pairs
 from costmodel.units import DType
@@ -46,6 +46,11 @@ class OpCost:
     def __add__(self, other: OpCost) -> OpCost:
         return OpCost(**{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)})
 
+    def with_kv_elements(self, before: int, after: int) -> OpCost:
+        """The same with elements of the KV cache of `after` bytes in place of `before`."""
+        read, written = (each // before * after for each in (self.kv_read_bytes, self.kv_write_bytes))
+        return replace(self, kv_read_bytes=read, kv_write_bytes=written)
+
     @property
     def executed_flops(self) -> int:
         """Matrix FLOPs that are done: without what a masked kernel skips."""
@@ -80,12 +85,22 @@ def weight_bytes(n: Count, k: Count, bias: Count, *, act_bytes: int, weight_dtyp
     return matrix_bytes(n, k, weight_dtype, act_bytes) + bias * act_bytes
 
 
-def gemm(m: int, n: int, k: int, *, act_bytes: int, weight_dtype: DType | WeightFormat, bias: bool = False) -> OpCost:
-    """A linear layer, (m, k) @ (k, n) + bias: 2 m n k FLOPs, weights read once, one kernel.
+def gemm(
+    m: int,
+    n: int,
+    k: int,
+    *,
+    act_bytes: int,
+    weight_dtype: DType | WeightFormat,
+    bias: bool = False,
+    input_bytes: int | None = None,
+) -> OpCost:
+    """A linear layer, (m, k) @ (k, n) + bias: 2 m n k FLOPs, weights read once, one kernel; `input_bytes` of an element
+    that it reads, where that differs from what it writes.
 
     m = 1, n = k = 4096 in 16 bits: 33,554,432 FLOPs and 33,570,816 bytes, one FLOP per byte.
     """
-    work = gemm_work(m, n, k, act_bytes)
+    work = gemm_work(m, n, k, input_bytes or act_bytes, act_bytes)
     return OpCost(
         flops=work.flops,
         weight_read_bytes=weight_bytes(n, k, n if bias else 0, act_bytes=act_bytes, weight_dtype=weight_dtype),

@@ -16,6 +16,7 @@ from costmodel.forward.cost import (
     gemm,
     norm_program,
 )
+from costmodel.forward.merging import merged_widths
 from costmodel.forward.work import AttentionShape
 from costmodel.forward.workload import Workload
 from costmodel.model import ModelSpec, WeightTensor
@@ -43,6 +44,9 @@ class Op:
         inputs: names of the operations whose results it reads.
         holds: names of results that it does not read but that a Python frame keeps alive until it is done.
         site: the decomposable tensor that this is the linear of, else None.
+        merged_n: columns of the product that an engine makes of this dense linear and those that read the same input
+            (`costmodel.forward.merging`); 0 where it stands alone.
+        fp8: whether it is a product of fp8 inputs.
     """
 
     name: str
@@ -55,6 +59,8 @@ class Op:
     inputs: tuple[str, ...] = ()
     holds: tuple[str, ...] = ()
     site: str | None = None
+    merged_n: int = 0
+    fp8: bool = False
 
     @property
     def role(self) -> str:
@@ -82,6 +88,19 @@ def live_bytes(ops: Sequence[Op]) -> list[int]:
     return lives
 
 
+def site_gemm(work: Workload, tensor: str, n: int, k: int, *, bias: bool) -> OpCost:
+    """The product of a decomposable weight n x k, or of one of its factors."""
+    return gemm(
+        work.tokens,
+        n,
+        k,
+        act_bytes=work.act_bytes,
+        weight_dtype=work.site_form(tensor),
+        bias=bias,
+        input_bytes=work.input_bytes,
+    )
+
+
 class Builder:
     """Collects operations in execution order; each method adds one and returns its name."""
 
@@ -103,6 +122,7 @@ class Builder:
         holds: Sequence[str] = (),
         site: str | None = None,
         attention: AttentionShape[int] | None = None,
+        merged_n: int = 0,
     ) -> str:
         """Add any operation; `out_elements` and `workspace` in elements of the activation type."""
         size = self.work.act_bytes
@@ -110,7 +130,7 @@ class Builder:
             Op(
                 name=name,
                 kind=kind,
-                cost=cost,
+                cost=cost if self.work.kv_bytes == size else cost.with_kv_elements(size, self.work.kv_bytes),
                 out_bytes=out_elements * size,
                 workspace_bytes=workspace * size,
                 gemm=gemm,
@@ -118,6 +138,8 @@ class Builder:
                 inputs=tuple(inputs),
                 holds=tuple(holds),
                 site=site,
+                merged_n=merged_n,
+                fp8=self.work.fp8 and site is not None,
             )
         )
         return name
@@ -125,16 +147,19 @@ class Builder:
     def site(self, tensor: WeightTensor, source: str, *, holds: Sequence[str] = ()) -> str:
         """The linear of a decomposable tensor, dense."""
         m, n, k = self.work.tokens, tensor.out_features, tensor.in_features
-        form = self.work.site_form(tensor.name)
-        cost = gemm(m, n, k, act_bytes=self.work.act_bytes, weight_dtype=form, bias=tensor.bias)
-        return self.add(tensor.path, "gemm", cost, [source], m * n, gemm=(m, n, k), holds=holds, site=tensor.name)
+        cost = site_gemm(self.work, tensor.name, n, k, bias=tensor.bias)
+        width = merged_widths(self.model).get(tensor, 0)
+        return self.add(
+            tensor.path, "gemm", cost, [source], m * n, gemm=(m, n, k), holds=holds, site=tensor.name, merged_n=width
+        )
 
     def linear(
         self, name: str, rows: int, n: int, k: int, source: str, *, bias: bool, form: DType | WeightFormat | None = None
     ) -> str:
         """A linear that is never decomposed (LM head, pooler, projections); its weight has the compute type unless
         `form` says how else it is held."""
-        cost = gemm(rows, n, k, act_bytes=self.work.act_bytes, weight_dtype=form or self.work.dtype, bias=bias)
+        dtype = DType.BF16 if self.work.fp8 else self.work.dtype
+        cost = gemm(rows, n, k, act_bytes=self.work.act_bytes, weight_dtype=form or dtype, bias=bias)
         return self.add(name, "gemm", cost, [source], rows * n, gemm=(rows, n, k))
 
     def norm(self, name: str, source: str, *, rows: int = 0, columns: int = 0, holds: Sequence[str] = ()) -> str:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from costmodel.decomposition.factors import Decomposition, Factor, Site, factor_stages
-from costmodel.forward.cost import gemm
 from costmodel.forward.frame import INPUT, epilogue_ops, layer_ops, prologue
-from costmodel.forward.ops import Op
+from costmodel.forward.ops import Op, site_gemm
 from costmodel.forward.workload import Workload
 from costmodel.model import ModelSpec, WeightTensor
 
@@ -41,7 +40,7 @@ def factor_ops(dense: Op, tensor: WeightTensor, factor: Factor, work: Workload) 
     """The linears that replace one dense linear: `.in` and `.out`, with `.core` between them in the Tucker form."""
     m, source = work.tokens, dense.inputs
     for suffix, n, k, bias in factor_stages(factor, tensor):
-        cost = gemm(m, n, k, act_bytes=work.act_bytes, weight_dtype=work.site_form(tensor.name), bias=bias)
+        cost = site_gemm(work, tensor.name, n, k, bias=bias)
         name = dense.name + suffix
         yield Op(
             name=name,
@@ -52,6 +51,7 @@ def factor_ops(dense: Op, tensor: WeightTensor, factor: Factor, work: Workload) 
             inputs=source,
             holds=dense.holds if source is dense.inputs else (*dense.holds, *dense.inputs),
             site=dense.site,
+            fp8=work.fp8,
         )
         source = (name,)
 
@@ -68,4 +68,6 @@ def _place(op: Op, names: dict[str, str], prefix: str) -> Op:
         inputs=tuple([names[name] for name in op.inputs]),
         holds=tuple([names[name] for name in op.holds]),
         site=op.site,
+        merged_n=op.merged_n,
+        fp8=op.fp8,
     )

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 
 from costmodel.errors import InputError
 from costmodel.model import ModelSpec
-from costmodel.units import COMPUTE_DTYPES, WEIGHT_DTYPES, DType
+from costmodel.units import HALF_BYTES, KV_DTYPES, RUN_DTYPES, WEIGHT_DTYPES, DType
 from costmodel.weights import WeightFormat
 
 
@@ -68,8 +68,10 @@ class Workload:
         batch: sequences.
         q_len: new tokens per sequence.
         kv_len: tokens each sequence attends to, the new ones included (past + q_len).
-        dtype: of activations, KV cache and the arithmetic.
+        dtype: of activations and the arithmetic; fp8 (W8A8) is that of decomposable weights and of what their products
+            read, while everything between them has 16 bits.
         weight_dtype: of the resident decomposable weights; None means `dtype`.
+        kv_dtype: of the KV cache; None means the activations'.
         runtime, attention, lm_head, cache: see the enumerations.
         stack: what executes the model, a name or file of `costmodel.hardware.stack`; None for bare kernels.
         host: class of the machine that launches, of `costmodel.hardware.host`; None for the device's usual one.
@@ -84,6 +86,7 @@ class Workload:
     kv_len: int
     dtype: DType = DType.BF16
     weight_dtype: DType | None = None
+    kv_dtype: DType | None = None
     runtime: Runtime = Runtime.EAGER
     attention: Attention = Attention.FUSED
     lm_head: LmHead = LmHead.LAST
@@ -109,12 +112,17 @@ class Workload:
         if self.phase is Phase.DECODE and self.q_len != 1:
             raise InputError("decode takes one new token per sequence", value=self.q_len, allowed="1")
         for what, dtype, choices in (
-            ("dtype", self.dtype, COMPUTE_DTYPES),
+            ("dtype", self.dtype, RUN_DTYPES),
             ("weight dtype", self.weight_dtype or self.dtype, WEIGHT_DTYPES),
+            ("KV dtype", self.kv_dtype or DType.BF16, KV_DTYPES),
         ):
             if dtype not in choices:
                 allowed = ", ".join(choice.value for choice in choices)
                 raise InputError(f"unknown {what}", value=getattr(dtype, "value", dtype), allowed=allowed)
+        if self.fp8 and self.weight_dtype not in (None, DType.FP8):
+            raise InputError(
+                "products in fp8 take weights in fp8", value=self.site_dtype.value, allowed="fp8", hint="leave it out"
+            )
 
     @classmethod
     def prefill(cls, seq_len: int, **options: object) -> Workload:
@@ -134,13 +142,28 @@ class Workload:
     @property
     def act_bytes(self) -> int:
         """Bytes of one activation element."""
+        return HALF_BYTES if self.fp8 else self.dtype.bits // 8
+
+    @property
+    def input_bytes(self) -> int:
+        """Bytes of an element that the product of a decomposable weight reads."""
         return self.dtype.bits // 8
 
     def of_model(self, model: ModelSpec) -> Workload:
         """This workload with the weights as the model's checkpoint holds them, unless it asks for a type of its own."""
-        if model.weights is None or self.weight_dtype is not None or self.stored is not None:
+        if model.weights is None or self.weight_dtype is not None or self.stored is not None or self.fp8:
             return self
         return replace(self, stored=model.weights)
+
+    @property
+    def kv_bytes(self) -> int:
+        """Bytes of an element of the KV cache."""
+        return self.act_bytes if self.kv_dtype is None else self.kv_dtype.bits // 8
+
+    @property
+    def fp8(self) -> bool:
+        """Whether products of decomposable weights run in fp8."""
+        return self.dtype is DType.FP8
 
     @property
     def site_dtype(self) -> DType:
@@ -156,7 +179,8 @@ class Workload:
     @property
     def vocabulary_form(self) -> DType | WeightFormat:
         """How the weights of the token embedding and the LM head are held."""
-        return self.stored if self.stored is not None and self.stored.embeddings else self.dtype
+        plain = DType.BF16 if self.fp8 else self.dtype
+        return self.stored if self.stored is not None and self.stored.embeddings else plain
 
     @property
     def quantised(self) -> bool:
@@ -174,6 +198,7 @@ class Workload:
             "runtime": self.runtime.value,
             "attention": self.attention.value,
             "lm_head": self.lm_head.value,
+            **({"kv_dtype": self.kv_dtype.value} if self.kv_dtype is not None else {}),
             **({"cache": self.cache.value} if self.cache is not Cache.STATIC else {}),
             **{name: value for name, value in (("stack", self.stack), ("host", self.host)) if value is not None},
         }

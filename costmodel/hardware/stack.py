@@ -56,8 +56,10 @@ class Stack:
         runtime: `eager` where the host launches kernel by kernel, `graph` where a pass is replayed or compiled.
         attention: `fused` or `unfused`: what the stack runs unless the question says otherwise.
         cache: how the KV cache is kept, one of CACHES.
-        time: by class of operation, seconds over those of the kernels that it stands for.
-        launches: by class, operations that the host launches over the kernels of the modules.
+        merges: whether dense weights that read the same input are one product; a factored one stands alone.
+        time: by class of operation, seconds over those of the kernels that it stands for, beside their fixed time.
+        launches: by class, kernels that the stack launches over those of the modules (merged products, which count as
+            one already, aside).
         launch_s: host seconds of one launched operation, on the reference host (`costmodel.hardware.host`).
         step_s: seconds that every pass takes beside the device's work: scheduling, sampling, a server's loop.
         context_bytes: memory of the process beside tensors: the device's context, workspaces.
@@ -73,6 +75,7 @@ class Stack:
     runtime: str
     attention: str
     cache: str
+    merges: bool
     time: Mapping[str, float]
     launches: Mapping[str, float]
     launch_s: float
@@ -117,7 +120,7 @@ def _builtin(name: str) -> Stack:
 def _read(path: Path) -> Stack:
     content = Node(str(path), read_toml(path, "stack", HardwareError, limit=1 << 20), HardwareError)
     keys = ("schema", "name", "description", "kind", "runtime", "attention", "cache", "sources", "figures")
-    part = content.table(keys, ("aliases",), hint="hw_profiles/README.md says what it is")
+    part = content.table(keys, ("aliases", "merges"), hint="hw_profiles/README.md says what it is")
     part["schema"].integer(SCHEMA, SCHEMA)
     sources = {key: node.text() for key, node in part["sources"].entries().items()}
     figures: list[StackFigure] = []
@@ -147,6 +150,7 @@ def _read(path: Path) -> Stack:
         runtime=part["runtime"].choice(("eager", "graph")),
         attention=part["attention"].choice(("fused", "unfused")),
         cache=part["cache"].choice(CACHES),
+        merges=part["merges"].flag() if "merges" in part else False,
         time=by_class["time"],
         launches=by_class["launches"],
         launch_s=scalar["launch_us"] * 1e-6,

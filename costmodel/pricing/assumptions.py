@@ -26,8 +26,9 @@ def _of_one(hardware: HardwareProfile, pricer: PhasePricer) -> list[str]:
     texts = []
     if measured:
         how = "as fitted to whole passes" if times.level == "samples" else "as measured alone"
+        errors = "errors" if times.together == 1 else f"{times.together:.0%} of errors".replace("%", " %")
         texts.append(
-            f"latency: the sum of operations {how} ({times.level}); the 90 % interval takes errors to go together "
+            f"latency: the sum of operations {how} ({times.level}); the 90 % interval takes {errors} to go together "
             "(either way)"
         )
     elif times.level == "generation":
@@ -49,6 +50,11 @@ def _of_one(hardware: HardwareProfile, pricer: PhasePricer) -> list[str]:
             f"eager: a pass takes at least kernels x {launch} of host time ({source}, either way)"
             if hardware.asynchronous
             else f"eager: dispatch adds {launch} to each kernel ({source}, either way)"
+        )
+    if hardware.kind == "cpu":
+        texts.append(
+            "one socket with its own memory: a second one, and memory of another NUMA node, are not priced (too high "
+            "where two sockets share the work, too low where weights lie on the other one)"
         )
     last = hardware.caches[-1] if hardware.caches else None
     if last and not measured and work.site_dtype.bytes_for(model.num_params) <= last.bytes:
@@ -78,11 +84,18 @@ def _of_one(hardware: HardwareProfile, pricer: PhasePricer) -> list[str]:
         texts.append(f"weights {work.stored.text}; dequantisation free, computed in {work.dtype.value} (either way)")
     elif work.quantised:
         texts.append(f"weight-only {work.site_dtype.value}: fewer bytes, dequantisation free, uncalibrated (too low)")
+    elif work.fp8:
+        texts.append(
+            "fp8: inputs are quantised as part of measured products, else at no cost (too low); other products and "
+            "attention in 16 bits"
+        )
     elif work.site_dtype is not work.dtype:
         texts.append(
             f"weights held in {work.site_dtype.value}, computed in {work.dtype.value}: conversion free, "
             "uncalibrated (too low)"
         )
+    if work.kv_bytes != work.act_bytes:
+        texts.append("KV cache in another type: its bytes alone change, conversion is free (too low)")
     if any(window is not None for window in model.sliding_windows):
         texts.append(
             "sliding-window layers keep and read no more than the window's keys, without a mask if fused (too low for "

@@ -195,7 +195,12 @@ def pricer(
 
         times = time_model(hardware, work.dtype, work.runtime, calibration)
     if work.stack is not None:
-        times = StackTimes(device=times, stack=load_stack(work.stack), host=host_of(work.host, hardware))
+        times = StackTimes(
+            device=times,
+            stack=load_stack(work.stack),
+            host=host_of(work.host, hardware),
+            element_bytes=work.act_bytes,
+        )
     return PhasePricer(model, work, hardware, times)
 
 

@@ -19,6 +19,7 @@ from costmodel.decomposition.sites import site_mask
 from costmodel.errors import InputError
 from costmodel.forward.cost import weight_bytes
 from costmodel.forward.frame import epilogue_ops, layer_ops, prologue
+from costmodel.forward.merging import merged_widths
 from costmodel.forward.ops import Op
 from costmodel.forward.work import gemm_work
 from costmodel.forward.workload import Cache, Phase, Workload
@@ -100,6 +101,8 @@ class PhasePricer:
         self._liveness = Liveness.of(model, work, self.variants)
         self._out_features = np.array([t.out_features for t in model.tensors], dtype=np.int64)
         self._in_features = np.array([t.in_features for t in model.tensors], dtype=np.int64)
+        widths = merged_widths(model)
+        self._merged_n = np.array([widths.get(t, 0) for t in model.tensors], dtype=np.int64)
         self._bias = np.array([t.out_features if t.bias else 0 for t in model.tensors], dtype=np.int64)
 
     def costs(self, configurations: Configurations) -> PassCosts:
@@ -140,7 +143,9 @@ class PhasePricer:
         k = np.stack([first_k, np.where(tucker, rank_in, 0), np.where(dense, self._in_features, rank_out)])
         bias = np.zeros_like(n)
         bias[2] = self._bias
-        linears, resident = self._linears(n, k, bias)
+        merged_n = np.zeros_like(n)
+        merged_n[2] = np.where(dense, self._merged_n, 0)
+        linears, resident = self._linears(n, k, bias, merged_n)
         zero = np.zeros_like(form)
         return _additive(
             self.time_model,
@@ -192,13 +197,13 @@ class PhasePricer:
             **summed,
         )
 
-    def _linears(self, n: Ints, k: Ints, bias: Ints) -> tuple[OpColumns, Ints]:
+    def _linears(self, n: Ints, k: Ints, bias: Ints, merged_n: Ints) -> tuple[OpColumns, Ints]:
         """Decomposable linears, dense ones or factors, and the resident bytes of each weight and bias; entries with n
         or k of 0 stand for none."""
         kernels = np.minimum(n * k, 1)
         n, k = n * kernels, k * kernels
         m, act_bytes = self.work.tokens * kernels, self.work.act_bytes
-        flops, read, written = gemm_work(m, n, k, act_bytes)
+        flops, read, written = gemm_work(m, n, k, self.work.input_bytes, act_bytes)
         weights = self._held_bytes(n, k, bias * kernels)
         columns = OpColumns(
             kind="gemm",
@@ -209,6 +214,8 @@ class PhasePricer:
             vector_flops=np.zeros_like(n),
             hbm_bytes=weights + read + written,
             kernels=kernels,
+            merged_n=merged_n,
+            fp8=kernels > 0 if self.work.fp8 else None,
         )
         return columns, weights
 
@@ -234,7 +241,7 @@ def window_kv_bytes(model: ModelSpec, work: Workload, window: int | None) -> int
     if model.is_encoder:
         return 0
     positions = work.kv_len if window is None else min(work.kv_len, window)
-    return 2 * work.batch * model.kv_size * positions * work.act_bytes
+    return 2 * work.batch * model.kv_size * positions * work.kv_bytes
 
 
 def _vocabulary_saved(model: ModelSpec, work: Workload) -> int:
@@ -286,14 +293,17 @@ def _summed(ops: Iterable[Op]) -> dict[str, int]:
 def _additive(time_model: TimeModel, ops: OpColumns, **counts: Ints) -> Additive:
     """Counts beside the seconds of operations, summed over the first axis."""
     timings = time_model.times(ops)
+    latency, low, high = (each.sum(0) for each in (timings.latency_s, timings.p05_s, timings.p95_s))
+    if time_model.together < 1:
+        low, high = (latency + time_model.together * (end - latency) for end in (low, high))
     launched = time_model.launches(ops) if isinstance(time_model, StackTimes) else ops.kernels
     return Additive(
         **counts,
-        device_s=timings.latency_s.sum(0),
+        device_s=latency,
         lower_s=timings.lower_s.sum(0),
         upper_s=timings.upper_s.sum(0),
         busy_s=timings.busy_s.sum(0),
-        p05_s=timings.p05_s.sum(0),
-        p95_s=timings.p95_s.sum(0),
+        p05_s=low,
+        p95_s=high,
         host_s=launched.sum(0) * np.float64(time_model.host_launch_s),
     )

@@ -15,7 +15,7 @@ from costmodel.model import ModelSpec
 from costmodel.pricing.request import MAX_NEW_TOKENS
 from costmodel.timing.calibration.load import find_calibration
 from costmodel.timing.calibration.record import Calibration
-from costmodel.units import COMPUTE_DTYPES, WEIGHT_DTYPES, DType
+from costmodel.units import KV_DTYPES, RUN_DTYPES, WEIGHT_DTYPES, DType
 
 SEQ_LEN = 512
 """Tokens of the prompt unless told otherwise."""
@@ -58,8 +58,9 @@ class WorkloadSettings:
     dtype: str | None = field(
         default=None,
         metadata={
-            "metavar": _names(COMPUTE_DTYPES),
-            "help": "Of activations, KV cache and arithmetic.  [default: bf16; where a device has none, fp16 or fp32]",
+            "metavar": _names(RUN_DTYPES),
+            "help": "Of activations, KV cache, arithmetic; fp8: of weights and what they multiply, the rest bf16.  "
+            "[default: bf16; where a device has none, fp16 or fp32]",
         },
     )
     weight_dtype: str | None = field(
@@ -68,6 +69,9 @@ class WorkloadSettings:
             "metavar": _names(WEIGHT_DTYPES),
             "help": "Of the decomposable weights; int8 and int4 are weight-only.  [default: dtype]",
         },
+    )
+    kv_dtype: str | None = field(
+        default=None, metadata={"metavar": _names(KV_DTYPES), "help": "Of the KV cache.  [default: the activations']"}
     )
     runtime: Runtime | None = field(
         default=None,
@@ -106,11 +110,12 @@ class WorkloadSettings:
             CostModelError: in one line, naming the option.
         """
         self._check_numbers()
-        named = None if self.dtype is None else DType.parse(self.dtype, "dtype", COMPUTE_DTYPES)
+        named = None if self.dtype is None else DType.parse(self.dtype, "dtype", RUN_DTYPES)
         model, hardware = load_model(self.model), load_hardware(self.hw)
         dtype = usual_dtype(hardware) if named is None else named
         _check_dtype(hardware, dtype)
         weight_dtype = DType.parse(self.weight_dtype, "weight dtype", WEIGHT_DTYPES) if self.weight_dtype else None
+        kv_dtype = DType.parse(self.kv_dtype, "KV dtype", KV_DTYPES) if self.kv_dtype else None
         self._check_phases(model)
         stack = None if self.stack is None else load_stack(self.stack)
         if self.host is not None:
@@ -122,6 +127,7 @@ class WorkloadSettings:
             "runtime": runtime,
             "attention": self.attention or (Attention(stack.attention) if stack else Attention.FUSED),
             "weight_dtype": weight_dtype,
+            "kv_dtype": kv_dtype,
             "lm_head": self.lm_head,
             "cache": self.cache or (Cache(stack.cache) if stack else Cache.STATIC),
             "stack": self.stack,
@@ -200,7 +206,7 @@ def usual_dtype(hardware: HardwareProfile) -> DType:
 def _check_dtype(hardware: HardwareProfile, dtype: DType) -> None:
     """Raise HardwareError unless the device has a rate for products of `dtype`, naming the types that it has."""
     if dtype not in hardware.matrix_flops_per_s:
-        known = [each.value for each in COMPUTE_DTYPES if each in hardware.matrix_flops_per_s]
+        known = [each.value for each in RUN_DTYPES if each in hardware.matrix_flops_per_s]
         hint = f"use --dtype {known[-1]}" if known else "no type that activations can have has a rate there"
         raise HardwareError(
             f"{hardware.name} has no matrix rate for --dtype", value=dtype.value, allowed=", ".join(known), hint=hint

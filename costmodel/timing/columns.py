@@ -35,6 +35,8 @@ class OpColumns:
     kernels: Ints
     attention: Ints | None = None
     """Of one more axis: the `AttentionShape` of fused attention, zeros elsewhere; None where there is none."""
+    merged_n: Ints | None = None
+    """Columns of the product that a merging stack makes of a GEMM and its neighbours, 0 where it stands alone."""
     fp8: Bools | None = None
     """Which GEMMs take both inputs in fp8 and give a result in 16 bits; None where none does."""
 
@@ -59,6 +61,8 @@ class OpColumns:
             vector_flops=costs[:, 1],
             hbm_bytes=costs[:, 2],
             kernels=costs[:, 3],
+            merged_n=np.array([op.merged_n for op in ops], dtype=np.int64),
+            fp8=np.array([op.fp8 for op in ops], dtype=np.bool_) if any(op.fp8 for op in ops) else None,
         )
 
 
@@ -69,7 +73,8 @@ class OpTimings:
     `latency_s` is the model's answer; `lower_s` and `upper_s` are the max and the sum of compute and memory time plus
     overhead: bounds of the model, not of the truth. `busy_s` is the part in which the device works at its power limit.
     `p05_s` and `p95_s` hold 90 % of measurements between them where the model has intervals, else they equal
-    `latency_s`. Over several operations each column adds up: of the interval that assumes that errors go together.
+    `latency_s`. Over several operations each column adds up; the interval's ends do where errors go together, and else
+    come nearer to the latency (`TimeModel.together`).
     """
 
     compute_s: Floats
@@ -102,6 +107,10 @@ class TimeModel(Protocol):
     @property
     def host_launch_s(self) -> float:
         """Time the host needs to launch one kernel while the device works; 0 where it does not run beside it."""
+
+    @property
+    def together(self) -> float:
+        """How much of the intervals of operations the interval of their sum keeps: 1 where errors go together."""
 
     def times(self, ops: OpColumns) -> OpTimings:
         """Seconds of each operation; exactly 0 where kernels = 0."""

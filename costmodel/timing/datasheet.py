@@ -36,6 +36,7 @@ class DatasheetRoofline:
     host_launch_s: float
     level: str = "datasheet"
     has_interval: bool = False
+    together: float = 1.0
 
     @classmethod
     def of(cls, hardware: HardwareProfile, dtype: DType, runtime: Runtime) -> DatasheetRoofline:

@@ -49,6 +49,7 @@ class GenerationRoofline:
     host_launch_s: float
     level: str = LEVEL
     has_interval: bool = True
+    together: float = 1.0
 
     @classmethod
     def of(cls, hardware: HardwareProfile, dtype: DType, host_launch_s: float) -> GenerationRoofline:
@@ -140,6 +141,7 @@ class SiblingTimes:
     host_launch_s: float
     level: str = LEVEL
     has_interval: bool = True
+    together: float = 1.0
 
     def times(self, ops: OpColumns) -> OpTimings:
         """Seconds of each operation."""

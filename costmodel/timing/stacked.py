@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
-from costmodel.arrays import Floats
+from costmodel.arrays import Floats, Ints
 from costmodel.hardware.host import Host
 from costmodel.hardware.stack import Stack
 from costmodel.timing.columns import OpColumns, OpTimings, TimeModel
@@ -27,9 +27,12 @@ def class_of(kind: str) -> str:
 class StackTimes:
     """Times of a device under a stack.
 
-    Each operation takes the kernel's time x the stack's factor for its class; a pass adds the stack's step time once
-    (`costmodel.pricing`). The host launches kernels x launches of the class, each in launch_s x the host's slowness;
-    where a pass is replayed it launches nothing. The 90 % interval is that of the stack's spread of whole
+    Each operation takes time x the kernel's seconds beside its fixed ones + launches x the fixed ones, with the stack's
+    figures of its class; a pass adds the stack's step time once (`costmodel.pricing`). Where a stack merges products,
+    dense members of a group are priced as the one product that they are, each with its share of columns; a factored
+    member stands alone, and the others keep their shares: what they lose by a narrower product is not priced. The host
+    launches kernels x launches of the class, each in launch_s x the host's slowness; where a pass is replayed it
+    launches nothing. The 90 % interval is that of the stack's spread of whole
     passes with their source left out, which holds the errors of kernels and devices too; a stack without one keeps the
     kernels' own.
     """
@@ -37,6 +40,8 @@ class StackTimes:
     device: TimeModel
     stack: Stack
     host: Host
+    element_bytes: int
+    """Of an activation."""
 
     @property
     def level(self) -> str:
@@ -47,6 +52,11 @@ class StackTimes:
     def has_interval(self) -> bool:
         """A stack that states its spread gives every level an interval."""
         return self.device.has_interval or self.stack.spread > 0
+
+    @property
+    def together(self) -> float:
+        """A stack's own spread is that of whole passes."""
+        return 1.0 if self.stack.spread else self.device.together
 
     @property
     def host_launch_s(self) -> float:
@@ -65,18 +75,47 @@ class StackTimes:
 
     def times(self, ops: OpColumns) -> OpTimings:
         """Seconds of each operation; exactly 0 where kernels = 0."""
-        factor = self._by_class(ops, self.stack.time)
-        timings = self.device.times(ops)
-        scaled = {name: getattr(timings, name) * factor for name in OpTimings.__slots__}
+        time, launches = self._by_class(ops, self.stack.time), self._by_class(ops, self.stack.launches)
+        timings = self._merged_times(ops)
+        fixed = timings.overhead_s * launches
+        scaled = {
+            name: (getattr(timings, name) - timings.overhead_s) * time + fixed
+            for name in ("latency_s", "lower_s", "upper_s", "p05_s", "p95_s")
+        }
+        scaled |= {name: getattr(timings, name) * time for name in ("compute_s", "memory_s", "busy_s")}
         if self.stack.spread:
             widening = np.exp(Z90 * self.stack.spread)
             scaled["p05_s"] = scaled["latency_s"] / widening
             scaled["p95_s"] = scaled["latency_s"] * widening
-        return OpTimings(**scaled)
+        return OpTimings(**scaled, overhead_s=fixed)
 
     def launches(self, ops: OpColumns) -> Floats:
-        """Operations that the host launches for each entry."""
-        return np.asarray(ops.kernels * self._by_class(ops, self.stack.launches), dtype=np.float64)
+        """Operations that the host launches for each entry: of a merged product its share."""
+        launched = ops.kernels * self._by_class(ops, self.stack.launches)
+        return np.asarray(launched * self._share(ops), dtype=np.float64)
+
+    def _share(self, ops: OpColumns) -> Floats | float:
+        """The part of a merged product that each operation is; 1 where it stands alone."""
+        if not self.stack.merges or ops.merged_n is None:
+            return 1.0
+        merged = ops.merged_n > 0
+        return np.where(merged, ops.n / np.where(merged, ops.merged_n, 1), 1.0)
+
+    def _merged_times(self, ops: OpColumns) -> OpTimings:
+        """The device's times, of a member of a merged product its share, by columns, of the whole product's."""
+        share = self._share(ops)
+        if isinstance(share, float):
+            return self.device.times(ops)
+        more = 1 / np.maximum(share, np.finfo(np.float64).tiny) - 1
+        shared_input = ops.m * ops.k * self.element_bytes
+        whole = replace(
+            ops,
+            n=np.where(share < 1, ops.merged_n if ops.merged_n is not None else 0, ops.n),
+            executed_flops=_rounded(ops.executed_flops * (1 + more)),
+            hbm_bytes=_rounded(ops.hbm_bytes + more * (ops.hbm_bytes - shared_input) * (share < 1)),
+        )
+        timings = self.device.times(whole)
+        return OpTimings(**{name: getattr(timings, name) * share for name in OpTimings.__slots__})
 
     def _by_class(self, ops: OpColumns, figures: Mapping[str, float]) -> Floats | float:
         """The figure of each operation's class."""
@@ -85,3 +124,7 @@ class StackTimes:
         kinds, places = np.unique(ops.kind, return_inverse=True)
         by_kind = np.array([figures[class_of(str(kind))] for kind in kinds])
         return np.asarray(by_kind[places].reshape(ops.kind.shape), dtype=np.float64)
+
+
+def _rounded(values: Floats) -> Ints:
+    return np.rint(values).astype(np.int64)

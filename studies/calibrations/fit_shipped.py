@@ -20,8 +20,13 @@ from studies.calibrations.device_fit import fit_device
 from studies.calibrations.recipes import RECIPES
 from validate.calibration.file import calibration_bytes
 
-BESIDE = tuple(Path(__file__).with_name(f"{name}.json") for name in ("generations", "moe", "collectives"))
-"""Rows of the studies of those names: devices that no calibration serves, layers of experts, collectives."""
+BESIDE = {
+    "devices without a calibration": Path(__file__).with_name("generations.json"),
+    "layers of experts": Path(__file__).with_name("moe.json"),
+    "collectives": Path(__file__).with_name("collectives.json"),
+    "whole passes under a stack": Path(__file__).parents[1] / "stacks" / "errors.json",
+}
+"""Rows of other studies, by title."""
 
 
 def error_table(folder: Path) -> str:
@@ -37,9 +42,9 @@ def error_table(folder: Path) -> str:
     ]
     columns = ["class", "subset", "protocol", "points", "mean", "median", "p95", "bias", "more"]
     known = ("kind", "subset", "protocol", "points", "mean_pct", "median_pct", "p95_pct", "bias_pct")
-    for path in [*sorted(folder.glob("*.json")), *BESIDE]:
+    for title, path in ({path.stem: path for path in sorted(folder.glob("*.json"))} | BESIDE).items():
         rows = json.loads(path.read_text())["errors"]
-        lines += [f"## {path.stem}", "", f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
+        lines += [f"## {title}", "", f"| {' | '.join(columns)} |", "|" + "---|" * len(columns)]
         for row in rows:
             more = ", ".join(_figure(key, row[key]) for key in row if key not in known)
             cells = [row["kind"], row["subset"], row["protocol"], f"{row['points']:,}"]

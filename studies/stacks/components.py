@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,7 @@ from costmodel.hardware.stack import CLASSES, load_stack
 from costmodel.pricing.estimate import pricer
 from costmodel.timing.calibration.load import find_calibration
 from costmodel.timing.columns import OpColumns
-from costmodel.timing.stacked import class_of
+from costmodel.timing.stacked import StackTimes, class_of
 from costmodel.units import DType
 
 _QUADRATURE = ((0.0, 1 / 6), (0.5, 4 / 6), (1.0, 1 / 6))
@@ -33,23 +34,39 @@ class Passes:
 
     Attributes:
         weights: float64 (passes,), how often each runs.
-        seconds: float64 (passes, classes) on the device, of kernels as timed alone.
-        kernels: float64 (passes, classes).
+        seconds: float64 (passes, classes) on the device, of kernels as the stack merges them, beside their fixed time.
+        fixed: float64 (passes, classes), that fixed time, of the kernels that the stack launches.
+        launches: float64 (passes, classes), operations that the host launches.
         slowness: of the host.
+        level: what the kernels' seconds stand on.
         measured_s: what was published.
     """
 
     weights: Floats
     seconds: Floats
-    kernels: Floats
+    fixed: Floats
+    launches: Floats
     slowness: float
+    level: str
     measured_s: float
 
-    def latency_s(self, time: Floats, launches: Floats, launch_s: float, step_s: float) -> float:
+    def latency_s(self, time: Floats, launch_s: float, step_s: float) -> float:
         """The prediction with a stack's figures by class."""
-        device = self.seconds @ time
-        host = (self.kernels @ launches) * launch_s * self.slowness
+        device = self.seconds @ time + self.fixed.sum(axis=1)
+        host = self.launches.sum(axis=1) * launch_s * self.slowness
         return float((np.maximum(device, host) + step_s) @ self.weights)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Point:
+    """A row with its passes and what it stands for."""
+
+    stack: str
+    kind: str
+    source: str
+    laboratory: str
+    device: str
+    passes: Passes
 
 
 def passes_of(row: Mapping[str, str], folder: Path) -> Passes:
@@ -72,18 +89,24 @@ def passes_of(row: Mapping[str, str], folder: Path) -> Passes:
     if row["phase"] == "request":
         works += [(Workload.decode(seq + 1 + round(at * (steps - 1)), **how), w * steps) for at, w in _QUADRATURE]
     calibration = find_calibration("auto", hardware, DType(row["dtype"]), runtime)
-    seconds, kernels = [], []
+    plain = replace(stack, time=MappingProxyType(dict.fromkeys(CLASSES, 1.0)), spread=0.0)
+    host = host_of(None, hardware)
+    seconds, fixed, launches = [], [], []
     for work, _ in works:
         priced = pricer(model, hardware, work, calibration)
         columns = OpColumns.of(forward_ops(model, Decomposition(), work))
-        times = priced.time_model.times(columns).latency_s
+        times = StackTimes(device=priced.time_model, stack=plain, host=host, element_bytes=work.act_bytes)
+        priced_ops = times.times(columns)
+        parts = priced_ops.latency_s - priced_ops.overhead_s, priced_ops.overhead_s, times.launches(columns)
         place = np.array([CLASSES.index(class_of(str(kind))) for kind in columns.kind])
-        seconds.append([float(times[place == index].sum()) for index in range(len(CLASSES))])
-        kernels.append([float(columns.kernels[place == index].sum()) for index in range(len(CLASSES))])
+        for rows, part in zip((seconds, fixed, launches), parts, strict=True):
+            rows.append([float(part[place == index].sum()) for index in range(len(CLASSES))])
     return Passes(
         weights=np.array([weight for _, weight in works]),
         seconds=np.array(seconds),
-        kernels=np.array(kernels),
-        slowness=host_of(None, hardware).slowness if hardware.asynchronous else 0.0,
+        fixed=np.array(fixed),
+        launches=np.array(launches),
+        slowness=host.slowness if hardware.asynchronous else 0.0,
+        level=priced.time_model.level,
         measured_s=float(row["measured"]) / 1e3,
     )

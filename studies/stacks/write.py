@@ -6,7 +6,6 @@ import math
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -14,12 +13,13 @@ from costmodel.arrays import Floats
 from costmodel.files.write import write_file
 from costmodel.hardware.stack import CLASSES, load_stack
 from costmodel.timing.stacked import Z90
+from studies.stacks.components import Point
 
-if TYPE_CHECKING:
-    from studies.stacks.fit import Point
-
-_PRIOR_SPREAD, _PRIOR_POINTS = 0.18, 6
-"""Spread of a stack that nobody measured, and how many points that counts as."""
+_COVERED = 0.85
+"""Share of the rows whose source was left out that half an interval's width covers: of hidden rows some are of known
+sources, whose errors are two thirds of that."""
+_PRIOR_POINTS = 4
+"""Rows that the errors of all stacks count as beside a stack's own."""
 
 
 def write_stacks(
@@ -45,11 +45,11 @@ def write_stacks(
         kind = kind_of(stack)
         mask = np.array([point.stack == stack.name for point in points])
         sources = len({point.source for point in points if point.stack == stack.name})
-        *factors, launch_us = figures(stack.name, kind).tolist()
+        *factors, launch_us, step_us = figures(stack.name, kind).tolist()
         values = {f"time.{name}": value for name, value in zip(CLASSES, factors, strict=True)}
-        values |= {"launch_us": launch_us, "spread_pct": 100 * _spread(held_out[mask])}
+        values |= {"launch_us": launch_us, "step_us": step_us, "spread_pct": 100 * spread(held_out[mask], held_out)}
         if stack.runtime == "eager" and launch_us:
-            values["launch_spread_pct"] = 12.0
+            values["launch_spread_pct"] = values["spread_pct"]
         origin = (
             f"Fitted to {int(mask.sum())} published whole passes of {sources} sources, pulled to stacks of its kind"
             if mask.any()
@@ -59,13 +59,15 @@ def write_stacks(
         load_stack(str(path))
 
 
-def _spread(errors: Floats) -> float:
-    """Standard deviation of log errors from their 90 % quantile, pulled towards that of unmeasured stacks."""
-    if not len(errors):
-        return _PRIOR_SPREAD
-    own = float(np.quantile(np.abs(np.log1p(errors)), 0.9)) / Z90
-    count = len(errors)
-    return math.sqrt((count * own**2 + _PRIOR_POINTS * _PRIOR_SPREAD**2) / (count + _PRIOR_POINTS))
+def spread(own: Floats, everyone: Floats) -> float:
+    """Standard deviation of log errors: conformal, from the quantile _COVERED of their sizes with the source left out,
+    of the stack's own rows and, as _PRIOR_POINTS more, of all."""
+    pooled = float(np.quantile(np.abs(np.log1p(everyone)), _COVERED)) / Z90
+    if not len(own):
+        return pooled
+    size = float(np.quantile(np.abs(np.log1p(own)), _COVERED)) / Z90
+    count = len(own)
+    return math.sqrt((count * size**2 + _PRIOR_POINTS * pooled**2) / (count + _PRIOR_POINTS))
 
 
 def _set(text: str, values: dict[str, float], origin: str) -> str:

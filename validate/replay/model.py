@@ -66,6 +66,7 @@ class EffectiveRoofline:
     constants: ReplayConstants
     level: str = "samples"
     has_interval: bool = False
+    together: float = 1.0
     host_launch_s: float = 0.0
 
     def times(self, ops: OpColumns) -> OpTimings:

@@ -118,6 +118,7 @@ class AdditiveTimes:
     level: str
     host_launch_s: float
     has_interval: bool = True
+    together: float = 1.0
 
     def times(self, ops: OpColumns) -> OpTimings:
         """Seconds of each operation."""

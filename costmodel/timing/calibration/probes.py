@@ -16,6 +16,9 @@ GENERAL_STREAM = "elementwise"
 """The class that prices whatever moves data and has no class of its own."""
 _SHAPED_GEMM, _FUSED_ATTENTION = "GEMM of a shape", "attention of a shape"
 """What `_classes` calls the operations that have a shape; others of kinds `gemm` and `attention` have none."""
+TOGETHER = 0.6
+"""Of the distance between a pass and the sum of its kernels' ends: kernels of a layer, which repeat, are five to eight
+different ones whose errors are their own (in quadrature, a factor of about 0.4), and share the laboratory's (1)."""
 _COLUMNS = tuple(field.name for field in fields(OpTimings))
 
 
@@ -39,6 +42,7 @@ class CalibratedTimes:
     streams: Mapping[str, StreamForm]
     host_launch_s: float
     has_interval: bool = True
+    together: float = TOGETHER
 
     def times(self, ops: OpColumns) -> OpTimings:
         """Seconds of each operation."""

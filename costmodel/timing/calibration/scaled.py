@@ -50,6 +50,7 @@ class ScaledTimes:
     level: str
     host_launch_s: float
     has_interval: bool = True
+    together: float = 1.0
 
     def parts(self, ops: OpColumns) -> Floats:
         """What the factors multiply, float64 (classes + 1, ...)."""

@@ -183,7 +183,7 @@ def test_identical_layers_are_priced_once(monkeypatch: pytest.MonkeyPatch) -> No
     priced = pricer(model, hardware, Workload.prefill(64))
 
     class Counting:
-        level, has_interval, host_launch_s = "datasheet", False, 0.0
+        level, has_interval, host_launch_s, together = "datasheet", False, 0.0, 1.0
 
         def times(self, ops: OpColumns) -> object:
             asked.append(np.size(ops.m))

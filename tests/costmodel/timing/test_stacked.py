@@ -7,10 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 from types import MappingProxyType
 
+import numpy as np
 import pytest
 
 from costmodel.cli import cli, run
 from costmodel.decomposition.factors import Decomposition
+from costmodel.decomposition.text import parse_decomposition
 from costmodel.families.load import load_model
 from costmodel.forward.workload import Cache, Runtime, Workload
 from costmodel.hardware import stack as stacks
@@ -18,8 +20,10 @@ from costmodel.hardware.profile import load_hardware
 from costmodel.hardware.stack import CLASSES, Stack, load_stack
 from costmodel.pricing.estimate import estimate, pricer
 from costmodel.pricing.phase import PhaseCosts
+from costmodel.timing.columns import OpColumns
 
 MODEL, DEVICE = load_model("llama-70m"), load_hardware("a100-sxm-80gb")
+WORK = Workload.decode(600, batch=4, runtime=Runtime.GRAPH)
 
 
 def toy(monkeypatch: pytest.MonkeyPatch, name: str, **figures: object) -> str:
@@ -59,7 +63,45 @@ def test_factors_times_add_up_over_classes(monkeypatch: pytest.MonkeyPatch) -> N
         slow = dense(toy(monkeypatch, f"slow-{name}", time=by_class(**{name: 3.0})), runtime=Runtime.GRAPH).device_s
         assert slow > bare
         more += slow - bare
-    assert more == pytest.approx(2 * bare, rel=1e-9)
+    fixed = estimate(MODEL, DEVICE, Decomposition(), [WORK]).phases[0].ops("dense")[1].overhead_s.sum()
+    assert more == pytest.approx(2 * (bare - fixed), rel=1e-9)
+
+
+def test_fixed_times_follow_the_kernels_that_the_stack_launches(monkeypatch: pytest.MonkeyPatch) -> None:
+    bare = dense(None, runtime=Runtime.GRAPH).device_s
+    few = dense(toy(monkeypatch, "few", launches=dict.fromkeys(CLASSES, 0.0)), runtime=Runtime.GRAPH).device_s
+    fixed = estimate(MODEL, DEVICE, Decomposition(), [WORK]).phases[0].ops("dense")[1].overhead_s.sum()
+    assert few == pytest.approx(bare - fixed, rel=1e-9)
+
+
+def test_merged_products_are_priced_as_the_one_product_that_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    name = toy(monkeypatch, "merging", merges=True)
+    phase = estimate(MODEL, DEVICE, Decomposition(), [replace(WORK, stack=name)]).phases[0]
+    ops, times = phase.ops("dense")
+    seconds = {op.name: time for op, time in zip(ops, times.latency_s, strict=True)}
+    layer = "model.layers.0.self_attn."
+    parts = sum(seconds[f"{layer}{each}_proj"] for each in "qkv")
+    width = MODEL.q_size + 2 * MODEL.kv_size
+    whole = OpColumns.of([replace(ops[[op.name for op in ops].index(f"{layer}q_proj")], merged_n=0)])
+    moved = 2 * (width * MODEL.hidden_size + 4 * (width + MODEL.hidden_size))
+    whole = replace(
+        whole,
+        n=np.array([width]),
+        executed_flops=np.array([2 * 4 * width * MODEL.hidden_size]),
+        hbm_bytes=np.array([moved]),
+    )
+    device = estimate(MODEL, DEVICE, Decomposition(), [WORK]).phases[0].pricer.time_model
+    assert parts == pytest.approx(float(device.times(whole).latency_s[0]), rel=1e-9)
+
+
+def test_a_factored_member_of_a_merged_product_loses_the_merge(monkeypatch: pytest.MonkeyPatch) -> None:
+    factored = parse_decomposition(["tensors=k_proj rank=8"], MODEL, Decomposition())
+
+    def saved(stack: str | None) -> float:
+        phase = estimate(MODEL, DEVICE, factored, [replace(WORK, stack=stack)]).phases[0]
+        return phase.dense.device_s - phase.decomposed.device_s
+
+    assert saved(toy(monkeypatch, "merging", merges=True)) < saved(toy(monkeypatch, "single"))
 
 
 def test_the_host_launches_what_the_stack_leaves_unmerged(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -100,14 +142,17 @@ def test_a_growing_cache_is_copied_at_every_step_and_held_twice() -> None:
     assert growing.peak_memory_bytes - static.peak_memory_bytes == static.kv_cache_bytes
 
 
-def test_explore_and_estimate_agree_under_a_stack(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("stack", ["transformers-4.35", "vllm"])
+def test_explore_and_estimate_agree_under_a_stack(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], stack: str
+) -> None:
     asked = ["--model", "llama-70m", "--hw", "a100-sxm-80gb", "--phase", "decode", "--kv-len", "700", "--batch", "64"]
-    asked += ["--stack", "transformers-4.35", "--format", "json"]
+    asked += ["--stack", stack, "--format", "json"]
     assert run(cli, ["explore", *asked, "--ranks", "16,64", "--objectives", "decode.latency_s", "--top", "3"]) == 0
     for row in json.loads(capsys.readouterr().out)["top"]:
         (tmp_path / "config.json").write_text(json.dumps(row["config"]))
         assert run(cli, ["estimate", *asked, "--config", str(tmp_path / "config.json")]) == 0
         phase = json.loads(capsys.readouterr().out)["phases"][0]
-        assert phase["workload"]["stack"] == "transformers-4.35"
-        assert phase["workload"]["cache"] == "growing"
+        assert phase["workload"]["stack"] == stack
+        assert phase["workload"]["cache"] == load_stack(stack).cache
         assert row["objectives"]["decode.latency_s"] == pytest.approx(phase["decomposed"]["latency_s"], rel=1e-9)
