@@ -28,6 +28,7 @@ from validate.choose.stages import read_stages
 from validate.cli import choose
 from validate.errors import RunError
 from validate.plans.configs_file import load_configs
+from validate.predictor import additivity, crossval
 from validate.quality.records import QUALITY
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -64,7 +65,15 @@ def options(tmp_path: Path) -> list[str]:
     ]
 
 
-@pytest.mark.slow
+@pytest.fixture(name="few_fits")
+def _few_fits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fewer folds and refits than a run has, whose 4,000 fits take minutes; what they are for has tests of its own."""
+    monkeypatch.setattr(additivity, "REFITS", 20)
+    monkeypatch.setattr(crossval, "OUTER", 3)
+    monkeypatch.setattr(crossval, "INNER", 2)
+
+
+@pytest.mark.usefixtures("few_fits")
 def test_from_a_checkpoint_to_a_choice(
     script: types.ModuleType,
     options: list[str],
