@@ -18,7 +18,7 @@ import pytest
 import costmodel
 
 ROOT = Path(__file__).resolve().parent.parent
-HEAVY = frozenset({"torch", "transformers", "tensorly", "pandas", "scipy", "matplotlib", "validate"})
+HEAVY = frozenset({"torch", "transformers", "tensorly", "pandas", "scipy", "matplotlib", "jinja2", "validate"})
 MAX_LINES = 400
 
 

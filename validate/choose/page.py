@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Any
 
 from costmodel.units import seconds
 from validate.choose.baselines import RULES
@@ -14,45 +15,37 @@ from validate.choose.results import Result
 from validate.choose.settings import Settings
 from validate.choose.stages import StageRecord
 from validate.choose.verdict import Verdict
-from validate.pages.markup import escape, figure, folded, interval_text, table
-from validate.pages.style import STYLE
-
-_STYLE = """
-figure.wide { margin: 18px 0 26px; } figure.wide img { display: block; width: 100%; height: auto; max-width: 980px; }
-figure.half img { max-width: 700px; }
-"""
+from validate.pages.markup import Picture, Table, interval_text, report
 
 
 def loop_page(settings: Settings, verdict: Verdict, moved: Moved | None, stages: Mapping[str, StageRecord]) -> str:
     """The HTML text; it refers to nothing outside itself."""
-    parts = [
-        _header(settings, verdict),
-        _tiles(verdict),
-        *(_cost(verdict, moved, axis) for axis in verdict.axes),
-        survival_section(verdict),
-        _refit(moved),
-        _points(verdict),
-        _duels(verdict),
-        _how(settings, verdict, stages),
-    ]
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1"><title>From a checkpoint to a verified '
-        f"choice</title><style>{STYLE}{_STYLE}</style></head><body><main>\n{''.join(parts)}</main></body></html>\n"
+    total = sum(each.seconds for each in stages.values())
+    return report(
+        "loop.html",
+        "From a checkpoint to a verified choice",
+        about=_about(settings, verdict),
+        finding=_finding(verdict),
+        summary=_tiles(verdict),
+        costs=[_cost(verdict, moved, axis) for axis in verdict.axes],
+        survival=survival_section(verdict),
+        moved="" if moved is None or not moved.shifts else moved.sentence,
+        points=_points(verdict),
+        duels=_duels(verdict),
+        settings=settings,
+        total=seconds(total),
+        stages=_stages(stages),
+        searches=_searches(verdict),
     )
 
 
-def _header(settings: Settings, verdict: Verdict) -> str:
+def _about(settings: Settings, verdict: Verdict) -> str:
     results = verdict.results
     tokens = sum(results.dense.verified.tokens)
-    about = (
+    return (
         f"{results.name}; {settings.factors} factors; {results.fitted.sentence}; "
         f"{len(results.points)} chosen ones and baselines measured on {tokens:,} other tokens; latency on "
         f"{results.device}, batch {settings.batch_size}, {settings.seq_len} tokens"
-    )
-    return (
-        f'<h1>From a checkpoint to a verified choice</h1><p class="sub">{escape(about)}</p>'
-        f'<p class="finding">{escape(_finding(verdict))}</p>'
     )
 
 
@@ -89,7 +82,7 @@ def _finding(verdict: Verdict) -> str:
     return " ".join(sentences)
 
 
-def _tiles(verdict: Verdict) -> str:
+def _tiles(verdict: Verdict) -> list[tuple[str, str, bool]]:
     survival, optimism = verdict.survival, verdict.optimism
     tiles = []
     for axis in verdict.axes:
@@ -106,14 +99,10 @@ def _tiles(verdict: Verdict) -> str:
     if optimism is not None:
         tiles.append((f"{optimism.verify.value:+.3f}", "nats: measured minus predicted over those points", False))
         tiles.append((f"{optimism.factor.value:.2f}x", "what predicted changes have to be multiplied by", False))
-    cells = "".join(
-        f'<div class="tile{" bad" if bad else ""}"><b>{escape(value)}</b><span>{escape(label)}</span></div>'
-        for value, label, bad in tiles
-    )
-    return f'<div class="tiles">{cells}</div>'
+    return tiles
 
 
-def _cost(verdict: Verdict, moved: Moved | None, axis: str) -> str:
+def _cost(verdict: Verdict, moved: Moved | None, axis: str) -> dict[str, Any]:
     factor = 1.0 if verdict.optimism is None else verdict.optimism.factor.value
     rows = [
         [
@@ -147,34 +136,24 @@ def _cost(verdict: Verdict, moved: Moved | None, axis: str) -> str:
         ""
         if width is None
         else (
-            f" Intervals of measured {axis} latency reach {100 * width:.1f} % to each side in the median: costs closer "
+            f"Intervals of measured {axis} latency reach {100 * width:.1f} % to each side in the median: costs closer "
             "than that are equal for all one can tell."
         )
     )
-    return (
-        f"<h2>At equal {escape(name)}</h2>"
-        + figure(
+    return {
+        "name": name,
+        "trade_off": Picture.of(
             lambda theme: trade_off(verdict.results, axis, factor, moved, theme),
             "Lines are predicted, points are measured on the half of the text that nothing was chosen by, with "
             "95 % intervals. A thin line ties a point of a frontier to where it was predicted.",
-        )
-        + table(columns, rows)
-        + f'<p class="note">Against each baseline stands the configuration of ours whose {escape(name)} is no more, as '
-        "measured, and that was predicted to lose least. Dense: the model as it is stands for ours and is not worse. "
-        "Same: the search found the baseline itself. Neither is in the mean. Differences are paired by block of text; "
-        "better and worse mean that the 95 % interval leaves out 0. Intervals are not corrected for the number of "
-        f"comparisons.{escape(noise)}</p>"
-        + figure(lambda theme: duel_plot(verdict.duels, axis, theme), f"Every comparison at equal {name}.")
-    )
+        ),
+        "tallies": Table(columns=columns, rows=rows),
+        "noise": noise,
+        "duels": Picture.of(lambda theme: duel_plot(verdict.duels, axis, theme), f"Every comparison at equal {name}."),
+    }
 
 
-def _refit(moved: Moved | None) -> str:
-    if moved is None or not moved.shifts:
-        return ""
-    return f"<h2>After refitting</h2><p>{escape(moved.sentence)}</p>"
-
-
-def _points(verdict: Verdict) -> str:
+def _points(verdict: Verdict) -> Table:
     results = verdict.results
     rows = [
         [
@@ -199,10 +178,10 @@ def _points(verdict: Verdict) -> str:
         "on the half searched on",
         "on the other half",
     )
-    return "<h2>The points of the frontiers</h2>" + folded("All points, with their configurations", columns, rows)
+    return Table(columns=columns, rows=rows, wide=(0,))
 
 
-def _duels(verdict: Verdict) -> str:
+def _duels(verdict: Verdict) -> Table:
     rows = []
     for duel in verdict.duels:
         theirs, ours = duel.baseline, duel.ours
@@ -227,13 +206,16 @@ def _duels(verdict: Verdict) -> str:
         "ours minus theirs",
         "",
     )
-    return "<h2>Every comparison</h2>" + folded("All baselines", columns, rows, wide=(2,))
+    return Table(columns=columns, rows=rows, wide=(2,))
 
 
-def _how(settings: Settings, verdict: Verdict, stages: Mapping[str, StageRecord]) -> str:
+def _stages(stages: Mapping[str, StageRecord]) -> Table:
     rows = [[name, each.note, seconds(each.seconds)] for name, each in stages.items()]
-    total = sum(each.seconds for each in stages.values())
-    curves = [
+    return Table(columns=("stage", "what", "time"), rows=rows, wide=(1,))
+
+
+def _searches(verdict: Verdict) -> Table:
+    rows = [
         [
             curve.space,
             curve.objective,
@@ -244,21 +226,7 @@ def _how(settings: Settings, verdict: Verdict, stages: Mapping[str, StageRecord]
         ]
         for curve in verdict.results.plan.curves
     ]
-    notes = (
-        "The text is cut into 32 consecutive pieces that go to two halves in turn. Predictor, layer dropping and the "
-        "choice use one half; comparisons, survival and optimism are of the other.",
-        "Layers are dropped by three rules: the deepest but the last; the best block of neighbours by measured loss; "
-        "greedily by measured loss. The latter two know the half that is searched on.",
-        f"All factors, those of baselines too, are {settings.factors}; candidate ranks are {settings.ranks}. Where "
-        "layers are dropped beside factors, the dropped sets are the greedy ones, with their measured loss.",
-        "Blocks of one file are alike, so intervals are too narrow for other kinds of text.",
-    )
-    return (
-        "<h2>How it was done</h2>"
-        + "".join(f'<p class="note">{escape(note)}</p>' for note in notes)
-        + folded(f"Stages: {seconds(total)} in all", ("stage", "what", "time"), rows, wide=(1,))
-        + folded("Searches", ("space", "cost", "configurations", "points", "guarantee", "time"), curves, wide=(4,))
-    )
+    return Table(columns=("space", "cost", "configurations", "points", "guarantee", "time"), rows=rows, wide=(4,))
 
 
 def _axis(axis: str) -> str:

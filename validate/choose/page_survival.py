@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 
 from validate.choose.figures import optimism_plot
 from validate.choose.optimism import Optimism
 from validate.choose.verdict import Verdict
-from validate.pages.markup import escape, figure, interval_text, ratio_text, table
+from validate.pages.markup import Picture, Table, interval_text, ratio_text
 from validate.quality.intervals import mean
 
 
-def survival_section(verdict: Verdict) -> str:
-    """The section of the page, as HTML."""
+def survival_section(verdict: Verdict) -> dict[str, Any]:
+    """What the section of the page shows."""
     survival, optimism = verdict.survival, verdict.optimism
     lines = [
         f"Of the measured points of the predicted frontiers {survival.share(survival.survived)} survive: no other "
@@ -30,12 +32,11 @@ def survival_section(verdict: Verdict) -> str:
             f"Corrected estimate: {ratio_text(optimism.factor)} times the predicted change. The mean error over the "
             f"points goes from {optimism.error:.3f} to {optimism.corrected:.3f} nats, each corrected by the others.",
         ]
-    return (
-        "<h2>What survives measurement</h2>"
-        + "".join(f"<p>{escape(line)}</p>" for line in lines)
-        + _rounds(verdict)
-        + figure(lambda theme: optimism_plot(verdict.results, theme), "On the line the prediction holds.", "wide half")
-    )
+    return {
+        "lines": lines,
+        "rounds": _rounds(verdict),
+        "figure": Picture.of(lambda theme: optimism_plot(verdict.results, theme), "On the line the prediction holds."),
+    }
 
 
 def _predicted_points(optimism: Optimism) -> str:
@@ -43,7 +44,7 @@ def _predicted_points(optimism: Optimism) -> str:
     return f"{optimism.points} points" + (left_out if optimism.left_out else "")
 
 
-def _rounds(verdict: Verdict) -> str:
+def _rounds(verdict: Verdict) -> Table:
     rows = []
     for number, each in enumerate(verdict.results.rounds, 1):
         if each.predicted:
@@ -58,9 +59,4 @@ def _rounds(verdict: Verdict) -> str:
                 ]
             )
     columns = ("search", "points", "predicted, mean", "measured, mean", "measured minus predicted")
-    note = (
-        "On the half that is searched on, without points that drop layers. The points of each search are measured and "
-        "fitted before the next: a search "
-        "finds where the predictor is too hopeful, and what it finds there corrects it. The last search counts."
-    )
-    return f"{table(columns, rows)}<p class=note>{escape(note)}</p>" if len(rows) > 1 else ""
+    return Table(columns=columns, rows=rows)

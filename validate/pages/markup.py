@@ -1,62 +1,63 @@
-"""Pieces of the loop's page: intervals as text, tables, figures in both themes. No torch."""
+"""What reports are made of: tables, pictures in both themes, intervals as text; and the templates they go into.
+
+A report is a template of `validate/pages/templates/` over the page of `costmodel.show.page`, whose style it shares.
+No torch.
+"""
 
 from __future__ import annotations
 
 import base64
-import html
 from collections.abc import Callable, Sequence
-from typing import Any
+from dataclasses import dataclass
+from pathlib import Path
 
 from costmodel.show.figure import Theme
+from costmodel.show.page import render
 from validate.interval import Interval
 
-_THEMES: tuple[Theme, Theme] = ("light", "dark")
+_FOLDER = Path(__file__).parent / "templates"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """Rows under named columns; None is shown as a dash. The columns whose numbers are in `wide` wrap."""
+
+    columns: Sequence[str]
+    rows: Sequence[Sequence[object]]
+    wide: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Picture:
+    """A figure in both themes, as SVG in base 64; the reader's is shown."""
+
+    light: str
+    dark: str
+    caption: str
+
+    @classmethod
+    def of(cls, draw: Callable[[Theme], bytes], caption: str) -> Picture:
+        """What `draw` makes as SVG."""
+        light, dark = (base64.b64encode(draw(theme)).decode() for theme in ("light", "dark"))
+        return cls(light=light, dark=dark, caption=caption)
+
+
+def report(template: str, title: str, **values: object) -> str:
+    """The HTML text of a report; it refers to nothing outside itself."""
+    return render(template, _FOLDER, title=title, **values)
 
 
 def interval_text(interval: Interval | None, digits: int = 3) -> str:
     """A signed value with its interval."""
-    if interval is None:
-        return "-"
-    if interval.low is None or interval.high is None:
-        return f"{interval.value:+.{digits}f}"
-    return f"{interval.value:+.{digits}f} [{interval.low:+.{digits}f}, {interval.high:+.{digits}f}]"
-
-
-def figure(draw: Callable[[Theme], bytes], caption: str, kind: str = "wide") -> str:
-    """A picture that follows the reader's theme, drawn as SVG by `draw`."""
-    light, dark = (f"data:image/svg+xml;base64,{base64.b64encode(draw(theme)).decode()}" for theme in _THEMES)
-    return (
-        f'<figure class="{kind}"><picture><source media="(prefers-color-scheme: dark)" srcset="{dark}">'
-        f'<img src="{light}" alt="{escape(caption)}"></picture><figcaption>{escape(caption)}</figcaption></figure>'
-    )
-
-
-def folded(title: str, columns: Sequence[str], rows: Sequence[Sequence[Any]], wide: tuple[int, ...] = (0,)) -> str:
-    """A table that is shown when asked for."""
-    return f"<details><summary>{escape(title)}</summary>{table(columns, rows, wide)}</details>"
-
-
-def table(columns: Sequence[str], rows: Sequence[Sequence[Any]], wide: tuple[int, ...] = ()) -> str:
-    """Rows as an HTML table; the columns in `wide` wrap."""
-    head = "".join(f"<th>{escape(column)}</th>" for column in columns)
-    body = "".join(
-        "<tr>"
-        + "".join(
-            f"<td{' class=w' if place in wide else ''}>{escape(str(cell))}</td>" for place, cell in enumerate(row)
-        )
-        + "</tr>"
-        for row in rows
-    )
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
+    return "-" if interval is None else _interval(interval, f"+.{digits}f")
 
 
 def ratio_text(interval: Interval) -> str:
     """An unsigned value with its interval."""
+    return _interval(interval, ".2f")
+
+
+def _interval(interval: Interval, form: str) -> str:
     if interval.low is None or interval.high is None:
-        return f"{interval.value:.2f}"
-    return f"{interval.value:.2f} [{interval.low:.2f}, {interval.high:.2f}]"
-
-
-def escape(value: str) -> str:
-    """Text for HTML."""
-    return html.escape(value)
+        return f"{interval.value:{form}}"
+    return f"{interval.value:{form}} [{interval.low:{form}}, {interval.high:{form}}]"
