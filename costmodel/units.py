@@ -96,6 +96,11 @@ def si(value: float, unit: str, digits: int = 3, pad: bool = False) -> str:
     return f"{significant(value, digits, pad and size >= 1)} {unit}"
 
 
+def percent(share: float, digits: int = 1, *, signed: bool = False) -> str:
+    """A share in per cent: `percent(0.123) == "12.3 %"`."""
+    return f"{100 * share:{'+' if signed else ''}.{digits}f} %"
+
+
 def seconds(value: float, digits: int = 4, pad: bool = False) -> str:
     """A duration in s, ms, us or ns: `seconds(0.00642) == "6.42 ms"`; from 10,000 s on in whole seconds."""
     size = abs(float(f"{value:.{digits - 1}e}"))

@@ -15,7 +15,7 @@ from costmodel.pricing.estimate import estimate
 from costmodel.pricing.setup import WorkloadSettings
 from costmodel.show.figure import SUFFIXES, Theme, figure_bytes, file_kind
 from costmodel.show.roofline_chart import RooflineChart
-from costmodel.units import seconds, si
+from costmodel.units import percent, seconds, si
 
 SCHEMA = 1
 """Version of the JSON output."""
@@ -95,7 +95,7 @@ def _print(chart: RooflineChart, output: str | None) -> None:
                 f"{mark.work_intensity:.3g} FLOP/B",
                 si(mark.flops_per_s, "FLOP/s"),
                 seconds(mark.latency_s),
-                f"{100 * mark.share:.1f} %",
+                percent(mark.share),
                 mark.bound,
             ]
             for mark in panel.marks

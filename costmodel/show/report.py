@@ -13,7 +13,7 @@ from costmodel.model import ModelSpec
 from costmodel.pricing.estimate import Estimate, PhaseEstimate
 from costmodel.pricing.phase import PhaseCosts
 from costmodel.pricing.request import Request, RequestCosts, saved_pct
-from costmodel.units import seconds, si, significant
+from costmodel.units import percent, seconds, si, significant
 
 DIGITS = 4
 """Significant digits of a cost in a table."""
@@ -43,7 +43,7 @@ def energy(value: float | None) -> str:
     return amount(value * 1e3, "mJ") if 0 < value < 1 else amount(value, "J")
 
 
-def percent(before: float | None, after: float | None) -> str:
+def saving(before: float | None, after: float | None) -> str:
     """The saving of `after` over `before`, in percent; negative where it costs more."""
     saved = saved_pct(before, after)
     return "" if saved is None else f"{round(saved, 2) + 0.0:.2f} %"
@@ -104,7 +104,7 @@ def phase_rows(phase: PhaseEstimate) -> list[tuple[str, str, str, str]]:
         before, after = getattr(phase.dense, name), getattr(phase.decomposed, name)
         if (name in _TWO_CLOCKS and not phase.dense.host_s) or (name == "kv_cache_bytes" and not before):
             continue
-        rows.append((label, show(before), show(after), "" if name in _NO_SAVING else percent(before, after)))
+        rows.append((label, show(before), show(after), "" if name in _NO_SAVING else saving(before, after)))
         if name == "latency_s":
             rows.append(("  bounds", bounds(phase.dense), bounds(phase.decomposed), ""))
             if phase.dense.latency_p05_s is not None:
@@ -151,7 +151,7 @@ def op_groups(phase: PhaseEstimate) -> list[tuple[str, str, str, str, str, str]]
                 duration(before),
                 str(now["count"]),
                 duration(now["seconds"]),
-                f"{100 * now['seconds'] / everything:.1f} %",
+                percent(now["seconds"] / everything),
                 bound,
             )
         )
@@ -196,15 +196,15 @@ def request_rows(request: Request) -> list[tuple[str, str, str, str]]:
             label,
             duration(getattr(before, name)),
             duration(getattr(after, name)),
-            percent(getattr(before, name), getattr(after, name)),
+            saving(getattr(before, name), getattr(after, name)),
         )
         for label, name in (("TTFT", "ttft_s"), ("TPOT (mean)", "tpot_s"), ("total", "latency_s"))
         if getattr(before, name) is not None
     ]
-    saved = percent(before.energy_j, after.energy_j)
+    saved = saving(before.energy_j, after.energy_j)
     rows.append(("energy", energy(before.energy_j), energy(after.energy_j), saved))
     peaks = (before.peak_memory_bytes, after.peak_memory_bytes)
-    return [*rows, ("peak memory", amount(peaks[0], "B"), amount(peaks[1], "B"), percent(*peaks))]
+    return [*rows, ("peak memory", amount(peaks[0], "B"), amount(peaks[1], "B"), saving(*peaks))]
 
 
 def break_even_rows(result: Estimate) -> list[tuple[str, str, str, str, str, str]]:

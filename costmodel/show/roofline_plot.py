@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from costmodel.show.figure import COLOURS, Theme, axes_style, new_figure
 from costmodel.show.roofline_chart import GROUPS, Mark, Panel, RooflineChart
-from costmodel.units import seconds, si
+from costmodel.units import percent, seconds, si
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -149,7 +149,7 @@ def _draw_panel(axes: Any, panel: Panel, theme: Theme) -> None:
             linewidth=1.1,
         )
     wait = f"; host launches {seconds(panel.host_s, 3)}" if panel.host_s else ""
-    idle = f"; {100 * panel.idle:.1f} % of it only moves data" if panel.idle > 0.0005 else ""
+    idle = f"; {percent(panel.idle)} of it only moves data" if panel.idle > 0.0005 else ""
     axes.set_title(panel.title, fontsize=9.5, loc="left", pad=20, color=colours["ink"])
     axes.text(
         0,
@@ -237,7 +237,7 @@ def _roof_points(chart: RooflineChart) -> list[tuple[float, float]]:
 
 
 def _label(mark: Mark) -> str:
-    return f"{mark.label} {100 * mark.share:.0f} %" if mark.share >= 0.005 else mark.label
+    return f"{mark.label} {percent(mark.share, 0)}" if mark.share >= 0.005 else mark.label
 
 
 def _overlap(one: Any, other: Any) -> float:

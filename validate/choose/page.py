@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from costmodel.units import seconds
+from costmodel.units import percent, seconds
 from validate.choose.baselines import RULES
 from validate.choose.duels import SIZE, cost, own_axis
 from validate.choose.figures import duel_plot, trade_off
@@ -15,7 +15,8 @@ from validate.choose.results import Result
 from validate.choose.settings import Settings
 from validate.choose.stages import StageRecord
 from validate.choose.verdict import Verdict
-from validate.pages.markup import Picture, Table, interval_text, report
+from validate.interval import interval_text
+from validate.pages.markup import Picture, Table, report
 
 
 def loop_page(settings: Settings, verdict: Verdict, moved: Moved | None, stages: Mapping[str, StageRecord]) -> str:
@@ -136,7 +137,7 @@ def _cost(verdict: Verdict, moved: Moved | None, axis: str) -> dict[str, Any]:
         ""
         if width is None
         else (
-            f"Intervals of measured {axis} latency reach {100 * width:.1f} % to each side in the median: costs closer "
+            f"Intervals of measured {axis} latency reach {percent(width)} to each side in the median: costs closer "
             "than that are equal for all one can tell."
         )
     )

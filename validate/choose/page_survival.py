@@ -9,7 +9,8 @@ import numpy as np
 from validate.choose.figures import optimism_plot
 from validate.choose.optimism import Optimism
 from validate.choose.verdict import Verdict
-from validate.pages.markup import Picture, Table, interval_text, ratio_text
+from validate.interval import interval_text
+from validate.pages.markup import Picture, Table
 from validate.quality.intervals import mean
 
 
@@ -29,8 +30,9 @@ def survival_section(verdict: Verdict) -> dict[str, Any]:
             "them: "
             f"{interval_text(optimism.search)} nats on the half that was searched on, {interval_text(optimism.verify)} "
             "on the other. Above 0 the search believed too much of what it chose.",
-            f"Corrected estimate: {ratio_text(optimism.factor)} times the predicted change. The mean error over the "
-            f"points goes from {optimism.error:.3f} to {optimism.corrected:.3f} nats, each corrected by the others.",
+            f"Corrected estimate: {interval_text(optimism.factor, 2, signed=False)} times the predicted change. The "
+            f"mean error over the points goes from {optimism.error:.3f} to {optimism.corrected:.3f} nats, each "
+            "corrected by the others.",
         ]
     return {
         "lines": lines,

@@ -19,7 +19,7 @@ from validate.choose.settings import NAME, Settings
 from validate.choose.stages import read_stages
 from validate.choose.verdict import Verdict
 from validate.errors import RunError
-from validate.pages.markup import interval_text
+from validate.interval import interval_text
 from validate.quality.job import LENGTH
 from validate.store.settings import load_settings
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from costmodel.units import percent
 from validate.choose.duels import SIZE, cost, ends, own_axis
 from validate.choose.results import Result, Results
 from validate.quality.intervals import change
@@ -35,7 +36,7 @@ class Survival:
 
     def share(self, count: int) -> str:
         """A number of the points with its percentage."""
-        return f"{count} of {self.points} ({100 * count / max(1, self.points):.0f} %)"
+        return f"{count} of {self.points} ({percent(count / max(1, self.points), 0)})"
 
 
 def dominators(result: Result, others: Sequence[Result], axis: str, clear: Clear) -> list[Result]:

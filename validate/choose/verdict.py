@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from costmodel.units import percent
 from validate.choose.duels import OUTCOMES, SIZE, Duel, Standing, Tally, cost, duels, tallies
 from validate.choose.optimism import Optimism, optimism
 from validate.choose.results import Result, Results
@@ -61,7 +62,7 @@ class Verdict:
         """What keeps the comparisons from meaning much, a sentence each."""
         widths = {phase: self.results.latency_width(phase) for phase in self.results.phases}
         return [
-            f"{phase.capitalize()} latency was measured too roughly to compare at: intervals reach {100 * width:.0f} % "
+            f"{phase.capitalize()} latency was measured too roughly to compare at: intervals reach {percent(width, 0)} "
             "to each side in the median, so that what counts as no slower below is chance in part."
             for phase, width in widths.items()
             if width is not None and width > ROUGH

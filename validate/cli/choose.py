@@ -28,7 +28,7 @@ from validate.choose.settings import SMALL, Settings, Sizes
 from validate.choose.verdict import Verdict
 from validate.cli.options import given
 from validate.cli.progress import RunProgress
-from validate.pages.markup import interval_text
+from validate.interval import interval_text
 
 
 @click.command("choose")

@@ -10,7 +10,7 @@ from costmodel.cli.common import print_table, say, write_csv
 from costmodel.files.write import write_file
 from costmodel.forward.workload import Runtime
 from costmodel.hardware.profile import HardwareProfile
-from costmodel.units import DType
+from costmodel.units import DType, percent
 from validate.calibration.fit import fit_calibration
 from validate.calibration.folder import Manifest, MeasuredOps, write_ops
 from validate.calibration.shaped import rounded
@@ -90,7 +90,7 @@ def say_ranks(out: Path, records: Sequence[OpRecord], device: str, kind: DType) 
     text = io.StringIO()
     write_csv([dict(zip(columns, [*row[:4], *map(rounded, row[4:])], strict=True)) for row in figures], text)
     write_file(out / f"{RANKS}.csv", text.getvalue().encode())
-    title = f"{device}, {kind.value}: ranks between two multiples of 64; passes differ by {100 * floor:.1f} %"
+    title = f"{device}, {kind.value}: ranks between two multiples of 64; passes differ by {percent(floor)}"
     write_file(out / f"{RANKS}.svg", rank_plot(effects, title, "svg"))
     rows = sorted({(each.role != "n", each.role, each.rows) for each in effects})
     found = {(each.role, each.rows, each.multiple): each for each in effects}
@@ -104,4 +104,4 @@ def say_ranks(out: Path, records: Sequence[OpRecord], device: str, kind: DType) 
         cells,
         left=1,
     )
-    say(f"above 1: the rank padded with zeros is faster. Odd and even passes differ by {100 * floor:.1f} %")
+    say(f"above 1: the rank padded with zeros is faster. Odd and even passes differ by {percent(floor)}")

@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from costmodel.cli.common import print_table, say
+from costmodel.units import percent
+from validate.interval import Interval, interval_text
 
 if TYPE_CHECKING:
     from validate.predictor.fit import PredictorFit
@@ -43,7 +45,7 @@ def print_fit(fit: PredictorFit, link: Mapping[str, Any], path: Path) -> None:
     for row in (row for row in fit.errors if row["protocol"] == OTHERS and row["model"] == PREDICTOR):
         say(
             f"{row['points']} other configurations, not sampled: mean error {row['mean_abs']:.4f} nats, "
-            f"covered {100 * row['coverage']:.0f} %"
+            f"covered {percent(row['coverage'], 0)}"
         )
     strata = [row for row in fit.errors if row["protocol"] not in (fit.errors[0]["protocol"], OTHERS)]
     if strata:
@@ -84,7 +86,7 @@ def print_fit(fit: PredictorFit, link: Mapping[str, Any], path: Path) -> None:
     pairs = [f"{value:.3g} for {change:g}" for change, value in zip(link["nll_change"], link["score"], strict=True)]
     say(f"the file's sums are scores, increasing with the change of NLL: {', '.join(pairs)} nats")
     spearman = "-" if fit.spearman is None else f"{fit.spearman:.3f}"
-    say(f"held out: rank correlation {spearman}, 90 % intervals hold {100 * fit.coverage:.0f} %")
+    say(f"held out: rank correlation {spearman}, 90 % intervals hold {percent(fit.coverage, 0)}")
 
 
 def _print_sums(rows: Sequence[Mapping[str, Any]]) -> None:
@@ -118,7 +120,7 @@ def _cells(row: Mapping[str, Any]) -> list[str | None]:
         None if row.get("ratio") is None else f"{row['ratio']:.2f}",
         f"{row['bias']:+.4f}",
         None if row["spearman"] is None else f"{row['spearman']:.3f}",
-        None if covered is None else f"{100 * covered:.0f} %",
+        None if covered is None else percent(covered, 0),
     ]
 
 
@@ -139,22 +141,16 @@ def _stratum(name: str, rows: list[Mapping[str, Any]]) -> list[str | None]:
 def _difference(row: Mapping[str, Any], scale: float = 1, digits: int = 4) -> str | None:
     if row.get("difference_low") is None:
         return None
-    value, low, high = (
-        f"{scale * row[key]:+.{digits}f}" for key in ("difference", "difference_low", "difference_high")
-    )
-    return f"{value} [{low}, {high}]"
+    return interval_text(Interval(*(scale * row[f"difference{end}"] for end in ("", "_low", "_high"))), digits)
 
 
 def _excess(row: Mapping[str, Any]) -> str:
-    value = f"{100 * row['excess']:+.0f} %"
-    if row["excess_low"] is None:
-        return value
-    return f"{value} [{100 * row['excess_low']:+.0f}, {100 * row['excess_high']:+.0f}]"
+    return interval_text(Interval(row["excess"], row["excess_low"], row["excess_high"]), 0, share=True)
 
 
 def _task(row: Mapping[str, Any]) -> list[str | None]:
-    start = [row["task"], str(row["items"]), f"{100 * row['dense']:.1f} %", f"{100 * row['chance']:.1f} %"]
+    start = [row["task"], str(row["items"]), percent(row["dense"]), percent(row["chance"])]
     if "note" in row:
         return [*start, row["note"], *[None] * 5]
     errors = [f"{100 * row[key]:.2f}" for key in ("mean_abs", "mean_abs_measured_change", "mean_abs_constant")]
-    return [*start, *errors, _difference(row, 100, 2), f"{100 * row['coverage']:.0f} %", f"{100 * row['noise']:.2f}"]
+    return [*start, *errors, _difference(row, 100, 2), percent(row["coverage"], 0), f"{100 * row['noise']:.2f}"]

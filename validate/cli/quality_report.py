@@ -8,7 +8,8 @@ from typing import Any
 
 from costmodel.cli.common import print_table, say, write_csv, write_json
 from costmodel.show.report import configuration_text
-from validate.interval import Interval
+from costmodel.units import percent
+from validate.interval import interval_text
 from validate.quality.intervals import FEWEST
 from validate.quality.records import QUALITY, QualityRecord
 from validate.quality.summary import Row, bands, rows
@@ -80,13 +81,14 @@ def _print(found: Sequence[Row], folder: Path, counts: dict[str, int], measured:
         record = row.record
         line: list[Any] = [record.index, configuration_text(record.decomposition(spec), spec)]
         line += [record.factors] if len(kinds) > 1 else []
-        line += [f"{100 * row.params_removed:.1f} %"]
+        line += [percent(row.params_removed)]
         if dense.text:
             line += _text_cells(row)
         by_task = {(task.task, task.metric): task for task in row.tasks}
         for name, metric in metrics.items():
             task = by_task.get((name, metric))
-            line += [None, None] if task is None else [_percent(task.value), _percent(task.change, signed=True)]
+            line.append(task and interval_text(task.value, 1, signed=False, share=True))
+            line.append(task and interval_text(task.change, 1, share=True))
         cells.append(line)
     title = f"{dense.record.model.name}: quality against dense, changes with 95 % intervals"
     print_table(title, columns, cells, left=2 + (len(kinds) > 1))
@@ -99,7 +101,7 @@ def _print(found: Sequence[Row], folder: Path, counts: dict[str, int], measured:
         say("change of NLL in nats: " + ", ".join(f"{count} {name}" for name, count in counts.items()))
     chances = {task.task: task.chance for task in dense.tasks if task.chance is not None}
     if chances:
-        say("chance: " + ", ".join(f"{name} {100 * value:.1f} %" for name, value in chances.items()))
+        say("chance: " + ", ".join(f"{name} {percent(value)}" for name, value in chances.items()))
     where = f"records {folder / QUALITY.file}"
     if measured:
         rate = f"{elapsed_s / measured:.2f} s each with start-up"
@@ -121,21 +123,7 @@ def _text_cells(row: Row) -> list[str | None]:
     if row.text is None:
         return [None] * 4
     text = row.text
-    return [f"{text.nll:.4f}", _number(text.nll_change), f"{text.kl.value:.4f}", f"{100 * text.flips:.1f} %"]
-
-
-def _number(interval: Interval) -> str:
-    if interval.low is None or interval.high is None:
-        return f"{interval.value:+.4f}"
-    return f"{interval.value:+.4f} [{interval.low:+.4f}, {interval.high:+.4f}]"
-
-
-def _percent(interval: Interval, signed: bool = False) -> str:
-    sign = "+" if signed else ""
-    value = f"{100 * interval.value:{sign}.1f} %"
-    if interval.low is None or interval.high is None:
-        return value
-    return f"{value} [{100 * interval.low:{sign}.1f}, {100 * interval.high:{sign}.1f}]"
+    return [f"{text.nll:.4f}", interval_text(text.nll_change, 4), f"{text.kl.value:.4f}", percent(text.flips)]
 
 
 def _csv(found: Sequence[Row]) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ from typing import Any
 
 from costmodel.cli.common import print_table, say, write_csv, write_json
 from costmodel.files.write import write_file
+from costmodel.units import percent
 from validate.speed.metrics import ErrorRow, Evaluation, evaluate
 from validate.speed.records import Sample
 
@@ -93,11 +94,6 @@ def noise_line(evaluation: Evaluation) -> str:
     if noise.half_width is not None:
         parts.append(f"95 % intervals are {percent(noise.half_width)} to each side")
     return f"noise floor: {', '.join(parts)}" if parts else "noise floor: not measured"
-
-
-def percent(value: float | None, signed: bool = False) -> str | None:
-    """A fraction in per cent."""
-    return None if value is None else f"{100 * value:{'+' if signed else ''}.1f} %"
 
 
 def _cells(row: ErrorRow) -> list[Any]:

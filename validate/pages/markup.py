@@ -1,4 +1,4 @@
-"""What reports are made of: tables, pictures in both themes, intervals as text; and the templates they go into.
+"""What reports are made of: tables, pictures in both themes; and the templates they go into.
 
 A report is a template of `validate/pages/templates/` over the page of `costmodel.show.page`, whose style it shares.
 No torch.
@@ -13,7 +13,6 @@ from pathlib import Path
 
 from costmodel.show.figure import Theme
 from costmodel.show.page import render
-from validate.interval import Interval
 
 _FOLDER = Path(__file__).parent / "templates"
 
@@ -45,19 +44,3 @@ class Picture:
 def report(template: str, title: str, **values: object) -> str:
     """The HTML text of a report; it refers to nothing outside itself."""
     return render(template, _FOLDER, title=title, **values)
-
-
-def interval_text(interval: Interval | None, digits: int = 3) -> str:
-    """A signed value with its interval."""
-    return "-" if interval is None else _interval(interval, f"+.{digits}f")
-
-
-def ratio_text(interval: Interval) -> str:
-    """An unsigned value with its interval."""
-    return _interval(interval, ".2f")
-
-
-def _interval(interval: Interval, form: str) -> str:
-    if interval.low is None or interval.high is None:
-        return f"{interval.value:{form}}"
-    return f"{interval.value:{form}} [{interval.low:{form}}, {interval.high:{form}}]"

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from costmodel.show.figure import COLOURS, Theme, axes_style, figure_bytes, new_figure
+from costmodel.units import percent
 from validate.predictor.errors import PREDICTOR
 from validate.predictor.fit import PredictorFit
 from validate.predictor.score import FLOOR
@@ -49,7 +50,7 @@ def predictor_figure(fit: PredictorFit, theme: Theme = "light") -> Figure:
     figure.suptitle(
         f"{fit.evidence.spec.name}: quality predicted from {len(fit.evidence.points)} measured configurations\n"
         f"{fit.errors[0]['protocol']}; {fit.evidence.factors} factors{spearman}, 90 % intervals hold "
-        f"{100 * fit.coverage:.0f} %",
+        f"{percent(fit.coverage, 0)}",
         color=COLOURS[theme]["ink"],
         fontsize=10.5,
         x=0.01,

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from costmodel.decomposition.text import describe
-from costmodel.units import seconds
+from costmodel.units import percent, seconds
 from validate.pages.markup import Table, report
 from validate.speed.metrics import ErrorRow, Evaluation, Predicted, measured, recorded_levels
 from validate.speed.plots import figures
@@ -143,7 +143,7 @@ def _samples(evaluation: Evaluation, extra: dict[str, Predicted] | None) -> Tabl
         timing = measured(s)
         guess = predicted[s.id][1] / predicted[s.id][0] if s.id in predicted else None
         interval = f"{timing.ratio_low:.3f} to {timing.ratio_high:.3f}" if math.isfinite(timing.ratio_high) else "-"
-        error = None if guess is None else f"{100 * (guess / timing.ratio - 1):+.1f} %"
+        error = None if guess is None else percent(guess / timing.ratio - 1, signed=True)
         rows.append(
             [
                 s.index,
@@ -208,7 +208,7 @@ def _cells(row: ErrorRow) -> list[Any]:
     return [
         row.name,
         row.count,
-        f"{100 * row.bias:+.1f} %",
+        percent(row.bias, signed=True),
         _pct(row.median),
         _pct(row.p95),
         _pct(row.worst),
@@ -222,4 +222,4 @@ def _sign(row: ErrorRow) -> str:
 
 
 def _pct(value: float | None, digits: int = 1) -> str:
-    return "-" if value is None else f"{100 * value:.{digits}f}\N{NO-BREAK SPACE}%"
+    return "-" if value is None else percent(value, digits).replace(" ", "\N{NO-BREAK SPACE}")
