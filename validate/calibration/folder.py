@@ -20,11 +20,12 @@ from costmodel.files.read import read_json
 from costmodel.files.table import read_table
 from costmodel.files.write import write_file
 from costmodel.forward.workload import Runtime
+from costmodel.pricing.shapes import ATTENTION_COLUMNS, GEMM_COLUMNS
 from costmodel.timing.calibration.file import STREAM_KINDS
 from costmodel.timing.calibration.shaped import FormKind
 from costmodel.units import COMPUTE_DTYPES, DType
 from validate.calibration.streams import StreamTable
-from validate.calibration.tables import ATTENTION_COLUMNS, GEMM_COLUMNS, MAX_WORK, TIME, TIMES_US, OpTable, read_tables
+from validate.calibration.tables import MAX_WORK, TIME, TIMES_US, OpTable, read_tables
 from validate.errors import RecordError
 
 SCHEMA = 1
