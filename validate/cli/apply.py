@@ -150,7 +150,10 @@ def _as_verified(chosen: Chosen, configuration: DecompositionSettings, settings:
         InputError: when others are asked for.
     """
     text = chosen.calibration
-    wanted = {"factors": chosen.factors, **({"blocks": text.blocks, "length": text.length} if text else {})}
+    wanted: dict[str, Any] = {
+        "factors": chosen.factors,
+        **({"blocks": text.blocks, "length": text.length} if text else {}),
+    }
     for name, value in wanted.items():
         asked = getattr(settings, name)
         if asked not in (value, getattr(ApplySettings(), name)):

@@ -72,7 +72,7 @@ class LowRankConfig(QuantizationConfigMixin):
         for name in ("layers", "num_layers", "modules"):
             if name not in config_dict:
                 refuse(f"{WHERE}: {name}", None, "given")
-        return super().from_dict(dict(config_dict), return_unused_kwargs, **kwargs)
+        return super().from_dict(dict(config_dict), return_unused_kwargs, **kwargs)  # type: ignore[no-untyped-call]
 
     @classmethod
     def of_manifest(cls, manifest: Mapping[str, Any]) -> LowRankConfig:

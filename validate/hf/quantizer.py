@@ -151,7 +151,7 @@ def _merged(module: FactoredLinear | Int8Linear) -> nn.Module:
     dtype = last.weight_scale.dtype if isinstance(last, Int8Linear) else last.weight.dtype
     weight = (module.product() if isinstance(module, FactoredLinear) else module.dense()).to(dtype)
     if module.transposed:
-        dense: Any = Conv1D(module.out_features, module.in_features)  # type: ignore[no-untyped-call]
+        dense: Any = Conv1D(module.out_features, module.in_features)
         weight = weight.T.contiguous()
     else:
         dense = nn.Linear(module.in_features, module.out_features, bias=False, device="meta")
