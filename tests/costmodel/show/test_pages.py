@@ -9,7 +9,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from browser import Browser, browser, find_chromium
+
+pytest.importorskip("playwright")
+
+from browser import Tab, browser, find_chromium
 
 from costmodel.cli import cli, run
 from costmodel.units import si
@@ -76,7 +79,7 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 
 @pytest.fixture(scope="module")
-def tab() -> Iterator[Browser]:
+def tab() -> Iterator[Tab]:
     with browser() as started:
         yield started
 
@@ -84,7 +87,7 @@ def tab() -> Iterator[Browser]:
 @pytest.mark.parametrize(("width", "dark"), VIEWS)
 @pytest.mark.parametrize("name", COMMANDS)
 def test_a_page_opens_quietly_and_fits(
-    name: str, width: int, dark: bool, pages: dict[str, Path], tab: Browser, tmp_path: Path
+    name: str, width: int, dark: bool, pages: dict[str, Path], tab: Tab, tmp_path: Path
 ) -> None:
     tab.problems.clear()
     tab.open(pages[name], width=width, dark=dark)
@@ -107,13 +110,13 @@ CLIPPED = """[...document.querySelectorAll("main svg text")].flatMap((text) => {
 """Texts of pictures that reach beyond their picture."""
 
 
-def test_large_numbers_have_the_prefixes_that_the_tables_have(pages: dict[str, Path], tab: Browser) -> None:
+def test_large_numbers_have_the_prefixes_that_the_tables_have(pages: dict[str, Path], tab: Tab) -> None:
     tab.open(pages["roofline"])
     for value in (0.0, 1.0, 999.4, 1500.0, 2.039e12, 1.5e15, 1.5e18, 2.25e20, 4e21):
         assert tab.run(f"si({value!r}, 'FLOP')") == si(value, "FLOP")
 
 
-def test_hovering_and_switching_on_the_roofline(pages: dict[str, Path], tab: Browser) -> None:
+def test_hovering_and_switching_on_the_roofline(pages: dict[str, Path], tab: Tab) -> None:
     tab.problems.clear()
     tab.open(pages["roofline"])
     place = tab.run(
@@ -132,7 +135,7 @@ def test_hovering_and_switching_on_the_roofline(pages: dict[str, Path], tab: Bro
 
 
 def test_a_click_shows_a_configuration_and_its_command_gives_its_numbers(
-    pages: dict[str, Path], tab: Browser, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    pages: dict[str, Path], tab: Tab, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tab.problems.clear()
     tab.open(pages["explore"])
@@ -162,7 +165,7 @@ def test_a_click_shows_a_configuration_and_its_command_gives_its_numbers(
 
 @pytest.mark.parametrize("width", [1440, 390])
 def test_a_configuration_file_gives_the_same_numbers(
-    width: int, pages: dict[str, Path], tab: Browser, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    width: int, pages: dict[str, Path], tab: Tab, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     tab.open(pages["per-site"], width=width)
     tab.run("[...document.querySelectorAll('#list button')][6].click()")
@@ -177,7 +180,7 @@ def test_a_configuration_file_gives_the_same_numbers(
     assert tab.run("state.selected.values[column('params')]") == pytest.approx(costs["params"], rel=1e-6)
 
 
-def test_limits_fade_points_and_shorten_the_list(pages: dict[str, Path], tab: Browser) -> None:
+def test_limits_fade_points_and_shorten_the_list(pages: dict[str, Path], tab: Tab) -> None:
     tab.problems.clear()
     tab.open(pages["explore"])
     rows = "document.querySelectorAll('#list tbody tr').length"
@@ -199,7 +202,7 @@ def test_limits_fade_points_and_shorten_the_list(pages: dict[str, Path], tab: Br
     assert tab.problems == []
 
 
-def test_the_theme_can_be_switched(pages: dict[str, Path], tab: Browser) -> None:
+def test_the_theme_can_be_switched(pages: dict[str, Path], tab: Tab) -> None:
     tab.open(pages["explore"], dark=False)
     tab.run("document.getElementById('theme').click()")
     assert tab.run("getComputedStyle(document.body).backgroundColor") == "rgb(20, 23, 26)"
@@ -207,7 +210,7 @@ def test_the_theme_can_be_switched(pages: dict[str, Path], tab: Browser) -> None
     assert tab.run("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
 
 
-def test_a_model_with_markup_in_its_name_stays_text(tab: Browser, tmp_path: Path) -> None:
+def test_a_model_with_markup_in_its_name_stays_text(tab: Tab, tmp_path: Path) -> None:
     folder = tmp_path / "<img src=x onerror=document.title=1>"
     folder.mkdir()
     config = {
