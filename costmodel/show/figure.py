@@ -4,6 +4,7 @@ colours: Okabe and Ito, "Color Universal Design" (2008), the yellow darkened to 
 from __future__ import annotations
 
 import io
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -84,6 +85,15 @@ def axes_style(axes: Any, theme: Theme = "light") -> None:
     axes.xaxis.label.set_color(colours["ink"])
     axes.yaxis.label.set_color(colours["ink"])
     axes.title.set_color(colours["ink"])
+
+
+def plain_ticks(axis: Any, values: Iterable[float]) -> None:
+    """Ticks at these values alone, as plain numbers."""
+    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
+
+    axis.set_major_locator(FixedLocator(list(values)))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
 def figure_bytes(figure: Figure, kind: str, dpi: int = DPI) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from costmodel.show.figure import plain_ticks
 from studies.paper.points import DROPPED, PLAIN, WHITENED
 from studies.paper.results import Found
 from validate.pages.axes import bars
@@ -84,8 +85,6 @@ def scale(axes: Sequence[Any], found: Sequence[Found]) -> None:
 
 def scale_ends(axes: Sequence[Any], values: Sequence[float]) -> None:
     """Logarithmic but near zero, wide enough for these values, with few plain numbers."""
-    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
-
     low, high = min(values), max(values)
     numbers = [0.0, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0]
     shown = [
@@ -98,9 +97,7 @@ def scale_ends(axes: Sequence[Any], values: Sequence[float]) -> None:
         getattr(axis.axes, f"set_{name}scale")("symlog", linthresh=LINEAR, linscale=0.6)
         getattr(axis.axes, f"set_{name}lim")(min(-0.002, 1.15 * low), 1.25 * high)
         crowded = {0.03, -0.03} if name == "x" else set()  # side by side, its number would touch the next one's
-        axis.set_major_locator(FixedLocator([value for value in shown if value not in crowded]))
-        axis.set_minor_locator(NullLocator())
-        axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        plain_ticks(axis, [value for value in shown if value not in crowded])
 
 
 def draw_legend(figure: Any, kinds: Sequence[str]) -> None:

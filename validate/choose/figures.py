@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from costmodel.show.figure import COLOURS, Theme, axes_style, figure_bytes, new_figure
+from costmodel.show.figure import COLOURS, Theme, axes_style, figure_bytes, new_figure, plain_ticks
 from validate.choose.baselines import RULES
 from validate.choose.duels import SIZE, Duel, cost, own_axis
 from validate.choose.refit import Moved
@@ -214,8 +214,6 @@ def _draw(axes: Any, group: Sequence[Result], axis: str, dense: float, **look: A
 
 def _change_axis(axis: Any, values: Sequence[Interval], *, both: bool = False) -> None:
     """Logarithmic but near zero, with few plain numbers."""
-    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
-
     ends = [end for each in values for end in (each.value, each.low, each.high) if end is not None]
     low, high = min([*ends, 0.0]), max([*ends, 0.03])
     ticks = sorted({*_TICKS, *(-tick for tick in _TICKS)}) if both else list(_TICKS)
@@ -223,9 +221,7 @@ def _change_axis(axis: Any, values: Sequence[Interval], *, both: bool = False) -
     name = axis.axis_name
     getattr(axis.axes, f"set_{name}scale")("symlog", linthresh=_LINEAR, linscale=0.6)
     getattr(axis.axes, f"set_{name}lim")(low, high)
-    axis.set_major_locator(FixedLocator([tick for tick in ticks if low <= tick <= high]))
-    axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    plain_ticks(axis, [tick for tick in ticks if low <= tick <= high])
 
 
 def _short(label: str) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from costmodel.show.figure import COLOURS, Theme, axes_style, figure_bytes, new_figure
+from costmodel.show.figure import COLOURS, Theme, axes_style, figure_bytes, new_figure, plain_ticks
 from costmodel.units import percent
 from validate.predictor.errors import PREDICTOR
 from validate.predictor.fit import PredictorFit
@@ -134,10 +134,5 @@ def _band(rows: Sequence[Mapping[str, Any]], band: str) -> str:
 
 
 def _ticks(axis: Any, high: float, low: float = -1.0) -> None:
-    from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
-
-    axis.set_major_locator(
-        FixedLocator([value for value in ((*_TICKS, 0.003, 0.001) if low > 0 else _TICKS) if low <= value <= high])
-    )
-    axis.set_minor_locator(NullLocator())
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    shown = (*_TICKS, 0.003, 0.001) if low > 0 else _TICKS
+    plain_ticks(axis, [value for value in shown if low <= value <= high])
