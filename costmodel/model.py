@@ -128,6 +128,8 @@ class ModelSpec:
     narrow_embeddings: bool = False
     """Whether positions, token types and the norm behind them are embed_dim wide, too, and a linear with bias follows
     (ELECTRA)."""
+    relative_rows: int = 0
+    """Rows of a table of relative positions that each layer projects (DeBERTa), 0 where there is none."""
     other_outer_params: int = 0
     """Parameters outside the layers that no other field counts: a table of relative positions."""
     activation: str

@@ -47,6 +47,10 @@ class Words:
     """Whether positions turn q and k; else they are learned, or slopes in attention (ALiBi)."""
     rotary_share: float = 1.0
     """Share of head_dim that is turned."""
+    relative: tuple[str, ...] = ()
+    """Products with projected relative positions that are added to the scores (DeBERTa)."""
+    relative_shared: bool = False
+    """Whether the projections of queries and keys project the relative positions, too."""
     out_bias: bool | None = None
     """Bias of attention's result projection where it is not `ModelSpec.attn_out_bias`."""
     down_bias: bool | None = None

@@ -35,6 +35,14 @@ CHOICES: dict[str, dict[str, Any]] = {
     "modernbert": {"norm_bias": True, "attention_bias": True},
     "gemma3_text": {"sliding_window_pattern": 2, "attention_bias": True},
     "electra": {"embedding_size": 64},
+    "deberta-v2": {
+        "relative_attention": True,
+        "share_att_key": True,
+        "pos_att_type": ["c2p", "p2c"],
+        "position_buckets": 8,
+        "norm_rel_ebd": "layer_norm",
+        "position_biased_input": False,
+    },
 }
 """Fields that change what a type is made of, each tried beside the type's defaults."""
 

@@ -6,6 +6,7 @@ Which kernels run, and what lives while they do, follows from the topology; para
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 from costmodel.families.fields import Fields
 from costmodel.families.heads import DECODER_HEADS, Heads
@@ -31,6 +32,7 @@ def decoder_row(
     aliases: Mapping[str, str] | None = None,
     strided_heads: bool = False,
     causal: bool = True,
+    **functions: Any,
 ) -> FamilyRow:
     """The row of a family whose `read` gives its models words.
 
@@ -44,23 +46,28 @@ def decoder_row(
         aliases: generic name of a field -> native one.
         strided_heads: whether q, k and v are views of one product.
         causal: whether it is a decoder; else an encoder.
+        functions: entries of the row in place of those made here.
     """
+    made: dict[str, Any] = {
+        "tensors": decoder_tensors,
+        "other_params": qk_norm_params,
+        "positions": _positions,
+        "prologue": _prologue,
+        "layer": _layer,
+        "epilogue": _epilogue,
+        **functions,
+    }
     return FamilyRow(
         name=name,
         classes=classes,
         read=read,
         heads=heads,
-        tensors=decoder_tensors,
-        other_params=qk_norm_params,
         aliases=aliases or {},
         layer_path=layers,
         causal=causal,
         norm=norm,
         strided_heads=strided_heads,
-        positions=_positions,
-        prologue=_prologue,
-        layer=_layer,
-        epilogue=_epilogue,
+        **made,
     )
 
 

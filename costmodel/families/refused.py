@@ -29,7 +29,6 @@ _LACKS = (
         "attention or layers of its own kind",
     ),
     (r"^(albert)", "layers that share one set of weights"),
-    (r"^(deberta)", "disentangled attention, which projects relative positions too"),
     (r"^(mimo)", "layers that predict several tokens ahead"),
 )
 """Pattern of a model_type or class -> what is in such a model that is not priced; the first that fits counts."""

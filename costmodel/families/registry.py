@@ -12,6 +12,7 @@ from costmodel.families.alibi import BLOOM, FALCON, MPT
 from costmodel.families.architecture import find_architecture
 from costmodel.families.bert import BERT
 from costmodel.families.cohere import COHERE
+from costmodel.families.deberta import DEBERTA
 from costmodel.families.encoders import DISTILBERT, ELECTRA, MPNET
 from costmodel.families.fields import Fields
 from costmodel.families.gemma import GEMMA
@@ -55,6 +56,7 @@ FAMILIES: tuple[FamilyRow, ...] = (
     GPT_BIGCODE,
     XGLM,
     BIOGPT,
+    DEBERTA,
     DISTILBERT,
     MPNET,
     ELECTRA,

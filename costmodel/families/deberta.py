@@ -1,0 +1,165 @@
+"""DeBERTa v2 and v3: attention adds products of queries and keys with projected relative positions.
+
+Where content and positions share their projections (v3), query_proj and key_proj run a second time, on the table of
+relative positions, in each layer. They stay dense here: a factored one would pay its factors twice.
+"""
+
+from __future__ import annotations
+
+from costmodel.families.decoder import decoder_row, decoder_tensors, words_of
+from costmodel.families.decoder_fields import decoder_spec
+from costmodel.families.fields import Fields
+from costmodel.families.heads import Heads, classifier, masked_lm, no_head
+from costmodel.families.row import FamilyRow
+from costmodel.forward.attention import add_attention
+from costmodel.forward.cost import batched_gemm
+from costmodel.forward.frame import INPUT
+from costmodel.forward.ops import Builder
+from costmodel.model import ModelSpec, WeightTensor
+from costmodel.words import Words
+
+_KINDS = ("c2p", "p2c")
+"""Content with positions of keys, positions of queries with content."""
+
+
+def _read(fields: Fields, row: FamilyRow) -> ModelSpec:
+    if fields.count("conv_kernel_size", 0, minimum=0):
+        raise fields.error("conv_kernel_size", "0: a layer of convolution is not supported")
+    hidden, relative = fields.count("hidden_size"), fields.flag_or("relative_attention", False)
+    if not fields.flag_or("legacy", True):
+        raise fields.error("legacy", "true")
+    words = Words(
+        placing="after",
+        norms=("attention.output.LayerNorm", "output.LayerNorm"),
+        attention="attention",
+        qkv=("self.query_proj", "self.key_proj", "self.value_proj"),
+        out="output.dense",
+        mlp="",
+        ups=("intermediate.dense",),
+        down="output.dense",
+        names=(
+            ("self.query_proj", "query"),
+            ("self.key_proj", "key"),
+            ("self.value_proj", "value"),
+            ("attention.output.dense", "attn_output"),
+            (".output.dense", "output"),
+            ("intermediate.dense", "intermediate"),
+        ),
+        rotary=False,
+        relative=_kinds(fields) if relative else (),
+        relative_shared=fields.flag_or("share_att_key", False),
+        embedding="embeddings.word_embeddings",
+        position_table="embeddings.position_embeddings",
+        embedding_norm="embeddings.LayerNorm",
+    )
+    positions = fields.count("max_position_embeddings")
+    table = 2 * _span(fields, positions) if relative else 0
+    normed = "layer_norm" in str(fields.data.get("norm_rel_ebd", "none")).lower()
+    width = fields.data.get("embedding_size")
+    if width not in (None, hidden):
+        raise fields.error("embedding_size", f"hidden_size {hidden}")
+    return decoder_spec(
+        fields,
+        row,
+        words,
+        bias=True,
+        mlp_bias=True,
+        final_norm=False,
+        embedding_norm=True,
+        position_rows=positions if fields.flag_or("position_biased_input", True) else 0,
+        token_types=fields.count("type_vocab_size", minimum=0),
+        relative_rows=table,
+        other_outer_params=table * hidden + (2 * hidden if relative and normed else 0),
+    )
+
+
+def _span(fields: Fields, positions: int) -> int:
+    """Relative positions on each side: buckets where there are any."""
+    for name in ("position_buckets", "max_relative_positions"):
+        value = fields.data.get(name)
+        if isinstance(value, int) and value > 0:
+            return value
+    return positions
+
+
+def _kinds(fields: Fields) -> tuple[str, ...]:
+    value = fields.data.get("pos_att_type") or []
+    kinds = value.lower().split("|") if isinstance(value, str) else value
+    if not isinstance(kinds, list) or not all(isinstance(kind, str) and kind.strip() in _KINDS for kind in kinds):
+        raise fields.error("pos_att_type", f"of {', '.join(_KINDS)}")
+    return tuple(kind for kind in _KINDS if kind in [each.strip() for each in kinds])
+
+
+def _tensors(spec: ModelSpec) -> tuple[WeightTensor, ...]:
+    return decoder_tensors(spec)[2:]
+
+
+def _other_params(spec: ModelSpec) -> int:
+    """Query and key, and projections of positions of their own where they do not share."""
+    words = words_of(spec)
+    own = 0 if words.relative_shared else len(words.relative)
+    return (2 + own) * spec.hidden_size * (spec.hidden_size + 1)
+
+
+def _layer(b: Builder, window: int | None) -> None:
+    hidden, words = b.model.hidden_size, words_of(b.model)
+    value, attn_output, intermediate, output = b.model.tensors
+    query, key = (
+        b.linear(f"attention.self.{which}_proj", b.work.tokens, hidden, hidden, INPUT, bias=True)
+        for which in ("query", "key")
+    )
+    biases = _relative(b, query, key) if words.relative else []
+    attended = add_attention(b, "attention.self", query, [key, b.site(value, INPUT)], window)
+    dense = b.site(attn_output, attended.output, holds=biases)
+    added = b.pointwise("attention.output.add", "add", [dense, INPUT], hidden)
+    residual = b.norm(words.norms[0], added)
+    inner = b.activation("intermediate.act_fn", b.site(intermediate, residual), b.model.intermediate_size)
+    added = b.pointwise("output.add", "add", [b.site(output, inner), residual], hidden)
+    b.norm(words.norms[1], added, holds=[INPUT, *attended.weights])
+
+
+def _relative(b: Builder, query: str, key: str) -> list[str]:
+    """Relative positions projected, and their products with queries and keys; the names of these."""
+    model, work, words, rows = b.model, b.work, words_of(b.model), b.model.relative_rows
+    hidden, heads = model.hidden_size, work.batch * model.num_heads
+    names = {"c2p": "key", "p2c": "query"}
+    projected = _KINDS if words.relative_shared else words.relative
+    made = {}
+    for kind in projected:
+        path = (
+            f"attention.self.{names[kind]}_proj.positions"
+            if words.relative_shared
+            else f"attention.self.pos_{names[kind]}_proj"
+        )
+        made[kind] = b.linear(path, rows, hidden, hidden, INPUT, bias=True)
+    products = []
+    for kind in words.relative:
+        cost = batched_gemm(heads, work.q_len, rows, model.head_dim, act_bytes=work.act_bytes)
+        sources = [query if kind == "c2p" else key, made[kind]]
+        size = heads * work.q_len * rows
+        products.append(b.add(f"attention.self.{kind}", "attention", cost, sources, size))
+    return products
+
+
+HEADS: Heads = {
+    "Model": no_head,
+    "ForMaskedLM": masked_lm(
+        "cls.predictions.transform.dense", "cls.predictions.transform.LayerNorm", "cls.predictions.decoder"
+    ),
+    "ForSequenceClassification": classifier("sequence_classification", "pooler.dense", "classifier", first_token=True),
+    "ForTokenClassification": classifier("token_classification", "classifier"),
+    "ForQuestionAnswering": classifier("question_answering", "qa_outputs"),
+    "ForMultipleChoice": classifier("multiple_choice", "pooler.dense", "classifier", first_token=True, outputs=1),
+}
+DEBERTA = decoder_row(
+    "deberta",
+    {"deberta-v2": "DebertaV2"},
+    _read,
+    norm="layer_norm",
+    layers="encoder.layer",
+    causal=False,
+    heads=HEADS,
+    tensors=_tensors,
+    other_params=_other_params,
+    layer=_layer,
+)
