@@ -35,6 +35,7 @@ CHOICES: dict[str, dict[str, Any]] = {
     "modernbert": {"norm_bias": True, "attention_bias": True},
     "gemma3_text": {"sliding_window_pattern": 2, "attention_bias": True},
     "electra": {"embedding_size": 64},
+    "ernie": {"use_task_id": True},
     "deberta-v2": {
         "relative_attention": True,
         "share_att_key": True,

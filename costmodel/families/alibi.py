@@ -122,7 +122,7 @@ BLOOM = decoder_row(
     norm="layer_norm",
     layers="transformer.h",
     heads=OLD_HEADS,
-    aliases={"num_hidden_layers": "n_layer", "num_attention_heads": "n_head"},
+    aliases={"n_embed": "hidden_size", "num_hidden_layers": "n_layer", "num_attention_heads": "n_head"},
     strided_heads=True,
 )
 MPT = decoder_row(

@@ -127,7 +127,7 @@ def _text_model(fields: Fields, rows: Mapping[str, FamilyRow]) -> tuple[Fields, 
         inside = _FLAT.get(kind, _WRAPPED.get(kind))
     values["model_type"] = inside
     if inside is None:
-        raise ModelError(f"{fields.source}: field {path}.model_type is missing", allowed=_some(rows))
+        raise _unsupported(fields, kind, rows)
     if path:
         for name in ("tie_word_embeddings", "dtype", "torch_dtype", "quantization_config", "quantization", "auto_map"):
             if values.get(name) is None and fields.data.get(name) is not None:
@@ -149,16 +149,18 @@ def _classes(fields: Fields) -> list[str]:
 
 def _type_of(name: str, rows: Mapping[str, FamilyRow]) -> str | None:
     """The model_type whose class this is, by its whole name; None where there is no such one."""
-    for model_type, row in rows.items():
-        if name.removeprefix(row.classes[model_type]) in row.heads and name.startswith(row.classes[model_type]):
-            return model_type
-    return None
+    return next((each for each, row in rows.items() if _head_of(name, row.classes[each], row) is not None), None)
+
+
+def _head_of(name: str, prefix: str, row: FamilyRow) -> str | None:
+    """The end of a class's name among the row's heads; the name is compared whole, small and capital letters alike."""
+    return next((end for end in row.heads if name.lower() == (prefix + end).lower()), None)
 
 
 def _ending(fields: Fields, name: str, prefix: str, row: FamilyRow) -> str:
     """What follows the prefix of a class of the row, compared whole."""
-    ending = name.removeprefix(prefix)
-    if name.startswith(prefix) and ending in row.heads:
+    ending = _head_of(name, prefix, row)
+    if ending is not None:
         return ending
     names = ", ".join(prefix + end for end in row.heads)
     raise fields.error("architectures", f"a class of model_type {fields.model_type}: {names}")

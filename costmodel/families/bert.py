@@ -23,7 +23,6 @@ def _read(fields: Fields, row: FamilyRow) -> ModelSpec:
     fields.require("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size", "intermediate_size")
     fields.refuse("is_decoder", _ENCODER_ONLY)
     fields.refuse("add_cross_attention", _ENCODER_ONLY)
-    fields.refuse("use_task_id", "ERNIE's table of tasks is not supported")
     fields.choice("position_embedding_type", "absolute", ("absolute",))
     hidden, heads = fields.count("hidden_size"), fields.count("num_attention_heads")
     layers = fields.layers("num_hidden_layers")
@@ -55,6 +54,9 @@ def _read(fields: Fields, row: FamilyRow) -> ModelSpec:
         final_norm=False,
         embedding_norm=True,
         pooler=True,
+        other_outer_params=hidden * fields.count("task_type_vocab_size", 3)
+        if fields.flag_or("use_task_id", False)
+        else 0,
         sliding_windows=(None,) * layers,
         dtype=fields.dtype(),
     )
@@ -85,6 +87,9 @@ def _prologue(b: Builder) -> Start:
     words = b.embed("embeddings.word_embeddings", tokens, hidden)
     types = b.embed("embeddings.token_type_embeddings", tokens, hidden)
     added = b.pointwise("embeddings.add_token_types", "add", [words, types], hidden)
+    if b.model.other_outer_params:
+        tasks = b.embed("embeddings.task_type_embeddings", tokens, hidden)
+        added = b.pointwise("embeddings.add_task_types", "add", [added, tasks], hidden)
     rows = tokens if b.model.model_type not in _LIKE_BERT else b.work.q_len
     positions = b.embed("embeddings.position_embeddings", rows, hidden, [POSITIONS])
     added = b.pointwise("embeddings.add_positions", "add", [added, positions], hidden, holds=[words, types])

@@ -92,27 +92,44 @@ MODERNBERT = decoder_row(
 
 
 def _read_gated(fields: Fields, row: FamilyRow) -> ModelSpec:
+    """Nomic BERT; GTE, and GTE before transformers had it ("new"), whose projections are packed."""
+    gte, packed = fields.model_type != "nomic_bert", fields.model_type == "new"
     words = Words(
         placing="after",
-        norms=("post_attention_layernorm", "post_mlp_layernorm"),
+        norms=("attn_ln", "mlp_ln") if packed else ("post_attention_layernorm", "post_mlp_layernorm"),
+        attention="attention" if packed else "self_attn",
+        qkv=("qkv_proj",) if packed else Words().qkv,
+        ups=("up_gate_proj",) if packed else Words().ups,
+        packed_gate=packed,
         embedding="embeddings.word_embeddings",
         embedding_norm="embeddings.LayerNorm",
         tables="rotary_emb",
-        down_bias=fields.model_type == "gte",
+        down_bias=gte,
     )
-    types = fields.count("type_vocab_size", minimum=0)
-    return encoder_spec(fields, row, words, bias=fields.model_type == "gte", mlp_bias=False, token_types=types)
+    if packed:
+        fields.require("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "vocab_size")
+        fields.choice("position_embedding_type", "rope", ("rope",))
+    types = fields.count("type_vocab_size", 0, minimum=0)
+    positions = fields.count("max_position_embeddings", 8192)
+    return encoder_spec(fields, row, words, bias=gte, mlp_bias=False, token_types=types, max_positions=positions)
 
 
 _NOMIC_LM = ("cls.predictions.transform.dense", "cls.predictions.transform.layer_norm", "cls.predictions.decoder")
 _GTE_LM = ("lm_head.dense", "lm_head.layer_norm", "lm_head.decoder")
 NOMIC_BERT = decoder_row(
     "nomic-bert",
-    {"nomic_bert": "NomicBert", "gte": "Gte"},
+    {"nomic_bert": "NomicBert", "gte": "Gte", "new": "New"},
     _read_gated,
     norm="layer_norm",
     layers="layers",
     causal=False,
+    aliases={
+        "n_embd": "hidden_size",
+        "n_head": "num_attention_heads",
+        "n_inner": "intermediate_size",
+        "n_layer": "num_hidden_layers",
+        "n_positions": "max_position_embeddings",
+    },
     heads={
         "Model": no_head,
         "ForMaskedLM": lambda spec, labels: Head(

@@ -32,10 +32,10 @@ def stored_weights(fields: Fields) -> WeightFormat | None:
     Raises:
         ModelError: for a form that cannot be priced, by its name.
     """
-    key = next((key for key in KEYS if fields.data.get(key)), None)
-    if key is None:
+    marked = marks(fields.data)
+    if marked is None:
         return None
-    settings = fields.data[key]
+    key, settings = marked
     if not isinstance(settings, Mapping):
         raise fields.error(key, "an object with quant_method")
     method = method_of(key, settings)
@@ -60,13 +60,22 @@ def stored_weights(fields: Fields) -> WeightFormat | None:
         ) from error
 
 
+def marks(config: Mapping[str, object]) -> tuple[str, object] | None:
+    """The key and the settings under which a configuration says that its weights are quantised: of several the first
+    that names its method; None where there is none."""
+    found = [(key, config[key]) for key in KEYS if config.get(key)]
+    named = [(key, each) for key, each in found if isinstance(each, Mapping) and method_of(key, each)]
+    return next(iter([*named, *found]), None)
+
+
 def without_exempt(weights: WeightFormat, fields: Fields, spec: ModelSpec) -> WeightFormat:
     """The format with the tensors that the configuration exempts in every layer.
 
     Raises:
         ModelError: when it exempts a tensor in some layers only.
     """
-    settings = next(fields.data[key] for key in KEYS if fields.data.get(key))
+    marked = marks(fields.data)
+    settings = marked[1] if marked else {}
     assert isinstance(settings, Mapping)
     entries = [entry for key in _EXEMPT for entry in _strings(settings.get(key))]
     last = {tensor.path.rpartition(".")[2] for tensor in spec.tensors}

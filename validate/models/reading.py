@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from costmodel.errors import ModelError
-from costmodel.families.quantised import FACTORED, KEYS, method_of
+from costmodel.families.quantised import FACTORED, marks, method_of
 from costmodel.model import ModelSpec
 from validate.errors import reason_of
 from validate.hf.check import is_factored
@@ -36,9 +36,8 @@ def require_own_weights(spec: ModelSpec, config: Mapping[str, Any]) -> None:
     Raises:
         ModelError: when they are quantised, or a larger model's.
     """
-    key = next((key for key in KEYS if config.get(key)), None)
-    quantised = None if key is None else config[key]
-    if quantised is not None and not (isinstance(quantised, Mapping) and method_of(str(key), quantised) == FACTORED):
+    key, quantised = marks(config) or ("", None)
+    if quantised is not None and not (isinstance(quantised, Mapping) and method_of(key, quantised) == FACTORED):
         hint = "give the original checkpoint"
         raise ModelError("a quantised checkpoint, where a plain one is needed", value=quantised, hint=hint)
     if spec.inside:

@@ -206,6 +206,23 @@ def test_embeddings_of_mlx_are_quantised_too() -> None:
     )
 
 
+def test_of_two_marks_the_one_that_names_its_method_counts() -> None:
+    own = {"bits": 4, "group_size": 64}
+    weights = build(LLAMA, quantization=own, quantization_config=own).weights
+    assert weights is not None
+    assert weights.method == "mlx"
+
+
+def test_a_class_in_other_letters_is_the_same_class() -> None:
+    assert build(LLAMA, architectures=["LLaMAForCausalLM"]).num_params == build(LLAMA).num_params
+
+
+def test_older_names_of_fields_are_understood() -> None:
+    old = {"model_type": "nomic_bert", "n_embd": 64, "n_head": 4, "n_inner": 96, "n_layer": 2, "vocab_size": 100}
+    new = {**LLAMA, "model_type": "nomic_bert"}
+    assert build(old).num_params == build(new).num_params
+
+
 def test_tensors_that_are_left_plain_in_all_layers_keep_their_bytes() -> None:
     spec = build(LLAMA, quantization_config={**GROUP, "modules_to_not_convert": ["down_proj", "lm_head"]})
     assert spec.weights is not None
