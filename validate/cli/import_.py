@@ -1,8 +1,9 @@
-"""`validate import`: somebody else's timings as tables of measured operations."""
+"""`validate import`: somebody else's timings as tables of measured operations, and models of another format."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -13,7 +14,7 @@ from validate.calibration.importers import FRAMEWORKS, import_aiconfigurator
 
 @click.group()
 def command() -> None:
-    """Read timings that others publish, so that a device is calibrated without owning one.
+    """Read timings that others publish, so that a device is calibrated without owning one; and models in GGUF.
 
     \b
     Example:
@@ -44,3 +45,26 @@ def aiconfigurator(
     for entry in ops.manifest.provenance:
         say(f"{entry['points']:>7,} {', '.join(entry['classes'])} from {entry['source']}")
     say(f"wrote {out}; next: validate fit {out} --out {ops.manifest.hardware}.json")
+
+
+@command.command("gguf")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--dtype", type=click.Choice(["fp32", "bf16", "fp16"]), default="fp32", show_default=True)
+@click.option("--out", type=click.Path(path_type=Path), required=True, metavar="DIR", help="Folder to write.")
+def gguf(file: Path, dtype: Literal["fp32", "bf16", "fp16"], out: Path) -> None:
+    """A GGUF file as an ordinary checkpoint with safetensors and a tokenizer; its weights are dequantised.
+
+    \b
+    Example:
+        pip install gguf
+        validate import gguf SmolLM2-135M-Instruct.Q4_1.gguf --out smollm2
+    """
+    from transformers.utils import logging
+
+    from validate.checkpoint.gguf import import_gguf
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    found = import_gguf(file, out, dtype)
+    types = ", ".join(f"{count} {name}" for name, count in found.types.items())
+    say(f"{out}: {found.architecture}, {found.params:,} parameters in {dtype}, dequantised from {types}")
