@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -17,7 +18,7 @@ from costmodel.errors import CostModelError, InputError
 from costmodel.space.make import design_space
 from validate.choose.baselines import RULES, baselines
 from validate.choose.dropping import search_dropping
-from validate.choose.duels import SIZE, duels, tallies
+from validate.choose.duels import SIZE, Standing, duels, own_axis, tallies
 from validate.choose.fitted import Link, load_link, load_points
 from validate.choose.frontier import Candidate, Frontier, undominated
 from validate.choose.optimism import optimism
@@ -445,3 +446,14 @@ def test_a_baseline_stands_under_every_rule_that_gives_it(tmp_path: Path) -> Non
         Plan.read(tmp_path)
     with pytest.raises(CostModelError, match="cannot read plan"):
         Plan.read(tmp_path, "round1.json")
+
+
+def test_the_cost_that_a_point_was_searched_by_names_its_axis() -> None:
+    for label, axis in (("params 3", SIZE), ("decode.saved.latency_pct 2", "decode")):
+        result: Any = SimpleNamespace(point=SimpleNamespace(label=label))
+        assert own_axis(result) == axis
+
+
+def test_a_standing_keeps_its_counts_by_name() -> None:
+    found = Standing(worse=1, duels=3, unmatched=0).to_json()
+    assert [found[name] for name in ("worse", "duels", "unmatched")] == [1, 3, 0]
