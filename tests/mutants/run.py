@@ -107,11 +107,13 @@ def verdicts(copy: Path, module: str) -> dict[str, str]:
 
 def drawn(copy: Path, room: Room, module: str) -> list[str]:
     """The names of the mutants that are tried of a module: the first of a seeded order."""
-    from mutmut.mutation.file_mutation import mutate_file_contents
+    names = sorted(verdicts(copy, module))
+    if not names:  # mutmut has not been here
+        from mutmut.mutation.file_mutation import mutate_file_contents
 
-    source = (copy / module).read_text("utf-8")
-    prefix = module.removesuffix(".py").replace("/", ".").removesuffix(".__init__")
-    names = sorted(f"{prefix}.{name}" for name in mutate_file_contents(module, source).mutant_names)
+        source = (copy / module).read_text("utf-8")
+        prefix = module.removesuffix(".py").replace("/", ".").removesuffix(".__init__")
+        names = sorted(f"{prefix}.{name}" for name in mutate_file_contents(module, source).mutant_names)
     random.Random(f"{SEED} {module}").shuffle(names)
     return names[: room.sample]
 
@@ -172,7 +174,8 @@ class LaterVerdicts:
 
 @dataclass(kw_only=True)
 class Row:
-    """A module's line of the table; `open` are the changes that survived without an explanation."""
+    """A module's line of the table; `open` are the changes that survived without an explanation, `unsettled` those that
+    the fast files did not notice and that the later ones have not been tried on."""
 
     module: str
     all: int
@@ -180,6 +183,7 @@ class Row:
     killed: int = 0
     timeouts: int = 0
     equivalent: int = 0
+    unsettled: int = 0
     open: list[str] = field(default_factory=list)
 
 
@@ -189,7 +193,8 @@ def report(found: list[Room]) -> str:
         (row["function"], row["change"].strip()): row["why"]
         for row in tomllib.loads((HERE / "equivalent.toml").read_text("utf-8")).get("mutant", [])
     }
-    rows, survivors = [], []
+    rows: list[Row] = []
+    survivors: list[tuple[str, str, str, str]] = []
     for room in found:
         copy = COPIES / room.name
         if not (copy / "mutants").exists():
@@ -198,23 +203,25 @@ def report(found: list[Room]) -> str:
         later = LaterVerdicts(copy).found
         for module in room.modules:
             known = verdicts(copy, module)
+            if not known:
+                continue
             row = Row(module=module, all=len(known))
             for name in drawn(copy, room, module):
                 verdict = known.get(name, "not checked")
                 if verdict in OPEN:
-                    verdict = later.get(name, verdict)
+                    verdict = later.get(name, "unsettled" if room.later else verdict)
                 row.tried += verdict != "not checked"
                 row.killed += verdict == "killed"
                 row.timeouts += verdict == "timeout"
-                if verdict in OPEN:
+                if verdict in (*OPEN, "unsettled"):
                     function, change = changed(name, module)
                     why = explained.get((function, change))
                     row.equivalent += why is not None
-                    survivors.append((module, function, change, why))
-                    if why is None:
+                    row.unsettled += why is None and verdict == "unsettled"
+                    survivors.append((module, function, change, why or verdict.replace("survived", "open")))
+                    if why is None and verdict != "unsettled":
                         row.open.append(name)
-            if row.all:
-                rows.append(row)
+            rows.append(row)
     return table(rows) + listing(survivors)
 
 
@@ -230,31 +237,36 @@ def changed(name: str, module: str) -> tuple[str, str]:
 
 def table(rows: list[Row]) -> str:
     """Modules, and all of them together."""
-    lines = ["| module | mutants | tried | killed | timeouts | equivalent | open |", "| --- |" + " ---: |" * 6]
+    lines = [
+        "| module | mutants | tried | killed | timeouts | equivalent | unsettled | open |",
+        "| --- |" + " ---: |" * 7,
+    ]
     together = Row(module="all", all=0)
     for row in rows:
         lines.append(
             f"| {row.module} | {row.all} | {row.tried} | {row.killed} | {row.timeouts} | {row.equivalent} "
-            f"| {len(row.open)} |"
+            f"| {row.unsettled} | {len(row.open)} |"
         )
-        for name in ("all", "tried", "killed", "timeouts", "equivalent"):
+        for name in ("all", "tried", "killed", "timeouts", "equivalent", "unsettled"):
             setattr(together, name, getattr(together, name) + getattr(row, name))
         together.open += row.open
     lines.append(
         f"| **all** | {together.all} | {together.tried} | {together.killed} | {together.timeouts} "
-        f"| {together.equivalent} | {len(together.open)} |"
+        f"| {together.equivalent} | {together.unsettled} | {len(together.open)} |"
     )
     real = together.tried - together.equivalent
-    share = (together.killed + together.timeouts) / real if real else 0.0
-    return "\n".join(lines) + f"\n\nOf the mutants that were tried and are no equivalents, {share:.1%} are killed.\n"
+    killed = together.killed + together.timeouts
+    share, settled = (killed / count if count else 0.0 for count in (real, real - together.unsettled))
+    lines += ["", f"Killed of what was tried and is no equivalent: {share:.1%}; of what is settled: {settled:.1%}."]
+    return "\n".join(lines) + "\n"
 
 
-def listing(survivors: list[tuple[str, str, str, str | None]]) -> str:
+def listing(survivors: list[tuple[str, str, str, str]]) -> str:
     """What survived, with the reason."""
     lines = ["\n## Survivors\n"]
     for module, function, change, why in survivors:
         shown = change.replace("\n", "\n  ")
-        lines.append(f"- `{module}`, `{function}`: {why or 'open'}\n\n  ```diff\n  {shown}\n  ```")
+        lines.append(f"- `{module}`, `{function}`: {why}\n\n  ```diff\n  {shown}\n  ```")
     return "\n".join(lines) + "\n"
 
 
@@ -263,6 +275,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("rooms", nargs="*", help="rooms of rooms.toml; all without")
     parser.add_argument("--again", action="store_true", help="try again what no test killed")
+    parser.add_argument("--later", action="store_true", help="try what survived against the later files alone")
     parser.add_argument("--report", action="store_true", help="write what is known into README.md and run nothing")
     options = parser.parse_args()
     chosen = rooms(options.rooms)
@@ -272,7 +285,10 @@ def main() -> None:
         readme.write_text(head + MARK + "\n\n" + report(chosen), "utf-8")
         return
     for room in chosen:
-        run(room, again=options.again)
+        if options.later:
+            run_later(room, copy_checkout(room), again=True)
+        else:
+            run(room, again=options.again)
 
 
 if __name__ == "__main__":
