@@ -44,10 +44,10 @@ HUGE = "9" * 5000
 OPTIONS: list[tuple[list[str], str]] = [
     (
         ["--model", "lama2-7b"],
-        "unknown model: got 'lama2-7b'; allowed: a built-in name, a config.json or a folder with "
-        "one; did you mean llama2-7b",
+        "unknown model: got 'lama2-7b'; allowed: a built-in name, a config.json or a folder with one, or owner/name on "
+        "the Hugging Face hub; did you mean llama2-7b",
     ),
-    (["--model", "llama3"], "did you mean llama3-70b or llama3-8b or llama3.2-1b?"),
+    (["--model", "llama3"], "did you mean llama3-8b or llama3-70b or"),
     (["--model", ""], "unknown model: got ''"),
     (["--model", "a\nb"], "unknown model: got 'a\\nb'"),
     (["--model", "x" * 300], "cannot look up model"),
@@ -86,8 +86,11 @@ OPTIONS: list[tuple[list[str], str]] = [
     (["--dtype", "int8"], "unknown dtype: got 'int8'; allowed: fp32, tf32, fp16, bf16"),
     (["--dtype", "fp64"], "unknown dtype: got 'fp64'"),
     (["--dtype", ""], "unknown dtype: got ''"),
-    (["--weight-dtype", "fp8"], "unknown weight dtype: got 'fp8'; allowed: fp32, tf32, fp16, bf16, int8, int4"),
-    (["--hw", "t4"], "t4 has no matrix rate for --dtype: got 'bf16'; allowed: fp32, fp16; use --dtype fp16"),
+    (["--weight-dtype", "fp4"], "unknown weight dtype: got 'fp4'; allowed: fp32, tf32, fp16, bf16, fp8, int8, int4"),
+    (
+        ["--hw", "t4", "--dtype", "bf16"],
+        "t4 has no matrix rate for --dtype: got 'bf16'; allowed: fp32, fp16; use --dtype fp16",
+    ),
     (["--hw", "epyc-9654", "--dtype", "tf32"], "epyc-9654 has no matrix rate for --dtype: got 'tf32'"),
     (
         ["--hw", "epyc-9654", "--dtype", "fp32", "--runtime", "graph"],
@@ -215,7 +218,7 @@ MODELS: list[tuple[Any, str]] = [
     (b"[1]", "not a JSON object"),
     (b"\xff", "not UTF-8"),
     ({}, "model_type"),
-    ({"model_type": "mamba"}, "gpt2"),
+    ({"model_type": "mamba"}, "architecture not supported: got 'mamba'"),
     ({"model_type": "t5", "d_model": 512}, "llama"),
     ({"model_type": 7}, "model_type"),
     ({"model_type": "gpt2"}, "missing"),
