@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+_LONGEST = 1600
+"""Characters of a message; a longer one is cut in the middle."""
+
 
 class CostModelError(Exception):
     """Base of every error that `costmodel` raises on purpose; its text is one line that any terminal can show.
@@ -25,6 +28,8 @@ class CostModelError(Exception):
         if hint:
             parts.append(hint)
         line = " ".join("; ".join(parts).split())
+        if len(line) > _LONGEST:  # other libraries quote whole files
+            line = f"{line[: _LONGEST // 2]} ... {line[-_LONGEST // 2 :]}"
         super().__init__("".join(char if char.isprintable() else ascii(char)[1:-1] for char in line))
 
 
