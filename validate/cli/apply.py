@@ -20,6 +20,7 @@ from costmodel.errors import DecompositionError, InputError
 from costmodel.units import seconds, si
 from validate.checkpoint.choice import Choice, Chosen
 from validate.checkpoint.settings import ApplySettings
+from validate.cli.options import given
 from validate.cli.progress import WorkBar
 from validate.errors import RunError
 
@@ -88,6 +89,10 @@ def command(
         hint = "give both or neither: whitened factors are fitted to a text, plain ones need none"
         raise InputError(
             "--factors and --calibration-text", value=f"{settings.factors}, {settings.calibration_text}", hint=hint
+        )
+    if unused := settings.factors == "plain" and sorted({"blocks", "length"} & given(click.get_current_context())):
+        raise InputError(
+            f"--{unused[0]} is of a calibration text, which plain factors have none of", hint="leave it out"
         )
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with WorkBar() as bar:

@@ -16,7 +16,7 @@ from costmodel.model import ModelSpec
 from validate.cli.progress import RunProgress
 from validate.cli.reporting import finish
 from validate.cli.starting import note_repaired, pin_and_warn
-from validate.speed.planning import cases, dtype_of, model_of, weights_of, workloads
+from validate.speed.planning import adaptations, cases, dtype_of, model_of, weights_of, workloads
 from validate.speed.records import SAMPLES, Sample, read_samples
 from validate.speed.settings import FIXED, MeasureSettings
 from validate.store.digests import checkpoint_sha256, sha256_of
@@ -77,7 +77,7 @@ def _run(settings: MeasureSettings, spec: ModelSpec, journal: Journal[Sample], d
             weights = weights_of(settings)
             runtimes = {Runtime(option["runtime"]) for option in choice.options}
             calibrations, notes = calibrations_for(settings.calibration, hardware, dtype, runtimes)
-            for note in notes:
+            for note in [*adaptations(settings, spec, choice, planned), *notes]:
                 progress.note(f"note: {note}")
             predictor = Predictor(hardware=hardware, calibrations=calibrations)
             for case in {case.work.runtime: case for case in planned}.values():

@@ -12,9 +12,11 @@ import click
 
 from costmodel.cli.common import say
 from costmodel.cli.options import options_of
+from costmodel.errors import InputError
 from costmodel.forward.workload import Runtime
 from costmodel.hardware.profile import HardwareProfile
 from costmodel.units import DType
+from validate.cli.options import given
 from validate.cli.progress import WorkBar
 from validate.cli.starting import note_repaired, pin_and_warn
 from validate.probes.plan import ProbePlan, probe_plan
@@ -55,6 +57,8 @@ def command(settings: ProbeSettings, resume: bool, stop_after: float | None, out
         costmodel estimate --model gpt2 --dtype fp32 --hw my-device/hardware.toml \\
             --calibration my-device/calibration.json
     """
+    if settings.plan == "ranks" and "points" in given(click.get_current_context()):
+        raise InputError("--points is of the plan `device`", value=settings.points, hint="leave it out of --plan ranks")
     deadline = time.monotonic() + (stop_after or math.inf)
     used = pin_and_warn(settings.threads, settings.device)
     from validate.cli.probe_report import fit_device, say_ranks

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-from costmodel.cli.common import NamingGroup, format_option
+from costmodel.cli.common import NamingGroup, format_option, say
 from costmodel.cli.options import options_of
 from validate.cli.options import given, run_options
 from validate.cli.progress import RunProgress
@@ -70,6 +70,9 @@ def command(
     start = time.monotonic()
     earlier = load_settings(out, NAME) if resume else None
     job = Job.read(resumed(settings, earlier, asked))
+    sampled = 1 + sum(case.origin == "sample" for case in job.cases)
+    if job.settings.samples is not None and sampled < job.settings.samples:
+        say(f"note: {sampled} samples instead of {job.settings.samples}: there are no more distinct ones", err=True)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with Journal(out, QUALITY, resume=resume) as journal:
         note_repaired(journal)

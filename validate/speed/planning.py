@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,11 +33,19 @@ def model_of(settings: MeasureSettings) -> ModelSpec:
     """The structure of the model.
 
     Raises:
-        CostModelError: when it cannot be read, or has no pass of the phase.
+        CostModelError: when it cannot be read, has no pass of the phase, or a length that is asked for is beyond its
+            positions or of a phase that is not measured.
     """
     spec = load_model(settings.model, num_layers=settings.num_layers, bare=True)
     if spec.is_encoder and settings.phase == "decode":
         raise InputError(f"{spec.name} is an encoder and has no decode phase", value="decode", allowed="prefill")
+    prefill_only = spec.is_encoder or settings.phase == "prefill"
+    lengths = (("--seq-len", settings.seq_len, settings.phase == "decode"), ("--kv-len", settings.kv_len, prefill_only))
+    for name, values, unused in lengths:
+        if values and unused:
+            raise InputError(f"{name} says nothing about what is measured", value=values[0], hint="leave it out")
+        if values and max(values) > spec.max_positions:
+            raise InputError(f"{name} is beyond the model", value=max(values), allowed=f"up to {spec.max_positions}")
     return spec
 
 
@@ -90,3 +99,25 @@ def cases(settings: MeasureSettings, spec: ModelSpec, choice: WorkloadChoice) ->
     if settings.configs is not None:
         return given_cases(spec, load_configs(settings.configs, spec), choice)
     return sample_cases(spec, settings.samples, settings.seed, choice)
+
+
+def adaptations(
+    settings: MeasureSettings, spec: ModelSpec, choice: WorkloadChoice, planned: Sequence[Case]
+) -> list[str]:
+    """What the plan has otherwise than the defaults say, a line each: shorter passes, fewer samples."""
+    lines = []
+    for phase in choice.phases:
+        levels, word = (
+            (choice.seq_lens, "prompts") if phase is Phase.PREFILL else (choice.kv_lens, "decode steps' lengths")
+        )
+        drawn = {
+            (level, choice.draw(phase, batch, place, choice.options[0], spec).kv_len)
+            for place, level in enumerate(levels)
+            for batch in choice.batches
+        }
+        if shorter := sorted({length for level, length in drawn if length < level}):
+            why = f"{spec.name} has {spec.max_positions} positions, and a pass must be quick and fit the memory"
+            lines.append(f"{word} are shortened to {', '.join(map(str, shorter))} tokens: {why}")
+    if settings.configs is None and len(planned) < settings.samples:
+        lines.append(f"{len(planned)} samples instead of {settings.samples}: there are no more distinct ones")
+    return lines
