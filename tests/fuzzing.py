@@ -12,6 +12,7 @@ import io
 import json
 import os
 import re
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ import click
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from hypothesis.errors import HypothesisWarning
 
 from costmodel.cli import run
 from costmodel.errors import CostModelError
@@ -239,7 +241,10 @@ def _written(odd: object) -> str:
 def hold(law: Callable[[Any], None], mutations: st.SearchStrategy[Any], cases: int) -> None:
     """Try a law on so many mutations."""
     health = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.large_base_example]
-    settings(max_examples=cases, deadline=None, suppress_health_check=health)(given(mutations)(law))()
+    tried = settings(max_examples=cases, deadline=None, suppress_health_check=health)(given(mutations)(law))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", HypothesisWarning)  # of an example too long to print
+        tried()
 
 
 def cases(few: int, part: int = 1) -> pytest.MarkDecorator:

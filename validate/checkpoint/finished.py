@@ -11,6 +11,8 @@ from safetensors import SafetensorError
 
 from costmodel.decomposition.factors import Site
 from validate.checkpoint.manifest import SiteRecord
+from validate.errors import RecordError
+from validate.store.decode import decode_as
 from validate.store.tensors import load_tensors, save_tensors
 
 
@@ -35,8 +37,8 @@ class FinishedFactors:
             return None
         try:
             content, metadata = load_tensors(path)
-            record = msgspec.json.decode(metadata.get("record", ""), type=SiteRecord)
-        except (SafetensorError, OSError, msgspec.DecodeError):
+            record = decode_as(metadata.get("record", ""), SiteRecord, str(path), "record", RecordError)
+        except (SafetensorError, OSError, RecordError):
             return None
         tensors = [content[name] for name in sorted(content)]
         if [tuple(tensor.shape) for tensor in tensors] != list(shapes):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import subprocess
@@ -11,6 +10,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from costmodel.files.node import Node
+from costmodel.files.read import read_json
 from costmodel.files.write import write_file
 from validate.choose.settings import Settings
 from validate.errors import RecordError, RunError
@@ -55,9 +56,16 @@ class Link:
 
 
 def load_link(path: Path) -> Link:
-    """The link of a quality file; without one its sums are nats."""
-    link = json.loads(path.read_text(encoding="utf-8")).get("link")
-    return Link(ceiling=float(link["ceiling"]), bend=float(link["bend"])) if link else Link()
+    """The link of a quality file; without one its sums are nats.
+
+    Raises:
+        RecordError: when the file is missing or malformed.
+    """
+    part = _content(path)
+    if "link" not in part or part["link"].value is None:
+        return Link()
+    link = part["link"].entries(["ceiling", "bend"])
+    return Link(ceiling=link["ceiling"].number(1e-12, 1e12), bend=link["bend"].number(1e-6, 1e6))
 
 
 def fit_name(number: int) -> str:
@@ -71,10 +79,12 @@ def load_points(path: Path) -> int:
     Raises:
         RecordError: when the file is missing or malformed.
     """
-    try:
-        return int(json.loads(path.read_text(encoding="utf-8"))["predictor"]["points"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RecordError("not a fitted quality file", value=str(path), hint=str(error)) from error
+    part = _content(path, ["predictor"])
+    return part["predictor"].entries(["points"])["points"].integer(0, 1 << 40)
+
+
+def _content(path: Path, required: Sequence[str] = ()) -> dict[str, Node]:
+    return Node(str(path), read_json(path, "fitted quality file", RecordError), RecordError).entries(required)
 
 
 def run_validate(words: Sequence[str], log: Path) -> None:

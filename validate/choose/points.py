@@ -12,6 +12,7 @@ import msgspec
 from costmodel.decomposition.factors import Decomposition
 from costmodel.files.write import write_file
 from validate.errors import RecordError
+from validate.store.decode import Amount, Positive, PositiveCount, Signed, read_as
 from validate.store.record_format import Record
 
 NAME = "plan.json"
@@ -37,9 +38,9 @@ class Point(Record, frozen=True, kw_only=True):
     rule: str
     label: str
     config: dict[str, Any]
-    params: int
-    costs: dict[str, float]
-    quality: float | None = None
+    params: PositiveCount
+    costs: dict[str, Positive]
+    quality: Signed | None = None
 
     @property
     def key(self) -> str:
@@ -70,9 +71,9 @@ class Curve(Record, frozen=True, kw_only=True):
     count: int
     guarantee: str
     configurations: str
-    seconds: float
-    costs: list[float]
-    qualities: list[float]
+    seconds: Amount
+    costs: list[Positive]
+    qualities: list[Signed]
 
 
 class Plan(Record, frozen=True, kw_only=True):
@@ -88,8 +89,8 @@ class Plan(Record, frozen=True, kw_only=True):
 
     points: list[Point]
     curves: list[Curve]
-    dense: dict[str, float]
-    dense_params: int
+    dense: dict[str, Positive]
+    dense_params: PositiveCount
     metric: str
 
     def write(self, folder: Path, name: str = NAME) -> None:
@@ -106,13 +107,7 @@ class Plan(Record, frozen=True, kw_only=True):
         Raises:
             RecordError: when there is none, or it is malformed.
         """
-        path = folder / name
-        try:
-            return msgspec.json.decode(path.read_bytes(), type=cls)
-        except OSError as error:
-            raise RecordError("cannot read plan", value=str(path), hint=error.strerror or str(error)) from error
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise RecordError(f"{path}: not the plan of a loop", hint=str(error)) from error
+        return read_as(folder / name, cls, "plan of a loop", RecordError)
 
 
 def round_name(number: int) -> str:

@@ -17,6 +17,7 @@ from validate.choose.search import Search
 from validate.errors import RecordError
 from validate.interval import Interval
 from validate.quality.intervals import mean
+from validate.store.decode import Signed, read_as
 from validate.store.record_format import Record
 
 NAME = "moved.json"
@@ -37,9 +38,9 @@ class Shift(Record, frozen=True, kw_only=True):
 
     key: str
     objective: str
-    before: float
-    after: float
-    best: float
+    before: Signed
+    after: Signed
+    best: Signed
 
 
 class Moved(Record, frozen=True, kw_only=True):
@@ -82,12 +83,7 @@ class Moved(Record, frozen=True, kw_only=True):
         Raises:
             RecordError: when there is none, or it is malformed.
         """
-        try:
-            return msgspec.json.decode((folder / NAME).read_bytes(), type=cls)
-        except OSError as error:
-            raise RecordError("cannot read refit", value=str(folder / NAME), hint=error.strerror or "") from error
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise RecordError(f"{folder / NAME}: not a refit", hint=str(error)) from error
+        return read_as(folder / NAME, cls, "refit", RecordError)
 
 
 def refit(

@@ -16,6 +16,7 @@ from validate.interval import Interval
 from validate.quality.intervals import change
 from validate.quality.records import QUALITY, QualityRecord, TextRecord
 from validate.speed.records import Sample, Timing, read_samples
+from validate.store.record_format import device_of
 
 AGAIN = "again"
 """Folder with a folder of times for each configuration that was chosen, and so timed again."""
@@ -239,9 +240,8 @@ def _timings(samples: Sequence[Sample]) -> dict[str, dict[str, Timing]]:
 
 def _device(samples: Sequence[Sample]) -> str:
     environment = samples[0].environment if samples else {}
-    device, threads = environment.get("device", {}), environment.get("threads")
-    name = str(device.get("name", "unknown device"))
-    return f"{name}, {threads} thread{'s' * (threads != 1)}" if device.get("kind") == "cpu" else name
+    name, kind, threads = device_of(environment)
+    return f"{name}, {threads} thread{'s' * (threads != 1)}" if kind == "cpu" else name
 
 
 def _text(record: QualityRecord) -> TextRecord:

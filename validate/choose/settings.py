@@ -7,8 +7,6 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
-import msgspec
-
 from costmodel.decomposition.text import Rank
 from costmodel.errors import InputError
 from costmodel.hardware.profile import builtin_hardware, profile_folder
@@ -21,7 +19,7 @@ from validate.factors.kinds import Factors
 from validate.predictor.points import FEWEST
 from validate.quality.job import TextFile
 from validate.store.digests import checkpoint_sha256, sha256_of
-from validate.store.settings import load_settings, option, require_same, save_settings
+from validate.store.settings import load_settings, option, require_same, save_settings, section, settings_of
 
 NAME = "loop.json"
 RANKS = "1,5%,10%,15%,20%,25%,30%,40%,50%,60%,70%,80%,90%"
@@ -122,7 +120,12 @@ class Settings(Sizes):
             dtype=self.dtype,
             calibration=self.calibration,
         )
-        return settings.setup()
+        setup = settings.setup()
+        longest = max(work.kv_len for work in setup.workloads)
+        if longest > setup.model.max_positions:
+            allowed = f"what {setup.model.max_positions} positions hold, with one token more in a decode step"
+            raise InputError("--seq-len is beyond the model", value=self.seq_len, allowed=allowed)
+        return setup
 
     def identity(self, setup: Setup) -> dict[str, Any]:
         """The model's name and digests of what was read: a resumed loop is about the same weights, texts and device."""
@@ -169,9 +172,10 @@ class Settings(Sizes):
         now = {**asdict(self), "digests": digests}
         earlier = load_settings(folder, NAME)
         if earlier is not None:
-            require_same(earlier.get("digests", {}), digests, list(digests))
+            require_same(section(earlier, "digests"), digests, list(digests))
             stages = Stages(folder, lambda line: None)
-            grown = self.samples > int(earlier.get("samples", 0)) and not stages.done("fit")
+            had = settings_of(Settings, {**asdict(self), "samples": earlier.get("samples")}, str(folder / NAME)).samples
+            grown = self.samples > had and not stages.done("fit")
             same = [name for name in asdict(self) if name not in _MAY_DIFFER]
             require_same(earlier, now, [name for name in same if not (grown and name == "samples")])
             if grown:
@@ -199,10 +203,8 @@ class Settings(Sizes):
         found = load_settings(folder, NAME)
         if found is None:
             raise RunError("no loop in this folder", value=str(folder), hint=f"{NAME} is written by the first stage")
-        try:
-            return msgspec.convert({each.name: found[each.name] for each in fields(cls) if each.name in found}, cls)
-        except msgspec.ValidationError as error:
-            raise RunError(f"{folder / NAME}: not the settings of a loop", hint=str(error)) from error
+        known = {each.name: found[each.name] for each in fields(cls) if each.name in found}
+        return settings_of(cls, known, str(folder / NAME))
 
 
 _MAY_DIFFER = ("model", "text", "calibration_text", "hw", "calibration", "batch", "accept")

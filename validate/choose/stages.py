@@ -11,6 +11,7 @@ import msgspec
 
 from costmodel.files.write import write_file
 from validate.errors import RecordError
+from validate.store.decode import Amount, read_as
 from validate.store.record_format import Record
 
 NAME = "stages.json"
@@ -19,7 +20,7 @@ NAME = "stages.json"
 class StageRecord(Record, frozen=True, kw_only=True):
     """One stage: wall time over all calls that worked on it, and whether it is done."""
 
-    seconds: float = 0.0
+    seconds: Amount = 0.0
     done: bool = False
     note: str = ""
 
@@ -80,10 +81,7 @@ def read_stages(folder: Path) -> Mapping[str, StageRecord]:
     path = folder / NAME
     if not path.exists():
         return {}
-    try:
-        return msgspec.json.decode(path.read_bytes(), type=dict[str, StageRecord])
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
-        raise RecordError(f"{path}: not the stages of a loop", hint=str(error)) from error
+    return read_as(path, dict[str, StageRecord], "list of a loop's stages", RecordError)
 
 
 def _time(seconds: float) -> str:

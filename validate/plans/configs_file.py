@@ -7,6 +7,7 @@ from pathlib import Path
 
 from costmodel.decomposition.factors import Decomposition
 from costmodel.errors import DecompositionError
+from costmodel.files.read import read_json
 from costmodel.model import ModelSpec
 
 _LISTS = ("frontier", "top", "configs")
@@ -21,12 +22,7 @@ def load_configs(path: str | Path, model: ModelSpec) -> list[Decomposition]:
     Raises:
         DecompositionError: when the file cannot be read, is of another form, or a configuration does not fit `model`.
     """
-    try:
-        data = json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise DecompositionError("cannot read configurations", value=str(path), hint=str(error)) from error
-    except (ValueError, RecursionError) as error:
-        raise DecompositionError("configurations are not JSON", value=str(path), hint=str(error)) from error
+    data = read_json(path, "list of configurations", DecompositionError)
     found: dict[str, Decomposition] = {}
     for index, entry in enumerate(_entries(data, path)):
         config = entry["config"] if isinstance(entry, dict) and "config" in entry else entry

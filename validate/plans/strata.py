@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from validate.store.decode import Amount, Count
 from validate.store.record_format import Record
 
 
@@ -9,10 +10,10 @@ class Strata(Record, frozen=True, kw_only=True):
     """The classes that sampling balances and reports group by."""
 
     form: str
-    rank_class: int
+    rank_class: Count
     """Largest of 64, 16, 8, 2, 1 that divides every rank; 0 where there is none."""
     tensors: str
-    layers: int
+    layers: Count
     """Factored or dropped layers."""
-    param_ratio: float
+    param_ratio: Amount
     """Parameters of the configuration / of the dense model."""

@@ -10,7 +10,9 @@ from typing import Literal
 
 import numpy as np
 
+from validate.errors import RecordError
 from validate.probes.plan import Op
+from validate.store.decode import Count, PositiveCount
 from validate.store.record_format import Failure, Record, RecordFormat
 
 SCHEMA = 1
@@ -27,15 +29,15 @@ class OpRecord(Record, frozen=True, kw_only=True):
     """Pass, kind and sizes: see `id_of`."""
     status: Literal["ok", "failed"]
     failure: Failure | None = None
-    turn: int
+    turn: Count
     """The pass, from 0."""
     kind: str
     """gemm, attention, or the class of a kernel that moves data."""
-    shape: tuple[int, ...]
+    shape: tuple[PositiveCount, ...]
     """m, n, k; batch, q_len, kv_len, num_heads, num_kv_heads, head_dim; or rows, columns."""
-    times_ns: tuple[int, ...] = ()
+    times_ns: tuple[Count, ...] = ()
     """Of each call, or of a call's share where a graph holds several."""
-    quota_stops: int = 0
+    quota_stops: Count = 0
     """Periods of the container's CPU quota in which the process was stopped meanwhile; 0 in records from before."""
 
     @property
@@ -44,7 +46,23 @@ class OpRecord(Record, frozen=True, kw_only=True):
         return self.kind, self.shape
 
 
-OPS = RecordFormat(kind=OpRecord, schema=SCHEMA, file="ops.jsonl", noun="record", manual="docs/validate.md")
+_SIZES = {"gemm": 3, "attention": 6}
+"""Numbers of a shape by kind; two for kernels that move data."""
+
+
+def check_op(record: OpRecord) -> None:
+    """Raise RecordError where a shape is none of its kind, or the turn succeeded without a time."""
+    if len(record.shape) != (wanted := _SIZES.get(record.kind, 2)):
+        raise RecordError(f"shape of {record.kind}", value=record.shape, allowed=f"{wanted} numbers")
+    if record.kind == "attention" and record.shape[3] % record.shape[4]:
+        raise RecordError("heads of attention", value=record.shape, allowed="a multiple of the heads of keys")
+    if (record.status == "ok" and not record.times_ns) or (record.times_ns and not any(record.times_ns)):
+        raise RecordError("status without times", value=record.status)
+
+
+OPS = RecordFormat(
+    kind=OpRecord, schema=SCHEMA, file="ops.jsonl", noun="record", manual="docs/validate.md", check=check_op
+)
 """The records of a probe."""
 
 

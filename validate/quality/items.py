@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from costmodel.errors import InputError
+from costmodel.files.read import decode_json, read_text
 
 MAX_CHOICES = 1000
+MAX_BYTES = 10**9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -62,20 +63,12 @@ def read_items(path: str | Path, limit: int | None = None) -> list[ChoiceItem] |
 
 
 def _lines(path: str | Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    try:
-        content = Path(path).read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        raise InputError(
-            "cannot read task", value=str(path), allowed="a UTF-8 file of JSON lines", hint=str(error)
-        ) from error
+    content = read_text(path, "task file", InputError, limit=MAX_BYTES)
     for number, text in enumerate(content.split("\n"), start=1):
         if not text.strip():
             continue
         where = f"{path}:{number}"
-        try:
-            line = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise InputError(f"{where}: not JSON", value=text, hint=str(error)) from error
+        line = decode_json(text, where, "item", InputError)
         if not isinstance(line, dict):
             raise InputError(f"{where}: not an object", value=line, allowed="context, choices, answer")
         yield where, line

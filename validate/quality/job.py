@@ -19,7 +19,7 @@ from validate.quality.settings import NAME, QualitySettings
 from validate.quality.task_names import is_file
 from validate.store.digests import Source, checkpoint_sha256, sha256_of, source_of
 from validate.store.journal import Journal
-from validate.store.settings import load_settings, require_same, save_settings
+from validate.store.settings import load_settings, require_same, save_settings, section
 from validate.store.texts import read_text
 
 FIXED = ("checkpoint", "dtype", "text", "blocks", "length", "tasks", "limit", "calibration", "calibration_blocks")
@@ -152,7 +152,8 @@ class Job:
         """
         earlier, now = load_settings(journal.folder, NAME), self.fixed
         if earlier is not None and journal.records:
-            held = {"calibration_blocks": earlier["options"].get("calibration_blocks"), **earlier}  # not there before
+            before = section(earlier, "options").get("calibration_blocks")
+            held = {"calibration": None, "calibration_blocks": before, **earlier}  # not there before
             both = None not in (held["calibration"], now["calibration"])
             if both and held["calibration"] != now["calibration"]:
                 raise RunError("cannot resume with another calibration text", hint="choose another --out")

@@ -5,16 +5,22 @@ docs/quality.md describes each key. Sums over tokens are in nats; times are in s
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+
+import msgspec
 
 from costmodel.decomposition.factors import Decomposition
 from costmodel.families.registry import spec_from_config
 from costmodel.model import ModelSpec
+from validate.errors import RecordError
 from validate.factors.kinds import FactorsUsed
 from validate.plans.strata import Strata
+from validate.store.decode import Amount, Count, PositiveCount, Signed
 from validate.store.digests import Source
 from validate.store.record_format import Failure, Record, RecordFormat
 
+Right = Annotated[str, msgspec.Meta(pattern="^[01]*$")]
+"""Whether each item is right."""
 SCHEMA = 1
 """Version of the line format; raise it when a key is renamed, dropped or changes its meaning."""
 
@@ -31,7 +37,7 @@ class CheckpointRecord(Record, frozen=True, kw_only=True):
     """Digest of its config.json and all of its *.safetensors."""
     config: dict[str, Any]
     """The decoded config.json: with `num_layers` it gives the ModelSpec again."""
-    num_layers: int
+    num_layers: PositiveCount
     dtype: str | None = None
     """That it was read in; None in records from before."""
 
@@ -39,7 +45,7 @@ class CheckpointRecord(Record, frozen=True, kw_only=True):
 class CalibrationSource(Source, frozen=True, kw_only=True):
     """The text that whitened factors were computed from, and how much of it."""
 
-    blocks: int | None = None
+    blocks: Count | None = None
     """None in records from before."""
 
 
@@ -49,17 +55,17 @@ class TextRecord(Record, frozen=True, kw_only=True):
     kind: Literal["causal", "masked"]
     """Each token given those before it, or masked tokens given all others."""
     source: Source
-    length: int
+    length: PositiveCount
     """Tokens of a block."""
-    tokens: list[int]
+    tokens: list[PositiveCount]
     """Predicted tokens."""
-    nll: list[float]
+    nll: list[Signed]
     """Negative log-likelihood of the text's own tokens, summed."""
-    kl: list[float]
+    kl: list[Signed]
     """Kullback-Leibler divergence of the prediction from the dense model's, summed."""
-    flips: list[int]
+    flips: list[Count]
     """Tokens whose likeliest prediction is another than the dense model's."""
-    hits: list[int]
+    hits: list[Count]
     """Tokens whose likeliest prediction is the text's own."""
 
 
@@ -70,19 +76,19 @@ class TaskRecord(Record, frozen=True, kw_only=True):
     group: str
     """The name that was asked for: `mmlu` for each of its subjects."""
     kind: Literal["multiple-choice", "generation", "cloze", "classification"]
-    items: int
-    left_out: list[int] | None = None
+    items: PositiveCount
+    left_out: list[Count] | None = None
     """Places, from 0, of items of the data that cannot be scored: a choice that merges into its context has no token
     of its own, and one may be longer than the model's sequences. The others are `items`."""
     prompts: str
     """Digest of what the model was asked; equal for paired records."""
-    chance: float | None = None
+    chance: Amount | None = None
     """Accuracy of guessing."""
-    metrics: dict[str, str | list[float]]
+    metrics: dict[str, Right | list[Signed]]
     """By metric: a string of 0 and 1 where every item is wrong or right, else its values."""
-    answers: list[int] | None = None
+    answers: list[Count] | None = None
     """The choice taken: the likeliest as a whole."""
-    truth_nll: list[float] | None = None
+    truth_nll: list[Signed] | None = None
     """Negative logarithm of the right choice's share of the likelihood of all choices."""
 
 
@@ -92,7 +98,7 @@ class QualityRecord(Record, frozen=True, kw_only=True):
     schema: int = SCHEMA
     id: str
     """Digest of model, configuration and factors: equal for the same configuration in every run."""
-    index: int
+    index: Count
     status: Literal["ok", "failed"]
     failure: Failure | None = None
     model: CheckpointRecord
@@ -105,11 +111,11 @@ class QualityRecord(Record, frozen=True, kw_only=True):
     calibration: CalibrationSource | None = None
     """Of whitened factors."""
     strata: Strata
-    params: int
+    params: PositiveCount
     """Of the configuration."""
     text: TextRecord | None = None
     tasks: tuple[TaskRecord, ...] = ()
-    seconds: dict[str, float]
+    seconds: dict[str, Amount]
     """What building, text and tasks took."""
     environment: dict[str, Any]
     started: str
@@ -133,8 +139,35 @@ class QualityRecord(Record, frozen=True, kw_only=True):
     @property
     def is_dense(self) -> bool:
         """Whether nothing is factored or dropped."""
-        return not self.config["ranks"] and not self.config["drop"]
+        return not self.config.get("ranks") and not self.config.get("drop")
 
 
-QUALITY = RecordFormat(kind=QualityRecord, schema=SCHEMA, file="quality.jsonl", noun="record", manual="docs/quality.md")
+def check_quality(record: QualityRecord) -> None:
+    """Raise where the values of a record do not go together.
+
+    Raises:
+        CostModelError: when its model or configuration is none, or rows of numbers are of unequal length.
+    """
+    record.decomposition(record.spec())
+    if (record.status == "ok") != (record.failure is None):
+        raise RecordError("status and failure do not agree", value=record.status)
+    if text := record.text:
+        lengths = {name: len(getattr(text, name)) for name in ("tokens", "nll", "kl", "flips", "hits")}
+        if len(set(lengths.values())) > 1 or not text.tokens:
+            raise RecordError("rows of the text are of unequal length", value=lengths)
+    for task in record.tasks:
+        rows = {**task.metrics, "answers": task.answers, "truth_nll": task.truth_nll}
+        uneven = [name for name, row in rows.items() if row is not None and len(row) != task.items]
+        if uneven:
+            raise RecordError(f"{task.name}: {uneven[0]} has not one entry per item", allowed=str(task.items))
+
+
+QUALITY = RecordFormat(
+    kind=QualityRecord,
+    schema=SCHEMA,
+    file="quality.jsonl",
+    noun="record",
+    manual="docs/quality.md",
+    check=check_quality,
+)
 """The records of a quality run."""

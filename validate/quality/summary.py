@@ -180,7 +180,7 @@ def _tasks(record: QualityRecord, dense: QualityRecord) -> list[TaskRow]:
     found: list[TaskRow] = []
     other = {task.name: task for task in dense.tasks}
     for task in record.tasks:
-        if task.name not in other or task.prompts != other[task.name].prompts:
+        if task.name not in other or not _alike(task, other[task.name]):
             raise RunError("a record was asked something else than the dense model", value=f"{record.id} {task.name}")
     pairs = [(task, other[task.name]) for task in record.tasks]
     for group in dict.fromkeys(task.group for task in record.tasks):
@@ -191,6 +191,13 @@ def _tasks(record: QualityRecord, dense: QualityRecord) -> list[TaskRow]:
             name = group if len(part) > 1 else part[0][0].name
             found += [_task(name, metric, part) for metric in part[0][0].metrics]
     return found
+
+
+def _alike(task: TaskRecord, other: TaskRecord) -> bool:
+    """Whether the same was asked and noted of both."""
+    kept = [(each.prompts, each.items, each.answers is None, each.truth_nll is None) for each in (task, other)]
+    kinds = [{name: type(row) for name, row in each.metrics.items()} for each in (task, other)]
+    return kept[0] == kept[1] and kinds[0].keys() == kinds[1].keys()
 
 
 def _task(name: str, metric: str, pairs: Sequence[tuple[TaskRecord, TaskRecord]]) -> TaskRow:

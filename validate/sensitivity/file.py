@@ -24,6 +24,7 @@ from costmodel.files.write import write_file
 from costmodel.model import ModelSpec
 from validate.errors import RecordError
 from validate.sensitivity.spectra import LossTerms, SiteSpectra
+from validate.store.decode import Amount, PositiveCount, Signed, decode_as
 
 Array = np.ndarray[Any, Any]
 Arrays = dict[str, Array]
@@ -46,21 +47,21 @@ class SensitivityRun(msgspec.Struct, frozen=True, kw_only=True):
     """Digest of config.json and the weight files, as quality records name a checkpoint; None in files from before."""
     text: str
     """SHA-256 of the calibration tokens as the model saw them, an encoder's masks included."""
-    blocks: int
-    length: int
+    blocks: PositiveCount
+    length: PositiveCount
     dtype: str
     """That layers computed in; sums and factorisations are in fp64."""
     device: str
     gradients: bool
     """Whether sites have loss terms."""
-    nll: float | None
+    nll: Signed | None
     """Of the dense model's predictions on the text, mean in nats; None without gradients."""
     seed: int
     """Of the places that are masked for an encoder; nothing else is random."""
     whole: str
     """Why the model was read whole; empty where it was streamed."""
     versions: dict[str, str]
-    seconds: float
+    seconds: Amount
     """Time spent, over all parts of an interrupted run."""
 
 
@@ -101,10 +102,10 @@ def load_sensitivity(path: str | Path) -> Sensitivity:
     if metadata.get("schema") != str(SCHEMA):
         hint = "written by another version; docs/quality.md has the format"
         raise RecordError(f"{path}: schema", value=metadata.get("schema"), allowed=str(SCHEMA), hint=hint)
+    run = decode_as(metadata.get("run", ""), SensitivityRun, f"{path}: header", "run", RecordError)
     try:
-        run = msgspec.json.decode(metadata.get("run", ""), type=SensitivityRun)
         spec = spec_from_config(run.config, name=run.model, source=str(path))
-    except (msgspec.DecodeError, CostModelError) as error:
+    except CostModelError as error:
         raise RecordError(f"{path}: damaged header", hint=str(error)) from error
     sites = [Site(layer, tensor.name) for layer in range(spec.num_layers) for tensor in spec.tensors]
     return Sensitivity(run=run, spec=spec, sites=sites_from(tensors, spec, sites, path, loss=run.gradients))

@@ -5,20 +5,25 @@ docs/validate.md describes each key. Times are in seconds, sizes in bytes, energ
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import msgspec
 
 from costmodel.decomposition.factors import Decomposition
 from costmodel.families.registry import spec_from_config
-from costmodel.forward.workload import Attention, LmHead, Phase, Runtime, Workload
+from costmodel.files.node import Node
+from costmodel.forward.workload import MAX_BATCH, MAX_LENGTH, Attention, LmHead, Phase, Runtime, Workload
 from costmodel.model import ModelSpec
 from costmodel.units import DType
+from validate.errors import RecordError
 from validate.plans.strata import Strata
-from validate.store.record_format import Failure, Record, RecordFormat
+from validate.store.decode import Amount, Count, Positive, Signed
+from validate.store.record_format import Failure, Record, RecordFormat, device_of
 
+E = TypeVar("E", bound=enum.Enum)
 SCHEMA = 1
 """Version of the line format; raise it when a key is renamed, dropped or changes its meaning."""
 
@@ -40,20 +45,20 @@ class Prediction(Record, frozen=True, kw_only=True):
     """One level's prediction under the sample's workload, in seconds, None where the profile lacks the rate."""
 
     level: str
-    dense_s: float
-    decomposed_s: float
-    decomposed_lower_s: float
-    decomposed_upper_s: float
-    peak_memory_bytes: int
-    energy_j: float | None = None
+    dense_s: Positive
+    decomposed_s: Positive
+    decomposed_lower_s: Amount
+    decomposed_upper_s: Amount
+    peak_memory_bytes: Count
+    energy_j: Amount | None = None
 
 
 class Series(Record, frozen=True, kw_only=True):
     """Raw times of one of the two models, in the order measured."""
 
-    seconds: list[float]
-    median_s: float
-    iqr_s: float
+    seconds: list[Amount]
+    median_s: Positive
+    iqr_s: Amount
 
 
 class Timing(Record, frozen=True, kw_only=True):
@@ -61,17 +66,17 @@ class Timing(Record, frozen=True, kw_only=True):
 
     candidate: Series
     dense: Series
-    ratio: float
+    ratio: Positive
     """Candidate / dense: the median over pairs."""
-    ratio_low: float
-    ratio_high: float
+    ratio_low: Signed
+    ratio_high: Positive
     """95 % interval of `ratio`."""
-    warmup_pairs: int
+    warmup_pairs: Count
     settled: bool
     """Whether warm-up ended because times had settled, not because its limit was reached."""
     precise: bool
     """Whether the interval reached the asked precision within the budget, before it was widened for a single copy."""
-    copies: int
+    copies: Count
     """Sets of weights that took turns, so that caches stay cold and no one place in memory decides."""
     disturbed: list[str]
     """What else went on meanwhile; empty for an undisturbed block."""
@@ -88,27 +93,27 @@ class Identity(Record, frozen=True, kw_only=True):
     """One count of the model that was built, and what the cost model says it is."""
 
     name: str
-    expected: int
-    found: int
+    expected: Count
+    found: Count
 
 
 class Memory(Record, frozen=True, kw_only=True):
     """Bytes of one pass of the candidate without the dense weights that it replaces."""
 
-    weight_bytes: int
-    kv_cache_bytes: int
-    peak_allocated_bytes: int | None
-    peak_reserved_bytes: int | None
-    peak_process_bytes: int | None
+    weight_bytes: Count
+    kv_cache_bytes: Count
+    peak_allocated_bytes: Count | None
+    peak_reserved_bytes: Count | None
+    peak_process_bytes: Count | None
     method: str
 
 
 class Energy(Record, frozen=True, kw_only=True):
     """Joules per pass by the device's own counter, over a window of seconds."""
 
-    candidate_j: float
-    dense_j: float
-    window_s: float
+    candidate_j: Amount
+    dense_j: Amount
+    window_s: Amount
     method: str
 
 
@@ -118,7 +123,7 @@ class Sample(Record, frozen=True, kw_only=True):
     schema: int = SCHEMA
     id: str
     """Digest of model, configuration and workload: equal for the same sample in every run."""
-    index: int
+    index: Count
     status: Literal["ok", "failed"]
     failure: Failure | None = None
     model: ModelRecord
@@ -137,7 +142,7 @@ class Sample(Record, frozen=True, kw_only=True):
     environment: dict[str, Any]
     started: str
     """UTC, ISO 8601."""
-    elapsed_s: float
+    elapsed_s: Amount
 
     def spec(self) -> ModelSpec:
         """The structure of the model, rebuilt from the record."""
@@ -155,22 +160,51 @@ class Sample(Record, frozen=True, kw_only=True):
 
 
 def workload_from_json(data: dict[str, Any]) -> Workload:
-    """The inverse of `Workload.to_json`."""
-    dtype, weight = DType(data["dtype"]), DType(data["weight_dtype"])
+    """The inverse of `Workload.to_json`.
+
+    Raises:
+        RecordError: when a key is missing or holds another value.
+    """
+    names = ("phase", "batch", "q_len", "kv_len", "dtype", "weight_dtype", "runtime", "attention", "lm_head")
+    part = Node("workload", data, RecordError).entries(names)
+
+    def member(kind: type[E], name: str) -> E:
+        return kind(part[name].choice([str(each.value) for each in kind]))
+
+    dtype, weight = member(DType, "dtype"), member(DType, "weight_dtype")
     return Workload(
-        phase=Phase(data["phase"]),
-        batch=data["batch"],
-        q_len=data["q_len"],
-        kv_len=data["kv_len"],
+        phase=member(Phase, "phase"),
+        batch=part["batch"].integer(1, MAX_BATCH),
+        q_len=part["q_len"].integer(1, MAX_LENGTH),
+        kv_len=part["kv_len"].integer(1, MAX_LENGTH),
         dtype=dtype,
         weight_dtype=None if weight is dtype else weight,
-        runtime=Runtime(data["runtime"]),
-        attention=Attention(data["attention"]),
-        lm_head=LmHead(data["lm_head"]),
+        runtime=member(Runtime, "runtime"),
+        attention=member(Attention, "attention"),
+        lm_head=member(LmHead, "lm_head"),
     )
 
 
-SAMPLES = RecordFormat(kind=Sample, schema=SCHEMA, file="samples.jsonl", noun="sample", manual="docs/validate.md")
+def check_sample(sample: Sample) -> None:
+    """Raise where the values of a record do not go together.
+
+    Raises:
+        CostModelError: when its model, configuration or workload is none, it counts without a time, or the interval of
+            a ratio does not hold it.
+    """
+    sample.work()
+    sample.decomposition(sample.spec())
+    device_of(sample.environment)
+    if sample.status == "ok" and sample.timing is None:
+        raise RecordError("status without a timing", value=sample.status)
+    for name, timing in (("timing", sample.timing), ("repeat", sample.repeat)):
+        if timing is not None and not timing.ratio_low <= timing.ratio <= timing.ratio_high:
+            raise RecordError(f"{name}.ratio is outside its interval", value=timing.ratio)
+
+
+SAMPLES = RecordFormat(
+    kind=Sample, schema=SCHEMA, file="samples.jsonl", noun="sample", manual="docs/validate.md", check=check_sample
+)
 """The records of a timing run."""
 
 

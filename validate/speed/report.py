@@ -12,6 +12,7 @@ from validate.pages.markup import Table, report
 from validate.speed.metrics import ErrorRow, Evaluation, Predicted, measured, recorded_levels
 from validate.speed.plots import figures
 from validate.speed.records import Sample
+from validate.store.record_format import device_of
 
 _RATIO_COLUMNS = ("prediction", "n", "bias", "median", "p95", "worst", "Kendall tau", "sign right")
 
@@ -46,8 +47,7 @@ def page(evaluation: Evaluation, samples: Sequence[Sample], extra: dict[str, Pre
 
 def _about(samples: Sequence[Sample]) -> str:
     first = samples[0]
-    device = first.environment.get("device", {}).get("name", "unknown device")
-    count, kind = first.environment.get("threads", 1), first.environment.get("device", {}).get("kind")
+    device, kind, count = device_of(first.environment)
     threads = f", {count} thread{'s' * (count != 1)}" if kind == "cpu" else ""
     models = ", ".join(sorted({f"{s.model.name}, {s.model.num_layers} layers" for s in samples}))
     dtypes = ", ".join(sorted({str(s.workload["dtype"]) for s in samples}))

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, Protocol, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 import msgspec
 
+from costmodel.errors import CostModelError
+from costmodel.files.node import Node
+from costmodel.files.read import decode_json
 from validate.errors import RecordError
+from validate.store.decode import convert_to
 
 _ENCODER = msgspec.json.Encoder()
 
@@ -64,6 +68,7 @@ class RecordFormat(Generic[R]):
         file: name of the file in a run's folder.
         noun: what messages call a record.
         manual: the page that has the history of the format.
+        check: raises CostModelError where a record's values do not go together.
     """
 
     kind: type[R]
@@ -71,10 +76,7 @@ class RecordFormat(Generic[R]):
     file: str
     noun: str
     manual: str
-    _decoder: msgspec.json.Decoder[R] = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "_decoder", msgspec.json.Decoder(self.kind))
+    check: Callable[[R], None] = lambda record: None
 
     def encode(self, record: R) -> bytes:
         """The line of a record, newline included.
@@ -93,16 +95,22 @@ class RecordFormat(Generic[R]):
             RecordError: when it is not a record of this kind and version; `where` names it.
         """
         try:
-            version = msgspec.json.decode(line, type=dict).get("schema")
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
-            raise RecordError(f"{where}: not a JSON object", hint=str(error)) from error
-        if version != self.schema:
+            text = line.decode()
+        except UnicodeDecodeError as error:
+            raise RecordError(f"{where}: {self.noun} is not UTF-8 text, from byte {error.start} on") from error
+        content = decode_json(text, where, self.noun, RecordError)
+        if not isinstance(content, dict):
+            raise RecordError(f"{where}: not a JSON object", value=content)
+        version = content.get("schema")
+        if type(version) is not int or version != self.schema:
             hint = f"written by another version; {self.manual} has the history of the format"
             raise RecordError(f"{where}: schema", value=version, allowed=str(self.schema), hint=hint)
+        record = convert_to(content, self.kind, where, self.noun, RecordError)
         try:
-            return self._decoder.decode(line)
-        except msgspec.DecodeError as error:
-            raise RecordError(f"{where}: not a {self.noun}", hint=str(error)) from error
+            self.check(record)
+        except CostModelError as error:
+            raise RecordError(f"{where}: {error}") from error
+        return record
 
     def read(self, paths: Path | Iterable[Path]) -> list[R]:
         """Records of files, or of folders that hold one, in order; a line cut off at the end is left out.
@@ -134,6 +142,18 @@ class RecordFormat(Generic[R]):
 
 class Record(msgspec.Struct, frozen=True, kw_only=True):
     """Base of the parts of a line; unknown keys are ignored, so that a newer minor writer can be read."""
+
+
+def device_of(environment: Mapping[str, Any]) -> tuple[str, str, int]:
+    """Name and kind of the device that a record was made on, and threads.
+
+    Raises:
+        RecordError: when the environment says it in another way.
+    """
+    part = Node("environment", dict(environment), RecordError).entries()
+    device = part["device"].entries() if "device" in part else {}
+    name, kind = (device[key].text() if key in device else "" for key in ("name", "kind"))
+    return name or "unknown device", kind, part["threads"].integer(1, 1 << 20) if "threads" in part else 1
 
 
 class Failure(Record, frozen=True, kw_only=True):

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import field, fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-import msgspec
-
-from costmodel.errors import InputError
+from costmodel.errors import InputError, shorten
+from costmodel.files.read import read_json
 from costmodel.files.write import write_file
 from validate.errors import RunError
+from validate.store.decode import convert_to
 
 SCHEMA = 1
 NAME = "run.json"
@@ -57,11 +58,36 @@ def resumed(settings: S, earlier: Mapping[str, Any] | None, given: Collection[st
         return settings
     names = [each.name for each in fields(settings)]  # type: ignore[arg-type]
     now = {name: getattr(settings, name) for name in names}
-    kept = {name: value for name, value in earlier["options"].items() if name in now and name not in given}
-    try:
-        return msgspec.convert({**now, **kept}, type(settings))
-    except msgspec.ValidationError as error:
-        raise RunError("cannot read settings", hint=str(error)) from error
+    kept = {name: value for name, value in section(earlier, "options").items() if name in now and name not in given}
+    return settings_of(type(settings), {**now, **kept}, "settings of the run to resume")
+
+
+def settings_of(kind: type[S], values: Mapping[str, Any], where: str) -> S:
+    """A settings record, its values within the bounds that its options have.
+
+    Raises:
+        RunError: naming the first that is of another type or out of them.
+    """
+    found = convert_to(dict(values), kind, where, "settings record", RunError)
+    for each in fields(found):  # type: ignore[arg-type]
+        value = getattr(found, each.name)
+        low, high = each.metadata.get("low", -math.inf), each.metadata.get("high", math.inf)
+        for part in value if isinstance(value, tuple) else (value,):
+            if isinstance(part, int | float) and not low <= part <= high:
+                raise RunError(f"{where}: {each.name}", value=part, allowed=f"{low:g} to {high:g}")
+    return found
+
+
+def section(settings: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """An object within settings.
+
+    Raises:
+        RunError: when there is none.
+    """
+    value = settings.get(name)
+    if not isinstance(value, dict):
+        raise RunError(f"settings of the run to resume: {name}", value=value, allowed="an object")
+    return value
 
 
 def load_settings(folder: Path, name: str = NAME) -> dict[str, Any] | None:
@@ -73,12 +99,9 @@ def load_settings(folder: Path, name: str = NAME) -> dict[str, Any] | None:
     path = folder / name
     if not path.exists():
         return None
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RunError(f"{path}: cannot read settings", hint=str(error)) from error
-    if not isinstance(data, dict) or data.get("schema") != SCHEMA:
-        version = data.get("schema") if isinstance(data, dict) else data
+    data = read_json(path, "settings of a run", RunError)
+    version = data.get("schema") if isinstance(data, dict) else data
+    if not isinstance(data, dict) or type(version) is not int or version != SCHEMA:
         raise RunError(f"{path}: schema", value=version, allowed=str(SCHEMA), hint="written by another version")
     return data
 
@@ -133,11 +156,11 @@ def require_same(earlier: Mapping[str, Any], now: Mapping[str, Any], fixed: Iter
             raise RunError(
                 f"cannot resume with another {name.replace('_', ' ')}",
                 value=value,
-                allowed=str(allowed),
+                allowed=shorten(allowed),
                 hint="choose another --out",
             )
 
 
 def _shown(settings: Mapping[str, Any], name: str) -> str:
     digest = settings[name + DIGEST]
-    return f"{settings.get(name)}" + (f" (SHA-256 {digest[:12]}...)" if digest else "")
+    return f"{settings.get(name)}" + (f" (SHA-256 {str(digest)[:12]}...)" if digest else "")

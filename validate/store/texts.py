@@ -5,6 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 from costmodel.errors import InputError
+from costmodel.files import read as files
+
+MAX_BYTES = 4 * 10**9
 
 
 def read_text(path: str | Path) -> str:
@@ -13,10 +16,7 @@ def read_text(path: str | Path) -> str:
     Raises:
         InputError: when it cannot be read, is not UTF-8 or is empty.
     """
-    try:
-        text = Path(path).read_text(encoding="utf-8")
-    except (OSError, ValueError) as error:
-        raise InputError("cannot read text", value=str(path), allowed="a UTF-8 file", hint=str(error)) from error
+    text = files.read_text(path, "text", InputError, limit=MAX_BYTES).replace("\r\n", "\n").replace("\r", "\n")
     if not text.strip():
         raise InputError("empty text", value=str(path), allowed="a UTF-8 file with text in it")
     return text

@@ -58,7 +58,7 @@ def test_a_half_written_last_line_is_cut_off(tmp_path: Path, cut: int) -> None:
 
 def test_a_damaged_line_in_the_middle_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "samples.jsonl").write_bytes(b'{"schema": 1, "id"\n' + encode(sample(["rank=1"], 0.9)))
-    with pytest.raises(RecordError, match=r"samples\.jsonl:1: not a JSON object"):
+    with pytest.raises(RecordError, match=r"samples\.jsonl:1: sample is not JSON"):
         Journal(tmp_path, SAMPLES, resume=True)
     with pytest.raises(RecordError, match=r"samples\.jsonl:1"):
         read_samples(tmp_path)

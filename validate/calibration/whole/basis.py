@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -15,6 +14,7 @@ from costmodel.errors import CalibrationError
 from costmodel.forward.workload import Runtime
 from costmodel.hardware.profile import HardwareProfile
 from costmodel.timing.calibration.additive import FORM, AdditiveForm
+from costmodel.timing.calibration.file import parse_node, read_calibration_text
 from costmodel.timing.calibration.load import load_calibration, time_model
 from costmodel.timing.calibration.passes import Reach
 from costmodel.timing.calibration.record import Calibration
@@ -108,7 +108,7 @@ class ProbesBasis:
         model = ScaledTimes(form=form, probes=probes, level="samples", host_launch_s=0.0)  # type: ignore[arg-type]
         return cls(
             calibration=calibration,
-            raw=json.loads(path.read_text(encoding="utf-8")),
+            raw={key: node.value for key, node in parse_node(read_calibration_text(path), str(path)).entries().items()},
             model=model,
             start=np.array(form.factors),
         )
