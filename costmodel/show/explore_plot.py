@@ -12,7 +12,7 @@ from costmodel.explore.objectives import Objective
 from costmodel.explore.quality import params_removed
 from costmodel.explore.tables import CostBatch, CostTables
 from costmodel.forward.workload import Phase
-from costmodel.show.figure import COLOURS, Theme, axes_style, figure_bytes, new_figure
+from costmodel.show.figure import COLOURS, Theme, axes_style, drawn, figure_bytes, new_figure
 from costmodel.space.make import design_space
 from costmodel.units import unit_of
 
@@ -134,7 +134,7 @@ def frontier_figure(result: Exploration, theme: Theme = "light") -> Figure:
     limits = f", within {', '.join(map(str, question.limits))}" if question.limits else ""
     work = result.workloads[-1]
     figure.suptitle(
-        f"{space.model.name} on {result.hardware}: {space.kind} space, form {space.form}{limits}\n"
+        f"{drawn(space.model.name)} on {result.hardware}: {space.kind} space, form {space.form}{limits}\n"
         f"batch {work.batch}, {work.dtype.value}, {work.runtime.value}, "
         + ", ".join(
             f"prefill of {each.q_len} tokens"

@@ -3,12 +3,15 @@ colours: Okabe and Ito, "Color Universal Design" (2008), the yellow darkened to 
 
 from __future__ import annotations
 
+import contextlib
 import io
-from collections.abc import Iterable
+import warnings
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from costmodel.errors import InputError
+from costmodel.files.cells import shown
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -54,6 +57,19 @@ def file_kind(path: Path, allowed: tuple[str, ...] = SUFFIXES) -> str:
     if kind not in allowed:
         raise InputError("unknown kind of file", value=str(path), allowed=", ".join(f".{each}" for each in allowed))
     return kind
+
+
+def drawn(text: str) -> str:
+    """A text of a file as matplotlib draws it letter by letter: what a terminal obeys written out, no formula in it."""
+    return shown(text).replace("$", r"\$")
+
+
+@contextlib.contextmanager
+def any_letters() -> Iterator[None]:
+    """Around drawing: names in letters that the font lacks are no reason for a warning."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")
+        yield
 
 
 def new_figure(width: float, height: float, theme: Theme = "light") -> Figure:
@@ -102,6 +118,6 @@ def figure_bytes(figure: Figure, kind: str, dpi: int = DPI) -> bytes:
 
     stream = io.BytesIO()
     metadata: dict[str, Any] = {"Date": None} if kind == "svg" else {"Software": None}
-    with mpl.rc_context({"svg.hashsalt": "costmodel", "svg.fonttype": "none"}):
+    with any_letters(), mpl.rc_context({"svg.hashsalt": "costmodel", "svg.fonttype": "none"}):
         figure.savefig(stream, format=kind, dpi=dpi, facecolor=figure.get_facecolor(), metadata=metadata)
     return stream.getvalue()

@@ -11,6 +11,8 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from costmodel.files.cells import shown
+
 if TYPE_CHECKING:
     import jinja2
 
@@ -46,6 +48,7 @@ def _environment(folder: Path) -> jinja2.Environment:
     found = jinja2.Environment(
         loader=loader,
         autoescape=True,
+        finalize=_readable,
         undefined=jinja2.StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -53,3 +56,8 @@ def _environment(folder: Path) -> jinja2.Environment:
     )
     found.globals["part"] = lambda name: loader.get_source(found, name)[0]  # style sheets and scripts, as they are
     return found
+
+
+def _readable(value: object) -> object:
+    """A text with its control characters written out; what is markup already is left alone."""
+    return shown(value) if type(value) is str else value

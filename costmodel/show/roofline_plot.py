@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from costmodel.show.figure import COLOURS, Theme, axes_style, new_figure
+from costmodel.show.figure import COLOURS, Theme, any_letters, axes_style, drawn, new_figure
 from costmodel.show.roofline_chart import GROUPS, Mark, Panel, RooflineChart
 from costmodel.units import percent, seconds, si
 
@@ -42,7 +42,9 @@ def roofline_figure(chart: RooflineChart, theme: Theme = "light") -> Figure:
     count = len(chart.panels)
     figure = new_figure(7.0 * count, 6.2, theme)
     colours = COLOURS[theme]
-    figure.suptitle(f"{chart.title}\n{chart.configuration}", color=colours["ink"], fontsize=11, x=0.01, ha="left")
+    figure.suptitle(
+        drawn(f"{chart.title}\n{chart.configuration}"), color=colours["ink"], fontsize=11, x=0.01, ha="left"
+    )
     grid = figure.subplots(1, count, squeeze=False, sharey=True)[0]
     for axes, panel in zip(grid, chart.panels, strict=True):
         _draw_roofs(axes, chart, theme)
@@ -57,9 +59,10 @@ def roofline_figure(chart: RooflineChart, theme: Theme = "light") -> Figure:
         fontsize=8.5,
         labelcolor=colours["ink"],
     )
-    figure.draw_without_rendering()
-    for axes, panel in zip(grid, chart.panels, strict=True):
-        _place_labels(axes, panel, chart, theme)
+    with any_letters():
+        figure.draw_without_rendering()
+        for axes, panel in zip(grid, chart.panels, strict=True):
+            _place_labels(axes, panel, chart, theme)
     return figure
 
 

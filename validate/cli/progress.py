@@ -5,6 +5,8 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
+from costmodel.files.cells import shown
+
 if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn
 
@@ -33,7 +35,7 @@ class RunProgress:
     def __init__(self, noun: str = "sample") -> None:
         from rich.progress import BarColumn, MofNCompleteColumn, SpinnerColumn, TimeRemainingColumn
 
-        self._bar = make_bar(SpinnerColumn(), _DESCRIPTION, BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+        self._bar = make_bar(SpinnerColumn(), _description(), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         self._task = self._bar.add_task("starting", total=None)
         self._noun, self._failed = noun, 0
 
@@ -46,7 +48,7 @@ class RunProgress:
 
     def status(self, text: str) -> None:
         """Say what is being done."""
-        self._bar.update(self._task, description=text)
+        self._bar.update(self._task, description=shown(text))
 
     def start(self, total: int, done: int) -> None:
         """Count to `total` from the records that are there."""
@@ -56,13 +58,13 @@ class RunProgress:
         """Count a record, and print the reason of a failed one."""
         self._failed += record.status != "ok"
         text = f"measuring, {self._failed} failed" if self._failed else "measuring"
-        self._bar.update(self._task, advance=1, description=text)
+        self._bar.update(self._task, advance=1, description=shown(text))
         if record.failure is not None:
             self.note(f"{self._noun} {record.index} failed: {record.failure.reason}")
 
     def note(self, text: str) -> None:
         """Print a line above the bar."""
-        self._bar.console.print(text, highlight=False, soft_wrap=True)
+        self._bar.console.print(shown(text), markup=False, highlight=False, soft_wrap=True)
 
 
 class WorkBar:
@@ -73,7 +75,7 @@ class WorkBar:
 
         self._bar = make_bar(
             SpinnerColumn(),
-            _DESCRIPTION,
+            _description(),
             BarColumn(),
             TaskProgressColumn(),
             TimeRemainingColumn(),
@@ -90,11 +92,11 @@ class WorkBar:
 
     def show(self, text: str, done: float, total: float) -> None:
         """Say what is being done, and how much of the work is done; a total of 0 is one not known yet."""
-        self._bar.update(self._task, description=text, completed=done, total=total or None)
+        self._bar.update(self._task, description=shown(text), completed=done, total=total or None)
 
     def status(self, text: str) -> None:
         """Say what is being done; as much of the work is done as before."""
-        self._bar.update(self._task, description=text)
+        self._bar.update(self._task, description=shown(text))
 
     def count(self, done: int, total: int) -> None:
         """How much is done; with another total the time left is estimated anew."""
@@ -103,4 +105,8 @@ class WorkBar:
         self._bar.update(self._task, completed=done)
 
 
-_DESCRIPTION = "{task.description}"
+def _description() -> ProgressColumn:
+    """What is being done, as it is: names may look like rich's markup."""
+    from rich.progress import TextColumn
+
+    return TextColumn("{task.description}", markup=False)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from costmodel.show.figure import COLOURS, Theme, axes_style, figure_bytes, new_figure, plain_ticks
+from costmodel.show.figure import COLOURS, Theme, axes_style, drawn, figure_bytes, new_figure, plain_ticks
 from costmodel.units import percent
 from validate.predictor.errors import PREDICTOR
 from validate.predictor.fit import PredictorFit
@@ -48,7 +48,7 @@ def predictor_figure(fit: PredictorFit, theme: Theme = "light") -> Figure:
     spearman = "" if counted.all() else f"; of the {counted.sum()} sampled"
     spearman += "" if fit.spearman is None else f", rank correlation {fit.spearman:.3f}"
     figure.suptitle(
-        f"{fit.evidence.spec.name}: quality predicted from {len(fit.evidence.points)} measured configurations\n"
+        f"{drawn(fit.evidence.spec.name)}: quality predicted from {len(fit.evidence.points)} measured configurations\n"
         f"{fit.errors[0]['protocol']}; {fit.evidence.factors} factors{spearman}, 90 % intervals hold "
         f"{percent(fit.coverage, 0)}",
         color=COLOURS[theme]["ink"],

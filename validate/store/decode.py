@@ -13,7 +13,8 @@ from costmodel.files.read import decode_json, read_text
 T = TypeVar("T")
 Amount = Annotated[float, msgspec.Meta(ge=0, le=1e15)]
 """A time, an energy, a share: nothing of ours is larger."""
-Positive = Annotated[float, msgspec.Meta(gt=0, le=1e15)]
+Positive = Annotated[float, msgspec.Meta(ge=1e-15, le=1e15)]
+"""What something is divided by: no quotient of two is infinite."""
 Signed = Annotated[float, msgspec.Meta(ge=-1e15, le=1e15)]
 Count = Annotated[int, msgspec.Meta(ge=0, le=1 << 62)]
 PositiveCount = Annotated[int, msgspec.Meta(gt=0, le=1 << 62)]

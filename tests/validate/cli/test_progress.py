@@ -39,3 +39,17 @@ def test_nothing_is_drawn_without_a_terminal(
     found = capsys.readouterr()
     assert found.out == ""
     assert bool(found.err) == terminal
+
+
+@pytest.mark.parametrize("text", ["[/bold] \x1b[2J", "[bold]x", "shape [1, 2]"])
+def test_what_is_said_is_neither_markup_nor_obeyed(
+    text: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("TERM", "xterm")
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True, raising=False)
+    with RunProgress() as progress:
+        progress.status(text)
+        progress.note(text)
+    told = capsys.readouterr().err
+    assert text.replace("\x1b", r"\x1b") in told
+    assert "\x1b[2J" not in told
