@@ -13,6 +13,7 @@ import numpy as np
 from costmodel.decomposition.factors import Decomposition, check_rank
 from costmodel.decomposition.text import Rank
 from costmodel.files.write import write_file
+from costmodel.forward.workload import Phase
 from costmodel.model import ModelSpec
 from costmodel.space.make import resolve_ranks
 from validate.choose.baselines import baselines
@@ -191,6 +192,10 @@ class Loop:
     def _timed(self, configs: Path, folder: Path) -> list[Sample]:
         """Records of configurations beside dense, in turns, and of dense beside itself."""
         settings = self._settings
+        lengths = []
+        for work in self._setup.workloads:
+            option = "--seq-len" if work.phase is Phase.PREFILL else "--kv-len"
+            lengths += [option, str(work.kv_len)]
         words = [
             "--model",
             settings.model,
@@ -200,10 +205,7 @@ class Loop:
             settings.phase,
             "--batch",
             str(settings.batch_size),
-            "--seq-len",
-            str(settings.seq_len),
-            "--kv-len",
-            str(settings.seq_len + 1),
+            *lengths,
             "--dtype",
             settings.dtype,
             "--runtime",

@@ -37,7 +37,7 @@ def measure(
     """Run, report, and return the exit code; settings not given take the resumed run's values."""
     deadline = time.monotonic() + (stop_after or math.inf)
     settings = resumed(settings, load_settings(out) if resume else None, given)
-    spec = model_of(settings)
+    spec = model_of(settings, given)
     threads = pin_and_warn(settings.threads, settings.device)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with Journal(out, SAMPLES, resume=resume) as journal:

@@ -22,7 +22,7 @@ def load_configs(path: str | Path, model: ModelSpec) -> list[Decomposition]:
     Raises:
         DecompositionError: when the file cannot be read, is of another form, or a configuration does not fit `model`.
     """
-    data = read_json(path, "list of configurations", DecompositionError)
+    data = read_json(path, "configurations", DecompositionError)
     found: dict[str, Decomposition] = {}
     for index, entry in enumerate(_entries(data, path)):
         config = entry["config"] if isinstance(entry, dict) and "config" in entry else entry

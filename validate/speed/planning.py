@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -29,8 +29,11 @@ _CUDA = {
 """Levels that samples are drawn from, small enough for a pass to take well under a second."""
 
 
-def model_of(settings: MeasureSettings) -> ModelSpec:
+def model_of(settings: MeasureSettings, given: Collection[str] = ("seq_len", "kv_len")) -> ModelSpec:
     """The structure of the model.
+
+    Args:
+        given: names of settings that the user gave now; a run that is resumed may have others that say nothing.
 
     Raises:
         CostModelError: when it cannot be read, has no pass of the phase, or a length that is asked for is beyond its
@@ -42,9 +45,9 @@ def model_of(settings: MeasureSettings) -> ModelSpec:
     prefill_only = spec.is_encoder or settings.phase == "prefill"
     lengths = (("--seq-len", settings.seq_len, settings.phase == "decode"), ("--kv-len", settings.kv_len, prefill_only))
     for name, values, unused in lengths:
-        if values and unused:
+        if values and unused and name[2:].replace("-", "_") in given:
             raise InputError(f"{name} says nothing about what is measured", value=values[0], hint="leave it out")
-        if values and max(values) > spec.max_positions:
+        if values and not unused and max(values) > spec.max_positions:
             raise InputError(f"{name} is beyond the model", value=max(values), allowed=f"up to {spec.max_positions}")
     return spec
 
@@ -107,16 +110,17 @@ def adaptations(
     """What the plan has otherwise than the defaults say, a line each: shorter passes, fewer samples."""
     lines = []
     for phase in choice.phases:
-        levels, word = (
-            (choice.seq_lens, "prompts") if phase is Phase.PREFILL else (choice.kv_lens, "decode steps' lengths")
-        )
+        prompts = phase is Phase.PREFILL
+        levels, word = (choice.seq_lens, "prompts") if prompts else (choice.kv_lens, "decode steps' lengths")
+        most = choice.max_tokens if prompts else 2**40
         drawn = {
-            (level, choice.draw(phase, batch, place, choice.options[0], spec).kv_len)
+            (min(level, most // batch), choice.draw(phase, batch, place, choice.options[0], spec).kv_len)
             for place, level in enumerate(levels)
             for batch in choice.batches
         }
         if shorter := sorted({length for level, length in drawn if length < level}):
-            why = f"{spec.name} has {spec.max_positions} positions, and a pass must be quick and fit the memory"
+            why = f"{spec.name} has {spec.max_positions} positions"
+            why += "" if prompts else ", and its cache must fit the memory"
             lines.append(f"{word} are shortened to {', '.join(map(str, shorter))} tokens: {why}")
     if settings.configs is None and len(planned) < settings.samples:
         lines.append(f"{len(planned)} samples instead of {settings.samples}: there are no more distinct ones")

@@ -40,7 +40,8 @@ def test_a_run_of_each_family(family: str, tmp_path: Path, capsys: pytest.Captur
     config: dict[str, Any] = {"llama": LLAMA, "bert": BERT, "gpt2": GPT2}[family]
     model = write_config(tmp_path / family, config)
     folder = tmp_path / "out"
-    common = ["--samples", "8", "--seed", "0", "--model", str(model), "--out", str(folder), *FAST, *SMALL]
+    small = SMALL[:2] + SMALL[4:] if family == "bert" else SMALL  # an encoder has no decode steps to give lengths of
+    common = ["--samples", "8", "--seed", "0", "--model", str(model), "--out", str(folder), *FAST, *small]
     code, out, err = invoke(capsys, *common, "--format", "json")
     assert (code, err) == (0, "")
     result = json.loads(out)
