@@ -16,7 +16,8 @@ from costmodel.model import ModelSpec
 from costmodel.units import DType
 from validate.errors import MeasurementError, reason_of
 from validate.hf.modules import EmptyOnMeta
-from validate.models.reading import read_model, require_own_weights
+from validate.models.reading import read_model
+from validate.models.refusing import made_of_config, require_own_weights
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
@@ -59,11 +60,12 @@ def build_model(
     import transformers
 
     plain = {name: value for name, value in config.items() if name not in QUANTISED_KEYS}
-    settings = transformers.CONFIG_MAPPING[spec.model_type].from_dict({**plain, **_layer_fields(config, spec)})
+    with made_of_config(spec.name):
+        settings = transformers.CONFIG_MAPPING[spec.model_type].from_dict({**plain, **_layer_fields(config, spec)})
     auto: Any = transformers.AutoModel if spec.is_encoder else transformers.AutoModelForCausalLM
     try:
         if weights is None:
-            with EmptyOnMeta():
+            with made_of_config(spec.name), EmptyOnMeta():
                 model = auto.from_config(
                     settings, dtype=TORCH_DTYPES[dtype], attn_implementation=_implementation(auto, settings)
                 )

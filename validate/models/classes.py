@@ -19,6 +19,7 @@ from costmodel.model import ModelSpec
 from validate.errors import reason_of
 from validate.hf.structure import as_stored, model_classes
 from validate.models.headers import StoredTensors
+from validate.models.refusing import made_of_config
 
 _HARMLESS = (r"rotary_emb\.inv_freq$", r"(^|\.)position_ids$", r"\.attn\.(masked_)?bias$")
 """Buffers that older versions of transformers stored, and that models compute."""
@@ -48,9 +49,14 @@ class ModelClass:
         return bool(self.kind.__name__.endswith("Model")) and not self.kind.__name__.endswith("LMHeadModel")
 
     def build(self, **options: Any) -> nn.Module:
-        """The structure, on torch's default device."""
-        model: nn.Module = self.kind._from_config(self.settings, attn_implementation="sdpa", **options)
-        as_stored(model, self.own)
+        """The structure, on torch's default device.
+
+        Raises:
+            ModelError: when transformers makes none of the settings.
+        """
+        with made_of_config(self.kind.__name__):
+            model: nn.Module = self.kind._from_config(self.settings, attn_implementation="sdpa", **options)
+            as_stored(model, self.own)
         return model
 
     def require_whole(self) -> None:
@@ -159,7 +165,7 @@ def _classes(spec: ModelSpec, config: Mapping[str, Any]) -> tuple[Any, list[Any]
 
 def _fit(kind: Any, settings: Any, stored: StoredTensors) -> tuple[ModelClass, tuple[int, ...]]:
     """The class, and how badly it fits: tensors that it lacks, leaves out, and has in another shape."""
-    with torch.device("meta"):
+    with made_of_config(kind.__name__), torch.device("meta"):
         model: Any = kind._from_config(settings)
     find = _finder(stored, str(model.base_model_prefix))
     own: set[str] = set()
