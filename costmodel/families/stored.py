@@ -32,7 +32,7 @@ def has_own_head(folder: Path) -> bool:
         files = [whole] if whole.is_file() else _listed(index) if index.is_file() else []
         stamps = tuple((str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in files)
         return _differs(stamps)
-    except (OSError, ValueError, RecursionError):
+    except (OSError, ValueError, RecursionError, OverflowError):  # of damaged files, in many ways
         return False
 
 
@@ -58,8 +58,8 @@ def _listed(index: Path) -> list[Path]:
     names = names.get("weight_map") if isinstance(names, dict) else None
     if not isinstance(names, dict):
         raise ValueError("no weight_map")
-    wanted = {file for name, file in names.items() if name == _HEAD or f".{name}".endswith(_ENDINGS)}
-    return sorted(index.parent / Path(str(file)).name for file in wanted)
+    wanted = {str(file) for name, file in names.items() if name == _HEAD or f".{name}".endswith(_ENDINGS)}
+    return sorted(index.parent / Path(file).name for file in wanted)
 
 
 def _places(path: Path) -> dict[str, Place]:

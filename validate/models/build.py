@@ -16,8 +16,8 @@ from costmodel.model import ModelSpec
 from costmodel.units import DType
 from validate.errors import MeasurementError, reason_of
 from validate.hf.modules import EmptyOnMeta
-from validate.models.reading import read_model
-from validate.models.refusing import made_of_config, require_own_weights
+from validate.models.reading import read_model, require_own_weights
+from validate.models.refusing import made_of_config
 
 if TYPE_CHECKING:
     from transformers import PreTrainedModel
