@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
+from costmodel.blocks import DeltaNet, Experts, LatentAttention
 from costmodel.errors import DecompositionError, nearest
 from costmodel.head import CAUSAL_LM, Head
 from costmodel.units import DType
@@ -32,6 +33,14 @@ class WeightTensor:
     """`attn` or `mlp`."""
     experts: int = 0
     """Experts that have such a weight each, factored alike; 0 where every token passes the one weight."""
+    members: tuple[int, ...] = ()
+    """The numbers of these experts where they are not all of the layer's."""
+    over_cache: bool = False
+    """Whether it runs over all cached positions, not over the new tokens: plain latent attention's kv_b_proj."""
+
+    def over_the_cache(self) -> WeightTensor:
+        """The same weight over all cached positions."""
+        return replace(self, over_cache=True)
 
     @property
     def copies(self) -> int:
@@ -143,6 +152,14 @@ class ModelSpec:
     """Whether q and k pass an RMSNorm over head_dim (Qwen3)."""
     lm_head_bias: bool = False
     """Whether the LM head has a bias (Phi, GPT-J)."""
+    experts: Experts | None = None
+    """The mixture of experts in place of the MLP, None in dense layers."""
+    latent: LatentAttention | None = None
+    """The sizes of latent attention, None where keys and values are projected as they are."""
+    delta: DeltaNet | None = None
+    """The sizes of linear attention, None where attention looks back at a cache."""
+    own_experts: tuple[tuple[str, int], ...] = ()
+    """(name of a stack, number of an expert) of experts that are factored apart from the rest of their stack."""
     tie_embeddings: bool
     """Whether the LM head is the token embedding; always False for an encoder, which has no head."""
     pre_norm: bool
@@ -189,7 +206,7 @@ class ModelSpec:
     def __post_init__(self) -> None:
         names = dict.fromkeys(self.layer_kinds)
         own = {name: replace(self, layer_kinds=(), kind_fields={}, **self.kind_fields.get(name, {})) for name in names}  # type: ignore[arg-type]
-        each = [kind.tensors for kind in own.values()] or [self.family.tensors(self)]
+        each = [kind.tensors for kind in own.values()] or [_split(self.family.tensors(self), self.own_experts)]
         object.__setattr__(self, "kinds", own)
         object.__setattr__(self, "tensors", tuple(dict.fromkeys(tensor for tensors in each for tensor in tensors)))
 
@@ -235,6 +252,23 @@ class ModelSpec:
         return self.num_kv_heads * self.head_dim
 
     @property
+    def rotary_dim(self) -> int:
+        """Features of a head that rotary positions turn."""
+        return self.latent.rope_dim if self.latent else self.head_dim
+
+    @property
+    def cache_width(self) -> int:
+        """Elements that the KV cache of a layer keeps of each position: its keys and values, or what they come from."""
+        if self.delta:
+            return 0
+        return self.latent.cached if self.latent else 2 * self.kv_size
+
+    @property
+    def state_size(self) -> int:
+        """Elements that a layer keeps of each sequence whatever its length."""
+        return self.delta.state if self.delta else 0
+
+    @property
     def layer_prefix(self) -> str:
         """Module path of the list of layers; layer 3 is `f"{layer_prefix}.3"`."""
         return self.family.layer_path
@@ -256,6 +290,8 @@ class ModelSpec:
         for tensor in kind.tensors:
             if tensor.name == name:
                 return tensor
+        if (own := kind.one_expert(name)) is not None:
+            return own
         names, where = kind.groups["all"], "" if layer is None else f" in layer {layer}"
         raise DecompositionError(
             f"{self.name} has no tensor of that name{where}",
@@ -263,6 +299,14 @@ class ModelSpec:
             allowed=", ".join(names),
             hint=nearest(name, names),
         )
+
+    def one_expert(self, name: str) -> WeightTensor | None:
+        """The weight of one expert, `experts.3.up_proj`; None where the layers have no such stack or expert."""
+        address = expert_address(name)
+        for tensor in self.tensors if address else ():
+            if address and tensor.name == address[0] and address[1] < tensor.experts and not tensor.members:
+                return _split((tensor,), (address,))[1]
+        return None
 
     @property
     def norm_params(self) -> int:
@@ -313,3 +357,35 @@ class ModelSpec:
         else:
             layers = self.num_layers * self.params_per_layer
         return layers + sum(self.outer_params.values())
+
+
+def expert_address(name: str) -> tuple[str, int] | None:
+    """The stack and the number of the expert that a tensor's name addresses: `experts.3.up_proj` is the fourth expert
+    of `experts.up_proj`; None for any other name."""
+    words = name.split(".")
+    numbers = [place for place, word in enumerate(words) if word.isdecimal() and word.isascii()]
+    if len(numbers) != 1 or str(int(words[numbers[0]])) != words[numbers[0]]:
+        return None
+    return ".".join(words[: numbers[0]] + words[numbers[0] + 1 :]), int(words[numbers[0]])
+
+
+def _split(tensors: tuple[WeightTensor, ...], apart: tuple[tuple[str, int], ...]) -> tuple[WeightTensor, ...]:
+    """The tensors with some experts' weights as tensors of their own, behind what is left of their stack."""
+    if not apart:
+        return tensors
+    found: list[WeightTensor] = []
+    for tensor in tensors:
+        own = sorted(number for stack, number in apart if stack == tensor.name)
+        rest = tuple(number for number in range(tensor.experts) if number not in own)
+        if rest or not own:
+            found.append(replace(tensor, experts=len(rest), members=rest) if own else tensor)
+        for number in own:
+            name, path = (_numbered(text, number) for text in (tensor.name, tensor.path))
+            found.append(replace(tensor, name=name, path=path, experts=1, members=(number,)))
+    return tuple(found)
+
+
+def _numbered(text: str, number: int) -> str:
+    """`mlp.experts.up_proj` as `mlp.experts.3.up_proj`."""
+    before, _, last = text.rpartition(".")
+    return f"{before}.{number}.{last}"

@@ -24,7 +24,7 @@ MAX_LINES = 400
 
 ROOMS = {
     "costmodel": (
-        "_version", "errors", "units", "arrays", "files", "weights", "head", "words", "model", "hardware",
+        "_version", "errors", "units", "arrays", "files", "blocks", "weights", "head", "words", "model", "hardware",
         "decomposition", "forward", "families", "space", "timing", "pricing", "explore", "show", "cli", "__main__",
     ),
     "validate": (

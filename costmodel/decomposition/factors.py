@@ -147,29 +147,30 @@ class Decomposition:
                 raise DecompositionError(
                     f"{prefix}a rank is given for a dropped layer", value=str(site), hint="remove the rank or the drop"
                 )
-            tensors = kinds[model.kind_of(layer)]
-            if name not in tensors:
+            kind = model.kind_of(layer)
+            tensors = kinds[kind]
+            tensor = tensors.get(name) or kind.one_expert(name)
+            if tensor is None:
                 raise DecompositionError(
                     f"{prefix}{model.name} has no such site",
                     value=str(site),
                     allowed=f"layers.{layer}. and {', '.join(tensors)}",
                 )
             first, last = factor.ranks
-            limit = min(tensors[name].out_features, tensors[name].in_features)
+            limit = min(tensor.out_features, tensor.in_features)
             if type(first) is not int or type(last) is not int or not (1 <= first <= limit and 1 <= last <= limit):
                 for rank in (first, last):
-                    check_rank(rank, tensors[name], f"{prefix}{site}")
+                    check_rank(rank, tensor, f"{prefix}{site}")
         return self
 
     def above_break_even(self, model: ModelSpec) -> list[Site]:
         """Sites whose factors hold more parameters than the dense weight they replace."""
-        sizes = {
-            kind: {tensor.name: (tensor.out_features, tensor.in_features) for tensor in kind.tensors}
-            for kind in model.kinds.values() or (model,)
-        }
+        kinds = {kind: {tensor.name: tensor for tensor in kind.tensors} for kind in model.kinds.values() or (model,)}
         above = []
         for site, factor in self.factors.items():
-            out_features, in_features = sizes[model.kind_of(site[0])][site[1]]
+            layer, name = site
+            tensor = kinds[model.kind_of(layer)].get(name) or model.tensor(name, layer)
+            out_features, in_features = tensor.out_features, tensor.in_features
             if factor.weight_params(out_features, in_features) > out_features * in_features:
                 above.append(site)
         return sorted(above)

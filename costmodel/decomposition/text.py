@@ -83,7 +83,7 @@ def parse_tensors(text: str, model: ModelSpec) -> list[str]:
     for part in text.split(","):
         if part in model.groups:
             chosen.update(model.groups[part])
-        elif part in names:
+        elif part in names or any(kind.one_expert(part) for kind in _kinds(model)):
             chosen.add(part)
         elif not part:
             raise DecompositionError(
@@ -97,7 +97,7 @@ def parse_tensors(text: str, model: ModelSpec) -> list[str]:
                 value=part,
                 allowed=", ".join([*names, *model.groups]),
             )
-    return [name for name in names if name in chosen]
+    return [*(name for name in names if name in chosen), *sorted(chosen - set(names))]
 
 
 def apply_spec(base: Decomposition, text: str, model: ModelSpec) -> Decomposition:
@@ -123,7 +123,7 @@ def apply_spec(base: Decomposition, text: str, model: ModelSpec) -> Decompositio
     tensors = parse_tensors(fields.get("tensors", "all"), model)
     factors = dict(base.factors)
     by_kind = {model.kind_of(layer): layer for layer in reversed(layers)}
-    if not any(tensor.name in tensors for kind in by_kind for tensor in kind.tensors):
+    if not any(_named(kind, tensors) for kind in by_kind):
         allowed = ", ".join(dict.fromkeys(tensor.name for kind in by_kind for tensor in kind.tensors))
         raise DecompositionError(f"{describe_layers(layers)} have none of these tensors", value=text, allowed=allowed)
     if form == "dense":
@@ -170,6 +170,7 @@ def describe(decomposition: Decomposition, model: ModelSpec) -> str:
     for layer, factors in sorted(per_layer.items()):
         kind = model.kind_of(layer)
         own = [tensor.name for tensor in kind.tensors]
+        own += [name for name in factors if name not in own]
         for factor in dict.fromkeys(factors[name] for name in own if name in factors):
             names = tuple(name for name in own if factors.get(name) == factor)
             groups.setdefault((factor, members[kind].get(names, ",".join(names))), []).append(layer)
@@ -196,6 +197,14 @@ def describe_layers(layers: Iterable[int]) -> str:
     """`layer 5`, or `layers 0-2,5`."""
     numbers = sorted(layers)
     return f"layer{'s' if len(numbers) > 1 else ''} {compact(numbers)}"
+
+
+def _named(kind: ModelSpec, names: Iterable[str]) -> list[WeightTensor]:
+    """The tensors of these names that layers of a kind have, single experts of a stack among them."""
+    wanted = set(names)
+    own = [tensor for tensor in kind.tensors if tensor.name in wanted]
+    rest = wanted.difference(tensor.name for tensor in kind.tensors)
+    return own + [expert for name in sorted(rest) if (expert := kind.one_expert(name))]
 
 
 def _kinds(model: ModelSpec) -> Iterable[ModelSpec]:
@@ -228,9 +237,8 @@ def _fields(text: str) -> dict[str, str]:
 def _factors(rank: Rank, tensors: list[str], form: Form, model: ModelSpec) -> dict[str, Factor]:
     """A factor for each of the names that the layers of `model`, all of a kind, have."""
     factors: dict[str, Factor] = {}
-    for tensor in model.tensors:
-        if (name := tensor.name) not in tensors:
-            continue
+    for tensor in _named(model, tensors):
+        name = tensor.name
         number = rank.of(tensor, form)
         hint = "use a percentage of break-even such as 50%, or restrict tensors="
         check_rank(number, tensor, name, hint if len(tensors) > 1 else "")

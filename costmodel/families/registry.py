@@ -13,6 +13,7 @@ from costmodel.families.architecture import find_architecture
 from costmodel.families.bert import BERT
 from costmodel.families.cohere import COHERE
 from costmodel.families.deberta import DEBERTA
+from costmodel.families.deepseek import DEEPSEEK
 from costmodel.families.encoders import DISTILBERT, ELECTRA, MPNET
 from costmodel.families.fields import Fields
 from costmodel.families.gemma import GEMMA
@@ -23,11 +24,13 @@ from costmodel.families.learned_positions import BIOGPT, GPT_BIGCODE, GPT_NEO, X
 from costmodel.families.llama import LLAMA
 from costmodel.families.llama_kin import LLAMA_KIN
 from costmodel.families.modern_encoders import ESM, MODERNBERT, NOMIC_BERT
+from costmodel.families.moe import MOE
 from costmodel.families.olmo import OLMO, OLMO2
 from costmodel.families.opt import OPT
 from costmodel.families.own_code import OWN_CODE
 from costmodel.families.phi import PHI, PHI3
 from costmodel.families.quantised import stored_weights, without_exempt
+from costmodel.families.qwen_hybrid import QWEN_HYBRID
 from costmodel.families.row import FamilyRow
 from costmodel.files.read import read_json
 from costmodel.head import NO_HEAD
@@ -63,6 +66,9 @@ FAMILIES: tuple[FamilyRow, ...] = (
     MODERNBERT,
     NOMIC_BERT,
     ESM,
+    MOE,
+    DEEPSEEK,
+    QWEN_HYBRID,
     *OWN_CODE,
 )
 """All there is to a new family is a row here: `FamilyRow` says how."""

@@ -94,19 +94,24 @@ def gemm(
     weight_dtype: DType | WeightFormat,
     bias: bool = False,
     input_bytes: int | None = None,
+    weights: int = 1,
+    kernels: int = 1,
 ) -> OpCost:
     """A linear layer, (m, k) @ (k, n) + bias: 2 m n k FLOPs, weights read once, one kernel; `input_bytes` of an element
     that it reads, where that differs from what it writes.
+
+    Of a stack of experts m are the rows of all, `weights` those of the stack that are read.
 
     m = 1, n = k = 4096 in 16 bits: 33,554,432 FLOPs and 33,570,816 bytes, one FLOP per byte.
     """
     work = gemm_work(m, n, k, input_bytes or act_bytes, act_bytes)
     return OpCost(
         flops=work.flops,
-        weight_read_bytes=weight_bytes(n, k, n if bias else 0, act_bytes=act_bytes, weight_dtype=weight_dtype),
+        weight_read_bytes=weights
+        * weight_bytes(n, k, n if bias else 0, act_bytes=act_bytes, weight_dtype=weight_dtype),
         act_read_bytes=work.act_read_bytes,
         act_write_bytes=work.act_write_bytes,
-        kernels=1,
+        kernels=kernels,
     )
 
 

@@ -17,6 +17,7 @@ from costmodel.forward.cost import (
     norm_program,
 )
 from costmodel.forward.merging import merged_widths
+from costmodel.forward.routing import StackWork, stack_work
 from costmodel.forward.work import AttentionShape
 from costmodel.forward.workload import Workload
 from costmodel.model import ModelSpec, WeightTensor
@@ -88,16 +89,18 @@ def live_bytes(ops: Sequence[Op]) -> list[int]:
     return lives
 
 
-def site_gemm(work: Workload, tensor: str, n: int, k: int, *, bias: bool) -> OpCost:
-    """The product of a decomposable weight n x k, or of one of its factors."""
+def site_gemm(work: Workload, tensor: str, stack: StackWork, n: int, k: int, *, bias: bool) -> OpCost:
+    """The product of a decomposable weight n x k, or of one of its factors, over the rows of its stack."""
     return gemm(
-        work.tokens,
+        stack.rows,
         n,
         k,
         act_bytes=work.act_bytes,
         weight_dtype=work.site_form(tensor),
         bias=bias,
         input_bytes=work.input_bytes,
+        weights=stack.read,
+        kernels=stack.kernels,
     )
 
 
@@ -145,9 +148,10 @@ class Builder:
         return name
 
     def site(self, tensor: WeightTensor, source: str, *, holds: Sequence[str] = ()) -> str:
-        """The linear of a decomposable tensor, dense."""
-        m, n, k = self.work.tokens, tensor.out_features, tensor.in_features
-        cost = site_gemm(self.work, tensor.name, n, k, bias=tensor.bias)
+        """The linear of a decomposable tensor, dense; of a stack of experts those of all experts."""
+        n, k = tensor.out_features, tensor.in_features
+        stack = stack_work(tensor, self.model, self.work)
+        cost, m = site_gemm(self.work, tensor.name, stack, n, k, bias=tensor.bias), stack.rows
         width = merged_widths(self.model).get(tensor, 0)
         return self.add(
             tensor.path, "gemm", cost, [source], m * n, gemm=(m, n, k), holds=holds, site=tensor.name, merged_n=width
@@ -175,11 +179,11 @@ class Builder:
         workspace = temporaries * size + statistics * rows * FP32_BYTES // self.work.act_bytes
         return self.add(name, "norm", cost, [source], size, workspace=workspace, holds=holds)
 
-    def activation(self, name: str, source: str, columns: int, *, holds: Sequence[str] = ()) -> str:
+    def activation(self, name: str, source: str, columns: int, *, rows: int = 0, holds: Sequence[str] = ()) -> str:
         """The MLP's activation; one that is written in Python is a chain of kernels with temporaries."""
-        program = activation_program(self.model.activation)
-        cost = elementwise(program, self.work.tokens, columns, act_bytes=self.work.act_bytes)
-        size = self.work.tokens * columns
+        program, rows = activation_program(self.model.activation), rows or self.work.tokens
+        cost = elementwise(program, rows, columns, act_bytes=self.work.act_bytes)
+        size = rows * columns
         temporaries = ACTIVATIONS[self.model.activation]
         return self.add(name, "activation", cost, [source], size, workspace=temporaries * size, holds=holds)
 

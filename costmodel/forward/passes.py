@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from costmodel.decomposition.factors import Decomposition, Factor, Site, factor_stages
 from costmodel.forward.frame import INPUT, epilogue_ops, layer_ops, prologue
 from costmodel.forward.ops import Op, site_gemm
+from costmodel.forward.routing import stack_work
 from costmodel.forward.workload import Workload
 from costmodel.model import ModelSpec, WeightTensor
 
@@ -27,7 +28,7 @@ def forward_ops(model: ModelSpec, decomposition: Decomposition, work: Workload) 
             if op.site is None or (factor := decomposition.factors.get(Site(layer, op.site))) is None:
                 ops.append(placed)
             else:
-                ops.extend(factor_ops(placed, kind.tensor(op.site), factor, work))
+                ops.extend(factor_ops(placed, kind.tensor(op.site), factor, kind, work))
             names[op.name] = current = ops[-1].name
     names = {**outside, INPUT: current}
     for op in epilogue_ops(model, work):
@@ -36,11 +37,12 @@ def forward_ops(model: ModelSpec, decomposition: Decomposition, work: Workload) 
     return ops
 
 
-def factor_ops(dense: Op, tensor: WeightTensor, factor: Factor, work: Workload) -> Iterator[Op]:
+def factor_ops(dense: Op, tensor: WeightTensor, factor: Factor, kind: ModelSpec, work: Workload) -> Iterator[Op]:
     """The linears that replace one dense linear: `.in` and `.out`, with `.core` between them in the Tucker form."""
-    m, source = work.tokens, dense.inputs
+    stack, source = stack_work(tensor, kind, work), dense.inputs
+    m = stack.rows
     for suffix, n, k, bias in factor_stages(factor, tensor):
-        cost = site_gemm(work, tensor.name, n, k, bias=bias)
+        cost = site_gemm(work, tensor.name, stack, n, k, bias=bias)
         name = dense.name + suffix
         yield Op(
             name=name,

@@ -41,6 +41,28 @@ class Cache(enum.Enum):
     PAGED = "paged"
 
 
+class Routing(enum.Enum):
+    """How a router spreads tokens over experts: all alike, or the popular ones more by a power law."""
+
+    BALANCED = "balanced"
+    POWER_LAW = "power-law"
+
+
+class ExpertKernels(enum.Enum):
+    """One kernel for the same linear of all experts, or one for each expert that a token reaches."""
+
+    FUSED = "fused"
+    LOOPED = "looped"
+
+
+class Latent(enum.Enum):
+    """Latent attention with keys and values made from the whole cache in every pass, or with the weights that make
+    them applied to queries and results."""
+
+    PLAIN = "plain"
+    ABSORBED = "absorbed"
+
+
 class LmHead(enum.Enum):
     """Logits of the last position only, or of every position."""
 
@@ -54,6 +76,9 @@ _ENUMERATIONS: dict[str, type[enum.Enum]] = {
     "attention": Attention,
     "lm_head": LmHead,
     "cache": Cache,
+    "routing": Routing,
+    "experts": ExpertKernels,
+    "latent": Latent,
 }
 MAX_BATCH = 1 << 20
 MAX_LENGTH = 1 << 24
@@ -72,7 +97,7 @@ class Workload:
             read, while everything between them has 16 bits.
         weight_dtype: of the resident decomposable weights; None means `dtype`.
         kv_dtype: of the KV cache; None means the activations'.
-        runtime, attention, lm_head, cache: see the enumerations.
+        runtime, attention, lm_head, cache, routing, experts, latent: see the enumerations.
         stack: what executes the model, a name or file of `costmodel.hardware.stack`; None for bare kernels.
         host: class of the machine that launches, of `costmodel.hardware.host`; None for the device's usual one.
 
@@ -91,6 +116,9 @@ class Workload:
     attention: Attention = Attention.FUSED
     lm_head: LmHead = LmHead.LAST
     cache: Cache = Cache.STATIC
+    routing: Routing = Routing.BALANCED
+    experts: ExpertKernels = ExpertKernels.FUSED
+    latent: Latent = Latent.PLAIN
     stack: str | None = None
     host: str | None = None
     stored: WeightFormat | None = None
@@ -200,5 +228,8 @@ class Workload:
             "lm_head": self.lm_head.value,
             **({"kv_dtype": self.kv_dtype.value} if self.kv_dtype is not None else {}),
             **({"cache": self.cache.value} if self.cache is not Cache.STATIC else {}),
+            **({"routing": self.routing.value} if self.routing is not Routing.BALANCED else {}),
+            **({"latent": self.latent.value} if self.latent is not Latent.PLAIN else {}),
+            **({"experts": self.experts.value} if self.experts is not ExpertKernels.FUSED else {}),
             **{name: value for name, value in (("stack", self.stack), ("host", self.host)) if value is not None},
         }

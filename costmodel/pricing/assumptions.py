@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from costmodel.decomposition.factors import FORMS, Decomposition, break_even_rank
 from costmodel.decomposition.text import describe_layers
-from costmodel.forward.workload import Attention, Runtime
+from costmodel.forward.workload import Attention, ExpertKernels, Latent, Runtime, Workload
 from costmodel.hardware.profile import HardwareProfile
 from costmodel.model import ModelSpec
 from costmodel.units import KIB
@@ -101,6 +101,7 @@ def _of_one(hardware: HardwareProfile, pricer: PhasePricer) -> list[str]:
             "sliding-window layers keep and read no more than the window's keys, without a mask if fused (too low for "
             "caches that keep all, and for kernels that take a mask)"
         )
+    texts += _blocks(model, work)
     cache = "" if model.is_encoder else f", {work.cache.value} KV cache"
     texts.append(f"memory: weights{cache} and live activations; no allocator slack or CUDA context (too low)")
     if hardware.idle_power_w is not None and hardware.peak_power_w is not None:
@@ -108,6 +109,28 @@ def _of_one(hardware: HardwareProfile, pricer: PhasePricer) -> list[str]:
         texts.append(
             f"energy: peak power while busy, idle power else, from unmeasured figures ({late}too high if memory-bound)"
         )
+    return texts
+
+
+def _blocks(model: ModelSpec, work: Workload) -> list[str]:
+    """What stands in layers in place of plain attention and of a plain MLP."""
+    texts = []
+    if model.experts is not None:
+        fused = work.experts is ExpertKernels.FUSED
+        kernels = "one kernel for a linear of all experts" if fused else "a loop over them"
+        texts.append(
+            f"experts: {work.routing.value} routing, the weights of the expected number of experts hit are read once, "
+            f"gate and up as two products, {kernels} (either way)"
+        )
+    if model.latent is not None:
+        texts.append(
+            "latent attention: keys and values made from the whole cache in every pass; of a request's later steps "
+            "dense, as if kv_b_proj were not factored (too high)"
+            if work.latent is Latent.PLAIN
+            else "latent attention: absorbed, kv_b_proj applied to queries and results (either way)"
+        )
+    if model.delta is not None:
+        texts.append("linear attention: chunks of 64 positions in one kernel, the state in fp32 (either way)")
     return texts
 
 

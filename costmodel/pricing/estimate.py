@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
+from costmodel.decomposition.experts import with_own_experts
 from costmodel.decomposition.factors import Decomposition
 from costmodel.errors import InputError
 from costmodel.forward.ops import Op
@@ -158,8 +159,17 @@ def estimate(
         HardwareError: when the device has no rate for a workload's type.
         InputError: when an encoder is asked to decode, or a request has no prefill.
     """
+    whole, model = model, with_own_experts(model, decomposition)
     configuration = Configurations.of(model, decomposition)
-    phases = tuple(_phase(pricer(model, hardware, w, calibration), decomposition, configuration) for w in workloads)
+    phases = tuple(
+        _phase(
+            pricer(model, hardware, work, calibration),
+            _dense_costs(pricer(whole, hardware, work, calibration)),
+            decomposition,
+            configuration,
+        )
+        for work in workloads
+    )
     request = None
     if new_tokens is not None:
         if not phases:
@@ -204,8 +214,10 @@ def pricer(
     return PhasePricer(model, work, hardware, times)
 
 
-def _phase(priced: PhasePricer, decomposition: Decomposition, configuration: Configurations) -> PhaseEstimate:
-    dense, decomposed = _dense_costs(priced), phase_costs(priced, configuration)
+def _phase(
+    priced: PhasePricer, dense: PhaseCosts, decomposition: Decomposition, configuration: Configurations
+) -> PhaseEstimate:
+    decomposed = phase_costs(priced, configuration)
     return PhaseEstimate(
         pricer=priced,
         configuration=decomposition,

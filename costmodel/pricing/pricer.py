@@ -21,6 +21,7 @@ from costmodel.forward.cost import weight_bytes
 from costmodel.forward.frame import epilogue_ops, layer_ops, prologue
 from costmodel.forward.merging import merged_widths
 from costmodel.forward.ops import Op
+from costmodel.forward.routing import stack_work
 from costmodel.forward.work import gemm_work
 from costmodel.forward.workload import Cache, Phase, Workload
 from costmodel.hardware.profile import HardwareProfile
@@ -103,6 +104,13 @@ class PhasePricer:
         self._in_features = np.array([t.in_features for t in model.tensors], dtype=np.int64)
         widths = merged_widths(model)
         self._merged_n = np.array([widths.get(t, 0) for t in model.tensors], dtype=np.int64)
+        stacks = [(stack_work(t, model, work), t.copies) for t in model.tensors]
+        self._rows = np.array([stack.rows for stack, _ in stacks], dtype=np.int64)
+        self._read = np.array([stack.read for stack, _ in stacks], dtype=np.int64)
+        self._launched = np.array([stack.kernels for stack, _ in stacks], dtype=np.int64)
+        self._copies = np.array([copies for _, copies in stacks], dtype=np.int64)
+        """Of each tensor the rows, the weights read, the kernels of one linear, and the weights that are held: of a
+        stack of experts."""
         self._bias = np.array([t.out_features if t.bias else 0 for t in model.tensors], dtype=np.int64)
 
     def costs(self, configurations: Configurations) -> PassCosts:
@@ -150,7 +158,7 @@ class PhasePricer:
         return _additive(
             self.time_model,
             linears,
-            params=(n * k + bias).sum(0),
+            params=self._copies * (n * k + bias).sum(0),
             weight_bytes=resident.sum(0),
             flops=linears.executed_flops.sum(0),
             vector_flops=zero,
@@ -200,11 +208,11 @@ class PhasePricer:
     def _linears(self, n: Ints, k: Ints, bias: Ints, merged_n: Ints) -> tuple[OpColumns, Ints]:
         """Decomposable linears, dense ones or factors, and the resident bytes of each weight and bias; entries with n
         or k of 0 stand for none."""
-        kernels = np.minimum(n * k, 1)
-        n, k = n * kernels, k * kernels
-        m, act_bytes = self.work.tokens * kernels, self.work.act_bytes
+        some = np.minimum(n * k, 1)
+        n, k = n * some, k * some
+        m, act_bytes = self._rows * some, self.work.act_bytes
         flops, read, written = gemm_work(m, n, k, self.work.input_bytes, act_bytes)
-        weights = self._held_bytes(n, k, bias * kernels)
+        weights = self._held_bytes(n, k, bias * some)
         columns = OpColumns(
             kind="gemm",
             m=m,
@@ -212,12 +220,12 @@ class PhasePricer:
             k=k,
             executed_flops=flops,
             vector_flops=np.zeros_like(n),
-            hbm_bytes=weights + read + written,
-            kernels=kernels,
+            hbm_bytes=self._read * weights + read + written,
+            kernels=self._launched * some,
             merged_n=merged_n,
-            fp8=kernels > 0 if self.work.fp8 else None,
+            fp8=some > 0 if self.work.fp8 else None,
         )
-        return columns, weights
+        return columns, self._copies * weights
 
     def _held_bytes(self, n: Ints, k: Ints, bias: Ints) -> Ints:
         """Resident bytes of weights and biases, tensors on the last axis."""
@@ -233,15 +241,16 @@ class PhasePricer:
 
     def _extra_live(self, rank_out: Ints) -> Ints:
         """Live bytes that factors add to a dense linear's: what the last one reads, never less than the others."""
-        return self.work.tokens * self.work.act_bytes * rank_out
+        extra: Ints = self._rows * self.work.act_bytes * rank_out
+        return extra
 
 
 def window_kv_bytes(model: ModelSpec, work: Workload, window: int | None) -> int:
-    """KV cache of one layer at the end of the pass: 2 batch kv_heads positions head_dim elements."""
+    """KV cache of one layer at the end of the pass: batch x positions x the elements that a position takes."""
     if model.is_encoder:
         return 0
     positions = work.kv_len if window is None else min(work.kv_len, window)
-    return 2 * work.batch * model.kv_size * positions * work.kv_bytes
+    return work.batch * (model.cache_width * positions + model.state_size) * work.kv_bytes
 
 
 def _vocabulary_saved(model: ModelSpec, work: Workload) -> int:

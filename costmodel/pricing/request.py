@@ -13,7 +13,7 @@ from costmodel.decomposition.factors import Decomposition
 from costmodel.errors import InputError
 from costmodel.forward.frame import layer_ops, position_ops
 from costmodel.forward.ops import Op
-from costmodel.forward.workload import Phase, Workload
+from costmodel.forward.workload import Latent, Phase, Workload
 from costmodel.model import ModelSpec
 from costmodel.pricing.configurations import Configurations
 from costmodel.pricing.pricer import PhasePricer
@@ -214,5 +214,6 @@ def _costs(prefill: PhasePricer, steps: DecodeSteps, decomposition: Decompositio
 
 
 def _attention(kind: ModelSpec, work: Workload, *, window: int | None) -> list[Op]:
-    """What of a layer depends on the KV length."""
-    return [op for op in layer_ops(kind, work, window) if op.kind in ("attention", "kv_cache")]
+    """What of a layer depends on the KV length; of a linear over the whole cache the dense one."""
+    over_cache = [tensor.name for tensor in kind.tensors if tensor.over_cache and work.latent is Latent.PLAIN]
+    return [op for op in layer_ops(kind, work, window) if op.kind in ("attention", "kv_cache") or op.site in over_cache]

@@ -7,7 +7,18 @@ from typing import Any, Literal
 
 from costmodel.errors import HardwareError, InputError
 from costmodel.families.load import load_model
-from costmodel.forward.workload import MAX_BATCH, MAX_LENGTH, Attention, Cache, LmHead, Runtime, Workload
+from costmodel.forward.workload import (
+    MAX_BATCH,
+    MAX_LENGTH,
+    Attention,
+    Cache,
+    ExpertKernels,
+    Latent,
+    LmHead,
+    Routing,
+    Runtime,
+    Workload,
+)
 from costmodel.hardware.host import host_of
 from costmodel.hardware.profile import HardwareProfile, load_hardware
 from costmodel.hardware.stack import load_stack
@@ -99,6 +110,15 @@ class WorkloadSettings:
     cache: Cache | None = field(
         default=None, metadata={"help": "How the KV cache is kept.  [default: static, or the stack's]"}
     )
+    routing: Routing = field(default=Routing.BALANCED, metadata={"help": "How tokens spread over experts."})
+    experts: ExpertKernels = field(
+        default=ExpertKernels.FUSED,
+        metadata={"help": "One kernel for a linear of all experts, or one for each expert that is hit."},
+    )
+    latent: Latent | None = field(
+        default=None,
+        metadata={"help": "Latent attention as its modules do it, or absorbed.  [default: plain, absorbed in a stack]"},
+    )
     calibration: str = field(
         default="auto", metadata={"metavar": "FILE|auto|none", "help": "Measured corrections to the roofline."}
     )
@@ -132,6 +152,9 @@ class WorkloadSettings:
             "cache": self.cache or (Cache(stack.cache) if stack else Cache.STATIC),
             "stack": self.stack,
             "host": self.host,
+            "routing": self.routing,
+            "experts": self.experts,
+            "latent": self.latent or (Latent.ABSORBED if stack else Latent.PLAIN),
         }
         seq_len = SEQ_LEN if self.seq_len is None else self.seq_len
         workloads = []

@@ -2,7 +2,7 @@
 
 A set of layers x a set of names of tensors x one rank, applied where a layer has a tensor of that name. Two choices
 that come to the same sites are one configuration: a name counts only if a chosen layer has it, a layer only if it has
-one of the names. So layers are sorted by the names that they have, their pattern, and the configurations by the
+one of the names. So layers are sorted by the tensors that they have, their pattern, and the configurations by the
 patterns of their layers: a `Block` for each set of patterns.
 """
 
@@ -92,10 +92,9 @@ class MixedSpace(DesignSpace):
         for column in np.flatnonzero(columns).tolist():
             by_name.setdefault(model.tensors[column].name, []).append(column)
         self.names: list[Ints] = [np.array(each) for each in by_name.values()]
-        has = np.stack([free[:, each].any(axis=1) for each in self.names], axis=1)
-        layers: dict[int, list[int]] = {}
+        layers: dict[bytes, list[int]] = {}
         for layer in np.flatnonzero(rows).tolist():
-            layers.setdefault(mask_of(has[layer]), []).append(layer)
+            layers.setdefault(free[layer].tobytes(), []).append(layer)
         if len(layers) > _MOST_PATTERNS:
             raise InputError(
                 "too many different layers for the homogeneous space",
@@ -103,8 +102,11 @@ class MixedSpace(DesignSpace):
                 allowed=f"at most {_MOST_PATTERNS}",
                 hint="use --space per-layer or per-site",
             )
-        self._patterns = list(layers)
         self._layers = [np.array(each) for each in layers.values()]
+        """The layers of each pattern."""
+        firsts = [each[0] for each in self._layers]
+        self._patterns = [mask_of(np.array([free[first, each].any() for each in self.names])) for first in firsts]
+        """The mask over the names that each pattern has."""
         self.blocks = [self._block(active) for active in range(1, 1 << len(layers))]
 
     def _block(self, active: int) -> Block:

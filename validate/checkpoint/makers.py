@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 
 from costmodel.decomposition.factors import Site
-from validate.factors.moments import LayerMoments, Moments
+from validate.factors.moments import LayerMoments, Moments, single_weights
 from validate.factors.replace import StageMaker, WeightFactors
 from validate.factors.whitening import WhitenedFactors
 from validate.models.stream import LayerStream
@@ -45,7 +45,7 @@ class WhitenedMakers:
         return WhitenedFactors(self._moments)
 
     def _collect(self, index: int, *, wanted: bool) -> None:
-        tensors = self._stream.spec.tensors if wanted else ()
+        tensors = single_weights(self._stream.spec.kind_of(index)) if wanted else ()
         with self._stream.layer(index) as layer, LayerMoments(layer, tensors) as recorder:
             self._hidden = self._stream.run_all(index, layer, self._hidden)
         matrices = {Site(index, name): matrix for name, matrix in recorder.means().items()}

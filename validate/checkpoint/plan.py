@@ -8,6 +8,7 @@ from math import prod
 from typing import Literal
 
 from costmodel.decomposition.factors import Decomposition, Factor, Site, Tucker, factor_stages
+from costmodel.errors import InputError
 from costmodel.model import ModelSpec
 from validate.checkpoint.source import DenseSource
 from validate.hf.names import DTYPES, shard_names
@@ -111,6 +112,7 @@ def plan_checkpoint(
         max_shard_bytes: a file takes tensors up to this size, at least one.
         form, int8: as of `Plan`.
     """
+    _check_supported(source.spec, decomposition, int8)
     steps: list[Step] = []
     shard, filled = 0, 0
     width = DTYPES[dtype][0].itemsize
@@ -149,7 +151,8 @@ def peak_bytes(plan: Plan, source: DenseSource, calibration_tokens: int = 0) -> 
     largest = max(map(prod, shapes.values())) * (source.weights.element_bytes + plan.element_bytes)
     total = PROCESS_BYTES + largest + max(2 * shard, shard + factoring)
     if calibration_tokens:
-        total += 4 * spec.params_per_layer + moment_bytes(spec) + 2 * 4 * calibration_tokens * spec.hidden_size
+        layer = max(spec.layer_params(each) for each in range(spec.num_layers))
+        total += 4 * layer + moment_bytes(spec) + 2 * 4 * calibration_tokens * spec.hidden_size
     return total
 
 
@@ -191,13 +194,23 @@ def _steps(
             step = Step(source=name, outputs=(Output(name=f"{place}.{rest}", shape=shape),))
             yield step if kind == "bias" else replace(step, site=site, factor=factor)
         else:
-            tensor = spec.tensor(site.tensor)
+            tensor = spec.tensor(site.tensor, layer)
             parts = [(f"{place}.{module}.weight", (tensor.out_features, tensor.in_features))]
             if factor is not None:
                 stages = factor_stages(factor, tensor)
                 parts = [(f"{place}.{module}{each.suffix}.weight", (each.n, each.k)) for each in stages]
             outputs = [each for name_, shape_ in parts for each in _outputs(name_, shape_, int8)]
             yield Step(source=name, outputs=tuple(outputs), site=site, factor=factor)
+
+
+def _check_supported(spec: ModelSpec, decomposition: Decomposition, int8: bool) -> None:
+    """Refuse what a folder of factors has no form for yet: factors of stacked experts, int8 where layers differ."""
+    stacks = [str(site) for site in decomposition.factors if spec.tensor(site.tensor, site.layer).experts]
+    if stacks:
+        hint = "factor what every token passes: attention, dense layers, shared experts"
+        raise InputError("factored experts cannot be written", value=stacks[0], hint=hint)
+    if int8 and (spec.kinds or spec.experts is not None):
+        raise InputError("int8 weights of a model with experts or layers of several kinds cannot be written")
 
 
 def _outputs(name: str, shape: tuple[int, int], int8: bool) -> list[Output]:
@@ -208,4 +221,4 @@ def _outputs(name: str, shape: tuple[int, int], int8: bool) -> list[Output]:
 
 
 def _site(spec: ModelSpec, layer: int, path: str) -> Site | None:
-    return next((Site(layer, each.name) for each in spec.tensors if each.path == path), None)
+    return next((Site(layer, each.name) for each in spec.kind_of(layer).tensors if each.path == path), None)

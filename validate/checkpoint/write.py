@@ -205,7 +205,7 @@ def _factor(
     """What is written of one weight, rounded to the plan's type, in memory of its own: its factors, or their product as
     the dense model stores it; and what the manifest says of it."""
     dtype = DTYPES[plan.dtype][0]
-    tensor = source.spec.tensor(site.tensor)
+    tensor = source.spec.tensor(site.tensor, site.layer)
     dense = source.model.get_submodule(name.removesuffix(".weight"))
     empty = dense.weight
     dense.weight = nn.Parameter(weight, requires_grad=False)

@@ -11,7 +11,7 @@ from torch import nn
 
 from costmodel.decomposition.factors import Site
 from costmodel.errors import InputError
-from costmodel.model import WeightTensor
+from costmodel.model import ModelSpec, WeightTensor
 from validate.errors import MeasurementError
 from validate.models.pretrained import Pretrained
 
@@ -98,6 +98,11 @@ class LayerMoments:
         return add
 
 
+def single_weights(kind: ModelSpec) -> tuple[WeightTensor, ...]:
+    """The tensors of a kind of layer whose inputs can be seen: modules of their own, no stacks of experts."""
+    return tuple(tensor for tensor in kind.tensors if not tensor.experts)
+
+
 @torch.no_grad()
 def collect_moments(
     pretrained: Pretrained, blocks: torch.Tensor, *, batch: int = 8, layers: Collection[int] | None = None
@@ -118,7 +123,7 @@ def collect_moments(
     spec = pretrained.spec
     stack: Any = pretrained.body.get_submodule(spec.layer_prefix)
     wanted = range(spec.num_layers) if layers is None else sorted(set(layers))
-    recorders = {index: LayerMoments(stack[index], spec.tensors) for index in wanted}
+    recorders = {index: LayerMoments(stack[index], single_weights(spec.kind_of(index))) for index in wanted}
     body: Any = pretrained.model.base_model  # without the head, whose logits nobody reads
     try:
         for part in torch.split(blocks, batch):

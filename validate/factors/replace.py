@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 from torch import nn
 
 from costmodel.decomposition.factors import Decomposition, Factor, Site, Tucker
-from costmodel.model import ModelSpec, WeightTensor
+from costmodel.model import ModelSpec, WeightTensor, expert_address
 from validate.factors.factorize import Factorization, factorize, random_stages
+from validate.hf.experts import FactoredExperts, expert_linear
 from validate.hf.layers import without_layers
 from validate.hf.modules import FactoredLinear
 from validate.models.weights import dense_weight
@@ -39,8 +40,14 @@ class Replacement:
         self._model, self._spec = model, spec
         self._undo: list[Callable[[], None]] = []
         try:
+            experts: dict[int, dict[Site, Factor]] = {}
             for site, factor in sorted(decomposition.factors.items()):
-                self._factor(site, factor, make)
+                if spec.tensor(site.tensor, site.layer).experts:
+                    experts.setdefault(site.layer, {})[site] = factor
+                else:
+                    self._factor(site, factor, make)
+            for factors in experts.values():
+                self._factor_experts(factors, make)
             if decomposition.dropped:
                 self._drop(decomposition.dropped)
         except BaseException:
@@ -59,13 +66,33 @@ class Replacement:
         self.restore()
 
     def _factor(self, site: Site, factor: Factor, make: StageMaker) -> None:
-        tensor = self._spec.tensor(site.tensor)
+        tensor = self._spec.tensor(site.tensor, site.layer)
         path = f"{self._spec.layer_prefix}.{site.layer}.{tensor.path}"
         parent_path, _, child = path.rpartition(".")
         parent, dense = self._model.get_submodule(parent_path), self._model.get_submodule(path)
         factored = FactoredLinear(make(site, tensor, factor, dense), dense.bias)  # type: ignore[arg-type]
         factored.train(dense.training)
         setattr(parent, child, factored)
+        self._undo.append(lambda: setattr(parent, child, dense))
+
+    def _factor_experts(self, factors: Mapping[Site, Factor], make: StageMaker) -> None:
+        """Exchange the experts of a layer; what is given of one expert wins over its stack's."""
+        of_expert: dict[tuple[str, int], tuple[Site, WeightTensor, Factor]] = {}
+        for site, factor in sorted(factors.items(), key=lambda each: expert_address(each[0].tensor) is not None):
+            tensor = self._spec.tensor(site.tensor, site.layer)
+            stack, own = expert_address(site.tensor) or (site.tensor, None)
+            before, _, name = stack.rpartition(".")
+            for number in range(tensor.experts) if own is None else (own,):
+                of_expert[name, number] = Site(site.layer, f"{before}.{number}.{name}"), tensor, factor
+        path = tensor.path.rpartition(".")[0] if own is None else tensor.path.rsplit(".", 2)[0]
+        path = f"{self._spec.layer_prefix}.{site.layer}.{path}"
+        parent_path, _, child = path.rpartition(".")
+        parent, dense = self._model.get_submodule(parent_path), self._model.get_submodule(path)
+        stages = {
+            (name, number): make(site, tensor, factor, expert_linear(dense, name, number))
+            for (name, number), (site, tensor, factor) in of_expert.items()
+        }
+        setattr(parent, child, FactoredExperts(dense, stages).train(dense.training))
         self._undo.append(lambda: setattr(parent, child, dense))
 
     def _drop(self, dropped: frozenset[int]) -> None:

@@ -6,6 +6,7 @@ import hashlib
 import json
 from dataclasses import dataclass
 
+from costmodel.decomposition.experts import with_own_experts
 from costmodel.decomposition.factors import Decomposition, LowRank
 from costmodel.forward.workload import Workload
 from costmodel.model import ModelSpec
@@ -67,8 +68,10 @@ def strata_of(spec: ModelSpec, decomposition: Decomposition) -> Strata:
 
 def params_of(spec: ModelSpec, decomposition: Decomposition) -> int:
     """Parameters of the configuration: dense ones, minus dropped layers, with factored weights exchanged."""
-    count = spec.num_params - len(decomposition.dropped) * spec.params_per_layer
+    count = spec.num_params - sum(spec.layer_params(layer) for layer in decomposition.dropped)
+    model = with_own_experts(spec, decomposition)
     for site, factor in decomposition.factors.items():
-        tensor = spec.tensor(site.tensor)
-        count += factor.weight_params(tensor.out_features, tensor.in_features) - tensor.weight_params
+        tensor = model.tensor(site.tensor, site.layer)
+        factored = factor.weight_params(tensor.out_features, tensor.in_features)
+        count += tensor.copies * factored - tensor.weight_params
     return count

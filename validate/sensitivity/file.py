@@ -18,6 +18,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
 from costmodel.decomposition.factors import Site
+from costmodel.decomposition.sites import site_columns
 from costmodel.errors import CostModelError
 from costmodel.families.registry import spec_from_config
 from costmodel.files.write import write_file
@@ -107,7 +108,7 @@ def load_sensitivity(path: str | Path) -> Sensitivity:
         spec = spec_from_config(run.config, name=run.model, source=str(path))
     except CostModelError as error:
         raise RecordError(f"{path}: damaged header", hint=str(error)) from error
-    sites = [Site(layer, tensor.name) for layer in range(spec.num_layers) for tensor in spec.tensors]
+    sites = [Site(*site) for site in site_columns(spec)]
     return Sensitivity(run=run, spec=spec, sites=sites_from(tensors, spec, sites, path, loss=run.gradients))
 
 
@@ -145,7 +146,7 @@ def sites_from(
     """
     found: dict[Site, SiteSpectra] = {}
     for site in sites:
-        tensor = spec.tensor(site.tensor)
+        tensor = spec.tensor(site.tensor, site.layer)
         size = min(tensor.out_features, tensor.in_features)
         read = {part: _array(arrays, f"{site}.{part}", size, where) for part in _ENERGIES}
         if any((array < 0).any() for array in read.values()):

@@ -9,6 +9,7 @@ import torch
 from torch import nn
 
 from costmodel.decomposition.factors import Site
+from costmodel.errors import InputError
 from validate.errors import MeasurementError
 from validate.factors.moments import LayerMoments
 from validate.models.blocks import IGNORED
@@ -47,6 +48,10 @@ class SensitivityRunner:
         work: WorkFolder,
         advance: Advance = lambda sites: None,
     ) -> None:
+        if stream.spec.kinds or stream.spec.experts is not None:
+            raise InputError(
+                "sensitivity is measured of models whose layers are all alike, without experts", value=stream.spec.name
+            )
         self._stream, self._blocks, self._targets, self._work, self._advance = stream, blocks, targets, work, advance
         self._layers, self._tensors = stream.spec.num_layers, stream.spec.tensors
 

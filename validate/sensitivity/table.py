@@ -22,7 +22,7 @@ def site_rows(found: Sensitivity) -> list[dict[str, Any]]:
     """
     rows = []
     for site, spectra in found.sites.items():
-        tensor = found.spec.tensor(site.tensor)
+        tensor = found.spec.tensor(site.tensor, site.layer)
         rank = max(1, break_even_rank(tensor.out_features, tensor.in_features, "svd") // 2)
         plain, whitened = (spectra.errors(measure, relative=True) for measure in ("plain_output", "whitened"))
         row: dict[str, Any] = {

@@ -1,8 +1,7 @@
-"""Cost classes of the homogeneous space over different layers: how many layers of each stratum, which names, what rank.
+"""Cost classes of the homogeneous space over different layers: layers of each pattern, names, rank.
 
-Layers with the same tensors are a stratum. Under one pair (names, rank) a configuration's costs depend on the number of
-chosen layers of each stratum alone, the product of binomials ways each; pairs that cost the same in every stratum of a
-block are one group.
+Under one pair (names, rank) a configuration's costs depend on the number of chosen layers of each pattern alone, a
+product of binomials of ways; pairs that cost the same in every pattern of a block are one group.
 """
 
 from __future__ import annotations
@@ -24,19 +23,18 @@ MAX_CLASSES = 6_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class _Strata:
+class _Patterns:
     """Classes of one block.
 
     Attributes:
-        of_layer: for each pattern of the block the stratum of each of its layers.
-        sizes: int64 (numbers, strata): layers chosen of each stratum, all ways that choose some of every pattern.
+        sizes: int64 (numbers, patterns): layers chosen of each pattern, at least one.
         ways: object (numbers,): sets of layers of these sizes.
         pairs_of: for each group of pairs that cost the same the positions in the block's `pairs`.
-        columns, excess, quality: of each group, by part: what a chosen layer of each stratum adds, int64 (groups,
-            strata, columns); the most live bytes beyond the floor, int64 (groups, strata); int64 (groups, strata).
+        columns, excess, quality: of each group, by part: what a chosen layer of each pattern adds, int64 (groups,
+            patterns, columns); the most live bytes beyond the floor, int64 (groups, patterns); int64 (groups,
+            patterns).
     """
 
-    of_layer: tuple[tuple[int, ...], ...]
     sizes: Ints
     ways: Counts
     pairs_of: list[Ints]
@@ -45,17 +43,9 @@ class _Strata:
     quality: Ints
 
     @classmethod
-    def of(cls, tables: CostTables, space: MixedSpace, block: Block) -> _Strata:
-        """Sums over the tensors that each stratum's layers have of each possible pair's names."""
-        places: dict[bytes, int] = {}
-        of_layer = tuple(
-            tuple(places.setdefault(space.free[layer].tobytes(), len(places)) for layer in layers.tolist())
-            for layers in block.layers
-        )
-        firsts = [
-            next(layers[at] for layers, row in zip(block.layers, of_layer, strict=True) for at in _at(row, place))
-            for place in range(len(places))
-        ]
+    def of(cls, tables: CostTables, space: MixedSpace, block: Block) -> _Patterns:
+        """Sums over the tensors that each pattern's layers have of each possible pair's names."""
+        firsts = [int(layers[0]) for layers in block.layers]
         mask, candidate = block.pairs[block.valid].T
         shape = (len(mask), len(firsts))
         columns = {name: np.zeros((*shape, len(table.base)), dtype=np.int64) for name, table in tables.parts.items()}
@@ -75,9 +65,8 @@ class _Strata:
         _, first, inverse = np.unique(np.concatenate(rows, axis=1), axis=0, return_index=True, return_inverse=True)
         order = np.argsort(inverse.ravel(), kind="stable")
         starts = np.searchsorted(inverse.ravel()[order], np.arange(1, len(first)))
-        sizes, ways = _numbers(of_layer, len(firsts))
+        sizes, ways = _numbers([len(layers) for layers in block.layers])
         return cls(
-            of_layer=of_layer,
             sizes=sizes,
             ways=ways,
             pairs_of=np.split(block.valid[order], starts),
@@ -87,14 +76,13 @@ class _Strata:
         )
 
     def totals(self, added: Ints) -> Ints:
-        """Sums over strata of the sizes x what a layer adds, int64 (numbers x groups, ...)."""
+        """Sums over patterns of the sizes x what a layer adds, int64 (numbers x groups, ...)."""
         summed: Ints = np.einsum("ns,gs...->ng...", self.sizes, added)
         return summed.reshape(-1, *summed.shape[2:])
 
     def peaks(self, excess: Ints) -> Ints:
-        """The most over the strata with a chosen layer, int64 (numbers x groups,)."""
-        most: Ints = ((self.sizes > 0)[:, None] * excess).max(axis=-1)
-        return most.ravel()
+        """The most over the patterns, of which each has a chosen layer, int64 (numbers x groups,)."""
+        return np.tile(excess.max(axis=-1), len(self.sizes))
 
     @property
     def counts(self) -> Counts:
@@ -112,7 +100,7 @@ class MixedClasses:
 
     def __init__(self, tables: CostTables, space: MixedSpace) -> None:
         self.space = space
-        needed = sum(_classes(space, block) for block in space.blocks)
+        needed = sum(math.prod(map(len, block.layers)) * len(block.valid) for block in space.blocks)
         if needed > MAX_CLASSES:
             raise InputError(
                 "too many cost classes to list",
@@ -120,24 +108,24 @@ class MixedClasses:
                 allowed=str(MAX_CLASSES),
                 hint="give fewer --ranks, keep some tensors dense, or use --space per-layer or per-site",
             )
-        self._strata = [_Strata.of(tables, space, block) for block in space.blocks]
-        self._starts = np.cumsum([1, *(len(each.sizes) * len(each.pairs_of) for each in self._strata)])
+        self._blocks = [_Patterns.of(tables, space, block) for block in space.blocks]
+        self._starts = np.cumsum([1, *(len(each.sizes) * len(each.pairs_of) for each in self._blocks)])
         graded = tables.quality is not None and tables.quality.alike(space)
         columns = {
             name: np.concatenate(
-                [table.base[None], *(table.base + each.totals(each.columns[name]) for each in self._strata)]
+                [table.base[None], *(table.base + each.totals(each.columns[name]) for each in self._blocks)]
             )
             for name, table in tables.parts.items()
         }
         excess = {
             name: np.concatenate(
-                [np.zeros(1, dtype=np.int64), *(each.peaks(each.excess[name]) for each in self._strata)]
+                [np.zeros(1, dtype=np.int64), *(each.peaks(each.excess[name]) for each in self._blocks)]
             )
             for name in tables.parts
         }
-        quality = [np.zeros(1, dtype=np.int64), *(each.totals(each.quality) for each in self._strata)]
+        quality = [np.zeros(1, dtype=np.int64), *(each.totals(each.quality) for each in self._blocks)]
         self.batch = CostBatch(tables, columns, excess, np.concatenate(quality) if graded else None)
-        self.counts: Counts = np.concatenate([np.array([1], dtype=object), *(each.counts for each in self._strata)])
+        self.counts: Counts = np.concatenate([np.array([1], dtype=object), *(each.counts for each in self._blocks)])
 
     def members(self, position: int) -> Iterator[int]:
         """Numbers of a class's configurations in ascending order."""
@@ -145,50 +133,28 @@ class MixedClasses:
             yield 0
             return
         place = int(np.searchsorted(self._starts, position, side="right")) - 1
-        strata = self._strata[place]
-        number, group = divmod(position - int(self._starts[place]), len(strata.pairs_of))
-        pairs = strata.pairs_of[group].tolist()
-        for masks in _masks(strata.of_layer, strata.sizes[number].tolist()):
+        block, layers = self._blocks[place], [len(each) for each in self.space.blocks[place].layers]
+        number, group = divmod(position - int(self._starts[place]), len(block.pairs_of))
+        pairs = block.pairs_of[group].tolist()
+        for masks in _masks(layers, block.sizes[number].tolist()):
             for pair in pairs:
                 yield self.space.number(place, masks, pair)
 
 
-def _at(row: Sequence[int], place: int) -> Iterator[int]:
-    return (at for at, stratum in enumerate(row) if stratum == place)
-
-
-def _classes(space: MixedSpace, block: Block) -> int:
-    """Classes of a block at most, before pairs are grouped."""
-    numbers = 1
-    for layers in block.layers:
-        _, sizes = np.unique(space.free[layers], axis=0, return_counts=True)
-        numbers *= math.prod(size + 1 for size in sizes.tolist()) - 1
-    return numbers * len(block.valid)
-
-
-def _numbers(of_layer: Sequence[Sequence[int]], strata: int) -> tuple[Ints, Counts]:
-    """All numbers of layers of each stratum that choose some layer of every pattern, int64 (numbers, strata), and how
-    many sets of layers have them."""
-    most = [sum(row.count(place) for row in of_layer) for place in range(strata)]
-    grid = np.indices([size + 1 for size in most]).reshape(strata, -1)
-    kept = np.ones(grid.shape[1], dtype=np.bool_)
-    for row in of_layer:
-        kept &= grid[sorted(set(row))].any(axis=0)
-    sizes = np.ascontiguousarray(grid[:, kept].T)
+def _numbers(layers: Sequence[int]) -> tuple[Ints, Counts]:
+    """All numbers of layers of each pattern, at least one, int64 (numbers, patterns), and how many sets have them."""
+    sizes = 1 + np.indices(layers).reshape(len(layers), -1).T
     ways: Counts = np.ones(len(sizes), dtype=object)
-    for place, size in enumerate(most):
-        ways = ways * np.array([math.comb(size, number) for number in range(size + 1)], dtype=object)[sizes[:, place]]
+    for place, count in enumerate(layers):
+        ways = ways * np.array([math.comb(count, number) for number in range(count + 1)], dtype=object)[sizes[:, place]]
     return sizes, ways
 
 
-def _masks(of_layer: Sequence[Sequence[int]], sizes: Sequence[int]) -> Iterator[list[int]]:
-    """Masks over the layers of each pattern with these sizes in each stratum, in ascending order, the first pattern the
-    most significant."""
-    if not of_layer:
+def _masks(layers: Sequence[int], sizes: Sequence[int]) -> Iterator[list[int]]:
+    """Masks over the layers of each pattern with so many chosen, in ascending order, the first the most significant."""
+    if not layers:
         yield []
         return
-    row = of_layer[0]
-    own = [size if place in row else 0 for place, size in enumerate(sizes)]
-    for mask in grouped_subsets(row, own):
-        for rest in _masks(of_layer[1:], sizes):
+    for mask in grouped_subsets([0] * layers[0], [sizes[0]]):
+        for rest in _masks(layers[1:], sizes[1:]):
             yield [mask, *rest]

@@ -1,0 +1,165 @@
+"""DeepSeek-V2 and V3 and Kimi K2: latent attention, dense first layers, then a mixture of experts with shared ones.
+
+Defaults of absent fields are those of the configuration classes of transformers 5.23; Kimi K2 has DeepSeek-V3's
+classes. What predicts several tokens ahead (`num_nextn_predict_layers`) is no part of the language model and left out.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from costmodel.blocks import Experts, LatentAttention
+from costmodel.families.experts import add_mlp, expert_tensors
+from costmodel.families.fields import Fields
+from costmodel.families.rotary import add_epilogue, add_prologue, add_rotated, number_positions
+from costmodel.families.row import FamilyRow
+from costmodel.forward.frame import INPUT
+from costmodel.forward.latent import add_latent_attention
+from costmodel.forward.ops import Builder
+from costmodel.model import ModelSpec, WeightTensor, attention_weight
+
+_DEFAULTS: dict[str, dict[str, int]] = {
+    "deepseek_v2": {
+        "intermediate_size": 11008,
+        "moe_intermediate_size": 1407,
+        "n_routed_experts": 64,
+        "n_shared_experts": 2,
+        "first_k_dense_replace": 0,
+        "max_position_embeddings": 2048,
+    },
+    "deepseek_v3": {
+        "intermediate_size": 18432,
+        "moe_intermediate_size": 2048,
+        "n_routed_experts": 256,
+        "n_shared_experts": 1,
+        "first_k_dense_replace": 3,
+        "max_position_embeddings": 4096,
+        "num_experts_per_tok": 8,
+    },
+}
+
+
+def _read(fields: Fields, row: FamilyRow) -> ModelSpec:
+    defaults = _DEFAULTS["deepseek_v2" if fields.model_type == "deepseek_v2" else "deepseek_v3"]
+    fields.require("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
+
+    def count(name: str) -> int:
+        return fields.count(name, defaults.get(name, -1))
+
+    hidden, heads = fields.count("hidden_size"), fields.count("num_attention_heads")
+    layers = fields.layers("num_hidden_layers")
+    first = fields.count("first_k_dense_replace", defaults["first_k_dense_replace"], minimum=0)
+    latent = LatentAttention(
+        query_rank=fields.count_or_none("q_lora_rank", 1536),
+        kv_rank=fields.count("kv_lora_rank", 512),
+        nope_dim=fields.count("qk_nope_head_dim", 128),
+        rope_dim=fields.count("qk_rope_head_dim", 64),
+        value_dim=fields.count("v_head_dim", 128),
+    )
+    size, number = count("moe_intermediate_size"), count("n_routed_experts")
+    per_token = count("num_experts_per_tok")
+    if per_token > number:
+        raise fields.error("num_experts_per_tok", f"at most the {number} experts", f"used: {per_token}")
+    mixed: dict[str, Any] = {}
+    if first:
+        mixed["layer_kinds"] = tuple("dense" if layer < first else "sparse" for layer in range(layers))
+        mixed["kind_fields"] = {"dense": {"experts": None}}
+    bias = fields.flag("attention_bias", False)
+    return ModelSpec(
+        name=fields.name,
+        family=row,
+        model_type=fields.model_type,
+        num_layers=layers,
+        hidden_size=hidden,
+        intermediate_size=count("intermediate_size"),
+        num_heads=heads,
+        num_kv_heads=heads,
+        head_dim=latent.key_dim,
+        vocab_size=fields.count("vocab_size"),
+        max_positions=count("max_position_embeddings"),
+        embed_dim=hidden,
+        activation=fields.activation("hidden_act", "silu"),
+        gated_mlp=True,
+        qkv_bias=bias,
+        attn_out_bias=bias,
+        mlp_bias=fields.flag("mlp_bias", False) if fields.model_type == "deepseek_v2" else False,
+        experts=Experts(
+            number=number,
+            per_token=per_token,
+            intermediate_size=size,
+            shared_intermediate_size=size * count("n_shared_experts"),
+        ),
+        latent=latent,
+        tie_embeddings=fields.flag("tie_word_embeddings", False),
+        pre_norm=True,
+        final_norm=True,
+        sliding_windows=(None,) * layers,
+        dtype=fields.dtype(),
+        **mixed,
+    )
+
+
+def _tensors(spec: ModelSpec) -> tuple[WeightTensor, ...]:
+    latent, hidden, heads = spec.latent, spec.hidden_size, spec.num_heads
+    assert latent is not None
+    queries = heads * latent.key_dim
+    if latent.query_rank is None:
+        first = [("q_proj", queries, hidden, False)]
+    else:
+        first = [
+            ("q_a_proj", latent.query_rank, hidden, spec.qkv_bias),
+            ("q_b_proj", queries, latent.query_rank, False),
+        ]
+    rest = [
+        ("kv_a_proj_with_mqa", latent.cached, hidden, spec.qkv_bias),
+        ("kv_b_proj", heads * (latent.nope_dim + latent.value_dim), latent.kv_rank, False),
+        ("o_proj", hidden, heads * latent.value_dim, spec.attn_out_bias),
+    ]
+    attention = [attention_weight(name, f"self_attn.{name}", n, k, bias=bias) for name, n, k, bias in first + rest]
+    return (*(each.over_the_cache() if each.name == "kv_b_proj" else each for each in attention), *expert_tensors(spec))
+
+
+def _other_params(spec: ModelSpec) -> int:
+    """Norms of the narrow vectors, and the router."""
+    assert spec.latent is not None
+    router = spec.experts.number * spec.hidden_size if spec.experts else 0
+    return spec.latent.kv_rank + (spec.latent.query_rank or 0) + router
+
+
+def _layer(b: Builder, window: int | None) -> None:
+    model, latent = b.model, b.model.latent
+    assert latent is not None
+    tensors = {tensor.name: tensor for tensor in model.tensors}
+    normed = b.norm("input_layernorm", INPUT)
+    if latent.query_rank is None:
+        query = b.site(tensors["q_proj"], normed, holds=[INPUT])
+    else:
+        narrow = b.site(tensors["q_a_proj"], normed, holds=[INPUT])
+        narrow = b.norm("self_attn.q_a_layernorm", narrow, columns=latent.query_rank)
+        query = b.site(tensors["q_b_proj"], narrow, holds=[INPUT, normed])
+    compressed = b.site(tensors["kv_a_proj_with_mqa"], normed, holds=[INPUT, query])
+    cached = b.norm("self_attn.kv_a_layernorm", compressed, columns=latent.kv_rank, holds=[query])
+    query = add_rotated(b, "q", query, model.num_heads * latent.rope_dim, holds=[cached])
+    key = add_rotated(b, "k", cached, latent.rope_dim, holds=[query, compressed])
+    attended = add_latent_attention(b, "self_attn", query, key, tensors["kv_b_proj"], window)
+    projected = b.site(tensors["o_proj"], attended.output, holds=[normed, query])
+    residual = b.pointwise("add_attention", "add", [INPUT, projected], model.hidden_size)
+    normed = b.norm("post_attention_layernorm", residual)
+    output = add_mlp(b, normed)
+    b.pointwise("add_mlp", "add", [residual, output], model.hidden_size, holds=[INPUT, *attended.weights])
+
+
+DEEPSEEK = FamilyRow(
+    name="deepseek",
+    classes={"deepseek_v2": "DeepseekV2", "deepseek_v3": "DeepseekV3", "kimi_k2": "DeepseekV3"},
+    read=_read,
+    tensors=_tensors,
+    other_params=_other_params,
+    layer_path="model.layers",
+    norm="rms_norm",
+    upcasts_softmax=True,
+    positions=number_positions,
+    prologue=add_prologue,
+    layer=_layer,
+    epilogue=add_epilogue,
+)

@@ -1,0 +1,96 @@
+"""A mixture of experts as operations: the router, the experts' linears over the rows that reach them, shared experts.
+
+In transformers 5 the experts of a layer are stacked in tensors of three dimensions, gate and up in one; here each of
+gate_proj, up_proj and down_proj of all experts is one tensor of the layer with `experts` weights.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from costmodel.forward.cost import FP32_BYTES, INDEX_BYTES, OpCost, elementwise
+from costmodel.forward.ops import Builder
+from costmodel.model import ModelSpec, WeightTensor, mlp_weight
+
+STACKS = ("experts.gate_proj", "experts.up_proj", "experts.down_proj")
+
+
+def expert_tensors(
+    spec: ModelSpec, block: str = "mlp", shared: str = "shared_experts", *, bias: bool = False
+) -> tuple[WeightTensor, ...]:
+    """The stacks of all experts and the linears of the shared ones, or the MLP of a dense layer.
+
+    Args:
+        block: module path of the MLP inside the layer.
+        shared: name of the shared experts' module in it.
+        bias: whether the experts' linears have one.
+    """
+    hidden, experts = spec.hidden_size, spec.experts
+    if experts is None:
+        return _gated("", block, spec.intermediate_size, hidden, bias=spec.mlp_bias)
+    stacks = _gated("experts.", f"{block}.experts", experts.intermediate_size, hidden, experts.number, bias=bias)
+    if not experts.shared_intermediate_size:
+        return stacks
+    return (*stacks, *_gated(f"{shared}.", f"{block}.{shared}", experts.shared_intermediate_size, hidden, bias=False))
+
+
+def _gated(name: str, path: str, inner: int, hidden: int, experts: int = 0, *, bias: bool) -> tuple[WeightTensor, ...]:
+    shapes = {"gate_proj": (inner, hidden), "up_proj": (inner, hidden), "down_proj": (hidden, inner)}
+    return tuple(
+        replace(mlp_weight(f"{name}{last}", f"{path}.{last}", *shape, bias=bias), experts=experts)
+        for last, shape in shapes.items()
+    )
+
+
+def add_gated_mlp(b: Builder, normed: str, tensors: dict[str, WeightTensor], name: str, inner: int) -> str:
+    """down(act(gate(x)) * up(x)) of the three tensors whose names begin with `name`."""
+    path = tensors[f"{name}gate_proj"].path.removesuffix(".gate_proj")
+    gated = b.activation(f"{path}.act_fn", b.site(tensors[f"{name}gate_proj"], normed), inner)
+    product = b.pointwise(f"{path}.mul", "mul", [gated, b.site(tensors[f"{name}up_proj"], normed)], inner)
+    return b.site(tensors[f"{name}down_proj"], product)
+
+
+def add_mlp(b: Builder, normed: str, block: str = "mlp", shared: str = "shared_experts") -> str:
+    """The MLP of a dense layer, or the mixture of experts of another; its result is the last operation."""
+    model, work, experts = b.model, b.work, b.model.experts
+    tensors = {tensor.name: tensor for tensor in model.tensors}
+    if experts is None:
+        return add_gated_mlp(b, normed, tensors, "", model.intermediate_size)
+    hidden, rows = model.hidden_size, work.tokens * experts.per_token
+    logits = b.linear(f"{block}.gate", work.tokens, experts.number, hidden, normed, bias=False)
+    scores = work.tokens * experts.number
+    chosen = OpCost(
+        vector_flops=3 * scores,
+        act_read_bytes=2 * scores * FP32_BYTES,
+        act_write_bytes=scores * FP32_BYTES + rows * (FP32_BYTES + INDEX_BYTES),
+        kernels=2,
+    )
+    routed = b.add(
+        f"{block}.top_k", "elementwise", chosen, [logits], rows * (FP32_BYTES + INDEX_BYTES) // work.act_bytes
+    )
+    moved = elementwise("copy", rows, hidden, act_bytes=work.act_bytes)
+    source = b.add(f"{block}.experts.dispatch", "elementwise", moved, [normed, routed], rows * hidden)
+    inner = experts.intermediate_size
+    gate, up, down = STACKS
+    gated = b.activation(f"{block}.experts.act_fn", _stack(b, tensors, gate, source), inner, rows=rows)
+    product = b.pointwise(f"{block}.experts.mul", "mul", [gated, _stack(b, tensors, up, source)], inner, rows=rows)
+    output = _stack(b, tensors, down, product)
+    merged = elementwise("mul", rows, hidden, act_bytes=work.act_bytes)
+    result = b.add(f"{block}.experts.combine", "elementwise", merged, [output, routed], work.tokens * hidden)
+    if not experts.shared_intermediate_size:
+        return result
+    passed = add_gated_mlp(b, normed, tensors, f"{shared}.", experts.shared_intermediate_size)
+    if shared == "shared_expert" and block == "mlp":
+        weight = b.linear(f"{block}.shared_expert_gate", work.tokens, 1, hidden, normed, bias=False)
+        passed = b.pointwise(f"{block}.weigh_shared", "mul", [passed, weight], hidden)
+    return b.pointwise(f"{block}.add_shared", "add", [result, passed], hidden)
+
+
+def _stack(b: Builder, tensors: dict[str, WeightTensor], name: str, source: str) -> str:
+    """The linears of a stack and of its experts that are factored apart; the last one stands for all."""
+    before, _, last = name.rpartition(".")
+    result = source
+    for own, tensor in tensors.items():
+        if own == name or (own.startswith(f"{before}.") and own.endswith(f".{last}") and tensor.members):
+            result = b.site(tensor, source)
+    return result

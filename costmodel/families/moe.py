@@ -1,0 +1,344 @@
+"""Decoders of mixtures of experts with grouped-query attention: Mixtral, Qwen-MoE, gpt-oss, OLMoE and their like.
+
+Defaults of absent fields are those of the configuration classes of transformers 5.23. Layers are of the kinds `dense`
+and `sparse` where a model has both.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from costmodel.blocks import Experts
+from costmodel.families.experts import add_mlp, expert_tensors
+from costmodel.families.fields import Fields
+from costmodel.families.rotary import (
+    add_epilogue,
+    add_prologue,
+    add_rotated,
+    number_positions,
+    read_layer_types,
+)
+from costmodel.families.row import FamilyRow
+from costmodel.forward.attention import add_attention
+from costmodel.forward.frame import INPUT
+from costmodel.forward.ops import Builder
+from costmodel.model import ModelSpec, WeightTensor, attention_weight
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _Type:
+    """What tells a model_type from the others."""
+
+    prefix: str
+    positions: int
+    kv_heads: int | None = None
+    number: tuple[str, int]
+    """Field of the number of experts, and its default."""
+    per_token: int
+    size: tuple[str, int]
+    """Field of an expert's width, and its default."""
+    head_dim: int | None = None
+    """Default where it is not hidden_size / heads."""
+    qkv_bias: bool | None = None
+    """None where `attention_bias` says so."""
+    out_bias: bool | None = False
+    bias: bool = False
+    """Of the experts' linears and of the router."""
+    norms: str = ""
+    """`head`: RMSNorm over each head of q and k; `all`: over all of q and all of k."""
+    block: str = "mlp"
+    shared: str = "shared_experts"
+    sinks: bool = False
+    tied: bool = False
+    windowed: bool = False
+    """Whether a `sliding_window` holds for all layers."""
+
+
+_TYPES = {
+    "mixtral": _Type(
+        prefix="Mixtral",
+        positions=131072,
+        kv_heads=8,
+        number=("num_local_experts", 8),
+        per_token=2,
+        size=("intermediate_size", 14336),
+        qkv_bias=False,
+        windowed=True,
+    ),
+    "qwen2_moe": _Type(
+        prefix="Qwen2Moe",
+        positions=32768,
+        kv_heads=16,
+        number=("num_experts", 60),
+        per_token=4,
+        size=("moe_intermediate_size", 1408),
+        qkv_bias=True,
+        shared="shared_expert",
+    ),
+    "qwen3_moe": _Type(
+        prefix="Qwen3Moe",
+        positions=32768,
+        kv_heads=4,
+        number=("num_experts", 128),
+        per_token=8,
+        size=("moe_intermediate_size", 768),
+        out_bias=None,
+        norms="head",
+    ),
+    "qwen3_vl_moe_text": _Type(
+        prefix="Qwen3VLMoe",
+        positions=128000,
+        kv_heads=16,
+        number=("num_experts", 60),
+        per_token=4,
+        size=("moe_intermediate_size", 1408),
+        out_bias=None,
+        norms="head",
+        tied=True,
+    ),
+    "gpt_oss": _Type(
+        prefix="GptOss",
+        positions=131072,
+        kv_heads=8,
+        number=("num_local_experts", 128),
+        per_token=4,
+        size=("intermediate_size", 2880),
+        head_dim=64,
+        out_bias=None,
+        bias=True,
+        sinks=True,
+    ),
+    "olmoe": _Type(
+        prefix="Olmoe",
+        positions=4096,
+        number=("num_experts", 64),
+        per_token=8,
+        size=("intermediate_size", 2048),
+        out_bias=None,
+        norms="all",
+    ),
+    "granitemoe": _Type(
+        prefix="GraniteMoe",
+        positions=2048,
+        number=("num_local_experts", 8),
+        per_token=2,
+        size=("intermediate_size", 11008),
+        out_bias=None,
+        block="block_sparse_moe",
+    ),
+    "minimax_m2": _Type(
+        prefix="MiniMaxM2",
+        positions=196608,
+        kv_heads=8,
+        number=("num_local_experts", 256),
+        per_token=8,
+        size=("intermediate_size", 1536),
+        head_dim=128,
+        qkv_bias=False,
+        norms="all",
+    ),
+    "glm4_moe": _Type(
+        prefix="Glm4Moe",
+        positions=131072,
+        kv_heads=8,
+        number=("n_routed_experts", 128),
+        per_token=8,
+        size=("moe_intermediate_size", 1408),
+    ),
+    "llama4_text": _Type(
+        prefix="Llama4",
+        positions=131072,
+        kv_heads=8,
+        number=("num_local_experts", 16),
+        per_token=1,
+        size=("intermediate_size", 8192),
+        head_dim=128,
+        out_bias=None,
+        block="feed_forward",
+        shared="shared_expert",
+    ),
+}
+
+
+def _read(fields: Fields, row: FamilyRow) -> ModelSpec:
+    own = _TYPES[fields.model_type]
+    fields.require("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
+    hidden, heads = fields.count("hidden_size"), fields.count("num_attention_heads")
+    layers = fields.layers("num_hidden_layers")
+    head_dim = fields.count_or_none("head_dim", own.head_dim) or fields.head_dim("num_attention_heads", "hidden_size")
+    kv_heads = fields.count_or_none("num_key_value_heads", own.kv_heads) or heads
+    if heads % kv_heads:
+        raise fields.error("num_key_value_heads", f"a divisor of num_attention_heads {heads}", f"used: {kv_heads}")
+    sparse, dense_size = _sparse_layers(fields, layers), _dense_size(fields)
+    experts = _experts(fields, own)
+    bias = fields.flag("attention_bias", fields.model_type == "gpt_oss")
+    norms = own.norms or ("head" if fields.flag("use_qk_norm", False) and fields.model_type == "glm4_moe" else "")
+    mixed: dict[str, Any] = {}
+    if not all(sparse):
+        mixed["layer_kinds"] = tuple("sparse" if each else "dense" for each in sparse)
+        mixed["kind_fields"] = {"dense": {"experts": None}}
+    return ModelSpec(
+        name=fields.name,
+        family=row,
+        model_type=fields.model_type,
+        num_layers=layers,
+        hidden_size=hidden,
+        intermediate_size=dense_size,
+        num_heads=heads,
+        num_kv_heads=kv_heads,
+        head_dim=head_dim,
+        vocab_size=fields.count("vocab_size"),
+        max_positions=fields.count("max_position_embeddings", own.positions),
+        embed_dim=hidden,
+        activation=fields.activation("hidden_act", "silu"),
+        gated_mlp=True,
+        qkv_bias=bias if own.qkv_bias is None else fields.flag("qkv_bias", own.qkv_bias),
+        attn_out_bias=bias if own.out_bias is None else own.out_bias,
+        mlp_bias=False,
+        qk_norm=norms == "head",
+        experts=experts,
+        tie_embeddings=fields.flag("tie_word_embeddings", own.tied),
+        pre_norm=True,
+        final_norm=True,
+        sliding_windows=_windows(fields, own, layers),
+        dtype=fields.dtype(),
+        **mixed,
+    )
+
+
+def _experts(fields: Fields, own: _Type) -> Experts:
+    number, size = fields.count(*own.number), fields.count(*own.size)
+    per_token = fields.count("num_experts_per_tok", own.per_token)
+    if per_token > number:
+        raise fields.error("num_experts_per_tok", f"at most the {number} experts", f"used: {per_token}")
+    shared = {
+        "qwen2_moe": lambda: fields.count("shared_expert_intermediate_size", 5632),
+        "glm4_moe": lambda: fields.count("n_shared_experts", 1) * size,
+        "llama4_text": lambda: size,
+    }.get(fields.model_type, lambda: 0)()
+    return Experts(number=number, per_token=per_token, intermediate_size=size, shared_intermediate_size=shared)
+
+
+def _sparse_layers(fields: Fields, layers: int) -> list[bool]:
+    """Which layers have experts."""
+    if fields.model_type == "glm4_moe":
+        first = fields.count("first_k_dense_replace", 1, minimum=0)
+        return [layer >= first for layer in range(layers)]
+    if fields.model_type == "llama4_text":
+        step = fields.count("interleave_moe_layer_step", 1)
+        given = _numbers(fields, "moe_layers")
+        return [layer in given if given is not None else (layer + 1) % step == 0 for layer in range(layers)]
+    if fields.model_type in ("qwen2_moe", "qwen3_moe", "qwen3_vl_moe_text"):
+        step, dense = fields.count("decoder_sparse_step", 1), _numbers(fields, "mlp_only_layers") or []
+        return [layer not in dense and (layer + 1) % step == 0 for layer in range(layers)]
+    return [True] * layers
+
+
+def _dense_size(fields: Fields) -> int:
+    """Width of a dense layer's MLP; where no layer has one it is the experts'."""
+    if fields.model_type == "llama4_text":
+        return fields.count("intermediate_size_mlp", 16384)
+    defaults = {"qwen2_moe": 5632, "qwen3_moe": 6144, "qwen3_vl_moe_text": 5632, "glm4_moe": 10944}
+    return fields.count("intermediate_size", defaults.get(fields.model_type, _TYPES[fields.model_type].size[1]))
+
+
+def _numbers(fields: Fields, name: str) -> list[int] | None:
+    value = fields.data.get(name)
+    if value is None:
+        return None
+    if not isinstance(value, list) or not all(type(each) is int and each >= 0 for each in value):
+        raise fields.error(name, "a list of numbers of layers")
+    return value
+
+
+def _windows(fields: Fields, own: _Type, layers: int) -> tuple[int | None, ...]:
+    if own.windowed:
+        return (fields.count_or_none("sliding_window"),) * layers
+    if fields.model_type == "gpt_oss":
+        window = fields.count_or_none("sliding_window", 128)
+        types = read_layer_types(fields, layers)
+        sliding = [kind == "sliding_attention" for kind in types] if types else [not at % 2 for at in range(layers)]
+        return tuple(window if each else None for each in sliding)
+    if fields.model_type in ("qwen2_moe", "qwen3_moe") and fields.flag("use_sliding_window", False):
+        window = fields.count_or_none("sliding_window", 4096)
+        if fields.model_type == "qwen3_moe":
+            return (window,) * layers
+        types, most = read_layer_types(fields, layers), fields.count("max_window_layers", 28, minimum=0)
+        sliding = [kind == "sliding_attention" for kind in types or []]
+        sliding = sliding or [not at % 2 and at < most for at in range(layers)]
+        return tuple(window if each else None for each in sliding)
+    if fields.model_type == "llama4_text":
+        return _chunks(fields, layers)
+    return (None,) * layers
+
+
+def _chunks(fields: Fields, layers: int) -> tuple[int | None, ...]:
+    """Llama 4 attends within chunks of positions but for every fourth layer: as a window of a chunk's length."""
+    chunk = fields.count_or_none("attention_chunk_size", 8192)
+    types = read_layer_types(fields, layers, ("full_attention", "chunked_attention"))
+    interval = fields.count("no_rope_layer_interval", 4)
+    local = [kind == "chunked_attention" for kind in types or []] or [(at + 1) % interval != 0 for at in range(layers)]
+    return tuple(chunk if each else None for each in local)
+
+
+def _tensors(spec: ModelSpec) -> tuple[WeightTensor, ...]:
+    own = _TYPES[spec.model_type]
+    hidden, queries, keys = spec.hidden_size, spec.q_size, spec.kv_size
+    return (
+        attention_weight("q_proj", "self_attn.q_proj", queries, hidden, bias=spec.qkv_bias),
+        attention_weight("k_proj", "self_attn.k_proj", keys, hidden, bias=spec.qkv_bias),
+        attention_weight("v_proj", "self_attn.v_proj", keys, hidden, bias=spec.qkv_bias),
+        attention_weight("o_proj", "self_attn.o_proj", hidden, queries, bias=spec.attn_out_bias),
+        *expert_tensors(spec, own.block, own.shared, bias=own.bias),
+    )
+
+
+def _other_params(spec: ModelSpec) -> int:
+    """The router, the gate of Qwen2's shared expert, norms over all of q and k, attention sinks."""
+    own, experts = _TYPES[spec.model_type], spec.experts
+    router = experts.number * (spec.hidden_size + own.bias) if experts else 0
+    gate = spec.hidden_size if experts and spec.model_type == "qwen2_moe" else 0
+    norms = spec.q_size + spec.kv_size if own.norms == "all" else 0
+    return router + gate + norms + (spec.num_heads if own.sinks else 0)
+
+
+def _layer(b: Builder, window: int | None) -> None:
+    model, own = b.model, _TYPES[b.model.model_type]
+    tensors = {tensor.name: tensor for tensor in model.tensors}
+    normed = b.norm("input_layernorm", INPUT)
+
+    def heads_of(which: str, heads: int) -> str:
+        source = b.site(tensors[f"{which}_proj"], normed, holds=[INPUT])
+        if model.qk_norm:
+            return b.norm(f"self_attn.{which}_norm", source, rows=b.work.tokens * heads, columns=model.head_dim)
+        if own.norms == "all":
+            return b.norm(f"self_attn.{which}_norm", source, columns=heads * model.head_dim)
+        return source
+
+    query, key = heads_of("q", model.num_heads), heads_of("k", model.num_kv_heads)
+    value = b.site(tensors["v_proj"], normed, holds=[INPUT])
+    query = add_rotated(b, "q", query, model.q_size)
+    key = add_rotated(b, "k", key, model.kv_size, holds=[query])
+    attended = add_attention(b, "self_attn", query, [key, value], window)
+    projected = b.site(tensors["o_proj"], attended.output, holds=[normed, query, *attended.held])
+    residual = b.pointwise("add_attention", "add", [INPUT, projected], model.hidden_size)
+    normed = b.norm("post_attention_layernorm", residual)
+    output = add_mlp(b, normed, own.block, own.shared)
+    b.pointwise("add_mlp", "add", [residual, output], model.hidden_size, holds=[INPUT, *attended.weights])
+
+
+MOE = FamilyRow(
+    name="moe",
+    classes={model_type: own.prefix for model_type, own in _TYPES.items()},
+    read=_read,
+    tensors=_tensors,
+    other_params=_other_params,
+    layer_path="model.layers",
+    norm="rms_norm",
+    upcasts_softmax=True,
+    positions=number_positions,
+    prologue=add_prologue,
+    layer=_layer,
+    epilogue=add_epilogue,
+)

@@ -1,0 +1,52 @@
+"""What decoders with rotary positions and RMSNorm share: the tables, turned queries and keys, embeddings and head."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from costmodel.families.fields import Fields
+from costmodel.forward.cost import FP32_BYTES, elementwise
+from costmodel.forward.frame import INPUT, POSITIONS, Start, add_head, add_positions
+from costmodel.forward.ops import Builder
+
+TABLES = "model.rotary_emb"
+ATTENTION_TYPES = ("full_attention", "sliding_attention")
+
+
+def number_positions(b: Builder) -> None:
+    """Positions that are the same for all sequences."""
+    add_positions(b, kernels=2)
+
+
+def add_prologue(b: Builder) -> Start:
+    """The token embeddings, and the cosines and sines of the positions."""
+    work, width = b.work, b.model.rotary_dim
+    words = b.embed("model.embed_tokens", work.tokens, b.model.hidden_size)
+    program = "rotary_tables_fp32" if work.act_bytes == FP32_BYTES else "rotary_tables"
+    cost = elementwise(program, work.q_len, width, act_bytes=work.act_bytes)
+    b.add(TABLES, "rope", cost, [POSITIONS], 2 * work.q_len * width)
+    return Start(words, tuple(op.name for op in b.ops))
+
+
+def add_rotated(b: Builder, which: str, source: str, columns: int, holds: Sequence[str] = ()) -> str:
+    """q or k (`which`) with `columns` of its features turned."""
+    cost = elementwise("rotate", b.work.tokens, columns, act_bytes=b.work.act_bytes)
+    size = b.work.tokens * columns
+    return b.add(f"self_attn.rotary_{which}", "rope", cost, [source, TABLES], size, workspace=2 * size, holds=holds)
+
+
+def add_epilogue(b: Builder) -> None:
+    """The final norm and the LM head."""
+    add_head(b, b.norm("model.norm", INPUT))
+
+
+def read_layer_types(fields: Fields, layers: int, known: Sequence[str] = ATTENTION_TYPES) -> list[str] | None:
+    """The field `layer_types`, cut to the overriding number of layers if there is one; None when absent or null."""
+    types = fields.data.get("layer_types")
+    if types is None:
+        return None
+    if not isinstance(types, list) or not all(kind in known for kind in types):
+        raise fields.error("layer_types", f"a list of {', '.join(known)}")
+    if len(types) < layers:
+        raise fields.error("layer_types", f"one entry for each of {layers} layers", f"found: {len(types)}")
+    return types[:layers]

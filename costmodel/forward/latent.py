@@ -1,0 +1,77 @@
+"""Latent attention as operations: plain, with keys and values made from all that is cached, or absorbed.
+
+The cache keeps kv_rank + rope_dim elements of each position (`LatentAttention`). Plain, as transformers does it,
+kv_b_proj makes the keys and values of all heads and of all positions anew in every pass. Absorbed, its key half is
+applied to the queries and its value half to the results instead, 2 x tokens x its weights FLOPs whatever the length,
+and attention runs on the cached vectors themselves, one for all heads (DeepSeek-V2, section 2.1.2).
+"""
+
+from __future__ import annotations
+
+from costmodel.forward.attention import Attended, mask_name
+from costmodel.forward.cost import FP32_BYTES, OpCost, batched_gemm, elementwise
+from costmodel.forward.ops import Builder
+from costmodel.forward.work import FMA, SOFTMAX_OPS, AttentionShape, visible_pairs
+from costmodel.forward.workload import Attention, Latent
+from costmodel.model import WeightTensor
+
+
+def add_latent_attention(
+    b: Builder, prefix: str, query: str, compressed: str, expand: WeightTensor, window: int | None
+) -> Attended:
+    """Add the cache's append, kv_b_proj and attention.
+
+    Args:
+        b: the builder, of a model with latent attention.
+        prefix: module path of the attention block inside the layer.
+        query: name of the operation that made the queries, (tokens, heads x key_dim).
+        compressed: of what made the vectors that are cached.
+        expand: kv_b_proj.
+        window: sliding window in positions, or None.
+    """
+    model, work, size = b.model, b.work, b.work.act_bytes
+    latent = model.latent
+    assert latent is not None
+    new = work.tokens * latent.cached
+    cost = OpCost(act_read_bytes=new * size, kv_write_bytes=new * work.kv_bytes, kernels=2)
+    cached = b.add(f"{prefix}.kv_append", "kv_cache", cost, [compressed], 0)
+    absorbed = work.latent is Latent.ABSORBED
+    expanded = b.site(expand, query if absorbed else cached, holds=[query, compressed])
+    heads, keys = model.num_heads, work.kv_len
+    key, value = (latent.cached, latent.kv_rank) if absorbed else (latent.key_dim, latent.value_dim)
+    sources = [expanded, cached] if absorbed else [query, expanded]
+    out = work.tokens * heads * latent.value_dim
+    if work.attention is Attention.UNFUSED:
+        return _add_unfused(b, prefix, sources, (key, value), mask_name(window), out)
+    pairs = work.batch * heads * visible_pairs(work.q_len, keys, True, window)
+    everything = work.batch * heads * work.q_len * keys
+    read = work.batch * keys * latent.cached if absorbed else work.batch * keys * heads * (key + value)
+    cost = OpCost(
+        flops=FMA * everything * (key + value),
+        skipped_flops=FMA * (everything - pairs) * (key + value),
+        vector_flops=SOFTMAX_OPS * pairs,
+        act_read_bytes=work.tokens * heads * key * size + (0 if absorbed else read * size),
+        act_write_bytes=work.tokens * heads * value * size,
+        kv_read_bytes=read * work.kv_bytes if absorbed else 0,
+        kernels=1,
+    )
+    shape = None if absorbed else AttentionShape(work.batch, work.q_len, keys, heads, heads, (key + value) // 2)
+    logsumexp = work.tokens * heads * FP32_BYTES // size
+    name = f"{prefix}.sdpa"
+    return Attended(b.add(name, "attention", cost, sources, out, workspace=logsumexp, attention=shape))
+
+
+def _add_unfused(b: Builder, prefix: str, sources: list[str], widths: tuple[int, int], mask: str, out: int) -> Attended:
+    """Scores, softmax and context as kernels of their own, for keys and values of these widths."""
+    work, size = b.work, b.work.act_bytes
+    heads, keys = work.batch * b.model.num_heads, work.kv_len
+    rows = heads * work.q_len
+    cost = batched_gemm(heads, work.q_len, keys, widths[0], act_bytes=size)
+    weights = b.add(f"{prefix}.scores", "attention", cost, sources, rows * keys)
+    masked = elementwise("scale", rows, keys, act_bytes=size) + elementwise("add", rows, keys, act_bytes=size)
+    weights = b.add(f"{prefix}.mask", "attention", masked, [weights, mask], rows * keys, holds=sources)
+    softmax = elementwise("softmax", rows, keys, act_bytes=size)
+    weights = b.add(f"{prefix}.softmax", "attention", softmax, [weights], rows * keys, holds=sources)
+    cost = batched_gemm(heads, work.q_len, widths[1], keys, act_bytes=size)
+    context = b.add(f"{prefix}.context", "attention", cost, [weights, sources[-1]], out)
+    return Attended(context, (weights,))

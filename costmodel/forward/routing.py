@@ -1,0 +1,74 @@
+"""Which experts the tokens of a pass reach: rows of each, and how many of a stack are read at all.
+
+Every token passes `per_token` experts, so a stack of all experts has tokens x per_token rows whatever the routing. How
+many experts are hit is its expected number, rounded, with tokens routed independently of each other: balanced, each of
+E experts is among a token's k with probability k / E, so E (1 - (1 - k / E)^T) of T tokens'; under the power law, the
+e-th most popular one with a probability in proportion to e^-1.2, capped at 1.
+"""
+
+from __future__ import annotations
+
+import functools
+import math
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from costmodel.forward.workload import ExpertKernels, Latent, Routing, Workload
+from costmodel.model import ModelSpec, WeightTensor
+
+POWER = 1.2
+"""Exponent of the power law, that of the measured tables (`power_law_1.2`)."""
+
+
+class StackWork(NamedTuple):
+    """What a linear of a layer does in one pass: of all tokens, or of a stack of experts."""
+
+    rows: int
+    """Of all experts together; all tokens where there are none."""
+    read: int
+    """Weights of the stack that are read."""
+    kernels: int
+
+
+@functools.lru_cache(maxsize=4096)
+def stack_work(tensor: WeightTensor, model: ModelSpec, work: Workload) -> StackWork:
+    """The work of a decomposable linear of `model`."""
+    if tensor.over_cache and work.latent is Latent.PLAIN:
+        return StackWork(work.batch * work.kv_len, 1, 1)
+    if not tensor.experts or model.experts is None:
+        return StackWork(work.tokens, 1, 1)
+    number, per_token = model.experts.number, model.experts.per_token
+    rows = work.tokens * per_token
+    members: Iterable[int] = range(number)
+    if tensor.members:
+        members = tensor.members
+        rows = sum(rows * (each + 1) // number - rows * each // number for each in members)
+    chances = hit_chances(number, per_token, work.tokens, work.routing)
+    read = min(rows, max(1, round(sum(chances[each] for each in members))))
+    return StackWork(rows, read, min(read, 1) if work.experts is ExpertKernels.FUSED else read)
+
+
+@functools.lru_cache(maxsize=256)
+def hit_chances(number: int, per_token: int, tokens: int, routing: Routing) -> tuple[float, ...]:
+    """For each expert the probability that some token reaches it; their sum is the expected number of experts hit."""
+    if routing is Routing.BALANCED:
+        return (_some(per_token / number, tokens),) * number
+    weights = [(place + 1) ** -POWER for place in range(number)]
+    scale = _scale(weights, per_token)
+    return tuple(_some(min(1.0, scale * weight), tokens) for weight in weights)
+
+
+def _some(chance: float, tokens: int) -> float:
+    """1 - (1 - chance)^tokens."""
+    return 1.0 if chance >= 1 else -math.expm1(tokens * math.log1p(-chance))
+
+
+def _scale(weights: list[float], total: int) -> float:
+    """The factor with which the weights, in descending order and capped at 1, add up to `total`."""
+    rest = sum(weights)
+    for capped, weight in enumerate(weights):
+        scale = (total - capped) / rest if total > capped else 0.0
+        if scale * weight <= 1:
+            return scale
+        rest -= weight
+    return 1.0

@@ -1,0 +1,209 @@
+"""Models whose layers are of several kinds, against the real modules: parameters on meta, FLOPs of counted passes."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+torch = pytest.importorskip("torch")
+transformers = pytest.importorskip("transformers")
+
+from cases import spec_of  # noqa: E402
+from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
+
+from costmodel.decomposition.factors import Decomposition  # noqa: E402
+from costmodel.decomposition.text import describe, parse_decomposition  # noqa: E402
+from costmodel.errors import DecompositionError  # noqa: E402
+from costmodel.forward.passes import forward_ops  # noqa: E402
+from costmodel.forward.routing import hit_chances  # noqa: E402
+from costmodel.forward.workload import Attention, ExpertKernels, Latent, LmHead, Routing, Workload  # noqa: E402
+from costmodel.hardware.profile import load_hardware  # noqa: E402
+from costmodel.pricing.estimate import estimate  # noqa: E402
+from costmodel.pricing.pricer import window_kv_bytes  # noqa: E402
+from costmodel.units import DType  # noqa: E402
+
+A100 = load_hardware("a100-sxm-80gb")
+COMMON: dict[str, Any] = {
+    "vocab_size": 41,
+    "hidden_size": 24,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 64,
+    "num_experts_per_tok": 2,
+    "pad_token_id": 0,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
+
+
+def random_config(rng: random.Random, model_type: str) -> dict[str, Any]:
+    """A tiny model of a type, with the features that change its sizes."""
+    experts, layers = rng.choice([4, 6]), rng.randint(2, 4)
+    config = {**COMMON, "model_type": model_type, "num_hidden_layers": layers, "intermediate_size": rng.randint(5, 30)}
+    if model_type in ("mixtral", "gpt_oss", "granitemoe", "minimax_m2", "llama4_text"):
+        config |= {"num_local_experts": experts}
+    if model_type in ("qwen2_moe", "qwen3_moe", "qwen3_vl_moe_text", "olmoe"):
+        config |= {"num_experts": experts}
+    if model_type in ("qwen2_moe", "qwen3_moe", "qwen3_vl_moe_text"):
+        config |= {"moe_intermediate_size": rng.randint(3, 20), "decoder_sparse_step": rng.choice([1, 1, 2])}
+        config |= {"mlp_only_layers": rng.choice([[], [0]])}
+    if model_type == "qwen2_moe":
+        config |= {"shared_expert_intermediate_size": rng.randint(3, 20), "qkv_bias": rng.random() < 0.5}
+    if model_type in ("qwen3_moe", "glm4_moe", "gpt_oss", "llama4_text", "minimax_m2") or rng.random() < 0.2:
+        config |= {} if model_type in ("qwen2_moe", "olmoe", "granitemoe") else {"head_dim": rng.choice([4, 8])}
+    if model_type in ("qwen3_moe", "glm4_moe", "olmoe", "granitemoe"):
+        config |= {"attention_bias": rng.random() < 0.5}
+    if model_type in ("glm4_moe", "deepseek_v3", "deepseek_v2"):
+        config |= {"n_routed_experts": 4, "n_shared_experts": rng.choice([1, 2]), "n_group": 1, "topk_group": 1}
+        config |= {"moe_intermediate_size": rng.randint(3, 20), "first_k_dense_replace": rng.choice([0, 1])}
+    if model_type == "glm4_moe":
+        config |= {"use_qk_norm": rng.random() < 0.5}
+    if model_type == "gpt_oss":
+        config |= {"sliding_window": 5}
+    if model_type == "llama4_text":
+        config |= {"intermediate_size_mlp": 17, "interleave_moe_layer_step": rng.choice([1, 2]), "head_dim": 8}
+        config |= {"num_experts_per_tok": 1}
+    if model_type.startswith(("qwen3_next", "qwen3_5")):
+        config |= {"num_experts": experts, "moe_intermediate_size": 7, "shared_expert_intermediate_size": 9}
+        config |= {"linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 6, "head_dim": 8}
+        config |= {"linear_value_head_dim": 5, "layer_types": ["linear_attention", "full_attention"]}
+        config["num_hidden_layers"] = 2
+    if model_type.startswith("deepseek"):
+        config |= {"q_lora_rank": rng.choice([None, 6]), "kv_lora_rank": 10, "qk_nope_head_dim": 6}
+        config |= {"qk_rope_head_dim": 4, "v_head_dim": rng.choice([5, 8]), "num_key_value_heads": 4}
+    return config
+
+
+def real_model(config: dict[str, Any], device: str) -> Any:
+    settings = transformers.CONFIG_MAPPING[config["model_type"]].from_dict(config)
+    auto = transformers.AutoModelForCausalLM
+    if config["model_type"] == "qwen3_vl_moe_text":
+        from transformers.models.qwen3_vl_moe.modeling_qwen3_vl_moe import Qwen3VLMoeTextModel
+
+        with torch.device(device):
+            return Qwen3VLMoeTextModel(settings)
+    with torch.device(device):
+        return auto.from_config(settings, attn_implementation="eager", experts_implementation="eager").eval()
+
+
+def counted_params(model: Any) -> int:
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+ROWS = (
+    "mixtral",
+    "qwen2_moe",
+    "qwen3_moe",
+    "qwen3_vl_moe_text",
+    "gpt_oss",
+    "olmoe",
+    "granitemoe",
+    "minimax_m2",
+    "glm4_moe",
+    "llama4_text",
+    "deepseek_v2",
+    "deepseek_v3",
+    "qwen3_next",
+    "qwen3_5_text",
+    "qwen3_5_moe_text",
+)
+
+
+@pytest.mark.parametrize("model_type", ROWS)
+def test_parameters_are_those_of_the_real_modules(model_type: str) -> None:
+    rng = random.Random(model_type)
+    for _ in range(3):
+        config = random_config(rng, model_type)
+        spec, model = spec_of(config), real_model(config, "meta")
+        headless = model_type == "qwen3_vl_moe_text"
+        assert spec.num_params - (spec.outer_params["lm_head"] if headless else 0) == counted_params(model), config
+        layers = model.get_submodule(spec.layer_prefix.removeprefix("model.") if headless else spec.layer_prefix)
+        assert [spec.layer_params(layer) for layer in range(spec.num_layers)] == [
+            counted_params(each) for each in layers
+        ]
+
+
+@pytest.mark.parametrize("model_type", [name for name in ROWS if name not in ("qwen3_vl_moe_text", "llama4_text")])
+def test_flops_are_those_of_a_counted_pass(model_type: str) -> None:
+    """Llama 4 alone is left out: its module runs every token through every expert."""
+    rng = random.Random(f"flops of {model_type}")
+    config = random_config(rng, model_type)
+    spec, model = spec_of(config), real_model(config, "cpu")
+    work = Workload.prefill(
+        rng.randint(2, 9),
+        batch=rng.randint(1, 3),
+        dtype=DType.FP32,
+        attention=Attention.UNFUSED,
+        lm_head=LmHead.ALL,
+    )
+    tokens = torch.randint(0, 41, (work.batch, work.q_len))
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        model(tokens, use_cache=False)
+    assert sum(op.cost.flops for op in forward_ops(spec, Decomposition(), work)) == counter.get_total_flops(), config
+
+
+@pytest.mark.parametrize("model_type", ["qwen3_moe", "glm4_moe", "deepseek_v3"])
+def test_factored_stacks_and_single_experts_cost_what_their_operations_add_up_to(model_type: str) -> None:
+    rng = random.Random(f"factored {model_type}")
+    spec = spec_of({**random_config(rng, model_type), "mlp_only_layers": [], "decoder_sparse_step": 1})
+    last = spec.num_layers - 1
+    specs = ["tensors=all rank=50%", f"layers={last} tensors=experts.1.up_proj rank=2 form=tucker"]
+    decomposition = parse_decomposition(specs, spec)
+    assert decomposition == parse_decomposition([describe(decomposition, spec)], spec)
+    assert decomposition == Decomposition.from_json(decomposition.to_json(), spec)
+    for experts in ExpertKernels:
+        work = Workload.prefill(7, batch=2, experts=experts)
+        found = estimate(spec, A100, decomposition, [work]).phases[0]
+        ops = [op.cost for op in found.ops()[0]]
+        for name in ("flops", "hbm_bytes", "kernels", "vector_flops"):
+            assert getattr(found.decomposed, name) == sum(getattr(cost, name) for cost in ops), (name, experts)
+    assert found.decomposed.params < found.dense.params == spec.num_params
+
+
+def test_every_expert_apart_costs_the_parameters_of_the_stack() -> None:
+    spec = spec_of(random_config(random.Random(3), "mixtral"))
+    experts = spec.experts
+    assert experts is not None
+    apart = [f"layers=0 tensors=experts.{number}.up_proj rank=3" for number in range(experts.number)]
+    one, all_ = (parse_decomposition(specs, spec) for specs in (apart, ["layers=0 tensors=experts.up_proj rank=3"]))
+    few, many = (estimate(spec, A100, each, [Workload.prefill(5)]).phases[0].decomposed for each in (one, all_))
+    assert (few.params, few.flops) == (many.params, many.flops)
+
+
+def test_a_site_of_a_layer_without_it_is_refused() -> None:
+    spec = spec_of({**random_config(random.Random(1), "glm4_moe"), "first_k_dense_replace": 1, "num_hidden_layers": 2})
+    for name in ("layers.0.experts.up_proj", "layers.1.up_proj", "layers.1.experts.4.up_proj"):
+        with pytest.raises(DecompositionError, match="no such site"):
+            Decomposition.from_json({"ranks": {name: 1}}, spec)
+    with pytest.raises(DecompositionError, match="none of these tensors"):
+        parse_decomposition(["layers=0 tensors=experts.up_proj rank=1"], spec)
+
+
+def test_experts_hit_are_the_expected_number() -> None:
+    drawn = random.Random(0)
+    seen = [len({e for _ in range(6) for e in drawn.sample(range(16), 3)}) for _ in range(4000)]
+    assert sum(hit_chances(16, 3, 6, Routing.BALANCED)) == pytest.approx(sum(seen) / len(seen), rel=0.01)
+    skewed = hit_chances(16, 3, 6, Routing.POWER_LAW)
+    assert sum(hit_chances(16, 3, 1, Routing.POWER_LAW)) == pytest.approx(3)
+    assert sum(skewed) < sum(hit_chances(16, 3, 6, Routing.BALANCED))
+    assert list(skewed) == sorted(skewed, reverse=True)
+
+
+def test_decode_of_latent_attention_is_that_of_the_real_module() -> None:
+    config = random_config(random.Random(5), "deepseek_v3")
+    spec, model = spec_of(config), real_model(config, "cpu")
+    work = Workload.decode(8, batch=2, dtype=DType.FP32, attention=Attention.UNFUSED)
+    cache = transformers.DynamicCache(config=model.config)
+    tokens = torch.randint(0, 41, (2, 8))
+    with torch.no_grad():
+        model(tokens[:, :7], past_key_values=cache)
+        with FlopCounterMode(display=False) as counter:
+            model(tokens[:, 7:], past_key_values=cache)
+    ops = forward_ops(spec, Decomposition(), work)
+    assert sum(op.cost.flops for op in ops) == counter.get_total_flops()
+    assert window_kv_bytes(spec, work, None) == 2 * 8 * (10 + 4) * 4
+    absorbed = forward_ops(spec, Decomposition(), replace(work, latent=Latent.ABSORBED))
+    assert sum(op.cost.flops for op in absorbed if op.site) < sum(op.cost.flops for op in ops if op.site)
