@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import random
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,9 +16,11 @@ transformers = pytest.importorskip("transformers")
 from cases import spec_of  # noqa: E402
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
+import costmodel  # noqa: E402
 from costmodel.decomposition.factors import Decomposition  # noqa: E402
 from costmodel.decomposition.text import describe, parse_decomposition  # noqa: E402
 from costmodel.errors import DecompositionError  # noqa: E402
+from costmodel.families.load import load_model  # noqa: E402
 from costmodel.forward.passes import forward_ops  # noqa: E402
 from costmodel.forward.routing import hit_chances  # noqa: E402
 from costmodel.forward.workload import Attention, ExpertKernels, Latent, LmHead, Routing, Workload  # noqa: E402
@@ -124,6 +128,12 @@ def test_parameters_are_those_of_the_real_modules(model_type: str) -> None:
         assert [spec.layer_params(layer) for layer in range(spec.num_layers)] == [
             counted_params(each) for each in layers
         ]
+
+
+@pytest.mark.parametrize("name", ["qwen3-30b-a3b", "mixtral-8x7b", "gpt-oss-20b", "deepseek-v3"])
+def test_built_in_models(name: str) -> None:
+    config = json.loads((Path(costmodel.__file__).parent / "families" / "configs" / f"{name}.json").read_text())
+    assert load_model(name).num_params == counted_params(real_model(config, "meta"))
 
 
 @pytest.mark.parametrize("model_type", [name for name in ROWS if name not in ("qwen3_vl_moe_text", "llama4_text")])
