@@ -11,6 +11,7 @@ from typing import Any
 from costmodel.blocks import Experts, LatentAttention
 from costmodel.families.experts import add_mlp, expert_tensors
 from costmodel.families.fields import Fields
+from costmodel.families.rope import longest_sequence
 from costmodel.families.rotary import add_epilogue, add_prologue, add_rotated, number_positions
 from costmodel.families.row import FamilyRow
 from costmodel.forward.frame import INPUT
@@ -76,7 +77,7 @@ def _read(fields: Fields, row: FamilyRow) -> ModelSpec:
         num_kv_heads=heads,
         head_dim=latent.key_dim,
         vocab_size=fields.count("vocab_size"),
-        max_positions=count("max_position_embeddings"),
+        max_positions=longest_sequence(fields, count("max_position_embeddings")),
         embed_dim=hidden,
         activation=fields.activation("hidden_act", "silu"),
         gated_mlp=True,

@@ -12,6 +12,7 @@ from typing import Any
 from costmodel.blocks import Experts
 from costmodel.families.experts import add_mlp, expert_tensors
 from costmodel.families.fields import Fields
+from costmodel.families.rope import longest_sequence
 from costmodel.families.rotary import (
     add_epilogue,
     add_prologue,
@@ -189,7 +190,7 @@ def _read(fields: Fields, row: FamilyRow) -> ModelSpec:
         num_kv_heads=kv_heads,
         head_dim=head_dim,
         vocab_size=fields.count("vocab_size"),
-        max_positions=fields.count("max_position_embeddings", own.positions),
+        max_positions=longest_sequence(fields, fields.count("max_position_embeddings", own.positions)),
         embed_dim=hidden,
         activation=fields.activation("hidden_act", "silu"),
         gated_mlp=True,

@@ -9,6 +9,7 @@ from __future__ import annotations
 from costmodel.blocks import DeltaNet, Experts
 from costmodel.families.experts import add_mlp, expert_tensors
 from costmodel.families.fields import Fields
+from costmodel.families.rope import longest_sequence
 from costmodel.families.rotary import add_epilogue, add_prologue, add_rotated, number_positions, read_layer_types
 from costmodel.families.row import FamilyRow
 from costmodel.forward.attention import add_attention
@@ -71,7 +72,7 @@ def _read(fields: Fields, row: FamilyRow) -> ModelSpec:
         num_kv_heads=kv_heads,
         head_dim=fields.count("head_dim", 256),
         vocab_size=fields.count("vocab_size"),
-        max_positions=fields.count("max_position_embeddings", 32768),
+        max_positions=longest_sequence(fields, fields.count("max_position_embeddings", 32768)),
         embed_dim=hidden,
         activation=fields.activation("hidden_act", "silu"),
         gated_mlp=True,
