@@ -30,6 +30,19 @@ _LACKS = (
     ),
     (r"^(albert)", "layers that share one set of weights"),
     (r"^(mimo)", "layers that predict several tokens ahead"),
+    (
+        r"(nemotron_h|lfm2|qwen3_next|qwen3_5|bamba|plamo)",
+        "state-space or linear-attention layers of a kind that no row has",
+    ),
+    (r"(gemma3n|gemma4)", "embeddings of each layer and heads that differ by layer"),
+    (r"^(minicpm3)", "latent attention of a kind that no row has"),
+    (
+        r"^(minicpmv|molmo|qwen3_asr|falcon_perception|ovis)",
+        "a language model that the file does not set apart from its towers",
+    ),
+    (r"^(phi3small)", "block-sparse attention"),
+    (r"^(dpr)", "an encoder without its pooler, of a class of its own"),
+    (r"^(phi-msft)", "modules of an older layout"),
 )
 """Pattern of a model_type or class -> what is in such a model that is not priced; the first that fits counts."""
 
