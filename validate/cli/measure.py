@@ -16,7 +16,7 @@ from costmodel.model import ModelSpec
 from validate.cli.progress import RunProgress
 from validate.cli.reporting import finish
 from validate.cli.starting import note_repaired, pin_and_warn
-from validate.speed.planning import adaptations, cases, dtype_of, model_of, weights_of, workloads
+from validate.speed.planning import adaptations, artefact_of, cases, dtype_of, model_of, weights_of, workloads
 from validate.speed.records import SAMPLES, Sample, read_samples
 from validate.speed.settings import FIXED, MeasureSettings
 from validate.store.digests import checkpoint_sha256, sha256_of
@@ -74,7 +74,7 @@ def _run(settings: MeasureSettings, spec: ModelSpec, journal: Journal[Sample], d
             dtype = dtype_of(settings.dtype, device.kind)
             choice = workloads(settings, spec, device, dtype)
             planned = cases(settings, spec, choice)
-            weights = weights_of(settings)
+            weights, artefact = weights_of(settings), artefact_of(settings)
             runtimes = {Runtime(option["runtime"]) for option in choice.options}
             calibrations, notes = calibrations_for(settings.calibration, hardware, dtype, runtimes)
             for note in [*adaptations(settings, spec, choice, planned), *notes]:
@@ -87,7 +87,7 @@ def _run(settings: MeasureSettings, spec: ModelSpec, journal: Journal[Sample], d
             fixed = {
                 "model": spec.name,
                 "num_layers": spec.num_layers,
-                "weights": str(weights) if weights else "random",
+                "weights": str(weights or artefact or "random"),
                 "dtype": dtype.value,
                 "device": device.kind,
                 "device_name": device.name,
@@ -96,7 +96,7 @@ def _run(settings: MeasureSettings, spec: ModelSpec, journal: Journal[Sample], d
                 "seed": settings.seed,
                 "configs": settings.configs,
                 "attention": settings.attention,
-                "weights_sha256": checkpoint_sha256(weights) if weights else None,
+                "weights_sha256": checkpoint_sha256(weights or artefact) if weights or artefact else None,
                 "configs_sha256": sha256_of(settings.configs) if settings.configs else None,
             }
             kept = {**fixed, "options": asdict(settings)}
@@ -105,7 +105,8 @@ def _run(settings: MeasureSettings, spec: ModelSpec, journal: Journal[Sample], d
             if not [case for case in planned if case.id not in done]:
                 return False
             progress.status(f"building {spec.name}")
-            subject = Subject(read_config(settings.model), spec, device, dtype, seed=settings.seed, weights=weights)
+            config = {key: value for key, value in read_config(settings.model).items() if key != "quantization_config"}
+            subject = Subject(config, spec, device, dtype, seed=settings.seed, weights=weights, artefact=artefact)
             plan = TimingPlan(precision=settings.precision / 100, budget_s=settings.budget)
             progress.start(len(planned), len([case for case in planned if case.id in done]))
             Runner(subject, predictor, plan, journal).run(planned, progress.advance, deadline)

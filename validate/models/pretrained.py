@@ -73,7 +73,7 @@ def locate(path_or_id: str) -> Path:
 
 
 def open_pretrained(
-    path_or_id: str, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+    path_or_id: str | Path, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
 ) -> Pretrained:
     """Read a checkpoint: safetensors only, no code of its own, every weight of the model there.
 
@@ -82,7 +82,7 @@ def open_pretrained(
             configuration is at odds with them.
         MeasurementError: when a weight is not finite.
     """
-    folder = locate(path_or_id)
+    folder = locate(str(path_or_id))
     require_dense(folder)
     spec, config = load_model(folder), read_config(folder)
     require_own_weights(spec, config)

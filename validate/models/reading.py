@@ -14,6 +14,7 @@ from costmodel.families.quantised import FACTORED, marks, method_of
 from costmodel.model import ModelSpec
 from validate.errors import reason_of
 from validate.hf.check import is_factored
+from validate.hf.errors import FactoredCheckpointError
 from validate.models.classes import LeftOutError
 from validate.models.headers import StoredTensors
 from validate.models.weights import ShapeError, is_finite, require_finite
@@ -43,6 +44,24 @@ def require_own_weights(spec: ModelSpec, config: Mapping[str, Any]) -> None:
     if spec.inside:
         hint = "its configuration can be priced, its weights not read"
         raise ModelError("the weights of a language model inside a larger one", value=spec.inside, hint=hint)
+
+
+def read_factored(kind: Any, folder: Path, *, dtype: torch.dtype) -> nn.Module:
+    """The model that a class of transformers makes of a factored folder, with fused attention.
+
+    Raises:
+        ModelError: when the folder is not as `validate apply` writes them.
+    """
+    try:
+        return kind.from_pretrained(  # type: ignore[no-any-return]
+            str(folder),
+            dtype=dtype,
+            local_files_only=True,
+            trust_remote_code=False,
+            attn_implementation="sdpa",
+        )
+    except FactoredCheckpointError as error:
+        raise ModelError("factored checkpoint", value=str(folder), hint=str(error)) from error
 
 
 def read_model(

@@ -30,6 +30,7 @@ class Evaluator:
         tasks: what to ask, if anything.
         calibration: the text of whitened factors.
         environment: what the measurement is made with.
+        params: of a checkpoint that is factored already and measured as it is; None where the structure says.
     """
 
     def __init__(
@@ -42,10 +43,11 @@ class Evaluator:
         tasks: Sequence[TaskMeasure] = (),
         calibration: CalibrationSource | None = None,
         environment: Mapping[str, Any] | None = None,
+        params: int | None = None,
     ) -> None:
         self._pretrained, self._model, self._makers = pretrained, model, makers
         self._text, self._tasks, self._calibration = text, tasks, calibration
-        self._environment = dict(environment or {})
+        self._environment, self._params = dict(environment or {}), params
 
     def dense_text(self) -> TextRecord | None:
         """The dense model's measurement that candidates are compared with; the first call computes it."""
@@ -85,7 +87,7 @@ class Evaluator:
             factors=kind,
             calibration=self._calibration if kind == "whitened" else None,
             strata=strata_of(spec, case.decomposition),
-            params=params_of(spec, case.decomposition),
+            params=params_of(spec, case.decomposition) if self._params is None else self._params,
             text=None if failure else attempt.text,
             tasks=() if failure else tuple(attempt.tasks),
             seconds=attempt.seconds,

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from costmodel.errors import InputError
-from costmodel.families.load import load_model, read_config
 from costmodel.model import ModelSpec
 from validate.errors import RunError
+from validate.models.kept import is_factored, kept_model
 from validate.quality.case import QualityCase
 from validate.quality.given import given_cases
 from validate.quality.plan import sample_cases
@@ -96,7 +96,11 @@ class Job:
         if settings.model is None:
             raise InputError("--model is missing", hint="name a folder with config.json and *.safetensors")
         folder = _locate(settings.model)
-        spec = load_model(folder)
+        spec, config = kept_model(folder)
+        asked = settings.config or settings.configs or settings.decompose or settings.samples
+        if asked and is_factored(folder):
+            hint = "a factored checkpoint is measured as it is; give configurations of the dense one"
+            raise InputError("a factored checkpoint cannot be factored again", value=settings.model, hint=hint)
         text, calibration = TextFile.read(settings.text), TextFile.read(settings.calibration_text)
         _check(settings, spec, text, calibration)
         cases = given_cases(
@@ -111,7 +115,7 @@ class Job:
         model = CheckpointRecord(
             name=spec.name,
             sha256=checkpoint_sha256(folder),
-            config=dict(read_config(folder)),
+            config=dict(config),
             num_layers=spec.num_layers,
             dtype=settings.dtype,
         )

@@ -13,7 +13,9 @@ from validate.devices.opening import open_device
 from validate.factors.replace import StageMaker
 from validate.factors.whitening import make_factors
 from validate.hf.names import DTYPES
+from validate.models.artefact import open_factored
 from validate.models.blocks import calibration_inputs, text_blocks
+from validate.models.kept import is_factored
 from validate.models.pretrained import Pretrained, open_pretrained
 from validate.models.stored import stored_weights
 from validate.quality.case import QualityCase
@@ -37,7 +39,8 @@ def open_evaluator(job: Job, status: Callable[[str], None], *, cases: Iterable[Q
     settings = job.settings
     device = open_device(settings.device, settings.threads or torch.get_num_threads())
     status(f"reading {job.spec.name}")
-    pretrained = open_pretrained(str(job.folder), dtype=DTYPES[settings.dtype][0], device=device.torch_device)
+    opened = open_factored if is_factored(job.folder) else open_pretrained
+    pretrained = opened(job.folder, dtype=DTYPES[settings.dtype][0], device=device.torch_device)
     if not job.spec.is_encoder:
         pretrained.model.config.use_cache = False  # type: ignore[union-attr]  # nothing is generated
     text = None
@@ -75,6 +78,7 @@ def open_evaluator(job: Job, status: Callable[[str], None], *, cases: Iterable[Q
         tasks=tasks,
         calibration=job.calibration.source if job.calibration else None,
         environment=environment(device),
+        params=sum(each.numel() for each in pretrained.model.parameters()) if is_factored(job.folder) else None,
     )
 
 

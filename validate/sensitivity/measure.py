@@ -14,7 +14,9 @@ from costmodel.families.load import load_model
 from validate.devices.opening import torch_device
 from validate.errors import RunError
 from validate.hf.names import DTYPES
+from validate.models.artefact import merged_folder
 from validate.models.blocks import calibration_inputs, text_blocks
+from validate.models.kept import is_factored
 from validate.models.stream import LayerStream
 from validate.sensitivity.file import Sensitivity, SensitivityRun, load_sensitivity, save_sensitivity
 from validate.sensitivity.run import SensitivityRunner
@@ -41,7 +43,7 @@ def measure_sensitivity(
     """Measure every site and write the file; continue a killed run, and only read a file that is complete.
 
     Args:
-        model: a folder or a name on the hub.
+        model: a folder or a name on the hub; of a factored folder the products of the factors are looked at.
         text: UTF-8 file.
         out: the file to write.
         settings: how much of the text, how, and where.
@@ -53,6 +55,22 @@ def measure_sensitivity(
         RunError: when `out` holds, or is being written by, another run.
         MeasurementError: when a number is not finite.
     """
+    if not is_factored(Path(model)):
+        return _measure(model, text, out, settings, show=show, count=count)
+    show("multiplying the factors")
+    with merged_folder(Path(model)) as merged:
+        return _measure(str(merged), text, out, settings, show=show, count=count)
+
+
+def _measure(
+    model: str,
+    text: Path,
+    out: Path,
+    settings: SensitivitySettings,
+    *,
+    show: Callable[[str], None],
+    count: Callable[[int, int], None],
+) -> Sensitivity:
     where = torch_device(settings.device).type
     show("reading the checkpoint's index")
     kind = _DTYPES[settings.dtype]

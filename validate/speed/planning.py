@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from costmodel.decomposition.factors import load_decomposition
 from costmodel.errors import InputError
-from costmodel.families.load import load_model
+from costmodel.families.load import load_model, read_config
 from costmodel.forward.workload import Attention, Phase, Runtime
 from costmodel.model import ModelSpec
 from costmodel.units import DType
+from validate.models.kept import is_factored
 from validate.plans.case import Case
 from validate.plans.configs_file import load_configs
 from validate.plans.sampling import WorkloadChoice, given_cases, sample_cases
@@ -19,6 +21,8 @@ from validate.speed.settings import MeasureSettings
 if TYPE_CHECKING:  # loads torch
     from validate.devices.device import Device
 
+CONFIGURATION = "decomposition.json"
+"""The file of a factored folder that says which it is."""
 _CPU = {"batch": (1, 2, 4, 8), "seq_len": (16, 32, 64, 128), "kv_len": (64, 128, 256, 512), "max_tokens": 256}
 _CUDA = {
     "batch": (1, 4, 16, 64),
@@ -56,7 +60,25 @@ def weights_of(settings: MeasureSettings) -> Path | None:
     """The folder that weights are read from, None for random ones."""
     folder = Path(settings.model)
     has = settings.weights == "auto" and folder.is_dir() and any(folder.glob("*.safetensors"))
-    return folder if has else None
+    return folder if has and not is_factored(folder) else None
+
+
+def artefact_of(settings: MeasureSettings) -> Path | None:
+    """The folder of `validate apply` that is to be timed beside its dense model, None for anything else.
+
+    Raises:
+        InputError: when other configurations are asked for, or its weights are in int8.
+    """
+    folder = Path(settings.model)
+    if not folder.is_dir() or not is_factored(folder):
+        return None
+    if settings.configs is not None or settings.num_layers is not None:
+        hint = "a factored checkpoint is timed as it is; give configurations and layers of the dense one"
+        raise InputError("a factored checkpoint with --configs or --num-layers", value=settings.model, hint=hint)
+    entry = read_config(folder).get("quantization_config")
+    if isinstance(entry, Mapping) and entry.get("weight_dtype"):
+        raise InputError("weights in int8 are not timed", value=settings.model, allowed="factors in a float type")
+    return folder
 
 
 def dtype_of(option: str, kind: str) -> DType:
@@ -73,7 +95,8 @@ def workloads(settings: MeasureSettings, spec: ModelSpec, device: Device, dtype:
     runtime = {"auto": "eager" if kind == "cpu" else "both"}.get(settings.runtime, settings.runtime)
     runtimes = ("eager", "graph") if runtime == "both" else (runtime,)
     given_lengths = bool(settings.seq_len)
-    few = settings.configs is not None  # given configurations run under one workload each unless asked for more
+    # given configurations run under one workload each unless asked for more
+    few = settings.configs is not None or artefact_of(settings) is not None
     return WorkloadChoice(
         phases=phases,
         batches=tuple(settings.batch or (levels["batch"][:1] if few else levels["batch"])),
@@ -99,6 +122,8 @@ def cases(settings: MeasureSettings, spec: ModelSpec, choice: WorkloadChoice) ->
     Raises:
         DecompositionError: when a given one cannot be read or does not fit `spec`.
     """
+    if (folder := artefact_of(settings)) is not None:
+        return given_cases(spec, [load_decomposition(folder / CONFIGURATION, spec)], choice)
     if settings.configs is not None:
         return given_cases(spec, load_configs(settings.configs, spec), choice)
     return sample_cases(spec, settings.samples, settings.seed, choice)

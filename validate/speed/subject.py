@@ -19,6 +19,7 @@ from validate.devices.device import Device
 from validate.factors.replace import RandomFactors, Replacement, StageMaker, WeightFactors, clone
 from validate.models.build import TORCH_DTYPES, RandomMatrices, build_model, set_attention
 from validate.models.passes import Pass, make_pass
+from validate.models.reading import read_factored
 from validate.plans.case import Case
 from validate.speed.records import ModelRecord
 
@@ -44,6 +45,7 @@ class Subject:
         config: the decoded config.json that `spec` was made from.
         weights: a folder of safetensors, or None for random weights and random factors.
         seed: of random weights and factors.
+        artefact: a folder of `validate apply`, whose weights the candidate has; the dense reference is random.
     """
 
     def __init__(
@@ -55,8 +57,10 @@ class Subject:
         *,
         seed: int = 0,
         weights: Path | None = None,
+        artefact: Path | None = None,
     ) -> None:
         self.spec, self.device, self._seed = spec, device, seed
+        self._artefact, self._dtype = artefact, dtype
         self.model = build_model(config, spec, dtype=dtype, device=device.torch_device, seed=seed, weights=weights)
         self._weight_factors = WeightFactors() if weights else None
         self.remake = None if weights else RandomMatrices(seed, device.torch_device, TORCH_DTYPES[dtype])
@@ -65,8 +69,8 @@ class Subject:
             name=spec.name,
             config=dict(config),
             num_layers=spec.num_layers,
-            weights=str(weights.name) if weights else "random",
-            factors="factorised" if weights else "random",
+            weights=weights.name if weights else artefact.name if artefact else "random",
+            factors="factorised" if weights or artefact else "random",
         )
 
     def candidate(self, decomposition: Decomposition) -> nn.Module:
@@ -75,10 +79,23 @@ class Subject:
         Raises:
             MeasurementError: when a factorisation fails.
         """
+        if self._artefact is not None and (decomposition.factors or decomposition.dropped):
+            return self._loaded(self._artefact)
         maker: StageMaker = self._weight_factors or RandomFactors(self._seed)
         tree = clone(self.model)
         Replacement(tree, self.spec, decomposition, maker)
         return tree
+
+    def _loaded(self, artefact: Path) -> nn.Module:
+        """The artefact as it is deployed, with a head that may want a gradient, as the reference has it."""
+        import transformers
+
+        auto = transformers.AutoModel if self.spec.is_encoder else transformers.AutoModelForCausalLM
+        tree: Any = read_factored(auto, artefact, dtype=TORCH_DTYPES[self._dtype])
+        tree = tree.to(self.device.torch_device).eval().requires_grad_(False)
+        if not self.spec.is_encoder:
+            tree.get_output_embeddings().weight.requires_grad_()
+        return tree  # type: ignore[no-any-return]
 
     def pair(self, case: Case, candidate: nn.Module) -> Pair:
         """Candidate and reference in copies that take turns.

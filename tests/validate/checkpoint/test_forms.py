@@ -148,3 +148,11 @@ def test_a_choice_is_applied_exactly_as_it_was_verified(tmp_path: Path, capsys: 
     assert "give one of them" in refused(*given, "--decompose", "layers=0 rank=3")
     file.write_text(json.dumps(of(dense, MIXED).to_json()))
     assert "a plain configuration is applied with --config" in refused(*given)
+
+
+def test_what_is_no_gguf_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
+    pytest.importorskip("gguf")
+    (tmp_path / "broken.gguf").write_bytes(b"GGUF" + bytes(99))
+    for name in ("missing.gguf", "broken.gguf"):
+        assert run(cli, ["import", "gguf", str(tmp_path / name), "--out", str(tmp_path / "out")]) == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["broken.gguf"]
