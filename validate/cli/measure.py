@@ -75,6 +75,7 @@ def _run(settings: MeasureSettings, spec: ModelSpec, journal: Journal[Sample], d
             choice = workloads(settings, spec, device, dtype)
             planned = cases(settings, spec, choice)
             weights, artefact = weights_of(settings), artefact_of(settings)
+            source = weights or artefact
             runtimes = {Runtime(option["runtime"]) for option in choice.options}
             calibrations, notes = calibrations_for(settings.calibration, hardware, dtype, runtimes)
             for note in [*adaptations(settings, spec, choice, planned), *notes]:
@@ -87,7 +88,7 @@ def _run(settings: MeasureSettings, spec: ModelSpec, journal: Journal[Sample], d
             fixed = {
                 "model": spec.name,
                 "num_layers": spec.num_layers,
-                "weights": str(weights or artefact or "random"),
+                "weights": str(source or "random"),
                 "dtype": dtype.value,
                 "device": device.kind,
                 "device_name": device.name,
@@ -96,7 +97,7 @@ def _run(settings: MeasureSettings, spec: ModelSpec, journal: Journal[Sample], d
                 "seed": settings.seed,
                 "configs": settings.configs,
                 "attention": settings.attention,
-                "weights_sha256": checkpoint_sha256(weights or artefact) if weights or artefact else None,
+                "weights_sha256": checkpoint_sha256(source) if source else None,
                 "configs_sha256": sha256_of(settings.configs) if settings.configs else None,
             }
             kept = {**fixed, "options": asdict(settings)}

@@ -17,12 +17,15 @@ from validate.models.pretrained import Pretrained
 from validate.models.tokenizers import read_tokenizer
 
 
-def open_factored(folder: Path, *, dtype: torch.dtype, device: torch.device | str = "cpu") -> Pretrained:
+def open_factored(
+    folder: str | Path, *, dtype: torch.dtype = torch.float32, device: torch.device | str = "cpu"
+) -> Pretrained:
     """A factored folder as it runs, with its head, in evaluation mode and without gradients.
 
     Raises:
         ModelError: when it is not as `validate apply` writes them.
     """
+    folder = Path(folder)
     spec, config = kept_model(folder)
     try:
         model: Any = load_factored(folder, dtype=dtype, device=device)
