@@ -147,6 +147,7 @@ def adaptations(
             why = f"{spec.name} has {spec.max_positions} positions"
             why += "" if prompts else ", and its cache must fit the memory"
             lines.append(f"{word} are shortened to {', '.join(map(str, shorter))} tokens: {why}")
-    if settings.configs is None and len(planned) < settings.samples:
+    given = settings.configs is not None or artefact_of(settings) is not None
+    if not given and len(planned) < settings.samples:
         lines.append(f"{len(planned)} samples instead of {settings.samples}: there are no more distinct ones")
     return lines
