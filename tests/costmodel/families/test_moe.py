@@ -57,7 +57,11 @@ def random_config(rng: random.Random, model_type: str) -> dict[str, Any]:
     if model_type == "qwen2_moe":
         config |= {"shared_expert_intermediate_size": rng.randint(3, 20), "qkv_bias": rng.random() < 0.5}
     if model_type in ("qwen3_moe", "glm4_moe", "gpt_oss", "llama4_text", "minimax_m2") or rng.random() < 0.2:
-        config |= {} if model_type in ("qwen2_moe", "olmoe", "granitemoe") else {"head_dim": rng.choice([4, 8])}
+        config |= (
+            {}
+            if model_type in ("qwen2_moe", "olmoe", "granitemoe", "deepseek_v2", "deepseek_v3")
+            else {"head_dim": rng.choice([4, 8])}
+        )
     if model_type in ("qwen3_moe", "glm4_moe", "olmoe", "granitemoe"):
         config |= {"attention_bias": rng.random() < 0.5}
     if model_type in ("glm4_moe", "deepseek_v3", "deepseek_v2"):
@@ -136,10 +140,12 @@ def test_built_in_models(name: str) -> None:
     assert load_model(name).num_params == counted_params(real_model(config, "meta"))
 
 
-@pytest.mark.parametrize("model_type", [name for name in ROWS if name not in ("qwen3_vl_moe_text", "llama4_text")])
-def test_flops_are_those_of_a_counted_pass(model_type: str) -> None:
-    """Llama 4 alone is left out: its module runs every token through every expert."""
-    rng = random.Random(f"flops of {model_type}")
+COUNTED = [name for name in ROWS if name not in ("qwen3_vl_moe_text", "llama4_text")]
+"""Types whose class has a head; Llama 4's runs every token through every expert."""
+
+
+def flops_equal(model_type: str, seed: int) -> None:
+    rng = random.Random(f"flops of {model_type} {seed}")
     config = random_config(rng, model_type)
     spec, model = spec_of(config), real_model(config, "cpu")
     work = Workload.prefill(
@@ -153,6 +159,20 @@ def test_flops_are_those_of_a_counted_pass(model_type: str) -> None:
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model(tokens, use_cache=False)
     assert sum(op.cost.flops for op in forward_ops(spec, Decomposition(), work)) == counter.get_total_flops(), config
+
+
+@pytest.mark.parametrize("model_type", COUNTED)
+def test_flops_are_those_of_a_counted_pass(model_type: str) -> None:
+    flops_equal(model_type, 0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model_type", COUNTED)
+def test_flops_and_parameters_of_many_configurations(model_type: str) -> None:
+    for seed in range(1, 25):
+        flops_equal(model_type, seed)
+        config = random_config(random.Random(f"{model_type} {seed}"), model_type)
+        assert spec_of(config).num_params == counted_params(real_model(config, "meta")), config
 
 
 @pytest.mark.parametrize("model_type", ["qwen3_moe", "glm4_moe", "deepseek_v3"])
