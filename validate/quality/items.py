@@ -63,7 +63,7 @@ def read_items(path: str | Path, limit: int | None = None) -> list[ChoiceItem] |
 
 
 def _lines(path: str | Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    content = read_text(path, "task file", InputError, limit=MAX_BYTES)
+    content = read_text(path, "task", InputError, limit=MAX_BYTES)
     for number, text in enumerate(content.split("\n"), start=1):
         if not text.strip():
             continue

@@ -103,7 +103,7 @@ def load_sensitivity(path: str | Path) -> Sensitivity:
     if metadata.get("schema") != str(SCHEMA):
         hint = "written by another version; docs/quality.md has the format"
         raise RecordError(f"{path}: schema", value=metadata.get("schema"), allowed=str(SCHEMA), hint=hint)
-    run = decode_as(metadata.get("run", ""), SensitivityRun, f"{path}: header", "run", RecordError)
+    run = decode_as(metadata.get("run", ""), SensitivityRun, f"{path}: damaged header", "run", RecordError)
     try:
         spec = spec_from_config(run.config, name=run.model, source=str(path))
     except CostModelError as error:

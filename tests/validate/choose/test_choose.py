@@ -76,7 +76,7 @@ def test_a_stage_is_done_once_and_counts_the_time_of_every_try(tmp_path: Path) -
     assert read_stages(tmp_path)["one"].done
     assert told[-1].startswith("one: kept, a note")
     (tmp_path / "stages.json").write_text("[]")
-    with pytest.raises(CostModelError, match="not the stages"):
+    with pytest.raises(CostModelError, match="stages"):
         Stages(tmp_path, told.append)
 
 
@@ -131,7 +131,7 @@ def test_a_quality_file_says_how_many_it_was_fitted_to(tmp_path: Path) -> None:
     assert load_points(tmp_path / "a.json") == 44
     (tmp_path / "b.json").write_text('{"entries": []}')
     for name in ("b.json", "none.json"):
-        with pytest.raises(CostModelError, match="not a fitted quality file"):
+        with pytest.raises(CostModelError, match=r"predictor is missing|cannot read fitted quality file"):
             load_points(tmp_path / name)
     sentence = Fitted(points=9, sampled=5, searched=3).sentence
     assert sentence.startswith("9 configurations fitted: 5 sampled, 1 to choose layers to drop, 3 found by")

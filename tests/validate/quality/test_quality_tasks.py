@@ -340,7 +340,7 @@ def test_labels_need_a_head(tmp_path: Path) -> None:
     ("content", "message"),
     [
         ("", "task without items"),
-        ("{", "items.jsonl:1: not JSON"),
+        ("{", "items.jsonl:1: item is not JSON"),
         ("[1]", "items.jsonl:1: not an object"),
         ('{"context": 3}', "items.jsonl:1: context is no text: got 3"),
         ('{"context": "a", "choices": ["b"], "answer": 0}', "choices is no list of texts"),
