@@ -255,12 +255,12 @@ def test_weights_stored_in_bf16_are_widened_and_fp16_layers_are_possible(tmp_pat
 
 
 def test_what_is_not_finite_stops_the_run(folders: dict[str, Path], tmp_path: Path) -> None:
-    for name, where in (("self_attn.v_proj", "hidden states after layer 1"), ("mlp.down_proj", "after layer 1")):
+    for name in ("self_attn.v_proj", "mlp.down_proj"):
         folder = dense_folder(tmp_path / name, LLAMA)
         weights = load_file(folder / "model.safetensors")
         weights[f"model.layers.1.{name}.weight"][0, 0] = float("nan")
         save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-        with pytest.raises(MeasurementError, match=where):
+        with pytest.raises(MeasurementError, match=rf"^model\.layers\.1\.{name}\.weight holds NaN or infinity$"):
             run(folder, tmp_path / f"{name}.out")
     with pytest.raises(MeasurementError, match="NaN or infinity"):
         site_spectra(torch.full((3, 4), float("inf")), torch.eye(4))
