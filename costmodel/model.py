@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
@@ -359,6 +360,7 @@ class ModelSpec:
         return layers + sum(self.outer_params.values())
 
 
+@functools.lru_cache(maxsize=1024)
 def expert_address(name: str) -> tuple[str, int] | None:
     """The stack and the number of the expert that a tensor's name addresses: `experts.3.up_proj` is the fourth expert
     of `experts.up_proj`; None for any other name."""

@@ -12,8 +12,8 @@ from costmodel.model import ModelSpec, expert_address
 def with_own_experts(model: ModelSpec, decomposition: Decomposition) -> ModelSpec:
     """The model in which every expert that the decomposition addresses is a tensor of its own; the model itself where
     it addresses none."""
-    addressed = []
-    for layer, name in decomposition.factors:
+    addressed: list[tuple[int, tuple[str, int]]] = []
+    for layer, name in decomposition.factors if model.experts is not None else ():
         address = expert_address(name)
         if address and 0 <= layer < model.num_layers and name not in (t.name for t in model.kind_of(layer).tensors):
             addressed.append((layer, address))
