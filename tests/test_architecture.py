@@ -28,8 +28,9 @@ ROOMS = {
         "decomposition", "forward", "families", "space", "timing", "pricing", "explore", "show", "cli", "__main__",
     ),
     "validate": (
-        "errors", "interval", "store", "devices", "hf", "models", "factors", "plans", "replay", "pages", "speed",
-        "quality", "sensitivity", "checkpoint", "predictor", "calibration", "probes", "choose", "cli", "__main__",
+        "errors", "interval", "store", "devices", "hf", "models", "factors", "runtimes", "plans", "replay", "pages",
+        "speed", "quality", "sensitivity", "checkpoint", "predictor", "calibration", "probes", "choose", "cli",
+        "__main__",
     ),
 }  # fmt: skip
 """The rooms of each package from the ground up: a module imports from its own room and from those before it."""

@@ -30,6 +30,7 @@ _COMMANDS = {
     "quality": "perplexity and accuracy of factored models",
     "choose": "find the best configurations of a checkpoint, measured against baselines",
     "apply": "write a factored checkpoint",
+    "export": "write a checkpoint as a file of another runtime",
 }
 """Command name (= module under `validate.cli`, `import_` for `import`) and its line in `--help`."""
 

@@ -1,0 +1,1 @@
+"""What else runs a model: files exported for ONNX Runtime."""

@@ -1,0 +1,65 @@
+"""A folder, dense or factored, as an ONNX file that was compared with PyTorch before it appears."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from costmodel.errors import ModelError
+from validate.errors import MeasurementError
+from validate.models.artefact import open_factored
+from validate.models.kept import is_factored
+from validate.models.pretrained import open_pretrained
+from validate.runtimes.export import CachedPass, export_onnx, names_of
+
+LIMIT = 1e-3
+"""Largest difference of an output, relative to the largest, that an exported file may have."""
+
+
+def export_folder(folder: Path, out: Path) -> float:
+    """Write a file in fp32.
+
+    Returns:
+        The largest difference between ONNX Runtime's and PyTorch's outputs, relative to the largest, over a prompt and
+        a step after it.
+
+    Raises:
+        ModelError: when the folder cannot be read.
+        MeasurementError: when the model does not export, or the file computes something else; nothing is left then.
+    """
+    import onnxruntime
+
+    if not folder.is_dir():
+        raise ModelError("no such folder", value=str(folder))
+    opened = open_factored if is_factored(folder) else open_pretrained
+    pretrained = opened(folder, dtype=torch.float32)
+    spec, model = pretrained.spec, pretrained.model
+    temporary = out.with_name(f".{out.name}.writing")
+    beside = temporary.with_name(f"{temporary.name}.data")
+    try:
+        export_onnx(model, spec, temporary)
+        session: Any = onnxruntime.InferenceSession(str(temporary), providers=["CPUExecutionProvider"])
+        inputs, outputs = names_of(spec.num_layers)
+        reference = CachedPass(model, spec).eval()
+        tokens = torch.arange(12).view(2, 6) % spec.vocab_size
+        past = [torch.zeros(2, spec.num_kv_heads, 0, spec.head_dim) for _ in range(2 * spec.num_layers)]
+        off = 0.0
+        for new in (tokens, tokens[:, :1]):
+            with torch.no_grad():
+                expected = reference(new, past)
+            feed = {name: tensor.numpy() for name, tensor in zip(inputs, [new, *past], strict=True)}
+            for ours, theirs in zip(session.run(outputs, feed), expected, strict=True):
+                off = max(off, float((torch.from_numpy(ours) - theirs).abs().max() / theirs.abs().max()))
+            past = list(expected[1:])
+        if not off <= LIMIT:
+            raise MeasurementError("identity", f"outputs of the file differ by {off:.2g} of the largest")
+        if beside.exists():
+            raise MeasurementError("export", "weights beyond 2 GB, which one file does not hold")
+        os.replace(temporary, out)
+    finally:
+        for path in (temporary, beside):
+            path.unlink(missing_ok=True)
+    return off
