@@ -14,6 +14,8 @@ from costmodel.units import DType
 from costmodel.weights import WeightFormat
 from costmodel.words import Words
 
+Split = Literal["", "rows", "columns"]
+"""Which side of a weight several devices share out: none, its out_features or its in_features."""
 NormKind = Literal["rms_norm", "layer_norm"]
 """RMSNorm has a weight alone, LayerNorm a weight and a bias."""
 
@@ -34,6 +36,8 @@ class WeightTensor:
     """`attn` or `mlp`."""
     experts: int = 0
     """Experts that have such a weight each, factored alike; 0 where every token passes the one weight."""
+    split: Split = ""
+    """How it is split, where this is one device's share (`costmodel.forward.sharding`)."""
     members: tuple[int, ...] = ()
     """The numbers of these experts where they are not all of the layer's."""
     over_cache: bool = False

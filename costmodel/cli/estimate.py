@@ -77,6 +77,8 @@ def _print(result: Estimate, others: Sequence[Likely], show_ops: bool) -> None:
     )
     for phase in result.phases:
         costs(report.phase_title(phase), report.phase_rows(phase))
+        if phase.workload.tp > 1:
+            costs(f"{phase.workload.phase.value}: all {phase.workload.tp} devices together", report.whole_rows(phase))
         print_lines([f"{phase.workload.phase.value} verdict: {phase.verdict.text}", ""])
         groups = report.op_groups(phase)
         print_table(
@@ -102,5 +104,10 @@ def _print(result: Estimate, others: Sequence[Likely], show_ops: bool) -> None:
         report.break_even_rows(result),
         fold=False,
     )
+    if devices := report.device_break_even_rows(result):
+        shares = ["tensor", "share of a device", "factors split by", "sites", "break-even svd", "tucker"]
+        print_table(
+            "ranks above which factors weigh more on a device than its share of dense", shares, devices, fold=False
+        )
     print_lines([f"assumption: {text}" for text in result.assumptions])
     print_lines([f"warning: {text}" for text in result.warnings])

@@ -125,6 +125,16 @@ class Decomposition:
     def __hash__(self) -> int:
         return hash((frozenset(self.factors.items()), self.dropped))
 
+    def params(self, model: ModelSpec) -> int:
+        """Parameters of the whole model so decomposed."""
+        total = model.num_params - sum(model.layer_params(layer) for layer in self.dropped)
+        for (layer, name), factor in self.factors.items():
+            if layer not in self.dropped:
+                tensor = model.tensor(name, layer)
+                held = factor.weight_params(tensor.out_features, tensor.in_features)
+                total += tensor.copies * held - tensor.weight_params
+        return total
+
     def check(self, model: ModelSpec, where: str = "") -> Decomposition:
         """Return self if every site exists in `model` and every rank is possible there.
 

@@ -65,10 +65,10 @@ def _read(fields: Fields, row: FamilyRow) -> ModelSpec:
 def _tensors(spec: ModelSpec) -> tuple[WeightTensor, ...]:
     hidden, inner = spec.hidden_size, spec.intermediate_size
     return (
-        attention_weight("query", "attention.self.query", hidden, hidden, bias=spec.qkv_bias),
-        attention_weight("key", "attention.self.key", hidden, hidden, bias=spec.qkv_bias),
-        attention_weight("value", "attention.self.value", hidden, hidden, bias=spec.qkv_bias),
-        attention_weight("attn_output", "attention.output.dense", hidden, hidden, bias=spec.attn_out_bias),
+        attention_weight("query", "attention.self.query", spec.q_size, hidden, bias=spec.qkv_bias),
+        attention_weight("key", "attention.self.key", spec.kv_size, hidden, bias=spec.qkv_bias),
+        attention_weight("value", "attention.self.value", spec.kv_size, hidden, bias=spec.qkv_bias),
+        attention_weight("attn_output", "attention.output.dense", hidden, spec.q_size, bias=spec.attn_out_bias),
         mlp_weight("intermediate", "intermediate.dense", inner, hidden, bias=spec.mlp_bias),
         mlp_weight("output", "output.dense", hidden, inner, bias=spec.mlp_bias),
     )

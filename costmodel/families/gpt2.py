@@ -46,8 +46,8 @@ def _read(fields: Fields, row: FamilyRow) -> ModelSpec:
 def _tensors(spec: ModelSpec) -> tuple[WeightTensor, ...]:
     hidden, inner = spec.hidden_size, spec.intermediate_size
     return (
-        attention_weight("c_attn", "attn.c_attn", 3 * hidden, hidden, bias=spec.qkv_bias),
-        attention_weight("attn_proj", "attn.c_proj", hidden, hidden, bias=spec.attn_out_bias),
+        attention_weight("c_attn", "attn.c_attn", spec.q_size + 2 * spec.kv_size, hidden, bias=spec.qkv_bias),
+        attention_weight("attn_proj", "attn.c_proj", hidden, spec.q_size, bias=spec.attn_out_bias),
         mlp_weight("c_fc", "mlp.c_fc", inner, hidden, bias=spec.mlp_bias),
         mlp_weight("mlp_proj", "mlp.c_proj", hidden, inner, bias=spec.mlp_bias),
     )

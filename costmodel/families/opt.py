@@ -53,10 +53,10 @@ def _read(fields: Fields, row: FamilyRow) -> ModelSpec:
 def _tensors(spec: ModelSpec) -> tuple[WeightTensor, ...]:
     hidden, inner = spec.hidden_size, spec.intermediate_size
     return (
-        attention_weight("q_proj", "self_attn.q_proj", hidden, hidden, bias=spec.qkv_bias),
-        attention_weight("k_proj", "self_attn.k_proj", hidden, hidden, bias=spec.qkv_bias),
-        attention_weight("v_proj", "self_attn.v_proj", hidden, hidden, bias=spec.qkv_bias),
-        attention_weight("out_proj", "self_attn.out_proj", hidden, hidden, bias=spec.attn_out_bias),
+        attention_weight("q_proj", "self_attn.q_proj", spec.q_size, hidden, bias=spec.qkv_bias),
+        attention_weight("k_proj", "self_attn.k_proj", spec.kv_size, hidden, bias=spec.qkv_bias),
+        attention_weight("v_proj", "self_attn.v_proj", spec.kv_size, hidden, bias=spec.qkv_bias),
+        attention_weight("out_proj", "self_attn.out_proj", hidden, spec.q_size, bias=spec.attn_out_bias),
         mlp_weight("fc1", "fc1", inner, hidden, bias=spec.mlp_bias),
         mlp_weight("fc2", "fc2", hidden, inner, bias=spec.mlp_bias),
     )
@@ -83,7 +83,7 @@ def _layer(b: Builder, window: int | None) -> None:
     model, hidden = b.model, b.model.hidden_size
     q, k, v, out, fc1, fc2 = model.tensors
     source = b.norm("self_attn_layer_norm", INPUT) if model.pre_norm else INPUT
-    query = b.pointwise("self_attn.scale_q", "scale", [b.site(q, source)], hidden)
+    query = b.pointwise("self_attn.scale_q", "scale", [b.site(q, source)], model.q_size)
     key, value = b.site(k, source), b.site(v, source)
     attended = add_attention(b, "self_attn", query, [key, value], window)
     projected = b.site(out, attended.output, holds=[source, query])

@@ -40,6 +40,8 @@ class OpCost:
     """Keys and values read from the cache."""
     kv_write_bytes: int = 0
     """Keys and values appended to the cache."""
+    message_bytes: int = 0
+    """Of a collective among devices, the whole message: what is reduced, or what is gathered. It is no `hbm_bytes`."""
     kernels: int = 0
     """Device kernels that eager PyTorch launches; views launch none."""
 

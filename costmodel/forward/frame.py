@@ -54,7 +54,22 @@ def prologue(model: ModelSpec, work: Workload) -> Prologue:
     b = Builder(model, work)
     b.ops.extend(position_ops(model, work))
     start = Start(*model.family.prologue(b))
-    return Prologue(tuple(b.ops), start)
+    return Prologue(tuple(b.ops), start) if work.tp == 1 else _summed_words(b, start)
+
+
+def _summed_words(b: Builder, start: Start) -> Prologue:
+    """The same where each of several devices holds some rows of the token table, and looks up zeros for the others."""
+    place = next(index for index, op in enumerate(b.ops) if op.kind == "embedding" and not op.inputs)
+    words, after = b.ops[place], b.ops[place + 1 :]
+    del b.ops[place + 1 :]
+    summed = b.collective("all_reduce", words.name, words.out_bytes // b.work.act_bytes)
+
+    def renamed(names: tuple[str, ...]) -> tuple[str, ...]:
+        return tuple(summed if name == words.name else name for name in names)
+
+    b.ops += [replace(op, inputs=renamed(op.inputs), holds=renamed(op.holds)) for op in after]
+    first, carried = renamed((start.first,))[0], renamed(start.carried)
+    return Prologue(tuple(b.ops), Start(first, carried))
 
 
 def position_ops(model: ModelSpec, work: Workload) -> list[Op]:
@@ -70,6 +85,9 @@ def epilogue_ops(model: ModelSpec, work: Workload) -> tuple[Op, ...]:
     """Operations after the last layer, whose output is INPUT; all but the LM head hold the prologue's locals."""
     b = Builder(model, work)
     model.family.epilogue(b)
+    last = b.ops[-1] if b.ops else None
+    if work.tp > 1 and last is not None and last.gemm is not None and last.gemm[1] == model.vocab_size:
+        b.collective("all_gather", last.name, last.gemm[0] * model.vocab_size * work.tp)
     held = prologue(model, work).start.carried
     return tuple(op if op.name == LM_HEAD else replace(op, holds=(*op.holds, *held)) for op in b.ops)
 

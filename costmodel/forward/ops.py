@@ -24,7 +24,8 @@ from costmodel.model import ModelSpec, WeightTensor
 from costmodel.units import DType
 from costmodel.weights import WeightFormat
 
-Kind = Literal["embedding", "gemm", "attention", "kv_cache", "norm", "rope", "activation", "elementwise"]
+Collective = Literal["all_reduce", "all_gather", "reduce_scatter"]
+Kind = Literal["embedding", "gemm", "attention", "kv_cache", "norm", "rope", "activation", "elementwise"] | Collective
 
 FACTOR_SUFFIXES = (".in", ".core", ".out")
 """What the linears of a factored weight append to the module's name."""
@@ -67,6 +68,8 @@ class Op:
     def role(self) -> str:
         """What it is called where operations are added up: its tensor's name, its own outside the layers, else its
         kind."""
+        if self.cost.message_bytes:
+            return self.kind
         return self.site or (self.name if self.name in ("lm_head", "pooler.dense") else self.kind)
 
     @property
@@ -153,9 +156,19 @@ class Builder:
         stack = stack_work(tensor, self.model, self.work)
         cost, m = site_gemm(self.work, tensor.name, stack, n, k, bias=tensor.bias), stack.rows
         width = merged_widths(self.model).get(tensor, 0)
-        return self.add(
+        name = self.add(
             tensor.path, "gemm", cost, [source], m * n, gemm=(m, n, k), holds=holds, site=tensor.name, merged_n=width
         )
+        if tensor.split != "columns":
+            return name
+        return self.collective("all_reduce", name, m * n, holds=[*holds, source], site=tensor.name)
+
+    def collective(
+        self, kind: Collective, source: str, elements: int, *, holds: Sequence[str] = (), site: str | None = None
+    ) -> str:
+        """What devices do together to a result, the whole message of which has so many elements; not in place."""
+        cost = OpCost(message_bytes=elements * self.work.act_bytes, kernels=1)
+        return self.add(f"{source}.{kind}", kind, cost, [source], elements, holds=holds, site=site)
 
     def linear(
         self, name: str, rows: int, n: int, k: int, source: str, *, bias: bool, form: DType | WeightFormat | None = None

@@ -2,18 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
-from costmodel.decomposition.factors import Decomposition, Factor, Site, factor_stages
+from costmodel.decomposition.factors import Decomposition, Factor, LowRank, Site
+from costmodel.forward.cost import OpCost
 from costmodel.forward.frame import INPUT, epilogue_ops, layer_ops, prologue
 from costmodel.forward.ops import Op, site_gemm
-from costmodel.forward.routing import stack_work
+from costmodel.forward.routing import StackWork, stack_work
+from costmodel.forward.sharding import WAYS, Stage, Way, split_stages
 from costmodel.forward.workload import Workload
 from costmodel.model import ModelSpec, WeightTensor
 
 
-def forward_ops(model: ModelSpec, decomposition: Decomposition, work: Workload) -> list[Op]:
-    """Every operation of one pass in execution order, with the names of the Hugging Face modules."""
+def first_way(tensor: WeightTensor, factor: Factor) -> Way:
+    """The first way to split any factored weight, the only one on a single device."""
+    return WAYS[tensor.split][0]
+
+
+def forward_ops(
+    model: ModelSpec,
+    decomposition: Decomposition,
+    work: Workload,
+    way: Callable[[WeightTensor, Factor], Way] = first_way,
+) -> list[Op]:
+    """Every operation of one pass in execution order, with the names of the Hugging Face modules.
+
+    Args:
+        model: what one device runs (`costmodel.forward.sharding.rank_of`).
+        decomposition, work: what is run.
+        way: how several devices split a factored weight.
+    """
     before, (current, _) = prologue(model, work)
     ops = list(before)
     outside = {op.name: op.name for op in before}
@@ -25,10 +43,12 @@ def forward_ops(model: ModelSpec, decomposition: Decomposition, work: Workload) 
         kind = model.kind_of(layer)
         for op in layer_ops(kind, work, model.sliding_windows[layer]):
             placed = _place(op, names, prefix)
-            if op.site is None or (factor := decomposition.factors.get(Site(layer, op.site))) is None:
+            factor = None if op.site is None else decomposition.factors.get(Site(layer, op.site))
+            if op.site is None or factor is None:
                 ops.append(placed)
-            else:
-                ops.extend(factor_ops(placed, kind.tensor(op.site), factor, kind, work))
+            elif op.kind == "gemm":
+                tensor = kind.tensor(op.site)
+                ops.extend(factor_ops(placed, tensor, factor, kind, work, way(tensor, factor)))
             names[op.name] = current = ops[-1].name
     names = {**outside, INPUT: current}
     for op in epilogue_ops(model, work):
@@ -37,25 +57,36 @@ def forward_ops(model: ModelSpec, decomposition: Decomposition, work: Workload) 
     return ops
 
 
-def factor_ops(dense: Op, tensor: WeightTensor, factor: Factor, kind: ModelSpec, work: Workload) -> Iterator[Op]:
-    """The linears that replace one dense linear: `.in` and `.out`, with `.core` between them in the Tucker form."""
+def factor_ops(
+    dense: Op, tensor: WeightTensor, factor: Factor, kind: ModelSpec, work: Workload, way: Way = "replicate"
+) -> Iterator[Op]:
+    """What replaces one dense linear: `.in` and `.out`, with `.core` between them in the Tucker form, and what several
+    devices exchange."""
     stack, source = stack_work(tensor, kind, work), dense.inputs
-    m = stack.rows
-    for suffix, n, k, bias in factor_stages(factor, tensor):
-        cost = site_gemm(work, tensor.name, stack, n, k, bias=bias)
-        name = dense.name + suffix
+    first, last = factor.ranks
+    core, bias = 0 if isinstance(factor, LowRank) else last, tensor.out_features if tensor.bias else 0
+    for stage in split_stages(way, first, last, core, tensor.out_features, tensor.in_features, bias, work.tp):
+        if not stage.n:
+            continue
+        name = dense.name + stage.suffix
         yield Op(
             name=name,
-            kind="gemm",
-            cost=cost,
-            out_bytes=m * n * work.act_bytes,
-            gemm=(m, n, k),
+            kind=stage.kind,
+            cost=_stage_cost(stage, tensor, stack, work),
+            out_bytes=stack.rows * stage.n * work.act_bytes,
+            gemm=(stack.rows, stage.n, stage.k) if stage.kind == "gemm" else None,
             inputs=source,
             holds=dense.holds if source is dense.inputs else (*dense.holds, *dense.inputs),
             site=dense.site,
             fp8=work.fp8,
         )
         source = (name,)
+
+
+def _stage_cost(stage: Stage[int], tensor: WeightTensor, stack: StackWork, work: Workload) -> OpCost:
+    if stage.kind != "gemm":
+        return OpCost(message_bytes=stack.rows * stage.n * work.act_bytes, kernels=1)
+    return site_gemm(work, tensor.name, stack, stage.n, stage.k, bias=bool(stage.bias))
 
 
 def _place(op: Op, names: dict[str, str], prefix: str) -> Op:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 from dataclasses import dataclass, replace
+from typing import Literal, get_args
 
 from costmodel.errors import InputError
 from costmodel.model import ModelSpec
@@ -82,6 +83,10 @@ _ENUMERATIONS: dict[str, type[enum.Enum]] = {
 }
 MAX_BATCH = 1 << 20
 MAX_LENGTH = 1 << 24
+Way = Literal["replicate", "gather", "reduce-rank", "reduce-hidden", "scatter"]
+WAY_NAMES: tuple[Way, ...] = get_args(Way)
+MAX_DEVICES = 8
+"""Devices of one server, among which collectives were measured."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -99,6 +104,8 @@ class Workload:
         kv_dtype: of the KV cache; None means the activations'.
         runtime, attention, lm_head, cache, routing, experts, latent: see the enumerations.
         stack: what executes the model, a name or file of `costmodel.hardware.stack`; None for bare kernels.
+        ways: in which a factored weight may be split over the devices (`costmodel.forward.sharding`).
+        tp: devices that share out each layer's weights, of one server.
         host: class of the machine that launches, of `costmodel.hardware.host`; None for the device's usual one.
 
     Raises:
@@ -121,6 +128,8 @@ class Workload:
     latent: Latent = Latent.PLAIN
     stack: str | None = None
     host: str | None = None
+    tp: int = 1
+    ways: tuple[Way, ...] = WAY_NAMES
     stored: WeightFormat | None = None
     """The form that a quantised checkpoint holds its weights in, where `weight_dtype` does not ask for another; set by
     `of_model`."""
@@ -131,10 +140,18 @@ class Workload:
             if not isinstance(value, kind):
                 allowed = ", ".join(f"{kind.__name__}.{member.name}" for member in kind)
                 raise InputError(f"{name} is no {kind.__name__}", value=value, allowed=allowed)
-        for name, limit in (("batch", MAX_BATCH), ("q_len", MAX_LENGTH), ("kv_len", MAX_LENGTH)):
+        for name, limit in (
+            ("batch", MAX_BATCH),
+            ("q_len", MAX_LENGTH),
+            ("kv_len", MAX_LENGTH),
+            ("tp", MAX_DEVICES),
+        ):
             value = getattr(self, name)
             if type(value) is not int or not 1 <= value <= limit:
                 raise InputError(f"{name} out of range", value=value, allowed=f"a whole number from 1 to {limit}")
+        wrong = [way for way in self.ways if way not in WAY_NAMES]
+        if wrong or not self.ways:
+            raise InputError("unknown way to split a factor", value=wrong or "none", allowed=", ".join(WAY_NAMES))
         if self.kv_len < self.q_len:
             raise InputError("kv_len is less than q_len", value=self.kv_len, allowed=f"at least {self.q_len}")
         if self.phase is Phase.DECODE and self.q_len != 1:
@@ -231,5 +248,6 @@ class Workload:
             **({"routing": self.routing.value} if self.routing is not Routing.BALANCED else {}),
             **({"latent": self.latent.value} if self.latent is not Latent.PLAIN else {}),
             **({"experts": self.experts.value} if self.experts is not ExpertKernels.FUSED else {}),
+            **({"tp": self.tp} if self.tp > 1 else {}),
             **{name: value for name, value in (("stack", self.stack), ("host", self.host)) if value is not None},
         }

@@ -102,6 +102,11 @@ def _of_one(hardware: HardwareProfile, pricer: PhasePricer) -> list[str]:
             "caches that keep all, and for kernels that take a mask)"
         )
     texts += _blocks(model, work)
+    if work.tp > 1:
+        texts.append(
+            f"{work.tp} devices: weights cut as Megatron-LM cuts them, collectives of one server, none hidden behind "
+            "other work (too high where an engine overlaps them)"
+        )
     cache = "" if model.is_encoder else f", {work.cache.value} KV cache"
     texts.append(f"memory: weights{cache} and live activations; no allocator slack or CUDA context (too low)")
     if hardware.idle_power_w is not None and hardware.peak_power_w is not None:

@@ -11,7 +11,6 @@ from costmodel.decomposition.experts import with_own_experts
 from costmodel.decomposition.factors import Decomposition
 from costmodel.errors import InputError
 from costmodel.forward.ops import Op
-from costmodel.forward.passes import forward_ops
 from costmodel.forward.workload import Workload
 from costmodel.hardware.host import host_of
 from costmodel.hardware.profile import HardwareProfile
@@ -56,10 +55,48 @@ class PhaseEstimate:
         """Savings in percent of dense, and the speed-up."""
         return savings(self.dense, self.decomposed)
 
+    @property
+    def devices(self) -> dict[str, Any]:
+        """All devices together, whose shares `dense` and `decomposed` are; how factored weights are split over them."""
+        return {"count": self.workload.tp, "tp": self.workload.tp, "whole": self.whole(), "ways": self.ways()}
+
+    def whole(self) -> dict[str, dict[str, Any]]:
+        """Costs of all devices together: parameters once, what each of them holds and does in sum."""
+        count, model = self.workload.tp, self.pricer.model
+        summed = (
+            "weight_bytes",
+            "flops",
+            "vector_flops",
+            "hbm_bytes",
+            "kv_cache_bytes",
+            "peak_memory_bytes",
+            "energy_j",
+        )
+        answer = {}
+        for name, costs, chosen in (("dense", self.dense, _DENSE), ("decomposed", self.decomposed, self.configuration)):
+            sums = {key: None if getattr(costs, key) is None else count * getattr(costs, key) for key in summed}
+            answer[name] = {
+                "params": chosen.params(model),
+                **sums,
+                "tokens_per_s": costs.tokens_per_s,
+                "tokens_per_s_per_device": costs.tokens_per_s / count,
+            }
+        return answer
+
+    def ways(self) -> dict[str, dict[str, int]]:
+        """How many sites of each tensor are split in which way."""
+        found: dict[str, dict[str, int]] = {}
+        for site, factor in sorted(self.configuration.factors.items()):
+            if site.layer not in self.configuration.dropped:
+                way = self.pricer.linears.way(self.pricer.rank.kind_of(site.layer).tensor(site.tensor), factor)
+                by_way = found.setdefault(site.tensor, {})
+                by_way[way] = by_way.get(way, 0) + 1
+        return found
+
     def ops(self, which: Literal["dense", "decomposed"] = "decomposed") -> tuple[list[Op], OpTimings]:
         """Every operation in execution order, and their times as columns in the same order."""
         chosen = self.configuration if which == "decomposed" else _DENSE
-        ops = forward_ops(self.pricer.model, chosen, self.workload)
+        ops = self.pricer.ops(chosen)
         return ops, self.pricer.time_model.times(OpColumns.of(ops))
 
     def op_rows(self, which: Literal["dense", "decomposed"] = "decomposed") -> list[dict[str, Any]]:
@@ -118,6 +155,7 @@ class Estimate:
                 "decomposed": phase.decomposed.to_json(),
                 "saved": phase.saved,
                 "verdict": phase.verdict.to_json(),
+                **({"devices": phase.devices} if phase.workload.tp > 1 else {}),
                 "ops": phase.op_rows(),
             }
             for phase in self.phases
@@ -204,6 +242,10 @@ def pricer(
         from costmodel.timing.calibration.load import time_model
 
         times = time_model(hardware, work.dtype, work.runtime, calibration)
+    if work.tp > 1:
+        from costmodel.timing.parallel import ParallelTimes
+
+        times = ParallelTimes(device=times, hardware=hardware, num_devices=work.tp)
     if work.stack is not None:
         times = StackTimes(
             device=times,
@@ -217,7 +259,7 @@ def pricer(
 def _phase(
     priced: PhasePricer, dense: PhaseCosts, decomposition: Decomposition, configuration: Configurations
 ) -> PhaseEstimate:
-    decomposed = phase_costs(priced, configuration)
+    decomposed = phase_costs(priced, decomposition, configuration)
     return PhaseEstimate(
         pricer=priced,
         configuration=decomposition,
@@ -229,4 +271,4 @@ def _phase(
 
 @functools.lru_cache(maxsize=64)
 def _dense_costs(priced: PhasePricer) -> PhaseCosts:
-    return phase_costs(priced, Configurations.of(priced.model, _DENSE))
+    return phase_costs(priced, _DENSE, Configurations.of(priced.model, _DENSE))

@@ -80,7 +80,11 @@ def _layer(ops: tuple[Op, ...], hidden_bytes: int, held_bytes: int) -> tuple[int
     linear. `held_bytes` live through all layers; the layer's input is a tensor of its own."""
     lives = [live + held_bytes for live in live_bytes([_placeholder(hidden_bytes), *ops])[1:]]
     fixed = max(live for op, live in zip(ops, lives, strict=True) if op.site is None)
-    return fixed, {op.site: live for op, live in zip(ops, lives, strict=True) if op.site}
+    sites: dict[str, int] = {}
+    for op, live in zip(ops, lives, strict=True):
+        if op.site:
+            sites[op.site] = max(live, sites.get(op.site, 0))
+    return fixed, sites
 
 
 def _placeholder(hidden_bytes: int, inputs: tuple[str, ...] = (), holds: tuple[str, ...] = ()) -> Op:

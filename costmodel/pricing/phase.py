@@ -6,11 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
+from costmodel.decomposition.factors import Decomposition
 from costmodel.forward.ops import Op
 from costmodel.pricing.configurations import Configurations
 from costmodel.pricing.pricer import PhasePricer
 from costmodel.pricing.request import saved_pct
-from costmodel.timing.columns import OpTimings
+from costmodel.timing.columns import OpColumns, OpTimings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -39,9 +42,15 @@ class PhaseCosts:
     host_s: float
     """Time the host needs to launch all kernels, where it runs beside the device; else 0."""
     kernels: int
+    communication_s: float = 0.0
+    """Time of the device that collectives with others take; part of `device_s`."""
+    communication_bytes: int = 0
+    """Their messages, each counted whole."""
 
     def to_json(self) -> dict[str, object]:
-        return {name: getattr(self, name) for name in self.__slots__}
+        """The contract's keys; what is exchanged where there is somebody to exchange it with."""
+        alone = () if self.communication_bytes else ("communication_s", "communication_bytes")
+        return {name: getattr(self, name) for name in self.__slots__ if name not in alone}
 
 
 def savings(dense: PhaseCosts, decomposed: PhaseCosts) -> dict[str, float | None]:
@@ -55,8 +64,8 @@ def savings(dense: PhaseCosts, decomposed: PhaseCosts) -> dict[str, float | None
     return saved
 
 
-def phase_costs(priced: PhasePricer, configuration: Configurations) -> PhaseCosts:
-    """Costs of one configuration, arrays of shape (layers, tensors), as Python numbers."""
+def phase_costs(priced: PhasePricer, decomposition: Decomposition, configuration: Configurations) -> PhaseCosts:
+    """Costs of one configuration, also given as arrays of shape (layers, tensors), as Python numbers: of one device."""
     costs = priced.costs(configuration)
     columns = {name: getattr(costs, name) for name in costs.__slots__}
     values: dict[str, Any] = {name: None if column is None else column.item() for name, column in columns.items()}
@@ -65,8 +74,18 @@ def phase_costs(priced: PhasePricer, configuration: Configurations) -> PhaseCost
         tokens_per_s=priced.work.tokens / values["latency_s"],
         fits=values["peak_memory_bytes"] <= priced.hardware.memory_bytes,
         level=priced.time_model.level,
+        **(_communication(priced, decomposition) if priced.work.tp > 1 else {}),
         **values,
     )
+
+
+def _communication(priced: PhasePricer, decomposition: Decomposition) -> dict[str, Any]:
+    sent = [op for op in priced.ops(decomposition) if op.cost.message_bytes]
+    seconds = priced.time_model.times(OpColumns.of(sent)).latency_s if sent else np.zeros(0)
+    return {
+        "communication_s": float(seconds.sum()),
+        "communication_bytes": sum(op.cost.message_bytes for op in sent),
+    }
 
 
 def op_rows(ops: Sequence[Op], timings: OpTimings) -> list[dict[str, Any]]:
@@ -88,7 +107,8 @@ def op_rows(ops: Sequence[Op], timings: OpTimings) -> list[dict[str, Any]]:
             "memory_s": memory_s,
             "overhead_s": overhead_s,
             "latency_s": latency_s,
-            "bound": bound,
+            "bound": "communication" if op.cost.message_bytes else bound,
+            **({"message_bytes": op.cost.message_bytes} if op.cost.message_bytes else {}),
         }
         for op, compute_s, memory_s, overhead_s, latency_s, bound in zip(
             ops, *(column.tolist() for column in times), timings.bound(), strict=True

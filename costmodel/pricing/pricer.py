@@ -15,20 +15,20 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from costmodel.arrays import Floats, Ints
+from costmodel.decomposition.factors import Decomposition
 from costmodel.decomposition.sites import site_mask
 from costmodel.errors import InputError
-from costmodel.forward.cost import weight_bytes
 from costmodel.forward.frame import epilogue_ops, layer_ops, prologue
-from costmodel.forward.merging import merged_widths
 from costmodel.forward.ops import Op
-from costmodel.forward.routing import stack_work
-from costmodel.forward.work import gemm_work
+from costmodel.forward.passes import forward_ops
+from costmodel.forward.sharding import rank_of
 from costmodel.forward.workload import Cache, Phase, Workload
 from costmodel.hardware.profile import HardwareProfile
 from costmodel.model import ModelSpec
-from costmodel.pricing.configurations import DENSE, TUCKER, Configurations
+from costmodel.pricing.configurations import Configurations
 from costmodel.pricing.costs import COUNTS, NAMES, Additive, PassCosts
 from costmodel.pricing.liveness import Liveness
+from costmodel.pricing.sites import Sites, additive_of
 from costmodel.timing.columns import OpColumns, TimeModel
 from costmodel.timing.datasheet import energy_joules
 from costmodel.timing.stacked import Z90, StackTimes
@@ -71,6 +71,8 @@ class PhasePricer:
 
     def __init__(self, model: ModelSpec, work: Workload, hardware: HardwareProfile, time_model: TimeModel) -> None:
         self.model, self.work, self.hardware, self.time_model = model, work, hardware, time_model
+        self.rank = model = rank_of(model, work.tp)
+        """What each device runs: the model itself on one."""
         stacked = time_model if isinstance(time_model, StackTimes) else None
         self.step_s = stacked.step_s if stacked else 0.0
         """Seconds that a pass takes beside its operations."""
@@ -84,6 +86,8 @@ class PhasePricer:
         """The different (kind, sliding window) of the model's layers."""
         self.variant_of_layer = np.array([places[variant] for variant in model.variants])
         """Place of each layer among them, int64 (layers,)."""
+        self.linears = Sites(model, work, time_model)
+        """The model's decomposable linears."""
         self._mask = None if not model.kinds else site_mask(model)
         outside = [*prologue(model, work).ops, *epilogue_ops(model, work)]
         self._outside = self._fixed(
@@ -100,18 +104,6 @@ class PhasePricer:
         by_variant = Additive(**{name: np.stack([getattr(layer, name) for layer in layers]) for name in NAMES})
         self._layers = by_variant[self.variant_of_layer]
         self._liveness = Liveness.of(model, work, self.variants)
-        self._out_features = np.array([t.out_features for t in model.tensors], dtype=np.int64)
-        self._in_features = np.array([t.in_features for t in model.tensors], dtype=np.int64)
-        widths = merged_widths(model)
-        self._merged_n = np.array([widths.get(t, 0) for t in model.tensors], dtype=np.int64)
-        stacks = [(stack_work(t, model, work), t.copies) for t in model.tensors]
-        self._rows = np.array([stack.rows for stack, _ in stacks], dtype=np.int64)
-        self._read = np.array([stack.read for stack, _ in stacks], dtype=np.int64)
-        self._launched = np.array([stack.kernels for stack, _ in stacks], dtype=np.int64)
-        self._copies = np.array([copies for _, copies in stacks], dtype=np.int64)
-        """Of each tensor the rows, the weights read, the kernels of one linear, and the weights that are held: of a
-        stack of experts."""
-        self._bias = np.array([t.out_features if t.bias else 0 for t in model.tensors], dtype=np.int64)
 
     def costs(self, configurations: Configurations) -> PassCosts:
         """Every cost of every configuration."""
@@ -119,10 +111,10 @@ class PhasePricer:
 
     def additive(self, configurations: Configurations) -> tuple[Additive, Ints]:
         """Additive costs of whole passes, shape (...), and their live activation peaks in bytes, int64 (...)."""
-        sites = self.sites(configurations.form, configurations.rank_in, configurations.rank_out)
+        sites = self.linears.costs(configurations.form, configurations.rank_in, configurations.rank_out)
         sites = sites if self._mask is None else sites.where(self._mask)
         layers = (sites.sum() + self._layers).where(configurations.kept)
-        extra = self._extra_live(configurations.rank_out)
+        extra = self.linears.extra_live(configurations.rank_out)
         return self._outside + layers.sum(), self._liveness.peak(self.variant_of_layer, configurations.kept, extra)
 
     def choices(self, form: Ints, rank_in: Ints, rank_out: Ints) -> SiteChoices:
@@ -130,42 +122,18 @@ class PhasePricer:
         live, places = self._liveness, self.variant_of_layer
         first = np.zeros(len(places), dtype=np.int64)
         first[0] = live.shared
-        site_live = live.site[places][:, None] + self._extra_live(rank_out) - first[:, None, None]
+        site_live = live.site[places][:, None] + self.linears.extra_live(rank_out) - first[:, None, None]
         return SiteChoices(
             outside=self._outside,
             layers=self._layers,
-            sites=self.sites(form, rank_in, rank_out),
+            sites=self.linears.costs(form, rank_in, rank_out),
             site_live=site_live,
             other_live=max(int((live.fixed[places] - first).max()), live.outer),
         )
 
-    def sites(self, form: Ints, rank_in: Ints, rank_out: Ints) -> Additive:
-        """Costs of sites, tensors on the last axis.
-
-        Args:
-            form, rank_in, rank_out: int64 of one shape (..., tensors), as in Configurations.
-        """
-        dense, tucker = form == DENSE, form == TUCKER
-        n = np.stack([rank_in, np.where(tucker, rank_out, 0), np.broadcast_to(self._out_features, form.shape)])
-        first_k = np.where(dense, 0, self._in_features)
-        k = np.stack([first_k, np.where(tucker, rank_in, 0), np.where(dense, self._in_features, rank_out)])
-        bias = np.zeros_like(n)
-        bias[2] = self._bias
-        merged_n = np.zeros_like(n)
-        merged_n[2] = np.where(dense, self._merged_n, 0)
-        linears, resident = self._linears(n, k, bias, merged_n)
-        zero = np.zeros_like(form)
-        return _additive(
-            self.time_model,
-            linears,
-            params=self._copies * (n * k + bias).sum(0),
-            weight_bytes=resident.sum(0),
-            flops=linears.executed_flops.sum(0),
-            vector_flops=zero,
-            hbm_bytes=linears.hbm_bytes.sum(0),
-            kernels=linears.kernels.sum(0),
-            kv_cache_bytes=zero,
-        )
+    def ops(self, decomposition: Decomposition) -> list[Op]:
+        """Every operation that each device runs for a configuration, in execution order."""
+        return forward_ops(self.rank, decomposition, self.work, self.linears.way)
 
     def finish(self, additive: Additive, live: Ints) -> PassCosts:
         """The costs of passes from their sums and their peaks of live activations, int64 (...)."""
@@ -196,7 +164,7 @@ class PhasePricer:
         """Costs of operations that no configuration changes, shape (); their weights have the activations' type but
         for `saved_bytes`."""
         summed = {name: np.array(count, dtype=np.int64) for name, count in _summed(ops).items()}
-        return _additive(
+        return additive_of(
             self.time_model,
             OpColumns.of(ops),
             params=np.array(params),
@@ -204,45 +172,6 @@ class PhasePricer:
             kv_cache_bytes=np.array(kv_bytes),
             **summed,
         )
-
-    def _linears(self, n: Ints, k: Ints, bias: Ints, merged_n: Ints) -> tuple[OpColumns, Ints]:
-        """Decomposable linears, dense ones or factors, and the resident bytes of each weight and bias; entries with n
-        or k of 0 stand for none."""
-        some = np.minimum(n * k, 1)
-        n, k = n * some, k * some
-        m, act_bytes = self._rows * some, self.work.act_bytes
-        flops, read, written = gemm_work(m, n, k, self.work.input_bytes, act_bytes)
-        weights = self._held_bytes(n, k, bias * some)
-        columns = OpColumns(
-            kind="gemm",
-            m=m,
-            n=n,
-            k=k,
-            executed_flops=flops,
-            vector_flops=np.zeros_like(n),
-            hbm_bytes=self._read * weights + read + written,
-            kernels=self._launched * some,
-            merged_n=merged_n,
-            fp8=some > 0 if self.work.fp8 else None,
-        )
-        return columns, self._copies * weights
-
-    def _held_bytes(self, n: Ints, k: Ints, bias: Ints) -> Ints:
-        """Resident bytes of weights and biases, tensors on the last axis."""
-        work = self.work
-        forms = [work.site_form(tensor.name) for tensor in self.model.tensors]
-        first = weight_bytes(n, k, bias, act_bytes=work.act_bytes, weight_dtype=forms[0])
-        if all(form is forms[0] for form in forms):
-            return first
-        plain = np.array([not isinstance(form, WeightFormat) for form in forms])
-        stored = work.stored or work.dtype
-        held = weight_bytes(n, k, bias, act_bytes=work.act_bytes, weight_dtype=stored)
-        return np.where(plain, weight_bytes(n, k, bias, act_bytes=work.act_bytes, weight_dtype=work.dtype), held)
-
-    def _extra_live(self, rank_out: Ints) -> Ints:
-        """Live bytes that factors add to a dense linear's: what the last one reads, never less than the others."""
-        extra: Ints = self._rows * self.work.act_bytes * rank_out
-        return extra
 
 
 def window_kv_bytes(model: ModelSpec, work: Workload, window: int | None) -> int:
@@ -297,22 +226,3 @@ def _summed(ops: Iterable[Op]) -> dict[str, int]:
     costs = [op.cost for op in ops]
     names = ("flops", "vector_flops", "hbm_bytes", "kernels")
     return {name: sum(getattr(cost, name) for cost in costs) for name in names}
-
-
-def _additive(time_model: TimeModel, ops: OpColumns, **counts: Ints) -> Additive:
-    """Counts beside the seconds of operations, summed over the first axis."""
-    timings = time_model.times(ops)
-    latency, low, high = (each.sum(0) for each in (timings.latency_s, timings.p05_s, timings.p95_s))
-    if time_model.together < 1:
-        low, high = (latency + time_model.together * (end - latency) for end in (low, high))
-    launched = time_model.launches(ops) if isinstance(time_model, StackTimes) else ops.kernels
-    return Additive(
-        **counts,
-        device_s=latency,
-        lower_s=timings.lower_s.sum(0),
-        upper_s=timings.upper_s.sum(0),
-        busy_s=timings.busy_s.sum(0),
-        p05_s=low,
-        p95_s=high,
-        host_s=launched.sum(0) * np.float64(time_model.host_launch_s),
-    )

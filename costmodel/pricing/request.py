@@ -124,7 +124,7 @@ def decode_steps(prefill: PhasePricer, new_tokens: int) -> DecodeSteps:
     Raises:
         InputError: when `new_tokens` is not between 1 and MAX_NEW_TOKENS, or the pass is no prefill of a decoder.
     """
-    model, work = prefill.model, prefill.work
+    model, work = prefill.rank, prefill.work
     if not 1 <= new_tokens <= MAX_NEW_TOKENS:
         raise InputError("new tokens out of range", value=new_tokens, allowed=f"1 to {MAX_NEW_TOKENS}")
     if not model.generates or work.phase is not Phase.PREFILL:
@@ -149,7 +149,7 @@ def decode_steps(prefill: PhasePricer, new_tokens: int) -> DecodeSteps:
         return StepTimes(device_s=(device_s - device_s[0])[:count], busy_s=(busy_s - busy_s[0])[:count])
 
     layers = [growth(functools.partial(_attention, kind, window=window)) for kind, window in prefill.variants]
-    ends = [PhasePricer(model, work, prefill.hardware, prefill.time_model) for work in (first, last)]
+    ends = [PhasePricer(prefill.model, work, prefill.hardware, prefill.time_model) for work in (first, last)]
     return DecodeSteps(
         first=ends[0],
         last=ends[1] if count else None,

@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from costmodel.errors import HardwareError, InputError
+from costmodel.errors import HardwareError, InputError, nearest
 from costmodel.families.load import load_model
+from costmodel.forward.sharding import rank_of
 from costmodel.forward.workload import (
     MAX_BATCH,
+    MAX_DEVICES,
     MAX_LENGTH,
+    WAY_NAMES,
     Attention,
     Cache,
     ExpertKernels,
@@ -17,6 +20,7 @@ from costmodel.forward.workload import (
     LmHead,
     Routing,
     Runtime,
+    Way,
     Workload,
 )
 from costmodel.hardware.host import host_of
@@ -119,6 +123,20 @@ class WorkloadSettings:
         default=None,
         metadata={"help": "Latent attention as its modules do it, or absorbed.  [default: plain, absorbed in a stack]"},
     )
+    tp: int = field(
+        default=1,
+        metadata={
+            "metavar": "N",
+            "help": "Devices of one server that share out each layer's weights (tensor parallel).",
+        },
+    )
+    tp_ways: str | None = field(
+        default=None,
+        metadata={
+            "metavar": "WAY,...",
+            "help": f"How a factored weight may be split over them: {', '.join(WAY_NAMES)}.  [default: the fastest]",
+        },
+    )
     calibration: str = field(
         default="auto", metadata={"metavar": "FILE|auto|none", "help": "Measured corrections to the roofline."}
     )
@@ -140,6 +158,7 @@ class WorkloadSettings:
         stack = None if self.stack is None else load_stack(self.stack)
         if self.host is not None:
             host_of(self.host, hardware)
+        rank_of(model, self.tp)
         runtime = self.runtime or (Runtime(stack.runtime) if stack else Runtime.EAGER)
         how: dict[str, Any] = {
             "batch": self.batch,
@@ -155,6 +174,8 @@ class WorkloadSettings:
             "routing": self.routing,
             "experts": self.experts,
             "latent": self.latent or (Latent.ABSORBED if stack else Latent.PLAIN),
+            "tp": self.tp,
+            "ways": self._ways(),
         }
         seq_len = SEQ_LEN if self.seq_len is None else self.seq_len
         workloads = []
@@ -170,12 +191,28 @@ class WorkloadSettings:
             new_tokens=self.new_tokens,
         )
 
+    def _ways(self) -> tuple[Way, ...]:
+        """The ways that `--tp-ways` names, all by default."""
+        if self.tp_ways is None:
+            return WAY_NAMES
+        names = [name.strip() for name in self.tp_ways.split(",")]
+        known = {str(way): way for way in WAY_NAMES}
+        for name in names:
+            if name not in known:
+                raise InputError("--tp-ways", value=name, allowed=", ".join(WAY_NAMES), hint=nearest(name, WAY_NAMES))
+        if self.tp == 1:
+            raise InputError(
+                "--tp-ways says how devices share a factor, and there is one", value=self.tp_ways, hint="add --tp"
+            )
+        return tuple(known[name] for name in names)
+
     def _check_numbers(self) -> None:
         options = (
             ("--batch", self.batch, MAX_BATCH),
             ("--seq-len", self.seq_len, MAX_LENGTH - 1),
             ("--kv-len", self.kv_len, MAX_LENGTH),
             ("--new-tokens", self.new_tokens, MAX_NEW_TOKENS),
+            ("--tp", self.tp, MAX_DEVICES),
         )
         for name, value, limit in options:
             if value is not None and not 1 <= value <= limit:

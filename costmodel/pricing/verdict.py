@@ -18,6 +18,8 @@ LAUNCH_THRESHOLD_PCT = 5.0
 """The same where launches set the pace of both passes. Their latency is kernels x one mean host time, and what a launch
 takes differs between kernels, hosts and runs (4 to 25 us in eager PyTorch): a few percent more or fewer launches decide
 nothing, many do."""
+_MOST = 0.5
+"""Share of a device's time from which on what takes it is what limits the pass."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +66,11 @@ def _reason(priced: PhasePricer, decomposition: Decomposition, dense: PhaseCosts
         return f"ranks above break-even in {describe_layers({site.layer for site in above})}"
     if _launch_bound(decomposed):
         return f"launch-bound at batch {priced.work.batch} in {priced.work.runtime.value} mode, {kernels}"
+    if decomposed.communication_s > _MOST * decomposed.device_s:
+        share = 100 * decomposed.communication_s / decomposed.device_s
+        return (
+            f"communication-bound: {share:.0f} % of the device's time goes into collectives of {priced.work.tp} devices"
+        )
     if decomposed.kernels > dense.kernels:
         return f"{kernels} cost more than the saved work"
     return "the saved work is too little to be seen"

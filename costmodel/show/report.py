@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from costmodel.decomposition.factors import Decomposition, LowRank, break_even_rank
+from costmodel.decomposition.factors import FORMS, Decomposition, LowRank, break_even_rank
 from costmodel.decomposition.sites import column_labels, site_columns
 from costmodel.decomposition.text import describe, describe_layers
+from costmodel.forward.sharding import WAYS, break_even
 from costmodel.forward.workload import LmHead, Phase
 from costmodel.model import ModelSpec
 from costmodel.pricing.estimate import Estimate, PhaseEstimate
@@ -57,6 +58,7 @@ _METRICS: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
     ("intensity", "arithmetic_intensity", lambda value: rate(value, "FLOP/B")),
     ("kernels", "kernels", lambda value: f"{value:,}"),
     ("device time", "device_s", duration),
+    ("in collectives", "communication_s", duration),
     ("host launch time", "host_s", duration),
     ("latency", "latency_s", duration),
     ("throughput", "tokens_per_s", lambda value: rate(value, "tok/s")),
@@ -66,6 +68,8 @@ _METRICS: tuple[tuple[str, str, Callable[[Any], str]], ...] = (
 )
 """Label, contract key, and how to show it."""
 _NO_SAVING = ("tokens_per_s", "arithmetic_intensity")
+_WHERE_THERE = ("kv_cache_bytes", "communication_s")
+"""Shown where there is any."""
 _TWO_CLOCKS = ("device_s", "host_s")
 """Shown where the host launches kernels beside the device; elsewhere the latency is the device's time."""
 
@@ -91,9 +95,10 @@ def phase_title(phase: PhaseEstimate) -> str:
     length = f"{work.q_len} tokens" if work.phase is Phase.PREFILL else f"kv-len {work.kv_len}"
     weights = f", {work.site_dtype.value} weights" if work.site_dtype is not work.dtype else ""
     logits = ", all logits" if work.lm_head is LmHead.ALL and not phase.pricer.model.is_encoder else ""
+    split = f", each of {work.tp} devices" if work.tp > 1 else ""
     return (
         f"{work.phase.value}: batch {work.batch}, {length}{logits}, {work.dtype.value}{weights}, {work.runtime.value}, "
-        f"{work.attention.value} attention, {phase.decomposed.level} level"
+        f"{work.attention.value} attention, {phase.decomposed.level} level{split}"
     )
 
 
@@ -102,13 +107,26 @@ def phase_rows(phase: PhaseEstimate) -> list[tuple[str, str, str, str]]:
     rows = []
     for label, name, show in _METRICS:
         before, after = getattr(phase.dense, name), getattr(phase.decomposed, name)
-        if (name in _TWO_CLOCKS and not phase.dense.host_s) or (name == "kv_cache_bytes" and not before):
+        if (name in _TWO_CLOCKS and not phase.dense.host_s) or (name in _WHERE_THERE and not before):
             continue
         rows.append((label, show(before), show(after), "" if name in _NO_SAVING else saving(before, after)))
         if name == "latency_s":
             rows.append(("  bounds", bounds(phase.dense), bounds(phase.decomposed), ""))
             if phase.dense.latency_p05_s is not None:
                 rows.append(("  90 % interval", interval(phase.dense), interval(phase.decomposed), ""))
+    return rows
+
+
+def whole_rows(phase: PhaseEstimate) -> list[tuple[str, str, str, str]]:
+    """The same of all devices together."""
+    before, after = phase.whole()["dense"], phase.whole()["decomposed"]
+    rows = []
+    for label, name, show in (*_METRICS, ("per device", "tokens_per_s_per_device", lambda value: rate(value, "tok/s"))):
+        if name in before and not (name in _WHERE_THERE and not before[name]):
+            plain = name.startswith("tokens_per_s")
+            rows.append(
+                (label, show(before[name]), show(after[name]), "" if plain else percent(before[name], after[name]))
+            )
     return rows
 
 
@@ -162,6 +180,7 @@ def _grouped(phase: PhaseEstimate, which: Any) -> dict[str, dict[str, Any]]:
     ops, timings = phase.ops(which)
     groups: dict[str, dict[str, Any]] = {}
     for op, latency, bound in zip(ops, timings.latency_s.tolist(), timings.bound(), strict=True):
+        bound = "communication" if op.cost.message_bytes else bound
         entry = groups.setdefault(op.role, {"count": 0, "seconds": 0.0, "bounds": {}})
         entry["count"] += 1
         entry["seconds"] += latency
@@ -218,6 +237,22 @@ def break_even_rows(result: Estimate) -> list[tuple[str, str, str, str, str, str
         limits = (str(break_even_rank(*shape, "svd")), str(break_even_rank(*shape, "tucker")))
         here = (_span(ranks) if ranks else "dense", f"{len(ranks)}")
         rows.append((label, f"{shape[0]} x {shape[1]}", *here, *limits))
+    return rows
+
+
+def device_break_even_rows(result: Estimate) -> list[tuple[str, str, str, str, str, str]]:
+    """For each tensor its share on one of several devices, and for each way to split its factors how many sites take
+    it in the first phase and both break-even ranks; nothing on one device."""
+    phase = result.phases[0]
+    tp, rows = phase.workload.tp, list[tuple[str, str, str, str, str, str]]()
+    if tp == 1:
+        return rows
+    ways = phase.ways()
+    for tensor in phase.pricer.rank.tensors:
+        for way in WAYS[tensor.split]:
+            svd, tucker = (str(break_even(way, tensor, form, tp)) for form in FORMS)
+            taken = str(ways.get(tensor.name, {}).get(way, 0))
+            rows.append((tensor.name, f"{tensor.out_features} x {tensor.in_features}", way, taken, svd, tucker))
     return rows
 
 

@@ -37,6 +37,8 @@ class OpColumns:
     """Of one more axis: the `AttentionShape` of fused attention, zeros elsewhere; None where there is none."""
     merged_n: Ints | None = None
     """Columns of the product that a merging stack makes of a GEMM and its neighbours, 0 where it stands alone."""
+    message_bytes: Ints | None = None
+    """Of collectives among devices, 0 elsewhere; None where there is none."""
     fp8: Bools | None = None
     """Which GEMMs take both inputs in fp8 and give a result in 16 bits; None where none does."""
 
@@ -51,8 +53,10 @@ class OpColumns:
         attention = None
         if any(op.attention for op in ops):
             attention = np.array([op.attention or _NO_ATTENTION for op in ops], dtype=np.int64)
+        messages = np.array([op.cost.message_bytes for op in ops], dtype=np.int64)
         return cls(
             attention=attention,
+            message_bytes=messages if messages.any() else None,
             kind=np.array([op.kind for op in ops], dtype=np.str_),
             m=shapes[:, 0],
             n=shapes[:, 1],

@@ -10,12 +10,19 @@ import numpy as np
 from costmodel.arrays import Floats, Ints
 from costmodel.hardware.host import Host
 from costmodel.hardware.stack import Stack
+from costmodel.timing.collectives import COLLECTIVES
 from costmodel.timing.columns import OpColumns, OpTimings, TimeModel
 
 Z90 = 1.6448536269514722
 """Standard deviations from the middle to either end of a 90 % interval."""
-_CLASS_OF = {"gemm": "gemm", "attention": "attention", "kv_cache": "cache"}
-"""Class of each kind of operation; every other kind is `other`."""
+_CLASS_OF = {
+    "gemm": "gemm",
+    "attention": "attention",
+    "kv_cache": "cache",
+    **dict.fromkeys(COLLECTIVES, "communication"),
+}
+"""Class of each kind of operation; every other kind is `other`. Of `communication` a stack says nothing: its factors
+are 1."""
 
 
 def class_of(kind: str) -> str:
@@ -120,9 +127,9 @@ class StackTimes:
     def _by_class(self, ops: OpColumns, figures: Mapping[str, float]) -> Floats | float:
         """The figure of each operation's class."""
         if isinstance(ops.kind, str):
-            return figures[class_of(ops.kind)]
+            return figures.get(class_of(ops.kind), 1.0)
         kinds, places = np.unique(ops.kind, return_inverse=True)
-        by_kind = np.array([figures[class_of(str(kind))] for kind in kinds])
+        by_kind = np.array([figures.get(class_of(str(kind)), 1.0) for kind in kinds])
         return np.asarray(by_kind[places].reshape(ops.kind.shape), dtype=np.float64)
 
 

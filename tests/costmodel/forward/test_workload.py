@@ -7,7 +7,19 @@ import dataclasses
 import pytest
 
 from costmodel.errors import InputError
-from costmodel.forward.workload import MAX_BATCH, MAX_LENGTH, Attention, Cache, LmHead, Phase, Runtime, Workload
+from costmodel.forward.workload import (
+    MAX_BATCH,
+    MAX_LENGTH,
+    Attention,
+    Cache,
+    ExpertKernels,
+    Latent,
+    LmHead,
+    Phase,
+    Routing,
+    Runtime,
+    Workload,
+)
 from costmodel.units import DType
 
 
@@ -37,12 +49,20 @@ def test_weight_types() -> None:
 
 
 def test_json_names_every_field() -> None:
-    """Stack, host and cache alone are left out where nothing was said of them."""
-    names = {field.name for field in dataclasses.fields(Workload)}
-    full = Workload.decode(9, cache=Cache.GROWING, stack="transformers-4.35", host="desktop").to_json()
+    """Some are left out where nothing was said of them; what the model stores, the weight type says."""
+    names = {field.name for field in dataclasses.fields(Workload)} - {"stored", "ways"}
+    said: dict[str, object] = {
+        "cache": Cache.GROWING,
+        "stack": "transformers-4.35",
+        "host": "desktop",
+        "kv_dtype": DType.FP16,
+        "tp": 2,
+    }
+    said |= {"routing": Routing.POWER_LAW, "experts": ExpertKernels.LOOPED, "latent": Latent.ABSORBED}
+    full = Workload.decode(9, **said).to_json()
     assert set(full) == names
     shown = Workload.decode(9, weight_dtype=DType.INT8).to_json()
-    assert set(shown) == names - {"cache", "stack", "host"}
+    assert set(shown) == names - set(said)
     assert (shown["phase"], shown["kv_len"], shown["weight_dtype"]) == ("decode", 9, "int8")
 
 
@@ -65,7 +85,8 @@ def test_json_names_every_field() -> None:
         ({"lm_head": "all"}, "LmHead.ALL"),
         ({"dtype": DType.INT8}, "unknown dtype: got 'int8'"),
         ({"dtype": "bf16"}, "unknown dtype: got 'bf16'"),
-        ({"weight_dtype": DType.FP8}, "unknown weight dtype: got 'fp8'"),
+        ({"tp": 9}, "tp out of range: got 9; allowed: a whole number from 1 to 8"),
+        ({"ways": ("all",)}, "unknown way to split a factor"),
     ],
 )
 def test_refusals(changes: dict[str, object], expected: str) -> None:

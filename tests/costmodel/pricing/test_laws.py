@@ -114,7 +114,7 @@ def site_counts(n: int, k: int, rows: int, factors: Sequence[Factor | None]) -> 
     for row, factor in enumerate(factors):
         if factor is not None:
             arrays[:, row, column] = SVD if isinstance(factor, LowRank) else TUCKER, *factor.ranks
-    sites = priced.sites(*arrays)
+    sites = priced.linears.costs(*arrays)
     return [{name: int(getattr(sites, name)[row, column]) for name in COUNTS} for row in range(len(factors))]
 
 

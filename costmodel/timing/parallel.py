@@ -1,0 +1,79 @@
+"""Times of one of several devices that share out a model: its own operations, and the collectives among all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from costmodel.hardware.profile import HardwareProfile
+from costmodel.timing.collectives import COLLECTIVES, collective_time
+from costmodel.timing.columns import OpColumns, OpTimings, TimeModel
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ParallelTimes:
+    """A device's time model beside the time of collectives, which nothing overlaps with.
+
+    While it waits for others a device counts as idle.
+    """
+
+    device: TimeModel
+    hardware: HardwareProfile
+    num_devices: int
+
+    @property
+    def level(self) -> str:
+        """That of the device's own operations."""
+        return self.device.level
+
+    @property
+    def has_interval(self) -> bool:
+        """Whether `p05_s` and `p95_s` say anything."""
+        return self.device.has_interval
+
+    @property
+    def together(self) -> float:
+        """As of the device's own operations."""
+        return self.device.together
+
+    @property
+    def host_launch_s(self) -> float:
+        """Time the host needs to launch one kernel."""
+        return self.device.host_launch_s
+
+    def times(self, ops: OpColumns) -> OpTimings:
+        """Seconds of each operation; exactly 0 where kernels = 0."""
+        if ops.message_bytes is None:
+            return self.device.times(ops)
+        if isinstance(ops.kind, str):
+            return self._collectives(ops.kind, ops)
+        sent = np.isin(ops.kind, COLLECTIVES)
+        own = replace(ops, kind=np.where(sent, "elementwise", ops.kind), kernels=np.where(sent, 0, ops.kernels))
+        timings = self.device.times(replace(own, message_bytes=None))
+        for kind in dict.fromkeys(ops.kind[sent].ravel().tolist()):
+            mask = (ops.kind == kind) * 1
+            exchanged = self._collectives(kind, replace(ops, kernels=ops.kernels * mask))
+            columns = {name: getattr(timings, name) + getattr(exchanged, name) for name in OpTimings.__slots__}
+            timings = OpTimings(**columns)
+        return timings
+
+    def _collectives(self, kind: str, ops: OpColumns) -> OpTimings:
+        """Operations that are all of one collective, where they have a kernel."""
+        assert ops.message_bytes is not None
+        there = ops.kernels > 0
+        took = collective_time(self.hardware, kind, self.num_devices, ops.message_bytes.astype(np.float64))
+        latency, start, wire = (
+            np.where(there, part, 0.0) for part in (took.latency_s, took.latency_part_s, took.bandwidth_part_s)
+        )
+        return OpTimings(
+            compute_s=np.zeros_like(latency),
+            memory_s=wire,
+            overhead_s=start,
+            latency_s=latency,
+            lower_s=np.minimum(latency, np.maximum(start, wire)),
+            upper_s=np.maximum(latency, start + wire),
+            busy_s=np.zeros_like(latency),
+            p05_s=np.where(there, took.p05_s, 0.0) if self.has_interval else latency,
+            p95_s=np.where(there, took.p95_s, 0.0) if self.has_interval else latency,
+        )

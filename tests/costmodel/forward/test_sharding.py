@@ -1,0 +1,123 @@
+"""Tensor parallelism: shares of a model, ways to split factors, and what they cost."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+
+from costmodel.cli import cli, run
+from costmodel.decomposition.factors import Decomposition, LowRank, Site, make_factor
+from costmodel.errors import InputError
+from costmodel.families.load import load_model
+from costmodel.forward.sharding import WAYS, break_even, rank_of
+from costmodel.forward.workload import WAY_NAMES, Way, Workload
+from costmodel.hardware.profile import load_hardware
+from costmodel.pricing.configurations import Configurations
+from costmodel.pricing.estimate import estimate, pricer
+
+A100 = load_hardware("a100-sxm-80gb")
+
+
+@pytest.mark.parametrize("name", ["llama2-7b", "qwen2.5-7b", "bert-base", "gpt2", "opt-6.7b"])
+@pytest.mark.parametrize("devices", [2, 4])
+def test_shares_of_split_weights_add_up_to_the_whole(name: str, devices: int) -> None:
+    model = load_model(name)
+    for part, whole in zip(rank_of(model, devices).tensors, model.tensors, strict=True):
+        assert part.split
+        assert devices * part.weight_params == whole.weight_params
+
+
+def test_few_key_heads_are_held_by_several_devices() -> None:
+    model = load_model("qwen2.5-7b")
+    assert model.num_kv_heads == 4
+    assert rank_of(model, 4).num_kv_heads == 1
+
+
+@pytest.mark.parametrize("devices", [3, 5])
+def test_heads_that_cannot_be_dealt_out_are_refused(devices: int) -> None:
+    with pytest.raises(InputError, match="--tp"):
+        rank_of(load_model("llama2-70b"), devices)
+
+
+@pytest.mark.parametrize("form", ["svd", "tucker"])
+@pytest.mark.parametrize("ways", [WAY_NAMES, ("gather", "scatter"), ("reduce-hidden",)])
+def test_arrays_cost_what_the_operations_cost(form: str, ways: tuple[Way, ...]) -> None:
+    model = load_model("llama2-7b")
+    ranks = {Site(layer, t.name): 64 + 16 * layer + 3 for layer in range(3) for t in model.tensors}
+    ranks |= {Site(5, t.name): 256 for t in model.tensors}
+    configuration = Decomposition({site: make_factor(form, rank) for site, rank in ranks.items()}, frozenset({7}))  # type: ignore[arg-type]
+    work = Workload.prefill(64, batch=2, tp=4, ways=ways)
+    result = estimate(model, A100, configuration, [work]).phases[0]
+    ops, timings = result.ops()
+    assert result.decomposed.flops == sum(op.cost.flops for op in ops)
+    assert result.decomposed.hbm_bytes == sum(op.cost.hbm_bytes for op in ops)
+    assert result.decomposed.kernels == sum(op.cost.kernels for op in ops)
+    assert result.decomposed.device_s == pytest.approx(timings.latency_s.sum(), rel=1e-12)
+
+
+def test_the_fastest_way_is_taken_and_none_is_faster_than_all_together() -> None:
+    model = load_model("llama2-7b")
+    configuration = Decomposition({Site(0, t.name): LowRank(512) for t in model.tensors})
+
+    def device_s(ways: tuple[Way, ...]) -> float:
+        priced = pricer(model, A100, Workload.prefill(512, tp=4, ways=ways))
+        return float(priced.costs(Configurations.of(model, configuration)).device_s)
+
+    free = device_s(WAY_NAMES)
+    pairs: list[tuple[Way, Way]] = [(rows, columns) for rows in WAYS["rows"] for columns in WAYS["columns"]]
+    assert free == pytest.approx(min(device_s(pair) for pair in pairs), rel=1e-9)
+    assert len({round(device_s(pair), 12) for pair in pairs}) == len(pairs)
+
+
+@pytest.mark.parametrize("form", ["svd", "tucker"])
+@pytest.mark.parametrize("way", WAY_NAMES)
+def test_at_break_even_factors_hold_no_more_than_the_share_and_one_more_holds_more(form: str, way: Way) -> None:
+    model = load_model("llama2-7b")
+    rank = rank_of(model, 4)
+    tensor = next(t for t in rank.tensors if way in WAYS[t.split])
+    layer_params = {}
+    limit = break_even(way, tensor, form, 4)  # type: ignore[arg-type]
+    for shift in (0, 4 - limit % 4 or 4) if way in ("gather", "scatter") else (0, 1):
+        r = limit - (limit % 4 if way in ("gather", "scatter") else 0) + shift
+        configuration = Decomposition({Site(0, tensor.name): make_factor(form, r)})  # type: ignore[arg-type]
+        priced = pricer(model, A100, Workload.prefill(8, tp=4, ways=(way,)))
+        layer_params[shift] = int(priced.costs(Configurations.of(model, configuration)).params)
+    dense = int(priced.costs(Configurations.of(model, Decomposition())).params)
+    below, above = layer_params.values()
+    assert below <= dense < above
+
+
+def test_a_request_of_several_devices_grows_as_its_steps_do() -> None:
+    model = load_model("llama2-7b")
+    alone, shared = (
+        estimate(model, A100, Decomposition(), [Workload.prefill(64, tp=tp)], new_tokens=4).request for tp in (1, 4)
+    )
+    assert alone is not None
+    assert shared is not None
+    step = pricer(model, A100, Workload.decode(65, tp=4)).costs(Configurations.of(model, Decomposition()))
+    assert shared.dense.tpot_s == pytest.approx(float(step.latency_s), rel=0.05)
+    assert shared.dense.peak_memory_bytes < alone.dense.peak_memory_bytes / 3
+
+
+def test_the_answer_is_of_one_device_and_of_all(capsys: pytest.CaptureFixture[str]) -> None:
+    asked = "estimate --model llama2-70b --hw a100-sxm-80gb --tp 4 --decompose rank=512 --phase decode --format json"
+    assert run(cli, asked.split()) == 0
+    answer = json.loads(capsys.readouterr().out)["phases"][0]
+    assert answer["dense"]["fits"]
+    assert answer["workload"]["tp"] == 4
+    whole = answer["devices"]["whole"]["dense"]
+    assert whole["params"] == load_model("llama2-70b").num_params
+    assert whole["flops"] == 4 * answer["dense"]["flops"]
+    assert answer["devices"]["ways"]["down_proj"] == {"reduce-rank": 80}
+    sent = [op for op in answer["ops"] if op["bound"] == "communication"]
+    assert answer["decomposed"]["communication_s"] == pytest.approx(np.sum([op["latency_s"] for op in sent]))
+
+
+@pytest.mark.parametrize("options", ["--tp 3", "--tp 16", "--tp 0", "--tp 2 --tp-ways all", "--tp-ways gather"])
+def test_what_no_server_has_is_one_line(options: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(cli, f"estimate --model llama2-70b --hw a100-sxm-80gb {options}".split()) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1

@@ -1,0 +1,64 @@
+"""What the cost model says of one of several devices, against a Llama that processes really share out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sharded
+
+from costmodel.decomposition.factors import Decomposition, LowRank, Site
+from costmodel.families.registry import spec_from_config
+from costmodel.forward.workload import Way, Workload
+from costmodel.hardware.profile import load_hardware
+from costmodel.pricing.configurations import Configurations
+from costmodel.pricing.estimate import pricer
+from costmodel.units import DType
+
+BATCH, LENGTH = 2, 5
+SIZES = {
+    "hidden_size": 32,
+    "intermediate_size": 48,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 4,
+    "head_dim": 4,
+    "vocab_size": 64,
+    "tie_word_embeddings": False,
+    "max_position_embeddings": 64,
+}
+EVERYWHERE = {f"{layer}.{name}": 4 for layer in (0, 1) for name in (*sharded.COLUMNS, *sharded.ROWS)}
+CASES: list[tuple[dict[str, int], Way, Way]] = [
+    ({}, "replicate", "reduce-rank"),
+    (EVERYWHERE, "replicate", "reduce-rank"),
+    (EVERYWHERE, "gather", "scatter"),
+    ({"0.q_proj": 8, "0.down_proj": 12, "1.o_proj": 4, "1.up_proj": 20}, "gather", "reduce-hidden"),
+    ({"1.k_proj": 3, "1.down_proj": 5}, "replicate", "reduce-rank"),
+]
+
+
+def ran(case: tuple[dict[str, int], Way, Way]) -> dict[str, Any]:
+    ranks, rows, columns = case
+    ways = {**dict.fromkeys(sharded.COLUMNS, rows), **dict.fromkeys(sharded.ROWS, columns)}
+    return {"config": SIZES, "ranks": ranks, "ways": ways, "batch": BATCH, "seq_len": LENGTH}
+
+
+@pytest.mark.parametrize("devices", [2, pytest.param(4, marks=pytest.mark.slow)])
+def test_params_flops_and_messages_of_every_device_are_those_of_a_real_run(devices: int, tmp_path: Path) -> None:
+    by_rank = sharded.run(devices, tmp_path, [ran(case) for case in CASES])
+    model = spec_from_config({"model_type": "llama", **SIZES}, name="tiny", source="test")
+    hardware = load_hardware("a100-sxm-80gb")
+    for number, (ranks, rows, columns) in enumerate(CASES):
+        sites = {(int(place[0]), place[2:]): rank for place, rank in ranks.items()}
+        configuration = Decomposition({Site(*site): LowRank(rank) for site, rank in sites.items()})
+        work = Workload.prefill(LENGTH, batch=BATCH, dtype=DType.FP32, tp=devices, ways=(rows, columns))
+        priced = pricer(model, hardware, work)
+        costs = priced.costs(Configurations.of(model, configuration))
+        sent = [[op.kind, op.cost.message_bytes] for op in priced.ops(configuration) if op.cost.message_bytes]
+        for rank in by_rank:
+            real = rank[number]
+            assert real["error"] < 1e-5, "the devices together compute another model"
+            assert int(costs.params) == real["params"]
+            assert int(costs.flops) == real["flops"]
+            assert sorted(sent) == sorted(real["sent"])
