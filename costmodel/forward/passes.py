@@ -9,8 +9,8 @@ from costmodel.forward.cost import OpCost
 from costmodel.forward.frame import INPUT, epilogue_ops, layer_ops, prologue
 from costmodel.forward.ops import Op, site_gemm
 from costmodel.forward.routing import StackWork, stack_work
-from costmodel.forward.sharding import WAYS, Stage, Way, split_stages
-from costmodel.forward.workload import Workload
+from costmodel.forward.sharding import WAYS, Stage, split_stages
+from costmodel.forward.workload import Way, Workload
 from costmodel.model import ModelSpec, WeightTensor
 
 

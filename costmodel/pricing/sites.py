@@ -14,9 +14,9 @@ from costmodel.forward.cost import weight_bytes
 from costmodel.forward.merging import merged_widths
 from costmodel.forward.ops import Collective
 from costmodel.forward.routing import stack_work
-from costmodel.forward.sharding import DENSE_WAYS, WAYS, Way, is_legal, split_stages
+from costmodel.forward.sharding import DENSE_WAYS, WAYS, is_legal, split_stages
 from costmodel.forward.work import gemm_work
-from costmodel.forward.workload import Workload
+from costmodel.forward.workload import Way, Workload
 from costmodel.model import ModelSpec, WeightTensor
 from costmodel.pricing.configurations import DENSE, SVD, TUCKER
 from costmodel.pricing.costs import COUNTS, Additive
