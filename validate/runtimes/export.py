@@ -56,7 +56,7 @@ class CachedPass(nn.Module):
         if any(self.windows):
             window = next(window for window in self.windows if window)
             masks["sliding_attention"] = _additive(seen & (held[None, :] > positions[:, None] - window), past[0].dtype)
-        kinds = set(getattr(self.model.config, "layer_types", None) or ["full_attention"])  # type: ignore[union-attr]
+        kinds = set(getattr(self.model.config, "layer_types", None) or ["full_attention"])
         mask: Any = masks if len(kinds) > 1 else masks["sliding_attention" if all(self.windows) else "full_attention"]
         result = cast(Any, self.model)(
             input_ids=tokens,
