@@ -1,4 +1,5 @@
-"""DeepSeek-V2 and V3 and Kimi K2: latent attention, dense first layers, then a mixture of experts with shared ones.
+"""DeepSeek-V2 and V3, Kimi K2, GLM-4.7 Flash: latent attention, dense first layers, then a mixture of experts with
+shared ones; MiniCPM 3 and Youtu: the same attention, every layer dense.
 
 Defaults of absent fields are those of the configuration classes of transformers 5.23; Kimi K2 has DeepSeek-V3's
 classes. What predicts several tokens ahead (`num_nextn_predict_layers`) is no part of the language model and left out.
@@ -6,19 +7,22 @@ classes. What predicts several tokens ahead (`num_nextn_predict_layers`) is no p
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from costmodel.blocks import Experts, LatentAttention
 from costmodel.families.experts import add_mlp, expert_tensors
 from costmodel.families.fields import Fields
 from costmodel.families.rope import longest_sequence
-from costmodel.families.rotary import add_epilogue, add_prologue, add_rotated, number_positions
+from costmodel.families.rotary import add_prologue, add_rotated, number_positions
 from costmodel.families.row import FamilyRow
-from costmodel.forward.frame import INPUT
+from costmodel.forward.frame import INPUT, Start, add_head
 from costmodel.forward.latent import add_latent_attention
 from costmodel.forward.ops import Builder
 from costmodel.model import ModelSpec, WeightTensor, attention_weight
 
+_DENSE = ("minicpm3", "youtu")
+"""Types without experts."""
 _DEFAULTS: dict[str, dict[str, int]] = {
     "deepseek_v2": {
         "intermediate_size": 11008,
@@ -41,7 +45,8 @@ _DEFAULTS: dict[str, dict[str, int]] = {
 
 
 def _read(fields: Fields, row: FamilyRow) -> ModelSpec:
-    defaults = _DEFAULTS["deepseek_v2" if fields.model_type == "deepseek_v2" else "deepseek_v3"]
+    kind = fields.model_type
+    defaults = _DEFAULTS["deepseek_v2" if kind == "deepseek_v2" else "deepseek_v3"]
     fields.require("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
 
     def count(name: str) -> int:
@@ -49,22 +54,17 @@ def _read(fields: Fields, row: FamilyRow) -> ModelSpec:
 
     hidden, heads = fields.count("hidden_size"), fields.count("num_attention_heads")
     layers = fields.layers("num_hidden_layers")
-    first = fields.count("first_k_dense_replace", defaults["first_k_dense_replace"], minimum=0)
+    by_heads = kind == "minicpm3" and fields.data.get("v_head_dim") is None
     latent = LatentAttention(
         query_rank=fields.count_or_none("q_lora_rank", 1536),
         kv_rank=fields.count("kv_lora_rank", 512),
         nope_dim=fields.count("qk_nope_head_dim", 128),
         rope_dim=fields.count("qk_rope_head_dim", 64),
-        value_dim=fields.count("v_head_dim", 128),
+        value_dim=fields.head_dim("num_attention_heads", "hidden_size")
+        if by_heads
+        else fields.count("v_head_dim", 128),
     )
-    size, number = count("moe_intermediate_size"), count("n_routed_experts")
-    per_token = count("num_experts_per_tok")
-    if per_token > number:
-        raise fields.error("num_experts_per_tok", f"at most the {number} experts", f"used: {per_token}")
-    mixed: dict[str, Any] = {}
-    if first:
-        mixed["layer_kinds"] = tuple("dense" if layer < first else "sparse" for layer in range(layers))
-        mixed["kind_fields"] = {"dense": {"experts": None}}
+    mixed: dict[str, Any] = {} if kind in _DENSE else _experts(fields, layers, defaults)
     bias = fields.flag("attention_bias", False)
     return ModelSpec(
         name=fields.name,
@@ -83,13 +83,7 @@ def _read(fields: Fields, row: FamilyRow) -> ModelSpec:
         gated_mlp=True,
         qkv_bias=bias,
         attn_out_bias=bias,
-        mlp_bias=fields.flag("mlp_bias", False) if fields.model_type == "deepseek_v2" else False,
-        experts=Experts(
-            number=number,
-            per_token=per_token,
-            intermediate_size=size,
-            shared_intermediate_size=size * count("n_shared_experts"),
-        ),
+        mlp_bias=fields.flag("mlp_bias", False) if kind in ("deepseek_v2", "minicpm3") else False,
         latent=latent,
         tie_embeddings=fields.flag("tie_word_embeddings", False),
         pre_norm=True,
@@ -98,6 +92,64 @@ def _read(fields: Fields, row: FamilyRow) -> ModelSpec:
         dtype=fields.dtype(),
         **mixed,
     )
+
+
+def _experts(fields: Fields, layers: int, defaults: dict[str, int]) -> dict[str, Any]:
+    """The mixture of experts, and the kinds of layers where some are dense."""
+
+    def count(name: str) -> int:
+        return fields.count(name, defaults.get(name, -1))
+
+    size, number, per_token = count("moe_intermediate_size"), count("n_routed_experts"), count("num_experts_per_tok")
+    if per_token > number:
+        raise fields.error("num_experts_per_tok", f"at most the {number} experts", f"used: {per_token}")
+    experts = Experts(
+        number=number,
+        per_token=per_token,
+        intermediate_size=size,
+        shared_intermediate_size=size * count("n_shared_experts"),
+    )
+    kinds = _kinds(fields, layers, defaults)
+    if "dense" not in kinds:
+        return {"experts": experts}
+    return {"experts": experts, "layer_kinds": kinds, "kind_fields": {"dense": {"experts": None}}}
+
+
+def _kinds(fields: Fields, layers: int, defaults: dict[str, int]) -> tuple[str, ...]:
+    """dense or sparse for each layer; GLM has them as a list whose first alone is dense where there is none."""
+    if fields.model_type != "glm4_moe_lite":
+        first = fields.count("first_k_dense_replace", defaults["first_k_dense_replace"], minimum=0)
+        return tuple("dense" if layer < first else "sparse" for layer in range(layers))
+    types = fields.data.get("mlp_layer_types")
+    if types is None:
+        types = ["dense", *["sparse"] * (layers - 1)]
+    if not isinstance(types, list) or not all(kind in ("dense", "sparse") for kind in types) or len(types) < layers:
+        raise fields.error("mlp_layer_types", f"dense or sparse for each of {layers} layers")
+    return tuple(types[:layers])
+
+
+def _prologue(b: Builder) -> Start:
+    """As of all with rotary positions; MiniCPM 3 multiplies the embeddings by a number."""
+    start = add_prologue(b)
+    if b.model.model_type != "minicpm3":
+        return start
+    last = b.pointwise("model.embed_tokens.scale", "scale", [start.first], b.model.hidden_size)
+    return Start(last, tuple(op.name for op in b.ops))
+
+
+def _added(b: Builder, which: str, residual: str, source: str, holds: Sequence[str] = ()) -> str:
+    """The sum with the residual; MiniCPM 3 multiplies what is added by a number."""
+    if b.model.model_type == "minicpm3":
+        source = b.pointwise(f"scale_{which}", "scale", [source], b.model.hidden_size, holds=[residual])
+    return b.pointwise(f"add_{which}", "add", [residual, source], b.model.hidden_size, holds=holds)
+
+
+def _epilogue(b: Builder) -> None:
+    """The final norm and the LM head; MiniCPM 3 multiplies what the head reads by a number."""
+    last = b.norm("model.norm", INPUT)
+    if b.model.model_type == "minicpm3":
+        last = b.pointwise("model.norm.scale", "scale", [last], b.model.hidden_size)
+    add_head(b, last)
 
 
 def _tensors(spec: ModelSpec) -> tuple[WeightTensor, ...]:
@@ -144,15 +196,22 @@ def _layer(b: Builder, window: int | None) -> None:
     key = add_rotated(b, "k", cached, latent.rope_dim, holds=[query, compressed])
     attended = add_latent_attention(b, "self_attn", query, key, tensors["kv_b_proj"], window)
     projected = b.site(tensors["o_proj"], attended.output, holds=[normed, query])
-    residual = b.pointwise("add_attention", "add", [INPUT, projected], model.hidden_size)
+    residual = _added(b, "attention", INPUT, projected)
     normed = b.norm("post_attention_layernorm", residual)
     output = add_mlp(b, normed)
-    b.pointwise("add_mlp", "add", [residual, output], model.hidden_size, holds=[INPUT, *attended.weights])
+    _added(b, "mlp", residual, output, holds=[INPUT, *attended.weights])
 
 
 DEEPSEEK = FamilyRow(
     name="deepseek",
-    classes={"deepseek_v2": "DeepseekV2", "deepseek_v3": "DeepseekV3", "kimi_k2": "DeepseekV3"},
+    classes={
+        "deepseek_v2": "DeepseekV2",
+        "deepseek_v3": "DeepseekV3",
+        "kimi_k2": "DeepseekV3",
+        "glm4_moe_lite": "Glm4MoeLite",
+        "minicpm3": "MiniCPM3",
+        "youtu": "Youtu",
+    },
     read=_read,
     tensors=_tensors,
     other_params=_other_params,
@@ -160,7 +219,7 @@ DEEPSEEK = FamilyRow(
     norm="rms_norm",
     upcasts_softmax=True,
     positions=number_positions,
-    prologue=add_prologue,
+    prologue=_prologue,
     layer=_layer,
-    epilogue=add_epilogue,
+    epilogue=_epilogue,
 )

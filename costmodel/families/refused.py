@@ -35,7 +35,6 @@ _LACKS = (
         "state-space or linear-attention layers of a kind that no row has",
     ),
     (r"(gemma3n|gemma4)", "embeddings of each layer and heads that differ by layer"),
-    (r"^(minicpm3)", "latent attention of a kind that no row has"),
     (
         r"^(minicpmv|molmo|qwen3_asr|falcon_perception|ovis)",
         "a language model that the file does not set apart from its towers",

@@ -59,12 +59,13 @@ def random_config(rng: random.Random, model_type: str) -> dict[str, Any]:
     if model_type in ("qwen3_moe", "glm4_moe", "gpt_oss", "llama4_text", "minimax_m2") or rng.random() < 0.2:
         config |= (
             {}
-            if model_type in ("qwen2_moe", "olmoe", "granitemoe", "deepseek_v2", "deepseek_v3")
+            if model_type
+            in ("qwen2_moe", "olmoe", "granitemoe", "deepseek_v2", "deepseek_v3", "glm4_moe_lite", "minicpm3", "youtu")
             else {"head_dim": rng.choice([4, 8])}
         )
     if model_type in ("qwen3_moe", "glm4_moe", "olmoe", "granitemoe"):
         config |= {"attention_bias": rng.random() < 0.5}
-    if model_type in ("glm4_moe", "deepseek_v3", "deepseek_v2"):
+    if model_type in ("glm4_moe", "glm4_moe_lite", "deepseek_v3", "deepseek_v2"):
         config |= {"n_routed_experts": 4, "n_shared_experts": rng.choice([1, 2]), "n_group": 1, "topk_group": 1}
         config |= {"moe_intermediate_size": rng.randint(3, 20), "first_k_dense_replace": rng.choice([0, 1])}
     if model_type == "glm4_moe":
@@ -79,9 +80,15 @@ def random_config(rng: random.Random, model_type: str) -> dict[str, Any]:
         config |= {"linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 6, "head_dim": 8}
         config |= {"linear_value_head_dim": 5, "layer_types": ["linear_attention", "full_attention"]}
         config["num_hidden_layers"] = 2
-    if model_type.startswith("deepseek"):
+    if model_type == "glm4_moe_lite":
+        config |= {"mlp_layer_types": rng.choice([None, ["sparse"] * layers])}
+    if model_type == "minicpm3":
+        config |= {"mlp_bias": rng.random() < 0.5, "tie_word_embeddings": rng.random() < 0.5}
+    if model_type.startswith("deepseek") or model_type in ("glm4_moe_lite", "minicpm3", "youtu"):
         config |= {"q_lora_rank": rng.choice([None, 6]), "kv_lora_rank": 10, "qk_nope_head_dim": 6}
         config |= {"qk_rope_head_dim": 4, "v_head_dim": rng.choice([5, 8]), "num_key_value_heads": 4}
+    if model_type == "minicpm3":
+        config |= {"v_head_dim": rng.choice([None, 5])}
     return config
 
 
@@ -114,6 +121,9 @@ ROWS = (
     "llama4_text",
     "deepseek_v2",
     "deepseek_v3",
+    "glm4_moe_lite",
+    "minicpm3",
+    "youtu",
     "qwen3_next",
     "qwen3_5_text",
     "qwen3_5_moe_text",
