@@ -95,9 +95,12 @@ def phase_title(phase: PhaseEstimate) -> str:
     length = f"{work.q_len} tokens" if work.phase is Phase.PREFILL else f"kv-len {work.kv_len}"
     weights = f", {work.site_dtype.value} weights" if work.site_dtype is not work.dtype else ""
     logits = ", all logits" if work.lm_head is LmHead.ALL and not phase.pricer.model.is_encoder else ""
+    runtime = work.runtime.value
+    if work.stack not in (None, runtime):
+        runtime = f"{work.stack} ({runtime})"
     split = f", each of {work.tp} devices" if work.tp > 1 else ""
     return (
-        f"{work.phase.value}: batch {work.batch}, {length}{logits}, {work.dtype.value}{weights}, {work.runtime.value}, "
+        f"{work.phase.value}: batch {work.batch}, {length}{logits}, {work.dtype.value}{weights}, {runtime}, "
         f"{work.attention.value} attention, {phase.decomposed.level} level{split}"
     )
 
@@ -123,10 +126,8 @@ def whole_rows(phase: PhaseEstimate) -> list[tuple[str, str, str, str]]:
     rows = []
     for label, name, show in (*_METRICS, ("per device", "tokens_per_s_per_device", lambda value: rate(value, "tok/s"))):
         if name in before and not (name in _WHERE_THERE and not before[name]):
-            plain = name.startswith("tokens_per_s")
-            rows.append(
-                (label, show(before[name]), show(after[name]), "" if plain else percent(before[name], after[name]))
-            )
+            share = "" if name.startswith("tokens_per_s") else saving(before[name], after[name])
+            rows.append((label, show(before[name]), show(after[name]), share))
     return rows
 
 

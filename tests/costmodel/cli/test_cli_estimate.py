@@ -620,3 +620,23 @@ def test_what_is_left_open_is_answered_for_the_likely_ones_in_a_line_each(
     ]
     assert len(found) == len(named) if named else not any("likely" in line for line in lines)
     assert not named or f"no {what} was named; on likely ones:" in lines
+
+
+@pytest.mark.parametrize("more", [[], ["--decompose", "tensors=mlp rank=8"]])
+def test_the_table_of_several_devices_has_their_sums_and_savings(
+    capsys: pytest.CaptureFixture[str], more: list[str]
+) -> None:
+    asked = ["estimate", "--model", "llama-70m", "--hw", "h100-sxm-80gb", "--tp", "2", "--phase", "prefill", *more]
+    assert run(cli, asked) == 0
+    out = capsys.readouterr().out
+    table = out[out.index("prefill: all 2 devices together") :]
+    parameters = next(line for line in table.splitlines() if line.startswith(" parameters"))
+    assert "69,222,144" in parameters
+    assert parameters.endswith(" %") is bool(more)
+
+
+def test_the_title_of_a_phase_names_the_stack(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(cli, ["estimate", "--model", "llama-70m", "--hw", "a100-sxm-80gb", "--stack", "vllm"]) == 0
+    titles = [line for line in capsys.readouterr().out.splitlines() if "batch 1" in line]
+    assert len(titles) == 2
+    assert all("vllm (graph)" in title for title in titles)
