@@ -43,7 +43,9 @@ def list_models(fmt: str) -> None:
 @click.argument("model", metavar="NAME|PATH")
 @format_option
 def show(model: str, fmt: str) -> None:
-    """Show the structure of a model: a built-in name, a Hugging Face config.json, or a folder with one.
+    """Show the structure of a model.
+
+    The model is a built-in name, a Hugging Face config.json or a folder with one, or a name on the hub.
 
     The break-even ranks are the largest at which the factors hold no more parameters than the dense weight: two
     factors (svd) and three (tucker). CSV has the tensors only.
@@ -68,7 +70,7 @@ def show(model: str, fmt: str) -> None:
             kind = spec.kind_of(layers[0])
             cells = [[_cell(value) for value in _tensor_row(tensor).values()] for tensor in kind.tensors]
             which = f"the {len(layers)} layers" if not name else f"the {len(layers)} layers of kind {name}"
-            print_table(f"Tensors of each of {which}", columns, cells, left=3)
+            print_table(f"Tensors of each of {which}", columns, cells, left=3, fold=False)
 
 
 def _layers_by_kind(spec: ModelSpec) -> dict[str, list[int]]:
@@ -113,8 +115,13 @@ def _fields(spec: ModelSpec) -> dict[str, object]:
     """Every field of the spec but the tensors, as JSON values, then the totals."""
     left_out = ("tensors", "kinds", "kind_fields", "layer_kinds", "words")
     values = {item.name: getattr(spec, item.name) for item in dataclasses.fields(spec) if item.name not in left_out}
+    blocks = {
+        name: dataclasses.asdict(block) for name in ("experts", "latent", "delta") if (block := getattr(spec, name))
+    }
     return {
         **values,
+        **blocks,
+        "own_experts": list(spec.own_experts),
         "family": spec.family.name,
         "sliding_windows": list(spec.sliding_windows),
         "head": spec.head.kind,
@@ -145,12 +152,14 @@ def _tensor_row(tensor: WeightTensor) -> dict[str, object]:
 
 
 def _cell(value: object) -> object:
-    """A value for the table: yes or no, thousands separated, equal neighbours of a list counted."""
+    """A value for the table: yes or no, thousands separated, equal neighbours of a list counted; None without any."""
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, int):
         return f"{value:,}"
+    if isinstance(value, dict):
+        return ", ".join(f"{name.replace('_', ' ')} {_cell(part)}" for name, part in value.items())
     if isinstance(value, list):
         runs = [(len(list(run)), entry) for entry, run in itertools.groupby(value)]
-        return ", ".join(f"{count} x {'none' if entry is None else entry}" for count, entry in runs)
-    return value
+        return ", ".join(f"{count} x {'none' if entry is None else entry}" for count, entry in runs) or None
+    return value if value != "" else None

@@ -55,6 +55,20 @@ def test_show_json(capsys: pytest.CaptureFixture[str]) -> None:
     assert (by_name["up_proj"]["break_even_svd"], by_name["up_proj"]["break_even_tucker"]) == (2985, 2553)
 
 
+@pytest.mark.parametrize("model", ["deepseek-v3", "mixtral-8x7b", "gpt-oss-20b", "gemma3-1b", "modernbert-base"])
+def test_show_prints_models_of_every_make(capsys: pytest.CaptureFixture[str], model: str) -> None:
+    code, out, _ = run(capsys, "show", model, "--format", "json")
+    shown = json.loads(out)
+    assert code == 0
+    assert {"name", "family", "model_type", "params", "num_layers", "tensors", "kinds", "verified"} <= set(shown)
+    assert shown["experts"] is None or shown["experts"]["per_token"] <= shown["experts"]["number"]
+    code, table, _ = run(capsys, "show", model)
+    assert code == 0
+    assert "Experts(" not in table
+    paths = {row["path"] for row in shown["tensors"]}
+    assert all(f" {path} " in table for path in paths), "a path is cut"
+
+
 def test_show_csv_has_one_row_a_tensor(capsys: pytest.CaptureFixture[str]) -> None:
     _, out, _ = run(capsys, "show", "bert-base", "--format", "csv")
     rows = list(csv.DictReader(io.StringIO(out)))
