@@ -56,13 +56,21 @@ def _cached(name: str) -> Path | None:
 
 def _fetched(name: str) -> Path:
     endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co").rstrip("/")
+    unreachable = "model not in the local cache, and the hub cannot be reached"
     by_hand = f"save {endpoint}/{name}/resolve/main/{_FILE} and give its path"
+    import logging
+
     try:
         from huggingface_hub import hf_hub_download
         from huggingface_hub.errors import GatedRepoError, RemoteEntryNotFoundError, RepositoryNotFoundError
+        from huggingface_hub.utils.logging import get_verbosity, set_verbosity
     except ImportError as error:
         hint = f"pip install 'costmodel[hub]', or {by_hand}"
         raise ModelError("model not in the local cache", value=name, hint=hint) from error
+    if not _resolves(endpoint):
+        raise ModelError(unreachable, value=name, hint=by_hand)
+    verbosity = get_verbosity()
+    set_verbosity(logging.ERROR)  # its retries are no lines of ours
     try:
         return Path(hf_hub_download(name, _FILE, cache_dir=cache_folder(), endpoint=endpoint))
     except GatedRepoError as error:
@@ -73,5 +81,20 @@ def _fetched(name: str) -> Path:
     except RemoteEntryNotFoundError as error:
         raise ModelError(f"the model on the hub has no {_FILE}", value=name) from error
     except (OSError, ValueError) as error:  # no network, offline mode, a server that fails
-        what = "model not in the local cache, and the hub cannot be reached"
-        raise ModelError(what, value=name, hint=by_hand) from error
+        raise ModelError(unreachable, value=name, hint=by_hand) from error
+    finally:
+        set_verbosity(verbosity)
+
+
+def _resolves(endpoint: str) -> bool:
+    """Whether the hub's name can be looked up, or a proxy does that: the hub's library retries for half a minute."""
+    import socket
+    from urllib.parse import urlsplit
+    from urllib.request import getproxies
+
+    if getproxies():
+        return True
+    try:
+        return bool(socket.getaddrinfo(urlsplit(endpoint).hostname, None))
+    except OSError:
+        return False

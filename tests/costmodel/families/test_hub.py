@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import http.server
 import json
+import socket
 import sys
 import threading
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -142,6 +144,19 @@ def test_what_the_hub_refuses_is_said_in_one_line(hub: type[Hub], name: str, pat
 def test_a_hub_that_cannot_be_reached_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     constants = pytest.importorskip("huggingface_hub.constants")
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+    with pytest.raises(ModelError, match=r"the hub cannot be reached.*save http"):
+        load_model(NAME)
+
+
+def test_without_a_network_nothing_is_tried_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    library = pytest.importorskip("huggingface_hub")
+
+    def unknown(*_: Any) -> list[Any]:
+        raise socket.gaierror
+
+    monkeypatch.setattr(library, "hf_hub_download", lambda *_, **__: pytest.fail("the hub was asked"))
+    monkeypatch.setattr(urllib.request, "getproxies", dict)
+    monkeypatch.setattr(socket, "getaddrinfo", unknown)
     with pytest.raises(ModelError, match=r"the hub cannot be reached.*save http"):
         load_model(NAME)
 
