@@ -33,24 +33,24 @@ def list_command(fmt: str) -> None:
     elif fmt == "csv":
         write_csv(rows)
     else:
-        columns = ["name", "kind", "runtime", "attention", "cache", "launch us", "+-%", "what it is"]
+        columns = ["name", "what it is", "kind", "runtime", "attention", "cache", "launch us", "+-%"]
         cells = [
             [
                 str(row["name"]),
+                str(row["description"]),
                 str(row["kind"]),
                 str(row["runtime"]),
                 str(row["attention"]),
                 str(row["cache"]),
                 f"{row['launch_us']:g}",
                 f"{row['spread_pct']:.0f}",
-                str(row["description"]),
             ]
             for row in rows
         ]
         note = "+-%: standard deviation of whole passes around the prediction, beside the kernels' own."
-        print_table("Stacks", columns, cells, left=5, caption=note)
-        columns = ["host", "launch x", "devices", "what it is"]
-        print_table("Hosts", columns, [_host_row(name) for name in hosts()], left=1)
+        print_table("Stacks", columns, cells, left=6, caption=note)
+        columns = ["host", "what it is", "devices", "launch x"]
+        print_table("Hosts", columns, [_host_row(name) for name in hosts()], left=3)
 
 
 @command.command("show")
@@ -106,4 +106,4 @@ def _host(name: str) -> dict[str, object]:
 
 def _host_row(name: str) -> list[str]:
     host = hosts()[name]
-    return [name, f"{host.slowness:g}", ", ".join(host.architectures), host.description]
+    return [name, host.description, ", ".join(host.architectures), f"{host.slowness:g}"]
