@@ -1,17 +1,17 @@
 """Decoders of mixtures of experts with grouped-query attention: Mixtral, Qwen-MoE, gpt-oss, OLMoE and their like.
 
-Defaults of absent fields are those of the configuration classes of transformers 5.23. Layers are of the kinds `dense`
+Layers are of the kinds `dense`
 and `sparse` where a model has both.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 from costmodel.blocks import Experts
 from costmodel.families.experts import add_mlp, expert_tensors
 from costmodel.families.fields import Fields
+from costmodel.families.moe_types import MOE_TYPES, MoeType
 from costmodel.families.rope import longest_sequence
 from costmodel.families.rotary import (
     add_epilogue,
@@ -27,143 +27,8 @@ from costmodel.forward.ops import Builder
 from costmodel.model import ModelSpec, WeightTensor, attention_weight
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Type:
-    """What tells a model_type from the others."""
-
-    prefix: str
-    positions: int
-    kv_heads: int | None = None
-    number: tuple[str, int]
-    """Field of the number of experts, and its default."""
-    per_token: int
-    size: tuple[str, int]
-    """Field of an expert's width, and its default."""
-    head_dim: int | None = None
-    """Default where it is not hidden_size / heads."""
-    qkv_bias: bool | None = None
-    """None where `attention_bias` says so."""
-    out_bias: bool | None = False
-    bias: bool = False
-    """Of the experts' linears and of the router."""
-    norms: str = ""
-    """`head`: RMSNorm over each head of q and k; `all`: over all of q and all of k."""
-    block: str = "mlp"
-    shared: str = "shared_experts"
-    sinks: bool = False
-    tied: bool = False
-    windowed: bool = False
-    """Whether a `sliding_window` holds for all layers."""
-
-
-_TYPES = {
-    "mixtral": _Type(
-        prefix="Mixtral",
-        positions=131072,
-        kv_heads=8,
-        number=("num_local_experts", 8),
-        per_token=2,
-        size=("intermediate_size", 14336),
-        qkv_bias=False,
-        windowed=True,
-    ),
-    "qwen2_moe": _Type(
-        prefix="Qwen2Moe",
-        positions=32768,
-        kv_heads=16,
-        number=("num_experts", 60),
-        per_token=4,
-        size=("moe_intermediate_size", 1408),
-        qkv_bias=True,
-        shared="shared_expert",
-    ),
-    "qwen3_moe": _Type(
-        prefix="Qwen3Moe",
-        positions=32768,
-        kv_heads=4,
-        number=("num_experts", 128),
-        per_token=8,
-        size=("moe_intermediate_size", 768),
-        out_bias=None,
-        norms="head",
-    ),
-    "qwen3_vl_moe_text": _Type(
-        prefix="Qwen3VLMoe",
-        positions=128000,
-        kv_heads=16,
-        number=("num_experts", 60),
-        per_token=4,
-        size=("moe_intermediate_size", 1408),
-        out_bias=None,
-        norms="head",
-        tied=True,
-    ),
-    "gpt_oss": _Type(
-        prefix="GptOss",
-        positions=131072,
-        kv_heads=8,
-        number=("num_local_experts", 128),
-        per_token=4,
-        size=("intermediate_size", 2880),
-        head_dim=64,
-        out_bias=None,
-        bias=True,
-        sinks=True,
-    ),
-    "olmoe": _Type(
-        prefix="Olmoe",
-        positions=4096,
-        number=("num_experts", 64),
-        per_token=8,
-        size=("intermediate_size", 2048),
-        out_bias=None,
-        norms="all",
-    ),
-    "granitemoe": _Type(
-        prefix="GraniteMoe",
-        positions=2048,
-        number=("num_local_experts", 8),
-        per_token=2,
-        size=("intermediate_size", 11008),
-        out_bias=None,
-        block="block_sparse_moe",
-    ),
-    "minimax_m2": _Type(
-        prefix="MiniMaxM2",
-        positions=196608,
-        kv_heads=8,
-        number=("num_local_experts", 256),
-        per_token=8,
-        size=("intermediate_size", 1536),
-        head_dim=128,
-        qkv_bias=False,
-        norms="all",
-    ),
-    "glm4_moe": _Type(
-        prefix="Glm4Moe",
-        positions=131072,
-        kv_heads=8,
-        number=("n_routed_experts", 128),
-        per_token=8,
-        size=("moe_intermediate_size", 1408),
-    ),
-    "llama4_text": _Type(
-        prefix="Llama4",
-        positions=131072,
-        kv_heads=8,
-        number=("num_local_experts", 16),
-        per_token=1,
-        size=("intermediate_size", 8192),
-        head_dim=128,
-        out_bias=None,
-        block="feed_forward",
-        shared="shared_expert",
-    ),
-}
-
-
 def _read(fields: Fields, row: FamilyRow) -> ModelSpec:
-    own = _TYPES[fields.model_type]
+    own = MOE_TYPES[fields.model_type]
     fields.require("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
     hidden, heads = fields.count("hidden_size"), fields.count("num_attention_heads")
     layers = fields.layers("num_hidden_layers")
@@ -208,7 +73,7 @@ def _read(fields: Fields, row: FamilyRow) -> ModelSpec:
     )
 
 
-def _experts(fields: Fields, own: _Type) -> Experts:
+def _experts(fields: Fields, own: MoeType) -> Experts:
     number, size = fields.count(*own.number), fields.count(*own.size)
     per_token = fields.count("num_experts_per_tok", own.per_token)
     if per_token > number:
@@ -241,7 +106,7 @@ def _dense_size(fields: Fields) -> int:
     if fields.model_type == "llama4_text":
         return fields.count("intermediate_size_mlp", 16384)
     defaults = {"qwen2_moe": 5632, "qwen3_moe": 6144, "qwen3_vl_moe_text": 5632, "glm4_moe": 10944}
-    return fields.count("intermediate_size", defaults.get(fields.model_type, _TYPES[fields.model_type].size[1]))
+    return fields.count("intermediate_size", defaults.get(fields.model_type, MOE_TYPES[fields.model_type].size[1]))
 
 
 def _numbers(fields: Fields, name: str) -> list[int] | None:
@@ -253,7 +118,7 @@ def _numbers(fields: Fields, name: str) -> list[int] | None:
     return value
 
 
-def _windows(fields: Fields, own: _Type, layers: int) -> tuple[int | None, ...]:
+def _windows(fields: Fields, own: MoeType, layers: int) -> tuple[int | None, ...]:
     if own.windowed:
         return (fields.count_or_none("sliding_window"),) * layers
     if fields.model_type == "gpt_oss":
@@ -284,7 +149,7 @@ def _chunks(fields: Fields, layers: int) -> tuple[int | None, ...]:
 
 
 def _tensors(spec: ModelSpec) -> tuple[WeightTensor, ...]:
-    own = _TYPES[spec.model_type]
+    own = MOE_TYPES[spec.model_type]
     hidden, queries, keys = spec.hidden_size, spec.q_size, spec.kv_size
     return (
         attention_weight("q_proj", "self_attn.q_proj", queries, hidden, bias=spec.qkv_bias),
@@ -297,7 +162,7 @@ def _tensors(spec: ModelSpec) -> tuple[WeightTensor, ...]:
 
 def _other_params(spec: ModelSpec) -> int:
     """The router, the gate of Qwen2's shared expert, norms over all of q and k, attention sinks."""
-    own, experts = _TYPES[spec.model_type], spec.experts
+    own, experts = MOE_TYPES[spec.model_type], spec.experts
     router = experts.number * (spec.hidden_size + own.bias) if experts else 0
     gate = spec.hidden_size if experts and spec.model_type == "qwen2_moe" else 0
     norms = spec.q_size + spec.kv_size if own.norms == "all" else 0
@@ -305,7 +170,7 @@ def _other_params(spec: ModelSpec) -> int:
 
 
 def _layer(b: Builder, window: int | None) -> None:
-    model, own = b.model, _TYPES[b.model.model_type]
+    model, own = b.model, MOE_TYPES[b.model.model_type]
     tensors = {tensor.name: tensor for tensor in model.tensors}
     normed = b.norm("input_layernorm", INPUT)
 
@@ -331,7 +196,7 @@ def _layer(b: Builder, window: int | None) -> None:
 
 MOE = FamilyRow(
     name="moe",
-    classes={model_type: own.prefix for model_type, own in _TYPES.items()},
+    classes={model_type: own.prefix for model_type, own in MOE_TYPES.items()},
     read=_read,
     tensors=_tensors,
     other_params=_other_params,
