@@ -1,11 +1,11 @@
 """Decoders of mixtures of experts with grouped-query attention: Mixtral, Qwen-MoE, gpt-oss, OLMoE and their like.
 
-Layers are of the kinds `dense`
-and `sparse` where a model has both.
+Layers are of the kinds `dense` and `sparse` where a model has both.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from costmodel.blocks import Experts
@@ -24,7 +24,7 @@ from costmodel.families.row import FamilyRow
 from costmodel.forward.attention import add_attention
 from costmodel.forward.frame import INPUT
 from costmodel.forward.ops import Builder
-from costmodel.model import ModelSpec, WeightTensor, attention_weight
+from costmodel.model import ModelSpec, NormKind, WeightTensor, attention_weight
 
 
 def _read(fields: Fields, row: FamilyRow) -> ModelSpec:
@@ -36,6 +36,10 @@ def _read(fields: Fields, row: FamilyRow) -> ModelSpec:
     kv_heads = fields.count_or_none("num_key_value_heads", own.kv_heads) or heads
     if heads % kv_heads:
         raise fields.error("num_key_value_heads", f"a divisor of num_attention_heads {heads}", f"used: {kv_heads}")
+    if fields.model_type == "ernie4_5_moe":
+        fields.refuse("use_bias", "linears with biases are not supported")
+    if fields.model_type == "deepseek" and fields.count("moe_layer_freq", 1) != 1:
+        raise fields.error("moe_layer_freq", "1")
     sparse, dense_size = _sparse_layers(fields, layers), _dense_size(fields)
     experts = _experts(fields, own)
     bias = fields.flag("attention_bias", fields.model_type == "gpt_oss")
@@ -68,6 +72,7 @@ def _read(fields: Fields, row: FamilyRow) -> ModelSpec:
         pre_norm=True,
         final_norm=True,
         sliding_windows=_windows(fields, own, layers),
+        lm_head_bias=fields.model_type == "phimoe" and fields.flag_or("lm_head_bias", False),
         dtype=fields.dtype(),
         **mixed,
     )
@@ -75,22 +80,28 @@ def _read(fields: Fields, row: FamilyRow) -> ModelSpec:
 
 def _experts(fields: Fields, own: MoeType) -> Experts:
     number, size = fields.count(*own.number), fields.count(*own.size)
-    per_token = fields.count("num_experts_per_tok", own.per_token)
+    per_token = fields.count(own.per_token_field, own.per_token)
     if per_token > number:
-        raise fields.error("num_experts_per_tok", f"at most the {number} experts", f"used: {per_token}")
-    shared = {
-        "qwen2_moe": lambda: fields.count("shared_expert_intermediate_size", 5632),
-        "glm4_moe": lambda: fields.count("n_shared_experts", 1) * size,
-        "llama4_text": lambda: size,
-    }.get(fields.model_type, lambda: 0)()
+        raise fields.error(own.per_token_field, f"at most the {number} experts", f"used: {per_token}")
+    shared = size * fields.count(*own.shared_number, minimum=0) if own.shared_number else 0
+    if fields.model_type == "qwen2_moe":
+        shared = fields.count("shared_expert_intermediate_size", 5632)
+    if fields.model_type == "llama4_text":
+        shared = size
     return Experts(number=number, per_token=per_token, intermediate_size=size, shared_intermediate_size=shared)
 
 
 def _sparse_layers(fields: Fields, layers: int) -> list[bool]:
     """Which layers have experts."""
-    if fields.model_type == "glm4_moe":
-        first = fields.count("first_k_dense_replace", 1, minimum=0)
+    first_dense = MOE_TYPES[fields.model_type].first_dense
+    if first_dense is not None:
+        first = fields.count("first_k_dense_replace", first_dense, minimum=0)
         return [layer >= first for layer in range(layers)]
+    if fields.model_type == "ernie4_5_moe":
+        step, start = fields.count("moe_layer_interval"), fields.count("moe_layer_start_index", minimum=0)
+        last = fields.count("moe_layer_end_index", minimum=-1)
+        last = layers - 1 if last == -1 else last
+        return [start <= layer <= last and (layer + 1) % step == 0 for layer in range(layers)]
     if fields.model_type == "llama4_text":
         step = fields.count("interleave_moe_layer_step", 1)
         given = _numbers(fields, "moe_layers")
@@ -105,7 +116,7 @@ def _dense_size(fields: Fields) -> int:
     """Width of a dense layer's MLP; where no layer has one it is the experts'."""
     if fields.model_type == "llama4_text":
         return fields.count("intermediate_size_mlp", 16384)
-    defaults = {"qwen2_moe": 5632, "qwen3_moe": 6144, "qwen3_vl_moe_text": 5632, "glm4_moe": 10944}
+    defaults = {"qwen2_moe": 5632, "qwen3_moe": 6144, "qwen3_vl_moe_text": 5632, "glm4_moe": 10944, "deepseek": 11008}
     return fields.count("intermediate_size", defaults.get(fields.model_type, MOE_TYPES[fields.model_type].size[1]))
 
 
@@ -125,6 +136,11 @@ def _windows(fields: Fields, own: MoeType, layers: int) -> tuple[int | None, ...
         window = fields.count_or_none("sliding_window", 128)
         types = read_layer_types(fields, layers)
         sliding = [kind == "sliding_attention" for kind in types] if types else [not at % 2 for at in range(layers)]
+        return tuple(window if each else None for each in sliding)
+    if fields.model_type == "dots1":
+        window, first = fields.count_or_none("sliding_window", 4096), fields.count("max_window_layers", 62, minimum=0)
+        types = read_layer_types(fields, layers)
+        sliding = [kind == "sliding_attention" for kind in types] if types else [at >= first for at in range(layers)]
         return tuple(window if each else None for each in sliding)
     if fields.model_type in ("qwen2_moe", "qwen3_moe") and fields.flag("use_sliding_window", False):
         window = fields.count_or_none("sliding_window", 4096)
@@ -163,7 +179,7 @@ def _tensors(spec: ModelSpec) -> tuple[WeightTensor, ...]:
 def _other_params(spec: ModelSpec) -> int:
     """The router, the gate of Qwen2's shared expert, norms over all of q and k, attention sinks."""
     own, experts = MOE_TYPES[spec.model_type], spec.experts
-    router = experts.number * (spec.hidden_size + own.bias) if experts else 0
+    router = experts.number * (spec.hidden_size + (own.bias or own.router_bias)) if experts else 0
     gate = spec.hidden_size if experts and spec.model_type == "qwen2_moe" else 0
     norms = spec.q_size + spec.kv_size if own.norms == "all" else 0
     return router + gate + norms + (spec.num_heads if own.sinks else 0)
@@ -194,17 +210,23 @@ def _layer(b: Builder, window: int | None) -> None:
     b.pointwise("add_mlp", "add", [residual, output], model.hidden_size, holds=[INPUT, *attended.weights])
 
 
-MOE = FamilyRow(
-    name="moe",
-    classes={model_type: own.prefix for model_type, own in MOE_TYPES.items()},
-    read=_read,
-    tensors=_tensors,
-    other_params=_other_params,
-    layer_path="model.layers",
-    norm="rms_norm",
-    upcasts_softmax=True,
-    positions=number_positions,
-    prologue=add_prologue,
-    layer=_layer,
-    epilogue=add_epilogue,
-)
+def _row(name: str, types: Collection[str], norm: NormKind) -> FamilyRow:
+    return FamilyRow(
+        name=name,
+        classes={model_type: MOE_TYPES[model_type].prefix for model_type in types},
+        read=_read,
+        tensors=_tensors,
+        other_params=_other_params,
+        layer_path="model.layers",
+        norm=norm,
+        upcasts_softmax=True,
+        positions=number_positions,
+        prologue=add_prologue,
+        layer=_layer,
+        epilogue=add_epilogue,
+    )
+
+
+MOE = _row("moe", [name for name in MOE_TYPES if name != "phimoe"], "rms_norm")
+PHIMOE = _row("phimoe", ["phimoe"], "layer_norm")
+"""Phi-3.5-MoE: layers of the others with a LayerNorm."""

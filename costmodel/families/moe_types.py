@@ -18,6 +18,7 @@ class MoeType:
     number: tuple[str, int]
     """Field of the number of experts, and its default."""
     per_token: int
+    per_token_field: str = "num_experts_per_tok"
     size: tuple[str, int]
     """Field of an expert's width, and its default."""
     head_dim: int | None = None
@@ -27,10 +28,16 @@ class MoeType:
     out_bias: bool | None = False
     bias: bool = False
     """Of the experts' linears and of the router."""
+    router_bias: bool = False
+    """Whether the router has a number for each expert that corrects its choice, as a parameter."""
     norms: str = ""
     """`head`: RMSNorm over each head of q and k; `all`: over all of q and all of k."""
     block: str = "mlp"
     shared: str = "shared_experts"
+    shared_number: tuple[str, int] | None = None
+    """Field of the number of shared experts, all of an expert's width, and its default; None where there is none."""
+    first_dense: int | None = None
+    """Default of `first_k_dense_replace`; None where there is no such field."""
     sinks: bool = False
     tied: bool = False
     windowed: bool = False
@@ -127,6 +134,62 @@ MOE_TYPES = {
         number=("n_routed_experts", 128),
         per_token=8,
         size=("moe_intermediate_size", 1408),
+        shared_number=("n_shared_experts", 1),
+        first_dense=1,
+    ),
+    "dots1": MoeType(
+        prefix="Dots1",
+        positions=2048,
+        kv_heads=32,
+        number=("n_routed_experts", -1),
+        per_token=-1,
+        size=("moe_intermediate_size", 1408),
+        out_bias=None,
+        norms="head",
+        shared_number=("n_shared_experts", 0),
+        first_dense=0,
+    ),
+    "solar_open": MoeType(
+        prefix="SolarOpen",
+        positions=131072,
+        kv_heads=8,
+        number=("n_routed_experts", 128),
+        per_token=8,
+        size=("moe_intermediate_size", 1280),
+        head_dim=128,
+        shared_number=("n_shared_experts", 1),
+    ),
+    "ernie4_5_moe": MoeType(
+        prefix="Ernie4_5_Moe",
+        positions=131072,
+        kv_heads=4,
+        number=("moe_num_experts", 64),
+        per_token=6,
+        per_token_field="moe_k",
+        size=("moe_intermediate_size", 1536),
+        router_bias=True,
+        shared_number=("moe_num_shared_experts", 2),
+        tied=True,
+    ),
+    "deepseek": MoeType(
+        prefix="Deepseek",
+        positions=2048,
+        number=("n_routed_experts", -1),
+        per_token=-1,
+        size=("moe_intermediate_size", 1407),
+        out_bias=None,
+        shared_number=("n_shared_experts", 0),
+        first_dense=0,
+    ),
+    "phimoe": MoeType(
+        prefix="Phimoe",
+        positions=131072,
+        kv_heads=8,
+        number=("num_local_experts", 16),
+        per_token=2,
+        size=("intermediate_size", 6400),
+        out_bias=None,
+        windowed=True,
     ),
     "llama4_text": MoeType(
         prefix="Llama4",

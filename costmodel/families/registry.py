@@ -24,7 +24,7 @@ from costmodel.families.learned_positions import BIOGPT, GPT_BIGCODE, GPT_NEO, X
 from costmodel.families.llama import LLAMA
 from costmodel.families.llama_kin import LLAMA_KIN
 from costmodel.families.modern_encoders import ESM, MODERNBERT, NOMIC_BERT
-from costmodel.families.moe import MOE
+from costmodel.families.moe import MOE, PHIMOE
 from costmodel.families.olmo import OLMO, OLMO2
 from costmodel.families.opt import OPT
 from costmodel.families.own_code import OWN_CODE
@@ -67,6 +67,7 @@ FAMILIES: tuple[FamilyRow, ...] = (
     NOMIC_BERT,
     ESM,
     MOE,
+    PHIMOE,
     DEEPSEEK,
     QWEN_HYBRID,
     *OWN_CODE,

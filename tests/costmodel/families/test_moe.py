@@ -47,7 +47,7 @@ def random_config(rng: random.Random, model_type: str) -> dict[str, Any]:
     """A tiny model of a type, with the features that change its sizes."""
     experts, layers = rng.choice([4, 6]), rng.randint(2, 4)
     config = {**COMMON, "model_type": model_type, "num_hidden_layers": layers, "intermediate_size": rng.randint(5, 30)}
-    if model_type in ("mixtral", "gpt_oss", "granitemoe", "minimax_m2", "llama4_text"):
+    if model_type in ("mixtral", "gpt_oss", "granitemoe", "minimax_m2", "llama4_text", "phimoe"):
         config |= {"num_local_experts": experts}
     if model_type in ("qwen2_moe", "qwen3_moe", "qwen3_vl_moe_text", "olmoe"):
         config |= {"num_experts": experts}
@@ -63,11 +63,20 @@ def random_config(rng: random.Random, model_type: str) -> dict[str, Any]:
             in ("qwen2_moe", "olmoe", "granitemoe", "deepseek_v2", "deepseek_v3", "glm4_moe_lite", "minicpm3", "youtu")
             else {"head_dim": rng.choice([4, 8])}
         )
-    if model_type in ("qwen3_moe", "glm4_moe", "olmoe", "granitemoe"):
+    if model_type == "dots1":
+        config |= {"sliding_window": 3, "max_window_layers": 1}
+    if model_type == "ernie4_5_moe":
+        config |= {"moe_num_experts": experts, "moe_k": config.pop("num_experts_per_tok"), "moe_intermediate_size": 7}
+        config |= {"moe_num_shared_experts": rng.choice([1, 2]), "moe_layer_interval": rng.choice([1, 2])}
+    if model_type == "phimoe":
+        config |= {"lm_head_bias": rng.random() < 0.5}
+    if model_type in ("qwen3_moe", "glm4_moe", "olmoe", "granitemoe", "dots1", "solar_open", "phimoe"):
         config |= {"attention_bias": rng.random() < 0.5}
-    if model_type in ("glm4_moe", "glm4_moe_lite", "deepseek_v3", "deepseek_v2"):
+    if model_type in ("dots1", "solar_open", "glm4_moe", "glm4_moe_lite", "deepseek_v3", "deepseek_v2"):
         config |= {"n_routed_experts": 4, "n_shared_experts": rng.choice([1, 2]), "n_group": 1, "topk_group": 1}
         config |= {"moe_intermediate_size": rng.randint(3, 20), "first_k_dense_replace": rng.choice([0, 1])}
+    if model_type == "solar_open":
+        config.pop("first_k_dense_replace")
     if model_type == "glm4_moe":
         config |= {"use_qk_norm": rng.random() < 0.5}
     if model_type == "gpt_oss":
@@ -118,6 +127,10 @@ ROWS = (
     "granitemoe",
     "minimax_m2",
     "glm4_moe",
+    "dots1",
+    "solar_open",
+    "ernie4_5_moe",
+    "phimoe",
     "llama4_text",
     "deepseek_v2",
     "deepseek_v3",
@@ -230,6 +243,14 @@ def test_experts_hit_are_the_expected_number() -> None:
     assert sum(hit_chances(16, 3, 1, Routing.POWER_LAW)) == pytest.approx(3)
     assert sum(skewed) < sum(hit_chances(16, 3, 6, Routing.BALANCED))
     assert list(skewed) == sorted(skewed, reverse=True)
+
+
+def test_deepseek_moe_has_its_published_parameters() -> None:
+    config = COMMON | {"model_type": "deepseek", "architectures": ["DeepseekForCausalLM"], "vocab_size": 102400}
+    config |= {"hidden_size": 2048, "num_hidden_layers": 28, "num_attention_heads": 16, "num_key_value_heads": 16}
+    config |= {"intermediate_size": 10944, "moe_intermediate_size": 1408, "n_routed_experts": 64}
+    config |= {"n_shared_experts": 2, "num_experts_per_tok": 6, "first_k_dense_replace": 1, "moe_layer_freq": 1}
+    assert spec_of(config).num_params == 16_375_728_128
 
 
 def test_decode_of_latent_attention_is_that_of_the_real_module() -> None:

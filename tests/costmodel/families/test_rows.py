@@ -26,7 +26,7 @@ from studies.families.reference import reference_model  # noqa: E402
 
 OLD = ("llama", "mistral", "qwen2", "qwen3", "bert", "roberta", "gpt2", "opt")
 """Types that tests of their own hold against transformers in more ways."""
-MIXED = ("moe", "deepseek", "qwen-hybrid")
+MIXED = ("moe", "phimoe", "deepseek", "qwen-hybrid")
 """Rows with experts or a state, whose passes are counted on real values in test_moe."""
 TYPES = sorted(
     name
