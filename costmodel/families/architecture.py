@@ -32,6 +32,8 @@ _WRAPPED = {
     "qwen2_vl": "qwen2_vl_text",
     "qwen2_5_vl": "qwen2_5_vl_text",
     "qwen2_5_omni": "qwen2_5_omni_text",
+    "qwen3_asr": "qwen3",
+    "qwen3_omni_moe": "qwen3_omni_moe_text",
     "qwen3_5": "qwen3_5_text",
     "qwen3_5_moe": "qwen3_5_moe_text",
     "qwen3_vl": "qwen3_vl_text",
@@ -54,7 +56,9 @@ _FLAT = {
     "qwen2_5_vl": "qwen2_5_vl_text",
 }
 """model_type of a model around a language model whose fields stand among its own -> the language model's."""
-_OTHER_TOWERS = {"qwen2_audio": "audio", "voxtral": "audio"}
+_SAME = {"qwen3_asr_text": "qwen3"}
+"""model_type of a language model inside another -> the one that is the same."""
+_OTHER_TOWERS = {"qwen2_audio": "audio", "qwen3_asr": "audio", "voxtral": "audio"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,7 +126,7 @@ def _text_model(fields: Fields, rows: Mapping[str, FamilyRow]) -> tuple[Fields, 
     kind = str(outer) if isinstance(outer, str) else (found or ["?"])[0]
     values = dict(inner)
     declared = values.get("model_type")
-    inside = declared if path and isinstance(declared, str) else None
+    inside = _SAME.get(declared, declared) if path and isinstance(declared, str) else None
     if inside is None or (inside == outer and inside not in rows):
         inside = _FLAT.get(kind, _WRAPPED.get(kind))
     values["model_type"] = inside

@@ -106,7 +106,7 @@ def _sparse_layers(fields: Fields, layers: int) -> list[bool]:
         step = fields.count("interleave_moe_layer_step", 1)
         given = _numbers(fields, "moe_layers")
         return [layer in given if given is not None else (layer + 1) % step == 0 for layer in range(layers)]
-    if fields.model_type in ("qwen2_moe", "qwen3_moe", "qwen3_vl_moe_text"):
+    if fields.model_type in ("qwen2_moe", "qwen3_moe", "qwen3_vl_moe_text", "qwen3_omni_moe_text"):
         step, dense = fields.count("decoder_sparse_step", 1), _numbers(fields, "mlp_only_layers") or []
         return [layer not in dense and (layer + 1) % step == 0 for layer in range(layers)]
     return [True] * layers

@@ -76,7 +76,7 @@ MOE_TYPES = {
         norms="head",
     ),
     "qwen3_vl_moe_text": MoeType(
-        prefix="Qwen3VLMoe",
+        prefix="Qwen3VLMoeText",
         positions=128000,
         kv_heads=16,
         number=("num_experts", 60),
@@ -85,6 +85,16 @@ MOE_TYPES = {
         out_bias=None,
         norms="head",
         tied=True,
+    ),
+    "qwen3_omni_moe_text": MoeType(
+        prefix="Qwen3OmniMoeThinkerText",
+        positions=32768,
+        kv_heads=4,
+        number=("num_experts", 128),
+        per_token=8,
+        size=("moe_intermediate_size", 768),
+        out_bias=None,
+        norms="head",
     ),
     "gpt_oss": MoeType(
         prefix="GptOss",

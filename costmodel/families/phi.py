@@ -1,4 +1,5 @@
-"""Phi 1 to 2: one LayerNorm before attention and MLP together. Phi 3 and 4: RMSNorm, packed projections."""
+"""Phi 1 to 2: one LayerNorm before attention and MLP together, also in the older layout of the repository's own code
+(`phi-msft`). Phi 3 and 4: RMSNorm, packed projections."""
 
 from __future__ import annotations
 
@@ -26,6 +27,41 @@ def _read_phi(fields: Fields, row: FamilyRow) -> ModelSpec:
     return decoder_spec(fields, row, words, bias=True, mlp_bias=True, lm_head_bias=True)
 
 
+def _read_phi_msft(fields: Fields, row: FamilyRow) -> ModelSpec:
+    fields.require("n_embd", "n_head", "n_layer", "vocab_size")
+    hidden, head_dim = fields.count("n_embd"), fields.head_dim("n_head", "n_embd")
+    turned = fields.count("rotary_dim", 32)
+    if turned > head_dim:
+        raise fields.error("rotary_dim", f"at most a head's width, {head_dim}")
+    words = Words(
+        placing="parallel",
+        norms=("ln",),
+        attention="mixer",
+        qkv=("Wqkv",),
+        out="out_proj",
+        ups=("fc1",),
+        down="fc2",
+        rotary_share=turned / head_dim,
+        embedding="transformer.embd.wte",
+        tables="transformer.rotary",
+        final_norm="lm_head.ln",
+        lm_head="lm_head.linear",
+        layers="transformer.h",
+    )
+    return decoder_spec(
+        fields,
+        row,
+        words,
+        intermediate_size=fields.count_or_none("n_inner") or 4 * hidden,
+        max_positions=fields.count("n_positions", 2048),
+        activation=fields.activation("activation_function", "gelu_new"),
+        bias=True,
+        mlp_bias=True,
+        lm_head_bias=True,
+        tie_embeddings=fields.flag_or("tie_word_embeddings", False),
+    )
+
+
 def _read_phi3(fields: Fields, row: FamilyRow) -> ModelSpec:
     layers = fields.layers("num_hidden_layers")
     window = fields.count_or_none("sliding_window")
@@ -40,4 +76,20 @@ def _read_phi3(fields: Fields, row: FamilyRow) -> ModelSpec:
 
 
 PHI = decoder_row("phi", {"phi": "Phi"}, _read_phi, norm="layer_norm")
+PHI_MSFT = decoder_row(
+    "phi-msft",
+    {"phi-msft": "Phi"},
+    _read_phi_msft,
+    norm="layer_norm",
+    layers="transformer.h",
+    aliases={
+        "hidden_size": "n_embd",
+        "num_hidden_layers": "n_layer",
+        "num_attention_heads": "n_head",
+        "num_key_value_heads": "n_head_kv",
+        "intermediate_size": "n_inner",
+        "max_position_embeddings": "n_positions",
+    },
+    strided_heads=True,
+)
 PHI3 = decoder_row("phi3", {"phi3": "Phi3"}, _read_phi3, norm="rms_norm", strided_heads=True)

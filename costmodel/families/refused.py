@@ -36,12 +36,11 @@ _LACKS = (
     ),
     (r"(gemma3n|gemma4)", "embeddings of each layer and heads that differ by layer"),
     (
-        r"^(minicpmv|molmo|qwen3_asr|falcon_perception|ovis)",
+        r"^(minicpmv|molmo|falcon_perception|ovis)",
         "a language model that the file does not set apart from its towers",
     ),
     (r"^(phi3small)", "block-sparse attention"),
     (r"^(dpr)", "an encoder without its pooler, of a class of its own"),
-    (r"^(phi-msft)", "modules of an older layout"),
 )
 """Pattern of a model_type or class -> what is in such a model that is not priced; the first that fits counts."""
 

@@ -28,7 +28,7 @@ from costmodel.families.moe import MOE, PHIMOE
 from costmodel.families.olmo import OLMO, OLMO2
 from costmodel.families.opt import OPT
 from costmodel.families.own_code import OWN_CODE
-from costmodel.families.phi import PHI, PHI3
+from costmodel.families.phi import PHI, PHI3, PHI_MSFT
 from costmodel.families.quantised import stored_weights, without_exempt
 from costmodel.families.qwen_hybrid import QWEN_HYBRID
 from costmodel.families.row import FamilyRow
@@ -44,6 +44,7 @@ FAMILIES: tuple[FamilyRow, ...] = (
     LLAMA_KIN,
     GEMMA,
     PHI,
+    PHI_MSFT,
     PHI3,
     OLMO,
     OLMO2,

@@ -51,7 +51,7 @@ A family of another make brings functions of its own: `tensors`, `prologue`, `la
 `costmodel/families/gpt2.py` does in a hundred lines; `FamilyRow` says what each of them must do.
 
 `python -m studies.families.table FOLDER` judges a folder of configurations: accepted with transformers' parameters,
-refused by name, or wrong.
+refused by name, or wrong; `studies/families/README.md` has the outcome on 214 published files.
 """
 
 

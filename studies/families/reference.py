@@ -11,6 +11,11 @@ import transformers
 from costmodel.families.quantised import KEYS
 from costmodel.model import ModelSpec
 
+_NO_PARAMETERS = ("rope_scaling", "torch_dtype", "dtype", "_attn_implementation", "attn_implementation")
+"""Fields that change no parameter, some of whose published values transformers cannot build."""
+_SAME = {"kimi_k2": "deepseek_v3"}
+"""model_type that transformers does not know -> the one whose classes it has."""
+
 
 def reference_model(config: Mapping[str, Any], spec: ModelSpec, **options: Any) -> Any:
     """The class that the configuration names, with plain weights.
@@ -23,7 +28,7 @@ def reference_model(config: Mapping[str, Any], spec: ModelSpec, **options: Any) 
     Raises:
         LookupError: when transformers has no such type or class.
     """
-    model_type = spec.model_type
+    model_type = _SAME.get(spec.model_type, spec.model_type)
     if model_type not in transformers.CONFIG_MAPPING:
         raise LookupError(f"transformers has no model_type {model_type}")
     plain = {name: value for name, value in config.items() if name not in (*KEYS, "auto_map")}
@@ -37,7 +42,7 @@ def reference_model(config: Mapping[str, Any], spec: ModelSpec, **options: Any) 
             return kind._from_config(settings, **options)
         if spec.head.kind == "causal_lm" and type(settings) in transformers.MODEL_FOR_CAUSAL_LM_MAPPING:
             return transformers.AutoModelForCausalLM.from_config(settings, **options)
-        body = getattr(transformers, f"{spec.family.classes[model_type]}Model", None)
+        body = getattr(transformers, f"{spec.family.classes[spec.model_type]}Model", None)
         if body is None:
             raise LookupError(f"transformers has no class of {model_type}")
         return body._from_config(settings, **options)
@@ -45,7 +50,7 @@ def reference_model(config: Mapping[str, Any], spec: ModelSpec, **options: Any) 
 
 def reference_params(config: Mapping[str, Any], spec: ModelSpec) -> int:
     """Parameters of the reference, tied ones once; with an LM head added where a text model has no class with one."""
-    model = reference_model(config, spec)
+    model = reference_model({name: value for name, value in config.items() if name not in _NO_PARAMETERS}, spec)
     count = sum(parameter.numel() for parameter in model.parameters())
     lacks_head = spec.head.kind == "causal_lm" and model.get_output_embeddings() is None
     return count + (spec.vocab_size * spec.embed_dim if lacks_head and not spec.tie_embeddings else 0)

@@ -12,6 +12,7 @@ from costmodel.decomposition.factors import Decomposition
 from costmodel.errors import InputError, ModelError
 from costmodel.families.load import load_model
 from costmodel.families.registry import spec_from_config
+from costmodel.forward.passes import forward_ops
 from costmodel.forward.workload import LmHead, Workload
 from costmodel.hardware.profile import load_hardware
 from costmodel.model import ModelSpec
@@ -139,6 +140,26 @@ def test_the_text_model_is_priced_and_the_tower_is_said_not_to_be(config: dict[s
     assert any("tower is not priced" in note for note in spec.notes)
     priced = estimate(spec, load_hardware("a100-sxm-80gb"), Decomposition(), [_whole(1, 8)]).to_json()
     assert any("tower is not priced" in text for text in priced["assumptions"])
+
+
+def test_a_text_model_of_another_name_is_the_one_that_is_the_same() -> None:
+    inner = {**LLAMA, "model_type": "qwen3", "head_dim": 16, "num_key_value_heads": 2}
+    around = {"model_type": "qwen3_asr", "architectures": ["Qwen3ASRForConditionalGeneration"]}
+    spec = build({**around, "thinker_config": {"text_config": {**inner, "model_type": "qwen3_asr_text"}}})
+    assert (spec.model_type, spec.num_params) == ("qwen3", build(inner).num_params)
+    assert any("audio tower is not priced" in note for note in spec.notes)
+
+
+def test_phi_of_the_older_layout_has_the_sizes_and_flops_of_phi() -> None:
+    old = {"model_type": "phi-msft", "architectures": ["PhiForCausalLM"], "n_embd": 64, "n_layer": 2, "n_head": 4}
+    old |= {"n_positions": 32, "vocab_size": 100, "rotary_dim": 8, "n_inner": None, "n_head_kv": None}
+    new = {**LLAMA, "model_type": "phi", "intermediate_size": 256, "max_position_embeddings": 32}
+    work = Workload.prefill(8, batch=2)
+    flops = [sum(op.cost.flops for op in forward_ops(build(each), Decomposition(), work)) for each in (old, new)]
+    assert build(old).num_params == build(new).num_params
+    assert flops[0] == flops[1]
+    published = build(old, n_embd=2560, n_layer=32, n_head=32, rotary_dim=32, vocab_size=51200)
+    assert published.num_params == 2_779_683_840
 
 
 def test_a_text_model_that_is_not_supported_is_refused_by_name() -> None:

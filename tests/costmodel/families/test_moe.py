@@ -43,15 +43,19 @@ COMMON: dict[str, Any] = {
 }
 
 
+HEADLESS = ("qwen3_vl_moe_text", "qwen3_omni_moe_text")
+"""Types of which transformers has the body alone."""
+
+
 def random_config(rng: random.Random, model_type: str) -> dict[str, Any]:
     """A tiny model of a type, with the features that change its sizes."""
     experts, layers = rng.choice([4, 6]), rng.randint(2, 4)
     config = {**COMMON, "model_type": model_type, "num_hidden_layers": layers, "intermediate_size": rng.randint(5, 30)}
     if model_type in ("mixtral", "gpt_oss", "granitemoe", "minimax_m2", "llama4_text", "phimoe"):
         config |= {"num_local_experts": experts}
-    if model_type in ("qwen2_moe", "qwen3_moe", "qwen3_vl_moe_text", "olmoe"):
+    if model_type in ("qwen2_moe", "qwen3_moe", "qwen3_vl_moe_text", "qwen3_omni_moe_text", "olmoe"):
         config |= {"num_experts": experts}
-    if model_type in ("qwen2_moe", "qwen3_moe", "qwen3_vl_moe_text"):
+    if model_type in ("qwen2_moe", "qwen3_moe", "qwen3_vl_moe_text", "qwen3_omni_moe_text"):
         config |= {"moe_intermediate_size": rng.randint(3, 20), "decoder_sparse_step": rng.choice([1, 1, 2])}
         config |= {"mlp_only_layers": rng.choice([[], [0]])}
     if model_type == "qwen2_moe":
@@ -104,13 +108,11 @@ def random_config(rng: random.Random, model_type: str) -> dict[str, Any]:
 def real_model(config: dict[str, Any], device: str) -> Any:
     settings = transformers.CONFIG_MAPPING[config["model_type"]].from_dict(config)
     auto = transformers.AutoModelForCausalLM
-    if config["model_type"] == "qwen3_vl_moe_text":
-        from transformers.models.qwen3_vl_moe.modeling_qwen3_vl_moe import Qwen3VLMoeTextModel
-
-        with torch.device(device):
-            return Qwen3VLMoeTextModel(settings)
+    build = auto.from_config
+    if config["model_type"] in HEADLESS:
+        build = getattr(transformers, f"{spec_of(config).family.classes[config['model_type']]}Model")._from_config
     with torch.device(device):
-        return auto.from_config(settings, attn_implementation="eager", experts_implementation="eager").eval()
+        return build(settings, attn_implementation="eager", experts_implementation="eager").eval()
 
 
 def counted_params(model: Any) -> int:
@@ -122,6 +124,7 @@ ROWS = (
     "qwen2_moe",
     "qwen3_moe",
     "qwen3_vl_moe_text",
+    "qwen3_omni_moe_text",
     "gpt_oss",
     "olmoe",
     "granitemoe",
@@ -149,7 +152,7 @@ def test_parameters_are_those_of_the_real_modules(model_type: str) -> None:
     for _ in range(3):
         config = random_config(rng, model_type)
         spec, model = spec_of(config), real_model(config, "meta")
-        headless = model_type == "qwen3_vl_moe_text"
+        headless = model_type in HEADLESS
         assert spec.num_params - (spec.outer_params["lm_head"] if headless else 0) == counted_params(model), config
         layers = model.get_submodule(spec.layer_prefix.removeprefix("model.") if headless else spec.layer_prefix)
         assert [spec.layer_params(layer) for layer in range(spec.num_layers)] == [
@@ -163,8 +166,8 @@ def test_built_in_models(name: str) -> None:
     assert load_model(name).num_params == counted_params(real_model(config, "meta"))
 
 
-COUNTED = [name for name in ROWS if name not in ("qwen3_vl_moe_text", "llama4_text")]
-"""Types whose class has a head; Llama 4's runs every token through every expert."""
+COUNTED = [name for name in ROWS if name != "llama4_text"]
+"""All but Llama 4, which runs every token through every expert."""
 
 
 def flops_equal(model_type: str, seed: int) -> None:
@@ -181,7 +184,9 @@ def flops_equal(model_type: str, seed: int) -> None:
     tokens = torch.randint(0, 41, (work.batch, work.q_len))
     with torch.no_grad(), FlopCounterMode(display=False) as counter:
         model(tokens, use_cache=False)
-    assert sum(op.cost.flops for op in forward_ops(spec, Decomposition(), work)) == counter.get_total_flops(), config
+    head = 2 * work.tokens * spec.vocab_size * spec.hidden_size if model_type in HEADLESS else 0
+    counted = counter.get_total_flops() + head
+    assert sum(op.cost.flops for op in forward_ops(spec, Decomposition(), work)) == counted, config
 
 
 @pytest.mark.parametrize("model_type", COUNTED)
@@ -195,7 +200,9 @@ def test_flops_and_parameters_of_many_configurations(model_type: str) -> None:
     for seed in range(1, 25):
         flops_equal(model_type, seed)
         config = random_config(random.Random(f"{model_type} {seed}"), model_type)
-        assert spec_of(config).num_params == counted_params(real_model(config, "meta")), config
+        spec = spec_of(config)
+        head = spec.outer_params["lm_head"] if model_type in HEADLESS else 0
+        assert spec.num_params - head == counted_params(real_model(config, "meta")), config
 
 
 @pytest.mark.parametrize("model_type", ["qwen3_moe", "glm4_moe", "deepseek_v3"])
