@@ -18,6 +18,7 @@ _WRAPPED = {
     "gemma3n": "gemma3n_text",
     "gemma4": "gemma4_text",
     "glm4v": "glm4v_text",
+    "glm4v_moe": "glm4v_moe_text",
     "idefics2": "mistral",
     "idefics3": "llama",
     "internvl": "qwen2",

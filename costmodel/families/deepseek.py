@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from costmodel.blocks import Experts, LatentAttention
-from costmodel.families.experts import add_mlp, expert_tensors
+from costmodel.families.experts import add_mlp, expert_tensors, read_sparse_layers
 from costmodel.families.fields import Fields
 from costmodel.families.rope import longest_sequence
 from costmodel.families.rotary import add_prologue, add_rotated, number_positions
@@ -117,15 +117,12 @@ def _experts(fields: Fields, layers: int, defaults: dict[str, int]) -> dict[str,
 
 def _kinds(fields: Fields, layers: int, defaults: dict[str, int]) -> tuple[str, ...]:
     """dense or sparse for each layer; GLM has them as a list whose first alone is dense where there is none."""
-    if fields.model_type != "glm4_moe_lite":
+    if fields.model_type == "glm4_moe_lite":
+        sparse = read_sparse_layers(fields, layers, 1)
+    else:
         first = fields.count("first_k_dense_replace", defaults["first_k_dense_replace"], minimum=0)
-        return tuple("dense" if layer < first else "sparse" for layer in range(layers))
-    types = fields.data.get("mlp_layer_types")
-    if types is None:
-        types = ["dense", *["sparse"] * (layers - 1)]
-    if not isinstance(types, list) or not all(kind in ("dense", "sparse") for kind in types) or len(types) < layers:
-        raise fields.error("mlp_layer_types", f"dense or sparse for each of {layers} layers")
-    return tuple(types[:layers])
+        sparse = [layer >= first for layer in range(layers)]
+    return tuple("sparse" if each else "dense" for each in sparse)
 
 
 def _prologue(b: Builder) -> Start:

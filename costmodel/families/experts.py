@@ -8,11 +8,22 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from costmodel.families.fields import Fields
 from costmodel.forward.cost import FP32_BYTES, INDEX_BYTES, OpCost, elementwise
 from costmodel.forward.ops import Builder
 from costmodel.model import ModelSpec, WeightTensor, mlp_weight
 
 STACKS = ("experts.gate_proj", "experts.up_proj", "experts.down_proj")
+
+
+def read_sparse_layers(fields: Fields, layers: int, first_dense: int) -> list[bool]:
+    """Which layers have experts by `mlp_layer_types`; without it all but the first ones."""
+    types = fields.data.get("mlp_layer_types")
+    if types is None:
+        return [layer >= first_dense for layer in range(layers)]
+    if not isinstance(types, list) or not all(kind in ("dense", "sparse") for kind in types) or len(types) < layers:
+        raise fields.error("mlp_layer_types", f"dense or sparse for each of {layers} layers")
+    return [kind == "sparse" for kind in types[:layers]]
 
 
 def expert_tensors(

@@ -9,7 +9,7 @@ from collections.abc import Collection
 from typing import Any
 
 from costmodel.blocks import Experts
-from costmodel.families.experts import add_mlp, expert_tensors
+from costmodel.families.experts import add_mlp, expert_tensors, read_sparse_layers
 from costmodel.families.fields import Fields
 from costmodel.families.moe_types import MOE_TYPES, MoeType
 from costmodel.families.rope import longest_sequence
@@ -96,6 +96,8 @@ def _sparse_layers(fields: Fields, layers: int) -> list[bool]:
     first_dense = MOE_TYPES[fields.model_type].first_dense
     if first_dense is not None:
         first = fields.count("first_k_dense_replace", first_dense, minimum=0)
+        if fields.model_type == "exaone_moe":
+            return read_sparse_layers(fields, layers, first)
         return [layer >= first for layer in range(layers)]
     if fields.model_type == "ernie4_5_moe":
         step, start = fields.count("moe_layer_interval"), fields.count("moe_layer_start_index", minimum=0)
@@ -136,6 +138,13 @@ def _windows(fields: Fields, own: MoeType, layers: int) -> tuple[int | None, ...
         window = fields.count_or_none("sliding_window", 128)
         types = read_layer_types(fields, layers)
         sliding = [kind == "sliding_attention" for kind in types] if types else [not at % 2 for at in range(layers)]
+        return tuple(window if each else None for each in sliding)
+    if fields.model_type == "exaone_moe":
+        window = fields.count_or_none("sliding_window", 4096)
+        types = read_layer_types(fields, layers)
+        every = layers if types else fields.count("sliding_window_pattern", 4)
+        sliding = [kind == "sliding_attention" for kind in types or []]
+        sliding = sliding or [(at + 1) % every != 0 for at in range(layers)]
         return tuple(window if each else None for each in sliding)
     if fields.model_type == "dots1":
         window, first = fields.count_or_none("sliding_window", 4096), fields.count("max_window_layers", 62, minimum=0)

@@ -43,7 +43,7 @@ COMMON: dict[str, Any] = {
 }
 
 
-HEADLESS = ("qwen3_vl_moe_text", "qwen3_omni_moe_text")
+HEADLESS = ("qwen3_vl_moe_text", "qwen3_omni_moe_text", "glm4v_moe_text")
 """Types of which transformers has the body alone."""
 
 
@@ -67,6 +67,13 @@ def random_config(rng: random.Random, model_type: str) -> dict[str, Any]:
             in ("qwen2_moe", "olmoe", "granitemoe", "deepseek_v2", "deepseek_v3", "glm4_moe_lite", "minicpm3", "youtu")
             else {"head_dim": rng.choice([4, 8])}
         )
+    if model_type == "glm4v_moe_text":
+        rope = {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [1, 1], "partial_rotary_factor": 0.5}
+        config |= {"head_dim": 8, "rope_parameters": rope, "attention_bias": rng.random() < 0.5}
+    if model_type == "exaone_moe":
+        config |= {"num_experts": experts, "moe_intermediate_size": 7, "num_shared_experts": rng.choice([1, 2])}
+        config |= {"first_k_dense_replace": rng.choice([0, 1]), "sliding_window": 3}
+        config |= {"mlp_layer_types": rng.choice([None, ["sparse"] * layers])}
     if model_type == "dots1":
         config |= {"sliding_window": 3, "max_window_layers": 1}
     if model_type == "ernie4_5_moe":
@@ -76,7 +83,15 @@ def random_config(rng: random.Random, model_type: str) -> dict[str, Any]:
         config |= {"lm_head_bias": rng.random() < 0.5}
     if model_type in ("qwen3_moe", "glm4_moe", "olmoe", "granitemoe", "dots1", "solar_open", "phimoe"):
         config |= {"attention_bias": rng.random() < 0.5}
-    if model_type in ("dots1", "solar_open", "glm4_moe", "glm4_moe_lite", "deepseek_v3", "deepseek_v2"):
+    if model_type in (
+        "dots1",
+        "solar_open",
+        "glm4_moe",
+        "glm4v_moe_text",
+        "glm4_moe_lite",
+        "deepseek_v3",
+        "deepseek_v2",
+    ):
         config |= {"n_routed_experts": 4, "n_shared_experts": rng.choice([1, 2]), "n_group": 1, "topk_group": 1}
         config |= {"moe_intermediate_size": rng.randint(3, 20), "first_k_dense_replace": rng.choice([0, 1])}
     if model_type == "solar_open":
@@ -130,6 +145,8 @@ ROWS = (
     "granitemoe",
     "minimax_m2",
     "glm4_moe",
+    "glm4v_moe_text",
+    "exaone_moe",
     "dots1",
     "solar_open",
     "ernie4_5_moe",
