@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import shlex
 from collections.abc import Iterator
@@ -87,6 +88,16 @@ def test_help_names_every_option_with_a_text(words: tuple[str, ...]) -> None:
         if isinstance(parameter, click.Option):
             assert parameter.help, parameter.name
             assert parameter.help.endswith((".", "]")), parameter.help
+
+
+@pytest.mark.parametrize("program", ["costmodel", "validate"])
+def test_every_help_has_an_example_and_is_not_cut(program: str, capsys: pytest.CaptureFixture[str]) -> None:
+    group = importlib.import_module(f"{program}.cli").cli
+    for words in commands(group):
+        assert run(group, [*words, "--help"]) == 0
+        out = capsys.readouterr().out
+        assert re.search(rf"Examples?:\s+(\$ )?(pip install .*\s+)?{program} ", out), words
+        assert "..." not in out.partition("Commands:")[2], words
 
 
 def test_examples_are_cut_out_of_a_text() -> None:

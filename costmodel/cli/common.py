@@ -34,6 +34,12 @@ class NamingGroup(click.Group):
             raise InputError("unknown command", value=args[0], hint=nearest(args[0], known))
         return super().resolve_command(ctx, args)
 
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Each command with the whole of its first sentence, where click cuts what is longer than a line."""
+        commands = {name: self.get_command(ctx, name) for name in self.list_commands(ctx)}
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, each.get_short_help_str(1000)) for name, each in commands.items() if each])
+
 
 def format_option(function: F) -> F:
     """Add `--format table|json|csv`."""

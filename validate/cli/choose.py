@@ -59,7 +59,16 @@ def command(
     small: bool,
     report_only: bool,
 ) -> None:
-    """Find the best low-rank configurations of a checkpoint in the whole space, and prove them against baselines."""
+    """Find the best low-rank configurations of a checkpoint in the whole space, and prove them against baselines.
+
+    DIR/choice.json is what `validate apply --choice` takes, DIR/report.html shows how it was found. A run that was
+    killed continues where it was when started again.
+
+    \b
+    Example:
+      validate choose --model my-llama --text heldout.txt --calibration-text text.txt \\
+        --hw amd-epyc-2t --out loop
+    """
     from validate.choose.report import write_report
 
     start = time.monotonic()

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import click
 
-from costmodel.cli.common import say
+from costmodel.cli.common import NamingGroup, say
 from costmodel.errors import InputError
 from costmodel.units import seconds, si
 
 
-@click.group()
+@click.group(cls=NamingGroup)
 def command() -> None:
     """Write a checkpoint, dense or of `validate apply`, in the format of another runtime.
 

@@ -7,12 +7,12 @@ from typing import Literal
 
 import click
 
-from costmodel.cli.common import say
+from costmodel.cli.common import NamingGroup, say
 from validate.calibration.folder import write_ops
 from validate.calibration.importers import FRAMEWORKS, import_aiconfigurator
 
 
-@click.group()
+@click.group(cls=NamingGroup)
 def command() -> None:
     """Read timings that others publish, so that a device is calibrated without owning one; and models in GGUF.
 
