@@ -36,6 +36,9 @@ LATENT = {"q_lora_rank": 6, "kv_lora_rank": 10, "qk_nope_head_dim": 6, "qk_rope_
 CONFIGS: dict[str, dict[str, Any]] = {
     "qwen3_moe": {"num_experts": 4, "head_dim": 8},
     "mixtral": {"num_local_experts": 4},
+    "phimoe": {"num_local_experts": 4},
+    "ernie4_5_moe": {"moe_num_experts": 4, "moe_k": 2},
+    "glm4_moe_lite": {"n_routed_experts": 4, **LATENT},
     "deepseek_v3": {"n_routed_experts": 4, "n_group": 1, "topk_group": 1, "first_k_dense_replace": 1, **LATENT},
 }
 
