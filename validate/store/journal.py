@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from pathlib import Path
 from types import TracebackType
 from typing import Generic, Self
 
+from costmodel.errors import InputError
 from validate.errors import RecordError, RunError
-from validate.store.lock import lock_folder
+from validate.store.lock import NAME, lock_folder
 from validate.store.record_format import Kept, R, RecordFormat
 
 
@@ -29,6 +31,7 @@ class Journal(Generic[R]):
     def __init__(self, folder: Path, kind: RecordFormat[R], *, resume: bool) -> None:
         self.folder, self.path, self._kind = folder, folder / kind.file, kind
         self._kept, self._file = Kept[R](), -1
+        self._made = not folder.exists()
         self._lock = lock_folder(folder)
         try:
             self._file = self._open()
@@ -77,7 +80,16 @@ class Journal(Generic[R]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        if isinstance(error, InputError) and self._made and not self.records:
+            self._unmake()
         self.close()
+
+    def _unmake(self) -> None:
+        """Leave no folder behind where the input was refused before anything was recorded."""
+        with contextlib.suppress(OSError):
+            self.path.unlink()
+            (self.folder / NAME).unlink()
+            self.folder.rmdir()
 
     def _open(self) -> int:
         try:

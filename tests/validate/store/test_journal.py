@@ -14,6 +14,7 @@ import msgspec
 import pytest
 from validating import sample
 
+from costmodel.errors import InputError
 from validate.errors import RecordError, RunError
 from validate.speed.records import SAMPLES, decode, encode, read_samples
 from validate.store.journal import Journal
@@ -82,6 +83,19 @@ def test_records_of_an_earlier_run_are_not_overwritten(tmp_path: Path) -> None:
         journal.append(sample(["rank=1"], 0.9))
     with pytest.raises(RunError, match="holds 1 samples of an earlier run; add --resume"):
         Journal(tmp_path, SAMPLES, resume=False)
+
+
+def test_refused_input_leaves_no_folder_but_keeps_one_that_was_there(tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    for name in ("new", "mine"):
+        with pytest.raises(InputError), Journal(tmp_path / name, SAMPLES, resume=False):
+            raise InputError("refused")
+    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+    journal = Journal(tmp_path / "begun", SAMPLES, resume=False)
+    journal.append(sample(["rank=3"], 0.9))
+    with pytest.raises(InputError), journal:
+        raise InputError("refused")
+    assert len(read_samples(tmp_path / "begun")) == 1
 
 
 def test_doubled_records_are_found(tmp_path: Path) -> None:
