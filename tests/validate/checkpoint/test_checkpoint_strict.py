@@ -69,7 +69,10 @@ def refusal(folder: Path, **options: Any) -> str:
 
 
 def refusal_of_transformers(folder: Path, text: str) -> None:
-    """`from_pretrained` gives the same line, unless transformers itself stumbles over config.json before it asks."""
+    """`from_pretrained` gives the same line, unless transformers itself stumbles over config.json before it asks; of
+    billions of labels it would make a name each, until the memory is full."""
+    if "num_labels" in text:
+        return
     with pytest.raises((ValueError, OSError, TypeError, KeyError, AttributeError)) as caught:
         transformers.AutoModelForCausalLM.from_pretrained(folder)
     if isinstance(caught.value, FactoredCheckpointError):
