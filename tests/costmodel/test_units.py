@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from costmodel.errors import InputError, nearest, shorten
-from costmodel.units import COMPUTE_DTYPES, WEIGHT_DTYPES, DType, seconds, si, significant
+from costmodel.units import COMPUTE_DTYPES, KV_DTYPES, DType, seconds, si, significant
 
 
 @pytest.mark.parametrize(
@@ -58,8 +58,8 @@ def test_parse(text: str, expected: DType) -> None:
 def test_parse_refuses_what_is_not_allowed_and_names_what_is() -> None:
     with pytest.raises(InputError, match="unknown dtype: got 'int8'; allowed: fp32, tf32, fp16, bf16"):
         DType.parse("int8", "dtype", COMPUTE_DTYPES)
-    with pytest.raises(InputError, match="unknown weight dtype: got 'fp8'"):
-        DType.parse("fp8", "weight dtype", WEIGHT_DTYPES)
+    with pytest.raises(InputError, match="unknown KV cache dtype: got 'int4'"):
+        DType.parse("int4", "KV cache dtype", KV_DTYPES)
     with pytest.raises(InputError, match="got ''"):
         DType.parse("")
 

@@ -264,6 +264,7 @@ def test_paired_p_is_students_and_has_ends() -> None:
     assert verdict(Difference(-1.0, -1.5, -0.5, 0.001), 0.01) == "fails"
 
 
+@pytest.mark.slow
 def test_pages_and_figures(
     measured: tuple[ModelSpec, list[QualityRecord]],
     results: Results,

@@ -34,6 +34,8 @@ from validate.models.pretrained import open_pretrained
 from validate.models.text import token_blocks
 from validate.store.texts import read_text
 
+pytestmark = pytest.mark.slow
+
 SHORT: dict[str, Recipe] = {recipe.family: replace(small(recipe, 8), layers=1) for recipe in (LLAMA, BERT)}
 
 

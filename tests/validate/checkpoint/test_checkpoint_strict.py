@@ -73,14 +73,14 @@ def refusal_of_transformers(folder: Path, text: str) -> None:
     billions of labels it would make a name each, until the memory is full."""
     if "num_labels" in text:
         return
-    with pytest.raises((ValueError, OSError, TypeError, KeyError, AttributeError)) as caught:
+    with pytest.raises(Exception) as caught:
         transformers.AutoModelForCausalLM.from_pretrained(folder)
     if isinstance(caught.value, FactoredCheckpointError):
         assert str(caught.value) in (text, f"{folder}: the configuration given is not the folder's") or str(
             caught.value
         ).startswith("quantization_config of low_rank: ")
     else:
-        assert "config.json" in text
+        assert "config.json" in text or "factored.json" in text
 
 
 def test_the_whole_folder_is_accepted(folder: Path) -> None:

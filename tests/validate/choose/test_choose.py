@@ -442,7 +442,7 @@ def test_a_baseline_stands_under_every_rule_that_gives_it(tmp_path: Path) -> Non
     assert Plan.read(tmp_path) == plan
     assert (tmp_path / "configs.json").read_text().count("layers.0.q_proj") == 1
     (tmp_path / "plan.json").write_text('{"points": 1}')
-    with pytest.raises(CostModelError, match="not the plan"):
+    with pytest.raises(CostModelError, match="not a plan"):
         Plan.read(tmp_path)
     with pytest.raises(CostModelError, match="cannot read plan"):
         Plan.read(tmp_path, "round1.json")

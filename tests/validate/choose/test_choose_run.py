@@ -73,6 +73,7 @@ def _few_fits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(crossval, "INNER", 2)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("few_fits")
 def test_from_a_checkpoint_to_a_choice(
     script: types.ModuleType,
@@ -190,7 +191,7 @@ def test_a_loop_goes_on_with_the_same_content_wherever_it_is(options: list[str],
         keep(**there, hw=moved)
     Path(moved).write_text(text)
     (tmp_path / "there" / "llama").rename(tmp_path / "there" / "other")
-    with pytest.raises(RunError, match="with another model name: got 'other'; allowed: llama"):
+    with pytest.raises(RunError, match="with another model name: got 'other'; allowed: 'llama'"):
         keep(**{**there, "model": str(tmp_path / "there" / "other")}, hw=moved)
 
 

@@ -46,6 +46,7 @@ def test_the_structure_is_that_of_the_layers_kept(config: dict[str, object], tmp
     assert kept_model(dense)[0].num_layers == 3
 
 
+@pytest.mark.slow
 def test_a_factored_folder_is_timed_beside_its_dense_model(root: Path, tmp_path: Path) -> None:
     few = ["--batch", "1", "--seq-len", "8", "--kv-len", "16", "--budget", "0.1", "--precision", "50"]
     arguments = ["--model", str(root / "out"), *few, "--out", str(tmp_path / "run"), "--format", "json"]

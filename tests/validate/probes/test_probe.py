@@ -193,6 +193,7 @@ def test_no_weight_is_read_again_before_the_cache_has_forgotten_it(bench: Microb
     assert 0 < host_launch_seconds(bench.device, 50) < 1e-2
 
 
+@pytest.mark.slow
 def test_the_command_is_interrupted_continued_and_fits(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -81,7 +81,7 @@ def test_the_command_says_what_ranks_cost(
     assert run(cli, [*words, "--out", str(out)]) == 1
     assert "add --resume to continue it" in capsys.readouterr().err
     assert run(cli, [*words, "--out", str(out), "--resume", "--plan", "device"]) == 1
-    assert "cannot resume with another plan: got 'device'; allowed: ranks" in capsys.readouterr().err
+    assert "cannot resume with another plan: got 'device'; allowed: 'ranks'" in capsys.readouterr().err
     assert run(cli, [*words, "--out", str(out), "--resume"]) == 0  # all is there: said again
 
 

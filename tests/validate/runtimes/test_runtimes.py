@@ -21,6 +21,7 @@ from validate.runtimes.export import names_of  # noqa: E402
 MIXED = ["layers=0 rank=7", "layers=2 tensors=mlp rank=9 form=tucker", "layers=1 form=drop"]
 
 
+@pytest.mark.slow
 def test_an_exported_file_generates_as_the_model_does(tmp_path: Path) -> None:
     onnxruntime = pytest.importorskip("onnxruntime")
     pytest.importorskip("onnxscript")

@@ -17,7 +17,7 @@ import pytest
 torch = pytest.importorskip("torch")
 pytest.importorskip("transformers")
 
-from checkpoints import dense_folder, factored_folder  # noqa: E402
+from checkpoints import dense_folder  # noqa: E402
 from quality_cases import TEXT, checkpoint  # noqa: E402
 from safetensors.numpy import save_file  # noqa: E402
 from trained import Trained, trained_llama  # noqa: E402
@@ -281,7 +281,6 @@ def test_what_is_wrong_is_said_in_one_line(
     model, text = ["--model", str(trained.model)], ["--text", str(trained.text)]
     out = ["--out", str(tmp_path / "out")]
     bare = dense_folder(tmp_path / "bare", LLAMA)
-    factored_folder(trained.model, tmp_path / "factored", ["layers=1 rank=3"])
     weightless = tmp_path / "weightless"
     shutil.copytree(trained.model, weightless, ignore=shutil.ignore_patterns("*.safetensors"))
     (tmp_path / "short").write_text("a few words")
@@ -294,7 +293,6 @@ def test_what_is_wrong_is_said_in_one_line(
         ([*model, "--text", str(tmp_path / "short"), *out], 2, "text too short"),
         ([*model, *text, *out, "--length", "65"], 2, "--length: got 65; allowed: up to 64, the model's positions"),
         (["--model", str(bare), *text, *out], 2, "folder without a tokenizer"),
-        (["--model", str(tmp_path / "factored"), *text, *out], 2, "a factored checkpoint, where a dense one is needed"),
         (["--model", str(weightless), *text, *out], 2, "folder without weights"),
         (["--from", str(file), "--as-quality", "--ranks", "x"], 2, "not a rank"),
         (["--from", str(file), "--as-quality", str(tmp_path / "no" / "q"), "--ranks", "1"], 2, "cannot write"),
@@ -317,7 +315,7 @@ def test_another_run_is_neither_continued_nor_disturbed(
         assert (code, "in use by another run" in err) == (1, True)
     code, _, err = invoke(capsys, "sensitivity", *arguments(trained, out))
     assert code == 1
-    assert "cannot resume with another model: got 'llama'; allowed: another; choose another --out" in err
+    assert "cannot resume with another model: got 'llama'; allowed: 'another'; choose another --out" in err
 
 
 def test_another_config_is_not_continued(
