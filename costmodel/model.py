@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
@@ -364,13 +365,16 @@ class ModelSpec:
         return layers + sum(self.outer_params.values())
 
 
+_NUMBER = re.compile(r"0|[1-9][0-9]{0,8}", re.ASCII)
+
+
 @functools.lru_cache(maxsize=1024)
 def expert_address(name: str) -> tuple[str, int] | None:
     """The stack and the number of the expert that a tensor's name addresses: `experts.3.up_proj` is the fourth expert
     of `experts.up_proj`; None for any other name."""
     words = name.split(".")
-    numbers = [place for place, word in enumerate(words) if word.isdecimal() and word.isascii()]
-    if len(numbers) != 1 or str(int(words[numbers[0]])) != words[numbers[0]]:
+    numbers = [place for place, word in enumerate(words) if _NUMBER.fullmatch(word)]
+    if len(numbers) != 1:
         return None
     return ".".join(words[: numbers[0]] + words[numbers[0] + 1 :]), int(words[numbers[0]])
 

@@ -10,7 +10,7 @@ import pytest
 
 from costmodel.errors import DecompositionError
 from costmodel.families.load import builtin_models, load_model
-from costmodel.model import WeightTensor
+from costmodel.model import WeightTensor, expert_address
 
 PARAMS = {
     "llama2-7b": 6_738_415_616,
@@ -223,3 +223,9 @@ def test_reading_a_model_imports_nothing_heavy() -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert result.stdout.strip() == "[]"
+
+
+def test_a_number_of_thousands_of_digits_addresses_no_expert() -> None:
+    assert expert_address("experts.3.up_proj") == ("experts.up_proj", 3)
+    assert expert_address("9" * 5000) is None
+    assert expert_address("experts.03.up_proj") is None

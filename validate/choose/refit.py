@@ -57,6 +57,8 @@ class Moved(Record, frozen=True, kw_only=True):
     @property
     def sentence(self) -> str:
         """Whether the frontier moved, for people."""
+        if not self.shifts:
+            return "with the new points fitted too, no point of the first frontier can be compared"
         lost = mean([shift.after - shift.best for shift in self.shifts])
         change = mean([shift.after - shift.before for shift in self.shifts])
         verb = "moved" if self.moved else "did not move"

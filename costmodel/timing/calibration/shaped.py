@@ -54,6 +54,10 @@ def rows_of_work(kind: FormKind, shape: Floats) -> Floats:
     return rows
 
 
+_MOST = 20.0
+"""ln of the largest factor on the base, far beyond any that a measurement gives."""
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Alignment:
     """What a weight dimension costs that is no multiple of 16 elements; factors of at least 1 on the base's times.
@@ -175,7 +179,7 @@ class ShapedForm:
         """
         compute, memory, busy = self.parts(shape, flops, moved)
         base_s = busy + self.base.fixed_s
-        factor = np.exp(self.correction(shape))
+        factor = np.exp(np.minimum(self.correction(shape), _MOST))
         latency = base_s * factor
         size = rows_of_work(self.kind, shape)
         outside = self.outside(shape)

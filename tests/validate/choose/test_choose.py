@@ -24,6 +24,7 @@ from validate.choose.frontier import Candidate, Frontier, undominated
 from validate.choose.optimism import optimism
 from validate.choose.page import choice_latency
 from validate.choose.points import Plan, Point, distinct
+from validate.choose.refit import Moved
 from validate.choose.report import _lines
 from validate.choose.results import Fitted, Result, Results, Round
 from validate.choose.stages import Stages, read_stages
@@ -457,3 +458,9 @@ def test_the_cost_that_a_point_was_searched_by_names_its_axis() -> None:
 def test_a_standing_keeps_its_counts_by_name() -> None:
     found = Standing(worse=1, duels=3, unmatched=0).to_json()
     assert [found[name] for name in ("worse", "duels", "unmatched")] == [1, 3, 0]
+
+
+def test_a_refit_without_a_point_says_so() -> None:
+    moved = Moved(shifts=[], curves=[])
+    assert "no point" in moved.sentence
+    assert not moved.moved
