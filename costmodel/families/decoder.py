@@ -225,6 +225,7 @@ def _epilogue(b: Builder) -> None:
         last = b.pointwise("pooler.activation", "tanh", [last], model.hidden_size, rows=batch)
     add_head(b, last)
     if model.head.kind == "causal_lm" and words.logit_kernels:
-        rows = b.ops[-1].gemm[0] if b.ops[-1].gemm else b.work.tokens
+        rows = next(op.gemm[0] for op in b.ops if op.name == LM_HEAD and op.gemm)
+        columns = model.vocab_size * b.work.tp
         for index in range(words.logit_kernels):
-            b.pointwise(f"{LM_HEAD}.logits_{index}", "scale", [b.ops[-1].name], model.vocab_size, rows=rows)
+            b.pointwise(f"{LM_HEAD}.logits_{index}", "scale", [b.ops[-1].name], columns, rows=rows)

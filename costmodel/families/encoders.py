@@ -28,6 +28,23 @@ _BERT_MLP: dict[str, Any] = {
         ("lin2", "output"),
     ),
 }
+BERT_LAYER: dict[str, Any] = {
+    "attention": "attention",
+    "qkv": ("self.query", "self.key", "self.value"),
+    "out": "output.dense",
+    "mlp": "",
+    "ups": ("intermediate.dense",),
+    "down": "output.dense",
+    "names": (
+        ("self.query", "query"),
+        ("self.key", "key"),
+        ("self.value", "value"),
+        ("attention.output.dense", "attn_output"),
+        (".output.dense", "output"),
+        ("intermediate.dense", "intermediate"),
+    ),
+}
+"""The words of a layer whose linears are called as BERT's."""
 _LINEAR_HEADS: Heads = {
     "Model": no_head,
     "ForTokenClassification": classifier("token_classification", "classifier"),
@@ -139,20 +156,7 @@ def _read_electra(fields: Fields, row: FamilyRow) -> ModelSpec:
     words = Words(
         placing="after",
         norms=("attention.output.LayerNorm", "output.LayerNorm"),
-        attention="attention",
-        qkv=("self.query", "self.key", "self.value"),
-        out="output.dense",
-        mlp="",
-        ups=("intermediate.dense",),
-        down="output.dense",
-        names=(
-            ("self.query", "query"),
-            ("self.key", "key"),
-            ("self.value", "value"),
-            ("attention.output.dense", "attn_output"),
-            (".output.dense", "output"),
-            ("intermediate.dense", "intermediate"),
-        ),
+        **BERT_LAYER,
         rotary=False,
         embedding="embeddings.word_embeddings",
         position_table="embeddings.position_embeddings",

@@ -7,7 +7,7 @@ from typing import Any
 
 from costmodel.families.bert import HEADS as BERT_HEADS
 from costmodel.families.decoder import decoder_row
-from costmodel.families.encoders import encoder_spec
+from costmodel.families.encoders import BERT_LAYER, encoder_spec
 from costmodel.families.fields import Fields
 from costmodel.families.heads import classifier, masked_lm, masked_lm_parts, no_head
 from costmodel.families.row import FamilyRow
@@ -152,20 +152,7 @@ def _read_esm(fields: Fields, row: FamilyRow) -> ModelSpec:
     learned = fields.choice("position_embedding_type", "absolute", ("absolute", "rotary")) == "absolute"
     words = Words(
         norms=("attention.LayerNorm", "LayerNorm"),
-        attention="attention",
-        qkv=("self.query", "self.key", "self.value"),
-        out="output.dense",
-        mlp="",
-        ups=("intermediate.dense",),
-        down="output.dense",
-        names=(
-            ("self.query", "query"),
-            ("self.key", "key"),
-            ("self.value", "value"),
-            ("attention.output.dense", "attn_output"),
-            (".output.dense", "output"),
-            ("intermediate.dense", "intermediate"),
-        ),
+        **BERT_LAYER,
         rotary=not learned,
         embedding="embeddings.word_embeddings",
         position_table="embeddings.position_embeddings",

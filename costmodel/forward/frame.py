@@ -85,9 +85,6 @@ def epilogue_ops(model: ModelSpec, work: Workload) -> tuple[Op, ...]:
     """Operations after the last layer, whose output is INPUT; all but the LM head hold the prologue's locals."""
     b = Builder(model, work)
     model.family.epilogue(b)
-    last = b.ops[-1] if b.ops else None
-    if work.tp > 1 and last is not None and last.gemm is not None and last.gemm[1] == model.vocab_size:
-        b.collective("all_gather", last.name, last.gemm[0] * model.vocab_size * work.tp)
     held = prologue(model, work).start.carried
     return tuple(op if op.name == LM_HEAD else replace(op, holds=(*op.holds, *held)) for op in b.ops)
 
@@ -116,6 +113,7 @@ def add_head(b: Builder, source: str) -> None:
         rows = b.work.batch if part.first_token else b.work.tokens
         if part.in_features:
             source = b.linear(part.path, rows, part.out_features, part.in_features, source, bias=part.bias)
+            source = _whole_vocabulary(b, source, rows) if part.tied else source
         else:
             source = b.norm(part.path, source, rows=rows, columns=part.out_features)
         if part.activation:
@@ -126,4 +124,10 @@ def add_head(b: Builder, source: str) -> None:
 def _add_lm_head(b: Builder, source: str) -> None:
     rows = b.work.batch if b.work.lm_head is LmHead.LAST else b.work.tokens
     vocabulary, form = b.model.vocab_size, b.work.vocabulary_form
-    b.linear(LM_HEAD, rows, vocabulary, b.model.embed_dim, source, bias=b.model.lm_head_bias, form=form)
+    logits = b.linear(LM_HEAD, rows, vocabulary, b.model.embed_dim, source, bias=b.model.lm_head_bias, form=form)
+    _whole_vocabulary(b, logits, rows)
+
+
+def _whole_vocabulary(b: Builder, logits: str, rows: int) -> str:
+    """Logits of all tokens, where each of several devices made those of its share."""
+    return logits if b.work.tp == 1 else b.collective("all_gather", logits, rows * b.model.vocab_size * b.work.tp)

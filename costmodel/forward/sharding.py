@@ -70,7 +70,10 @@ def rank_of(model: ModelSpec, tp: int) -> ModelSpec:
             allowed="1",
         )
     kinds = {name: {**fields, **_shares(model.kinds[name], tp)} for name, fields in model.kind_fields.items()}
-    own = replace(model, **_shares(model, tp), vocab_size=-(-model.vocab_size // tp), kind_fields=kinds)  # type: ignore[arg-type]
+    vocabulary = -(-model.vocab_size // tp)
+    parts = [replace(part, out_features=vocabulary) if part.tied else part for part in model.head.parts]
+    head = replace(model.head, parts=tuple(parts))
+    own = replace(model, **_shares(model, tp), vocab_size=vocabulary, head=head, kind_fields=kinds)  # type: ignore[arg-type]
     _mark(own, model)
     for name, kind in own.kinds.items():
         _mark(kind, model.kinds[name])

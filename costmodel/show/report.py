@@ -122,7 +122,8 @@ def phase_rows(phase: PhaseEstimate) -> list[tuple[str, str, str, str]]:
 
 def whole_rows(phase: PhaseEstimate) -> list[tuple[str, str, str, str]]:
     """The same of all devices together."""
-    before, after = phase.whole()["dense"], phase.whole()["decomposed"]
+    whole = phase.whole()
+    before, after = whole["dense"], whole["decomposed"]
     rows = []
     for label, name, show in (*_METRICS, ("per device", "tokens_per_s_per_device", lambda value: rate(value, "tok/s"))):
         if name in before and not (name in _WHERE_THERE and not before[name]):

@@ -21,6 +21,7 @@ from costmodel.arrays import Floats, Ints
 from costmodel.errors import CalibrationError, InputError
 from costmodel.files.node import Node
 from costmodel.files.read import read_toml
+from costmodel.forward.workload import MAX_DEVICES
 from costmodel.hardware.profile import HardwareProfile, profile_folder
 
 SCHEMA = 1
@@ -29,7 +30,6 @@ COLLECTIVES = (ALL_REDUCE, "all_gather", "reduce_scatter", "alltoall")
 CUSTOM = "custom"
 """An all-reduce of a serving engine's own (vLLM), in one kernel, against that of the library (NCCL)."""
 LIBRARIES = ("nccl", CUSTOM)
-MAX_DEVICES = 8
 WIDEN = 2.0
 """Factor on the interval, in logarithms, of a device that was not measured. No measurement says it."""
 _SWITCHED, _LONELY = 8, 2

@@ -11,6 +11,7 @@ from costmodel.cli import cli, run
 from costmodel.decomposition.factors import Decomposition, LowRank, Site, make_factor
 from costmodel.errors import InputError
 from costmodel.families.load import load_model
+from costmodel.families.registry import spec_from_config
 from costmodel.forward.sharding import WAYS, break_even, rank_of
 from costmodel.forward.workload import WAY_NAMES, Way, Workload
 from costmodel.hardware.profile import load_hardware
@@ -121,3 +122,42 @@ def test_what_no_server_has_is_one_line(options: str, capsys: pytest.CaptureFixt
     error = capsys.readouterr().err
     assert error.startswith("error: ")
     assert error.count("\n") == 1
+
+
+def test_logits_of_the_whole_vocabulary_are_gathered_before_what_follows_them() -> None:
+    config = {
+        "model_type": "gemma2",
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "head_dim": 8,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "vocab_size": 96,
+        "final_logit_softcapping": 30.0,
+    }
+    model = spec_from_config(config, name="tiny", source="test")
+    one, four = (pricer(model, A100, Workload.prefill(8, tp=tp)).ops(Decomposition()) for tp in (1, 4))
+    place = next(index for index, op in enumerate(four) if op.kind == "all_gather")
+    assert four[place].cost.message_bytes == 96 * 2
+    assert four[place - 1].gemm == (1, 24, 32)
+    after = [op.out_bytes for op in four[place + 1 :]]
+    assert after
+    assert after == [op.out_bytes for op in one[-len(after) :]]
+
+
+def test_a_masked_lm_shares_its_decoder_out() -> None:
+    config = {
+        "model_type": "bert",
+        "architectures": ["BertForMaskedLM"],
+        "hidden_size": 32,
+        "intermediate_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "vocab_size": 96,
+    }
+    model = spec_from_config(config, name="tiny", source="test")
+    ops = pricer(model, A100, Workload.prefill(8, tp=4)).ops(Decomposition())
+    gathered = next(op for op in ops if op.kind == "all_gather")
+    assert gathered.cost.message_bytes == 8 * 96 * 2
+    assert next(op for op in ops if op.name == gathered.inputs[0]).gemm == (8, 24, 32)
