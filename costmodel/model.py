@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import functools
-import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
@@ -11,69 +9,13 @@ from typing import Literal, Protocol
 from costmodel.blocks import DeltaNet, Experts, LatentAttention
 from costmodel.errors import DecompositionError, nearest
 from costmodel.head import CAUSAL_LM, Head
+from costmodel.tensors import WeightTensor, expert_address, split_experts
 from costmodel.units import DType
 from costmodel.weights import WeightFormat
 from costmodel.words import Words
 
-Split = Literal["", "rows", "columns"]
-"""Which side of a weight several devices share out: none, its out_features or its in_features."""
 NormKind = Literal["rms_norm", "layer_norm"]
 """RMSNorm has a weight alone, LayerNorm a weight and a bias."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WeightTensor:
-    """One weight matrix of a layer that can be factored: y = W x + b with W of out_features x in_features."""
-
-    name: str
-    """Name in a decomposition, unique in its family: `q_proj`, `attn_output`, `c_fc`, ..."""
-    path: str
-    """Module path inside the layer, as in Hugging Face checkpoints: `self_attn.q_proj`, `attention.output.dense`."""
-    out_features: int
-    in_features: int
-    bias: bool
-    """Whether a bias of out_features is added; it stays when the weight is factored."""
-    group: str
-    """`attn` or `mlp`."""
-    experts: int = 0
-    """Experts that have such a weight each, factored alike; 0 where every token passes the one weight."""
-    split: Split = ""
-    """How it is split, where this is one device's share (`costmodel.forward.sharding`)."""
-    members: tuple[int, ...] = ()
-    """The numbers of these experts where they are not all of the layer's."""
-    over_cache: bool = False
-    """Whether it runs over all cached positions, not over the new tokens: plain latent attention's kv_b_proj."""
-
-    def over_the_cache(self) -> WeightTensor:
-        """The same weight over all cached positions."""
-        return replace(self, over_cache=True)
-
-    @property
-    def copies(self) -> int:
-        """Weights of this shape: one of each expert, or the one."""
-        return max(1, self.experts)
-
-    @property
-    def weight_params(self) -> int:
-        """Elements of the matrix, of all experts' matrices, the bias left out."""
-        return self.copies * self.out_features * self.in_features
-
-    @property
-    def params(self) -> int:
-        """Elements of the matrices and their biases."""
-        return self.weight_params + (self.copies * self.out_features if self.bias else 0)
-
-
-def attention_weight(name: str, path: str, out_features: int, in_features: int, *, bias: bool) -> WeightTensor:
-    """A weight of the group `attn`."""
-    return WeightTensor(
-        name=name, path=path, out_features=out_features, in_features=in_features, bias=bias, group="attn"
-    )
-
-
-def mlp_weight(name: str, path: str, out_features: int, in_features: int, *, bias: bool) -> WeightTensor:
-    """A weight of the group `mlp`."""
-    return replace(attention_weight(name, path, out_features, in_features, bias=bias), group="mlp")
 
 
 class Family(Protocol):
@@ -212,7 +154,7 @@ class ModelSpec:
     def __post_init__(self) -> None:
         names = dict.fromkeys(self.layer_kinds)
         own = {name: replace(self, layer_kinds=(), kind_fields={}, **self.kind_fields.get(name, {})) for name in names}  # type: ignore[arg-type]
-        each = [kind.tensors for kind in own.values()] or [_split(self.family.tensors(self), self.own_experts)]
+        each = [kind.tensors for kind in own.values()] or [split_experts(self.family.tensors(self), self.own_experts)]
         object.__setattr__(self, "kinds", own)
         object.__setattr__(self, "tensors", tuple(dict.fromkeys(tensor for tensors in each for tensor in tensors)))
 
@@ -311,7 +253,7 @@ class ModelSpec:
         address = expert_address(name)
         for tensor in self.tensors if address else ():
             if address and tensor.name == address[0] and address[1] < tensor.experts and not tensor.members:
-                return _split((tensor,), (address,))[1]
+                return split_experts((tensor,), (address,))[1]
         return None
 
     @property
@@ -363,39 +305,3 @@ class ModelSpec:
         else:
             layers = self.num_layers * self.params_per_layer
         return layers + sum(self.outer_params.values())
-
-
-_NUMBER = re.compile(r"0|[1-9][0-9]{0,8}", re.ASCII)
-
-
-@functools.lru_cache(maxsize=1024)
-def expert_address(name: str) -> tuple[str, int] | None:
-    """The stack and the number of the expert that a tensor's name addresses: `experts.3.up_proj` is the fourth expert
-    of `experts.up_proj`; None for any other name."""
-    words = name.split(".")
-    numbers = [place for place, word in enumerate(words) if _NUMBER.fullmatch(word)]
-    if len(numbers) != 1:
-        return None
-    return ".".join(words[: numbers[0]] + words[numbers[0] + 1 :]), int(words[numbers[0]])
-
-
-def _split(tensors: tuple[WeightTensor, ...], apart: tuple[tuple[str, int], ...]) -> tuple[WeightTensor, ...]:
-    """The tensors with some experts' weights as tensors of their own, behind what is left of their stack."""
-    if not apart:
-        return tensors
-    found: list[WeightTensor] = []
-    for tensor in tensors:
-        own = sorted(number for stack, number in apart if stack == tensor.name)
-        rest = tuple(number for number in range(tensor.experts) if number not in own)
-        if rest or not own:
-            found.append(replace(tensor, experts=len(rest), members=rest) if own else tensor)
-        for number in own:
-            name, path = (_numbered(text, number) for text in (tensor.name, tensor.path))
-            found.append(replace(tensor, name=name, path=path, experts=1, members=(number,)))
-    return tuple(found)
-
-
-def _numbered(text: str, number: int) -> str:
-    """`mlp.experts.up_proj` as `mlp.experts.3.up_proj`."""
-    before, _, last = text.rpartition(".")
-    return f"{before}.{number}.{last}"

@@ -26,9 +26,10 @@ from costmodel.forward.frame import INPUT
 from costmodel.forward.ops import Builder
 from costmodel.forward.workload import Attention, Workload
 from costmodel.hardware.profile import load_hardware
-from costmodel.model import ModelSpec, WeightTensor, attention_weight, mlp_weight
+from costmodel.model import ModelSpec
 from costmodel.pricing.estimate import estimate
 from costmodel.space.make import design_space
+from costmodel.tensors import WeightTensor, attention_weight, mlp_weight
 
 A100 = load_hardware("a100-sxm-80gb")
 CONFIG: dict[str, Any] = {

@@ -10,7 +10,8 @@ import click
 from costmodel.cli.common import NamingGroup, format_option, print_table, write_csv, write_json
 from costmodel.decomposition.factors import break_even_rank
 from costmodel.families.load import HUB_NAMES, builtin_models, load_model
-from costmodel.model import ModelSpec, WeightTensor
+from costmodel.model import ModelSpec
+from costmodel.tensors import WeightTensor
 
 
 @click.group(cls=NamingGroup)

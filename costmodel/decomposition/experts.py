@@ -6,7 +6,8 @@ import functools
 from dataclasses import replace
 
 from costmodel.decomposition.factors import Decomposition
-from costmodel.model import ModelSpec, expert_address
+from costmodel.model import ModelSpec
+from costmodel.tensors import expert_address
 
 
 def with_own_experts(model: ModelSpec, decomposition: Decomposition) -> ModelSpec:

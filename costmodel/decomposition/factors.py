@@ -12,7 +12,8 @@ from typing import Any, Literal, NamedTuple
 from costmodel.errors import DecompositionError
 from costmodel.files.node import Node
 from costmodel.files.read import read_json
-from costmodel.model import ModelSpec, WeightTensor
+from costmodel.model import ModelSpec
+from costmodel.tensors import WeightTensor
 
 Form = Literal["svd", "tucker"]
 FORMS: tuple[Form, ...] = ("svd", "tucker")

@@ -19,7 +19,8 @@ from costmodel.decomposition.factors import (
     make_factor,
 )
 from costmodel.errors import DecompositionError
-from costmodel.model import ModelSpec, WeightTensor
+from costmodel.model import ModelSpec
+from costmodel.tensors import WeightTensor
 
 _KEYS = ("layers", "tensors", "rank", "form")
 _RANGE = re.compile(r"(\d{1,9})(?:-(\d{1,9})(?::(\d{1,9}))?)?", re.ASCII)

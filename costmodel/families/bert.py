@@ -12,7 +12,8 @@ from costmodel.forward.attention import add_attention
 from costmodel.forward.frame import INPUT, POSITIONS, Start, add_head, add_positions
 from costmodel.forward.ops import Builder
 from costmodel.head import Head, linear
-from costmodel.model import ModelSpec, WeightTensor, attention_weight, mlp_weight
+from costmodel.model import ModelSpec
+from costmodel.tensors import WeightTensor, attention_weight, mlp_weight
 
 _LIKE_BERT = ("bert", "ernie")
 """Types with BERT's heads; the others have RoBERTa's, and positions counted from pad_token_id + 1 on."""

@@ -15,7 +15,8 @@ from costmodel.forward.attention import add_attention
 from costmodel.forward.cost import batched_gemm
 from costmodel.forward.frame import INPUT
 from costmodel.forward.ops import Builder
-from costmodel.model import ModelSpec, WeightTensor
+from costmodel.model import ModelSpec
+from costmodel.tensors import WeightTensor
 from costmodel.words import Words
 
 _KINDS = ("c2p", "p2c")

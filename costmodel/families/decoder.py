@@ -15,7 +15,8 @@ from costmodel.forward.attention import add_attention
 from costmodel.forward.cost import FP32_BYTES, elementwise
 from costmodel.forward.frame import INPUT, LM_HEAD, POSITIONS, Start, add_head, add_positions
 from costmodel.forward.ops import Builder
-from costmodel.model import ModelSpec, NormKind, WeightTensor, attention_weight, mlp_weight
+from costmodel.model import ModelSpec, NormKind
+from costmodel.tensors import WeightTensor, attention_weight, mlp_weight
 from costmodel.words import Words
 
 Read = Callable[[Fields, FamilyRow], ModelSpec]

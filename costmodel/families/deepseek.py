@@ -19,7 +19,8 @@ from costmodel.families.row import FamilyRow
 from costmodel.forward.frame import INPUT, Start, add_head
 from costmodel.forward.latent import add_latent_attention
 from costmodel.forward.ops import Builder
-from costmodel.model import ModelSpec, WeightTensor, attention_weight
+from costmodel.model import ModelSpec
+from costmodel.tensors import WeightTensor, attention_weight
 
 _DENSE = ("minicpm3", "youtu")
 """Types without experts."""

@@ -11,7 +11,8 @@ from dataclasses import replace
 from costmodel.families.fields import Fields
 from costmodel.forward.cost import FP32_BYTES, INDEX_BYTES, OpCost, elementwise
 from costmodel.forward.ops import Builder
-from costmodel.model import ModelSpec, WeightTensor, mlp_weight
+from costmodel.model import ModelSpec
+from costmodel.tensors import WeightTensor, mlp_weight
 
 STACKS = ("experts.gate_proj", "experts.up_proj", "experts.down_proj")
 

@@ -12,7 +12,8 @@ from costmodel.forward.attention import add_attention
 from costmodel.forward.cost import FP32_BYTES, elementwise
 from costmodel.forward.frame import INPUT, POSITIONS, Start, add_head, add_positions
 from costmodel.forward.ops import Builder
-from costmodel.model import ModelSpec, WeightTensor, attention_weight, mlp_weight
+from costmodel.model import ModelSpec
+from costmodel.tensors import WeightTensor, attention_weight, mlp_weight
 
 _POSITIONS = {"llama": 2048, "mistral": 131072, "qwen2": 32768, "qwen3": 32768}
 """Default of max_position_embeddings in each class."""

@@ -24,7 +24,8 @@ from costmodel.families.row import FamilyRow
 from costmodel.forward.attention import add_attention
 from costmodel.forward.frame import INPUT
 from costmodel.forward.ops import Builder
-from costmodel.model import ModelSpec, NormKind, WeightTensor, attention_weight
+from costmodel.model import ModelSpec, NormKind
+from costmodel.tensors import WeightTensor, attention_weight
 
 
 def _read(fields: Fields, row: FamilyRow) -> ModelSpec:

@@ -13,7 +13,8 @@ from costmodel.forward.attention import add_attention
 from costmodel.forward.cost import FP32_BYTES, INDEX_BYTES
 from costmodel.forward.frame import INPUT, POSITIONS, Start, add_head, add_positions
 from costmodel.forward.ops import Builder
-from costmodel.model import ModelSpec, WeightTensor, attention_weight, mlp_weight
+from costmodel.model import ModelSpec
+from costmodel.tensors import WeightTensor, attention_weight, mlp_weight
 
 
 def _read(fields: Fields, row: FamilyRow) -> ModelSpec:

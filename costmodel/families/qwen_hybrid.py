@@ -16,7 +16,8 @@ from costmodel.forward.attention import add_attention
 from costmodel.forward.delta import add_delta_rule
 from costmodel.forward.frame import INPUT
 from costmodel.forward.ops import Builder
-from costmodel.model import ModelSpec, WeightTensor, attention_weight
+from costmodel.model import ModelSpec
+from costmodel.tensors import WeightTensor, attention_weight
 
 _LINEAR, _FULL = "linear_attention", "full_attention"
 _DEFAULTS: dict[str, dict[str, int]] = {

@@ -9,7 +9,8 @@ from costmodel.families.fields import Fields
 from costmodel.families.heads import DECODER_HEADS, Heads
 from costmodel.forward.frame import Start
 from costmodel.forward.ops import Builder
-from costmodel.model import ModelSpec, NormKind, WeightTensor
+from costmodel.model import ModelSpec, NormKind
+from costmodel.tensors import WeightTensor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -13,7 +13,7 @@ from costmodel.forward.cost import FP32_BYTES, OpCost, batched_gemm, elementwise
 from costmodel.forward.ops import Builder
 from costmodel.forward.work import FMA, SOFTMAX_OPS, AttentionShape, visible_pairs
 from costmodel.forward.workload import Attention, Latent
-from costmodel.model import WeightTensor
+from costmodel.tensors import WeightTensor
 
 
 def add_latent_attention(

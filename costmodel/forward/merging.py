@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from costmodel.model import ModelSpec, WeightTensor
+from costmodel.model import ModelSpec
+from costmodel.tensors import WeightTensor
 
 MERGED = (("q_proj", "k_proj", "v_proj"), ("query", "key", "value"), ("gate_proj", "up_proj"))
 """Groups of tensors' names."""

@@ -20,7 +20,8 @@ from costmodel.forward.merging import merged_widths
 from costmodel.forward.routing import StackWork, stack_work
 from costmodel.forward.work import AttentionShape
 from costmodel.forward.workload import Workload
-from costmodel.model import ModelSpec, WeightTensor
+from costmodel.model import ModelSpec
+from costmodel.tensors import WeightTensor
 from costmodel.units import DType
 from costmodel.weights import WeightFormat
 

@@ -11,7 +11,8 @@ from costmodel.forward.ops import Op, site_gemm
 from costmodel.forward.routing import StackWork, stack_work
 from costmodel.forward.sharding import WAYS, Stage, split_stages
 from costmodel.forward.workload import Way, Workload
-from costmodel.model import ModelSpec, WeightTensor
+from costmodel.model import ModelSpec
+from costmodel.tensors import WeightTensor
 
 
 def first_way(tensor: WeightTensor, factor: Factor) -> Way:

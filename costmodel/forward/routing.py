@@ -14,7 +14,8 @@ from collections.abc import Iterable
 from typing import NamedTuple
 
 from costmodel.forward.workload import ExpertKernels, Latent, Routing, Workload
-from costmodel.model import ModelSpec, WeightTensor
+from costmodel.model import ModelSpec
+from costmodel.tensors import WeightTensor
 
 POWER = 1.2
 """Exponent of the power law, that of the measured tables (`power_law_1.2`)."""

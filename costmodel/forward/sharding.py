@@ -24,7 +24,8 @@ from costmodel.decomposition.factors import Form
 from costmodel.errors import InputError
 from costmodel.forward.work import Count
 from costmodel.forward.workload import MAX_DEVICES, Way
-from costmodel.model import ModelSpec, Split, WeightTensor
+from costmodel.model import ModelSpec
+from costmodel.tensors import Split, WeightTensor
 
 WAYS: dict[Split, tuple[Way, ...]] = {
     "rows": ("replicate", "gather"),

@@ -17,9 +17,10 @@ from costmodel.forward.routing import stack_work
 from costmodel.forward.sharding import DENSE_WAYS, WAYS, is_legal, split_stages
 from costmodel.forward.work import gemm_work
 from costmodel.forward.workload import Way, Workload
-from costmodel.model import ModelSpec, WeightTensor
+from costmodel.model import ModelSpec
 from costmodel.pricing.configurations import DENSE, SVD, TUCKER
 from costmodel.pricing.costs import COUNTS, Additive
+from costmodel.tensors import WeightTensor
 from costmodel.timing.columns import OpColumns, TimeModel
 from costmodel.timing.stacked import StackTimes
 from costmodel.weights import WeightFormat

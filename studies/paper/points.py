@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from costmodel.decomposition.factors import Decomposition, Factor, Site, break_even_rank, make_factor
-from costmodel.model import ModelSpec, WeightTensor
+from costmodel.model import ModelSpec
+from costmodel.tensors import WeightTensor
 from validate.factors.kinds import FactorsUsed
 from validate.plans.case import params_of
 from validate.quality.case import QualityCase

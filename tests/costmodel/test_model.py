@@ -10,7 +10,7 @@ import pytest
 
 from costmodel.errors import DecompositionError
 from costmodel.families.load import builtin_models, load_model
-from costmodel.model import WeightTensor, expert_address
+from costmodel.tensors import WeightTensor, expert_address
 
 PARAMS = {
     "llama2-7b": 6_738_415_616,

@@ -11,7 +11,8 @@ from torch import nn
 
 from costmodel.decomposition.factors import Site
 from costmodel.errors import InputError
-from costmodel.model import ModelSpec, WeightTensor
+from costmodel.model import ModelSpec
+from costmodel.tensors import WeightTensor
 from validate.errors import MeasurementError
 from validate.models.pretrained import Pretrained
 

@@ -10,7 +10,8 @@ import torch
 from torch import nn
 
 from costmodel.decomposition.factors import Decomposition, Factor, Site, Tucker
-from costmodel.model import ModelSpec, WeightTensor, expert_address
+from costmodel.model import ModelSpec
+from costmodel.tensors import WeightTensor, expert_address
 from validate.factors.factorize import Factorization, factorize, random_stages
 from validate.hf.experts import FactoredExperts, expert_linear
 from validate.hf.layers import without_layers

@@ -11,7 +11,8 @@ from typing import Any
 
 from costmodel.decomposition.factors import Decomposition, Factor, Form, LowRank, Site, Tucker, break_even_rank
 from costmodel.forward.workload import Phase, Workload
-from costmodel.model import ModelSpec, WeightTensor
+from costmodel.model import ModelSpec
+from costmodel.tensors import WeightTensor
 from validate.plans.balanced import BLOCK, balanced, layer_counts
 from validate.plans.case import RANK_CLASSES, Case
 

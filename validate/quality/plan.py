@@ -8,7 +8,8 @@ import random
 from collections.abc import Iterator, Sequence
 
 from costmodel.decomposition.factors import Decomposition, Factor, Form, Site, break_even_rank, make_factor
-from costmodel.model import ModelSpec, WeightTensor
+from costmodel.model import ModelSpec
+from costmodel.tensors import WeightTensor
 from validate.factors.kinds import FactorsUsed
 from validate.plans.balanced import BLOCK, balanced, layer_counts
 from validate.quality.case import DENSE, QualityCase

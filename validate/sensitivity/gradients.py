@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from costmodel.model import WeightTensor
+from costmodel.tensors import WeightTensor
 from validate.errors import MeasurementError
 from validate.models.weights import dense_weight
 

@@ -26,7 +26,7 @@ from costmodel.forward.ops import Op
 from costmodel.forward.passes import factor_ops
 from costmodel.forward.work import AttentionShape, keys_held, visible_pairs
 from costmodel.forward.workload import Workload
-from costmodel.model import WeightTensor
+from costmodel.tensors import WeightTensor
 from costmodel.units import DType
 
 BF16 = {"act_bytes": 2, "weight_dtype": DType.BF16}
