@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from pathlib import Path
 
 import nbformat
@@ -11,8 +10,6 @@ import pytest
 
 FOLDER = Path(__file__).resolve().parents[1] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("[0-9]*.ipynb"))
-SECONDS = 60
-"""Each; five minutes for all of them are allowed."""
 
 
 def test_the_notebooks_are_there() -> None:
@@ -52,9 +49,7 @@ def test_a_notebook_runs(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(FOLDER))
     from execute import executed
 
-    began = time.perf_counter()
     fresh = executed(path)
-    assert time.perf_counter() - began < SECONDS
     committed = nbformat.read(path, as_version=4)
     assert [cell.source for cell in fresh.cells] == [cell.source for cell in committed.cells]
     for new, old in zip(fresh.cells, committed.cells, strict=True):
@@ -76,8 +71,7 @@ def test_a_stream_flushed_in_pieces_is_kept_as_one(monkeypatch: pytest.MonkeyPat
     assert kept == ["ab", "c", "image", "d"]
 
 
-def test_notebooks_need_nothing_beside_the_checkout() -> None:
-    """The published tables are optional: every notebook that looks for them asks whether they are there."""
+def test_notebooks_read_nothing_beside_the_checkout() -> None:
+    """What they show would otherwise depend on the machine that runs them."""
     for path in NOTEBOOKS:
-        source = "\n".join(cell.source for cell in nbformat.read(path, as_version=4).cells)
-        assert source.count("../shared") <= source.count(".is_file()"), path.stem
+        assert "../.." not in "\n".join(cell.source for cell in nbformat.read(path, as_version=4).cells), path.stem
