@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import enum
+import re
+from collections.abc import Mapping
 
 from costmodel.errors import InputError
 
@@ -110,3 +112,52 @@ def seconds(value: float, digits: int = 4, pad: bool = False) -> str:
         if size >= factor:
             return f"{significant(value / factor, digits, pad)} {unit}"
     return f"{value * 1e9:.{digits}g} ns" if value else "0 s"
+
+
+_SCALES = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15}
+_BINARY = {"Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30, "Ti": 2.0**40}
+_SMALL = {"": 1.0, "m": 1e-3, "u": 1e-6, "\N{MICRO SIGN}": 1e-6, "n": 1e-9}
+_AMOUNT = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|[+-]?(?:nan|inf))\s*(\D*)", re.ASCII)
+
+
+def parse_amount(text: str, unit: str, what: str = "amount") -> float:
+    """A number with a unit, in SI: `parse_amount("10ms", "s") == 0.01`; without one it is in `unit` itself.
+
+    Prefixes of bytes are decimal, KiB to TiB binary; a B after a prefix may be left out: `24G`. `unit` empty: a count,
+    such as `7B` or `350M` parameters.
+
+    Raises:
+        InputError: when the text is no number, or has a unit of something else.
+    """
+    match = _AMOUNT.fullmatch(text.strip())
+    if not match:
+        raise InputError(f"{what}: not a number", value=text, allowed=_allowed(unit))
+    known = _units(unit)
+    name = match[2].strip()
+    if name not in known:
+        raise InputError(f"{what}: not a unit of it", value=text, allowed=_allowed(unit))
+    return float(match[1]) * known[name]
+
+
+def _units(unit: str) -> Mapping[str, float]:
+    """What may follow a number of a quantity, and the factor to SI."""
+    if unit == "B":
+        scales = _SCALES | _BINARY
+        return scales | {f"{prefix}{letter}": factor for prefix, factor in scales.items() for letter in ("B", "b")}
+    if unit in ("s", "J"):
+        scales = _SMALL | ({} if unit == "s" else {"k": 1e3, "M": 1e6})
+        return {"": 1.0, **{f"{prefix}{unit}": factor for prefix, factor in scales.items()}}
+    if unit:
+        return {"": 1.0, unit: 1.0, **{f"{prefix}{unit}": factor for prefix, factor in _SCALES.items()}}
+    return _SCALES | {"B": 1e9}
+
+
+def _allowed(unit: str) -> str:
+    """Examples of what `parse_amount` takes."""
+    examples = {
+        "B": "24GB, 512MiB or bytes",
+        "s": "10ms, 2.5s or seconds",
+        "%": "20% or 20",
+        "J": "5J, 200mJ or joules",
+    }
+    return examples.get(unit, f"a number{f', in {unit}' if unit else ', such as 7B or 350M'}")

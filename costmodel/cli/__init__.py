@@ -18,6 +18,7 @@ _COMMANDS = {
     "estimate": "price one rank configuration of a model on a device",
     "space": "count the configurations of a model's design space",
     "explore": "answer questions about every configuration of a design space",
+    "objectives": "list every number that can be asked for, with its unit",
     "price": "price bare GEMM and attention shapes in bulk",
     "roofline": "draw a model's operations on a device's roofline",
     "hw": "list, show and check hardware profiles",

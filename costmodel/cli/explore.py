@@ -34,15 +34,16 @@ _SHOWN = 24
 @click.option(
     "--objectives",
     metavar="A,B,...",
-    help="Keys of `estimate` with their phase: decode.latency_s, "
-    "decode.saved.energy_pct, saved.params_pct, request.latency_s, quality; the first orders --top.",
+    help="Names as `costmodel objectives` lists them: decode.latency_s, decode.saved.latency_p05_pct, params, quality; "
+    "the first orders --top.",
 )
 @click.option(
     "--limit",
     "limits",
     multiple=True,
     metavar="'NAME OP NUMBER'",
-    help="For example 'decode.latency_s<=0.02'; repeatable. Without a phase it holds in every phase.",
+    help="For example 'decode.latency_s<=20ms' or 'saved.latency_p05_pct>=20%'; repeatable. Without a phase it holds "
+    "in every phase.",
 )
 @click.option("--top", type=int, default=5, show_default=True, metavar="K", help="How many of the best to list.")
 @click.option(
@@ -77,7 +78,7 @@ def command(
     Example:
       costmodel explore --model llama2-7b --hw a100-sxm-80gb --phase decode \\
         --runtime graph --ranks 64-1024:64 \\
-        --limit 'saved.peak_memory_pct>=20' --top 1
+        --limit 'saved.peak_memory_pct>=20%' --top 1
 
     One token at a time in the eager runtime the host's launches set the pace, so that
     factors, which are more kernels, save memory but no time; a replayed graph has none.

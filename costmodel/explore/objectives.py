@@ -6,30 +6,27 @@ import math
 import operator
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
 from costmodel.arrays import Floats, Ints
 from costmodel.errors import InputError, nearest
+from costmodel.explore.names import (
+    METRICS,
+    MORE_IS_BETTER,
+    PHASES,
+    REQUEST_METRICS,
+    REQUEST_SAVED,
+    SAME_IN_ALL,
+    SAVED,
+    all_names,
+)
 from costmodel.explore.tables import CostBatch
-from costmodel.pricing.phase import PhaseCosts
-from costmodel.pricing.request import RequestCosts
+from costmodel.pricing.saving import saving_ends
+from costmodel.units import parse_amount, unit_of
 
-_PHASES = ("prefill", "decode")
-_METRICS = tuple(f.name for f in fields(PhaseCosts) if f.name not in ("level", "fits"))
-_REQUEST_METRICS = tuple(f.name for f in fields(RequestCosts) if f.name not in ("peak_memory_bytes", "fits"))
-_SAVED = {
-    "params_pct": "params",
-    "weight_bytes_pct": "weight_bytes",
-    "flops_pct": "flops",
-    "latency_pct": "latency_s",
-    "energy_pct": "energy_j",
-    "peak_memory_pct": "peak_memory_bytes",
-    "speedup": "latency_s",
-}
-_REQUEST_SAVED = {"latency_pct": "latency_s", "energy_pct": "energy_j", "speedup": "latency_s"}
 _UNKNOWN = {
     "energy_j": "the profile lacks a power figure",
     "latency_p05_s": "no calibration gives intervals",
@@ -37,9 +34,8 @@ _UNKNOWN = {
     "tpot_s": "one new token takes no decode step",
 }
 """Why a cost can be None."""
-_SAME_IN_ALL = ("params", "weight_bytes")
-"""Metrics that no phase changes, so that none need be named."""
-_MORE_IS_BETTER = ("tokens_per_s", "arithmetic_intensity")
+_PERCENT = ("pct", "p05", "p95")
+"""Savings in percent."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,7 +55,7 @@ class Objective:
         name: as it was asked for; the key of every answer.
         part: prefill, decode, request or quality.
         metric: the cost's key.
-        saving: `pct` or `speedup` relative to the dense model, else empty.
+        saving: relative to the dense model `pct`, its ends `p05` and `p95`, or `speedup`; else empty.
     """
 
     name: str
@@ -70,7 +66,7 @@ class Objective:
     @property
     def maximise(self) -> bool:
         """Whether more is better."""
-        return bool(self.saving) or self.metric in _MORE_IS_BETTER
+        return bool(self.saving) or self.metric in MORE_IS_BETTER
 
     def values(self, batch: CostBatch) -> Floats | Ints:
         """Values of the batch's configurations, in the metric's unit, int64 where it is a count.
@@ -78,6 +74,8 @@ class Objective:
         Raises:
             InputError: when the cost is unknown (energy without a power figure, an interval without a calibration).
         """
+        if self.saving in ("p05", "p95"):
+            return self._end(batch)
         found: Floats | Ints = self._metric(batch)
         if not self.saving:
             return found
@@ -89,6 +87,15 @@ class Objective:
         """Values as float64 with the sign that makes less better."""
         values = np.asarray(self.values(batch), dtype=np.float64)
         return -values if self.maximise else values
+
+    def _end(self, batch: CostBatch) -> Floats:
+        """An end of the saving's 90 % interval."""
+        tables = batch.tables
+        priced = tables.phases[self.part].pricer
+        ends = saving_ends(tables.dense.phase(self.part), batch.phase(self.part), priced.ratio_error)
+        if ends is None:
+            raise InputError(f"{self.name} is unknown: no calibration gives intervals", hint="leave it out")
+        return ends[0 if self.saving == "p05" else 1]
 
     def _metric(self, batch: CostBatch) -> Any:
         if self.part == "quality":
@@ -123,23 +130,23 @@ def parse_objective(text: str, priced: Priced) -> list[Objective]:
             )
         return [Objective(name=name, part="quality", metric="quality")]
     words = name.split(".")
-    where = [word for word in words if word in (*_PHASES, "request")]
-    rest = [word for word in words if word not in (*_PHASES, "request")]
+    where = [word for word in words if word in (*PHASES, "request")]
+    rest = [word for word in words if word not in (*PHASES, "request")]
     saved = len(rest) == 2 and rest[0] == "saved"
     key = rest[-1] if rest else ""
-    metrics: dict[str, str] = {metric: metric for metric in _METRICS}
+    metrics: dict[str, str] = {metric: metric for metric in METRICS}
     if where == ["request"]:
-        metrics = dict(_REQUEST_SAVED) if saved else {metric: metric for metric in _REQUEST_METRICS}
+        metrics = dict(REQUEST_SAVED) if saved else {metric: metric for metric in REQUEST_METRICS}
     elif saved:
-        metrics = dict(_SAVED)
+        metrics = dict(SAVED)
     if len(where) > 1 or len(rest) != 1 + saved or key not in metrics:
         raise InputError("unknown objective", value=text, hint=nearest(name, known_names(priced)))
-    metric, saving = metrics[key], ("speedup" if key == "speedup" else "pct") if saved else ""
+    metric, saving = metrics[key], _saving(key) if saved else ""
     if where == ["request"] and not priced.request:
         raise InputError("a request is not priced", value=text, hint="add --new-tokens N")
     if where and where[0] != "request" and where[0] not in priced.phases:
         raise InputError("the phase is not priced", value=text, allowed=" or ".join(priced.phases), hint="see --phase")
-    parts = where or (priced.phases[:1] if metric in _SAME_IN_ALL else priced.phases)
+    parts = where or (priced.phases[:1] if metric in SAME_IN_ALL else priced.phases)
     return [
         Objective(name=name if where or len(parts) == 1 else f"{part}.{name}", part=part, metric=metric, saving=saving)
         for part in parts
@@ -168,13 +175,12 @@ def parse_objectives(texts: Sequence[str], priced: Priced) -> list[Objective]:
 
 def known_names(priced: Priced) -> list[str]:
     """Every name that `parse_objective` takes, phases written out."""
-    names = [f"{phase}.{metric}" for phase in priced.phases for metric in _METRICS]
-    names += [f"{phase}.saved.{key}" for phase in priced.phases for key in _SAVED]
-    names += ["params", "weight_bytes", "saved.params_pct", "saved.weight_bytes_pct"]
-    if priced.request:
-        names += [f"request.{metric}" for metric in _REQUEST_METRICS]
-        names += [f"request.saved.{key}" for key in _REQUEST_SAVED]
-    return names + (["quality"] if priced.quality else [])
+    return all_names(priced.phases, request=priced.request, quality=priced.quality)
+
+
+def _saving(key: str) -> str:
+    """How a saving's key relates to dense."""
+    return {"speedup": "speedup", "latency_p05_pct": "p05", "latency_p95_pct": "p95"}.get(key, "pct")
 
 
 _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
@@ -184,9 +190,7 @@ _OPERATORS: dict[str, Callable[[Any, Any], Any]] = {
     "<": operator.lt,
     ">": operator.gt,
 }
-_UNIT = re.compile(r"[+-]?\d+(?:\.\d+)?(?=\s*[%A-Za-z])", re.ASCII)
-"""The number before a unit."""
-_LIMIT = re.compile(r"\s*([A-Za-z_.0-9]+?)\s*(<=|>=|==|=|<|>)\s*([^\s<=>]\S*)\s*", re.ASCII)
+_LIMIT = re.compile(r"\s*([A-Za-z_.0-9]+?)\s*(<=|>=|==|=|<|>)\s*([^\s<=>](?:[^<=>]*[^\s<=>])?)\s*", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -218,11 +222,11 @@ class Limit:
 
 
 def parse_limit(text: str, priced: Priced) -> list[Limit]:
-    """Read `NAME OP NUMBER`; without a phase it holds in every phase that is priced.
+    """Read `NAME OP NUMBER`, the number in the name's unit or with one; without a phase it holds in every phase priced.
 
     Raises:
-        InputError: on a malformed text, an unknown name, a number that is not finite, or a negative bound of
-            something that cannot be negative.
+        InputError: on a malformed text, an unknown name, a unit of something else, a number that is not finite, or a
+            negative bound of something that cannot be negative.
     """
     match = _LIMIT.fullmatch(text)
     if not match:
@@ -230,21 +234,16 @@ def parse_limit(text: str, priced: Priced) -> list[Limit]:
             "not a limit",
             value=text,
             allowed="NAME OP NUMBER with OP one of <= >= == < >",
-            hint="for example --limit 'decode.latency_s<=0.02'",
+            hint="for example --limit 'decode.latency_s<=20ms'",
         )
     name, sign, number = match.groups()
     objectives = parse_objective(name, priced)
-    try:
-        value = float(number)
-    except ValueError as error:
-        plain = _UNIT.match(number)
-        hint = f"write {plain[0]}, in the unit that the name says" if plain else f"in {text!r}"
-        raise InputError("not a number in a limit", value=number, hint=hint) from error
+    value = parse_amount(number, unit_of(name), name)
     if not math.isfinite(value):
         raise InputError("a limit must be finite", value=number)
-    if value < 0 and not (objectives[0].saving == "pct" or objectives[0].part == "quality"):
+    if value < 0 and not (objectives[0].saving in _PERCENT or objectives[0].part == "quality"):
         raise InputError("a negative limit on what is never negative", value=text, allowed="0 or more")
-    if objectives[0].saving == "pct" and value > 100:
+    if objectives[0].saving in _PERCENT and value > 100:
         raise InputError("more than 100 % cannot be saved", value=text, allowed="at most 100")
     sign = "==" if sign == "=" else sign
     return [Limit(objective=objective, sign=sign, value=value) for objective in objectives]

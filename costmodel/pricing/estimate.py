@@ -21,6 +21,7 @@ from costmodel.pricing.configurations import Configurations
 from costmodel.pricing.phase import PhaseCosts, op_rows, phase_costs, savings
 from costmodel.pricing.pricer import PhasePricer
 from costmodel.pricing.request import Request, request_of
+from costmodel.pricing.saving import ratio_error
 from costmodel.pricing.verdict import Verdict, judge
 from costmodel.timing.calibration.range import leaves
 from costmodel.timing.columns import OpColumns, OpTimings, TimeModel
@@ -52,8 +53,8 @@ class PhaseEstimate:
 
     @property
     def saved(self) -> dict[str, float | None]:
-        """Savings in percent of dense, and the speed-up."""
-        return savings(self.dense, self.decomposed)
+        """Savings in percent of dense, the speed-up, and the interval of the saved latency."""
+        return savings(self.dense, self.decomposed, self.pricer.ratio_error)
 
     @property
     def devices(self) -> dict[str, Any]:
@@ -253,7 +254,7 @@ def pricer(
             host=host_of(work.host, hardware),
             element_bytes=work.act_bytes,
         )
-    return PhasePricer(model, work, hardware, times)
+    return PhasePricer(model, work, hardware, times, ratio_error(calibration, work.dtype))
 
 
 def _phase(

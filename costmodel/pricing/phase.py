@@ -13,6 +13,7 @@ from costmodel.forward.ops import Op
 from costmodel.pricing.configurations import Configurations
 from costmodel.pricing.pricer import PhasePricer
 from costmodel.pricing.request import saved_pct
+from costmodel.pricing.saving import saving_ends
 from costmodel.timing.columns import OpColumns, OpTimings
 
 
@@ -53,15 +54,18 @@ class PhaseCosts:
         return {name: getattr(self, name) for name in self.__slots__ if name not in alone}
 
 
-def savings(dense: PhaseCosts, decomposed: PhaseCosts) -> dict[str, float | None]:
-    """100 (dense - decomposed) / dense of each cost, and the speed-up dense / decomposed; None where unknown."""
+def savings(dense: PhaseCosts, decomposed: PhaseCosts, error: float | None) -> dict[str, float | None]:
+    """100 (dense - decomposed) / dense of each cost, the speed-up dense / decomposed, and the 90 % interval of the
+    saved latency, whose ratio is off by `error`; None where unknown."""
     names = ("params", "weight_bytes", "flops", "latency", "energy", "peak_memory")
     saved: dict[str, float | None] = {}
     for name in names:
         field = {"latency": "latency_s", "energy": "energy_j", "peak_memory": "peak_memory_bytes"}.get(name, name)
         saved[f"{name}_pct"] = saved_pct(getattr(dense, field), getattr(decomposed, field))
     saved["speedup"] = dense.latency_s / decomposed.latency_s
-    return saved
+    ends = saving_ends(dense, decomposed, error)
+    low, high = (None, None) if ends is None else map(float, ends)
+    return saved | {"latency_p05_pct": low, "latency_p95_pct": high}
 
 
 def phase_costs(priced: PhasePricer, decomposition: Decomposition, configuration: Configurations) -> PhaseCosts:

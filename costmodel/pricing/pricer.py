@@ -69,8 +69,17 @@ class PhasePricer:
         InputError: when counts of the workload would not fit 64 bits.
     """
 
-    def __init__(self, model: ModelSpec, work: Workload, hardware: HardwareProfile, time_model: TimeModel) -> None:
+    def __init__(
+        self,
+        model: ModelSpec,
+        work: Workload,
+        hardware: HardwareProfile,
+        time_model: TimeModel,
+        ratio_error: float | None = None,
+    ) -> None:
         self.model, self.work, self.hardware, self.time_model = model, work, hardware, time_model
+        self.ratio_error = ratio_error
+        """Relative error of the ratio of two passes' times, None where unknown."""
         self.rank = model = rank_of(model, work.tp)
         """What each device runs: the model itself on one."""
         stacked = time_model if isinstance(time_model, StackTimes) else None

@@ -22,7 +22,15 @@ from costmodel.explore.by_site.grid import WORK, Grid, grid
 from costmodel.explore.by_site.hull import Hull, fill, hull
 from costmodel.explore.by_site.labels import exact_labels
 from costmodel.explore.by_site.multipliers import best_of_all, best_under_limits
-from costmodel.explore.by_site.problem import Functional, SiteProblem, all_coordinates, ceiling, memory_parts, metric_of
+from costmodel.explore.by_site.problem import (
+    Functional,
+    SiteProblem,
+    all_coordinates,
+    ceiling,
+    memory_parts,
+    metric_of,
+    with_plain_limits,
+)
 from costmodel.explore.by_site.sample import sampled_distribution, sampled_share, uniform_sample
 from costmodel.explore.by_site.tangents import tangents, useful
 from costmodel.explore.objectives import Objective
@@ -56,6 +64,7 @@ def answer_by_sites(question: Question) -> Answer:
     Raises:
         InputError: on more than two objectives where the exact method is out of reach, or a limit on the better side.
     """
+    question = with_plain_limits(question)
     tables, space = question.tables, question.space
     for limit in question.limits:
         ceiling(tables, limit)

@@ -7,6 +7,7 @@ time, energy, a request's steps, the peak of live bytes. A `Functional` is a wei
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +17,7 @@ import numpy.typing as npt
 
 from costmodel.arrays import Floats, Ints
 from costmodel.errors import InputError
+from costmodel.explore.answer import Question
 from costmodel.explore.objectives import Limit, Objective
 from costmodel.explore.tables import COLUMN, CostTables
 from costmodel.space.kinds import PerSiteSpace
@@ -174,6 +176,37 @@ def metric_of(objective: Objective) -> Objective:
     """The plain cost whose decrease is the objective's improvement."""
     metric = "latency_s" if objective.metric == "tokens_per_s" else objective.metric
     return replaced(objective, objective.part, metric)
+
+
+def with_plain_limits(question: Question) -> Question:
+    """The question with each limit on a saving's pessimistic end as three: of the latency and of its interval's ends.
+
+    Raises:
+        InputError: on a limit on the optimistic end, or an end as an objective.
+    """
+    for objective in question.objectives:
+        if objective.saving in ("p05", "p95"):
+            hint = f"use {objective.part}.saved.latency_pct, and the end in a --limit"
+            raise InputError("this space cannot be ordered by the end of an interval", value=objective.name, hint=hint)
+    limits = [plain for limit in question.limits for plain in _plain(question.tables, limit)]
+    return dataclasses.replace(question, limits=tuple(limits))
+
+
+def _plain(tables: CostTables, limit: Limit) -> list[Limit]:
+    objective = limit.objective
+    if objective.saving not in ("p05", "p95"):
+        return [limit]
+    if objective.saving == "p95" or not limit.is_ceiling:
+        raise InputError("this space takes limits on the pessimistic end from below only", value=str(limit))
+    objective.values(tables.dense)  # whether the end is known
+    error = tables.phases[objective.part].pricer.ratio_error
+    assert error is not None
+    limits = []
+    for metric in ("latency_s", "latency_p05_s", "latency_p95_s"):
+        cost = Objective(name=f"{objective.part}.{metric}", part=objective.part, metric=metric)
+        dense = float(np.asarray(cost.values(tables.dense)))
+        limits.append(Limit(objective=cost, sign="<=", value=dense * (1 - limit.value / 100) / (1 + error)))
+    return limits
 
 
 def all_coordinates(tables: CostTables, objectives: Sequence[Objective]) -> list[Coordinate]:

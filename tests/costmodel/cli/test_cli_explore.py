@@ -280,7 +280,7 @@ def test_plot(kind: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> 
         (["--keep", "layers=3 tensors=key"], "whole layers"),
         (["--limit", "latency_s<=-1"], "negative"),
         (["--limit", "latency_s<=nan"], "finite"),
-        (["--limit", "saved.params_pct>30%"], "write 30,"),
+        (["--limit", "saved.params_pct>30GB"], "not a unit"),
         (["--limit", "latency_s<=x"], "not a number"),
         (["--limit", "speed>3"], "unknown objective"),
         (["--limit", "decode.latency_s<=1"], "not priced"),

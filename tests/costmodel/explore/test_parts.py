@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 
 from costmodel.errors import InputError
 from costmodel.explore.distribution import distribution
+from costmodel.explore.names import all_names, named
 from costmodel.explore.objectives import Priced, known_names, parse_limit, parse_objective, parse_objectives
 from costmodel.explore.pareto import nondominated
 from costmodel.explore.quality import load_quality
@@ -113,6 +114,33 @@ def test_a_phase_may_be_left_out_when_there_is_one() -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("latency_s<=10ms", 0.01),
+        ("latency_s <= 10 ms", 0.01),
+        ("saved.latency_p05_pct>=20%", 20),
+        ("peak_memory_bytes<=24GB", 24e9),
+        ("peak_memory_bytes<=1.5Gi", 1.5 * 2**30),
+        ("energy_j<=200mJ", 0.2),
+        ("params<=7B", 7e9),
+        ("latency_s<=2e-3", 0.002),
+        ("saved.speedup>=1.5x", 1.5),
+    ],
+)
+def test_a_limit_takes_units(text: str, value: float) -> None:
+    assert parse_limit(text, ONE)[0].value == pytest.approx(value, rel=1e-15)
+
+
+def test_every_name_has_a_meaning_a_unit_and_the_direction_that_the_objective_has() -> None:
+    priced = Priced(phases=("prefill", "decode"), request=True, quality=True)
+    for name in all_names():
+        known = named(name)
+        assert known.meaning
+        assert known.more_is_better == parse_objective(name, priced)[0].maximise
+    assert named("decode.saved.latency_p05_pct").unit == "%"
+
+
+@pytest.mark.parametrize(
     ("call", "match"),
     [
         (lambda: parse_objective("latancy_s", ONE), "did you mean"),
@@ -127,6 +155,8 @@ def test_a_phase_may_be_left_out_when_there_is_one() -> None:
         (lambda: parse_limit("latency_s", ONE), "not a limit"),
         (lambda: parse_limit("latency_s<=", ONE), "not a limit"),
         (lambda: parse_limit("latency_s<=fast", ONE), "not a number"),
+        (lambda: parse_limit("latency_s<=10GB", ONE), "not a unit.*10ms"),
+        (lambda: parse_limit("saved.latency_pct>=10ms", ONE), "not a unit.*20%"),
         (lambda: parse_limit("latency_s<=nan", ONE), "finite"),
         (lambda: parse_limit("latency_s<=inf", ONE), "finite"),
         (lambda: parse_limit("latency_s<=-1", ONE), "negative"),
