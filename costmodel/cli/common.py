@@ -11,16 +11,11 @@ from typing import IO, Any, TypeVar
 
 import click
 
+from costmodel.cli.table import Table
 from costmodel.errors import InputError, nearest
 from costmodel.files.cells import cell, shown
 
 F = TypeVar("F", bound=Callable[..., Any])
-_UNBOUNDED = 10_000
-"""Columns that no table needs."""
-_MIN_TEXT = 24
-"""Columns that a cell of text keeps, if it has as many, however narrow the terminal is."""
-_GAP = 3
-"""Columns between two cells of a table."""
 
 
 class NamingGroup(click.Group):
@@ -85,35 +80,20 @@ def print_table(
     caption: str = "",
     fold: bool = True,
 ) -> None:
-    """Print a title line and a rich table: `left` columns flush left, the rest flush right; None shows as a dash.
+    """Print a title line and a table: `left` columns flush left, the rest flush right; None shows as a dash.
 
     Cells of text fold where the table is wider than the terminal, the first column's and those flush right never, since
     a number in two lines cannot be read: lines grow beyond the terminal instead. Without `fold` nothing folds.
     """
-    from rich import box
-    from rich.cells import cell_len
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
     table = Table(
-        box=box.SIMPLE_HEAD, caption=Text(shown(caption)) if caption else None, caption_justify="left", pad_edge=False
+        columns=[shown(name) for name in columns],
+        rows=[["-" if value is None else shown(str(value)) for value in row] for row in rows],
+        left=left,
+        caption=shown(caption),
     )
-    cells = [["-" if value is None else shown(str(value)) for value in row] for row in rows]
-    needed = 0
-    for index, name in enumerate(map(shown, columns)):
-        whole = index == 0 or index >= left
-        width = max(cell_len(text) for text in (name, *(row[index] for row in cells)))
-        needed += _GAP + (width if whole else min(width, _MIN_TEXT))
-        table.add_column(Text(name), justify="left" if index < left else "right", overflow="fold", no_wrap=whole)
-    for row in cells:
-        table.add_row(*map(Text, row))
-    console = Console(width=max(text_width(), needed) if fold else _UNBOUNDED)
-    console.print(Text(shown(title), style="bold"), soft_wrap=True)
-    with console.capture() as captured:
-        console.print(table)
-    for line in captured.get().splitlines():
-        print(line.rstrip())
+    click.echo(click.style(shown(title), bold=True))
+    for line in table.lines(text_width() if fold else None):
+        print(line)
 
 
 def say(line: str, *, err: bool = False) -> None:

@@ -7,6 +7,7 @@ import re
 import pytest
 
 from costmodel.cli import cli, common, run
+from costmodel.cli.table import Table, folded
 
 COMMANDS = [
     ["explore", "--model", "llama2-7b", "--hw", "a100-sxm-80gb", "--ranks", "64"],
@@ -41,3 +42,39 @@ def test_text_folds_where_numbers_do_not(capsys: pytest.CaptureFixture[str], mon
     lines = capsys.readouterr().out.splitlines()
     assert sum("word" in line for line in lines[3:]) > 1
     assert any(line.endswith(" 123,456,789,012") for line in lines)
+
+
+def test_wide_letters_take_two_columns_and_marks_none() -> None:
+    rows = [["模型", "1"], ["e\u0301tude", "22"], ["abcdef", "333"]]
+    table = Table(columns=["name", "n"], rows=rows)
+    assert list(table.lines(None)) == [
+        "",
+        " name       n",
+        " ────────────",
+        " 模型       1",
+        " e\u0301tude     22",
+        " abcdef   333",
+        "",
+    ]
+
+
+def test_a_folded_name_of_a_column_stands_at_the_foot_and_a_folded_cell_at_the_head() -> None:
+    names = ["device", "a rather long name of a column", "W"]
+    lines = list(Table(columns=names, rows=[["t4", "short", "70"]], left=2, caption="a word " * 9).lines(30))
+    assert [line.split() for line in lines[:5]] == [
+        [],
+        ["a", "rather", "long", "name", "of", "a"],
+        ["device", "column", "W"],
+        [lines[3].strip()],
+        ["t4", "short", "70"],
+    ]
+    assert max(map(len, lines)) == len(lines[3]) + 1
+    assert " ".join(" ".join(lines[6:]).split()) == ("a word " * 9).strip()
+
+
+@pytest.mark.parametrize("width", [1, 3, 7, 30])
+def test_folding_keeps_every_letter_and_no_line_is_too_long(width: int) -> None:
+    text = "one extraordinarily/long-word, and short ones"
+    lines = folded(text, width)
+    assert "".join(lines).replace(" ", "") == text.replace(" ", "")
+    assert max(map(len, lines)) <= width
