@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from costmodel.families.registry import FAMILIES, defaults, rows_by_type
+from costmodel.families.registry import FAMILIES, defaults
 
 SIZES = {
     "hidden_size": 64,
@@ -50,7 +50,7 @@ CHOICES: dict[str, dict[str, Any]] = {
 
 def small(model_type: str, **changes: Any) -> dict[str, Any]:
     """The sizes by the names that a type knows, among its defaults."""
-    native = rows_by_type(FAMILIES)[model_type].aliases
+    native = FAMILIES[model_type].aliases
     known = defaults(model_type)
     config = {native.get(name, name): size for name, size in SIZES.items()}
     config = {name: size for name, size in config.items() if name in known}

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,6 +23,7 @@ from costmodel.families.fields import Fields
 from costmodel.families.llama import LLAMA
 from costmodel.families.load import load_model
 from costmodel.families.row import FamilyRow
+from costmodel.families.rows import Rows
 from costmodel.forward.attention import add_attention
 from costmodel.forward.frame import INPUT
 from costmodel.forward.ops import Builder
@@ -108,7 +111,7 @@ TOY = dataclasses.replace(
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with the toy's config.json, while its row is in the registry."""
-    monkeypatch.setattr(registry, "FAMILIES", (*registry.FAMILIES, TOY))
+    monkeypatch.setattr(registry, "FAMILIES", Rows({**registry.FAMILIES.lines, f"{__name__}:TOY": "toy"}))
     (tmp_path / "config.json").write_text(json.dumps(CONFIG))
     return tmp_path
 
@@ -119,11 +122,28 @@ def test_without_its_row_the_model_is_refused(tmp_path: Path) -> None:
         load_model(tmp_path)
 
 
+SECOND = dataclasses.replace(LLAMA, classes={"second": "Second"})
+
+
 def test_a_model_type_or_a_name_belongs_to_one_row() -> None:
-    with pytest.raises(ValueError, match="llama and second both read model_type llama"):
-        registry.rows_by_type((LLAMA, dataclasses.replace(LLAMA, name="second")))
+    with pytest.raises(ValueError, match=r"\.llama:LLAMA and other:ROW both read model_type llama"):
+        Rows({".llama:LLAMA": "llama mistral", "other:ROW": "toy llama"})
     with pytest.raises(ValueError, match="two families of one name: llama, llama"):
-        registry.rows_by_type((LLAMA, dataclasses.replace(TOY, name="llama")))
+        Rows({".llama:LLAMA": registry.FAMILIES.lines[".llama:LLAMA"], f"{__name__}:SECOND": "second"}).all()
+
+
+def test_a_line_names_the_types_that_its_row_reads() -> None:
+    assert [row.name for row in registry.FAMILIES.all()][:2] == ["llama", "bert"]
+    with pytest.raises(ValueError, match=r"no row of the model_types toy more"):
+        Rows({f"{__name__}:TOY": "toy more"})["toy"]
+
+
+def test_a_model_loads_the_file_of_its_own_family_alone() -> None:
+    code = "import sys; from costmodel.families.load import load_model; load_model('llama2-7b'); print(*sys.modules)"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(run.stdout.split())
+    assert "costmodel.families.llama" in loaded
+    assert not {"costmodel.families.bert", "costmodel.families.moe", "costmodel.families.deepseek"} & loaded
 
 
 def test_it_is_priced(folder: Path) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import json
 from pathlib import Path
@@ -177,6 +176,8 @@ def _find(given: str | Path) -> Path:
 
 def _suggestion(name: str) -> str:
     """Built-in models of the same family that are called nearly so, or how to list all."""
+    import difflib  # takes long to load, and a right name needs no suggestion
+
     wanted = name.lower()
     family = _stem(wanted)
     known = [each for each in builtin_models() if len(family) > 2 and _alike(family, _stem(each))]
@@ -190,7 +191,9 @@ def _stem(name: str) -> str:
 
 
 def _alike(one: str, other: str) -> bool:
-    return difflib.SequenceMatcher(None, one, other).ratio() > 0.8
+    from difflib import SequenceMatcher
+
+    return SequenceMatcher(None, one, other).ratio() > 0.8
 
 
 def _text(path: Path) -> str:

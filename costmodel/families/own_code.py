@@ -212,4 +212,3 @@ EXAONE = decoder_row(
     layers="transformer.h",
     aliases={"num_hidden_layers": "num_layers", "hidden_act": "activation_function"},
 )
-OWN_CODE = (OWN_LLAMA, INTERNLM2, BAICHUAN, CHATGLM, QWEN, EXAONE)

@@ -8,91 +8,63 @@ from dataclasses import replace
 from pathlib import Path
 
 from costmodel.errors import ModelError
-from costmodel.families.alibi import BLOOM, FALCON, MPT
 from costmodel.families.architecture import find_architecture
-from costmodel.families.bert import BERT
-from costmodel.families.cohere import COHERE
-from costmodel.families.deberta import DEBERTA
-from costmodel.families.deepseek import DEEPSEEK
-from costmodel.families.encoders import DISTILBERT, ELECTRA, MPNET
 from costmodel.families.fields import Fields
-from costmodel.families.gemma import GEMMA
-from costmodel.families.glm import GLM
-from costmodel.families.gpt2 import GPT2
-from costmodel.families.layer_norm_kin import GPT_NEOX, GPTJ, LAYER_NORM_KIN
-from costmodel.families.learned_positions import BIOGPT, GPT_BIGCODE, GPT_NEO, XGLM
-from costmodel.families.llama import LLAMA
-from costmodel.families.llama_kin import LLAMA_KIN
-from costmodel.families.modern_encoders import ESM, MODERNBERT, NOMIC_BERT
-from costmodel.families.moe import MOE, PHIMOE
-from costmodel.families.olmo import OLMO, OLMO2
-from costmodel.families.opt import OPT
-from costmodel.families.own_code import OWN_CODE
-from costmodel.families.phi import PHI, PHI3, PHI_MSFT
 from costmodel.families.quantised import stored_weights, without_exempt
-from costmodel.families.qwen_hybrid import QWEN_HYBRID
 from costmodel.families.row import FamilyRow
+from costmodel.families.rows import Rows
 from costmodel.files.read import read_json
 from costmodel.head import NO_HEAD
 from costmodel.model import ModelSpec
 
-FAMILIES: tuple[FamilyRow, ...] = (
-    LLAMA,
-    BERT,
-    GPT2,
-    OPT,
-    LLAMA_KIN,
-    GEMMA,
-    PHI,
-    PHI_MSFT,
-    PHI3,
-    OLMO,
-    OLMO2,
-    GLM,
-    COHERE,
-    LAYER_NORM_KIN,
-    GPT_NEOX,
-    GPTJ,
-    FALCON,
-    BLOOM,
-    MPT,
-    GPT_NEO,
-    GPT_BIGCODE,
-    XGLM,
-    BIOGPT,
-    DEBERTA,
-    DISTILBERT,
-    MPNET,
-    ELECTRA,
-    MODERNBERT,
-    NOMIC_BERT,
-    ESM,
-    MOE,
-    PHIMOE,
-    DEEPSEEK,
-    QWEN_HYBRID,
-    *OWN_CODE,
+FAMILIES = Rows(
+    {
+        ".llama:LLAMA": "llama mistral qwen2 qwen3",
+        ".bert:BERT": "bert roberta camembert data2vec-text ernie xlm-roberta",
+        ".gpt2:GPT2": "gpt2",
+        ".opt:OPT": "opt",
+        ".llama_kin:LLAMA_KIN": "arcee cwm ernie4_5 exaone4 granite helium hunyuan_v1_dense ministral ministral3 "
+        "qwen2_vl_text qwen2_5_vl_text qwen2_5_omni_text qwen3_vl_text seed_oss smollm3",
+        ".gemma:GEMMA": "gemma gemma2 gemma3_text vaultgemma",
+        ".phi:PHI": "phi",
+        ".phi:PHI_MSFT": "phi-msft",
+        ".phi:PHI3": "phi3",
+        ".olmo:OLMO": "olmo",
+        ".olmo:OLMO2": "olmo2 olmo3",
+        ".glm:GLM": "glm glm4 glm4v_text",
+        ".cohere:COHERE": "cohere cohere2",
+        ".layer_norm_kin:LAYER_NORM_KIN": "jais2 nemotron persimmon stablelm starcoder2",
+        ".layer_norm_kin:GPT_NEOX": "gpt_neox",
+        ".layer_norm_kin:GPTJ": "gptj codegen",
+        ".alibi:FALCON": "falcon",
+        ".alibi:BLOOM": "bloom",
+        ".alibi:MPT": "mpt",
+        ".learned_positions:GPT_NEO": "gpt_neo",
+        ".learned_positions:GPT_BIGCODE": "gpt_bigcode",
+        ".learned_positions:XGLM": "xglm",
+        ".learned_positions:BIOGPT": "biogpt",
+        ".deberta:DEBERTA": "deberta-v2",
+        ".encoders:DISTILBERT": "distilbert",
+        ".encoders:MPNET": "mpnet",
+        ".encoders:ELECTRA": "electra",
+        ".modern_encoders:MODERNBERT": "modernbert",
+        ".modern_encoders:NOMIC_BERT": "nomic_bert gte new",
+        ".modern_encoders:ESM": "esm",
+        ".moe:MOE": "mixtral qwen2_moe qwen3_moe qwen3_vl_moe_text qwen3_omni_moe_text gpt_oss olmoe granitemoe "
+        "minimax_m2 glm4_moe glm4v_moe_text exaone_moe dots1 solar_open ernie4_5_moe deepseek llama4_text",
+        ".moe:PHIMOE": "phimoe",
+        ".deepseek:DEEPSEEK": "deepseek_v2 deepseek_v3 kimi_k2 glm4_moe_lite minicpm3 youtu",
+        ".qwen_hybrid:QWEN_HYBRID": "qwen3_next qwen3_5_text qwen3_5_moe_text",
+        ".own_code:OWN_LLAMA": "aquila internlm internlm3 minicpm skywork xverse",
+        ".own_code:INTERNLM2": "internlm2",
+        ".own_code:BAICHUAN": "baichuan",
+        ".own_code:CHATGLM": "chatglm",
+        ".own_code:QWEN": "qwen",
+        ".own_code:EXAONE": "exaone",
+    }
 )
-"""All there is to a new family is a row here: `FamilyRow` says how."""
+"""Each row and the model_types that it reads. All there is to a new family is a line here: `FamilyRow` says how."""
 _SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
-
-
-@functools.lru_cache(maxsize=8)
-def rows_by_type(families: tuple[FamilyRow, ...]) -> dict[str, FamilyRow]:
-    """The row that reads each `model_type`, in the order of the rows.
-
-    Raises:
-        ValueError: when two rows have one name or read one type.
-    """
-    rows: dict[str, FamilyRow] = {}
-    for row in families:
-        for model_type in row.classes:
-            if model_type in rows:
-                raise ValueError(f"families {rows[model_type].name} and {row.name} both read model_type {model_type}")
-            rows[model_type] = row
-    if len({row.name for row in families}) < len(families):
-        raise ValueError(f"two families of one name: {', '.join(row.name for row in families)}")
-    return rows
 
 
 def spec_from_config(
@@ -111,9 +83,8 @@ def spec_from_config(
         ModelError: for an architecture that is not supported, and for a field that is missing, of the wrong type,
             out of bounds or at odds with another.
     """
-    rows = rows_by_type(FAMILIES)
     fields = Fields(config, name=name, source=source, num_layers=num_layers)
-    found = find_architecture(fields, rows)
+    found = find_architecture(fields, FAMILIES)
     fields, row = found.fields, found.row
     weights = None if bare else stored_weights(fields)
     fields.refuse("is_encoder_decoder", "encoder-decoder models are not supported")
@@ -144,7 +115,7 @@ def own_config(config: Mapping[str, object], source: str) -> dict[str, object]:
     Raises:
         ModelError: as `spec_from_config`.
     """
-    found = find_architecture(Fields(config, name="", source=source), rows_by_type(FAMILIES))
+    found = find_architecture(Fields(config, name="", source=source), FAMILIES)
     return dict(found.fields.data)
 
 

@@ -17,7 +17,7 @@ from costmodel.tensors import WeightTensor
 class FamilyRow:
     """Models whose layers do the same operations under the same names.
 
-    To add a family, write one file in this folder and add its row to `FAMILIES` in `costmodel.families.registry`;
+    To add a family, write one file in this folder and add a line to `FAMILIES` in `costmodel.families.registry`;
     reading, pricing, exploring, building, factoring, loading and every list of what is supported follow. In the file:
 
     1. `read` turns a config.json into a ModelSpec, with the defaults of transformers' configuration class for absent

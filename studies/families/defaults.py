@@ -12,7 +12,7 @@ from typing import Any
 
 import transformers
 
-from costmodel.families.registry import FAMILIES, rows_by_type
+from costmodel.families.registry import FAMILIES
 
 PATH = Path(__file__).resolve().parents[2] / "costmodel" / "families" / "defaults.json"
 LEFT_OUT = frozenset(
@@ -45,7 +45,7 @@ def class_defaults(model_type: str) -> dict[str, Any]:
 def all_defaults() -> dict[str, dict[str, Any]]:
     """By model_type, of every type that both a row reads and transformers knows."""
     known = set(transformers.CONFIG_MAPPING)
-    return {name: class_defaults(name) for name in sorted(rows_by_type(FAMILIES)) if name in known}
+    return {name: class_defaults(name) for name in sorted(FAMILIES) if name in known}
 
 
 if __name__ == "__main__":

@@ -36,7 +36,7 @@ says so. Quantised checkpoints are priced with the bytes that they hold, scales 
 _MIDDLE = """
 ## How to add a family
 
-One file in `costmodel/families/`, one entry in `FAMILIES` of `costmodel/families/registry.py`; then
+One file in `costmodel/families/`, one line of `FAMILIES` of `costmodel/families/registry.py`; then
 `python -m studies.families.defaults` writes what transformers takes for absent fields, and `python -m
 studies.families.page` this page. `tests/costmodel/families/test_rows.py` picks every type of every row up by itself and
 compares it with transformers.
@@ -62,7 +62,7 @@ def page() -> str:
 
 
 def _lines() -> Iterator[str]:
-    for row in FAMILIES:
+    for row in FAMILIES.all():
         types = ", ".join(f"`{name}`" for name in row.classes)
         known = "verified" if row.verified else "from the topology"
         yield f"| {row.name} | {types} | {_kind(row)} | {known} |"

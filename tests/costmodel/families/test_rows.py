@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from costmodel.decomposition.factors import Decomposition
-from costmodel.families.registry import FAMILIES, defaults, rows_by_type, spec_from_config
+from costmodel.families.registry import FAMILIES, defaults, spec_from_config
 from costmodel.forward.passes import forward_ops
 from costmodel.forward.workload import Attention, LmHead, Workload
 
@@ -30,7 +30,7 @@ MIXED = ("moe", "phimoe", "deepseek", "qwen-hybrid")
 """Rows with experts or a state, whose passes are counted on real values in test_moe."""
 TYPES = sorted(
     name
-    for name, row in rows_by_type(FAMILIES).items()
+    for name, row in FAMILIES.items()
     if name in transformers.CONFIG_MAPPING and name not in OLD and row.name not in MIXED
 )
 
