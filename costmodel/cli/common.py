@@ -48,6 +48,18 @@ def format_option(function: F) -> F:
     )(function)
 
 
+def compare_format_option(function: F) -> F:
+    """Add `--format table|json|csv|markdown`, where answers can stand side by side."""
+    return click.option(
+        "--format",
+        "fmt",
+        type=click.Choice(["table", "json", "csv", "markdown"]),
+        default="table",
+        show_default=True,
+        help="How to print the result; markdown: a table, a row for each answer.",
+    )(function)
+
+
 def write_json(value: object, stream: IO[str] | None = None) -> None:
     """Print `value` as JSON; NaN and infinities are refused, since JSON has none."""
     json.dump(value, stream or sys.stdout, indent=2, allow_nan=False)
@@ -55,13 +67,14 @@ def write_json(value: object, stream: IO[str] | None = None) -> None:
 
 
 def write_csv(rows: Iterable[Mapping[str, object]], stream: IO[str] | None = None) -> None:
-    """Print rows of equal keys as CSV with a header line; None is an empty cell, and no text is a formula."""
+    """Print rows as CSV with a header line of all their keys; None is an empty cell, and no text is a formula."""
     import csv
 
     rows = list(rows)
     if not rows:
         return
-    writer = csv.DictWriter(stream or sys.stdout, fieldnames=list(rows[0]), lineterminator="\n")
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    writer = csv.DictWriter(stream or sys.stdout, fieldnames=names, lineterminator="\n")
     writer.writeheader()
     writer.writerows({name: cell(value) for name, value in row.items()} for row in rows)
 
@@ -94,6 +107,20 @@ def print_table(
     click.echo(click.style(shown(title), bold=True))
     for line in table.lines(text_width() if fold else None):
         print(line)
+
+
+def print_markdown(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Print a title line and a table in Markdown, the first column flush left; None shows as a dash."""
+
+    def line(values: Iterable[object]) -> str:
+        texts = ("-" if value is None else shown(str(value)).replace("|", "\\|") for value in values)
+        return f"| {' | '.join(texts)} |"
+
+    print(f"**{shown(title)}**\n")
+    print(line(columns))
+    print(f"|{'|'.join([' :-- ', *[' --: '] * (len(columns) - 1)])}|")
+    for row in rows:
+        print(line(row))
 
 
 def say(line: str, *, err: bool = False) -> None:

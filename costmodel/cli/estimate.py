@@ -6,22 +6,26 @@ from collections.abc import Sequence
 
 import click
 
-from costmodel.cli.common import format_option, print_lines, print_table, write_csv, write_json
+from costmodel.cli.common import compare_format_option, print_lines, print_table, write_csv, write_json
+from costmodel.cli.comparison import print_comparison
 from costmodel.cli.options import options_of
 from costmodel.decomposition.settings import DecompositionSettings
-from costmodel.pricing.estimate import Estimate, estimate
+from costmodel.pricing.estimate import Estimate, comparison_json, estimate
 from costmodel.pricing.likely import Likely, likely
-from costmodel.pricing.setup import WorkloadSettings
+from costmodel.pricing.setup import SEVERAL, WorkloadSettings
 from costmodel.show import report
+from costmodel.show.comparison import estimates_table
 
 
 @click.command()
-@options_of(WorkloadSettings, "workload")
+@options_of(WorkloadSettings, "workloads", SEVERAL)
 @options_of(DecompositionSettings, "configuration")
 @click.option("--ops", "show_ops", is_flag=True, help="List every operation (JSON always does).")
-@format_option
-def command(workload: WorkloadSettings, configuration: DecompositionSettings, show_ops: bool, fmt: str) -> None:
-    """Price one rank configuration of a model on a device.
+@compare_format_option
+def command(
+    workloads: tuple[WorkloadSettings, ...], configuration: DecompositionSettings, show_ops: bool, fmt: str
+) -> None:
+    """Price one rank configuration of a model on a device, or on several side by side.
 
     \b
     Example:
@@ -36,7 +40,13 @@ def command(workload: WorkloadSettings, configuration: DecompositionSettings, sh
       form     svd (two factors) or tucker (three)     [default: svd]
                dense restores, drop skips whole layers; both without rank
     A later SPEC wins site by site; --config applies before every SPEC.
+
+    --hw, --stack, --batch, --seq-len and --kv-len repeat or take commas: a comparison.
     """
+    if len(workloads) > 1 or fmt == "markdown":
+        _compare(workloads, configuration, show_ops, fmt)
+        return
+    workload = workloads[0]
     setup = workload.setup()
     decomposition = configuration.load(setup.model)
     result = estimate(
@@ -58,6 +68,38 @@ def command(workload: WorkloadSettings, configuration: DecompositionSettings, sh
         )
     else:
         _print(result, others, show_ops)
+
+
+def _compare(
+    workloads: Sequence[WorkloadSettings], configuration: DecompositionSettings, show_ops: bool, fmt: str
+) -> None:
+    results = []
+    for workload in workloads:
+        setup = workload.setup()
+        decomposition = configuration.load(setup.model)
+        results.append(
+            estimate(
+                setup.model,
+                setup.hardware,
+                decomposition,
+                setup.workloads,
+                calibration=setup.calibration,
+                new_tokens=setup.new_tokens,
+            )
+        )
+    if fmt == "json":
+        write_json(comparison_json(results))
+    elif fmt == "csv" and show_ops:
+        write_csv(
+            {"hardware": result.hardware.name, **phase.workload.to_json(), **row}
+            for result in results
+            for phase in result.phases
+            for row in phase.op_rows()
+        )
+    elif fmt == "csv":
+        write_csv(row for result in results for row in report.csv_rows(result))
+    else:
+        print_comparison(estimates_table(results), fmt)
 
 
 def _print(result: Estimate, others: Sequence[Likely], show_ops: bool) -> None:

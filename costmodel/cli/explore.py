@@ -8,18 +8,21 @@ from pathlib import Path
 
 import click
 
-from costmodel.cli.common import format_option, print_lines, print_table, write_csv, write_json
+from costmodel.cli.common import compare_format_option, print_lines, print_table, write_csv, write_json
+from costmodel.cli.comparison import print_comparison
 from costmodel.cli.options import options_of
 from costmodel.cli.repeat import repeated
-from costmodel.cli.space import print_every_digit, readable
+from costmodel.cli.space import print_every_digit
 from costmodel.decomposition.text import describe
+from costmodel.errors import InputError
 from costmodel.explore import Exploration, explore
 from costmodel.explore.answer import Found
 from costmodel.explore.distribution import Distribution
-from costmodel.explore.explore import best_warnings
-from costmodel.explore.text import bars, objective_text
+from costmodel.explore.explore import SCHEMA, best_warnings
+from costmodel.explore.text import bars, count_text, objective_text
 from costmodel.files.write import write_file
-from costmodel.pricing.setup import WorkloadSettings
+from costmodel.pricing.setup import SEVERAL, WorkloadSettings
+from costmodel.show.comparison import explorations_table
 from costmodel.show.figure import file_kind
 from costmodel.show.report import phase_title
 from costmodel.space.settings import SpaceSettings
@@ -29,7 +32,7 @@ _SHOWN = 24
 
 
 @click.command()
-@options_of(WorkloadSettings, "workload")
+@options_of(WorkloadSettings, "workloads", SEVERAL)
 @options_of(SpaceSettings, "space")
 @click.option(
     "--objectives",
@@ -53,12 +56,12 @@ _SHOWN = 24
 )
 @click.option("--plot", "plot_file", metavar="FILE", help="Draw the frontier of the first two objectives (.png, .svg).")
 @click.option("--report", "report_file", metavar="FILE.html", help="Write an interactive page that needs no network.")
-@format_option
+@compare_format_option
 @click.pass_context
 def command(
     ctx: click.Context,
     /,
-    workload: WorkloadSettings,
+    workloads: tuple[WorkloadSettings, ...],
     space: SpaceSettings,
     objectives: str | None,
     limits: tuple[str, ...],
@@ -84,21 +87,32 @@ def command(
     factors, which are more kernels, save memory but no time; a replayed graph has none.
     """
     print_every_digit()
-    setup = workload.setup()
     picture = file_kind(Path(plot_file)) if plot_file is not None else ""
     if report_file is not None:
         file_kind(Path(report_file), ("html",))
-    result = explore(
-        space.of(setup.model),
-        setup.hardware,
-        setup.workloads,
-        top=top,
-        limits=limits,
-        quality=quality,
-        objectives=objectives.split(",") if objectives is not None else None,
-        calibration=setup.calibration,
-        new_tokens=setup.new_tokens,
-    )
+    drawn = next((file for file in (plot_file, report_file) if file is not None), None)
+    if drawn is not None and len(workloads) > 1:
+        raise InputError("a picture shows one question", value=drawn, hint="explore one device, stack and workload")
+    results = []
+    for workload in workloads:
+        setup = workload.setup()
+        results.append(
+            explore(
+                space.of(setup.model),
+                setup.hardware,
+                setup.workloads,
+                top=top,
+                limits=limits,
+                quality=quality,
+                objectives=objectives.split(",") if objectives is not None else None,
+                calibration=setup.calibration,
+                new_tokens=setup.new_tokens,
+            )
+        )
+    if len(results) > 1 or fmt == "markdown":
+        _compare(results, fmt)
+        return
+    result = results[0]
     if plot_file is not None:
         from costmodel.show.explore_plot import frontier_plot
 
@@ -116,6 +130,27 @@ def command(
     else:
         _print(result)
         print_lines(f"wrote {file}" for file in (plot_file, report_file) if file is not None)
+
+
+def _compare(results: Sequence[Exploration], fmt: str) -> None:
+    if fmt == "json":
+        phases = [
+            {
+                "workload": {**each.workloads[-1].to_json(), **_place(each)},
+                **each.to_json(),
+            }
+            for each in results
+        ]
+        write_json({"schema": SCHEMA, "model": results[0].space.model.name, "phases": phases})
+    elif fmt == "csv":
+        write_csv({**_place(each), **row} for each in results for row in _csv_rows(each))
+    else:
+        print_comparison(explorations_table(results), fmt)
+
+
+def _place(result: Exploration) -> dict[str, object]:
+    work = result.workloads[-1]
+    return {"hardware": result.hardware, "stack": work.stack, "batch": work.batch, "kv_len": work.kv_len}
 
 
 def _csv_rows(result: Exploration) -> list[dict[str, object]]:
@@ -143,10 +178,10 @@ def _print(result: Exploration) -> None:
     lines = [
         f"{space.model.name} on {result.hardware}: {space.kind} space, form {space.form}, {ranks} candidate "
         f"rank{'s' if ranks > 1 else ''}",
-        f"configurations: {readable(space.size)} (the paper counts 2^{result.paper_count.bit_length() - 1})",
+        f"configurations: {count_text(space.size)} (the paper counts 2^{result.paper_count.bit_length() - 1})",
     ]
     if space.excluded:
-        lines.append(f"excluded: {readable(space.excluded)} with a rank above min(out, in) of a chosen tensor")
+        lines.append(f"excluded: {count_text(space.excluded)} with a rank above min(out, in) of a chosen tensor")
     if question.limits:
         lines.append(f"within {', '.join(map(str, question.limits))}: {_matching(result)}")
     if quality:
@@ -182,14 +217,14 @@ def _print(result: Exploration) -> None:
 def _matching(result: Exploration) -> str:
     answer = result.answer
     if answer.matching is not None:
-        return f"{readable(answer.matching)} configuration{'' if answer.matching == 1 else 's'}"
+        return f"{count_text(answer.matching)} configuration{'' if answer.matching == 1 else 's'}"
     if answer.matching_share is not None:
         low, high = (100 * answer.matching_share[key] for key in ("low", "high"))
         return f"{low:.1f} to {high:.1f} % of the configurations, from a sample"
     if answer.matching_bounds is None:
         return "not counted"
     low, high = answer.matching_bounds
-    return f"between {readable(low)} and {readable(high)} configurations"
+    return f"between {count_text(low)} and {count_text(high)} configurations"
 
 
 def _distribution_title(spreads: Iterable[Distribution | None]) -> str:

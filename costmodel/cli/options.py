@@ -19,7 +19,8 @@ from __future__ import annotations
 
 import enum
 import functools
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Sequence
 from dataclasses import MISSING, Field, fields
 from pathlib import Path
 from types import NoneType
@@ -30,24 +31,31 @@ import click
 F = TypeVar("F", bound=Callable[..., Any])
 
 
-def options_of(settings: type[Any], name: str) -> Callable[[F], F]:
+def options_of(settings: type[Any], name: str, several: Sequence[str] = ()) -> Callable[[F], F]:
     """A decorator that adds an option for each field of `settings`; the command gets an instance as keyword `name`.
 
     Args:
         settings: a dataclass, all of whose fields are given by keyword.
         name: of the command's parameter.
+        several: fields whose options repeat or take commas. With any, the command gets a tuple of instances: every
+            combination once, in the order given, the last of these fields changing fastest.
     """
     types = {key: _plain(hint) for key, hint in get_type_hints(settings).items()}
+    defaults = {field.name: field.default for field in fields(settings)}
 
     def decorate(function: F) -> F:
         @functools.wraps(function)
         def command(*args: Any, **values: Any) -> Any:
             own = {field.name: _value(values.pop(field.name), types[field.name]) for field in fields(settings)}
-            return function(*args, **values, **{name: settings(**own)})
+            if not several:
+                return function(*args, **values, **{name: settings(**own)})
+            lists = [_each(own[key]) or [defaults[key]] for key in several]
+            combined = [settings(**own | dict(zip(several, row, strict=True))) for row in itertools.product(*lists)]
+            return function(*args, **values, **{name: tuple(combined)})
 
         decorated: Any = command
         for field in reversed(fields(settings)):
-            decorated = _option(field, types[field.name])(decorated)
+            decorated = _option(field, types[field.name], field.name in several)(decorated)
         result: F = decorated
         return result
 
@@ -67,7 +75,25 @@ def _value(value: Any, kind: Any) -> Any:
     return value
 
 
-def _option(field: Field[Any], kind: Any) -> Callable[[F], F]:
+class _Commas(click.ParamType[tuple[Any, ...]]):
+    """Values of one type with commas between them."""
+
+    def __init__(self, item: Any) -> None:
+        self.item = click.types.convert_type(item)
+        self.name = self.item.name
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Any, ...]:
+        if isinstance(value, tuple):
+            return value
+        return tuple(self.item.convert(part.strip(), param, ctx) for part in str(value).split(","))
+
+
+def _each(groups: tuple[tuple[Any, ...], ...]) -> list[Any]:
+    """The values of an option that repeats, each once."""
+    return list(dict.fromkeys(value for group in groups for value in group))
+
+
+def _option(field: Field[Any], kind: Any, several: bool = False) -> Callable[[F], F]:
     declared = field.metadata.get("option", f"--{field.name.replace('_', '-')}")
     names = [declared] if isinstance(declared, str) else list(declared)
     taken = {key: field.metadata[key] for key in ("help", "metavar", "type") if key in field.metadata}
@@ -81,8 +107,16 @@ def _option(field: Field[Any], kind: Any) -> Callable[[F], F]:
         many = get_origin(kind) is tuple
         taken["multiple"] = many
         taken.setdefault("type", _number(field, get_args(kind)[0] if many else kind))
+    if several:
+        taken |= {"type": _Commas(taken["type"]), "multiple": True}
+        if "metavar" in taken:
+            taken["metavar"] += ",..."
+        if field.default is not MISSING and field.default is not None:
+            taken["help"] += f"  [default: {field.default}]"
     if field.default is MISSING:
         taken["required"] = True
+    elif several:
+        pass
     elif field.default is not None and get_origin(kind) is not tuple:
         taken["default"] = field.default.value if isinstance(field.default, enum.Enum) else field.default
         taken["show_default"] = kind is not bool and "[default:" not in taken.get("help", "")

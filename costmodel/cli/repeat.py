@@ -14,5 +14,6 @@ def repeated(ctx: click.Context, program: str, like: click.Command) -> str:
     for option in ctx.command.params:
         value = ctx.params.get(option.name or "")
         if option.name in shared and value is not None and value not in (option.default, ()):
-            words += [option.opts[0], shlex.quote(str(value))]
+            text = ",".join(str(part) for group in value for part in group) if isinstance(value, tuple) else str(value)
+            words += [option.opts[0], shlex.quote(text)]
     return " ".join(words)

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import click
 
-from costmodel.cli.common import format_option, print_lines, print_table, write_csv, write_json
+from costmodel.cli.common import compare_format_option, print_lines, print_table, write_csv, write_json
+from costmodel.cli.comparison import print_comparison
 from costmodel.cli.options import options_of
 from costmodel.decomposition.settings import DecompositionSettings
+from costmodel.errors import InputError
 from costmodel.files.write import write_file
-from costmodel.pricing.estimate import estimate
-from costmodel.pricing.setup import WorkloadSettings
+from costmodel.pricing.estimate import Estimate, comparison_json, estimate
+from costmodel.pricing.setup import SEVERAL, WorkloadSettings
+from costmodel.show.comparison import rooflines_table
 from costmodel.show.figure import SUFFIXES, Theme, figure_bytes, file_kind
 from costmodel.show.roofline_chart import RooflineChart
 from costmodel.units import percent, seconds, si
@@ -22,7 +26,7 @@ SCHEMA = 1
 
 
 @click.command()
-@options_of(WorkloadSettings, "workload")
+@options_of(WorkloadSettings, "workloads", SEVERAL)
 @options_of(DecompositionSettings, "configuration")
 @click.option(
     "-o",
@@ -37,13 +41,18 @@ SCHEMA = 1
     show_default=True,
     help="Colours of a PNG or SVG; a page follows the reader's setting.",
 )
-@format_option
+@compare_format_option
 def command(
-    workload: WorkloadSettings, configuration: DecompositionSettings, output: str | None, theme: Theme, fmt: str
+    workloads: tuple[WorkloadSettings, ...],
+    configuration: DecompositionSettings,
+    output: str | None,
+    theme: Theme,
+    fmt: str,
 ) -> None:
     """Show where a model's operations lie on the roofline of a device, dense and decomposed.
 
-    Operations are added up by tensor or kind. Without -o the places are printed only.
+    Operations are added up by tensor or kind. Without -o the places are printed only. Several devices, stacks, batches
+    or lengths give a table that compares them.
 
     \b
     Example:
@@ -52,10 +61,19 @@ def command(
     """
     path = Path(output) if output is not None else None
     kind = file_kind(path, (*SUFFIXES, "html")) if path else ""
-    setup = workload.setup()
-    decomposition = configuration.load(setup.model)
-    result = estimate(setup.model, setup.hardware, decomposition, setup.workloads, calibration=setup.calibration)
-    chart = RooflineChart.of(result)
+    if path and len(workloads) > 1:
+        raise InputError("a picture shows one question", value=f"{len(workloads)} of them", hint="leave -o out")
+    results = []
+    for workload in workloads:
+        setup = workload.setup()
+        decomposition = configuration.load(setup.model)
+        results.append(
+            estimate(setup.model, setup.hardware, decomposition, setup.workloads, calibration=setup.calibration)
+        )
+    if len(results) > 1 or fmt == "markdown":
+        _compare(results, fmt)
+        return
+    chart = RooflineChart.of(results[0])
     if path:
         write_file(path, _drawn(chart, kind, theme))
     if fmt == "json":
@@ -64,6 +82,28 @@ def command(
         write_csv(_rows(chart))
     else:
         _print(chart, output)
+
+
+def _compare(results: Sequence[Estimate], fmt: str) -> None:
+    charts = [(result, RooflineChart.of(result)) for result in results]
+    if fmt == "json":
+        answer = comparison_json(results)
+        panels = [panel.to_json() for _, chart in charts for panel in chart.panels]
+        phases = [
+            {"workload": entry["workload"], **panel} for entry, panel in zip(answer["phases"], panels, strict=True)
+        ]
+        write_json({"schema": SCHEMA, "model": answer["model"], "hardware": answer["hardware"], "phases": phases})
+    elif fmt == "csv":
+        write_csv(
+            {"hardware": result.hardware.name, "stack": phase.workload.stack, "batch": phase.workload.batch}
+            | {"q_len": phase.workload.q_len, "kv_len": phase.workload.kv_len, "phase": panel.phase}
+            | {**mark.to_json(), "roles": " ".join(mark.roles)}
+            for result, chart in charts
+            for phase, panel in zip(result.phases, chart.panels, strict=True)
+            for mark in panel.marks
+        )
+    else:
+        print_comparison(rooflines_table(results), fmt)
 
 
 def _drawn(chart: RooflineChart, kind: str, theme: Theme) -> bytes:

@@ -10,6 +10,7 @@ import click
 
 from costmodel.cli.common import format_option, print_lines, print_table, write_csv, write_json
 from costmodel.decomposition.factors import FORMS
+from costmodel.explore.text import count_text
 from costmodel.families.load import load_model
 from costmodel.space.settings import parse_ranks
 from costmodel.space.sizes import PAPER_MODELS, space_sizes
@@ -58,9 +59,9 @@ def command(models: tuple[str, ...], ranks: str, form: Any, fmt: str) -> None:
                 row["num_layers"],
                 len(row["tensors"]),
                 f"2^{row['homogeneous_log2']}",
-                readable(row["homogeneous_distinct"]),
-                readable(row["per_layer_distinct"]),
-                readable(row["per_site_distinct"]),
+                count_text(row["homogeneous_distinct"]),
+                count_text(row["per_layer_distinct"]),
+                count_text(row["per_site_distinct"]),
             ]
             for row in rows
         ]
@@ -79,13 +80,3 @@ def print_every_digit() -> None:
     before = sys.get_int_max_str_digits()
     click.get_current_context().call_on_close(lambda: sys.set_int_max_str_digits(before))
     sys.set_int_max_str_digits(0)
-
-
-def readable(count: int | None) -> str | None:
-    """A count in full up to 18 digits, else as 1.535e26."""
-    if count is None or count < 10**18:
-        return None if count is None else f"{count:,}"
-    digits = str(count)
-    exponent = len(digits) - 1
-    mantissa = round(int(digits[:6]) / 10**5, 3)
-    return f"{mantissa:.3f}e{exponent}" if mantissa < 10 else f"1.000e{exponent + 1}"

@@ -28,6 +28,16 @@ def objective_text(name: str, value: float) -> str:
     return f"{value:,}" if isinstance(value, int) else f"{value:.5g}"
 
 
+def count_text(count: int) -> str:
+    """A count in full up to 18 digits, else as 1.535e26."""
+    if count < 10**18:
+        return f"{count:,}"
+    digits = str(count)
+    exponent = len(digits) - 1
+    mantissa = round(int(digits[:6]) / 10**5, 3)
+    return f"{mantissa:.3f}e{exponent}" if mantissa < 10 else f"1.000e{exponent + 1}"
+
+
 def bars(counts: Sequence[int], width: int) -> str:
     """A histogram as one line of blocks, neighbouring bins joined until they are no more than `width`; a bin with any
     configuration shows at least the lowest block."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -171,6 +171,29 @@ class Estimate:
             "assumptions": list(self.assumptions),
             "warnings": list(self.warnings),
         }
+
+
+def comparison_json(results: Sequence[Estimate]) -> dict[str, Any]:
+    """Estimates of one model side by side: an entry of `phases` for each, with `hardware` and `stack` in its workload,
+    and one of `request` for each where requests were priced."""
+    answers = [result.to_json() for result in results]
+    phases, requests = [], []
+    for result, answer in zip(results, answers, strict=True):
+        for phase, entry in zip(result.phases, answer["phases"], strict=True):
+            asked = {**entry["workload"], "hardware": result.hardware.name, "stack": phase.workload.stack}
+            phases.append({**entry, "workload": asked})
+        if answer["request"]:
+            requests.append({"workload": phases[-len(result.phases)]["workload"], **answer["request"]})
+    return {
+        "schema": SCHEMA,
+        "model": answers[0]["model"],
+        "hardware": list(dict.fromkeys(answer["hardware"] for answer in answers)),
+        "decomposition": answers[0]["decomposition"],
+        "phases": phases,
+        "request": requests or None,
+        "assumptions": list(dict.fromkeys(text for answer in answers for text in answer["assumptions"])),
+        "warnings": list(dict.fromkeys(text for answer in answers for text in answer["warnings"])),
+    }
 
 
 def estimate(

@@ -34,6 +34,8 @@ from costmodel.units import KV_DTYPES, RUN_DTYPES, WEIGHT_DTYPES, DType
 
 SEQ_LEN = 512
 """Tokens of the prompt unless told otherwise."""
+SEVERAL = ("hw", "stack", "batch", "seq_len", "kv_len")
+"""Settings that a question may name several of: one answer for each combination."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

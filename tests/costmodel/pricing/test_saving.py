@@ -64,7 +64,7 @@ def test_without_a_measurement_the_error_is_the_largest_known_or_unknown() -> No
 
 @pytest.mark.parametrize("kind", ["homogeneous", "per-site"])
 def test_a_limit_on_the_pessimistic_end_keeps_what_the_end_itself_keeps(kind: str, tmp_path: Path) -> None:
-    space = design_space(small_model(tmp_path), kind, ranks=[8, 32])  # type: ignore[arg-type]
+    space = design_space(small_model(tmp_path, layers=2), kind, ranks=[8, 32])  # type: ignore[arg-type]
 
     def ask(limit: str) -> Exploration:
         return explore(space, DEVICE, [STEP], objectives=["params"], limits=[limit], top=3, calibration=MEASURED)

@@ -1,0 +1,192 @@
+"""Several answers side by side, a row for each: what differs is in columns, what all share in the title."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from costmodel.decomposition.text import describe
+from costmodel.explore.text import count_text, objective_text
+from costmodel.forward.workload import Phase, Workload
+from costmodel.pricing.estimate import Estimate, PhaseEstimate
+from costmodel.show.report import amount, configuration_text, duration, energy, rate
+from costmodel.timing.columns import BOUNDS
+from costmodel.units import percent, si
+
+if TYPE_CHECKING:
+    from costmodel.explore import Exploration
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Table:
+    """Cells of a comparison; `left` columns are flush left, `notes` are lines below it."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    left: int
+    notes: tuple[str, ...] = ()
+
+
+def place(hardware: str, work: Workload, *, phase: bool = True) -> dict[str, str]:
+    """What was asked of where: the cells that tell one answer of a comparison from another."""
+    length = f"{work.q_len}" if work.phase is Phase.PREFILL else f"{work.kv_len}"
+    return {
+        "device": hardware,
+        "stack": work.stack or "bare",
+        **({"phase": work.phase.value} if phase else {}),
+        "batch": f"{work.batch}",
+        "tokens": length,
+    }
+
+
+def table(
+    title: str, places: Sequence[dict[str, str]], cells: Sequence[dict[str, str]], notes: Sequence[str] = ()
+) -> Table:
+    """A table of places and cells, one of each a row; what is the same in every place goes to the title."""
+    varying = [key for key in places[0] if len({row[key] for row in places}) > 1] or ["device"]
+    same = [_said(key, value) for key, value in places[0].items() if key not in varying]
+    return Table(
+        title=", ".join(part for part in (title, *same) if part),
+        columns=(*varying, *cells[0]),
+        rows=tuple(
+            (*(row[key] for key in varying), *values.values()) for row, values in zip(places, cells, strict=True)
+        ),
+        left=len(varying),
+        notes=tuple(dict.fromkeys(notes)),
+    )
+
+
+def estimates_table(results: Sequence[Estimate]) -> Table:
+    """Estimates of one configuration, a row for each phase."""
+    first = results[0]
+    plain = not first.decomposition.factors and not first.decomposition.dropped
+    phases = [(result, phase) for result in results for phase in result.phases]
+    notes = []
+    for result, phase in phases:
+        if not plain and phase.verdict.code != "gain":
+            notes.append(f"{where(result.hardware.name, phase.workload)}: {phase.verdict.text}")
+        notes += [f"warning: {text}" for text in result.warnings]
+    return table(
+        f"{first.model.name}: {configuration_text(first.decomposition, first.model)}",
+        [place(result.hardware.name, phase.workload) for result, phase in phases],
+        [_dense_cells(phase) if plain else _cells(phase) for _, phase in phases],
+        notes,
+    )
+
+
+def rooflines_table(results: Sequence[Estimate]) -> Table:
+    """Where passes lie on their devices' rooflines, a row for each phase: intensity, rate, and what limits the time."""
+    first = results[0]
+    phases = [(result, phase) for result in results for phase in result.phases]
+    return table(
+        f"{first.model.name}: {configuration_text(first.decomposition, first.model)}",
+        [place(result.hardware.name, phase.workload) for result, phase in phases],
+        [_bound_cells(phase) for _, phase in phases],
+    )
+
+
+def where(hardware: str, work: Workload) -> str:
+    """A place in words: `l4, vllm, decode, batch 32`."""
+    return ", ".join([hardware, *([work.stack] if work.stack else []), work.phase.value, f"batch {work.batch}"])
+
+
+def saving_text(saved: float | None, low: float | None, high: float | None) -> tuple[str, str]:
+    """A saving and its interval in percent, `33.1 %` and `18 to 45 %`; `unknown` where there is none."""
+    middle = "unknown" if saved is None else f"{saved:.1f} %"
+    return middle, "unknown" if low is None or high is None else f"{low:.0f} to {high:.0f} %"
+
+
+def _said(key: str, value: str) -> str:
+    if key in ("device", "phase"):
+        return value
+    if key == "stack":
+        return "" if value == "bare" else value
+    return f"batch {value}" if key == "batch" else f"{value} tokens"
+
+
+def _cells(phase: PhaseEstimate) -> dict[str, str]:
+    saved = phase.saved
+    middle, ends = saving_text(saved["latency_pct"], saved["latency_p05_pct"], saved["latency_p95_pct"])
+    return {
+        "dense": duration(phase.dense.latency_s),
+        "factored": duration(phase.decomposed.latency_s),
+        "saved": middle,
+        "90 % interval": ends,
+        "peak memory": amount(phase.decomposed.peak_memory_bytes, "B"),
+        "verdict": phase.verdict.code,
+    }
+
+
+def _dense_cells(phase: PhaseEstimate) -> dict[str, str]:
+    costs = phase.dense
+    return {
+        "latency": duration(costs.latency_s),
+        "throughput": rate(costs.tokens_per_s, "tok/s"),
+        "energy": energy(costs.energy_j),
+        "peak memory": amount(costs.peak_memory_bytes, "B"),
+        "fits": "yes" if costs.fits else "no",
+    }
+
+
+def _bound_cells(phase: PhaseEstimate) -> dict[str, str]:
+    _, timings = phase.ops()
+    seconds, bounds = timings.latency_s, np.array(timings.bound())
+    whole = float(seconds.sum())
+    costs = phase.decomposed
+    return {
+        "intensity": f"{costs.arithmetic_intensity:.3g} FLOP/B",
+        "achieved": si(costs.flops / costs.latency_s, "FLOP/s"),
+        **{f"{name}-bound": percent(float(seconds[bounds == name].sum()) / whole, 0) for name in BOUNDS},
+        "host": percent(max(0.0, 1 - costs.device_s / costs.latency_s), 0),
+    }
+
+
+def explorations_table(results: Sequence[Exploration]) -> Table:
+    """Explorations of one model, a row for each: how many configurations keep the limits, the first of them, and what
+    it changes against dense."""
+    first = results[0]
+    phases = "" if len(first.workloads) == 1 else " and ".join(work.phase.value for work in first.workloads)
+    return table(
+        ", ".join(
+            part
+            for part in (
+                first.space.model.name,
+                f"{first.space.kind} space by {first.question.objectives[0].name}",
+                phases,
+            )
+            if part
+        ),
+        [place(result.hardware, result.workloads[-1], phase=not phases) for result in results],
+        [_first_cells(result) for result in results],
+        [note for result in results for note in _notes(result)],
+    )
+
+
+def _first_cells(result: Exploration) -> dict[str, str]:
+    answer, objective = result.answer, result.question.objectives[0]
+    dense = result.question.dense()[objective.name]
+    share = answer.matching_share
+    counted = "unknown" if share is None else f"~{100 * share['share']:.2g} %"
+    cells = {
+        "within limits": counted if answer.matching is None else count_text(answer.matching),
+        "dense": objective_text(objective.name, dense),
+    }
+    if not answer.top:
+        return {**cells, "first": "-", "saved": "-", "configuration": "none"}
+    top = answer.top[0]
+    value = top.objectives[objective.name]
+    return {
+        **cells,
+        "first": objective_text(objective.name, value),
+        "saved": f"{100 * (dense - value) / dense:.1f} %" if dense and not objective.maximise else "-",
+        "configuration": describe(result.space.config(top.number), result.space.model),
+    }
+
+
+def _notes(result: Exploration) -> list[str]:
+    limits = [f"within {', '.join(map(str, result.question.limits))}"] if result.question.limits else []
+    return [*limits, f"guarantee: {result.answer.guarantee}"]

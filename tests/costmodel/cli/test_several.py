@@ -1,0 +1,83 @@
+"""Several devices, stacks, batches and lengths in one call: a comparison, each answer as if it were asked alone."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from typing import Any
+
+import pytest
+
+from costmodel.cli import cli, run
+
+ESTIMATE = ["estimate", "--model", "smollm2-135m", "--phase", "decode", "--decompose", "rank=50%"]
+
+
+@pytest.fixture(name="ask")
+def _ask(capsys: pytest.CaptureFixture[str]) -> Any:
+    def ask(*arguments: str, code: int = 0) -> str:
+        assert run(cli, list(arguments)) == code
+        done = capsys.readouterr()
+        return done.err if code else done.out
+
+    return ask
+
+
+def test_each_answer_of_a_comparison_is_the_one_that_is_given_alone(ask: Any) -> None:
+    several = json.loads(ask(*ESTIMATE, "--hw", "l4,t4", "--batch", "1", "--batch", "8", "--format", "json"))
+    assert several["hardware"] == ["l4", "t4"]
+    places = [(entry["workload"]["hardware"], entry["workload"]["batch"]) for entry in several["phases"]]
+    assert places == [("l4", 1), ("l4", 8), ("t4", 1), ("t4", 8)]
+    for entry, (device, batch) in zip(several["phases"], places, strict=True):
+        alone = json.loads(ask(*ESTIMATE, "--hw", device, "--batch", str(batch), "--format", "json"))
+        assert alone["hardware"] == device
+        (phase,) = alone["phases"]
+        assert {key: value for key, value in entry.items() if key != "workload"} == {
+            key: value for key, value in phase.items() if key != "workload"
+        }
+        assert entry["workload"] == {**phase["workload"], "hardware": device, "stack": None}
+
+
+def test_a_request_of_each_is_told_with_its_place(ask: Any) -> None:
+    several = json.loads(ask("estimate", "--model", "gpt2", "--hw", "l4,t4", "--new-tokens", "4", "--format", "json"))
+    assert [entry["workload"]["hardware"] for entry in several["request"]] == ["l4", "t4"]
+
+
+def test_csv_has_a_row_for_each_variant_and_the_stack_where_one_is_named(ask: Any) -> None:
+    text = ask(*ESTIMATE, "--hw", "l4", "--stack", "vllm,eager", "--format", "csv")
+    rows = list(csv.DictReader(io.StringIO(text)))
+    assert [(row["stack"], row["variant"]) for row in rows] == [
+        (stack, variant) for stack in ("vllm", "eager") for variant in ("dense", "decomposed")
+    ]
+
+
+def test_the_table_names_what_differs_in_columns_and_the_rest_once(ask: Any) -> None:
+    lines = ask(*ESTIMATE, "--hw", "l4,t4", "--kv-len", "100,200").splitlines()
+    assert "decode" in lines[0]
+    assert "batch 1" in lines[0]
+    (header,) = [line for line in lines if "factored" in line]
+    assert header.split()[:2] == ["device", "tokens"]
+    assert sum(line.startswith((" l4 ", " t4 ")) for line in lines) == 4
+
+
+def test_markdown_is_a_table_for_one_answer_too(ask: Any) -> None:
+    lines = ask(*ESTIMATE, "--hw", "l4", "--format", "markdown").splitlines()
+    assert [line.count("|") for line in lines[2:5]] == [lines[2].count("|")] * 3
+    assert lines[4].startswith("| l4 |")
+
+
+def test_explorations_and_rooflines_compare_too(ask: Any) -> None:
+    question = ["--model", "bert-base", "--hw", "l4,t4", "--phase", "prefill", "--format", "json"]
+    for command in (["explore", *question, "--ranks", "64"], ["roofline", *question]):
+        answer = json.loads(ask(*command))
+        assert [entry["workload"]["hardware"] for entry in answer["phases"]] == ["l4", "t4"]
+    alone = json.loads(ask("explore", "--model", "bert-base", "--hw", "t4", "--ranks", "64", "--format", "json"))
+    first = json.loads(ask("explore", *question, "--ranks", "64"))["phases"][1]
+    assert {**alone, "elapsed_s": 0} == {**{k: v for k, v in first.items() if k != "workload"}, "elapsed_s": 0}
+
+
+def test_a_picture_of_several_and_a_bad_value_among_them_are_refused(ask: Any) -> None:
+    assert "one question" in ask("roofline", "--model", "gpt2", "--hw", "l4,t4", "-o", "x.png", code=2)
+    assert "'x' is not a valid integer" in ask(*ESTIMATE, "--hw", "l4", "--batch", "1,x", code=2)
+    assert "unknown hardware" in ask(*ESTIMATE, "--hw", "l4,nothing", code=2)
