@@ -87,8 +87,10 @@ def _print(found: Sequence[Row], folder: Path, counts: dict[str, int], measured:
         by_task = {(task.task, task.metric): task for task in row.tasks}
         for name, metric in metrics.items():
             task = by_task.get((name, metric))
-            line.append(task and interval_text(task.value, 1, signed=False, share=True))
-            line.append(task and interval_text(task.change, 1, share=True))
+            is_share = metric != "spearman"
+            digits = 1 if is_share else 3
+            line.append(task and interval_text(task.value, digits, signed=False, share=is_share))
+            line.append(task and interval_text(task.change, digits, share=is_share))
         cells.append(line)
     title = f"{dense.record.model.name}: quality against dense, changes with 95 % intervals"
     print_table(title, columns, cells, left=2 + (len(kinds) > 1))

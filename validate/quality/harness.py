@@ -1,4 +1,5 @@
-"""Tasks through lm-evaluation-harness, in memory: benchmarks by name, and local multiple-choice items."""
+"""Tasks through lm-evaluation-harness, in memory: benchmarks by name, with data of the hub or of local files, and local
+multiple-choice items."""
 
 from __future__ import annotations
 
@@ -20,6 +21,7 @@ from validate.errors import reason_of
 from validate.models.pretrained import Pretrained
 from validate.quality.answers import choice_fields, compact
 from validate.quality.items import ChoiceItem
+from validate.quality.local_data import LocalData, load_local_data
 from validate.quality.records import TaskRecord
 from validate.quality.task_names import BENCHMARKS
 
@@ -43,10 +45,12 @@ class Harness:
 
     Args:
         pretrained: a causal model with a tokenizer.
-        names: benchmarks to fetch; see BENCHMARKS, or any other task of the harness.
+        names: benchmarks; see BENCHMARKS, or any other task of the harness.
         local: items by task name.
         batch: items that run together.
         limit: items of each benchmark, the first ones.
+        data: of benchmarks that are not fetched, by name.
+        shots: few-shot examples; None for the harness's numbers.
 
     Raises:
         InputError: when a task is unknown, its data cannot be reached, the model is an encoder, or lacks a token.
@@ -60,6 +64,8 @@ class Harness:
         *,
         batch: int,
         limit: int | None = None,
+        data: Mapping[str, LocalData] | None = None,
+        shots: int | None = None,
     ) -> None:
         for name in [*names, *local]:
             require_causal(pretrained, name)
@@ -70,7 +76,7 @@ class Harness:
         self._groups: dict[str, str] = {}
         self._tasks: dict[str, Any] = {"tasks": {}, "groups": {}, "group_map": {}}
         for name in names:
-            self._add(name, _load(name))
+            self._add(name, _load(name, (data or {}).get(name), shots))
         for name, items in local.items():
             self._add(name, _load_local(name, items))
         windows = [window for window in pretrained.spec.sliding_windows if window is not None]
@@ -146,8 +152,8 @@ class Harness:
         return any(tuple(map(str, pair)) in self._lm.unscored for pair in sample["arguments"])
 
 
-def _load(name: str) -> dict[str, Any]:
-    """The harness's tasks of a name, their data fetched or from the cache."""
+def _load(name: str, data: LocalData | None, shots: int | None) -> Mapping[str, Any]:
+    """The harness's tasks of a name, their data fetched, from the cache, or those given."""
     import lm_eval.tasks
 
     folder, tasks = BENCHMARKS.get(name, (None, [name]))
@@ -164,11 +170,16 @@ def _load(name: str) -> dict[str, Any]:
             allowed=f"a JSONL file, {', '.join(BENCHMARKS)}, or any other of lm-evaluation-harness",
             hint=nearest(name, manager.all_tasks),
         )
+    if data is not None:
+        return load_local_data(lambda: manager.load(tasks), name, data, shots)
     try:
         loaded: dict[str, Any] = manager.load(tasks)
     except Exception as error:  # no network, an offline switch, a data set that moved: many kinds
-        hint = f"{reason_of(error, 160)}; without a network give a local JSONL file"
+        hint = f"{reason_of(error, 160)}; without a network give a local JSONL file, as {name}=FILE"
         raise InputError("the task's data cannot be reached", value=name, hint=hint) from error
+    if shots is not None:
+        for task in loaded["tasks"].values():
+            task.set_config(key="num_fewshot", value=shots)
     return loaded
 
 

@@ -116,6 +116,36 @@ def share(right: int, items: int) -> Interval:
     return Interval(right / items, float(bounds.low), float(bounds.high))
 
 
+def rank_correlations(
+    candidate: Sequence[float], dense: Sequence[float], scores: Sequence[float]
+) -> tuple[Interval, Interval]:
+    """Spearman's correlation of a candidate's values with scores, and its change against dense; percentile bootstrap
+    over items, drawn with their score and both values.
+
+    Ranks are those among the items drawn. Without distinct values the correlation is 0: no order was found.
+    """
+    rows = np.asarray([candidate, dense, scores], dtype=np.float64)
+    own, other = _spearman(rows[0], rows[2]), _spearman(rows[1], rows[2])
+    drawn = np.random.default_rng(SEED).integers(rows.shape[1], size=(RESAMPLES, rows.shape[1]))
+    spread = [_spearman(rows[side][drawn], rows[2][drawn]) for side in (0, 1)]
+    ends = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
+    own_low, own_high = np.quantile(spread[0], ends)
+    low, high = np.quantile(spread[0] - spread[1], ends)
+    value = Interval(float(own), float(own_low), float(own_high))
+    return value, Interval(float(own - other), float(low), float(high))
+
+
+def _spearman(first: Floats, second: Floats) -> Floats:
+    """Along the last axis; ties have their mean rank."""
+    from scipy import stats
+
+    ranks = [stats.rankdata(each, axis=-1) for each in (first, second)]
+    ranks = [each - each.mean(-1, keepdims=True) for each in ranks]
+    scale = np.sqrt((ranks[0] ** 2).sum(-1) * (ranks[1] ** 2).sum(-1))
+    found: Floats = np.where(scale > 0, (ranks[0] * ranks[1]).sum(-1) / np.where(scale > 0, scale, 1.0), 0.0)
+    return found
+
+
 def mean(values: Sequence[float]) -> Interval:
     """Mean of a metric that is no share, with its bootstrap interval."""
     found = np.asarray(values, dtype=np.float64)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from costmodel.errors import InputError
-from costmodel.files.read import decode_json, read_text
+from validate.quality.rows import read_rows
 
 MAX_CHOICES = 1000
-MAX_BYTES = 10**9
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,7 +43,7 @@ def read_items(path: str | Path, limit: int | None = None) -> list[ChoiceItem] |
     """
     choices: list[ChoiceItem] = []
     labelled: list[LabelledText] = []
-    for where, line in _lines(path):
+    for where, line in read_rows(path):
         if limit is not None and len(choices) + len(labelled) == limit:
             break
         if "label" in line:
@@ -60,18 +59,6 @@ def read_items(path: str | Path, limit: int | None = None) -> list[ChoiceItem] |
     if not choices and not labelled:
         raise InputError("task without items", value=str(path), allowed="JSON lines with context, choices, answer")
     return choices or labelled
-
-
-def _lines(path: str | Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    content = read_text(path, "task", InputError, limit=MAX_BYTES)
-    for number, text in enumerate(content.split("\n"), start=1):
-        if not text.strip():
-            continue
-        where = f"{path}:{number}"
-        line = decode_json(text, where, "item", InputError)
-        if not isinstance(line, dict):
-            raise InputError(f"{where}: not an object", value=line, allowed="context, choices, answer")
-        yield where, line
 
 
 def _choice(line: Mapping[str, Any], where: str) -> ChoiceItem:

@@ -16,13 +16,16 @@ from validate.quality.given import given_cases
 from validate.quality.plan import sample_cases
 from validate.quality.records import CalibrationSource, CheckpointRecord, QualityRecord
 from validate.quality.settings import NAME, QualitySettings
-from validate.quality.task_names import is_file
+from validate.quality.task_names import is_file, item_name, parse_task
 from validate.store.digests import Source, checkpoint_sha256, sha256_of, source_of
 from validate.store.journal import Journal
 from validate.store.settings import load_settings, require_same, save_settings, section
 from validate.store.texts import read_text
 
-FIXED = ("checkpoint", "dtype", "text", "blocks", "length", "tasks", "limit", "calibration", "calibration_blocks")
+FIXED = (
+    *("checkpoint", "dtype", "text", "blocks", "length", "tasks", "limit", "shots"),
+    *("calibration", "calibration_blocks"),
+)
 """Settings that the records of one folder share; numbers of unlike runs are not compared."""
 LENGTH = 256
 """Tokens of a block, unless told otherwise."""
@@ -143,6 +146,7 @@ class Job:
             "length": self.length if text else None,
             "tasks": [_identity(task) for task in self.tasks],
             "limit": self.settings.limit,
+            "shots": self.settings.shots,
             "calibration": self.calibration.source.sha256 if self.calibration else None,
             "calibration_blocks": self.settings.calibration_blocks if self.calibration else None,
         }
@@ -195,12 +199,14 @@ def _locate(model: str) -> Path:
 
 
 def _identity(task: str) -> str:
-    """A benchmark's name, or name and digest of a file."""
-    if not is_file(task):
-        return task
-    try:
-        return f"{Path(task).stem} {sha256_of(task)}"
-    except OSError as error:
-        raise InputError(
-            "cannot read task", value=task, allowed="a UTF-8 file of JSON lines", hint=error.strerror or str(error)
-        ) from error
+    """A task's name, with the digests of its files."""
+    named = parse_task(task)
+    parts = [named.name or item_name(str(named.data))]
+    for path in named.files:
+        try:
+            parts.append(sha256_of(path))
+        except OSError as error:
+            raise InputError(
+                "cannot read task", value=path, allowed="a UTF-8 file of JSON lines", hint=error.strerror or str(error)
+            ) from error
+    return " ".join(parts)

@@ -57,7 +57,7 @@ def open_evaluator(job: Job, status: Callable[[str], None], *, cases: Iterable[Q
         text = TextMeasure(pretrained, blocks, job.text.source, batch=settings.batch)
     if job.tasks:
         status("loading tasks")
-    tasks = open_tasks(pretrained, job.tasks, batch=settings.batch, limit=settings.limit)
+    tasks = open_tasks(pretrained, job.tasks, batch=settings.batch, limit=settings.limit, shots=settings.shots)
     makers: dict[str, StageMaker] = {
         "plain": make_factors("plain", pretrained, None, weight=stored_weights(pretrained))
     }

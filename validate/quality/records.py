@@ -75,7 +75,7 @@ class TaskRecord(Record, frozen=True, kw_only=True):
     name: str
     group: str
     """The name that was asked for: `mmlu` for each of its subjects."""
-    kind: Literal["multiple-choice", "generation", "cloze", "classification"]
+    kind: Literal["multiple-choice", "generation", "cloze", "classification", "similarity"]
     items: PositiveCount
     left_out: list[Count] | None = None
     """Places, from 0, of items of the data that cannot be scored: a choice that merges into its context has no token
@@ -90,6 +90,8 @@ class TaskRecord(Record, frozen=True, kw_only=True):
     """The choice taken: the likeliest as a whole."""
     truth_nll: list[Signed] | None = None
     """Negative logarithm of the right choice's share of the likelihood of all choices."""
+    scores: list[Signed] | None = None
+    """Of sentence pairs: how alike people found them; the rank correlation of the metric with these is what counts."""
 
 
 class QualityRecord(Record, frozen=True, kw_only=True):
@@ -156,7 +158,7 @@ def check_quality(record: QualityRecord) -> None:
         if len(set(lengths.values())) > 1 or not text.tokens:
             raise RecordError("rows of the text are of unequal length", value=lengths)
     for task in record.tasks:
-        rows = {**task.metrics, "answers": task.answers, "truth_nll": task.truth_nll}
+        rows = {**task.metrics, "answers": task.answers, "truth_nll": task.truth_nll, "scores": task.scores}
         uneven = [name for name, row in rows.items() if row is not None and len(row) != task.items]
         if uneven:
             raise RecordError(f"{task.name}: {uneven[0]} has not one entry per item", allowed=str(task.items))

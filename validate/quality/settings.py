@@ -49,10 +49,17 @@ class QualitySettings:
     tasks: tuple[str, ...] = option(
         (),
         "Task: arc_easy, arc_challenge, hellaswag, mmlu, truthfulqa, winogrande, gsm8k, others of "
-        "lm-evaluation-harness, or local items; repeatable.",
-        metavar="NAME|FILE.jsonl",
+        "lm-evaluation-harness, on a local file of its data where one is named; or local items; repeatable.",
+        metavar="NAME[=FILE[,EXAMPLES]]|FILE.jsonl",
     )
     limit: int | None = option(None, "Items of each task, the first ones.", metavar="N", low=1)
+    shots: int | None = option(
+        None,
+        "Few-shot examples of each benchmark.  [default: lm-evaluation-harness's; 0 for a file without EXAMPLES]",
+        metavar="N",
+        low=0,
+        high=1000,
+    )
     factors: Factors = option(
         "plain", "Factors of the weights alone, or those that change outputs on calibration text least."
     )

@@ -10,7 +10,7 @@ from typing import Any
 
 from validate.errors import RunError
 from validate.interval import Interval
-from validate.quality.intervals import IDENTICAL, change, mcnemar, mean, share
+from validate.quality.intervals import IDENTICAL, change, mcnemar, mean, rank_correlations, share
 from validate.quality.records import QualityRecord, TaskRecord, TextRecord
 
 BANDS = (0.05, 0.2, 1.0)
@@ -61,7 +61,7 @@ class TaskRow:
     """One metric of one task, or of all subjects of a group together, every item counting once.
 
     Attributes:
-        value: with its own 95 % interval: Wilson's for a share of right answers.
+        value: with its own 95 % interval: Wilson's for a share of right answers. Of pairs Spearman's correlation.
         change: against dense, with its paired interval.
         p: of McNemar's exact test; None where items are not right or wrong.
         flips: share of items with another answer than the dense model's; None where there are no choices.
@@ -201,6 +201,8 @@ def _alike(task: TaskRecord, other: TaskRecord) -> bool:
 
 
 def _task(name: str, metric: str, pairs: Sequence[tuple[TaskRecord, TaskRecord]]) -> TaskRow:
+    if scores := pairs[0][0].scores:
+        return _correlated(name, pairs[0], scores)
     mine, theirs = ([float(each) for pair in pairs for each in pair[side].metrics[metric]] for side in (0, 1))
     binary = all(isinstance(task.metrics[metric], str) for pair in pairs for task in pair)
     bits = ["".join(str(pair[side].metrics[metric]) for pair in pairs) for side in (0, 1)] if binary else None
@@ -220,4 +222,21 @@ def _task(name: str, metric: str, pairs: Sequence[tuple[TaskRecord, TaskRecord]]
         p=mcnemar(*bits) if bits else None,
         flips=sum(a != b for a, b in zip(*answers, strict=True)) / items if len(answers[0]) == items else None,
         truth_nll=sum(truth) / items if len(truth) == items else None,
+    )
+
+
+def _correlated(name: str, pair: tuple[TaskRecord, TaskRecord], scores: Sequence[float]) -> TaskRow:
+    """How well the order of a record's values is that of the scores."""
+    mine, theirs = ([float(value) for row in each.metrics.values() for value in row] for each in pair)
+    value, moved = rank_correlations(mine, theirs, scores)
+    return TaskRow(
+        task=name,
+        metric="spearman",
+        items=len(scores),
+        chance=None,
+        value=value,
+        change=IDENTICAL if pair[0] is pair[1] else moved,
+        p=None,
+        flips=None,
+        truth_nll=None,
     )
