@@ -270,7 +270,7 @@ def pricer(
         from costmodel.timing.parallel import ParallelTimes
 
         times = ParallelTimes(device=times, hardware=hardware, num_devices=work.tp)
-    if work.stack is not None:
+    if work.stack is not None and (calibration is None or calibration.stack is None):
         times = StackTimes(
             device=times,
             stack=load_stack(work.stack),

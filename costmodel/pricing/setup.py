@@ -189,7 +189,7 @@ class WorkloadSettings:
             model=model,
             hardware=hardware,
             workloads=tuple(work.of_model(model) for work in workloads),
-            calibration=find_calibration(self.calibration, hardware, dtype, runtime),
+            calibration=find_calibration(self.calibration, hardware, dtype, runtime, self.stack),
             new_tokens=self.new_tokens,
         )
 

@@ -34,7 +34,7 @@ def onnx(folder: Path, out: Path) -> None:
 
     \b
     Example:
-        pip install onnx onnxruntime onnxscript
+        pip install 'costmodel[onnx]'
         validate export onnx my-model-factored --out my-model.onnx
     """
     started = time.monotonic()

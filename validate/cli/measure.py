@@ -77,7 +77,13 @@ def _run(settings: MeasureSettings, spec: ModelSpec, journal: Journal[Sample], d
             weights, artefact = weights_of(settings), artefact_of(settings)
             source = weights or artefact
             runtimes = {Runtime(option["runtime"]) for option in choice.options}
-            calibrations, notes = calibrations_for(settings.calibration, hardware, dtype, runtimes)
+            stack = choice.options[0].get("stack")
+            if stack is not None:
+                from validate.runtimes.passes import require_runtime
+
+                progress.status(f"trying {stack}")
+                require_runtime(settings.runtime, device.torch_device)
+            calibrations, notes = calibrations_for(settings.calibration, hardware, dtype, runtimes, stack)
             for note in [*adaptations(settings, spec, choice, planned), *notes]:
                 progress.note(f"note: {note}")
             predictor = Predictor(hardware=hardware, calibrations=calibrations)
@@ -97,6 +103,7 @@ def _run(settings: MeasureSettings, spec: ModelSpec, journal: Journal[Sample], d
                 "seed": settings.seed,
                 "configs": settings.configs,
                 "attention": settings.attention,
+                "stack": stack,
                 "weights_sha256": checkpoint_sha256(source) if source else None,
                 "configs_sha256": sha256_of(settings.configs) if settings.configs else None,
             }

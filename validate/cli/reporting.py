@@ -67,6 +67,11 @@ def print_evaluation(evaluation: Evaluation) -> None:
     say(f"{len(evaluation.samples)} samples measured{failed}; identity checks passed in {identity}")
     for sample in evaluation.failed:
         say(f"  sample {sample.index}: {sample.failure.reason if sample.failure else 'not measured'}")
+    if outputs := [sample.outputs for sample in evaluation.samples if sample.outputs is not None]:
+        most = max(max(each.candidate, each.dense) for each in outputs)
+        allowed = f"{outputs[0].tolerance:g} is allowed"
+        stack = evaluation.samples[0].workload["stack"]
+        say(f"outputs of {stack} are within {most:.1e} of PyTorch's, relative to the largest; {allowed}")
     columns = ["predicted time / dense time", "n", "bias", "median", "p95", "worst", "tau", "sign right"]
     print_table(
         "Error of the predicted ratio",

@@ -7,12 +7,14 @@ import importlib.util
 import logging
 import warnings
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import torch
 from torch import nn
 
+from costmodel.decomposition.factors import Decomposition
 from costmodel.errors import InputError
 from costmodel.model import ModelSpec
 from validate.errors import MeasurementError, reason_of
@@ -29,6 +31,37 @@ def require_onnx() -> None:
             raise InputError(f"the package {name} is not installed", hint="pip install 'costmodel[onnx]'")
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Exported:
+    """The shape of an exported decoder: of its inputs and outputs, and which positions each layer sees.
+
+    Attributes:
+        windows: of each layer that the model has, None where it sees all positions.
+    """
+
+    num_kv_heads: int
+    head_dim: int
+    windows: tuple[int | None, ...]
+
+    @classmethod
+    def of(cls, spec: ModelSpec, decomposition: Decomposition | None = None) -> Self:
+        """The shape of a model, without the layers that the decomposition drops.
+
+        Raises:
+            InputError: when it is an encoder.
+        """
+        if spec.is_encoder:
+            raise InputError("only decoders are exported", value=spec.name)
+        dropped = decomposition.dropped if decomposition else frozenset()
+        windows = (window for layer, window in enumerate(spec.sliding_windows) if layer not in dropped)
+        return cls(num_kv_heads=spec.num_kv_heads, head_dim=spec.head_dim, windows=tuple(windows))
+
+    @property
+    def num_layers(self) -> int:
+        """Layers that hold keys and values."""
+        return len(self.windows)
+
+
 class CachedPass(nn.Module):
     """One pass of a decoder with the cache as tensors, as exported files have it.
 
@@ -37,13 +70,13 @@ class CachedPass(nn.Module):
 
     Args:
         model: a causal transformers model.
-        spec: its structure, with the layers that it has.
+        windows: of its layers, as `Exported` has them.
     """
 
-    def __init__(self, model: nn.Module, spec: ModelSpec) -> None:
+    def __init__(self, model: nn.Module, windows: Sequence[int | None]) -> None:
         super().__init__()
         self.model = model
-        self.windows = [window for window in spec.sliding_windows]
+        self.windows = list(windows)
 
     def forward(self, tokens: torch.Tensor, past: Sequence[torch.Tensor]) -> tuple[torch.Tensor, ...]:
         """(batch, new) and 2 tensors a layer -> logits, and 2 tensors a layer."""
@@ -130,30 +163,28 @@ def _quietly() -> Iterator[None]:
         logger.setLevel(before)
 
 
-def export_onnx(model: nn.Module, spec: ModelSpec, out: Path) -> None:
+def export_onnx(model: nn.Module, shape: Exported, out: Path) -> None:
     """Write a file; weights go into one beside it where they are beyond 2 GB.
 
     Args:
         model: causal, in evaluation mode, on the CPU.
-        spec: its structure, with the layers that it has.
+        shape: of its inputs and outputs.
 
     Raises:
-        InputError: when it is an encoder, or the packages are not installed.
+        InputError: when the packages are not installed.
         MeasurementError: when torch cannot export it.
     """
-    if spec.is_encoder:
-        raise InputError("only decoders are exported", value=spec.name)
     require_onnx()
     dtype = next(model.parameters()).dtype
     tokens = torch.ones((2, 3), dtype=torch.int64)
-    past = [torch.zeros(2, spec.num_kv_heads, 4, spec.head_dim, dtype=dtype) for _ in range(2 * spec.num_layers)]
+    past = [torch.zeros(2, shape.num_kv_heads, 4, shape.head_dim, dtype=dtype) for _ in range(2 * shape.num_layers)]
     batch, new, held = (torch.export.Dim(name) for name in ("batch", "new", "past"))
-    inputs, outputs = names_of(spec.num_layers)
+    inputs, outputs = names_of(shape.num_layers)
     try:
         with warnings.catch_warnings(), _quietly(), torch.no_grad():
             warnings.simplefilter("ignore")
             program: Any = torch.onnx.export(
-                CachedPass(_exportable(model), spec).eval(),
+                CachedPass(_exportable(model), shape.windows).eval(),
                 (tokens, past),
                 input_names=inputs,
                 output_names=outputs,

@@ -13,10 +13,8 @@ from validate.errors import MeasurementError
 from validate.models.artefact import open_factored
 from validate.models.kept import is_factored
 from validate.models.pretrained import open_pretrained
-from validate.runtimes.export import CachedPass, export_onnx, names_of
-
-LIMIT = 1e-3
-"""Largest difference of an output, relative to the largest, that an exported file may have."""
+from validate.runtimes.export import CachedPass, Exported, export_onnx, names_of
+from validate.runtimes.passes import TOLERANCE, difference_of
 
 
 def export_folder(folder: Path, out: Path) -> float:
@@ -37,24 +35,25 @@ def export_folder(folder: Path, out: Path) -> float:
     opened = open_factored if is_factored(folder) else open_pretrained
     pretrained = opened(folder, dtype=torch.float32)
     spec, model = pretrained.spec, pretrained.model
+    shape = Exported.of(spec)
     temporary = out.with_name(f".{out.name}.writing")
     beside = temporary.with_name(f"{temporary.name}.data")
     try:
-        export_onnx(model, spec, temporary)
+        export_onnx(model, shape, temporary)
         session: Any = onnxruntime.InferenceSession(str(temporary), providers=["CPUExecutionProvider"])
-        inputs, outputs = names_of(spec.num_layers)
-        reference = CachedPass(model, spec).eval()
+        inputs, outputs = names_of(shape.num_layers)
+        reference = CachedPass(model, shape.windows).eval()
         tokens = torch.arange(12).view(2, 6) % spec.vocab_size
-        past = [torch.zeros(2, spec.num_kv_heads, 0, spec.head_dim) for _ in range(2 * spec.num_layers)]
+        past = [torch.zeros(2, shape.num_kv_heads, 0, shape.head_dim) for _ in range(2 * shape.num_layers)]
         off = 0.0
         for new in (tokens, tokens[:, :1]):
             with torch.no_grad():
                 expected = reference(new, past)
             feed = {name: tensor.numpy() for name, tensor in zip(inputs, [new, *past], strict=True)}
             for ours, theirs in zip(session.run(outputs, feed), expected, strict=True):
-                off = max(off, float((torch.from_numpy(ours) - theirs).abs().max() / theirs.abs().max()))
+                off = max(off, difference_of(torch.from_numpy(ours), theirs))
             past = list(expected[1:])
-        if not off <= LIMIT:
+        if not off <= TOLERANCE[torch.float32]:
             raise MeasurementError("identity", f"outputs of the file differ by {off:.2g} of the largest")
         if beside.exists():
             raise MeasurementError("export", "weights beyond 2 GB, which one file does not hold")

@@ -16,6 +16,7 @@ from validate.models.kept import is_factored
 from validate.plans.case import Case
 from validate.plans.configs_file import load_configs
 from validate.plans.sampling import WorkloadChoice, given_cases, sample_cases
+from validate.runtimes.stacks import COMPILE, ONNX, stack_options
 from validate.speed.settings import MeasureSettings
 
 if TYPE_CHECKING:  # loads torch
@@ -93,7 +94,13 @@ def workloads(settings: MeasureSettings, spec: ModelSpec, device: Device, dtype:
     both = (Phase.PREFILL,) if spec.is_encoder else (Phase.PREFILL, Phase.DECODE)
     phases = both if settings.phase == "both" else (Phase(settings.phase),)
     runtime = {"auto": "eager" if kind == "cpu" else "both"}.get(settings.runtime, settings.runtime)
-    runtimes = ("eager", "graph") if runtime == "both" else (runtime,)
+    own = {"dtype": dtype, "attention": Attention(settings.attention)}
+    options: tuple[dict[str, Any], ...]
+    if runtime in (COMPILE, ONNX):
+        options = ({**own, **stack_options(runtime, kind, dtype, spec)},)
+    else:
+        runtimes = ("eager", "graph") if runtime == "both" else (runtime,)
+        options = tuple({**own, "runtime": Runtime(each)} for each in runtimes)
     given_lengths = bool(settings.seq_len)
     # given configurations run under one workload each unless asked for more
     few = settings.configs is not None or artefact_of(settings) is not None
@@ -104,9 +111,7 @@ def workloads(settings: MeasureSettings, spec: ModelSpec, device: Device, dtype:
         kv_lens=tuple(settings.kv_len or (levels["kv_len"][1:2] if few else levels["kv_len"])),
         max_tokens=2**40 if given_lengths else levels["max_tokens"],
         max_cached=2**40 if settings.kv_len else _cached_tokens(spec, device.memory_bytes, dtype),
-        options=tuple(
-            {"dtype": dtype, "runtime": Runtime(each), "attention": Attention(settings.attention)} for each in runtimes
-        ),
+        options=options,
     )
 
 

@@ -20,8 +20,8 @@ from validate.speed.records import Prediction
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Predictor:
-    """Prices on one device: on the ideal roofline, and with the first calibration that serves the workload's type and
-    way of running."""
+    """Prices on one device: on the ideal roofline, and with the first calibration that serves the workload's type, way
+    of running and stack."""
 
     hardware: HardwareProfile
     calibrations: Sequence[Calibration] = ()
@@ -32,7 +32,11 @@ class Predictor:
         Raises:
             HardwareError: when the profile has no rate for the workload's type.
         """
-        serving = [each for each in self.calibrations if work.dtype in each.dtypes and work.runtime in each.runtimes]
+        serving = [
+            each
+            for each in self.calibrations
+            if work.dtype in each.dtypes and work.runtime in each.runtimes and each.stack in (None, work.stack)
+        ]
         return [self._predict(spec, decomposition, work, each) for each in (None, *serving[:1])]
 
     def counts(self, spec: ModelSpec, decomposition: Decomposition, work: Workload) -> dict[str, int]:
@@ -58,13 +62,13 @@ class Predictor:
 
 
 def calibrations_for(
-    option: str, hardware: HardwareProfile, dtype: DType, runtimes: Iterable[Runtime]
+    option: str, hardware: HardwareProfile, dtype: DType, runtimes: Iterable[Runtime], stack: str | None = None
 ) -> tuple[list[Calibration], list[str]]:
     """The calibrations of a run: the one asked for, and the shipped one for ways of running that it does not serve.
 
     Args:
         option: as of `find_calibration`.
-        hardware, dtype, runtimes: what is to be predicted.
+        hardware, dtype, runtimes, stack: what is to be predicted.
 
     Returns:
         The calibrations, the one asked for first, and a line for each way of running that it does not serve.
@@ -77,7 +81,7 @@ def calibrations_for(
     refused: dict[Runtime, CalibrationError] = {}
     for runtime in sorted(runtimes, key=list(Runtime).index):
         try:
-            calibration = find_calibration(option, hardware, dtype, runtime)
+            calibration = find_calibration(option, hardware, dtype, runtime, stack)
         except CalibrationError as error:
             refused[runtime] = error
         else:

@@ -15,7 +15,8 @@ import msgspec
 from costmodel.decomposition.factors import Decomposition
 from costmodel.families.registry import spec_from_config
 from costmodel.files.node import Node
-from costmodel.forward.workload import MAX_BATCH, MAX_LENGTH, Attention, LmHead, Phase, Runtime, Workload
+from costmodel.forward.workload import MAX_BATCH, MAX_LENGTH, Attention, Cache, LmHead, Phase, Runtime, Workload
+from costmodel.hardware.stack import builtin_stacks
 from costmodel.model import ModelSpec
 from costmodel.units import DType
 from validate.errors import RecordError
@@ -97,6 +98,15 @@ class Identity(Record, frozen=True, kw_only=True):
     found: Count
 
 
+class Outputs(Record, frozen=True, kw_only=True):
+    """How far the outputs of a stack are from those of PyTorch's own pass, relative to the largest of them."""
+
+    candidate: Amount
+    dense: Amount
+    tolerance: Amount
+    """What was allowed."""
+
+
 class Memory(Record, frozen=True, kw_only=True):
     """Bytes of one pass of the candidate without the dense weights that it replaces."""
 
@@ -134,6 +144,8 @@ class Sample(Record, frozen=True, kw_only=True):
     hardware: str
     predicted: list[Prediction] = msgspec.field(default_factory=list)
     identity: list[Identity] = msgspec.field(default_factory=list)
+    outputs: Outputs | None = None
+    """Of a run by a stack, which `workload` then names; None where PyTorch itself was timed."""
     timing: Timing | None = None
     repeat: Timing | None = None
     """The same sample built and measured a second time, for the noise floor."""
@@ -171,6 +183,8 @@ def workload_from_json(data: dict[str, Any]) -> Workload:
     def member(kind: type[E], name: str) -> E:
         return kind(part[name].choice([str(each.value) for each in kind]))
 
+    stack = part["stack"].choice(builtin_stacks()) if "stack" in part else None
+
     dtype, weight = member(DType, "dtype"), member(DType, "weight_dtype")
     return Workload(
         phase=member(Phase, "phase"),
@@ -182,6 +196,8 @@ def workload_from_json(data: dict[str, Any]) -> Workload:
         runtime=member(Runtime, "runtime"),
         attention=member(Attention, "attention"),
         lm_head=member(LmHead, "lm_head"),
+        cache=member(Cache, "cache") if "cache" in part else Cache.STATIC,
+        stack=stack,
     )
 
 

@@ -51,7 +51,9 @@ def _about(samples: Sequence[Sample]) -> str:
     threads = f", {count} thread{'s' * (count != 1)}" if kind == "cpu" else ""
     models = ", ".join(sorted({f"{s.model.name}, {s.model.num_layers} layers" for s in samples}))
     dtypes = ", ".join(sorted({str(s.workload["dtype"]) for s in samples}))
-    return f"{models}, {dtypes}, on {device}{threads}; {first.started[:10]}"
+    stacks = ", ".join(sorted({str(s.workload["stack"]) for s in samples if s.workload.get("stack")}))
+    by = f" by {stacks}" if stacks else ""
+    return f"{models}, {dtypes}, on {device}{threads}{by}; {first.started[:10]}"
 
 
 def _finding(evaluation: Evaluation) -> str:
@@ -76,11 +78,22 @@ def _tiles(evaluation: Evaluation, samples: Sequence[Sample]) -> list[tuple[str,
     return [
         (f"{len(evaluation.samples)} of {len(samples)}", "samples measured", bool(failed)),
         (f"{equal} of {len(samples)}", "are the model priced: params, bytes, FLOPs", equal != len(samples)),
+        *_outputs(samples),
         (_pct(row.median) if row else "-", "median error of the ratio", False),
         (_pct(noise.median) if noise.median is not None else "-", "noise floor, from repeats", False),
         (f"{row.tau:.2f}" if row and row.tau is not None else "-", "Kendall tau of the ratio", False),
         (_sign(row) if row else "-", '"faster than dense?" right', False),
     ]
+
+
+def _outputs(samples: Sequence[Sample]) -> list[tuple[str, str, bool]]:
+    """Of a stack's samples, how far their outputs are from PyTorch's own."""
+    checked = [s.outputs for s in samples if s.outputs is not None]
+    if not checked:
+        return []
+    most = max(max(each.candidate, each.dense) for each in checked)
+    allowed = checked[0].tolerance
+    return [(f"{most:.1e}", f"largest difference from PyTorch's outputs, of {allowed:g} allowed", most > allowed)]
 
 
 def _noise(evaluation: Evaluation) -> list[str]:
@@ -200,7 +213,7 @@ def _config(sample: Sample) -> str:
 def _work(sample: Sample) -> str:
     work = sample.workload
     length = f"{work['q_len']} tokens" if work["phase"] == "prefill" else f"kv {work['kv_len']}"
-    return f"{work['phase']}, batch {work['batch']}, {length}, {work['runtime']}"
+    return f"{work['phase']}, batch {work['batch']}, {length}, {work.get('stack') or work['runtime']}"
 
 
 def _cells(row: ErrorRow) -> list[Any]:

@@ -22,8 +22,8 @@ from validate.speed.energy import measure_energy
 from validate.speed.identity import identities, require_equal
 from validate.speed.memory import measure_memory
 from validate.speed.predictions import Predictor
-from validate.speed.records import Identity, Memory, Prediction, Sample, Timing
-from validate.speed.subject import Subject
+from validate.speed.records import Identity, Memory, Outputs, Prediction, Sample, Timing
+from validate.speed.subject import Pair, Subject
 from validate.speed.timing import TimingPlan, compare
 from validate.store.journal import Journal
 from validate.store.record_format import Failure
@@ -38,6 +38,7 @@ class _Attempt:
     stage: str = "predict"
     predicted: list[Prediction] | None = None
     identity: list[Identity] | None = None
+    outputs: Outputs | None = None
     memory: Memory | None = None
     timing: Timing | None = None
     repeat: Timing | None = None
@@ -97,6 +98,7 @@ class Runner:
             hardware=self._predictor.hardware.name,
             predicted=attempt.predicted or [],
             identity=attempt.identity or [],
+            outputs=attempt.outputs,
             timing=attempt.timing,
             repeat=attempt.repeat,
             memory=attempt.memory,
@@ -117,9 +119,16 @@ class Runner:
         attempt.stage = "memory"
         run = self._subject.run(candidate, case.decomposition, case.work)
         require_finite(run())
-        attempt.memory = measure_memory(
-            self._device, candidate, self._subject.model, run, case.work, counts["kv_cache_bytes"], self._subject.remake
-        )
+        if case.work.stack is None:  # of a stack's own allocator torch knows nothing
+            attempt.memory = measure_memory(
+                self._device,
+                candidate,
+                self._subject.model,
+                run,
+                case.work,
+                counts["kv_cache_bytes"],
+                self._subject.remake,
+            )
         attempt.timing, attempt.energy = self._time(case, candidate, attempt)
         if case.repeat:
             attempt.stage = "build"
@@ -129,8 +138,11 @@ class Runner:
     def _time(self, case: Case, candidate: nn.Module, attempt: _Attempt, energy: bool = True) -> tuple[Timing, Any]:
         attempt.stage = "timing"
         pair = self._subject.pair(case, candidate)
-        candidates = self._prepared(pair.candidates, case.decomposition, case)
-        references = self._prepared(pair.references, Decomposition(), case)
+        if case.work.stack is not None:
+            candidates, references, attempt.outputs = self._by_stack(pair, case)
+        else:
+            candidates = self._prepared(pair.candidates, case.decomposition, case)
+            references = self._prepared(pair.references, Decomposition(), case)
         for work in (*candidates, *references):
             require_finite(work())
         timing = compare(self._device, candidates, references, self._plan, case.work.runtime)
@@ -144,6 +156,22 @@ class Runner:
     def _prepared(self, trees: list[nn.Module], decomposition: Decomposition, case: Case) -> list[Pass]:
         runs = [self._subject.run(tree, decomposition, case.work) for tree in trees]
         return [self._device.prepare(run, case.work.runtime) for run in runs]  # type: ignore[misc]
+
+    def _by_stack(self, pair: Pair, case: Case) -> tuple[list[Pass], list[Pass], Outputs]:
+        """Candidates and references as the workload's stack runs them, and how far their outputs are from PyTorch's."""
+        passes = self._subject.stack_passes
+        passes.forget()
+        candidates = [passes.make(tree, case.decomposition, case.work) for tree in pair.candidates]
+        references = [passes.make(tree, Decomposition(), case.work) for tree in pair.references]
+        outputs = Outputs(
+            candidate=max(each.difference for each in candidates),
+            dense=max(each.difference for each in references),
+            tolerance=references[0].tolerance,
+        )
+        ready = [
+            [self._device.prepare(each.run, case.work.runtime) for each in both] for both in (candidates, references)
+        ]
+        return ready[0], ready[1], outputs  # type: ignore[return-value]
 
 
 def require_finite(output: torch.Tensor) -> None:

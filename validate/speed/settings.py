@@ -21,6 +21,7 @@ FIXED = (
     "seed",
     "configs",
     "attention",
+    "stack",
 )
 """What records of one timing run share; times of unlike runs are not pooled."""
 
@@ -64,8 +65,10 @@ class MeasureSettings:
         high=MAX_LENGTH,
     )
     dtype: ComputeChoice = option("auto", "auto: fp32 on a CPU, bf16 on CUDA.")
-    runtime: Literal["auto", "eager", "graph", "both"] = option(
-        "auto", "auto: eager on a CPU, where a graph is the same; both on CUDA."
+    runtime: Literal["auto", "eager", "graph", "both", "compile", "onnx"] = option(
+        "auto",
+        "auto: eager on a CPU, where a graph is the same; both on CUDA. compile: by torch.compile; onnx: exported, by "
+        "ONNX Runtime on a CPU; both are first held against PyTorch's own outputs.",
     )
     attention: Literal["fused", "unfused"] = option("fused", "One fused kernel, or separate ones.")
     seed: int = option(0, "Of the choice of samples, weights and tokens.", low=0, high=MAX_SEED)

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import nn
@@ -22,6 +23,9 @@ from validate.models.passes import Pass, make_pass
 from validate.models.reading import read_factored
 from validate.plans.case import Case
 from validate.speed.records import ModelRecord
+
+if TYPE_CHECKING:
+    from validate.runtimes.passes import StackPasses
 
 COLD = 2
 """Weights count as cold when this many times the last cache is read between two uses of them."""
@@ -91,7 +95,8 @@ class Subject:
         import transformers
 
         auto = transformers.AutoModel if self.spec.is_encoder else transformers.AutoModelForCausalLM
-        tree: Any = read_factored(auto, artefact, dtype=TORCH_DTYPES[self._dtype])
+        with torch.inference_mode(False):  # ordinary tensors, which can be exported
+            tree: Any = read_factored(auto, artefact, dtype=TORCH_DTYPES[self._dtype])
         tree = tree.to(self.device.torch_device).eval().requires_grad_(False)
         if not self.spec.is_encoder:
             tree.get_output_embeddings().weight.requires_grad_()
@@ -101,8 +106,10 @@ class Subject:
         """Candidate and reference in copies that take turns.
 
         As many as caches demand, so that no pass finds the weights of the one before it, and as many as the device
-        wants places in memory and has room for.
+        wants places in memory and has room for. Under a stack one each, which is compiled or exported.
         """
+        if case.work.stack is not None:
+            return Pair(candidates=[candidate], references=[self.model])
         needed = COLD * self.device.cache_bytes
         sizes = [resident_bytes(tree) for tree in (candidate, self.model)]
         room = int(ROOM * self.device.memory_bytes / sum(sizes))
@@ -112,9 +119,16 @@ class Subject:
         return Pair(candidates=_copies(candidate, count), references=_copies(self.model, count))
 
     def run(self, tree: nn.Module, decomposition: Decomposition, work: Workload) -> Pass:
-        """The pass of a workload through one tree."""
+        """PyTorch's own pass of a workload through one tree."""
         set_attention(tree, work.attention)
         return make_pass(tree, self.spec, decomposition, work, self.device.torch_device, self._seed)
+
+    @functools.cached_property
+    def stack_passes(self) -> StackPasses:
+        """What makes the passes of workloads that name a stack."""
+        from validate.runtimes.passes import StackPasses
+
+        return StackPasses(self.spec, self.device.torch_device, self._seed)
 
 
 def resident_bytes(tree: nn.Module) -> int:

@@ -13,6 +13,7 @@ from costmodel.errors import CalibrationError
 from costmodel.files.node import Node
 from costmodel.forward.workload import Runtime
 from costmodel.hardware.profile import HardwareProfile, load_hardware, profile_folder
+from costmodel.hardware.stack import load_stack
 from costmodel.timing.calibration.additive import FORM, KEYS, AdditiveForm, AdditiveTimes, read_additive
 from costmodel.timing.calibration.file import (
     parse_node,
@@ -44,7 +45,7 @@ _KEYS = (
     "streams",
     "errors",
 )
-_OPTIONAL = ("elsewhere",)
+_OPTIONAL = ("elsewhere", "stack")
 
 
 def load_calibration(path: str | Path) -> Calibration:
@@ -62,7 +63,9 @@ def _of_text(text: str, path: Path) -> Calibration:
     node = parse_node(text, str(path))
     entries = node.entries()
     form = entries["form"].choice([FORM, SCALED]) if "form" in entries else None
-    part = node.table(*{FORM: (KEYS, ()), SCALED: ((*_KEYS, *SCALED_KEYS), _OPTIONAL), None: (_KEYS, _OPTIONAL)}[form])
+    part = node.table(
+        *{FORM: (KEYS, ("stack",)), SCALED: ((*_KEYS, *SCALED_KEYS), _OPTIONAL), None: (_KEYS, _OPTIONAL)}[form]
+    )
     if form == FORM:
         return Calibration(
             **_about(path, part),
@@ -86,17 +89,20 @@ def _of_text(text: str, path: Path) -> Calibration:
     )
 
 
-def find_calibration(option: str, hardware: HardwareProfile, dtype: DType, runtime: Runtime) -> Calibration | None:
+def find_calibration(
+    option: str, hardware: HardwareProfile, dtype: DType, runtime: Runtime, stack: str | None = None
+) -> Calibration | None:
     """The calibration that `--calibration` asks for.
 
     Args:
         option: "none"; "auto" for the shipped one of this device where there is one that serves the workload, else
             what is known of its generation; or a path.
-        hardware, dtype, runtime: what it must serve.
+        hardware, dtype, runtime, stack: what it must serve; one that names no stack serves all.
 
     Raises:
-        CalibrationError: when the named file cannot be read, is malformed, or was made for another device, type or way
-            of running.
+        CalibrationError: when the named file cannot be read, is malformed, or was made for another device, type, way of
+            running or stack.
+        HardwareError: when there is no such stack.
     """
     if not option:
         raise CalibrationError("--calibration is empty", allowed="auto, none or the path of a calibration")
@@ -115,6 +121,9 @@ def find_calibration(option: str, hardware: HardwareProfile, dtype: DType, runti
     if runtime not in found.runtimes:
         served = ", ".join(each.value for each in found.runtimes)
         raise CalibrationError(f"{option} does not serve this runtime", value=runtime.value, allowed=served)
+    if found.stack is not None and (stack is None or load_stack(stack).name != found.stack):
+        asked = stack or "no --stack"
+        raise CalibrationError(f"{option} was fitted to runs of a stack", value=asked, allowed=f"--stack {found.stack}")
     return found
 
 
@@ -212,6 +221,7 @@ def _about(path: Path, part: Mapping[str, Node]) -> dict[str, Any]:
         "level": part["level"].choice(["probes", "samples"]),
         "provenance": _rows(part["provenance"]),
         "errors": _rows(part["errors"]),
+        "stack": part["stack"].text() if "stack" in part else None,
     }
 
 

@@ -27,6 +27,7 @@ class Calibration:
         errors: rows of its error table, on held-out points.
         host_launch_s: measured host time per kernel, or None where the profile's figure stands.
         shaped, streams: the forms by class of operation; empty where there is one form for all.
+        stack: name of the stack whose passes it was fitted to, which it serves alone; None for PyTorch's own.
         passes: what whole passes were fitted with: one form for all, or corrections of the forms by class.
         sibling: at level generation, the calibration of the device that is taken after, or None where numbers of the
             generation stand alone.
@@ -43,4 +44,5 @@ class Calibration:
     shaped: Mapping[FormName, ShapedForm]
     streams: Mapping[str, StreamForm]
     passes: AdditiveForm | ScaledForm | None = None
+    stack: str | None = None
     sibling: Calibration | None = None

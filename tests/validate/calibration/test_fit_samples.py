@@ -20,7 +20,7 @@ from costmodel.errors import CalibrationError
 from costmodel.forward.workload import Runtime, Workload
 from costmodel.hardware.profile import load_hardware
 from costmodel.pricing.estimate import estimate
-from costmodel.timing.calibration.load import load_calibration
+from costmodel.timing.calibration.load import find_calibration, load_calibration
 from costmodel.units import DType
 from validate.calibration.whole.basis import RooflineBasis
 from validate.calibration.whole.passes import MIN_SAMPLES, Passes, _parts
@@ -89,6 +89,29 @@ def test_known_factors_are_recovered() -> None:
     assert fit.content["kernel_s"] == pytest.approx(TRUE[-1], rel=0.1)
     assert fit.content["errors"][0]["subset"] == "ratio to dense"
     assert fit.content["errors"][0]["points"] == (len(SPECS) - 1) * len(WORKS)
+
+
+def test_a_fit_to_passes_of_a_stack_serves_that_stack_alone(tmp_path: Path) -> None:
+    by_stack = [
+        msgspec.structs.replace(each, workload={**each.workload, "stack": "llama.cpp-cpu"}) for each in records()
+    ]
+    path = tmp_path / "calibration.json"
+    path.write_bytes(fit_samples(by_stack, HARDWARE).to_bytes())
+    calibration = find_calibration(str(path), HARDWARE, DType.FP32, Runtime.EAGER, "llamafile")
+    assert calibration is not None
+    assert calibration.stack == "llama.cpp-cpu"
+    for other in (None, "eager"):
+        with pytest.raises(CalibrationError, match=r"runs of a stack: got '.*'; allowed: --stack llama.cpp-cpu"):
+            find_calibration(str(path), HARDWARE, DType.FP32, Runtime.EAGER, other)
+    # the stack's own figures are in the passes already, and are not applied a second time
+    work = replace(WORKS[0], stack="llama.cpp-cpu")
+    plain = [msgspec.structs.replace(each) for each in records()]
+    path.write_bytes(fit_samples(plain, HARDWARE).to_bytes())
+    bare = estimate(tiny_spec(LLAMA), HARDWARE, Decomposition(), [WORKS[0]], calibration=load_calibration(path))
+    own = estimate(tiny_spec(LLAMA), HARDWARE, Decomposition(), [work], calibration=calibration)
+    assert own.phases[0].dense.latency_s == pytest.approx(bare.phases[0].dense.latency_s, rel=1e-9)
+    with pytest.raises(FitError, match="one type and stack"):
+        fit_samples([*by_stack, *plain], HARDWARE)
 
 
 def test_noise_shows_in_the_held_out_error_and_the_interval() -> None:

@@ -71,7 +71,7 @@ def fit_samples(samples: Sequence[Sample], hardware: HardwareProfile, probes: Pa
     """Fit and cross-validate.
 
     Args:
-        samples: of one device and type; those that failed or have no finite time are passed over.
+        samples: of one device, type and stack; those that failed or have no finite time are passed over.
         hardware: the profile that they were predicted with.
         probes: a calibration file of level probes to stand on instead of the profile's roofline.
 
@@ -84,10 +84,12 @@ def fit_samples(samples: Sequence[Sample], hardware: HardwareProfile, probes: Pa
     if len(good) < MIN_SAMPLES:
         how = "replayed graphs" if hardware.asynchronous else "samples"
         raise FitError(f"{len(good)} usable {how}", allowed=f"at least {MIN_SAMPLES}")
-    kinds = {(sample.hardware, sample.workload["dtype"]) for sample in good}
+    stack: str | None = good[0].workload.get("stack")
+    kinds = {(sample.hardware, sample.workload["dtype"], sample.workload.get("stack") or "torch") for sample in good}
     if len(kinds) > 1 or good[0].hardware != hardware.name:
-        named = ", ".join(sorted(f"{device} {dtype}" for device, dtype in kinds))
-        raise FitError("records of another device, or of several", value=named, allowed=f"{hardware.name}, one type")
+        named = ", ".join(sorted(f"{device} {dtype} {stack}" for device, dtype, stack in kinds))
+        allowed = f"{hardware.name}, one type and stack"
+        raise FitError("records of another device, or of several", value=named, allowed=allowed)
     work = good[0].work()
     device = (hardware, work.dtype, work.runtime)
     basis: Basis = RooflineBasis.of(*device) if probes is None else ProbesBasis.of(probes, *device)
@@ -128,6 +130,7 @@ def fit_samples(samples: Sequence[Sample], hardware: HardwareProfile, probes: Pa
         "level": LEVEL,
         "provenance": [*form["provenance"], source],
         "errors": [*form["errors"], *pass_rows(good, levels)],
+        **({"stack": stack} if stack else {}),
     }
     return SamplesFit(content=content, predicted=_pairs(good, predicted), folds=folds)
 
