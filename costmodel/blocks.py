@@ -14,6 +14,10 @@ class Experts:
     intermediate_size: int
     shared_intermediate_size: int = 0
     """Of the MLP that every token passes beside its experts, all shared experts together; 0 where there is none."""
+    gated: bool = True
+    """Whether an expert is down(act(gate(x)) * up(x)), else down(act(up(x)))."""
+    width: int = 0
+    """Of what experts read and write, where two linears lead there and back (Nemotron 3); 0 for hidden_size."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,3 +77,60 @@ class DeltaNet:
     def state(self) -> int:
         """Elements that are kept of each sequence, whatever its length."""
         return self.value_heads * self.key_dim * self.value_dim + self.convolved * self.kernel
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class StateSpace:
+    """A selective state space: a state of head_dim x state_dim for each head in place of a cache that grows, behind a
+    short causal convolution. Mamba-2 (arXiv 2405.21060) runs a prompt in chunks; Mamba (arXiv 2312.00752), whose heads
+    are single features, makes step sizes from `rank` features and runs position by position."""
+
+    heads: int
+    head_dim: int
+    groups: int = 1
+    """Heads of a group share what enters and leaves their states."""
+    state_dim: int
+    kernel: int
+    """Positions that the convolution sees."""
+    chunk: int = 0
+    """Positions that run at once; 0 for Mamba."""
+    rank: int = 0
+    """Features that step sizes are made from; 0 for Mamba-2, where they come from the hidden states."""
+    conv_bias: bool = True
+    bias: bool = False
+    """Of the linear that reads the hidden states."""
+    out_bias: bool = False
+    """Of the one that writes them."""
+    normed: bool = True
+    """Whether a gated norm follows (Mamba-2), or norms of what step sizes and states are made from (Jamba's Mamba)."""
+
+    @property
+    def values(self) -> int:
+        """Features of all heads together."""
+        return self.heads * self.head_dim
+
+    @property
+    def convolved(self) -> int:
+        """Features that the convolution runs over."""
+        return self.values + (0 if self.rank else 2 * self.groups * self.state_dim)
+
+    @property
+    def state(self) -> int:
+        """Elements that are kept of each sequence, whatever its length."""
+        return self.values * self.state_dim + self.convolved * self.kernel
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ShortConv:
+    """A gated causal convolution over a few positions in place of attention (LFM2, arXiv 2511.23404)."""
+
+    width: int
+    kernel: int
+    """Positions that it sees."""
+    bias: bool = False
+    """Of the convolution and of the linears around it."""
+
+    @property
+    def state(self) -> int:
+        """Elements that are kept of each sequence, whatever its length."""
+        return self.width * self.kernel

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
-from costmodel.blocks import DeltaNet, Experts, LatentAttention
+from costmodel.blocks import DeltaNet, Experts, LatentAttention, ShortConv, StateSpace
 from costmodel.errors import DecompositionError, nearest
 from costmodel.head import CAUSAL_LM, Head
 from costmodel.tensors import WeightTensor, expert_address, split_experts
@@ -104,8 +104,10 @@ class ModelSpec:
     """The mixture of experts in place of the MLP, None in dense layers."""
     latent: LatentAttention | None = None
     """The sizes of latent attention, None where keys and values are projected as they are."""
-    delta: DeltaNet | None = None
-    """The sizes of linear attention, None where attention looks back at a cache."""
+    recurrent: DeltaNet | StateSpace | ShortConv | None = None
+    """The sizes of linear attention, of a state space or of a short convolution, None where there is none."""
+    attends: bool = True
+    """Whether attention looks back at a cache; a layer may do so beside a state space (Falcon-H1)."""
     own_experts: tuple[tuple[str, int], ...] = ()
     """(name of a stack, number of an expert) of experts that are factored apart from the rest of their stack."""
     tie_embeddings: bool
@@ -207,14 +209,14 @@ class ModelSpec:
     @property
     def cache_width(self) -> int:
         """Elements that the KV cache of a layer keeps of each position: its keys and values, or what they come from."""
-        if self.delta:
+        if not self.attends:
             return 0
         return self.latent.cached if self.latent else 2 * self.kv_size
 
     @property
     def state_size(self) -> int:
         """Elements that a layer keeps of each sequence whatever its length."""
-        return self.delta.state if self.delta else 0
+        return self.recurrent.state if self.recurrent else 0
 
     @property
     def layer_prefix(self) -> str:

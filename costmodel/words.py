@@ -29,10 +29,17 @@ class Words:
     """Module names below `attention` of the projections to q, k and v: three, or one of all."""
     out: str = "o_proj"
     """Module name below `attention` of the projection of its result."""
+    mixer: str = "mixer"
+    """Module path of a state space or short convolution, in layers that have one."""
+    experts: str = ""
+    """Module path of a mixture of experts beside the MLP; empty where it stands in the MLP's place, under its path."""
+    shared: str = "shared_experts"
+    """Name below the mixture of experts of the MLP that every token passes."""
     mlp: str = "mlp"
     """Module path of the MLP; empty where its linears stand in the layer itself."""
     ups: tuple[str, ...] = ("gate_proj", "up_proj")
-    """Module names of the projections to intermediate_size: gate and up, one of both (packed), or one without gate."""
+    """Module names of the projections to intermediate_size: gate and up, one of both (packed), one without gate, or
+    none where a layer has no MLP."""
     packed_gate: bool = False
     """Whether the one of `ups` makes gate and up."""
     down: str = "down_proj"

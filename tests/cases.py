@@ -86,16 +86,19 @@ def random_factor(rng: random.Random, out_features: int, in_features: int) -> Fa
 
 
 def random_decomposition(rng: random.Random, model: ModelSpec) -> Decomposition:
-    """Dense, or each site factored with one probability and each layer dropped with another; one layer stays."""
+    """Dense, or each site factored with one probability and each layer dropped with another; one layer stays.
+
+    Stacks of experts stay dense: transformers holds them in one tensor, which no linear can take the place of."""
     share, drop = rng.choice([0.0, 0.4, 1.0]), rng.choice([0.0, 0.0, 0.4])
+    drop = 0.0 if model.layer_kinds or model.state_size else drop  # what a layer is comes from its place
     dropped = {layer for layer in range(model.num_layers) if rng.random() < drop}
     if len(dropped) == model.num_layers:
         dropped.pop()
     factors = {
         Site(layer, tensor.name): random_factor(rng, tensor.out_features, tensor.in_features)
         for layer in range(model.num_layers)
-        for tensor in model.tensors
-        if layer not in dropped and rng.random() < share
+        for tensor in model.kind_of(layer).tensors
+        if layer not in dropped and rng.random() < share and not tensor.experts
     }
     return Decomposition(factors, frozenset(dropped))
 

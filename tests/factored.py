@@ -14,6 +14,7 @@ from costmodel.decomposition.factors import Decomposition, Factor, LowRank
 from costmodel.forward.workload import LmHead, Workload
 from costmodel.model import ModelSpec
 
+EAGER = {"attn_implementation": "eager", "experts_implementation": "eager"}
 TORCH_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -40,10 +41,10 @@ def factored_reference(config: dict[str, Any], spec: ModelSpec, decomposition: D
     settings = transformers.CONFIG_MAPPING[spec.model_type].from_dict(config)
     causal = spec.generates and type(settings) in transformers.MODEL_FOR_CAUSAL_LM_MAPPING
     if causal:
-        model = transformers.AutoModelForCausalLM.from_config(settings, attn_implementation="eager").eval()
+        model = transformers.AutoModelForCausalLM.from_config(settings, **EAGER).eval()
     else:
         kind = getattr(transformers, f"{spec.family.classes[spec.model_type]}Model")
-        model = kind._from_config(settings, attn_implementation="eager").eval()
+        model = kind._from_config(settings, **EAGER).eval()
     return factor(model, spec, decomposition, torch.float32, "cpu")
 
 
@@ -55,10 +56,12 @@ def factor(model: Any, spec: ModelSpec, decomposition: Decomposition, dtype: tor
     layers = model.get_submodule(prefix)
     with torch.device(device):
         for (layer, name), chosen in decomposition.factors.items():
-            _factor(layers[layer], spec.tensor(name).path, chosen, dtype)
+            _factor(layers[layer], spec.tensor(name, layer).path, chosen, dtype)
     kept = [layer for layer in range(spec.num_layers) if layer not in decomposition.dropped]
     parent, _, child = prefix.rpartition(".")
     setattr(model.get_submodule(parent), child, nn.ModuleList(layers[layer] for layer in kept))
+    if len(kept) == spec.num_layers:
+        return model
     model.config.num_hidden_layers = len(kept)
     if types := getattr(model.config, "layer_types", None):
         model.config.layer_types = [types[layer] for layer in kept]
@@ -83,8 +86,9 @@ def _factor(layer: nn.Module, path: str, factor: Factor, dtype: torch.dtype) -> 
 
 
 def filled_cache(model: Any, spec: ModelSpec, work: Workload, *, static: bool = False, dtype: Any = None) -> Any:
-    """A KV cache that holds the past of `work`; None for an encoder."""
-    if spec.is_encoder:
+    """A KV cache that holds the past of `work`; None for an encoder, and for a prompt of a model that keeps a state,
+    whose convolutions transformers pads once more where there is a cache."""
+    if spec.is_encoder or spec.state_size:
         return None
     device, dtype = model.device, dtype or model.dtype
     past = work.kv_len - work.q_len

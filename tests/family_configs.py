@@ -18,7 +18,49 @@ SIZES = {
     "sliding_window": 9,
     "vocab_size": 100,
 }
+MIXERS: dict[str, dict[str, Any]] = {
+    "mamba": {"state_size": 5, "time_step_rank": 3},
+    "mamba2": {"num_heads": 8, "head_dim": 16, "state_size": 5, "n_groups": 2, "chunk_size": 4},
+    "nemotron_h": {
+        "layers_block_type": ["mamba", "moe", "attention", "mlp"],
+        "ssm_state_size": 5,
+        "mamba_num_heads": 8,
+        "mamba_head_dim": 4,
+        "n_groups": 2,
+        "chunk_size": 4,
+        "n_routed_experts": 4,
+        "moe_intermediate_size": 7,
+        "moe_shared_expert_intermediate_size": 9,
+    },
+    "bamba": {"mamba_n_heads": 8, "mamba_d_state": 5, "mamba_chunk_size": 4, "attn_layer_indices": [1]},
+    "falcon_h1": {"mamba_n_heads": 8, "mamba_d_state": 5, "mamba_chunk_size": 4, "mamba_d_ssm": 48},
+    "granitemoehybrid": {
+        "mamba_n_heads": 8,
+        "mamba_d_state": 5,
+        "mamba_chunk_size": 4,
+        "shared_intermediate_size": 18,
+        "num_local_experts": 4,
+        "position_embedding_type": "rope",
+        "layer_types": ["mamba", "attention", "mamba"],
+    },
+    "granitemoeshared": {"shared_intermediate_size": 18, "num_local_experts": 4},
+    "lfm2": {"layer_types": ["conv", "full_attention", "conv"], "block_multiple_of": 8},
+    "lfm2_moe": {
+        "layer_types": ["conv", "full_attention", "conv"],
+        "num_dense_layers": 1,
+        "num_experts": 4,
+        "moe_intermediate_size": 7,
+    },
+    "jamba": {"mamba_d_state": 5, "mamba_dt_rank": 3, "num_experts": 4, "attn_layer_period": 3, "attn_layer_offset": 1},
+}
+"""Fields of types with state spaces or experts at small sizes."""
 CHOICES: dict[str, dict[str, Any]] = {
+    "falcon_mamba": {"use_bias": True, "use_conv_bias": False},
+    "nemotron_h": {"hybrid_override_pattern": "ME*E", "layers_block_type": None, "moe_latent_size": 12},
+    "falcon_h1": {"mamba_rms_norm": True, "projectors_bias": True, "mlp_bias": True, "mamba_d_ssm": None},
+    "granitemoehybrid": {"num_local_experts": 0},
+    "jamba": {"mamba_proj_bias": True},
+    "lfm2": {"conv_bias": True, "full_attn_idxs": [0], "layer_types": None, "block_auto_adjust_ff_dim": False},
     "cohere": {"use_qk_norm": True},
     "ernie4_5": {"use_bias": True},
     "esm": {"position_embedding_type": "rotary", "emb_layer_norm_before": True},
@@ -65,4 +107,4 @@ def small(model_type: str, **changes: Any) -> dict[str, Any]:
     if model_type == "esm":
         config["vocab_size"] = 100
     special = {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 0, "mask_token_id": 2, "eod_token_id": 1}
-    return {"model_type": model_type, **config, **special, **changes}
+    return {"model_type": model_type, **config, **special, **MIXERS.get(model_type, {}), **changes}

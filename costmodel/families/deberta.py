@@ -6,8 +6,9 @@ relative positions, in each layer. They stay dense here: a factored one would pa
 
 from __future__ import annotations
 
-from costmodel.families.decoder import decoder_row, decoder_tensors, words_of
+from costmodel.families.decoder import decoder_row
 from costmodel.families.decoder_fields import decoder_spec
+from costmodel.families.decoder_layer import decoder_tensors, words_of
 from costmodel.families.fields import Fields
 from costmodel.families.heads import Heads, classifier, masked_lm, no_head
 from costmodel.families.row import FamilyRow

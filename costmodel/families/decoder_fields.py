@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from costmodel.families.fields import Fields
@@ -31,7 +32,7 @@ def decoder_spec(fields: Fields, row: FamilyRow, words: Words, **values: Any) ->
         return row.aliases.get(name, name)
 
     hidden_name, heads_name = native("hidden_size"), native("num_attention_heads")
-    hidden, heads = fields.count(hidden_name), fields.count(heads_name)
+    hidden, heads = fields.count(hidden_name), values.pop("num_heads", None) or fields.count(heads_name)
     layers = values.pop("num_layers", None) or fields.layers(native("num_hidden_layers"))
     head_dim = values.pop("head_dim", None) or fields.count_or_none("head_dim")
     head_dim = head_dim or fields.head_dim(heads_name, hidden_name)
@@ -78,6 +79,17 @@ def decoder_spec(fields: Fields, row: FamilyRow, words: Words, **values: Any) ->
         words=words,
         **options,
     )
+
+
+def by_kind(kinds: Sequence[str], fields: Mapping[str, Mapping[str, object]]) -> dict[str, Any]:
+    """`layer_kinds` and `kind_fields` of ModelSpec; nothing where all layers are alike and as the model says.
+
+    Args:
+        kinds: the name of each layer's kind.
+        fields: name of a kind -> what its layers have otherwise than the model.
+    """
+    own = {kind: fields.get(kind, {}) for kind in dict.fromkeys(kinds)}
+    return {"layer_kinds": tuple(kinds), "kind_fields": own} if len(own) > 1 or any(own.values()) else {}
 
 
 def windows_by_type(

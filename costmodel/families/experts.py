@@ -39,26 +39,37 @@ def expert_tensors(
     """
     hidden, experts = spec.hidden_size, spec.experts
     if experts is None:
-        return _gated("", block, spec.intermediate_size, hidden, bias=spec.mlp_bias)
-    stacks = _gated("experts.", f"{block}.experts", experts.intermediate_size, hidden, experts.number, bias=bias)
-    if not experts.shared_intermediate_size:
+        return _linears("", block, spec.intermediate_size, hidden, bias=spec.mlp_bias)
+    inner, size, gated = experts.width or hidden, experts.intermediate_size, experts.gated
+    stacks = _linears("experts.", f"{block}.experts", size, inner, experts.number, bias=bias, gated=gated)
+    if experts.width:
+        into, back = ("fc1_latent_proj", inner, hidden), ("fc2_latent_proj", hidden, inner)
+        first, last = (mlp_weight(name, f"{block}.{name}", n, k, bias=spec.mlp_bias) for name, n, k in (into, back))
+        stacks = (first, *stacks, last)
+    if not (size := experts.shared_intermediate_size):
         return stacks
-    return (*stacks, *_gated(f"{shared}.", f"{block}.{shared}", experts.shared_intermediate_size, hidden, bias=False))
+    return (*stacks, *_linears(f"{shared}.", f"{block}.{shared}", size, hidden, bias=spec.mlp_bias, gated=gated))
 
 
-def _gated(name: str, path: str, inner: int, hidden: int, experts: int = 0, *, bias: bool) -> tuple[WeightTensor, ...]:
+def _linears(
+    name: str, path: str, inner: int, hidden: int, experts: int = 0, *, bias: bool, gated: bool = True
+) -> tuple[WeightTensor, ...]:
     shapes = {"gate_proj": (inner, hidden), "up_proj": (inner, hidden), "down_proj": (hidden, inner)}
     return tuple(
         replace(mlp_weight(f"{name}{last}", f"{path}.{last}", *shape, bias=bias), experts=experts)
         for last, shape in shapes.items()
+        if gated or last != "gate_proj"
     )
 
 
-def add_gated_mlp(b: Builder, normed: str, tensors: dict[str, WeightTensor], name: str, inner: int) -> str:
-    """down(act(gate(x)) * up(x)) of the three tensors whose names begin with `name`."""
-    path = tensors[f"{name}gate_proj"].path.removesuffix(".gate_proj")
-    gated = b.activation(f"{path}.act_fn", b.site(tensors[f"{name}gate_proj"], normed), inner)
-    product = b.pointwise(f"{path}.mul", "mul", [gated, b.site(tensors[f"{name}up_proj"], normed)], inner)
+def _add_linears(b: Builder, normed: str, tensors: dict[str, WeightTensor], name: str, inner: int) -> str:
+    """down(act(gate(x)) * up(x)) of the tensors whose names begin with `name`, or down(act(up(x))) without a gate."""
+    path = tensors[f"{name}up_proj"].path.removesuffix(".up_proj")
+    if f"{name}gate_proj" in tensors:
+        gated = b.activation(f"{path}.act_fn", b.site(tensors[f"{name}gate_proj"], normed), inner)
+        product = b.pointwise(f"{path}.mul", "mul", [gated, b.site(tensors[f"{name}up_proj"], normed)], inner)
+    else:
+        product = b.activation(f"{path}.act_fn", b.site(tensors[f"{name}up_proj"], normed), inner)
     return b.site(tensors[f"{name}down_proj"], product)
 
 
@@ -67,7 +78,7 @@ def add_mlp(b: Builder, normed: str, block: str = "mlp", shared: str = "shared_e
     model, work, experts = b.model, b.work, b.model.experts
     tensors = {tensor.name: tensor for tensor in model.tensors}
     if experts is None:
-        return add_gated_mlp(b, normed, tensors, "", model.intermediate_size)
+        return _add_linears(b, normed, tensors, "", model.intermediate_size)
     hidden, rows = model.hidden_size, work.tokens * experts.per_token
     logits = b.linear(f"{block}.gate", work.tokens, experts.number, hidden, normed, bias=False)
     scores = work.tokens * experts.number
@@ -80,22 +91,37 @@ def add_mlp(b: Builder, normed: str, block: str = "mlp", shared: str = "shared_e
     routed = b.add(
         f"{block}.top_k", "elementwise", chosen, [logits], rows * (FP32_BYTES + INDEX_BYTES) // work.act_bytes
     )
-    moved = elementwise("copy", rows, hidden, act_bytes=work.act_bytes)
-    source = b.add(f"{block}.experts.dispatch", "elementwise", moved, [normed, routed], rows * hidden)
-    inner = experts.intermediate_size
-    gate, up, down = STACKS
-    gated = b.activation(f"{block}.experts.act_fn", _stack(b, tensors, gate, source), inner, rows=rows)
-    product = b.pointwise(f"{block}.experts.mul", "mul", [gated, _stack(b, tensors, up, source)], inner, rows=rows)
-    output = _stack(b, tensors, down, product)
-    merged = elementwise("mul", rows, hidden, act_bytes=work.act_bytes)
-    result = b.add(f"{block}.experts.combine", "elementwise", merged, [output, routed], work.tokens * hidden)
+    width = experts.width or hidden
+    source = b.site(tensors["fc1_latent_proj"], normed) if experts.width else normed
+    moved = elementwise("copy", rows, width, act_bytes=work.act_bytes)
+    source = b.add(f"{block}.experts.dispatch", "elementwise", moved, [source, routed], rows * width)
+    output = _add_stacks(b, tensors, block, source, rows)
+    merged = elementwise("mul", rows, width, act_bytes=work.act_bytes)
+    result = b.add(f"{block}.experts.combine", "elementwise", merged, [output, routed], work.tokens * width)
+    if experts.width:
+        result = b.site(tensors["fc2_latent_proj"], result)
     if not experts.shared_intermediate_size:
         return result
-    passed = add_gated_mlp(b, normed, tensors, f"{shared}.", experts.shared_intermediate_size)
+    passed = _add_linears(b, normed, tensors, f"{shared}.", experts.shared_intermediate_size)
     if shared == "shared_expert" and block == "mlp":
         weight = b.linear(f"{block}.shared_expert_gate", work.tokens, 1, hidden, normed, bias=False)
         passed = b.pointwise(f"{block}.weigh_shared", "mul", [passed, weight], hidden)
     return b.pointwise(f"{block}.add_shared", "add", [result, passed], hidden)
+
+
+def _add_stacks(b: Builder, tensors: dict[str, WeightTensor], block: str, source: str, rows: int) -> str:
+    """The linears of all experts over the rows that reach them."""
+    experts = b.model.experts
+    assert experts is not None
+    gate, up, down = STACKS
+    if experts.gated:
+        first, inner = _stack(b, tensors, gate, source), experts.intermediate_size
+        gated = b.activation(f"{block}.experts.act_fn", first, inner, rows=rows)
+        product = b.pointwise(f"{block}.experts.mul", "mul", [gated, _stack(b, tensors, up, source)], inner, rows=rows)
+    else:
+        first = _stack(b, tensors, up, source)
+        product = b.activation(f"{block}.experts.act_fn", first, experts.intermediate_size, rows=rows)
+    return _stack(b, tensors, down, product)
 
 
 def _stack(b: Builder, tensors: dict[str, WeightTensor], name: str, source: str) -> str:

@@ -13,7 +13,7 @@ from costmodel.families.rope import longest_sequence
 from costmodel.families.rotary import add_epilogue, add_prologue, add_rotated, number_positions, read_layer_types
 from costmodel.families.row import FamilyRow
 from costmodel.forward.attention import add_attention
-from costmodel.forward.delta import add_delta_rule
+from costmodel.forward.delta import add_delta_rule, delta_of
 from costmodel.forward.frame import INPUT
 from costmodel.forward.ops import Builder
 from costmodel.model import ModelSpec
@@ -57,7 +57,7 @@ def _read(fields: Fields, row: FamilyRow) -> ModelSpec:
     dense = [experts is not None and not each for each in sparse]
     kinds = tuple(f"{kind}, dense" if each else kind for kind, each in zip(types, dense, strict=True))
     changed: dict[str, dict[str, object]] = {
-        kind: {} if kind.startswith(_LINEAR) else {"delta": None} for kind in kinds
+        kind: {"attends": False} if kind.startswith(_LINEAR) else {"recurrent": None} for kind in kinds
     }
     for kind in kinds:
         changed[kind] |= {"experts": None} if kind.endswith("dense") else {}
@@ -82,7 +82,7 @@ def _read(fields: Fields, row: FamilyRow) -> ModelSpec:
         mlp_bias=False,
         qk_norm=True,
         experts=experts,
-        delta=delta,
+        recurrent=delta,
         tie_embeddings=fields.flag("tie_word_embeddings", False),
         pre_norm=True,
         final_norm=True,
@@ -101,7 +101,7 @@ def _sparse(fields: Fields, layers: int) -> list[bool]:
 
 
 def _tensors(spec: ModelSpec) -> tuple[WeightTensor, ...]:
-    hidden, delta = spec.hidden_size, spec.delta
+    hidden, delta = spec.hidden_size, delta_of(spec)
     mlp = expert_tensors(spec, shared="shared_expert")
     if delta is None:
         shapes = {"q_proj": 2 * spec.q_size, "k_proj": spec.kv_size, "v_proj": spec.kv_size}
@@ -122,7 +122,7 @@ def _tensors(spec: ModelSpec) -> tuple[WeightTensor, ...]:
 def _other_params(spec: ModelSpec) -> int:
     """The router and the shared expert's gate; of linear attention the convolution, a decay and a step of each head,
     and its norm, in place of the norms of q and k."""
-    experts, delta = spec.experts, spec.delta
+    experts, delta = spec.experts, delta_of(spec)
     router = (experts.number + 1) * spec.hidden_size if experts else 0
     if delta is None:
         return router
@@ -133,7 +133,7 @@ def _other_params(spec: ModelSpec) -> int:
 def _layer(b: Builder, window: int | None) -> None:
     model = b.model
     normed = b.norm("input_layernorm", INPUT)
-    output, held = (_linear if model.delta else _full)(b, normed, window)
+    output, held = (_full if model.attends else _linear)(b, normed, window)
     residual = b.pointwise("add_attention", "add", [INPUT, output], model.hidden_size)
     normed = b.norm("post_attention_layernorm", residual)
     output = add_mlp(b, normed, shared="shared_expert")
@@ -141,7 +141,7 @@ def _layer(b: Builder, window: int | None) -> None:
 
 
 def _linear(b: Builder, normed: str, window: int | None) -> tuple[str, tuple[str, ...]]:
-    delta = b.model.delta
+    delta = delta_of(b.model)
     assert delta is not None
     *inputs, out = (tensor for tensor in b.model.tensors if tensor.path.startswith("linear_attn."))
     projected = [b.site(tensor, normed, holds=[INPUT]) for tensor in inputs]

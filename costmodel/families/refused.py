@@ -15,7 +15,7 @@ _LACKS = (
     ),
     (r"(wav2vec|hubert|wavlm|seamless|speech|audio|musicgen|encodec|mimi|bark|vits)", "an audio model"),
     (
-        r"(mamba|rwkv|xlstm|recurrent_gemma|jamba|zamba|falcon_h1|hyena|retnet)",
+        r"(mamba|rwkv|xlstm|recurrent_gemma|zamba|hyena|retnet)",
         "recurrent or state-space layers of a kind that no row has",
     ),
     (r"(mllama)", "layers of cross-attention to images between its own"),
@@ -31,7 +31,7 @@ _LACKS = (
     (r"^(albert)", "layers that share one set of weights"),
     (r"^(mimo)", "layers that predict several tokens ahead"),
     (
-        r"(nemotron_h|lfm2|qwen3_next|qwen3_5|bamba|plamo)",
+        r"(lfm3|plamo)",
         "state-space or linear-attention layers of a kind that no row has",
     ),
     (r"(gemma3n|gemma4)", "embeddings of each layer and heads that differ by layer"),

@@ -8,13 +8,20 @@ A step of one token updates the state element by element, without a matrix produ
 
 from __future__ import annotations
 
+from costmodel.blocks import DeltaNet
 from costmodel.forward.cost import FP32_BYTES, OpCost, elementwise
 from costmodel.forward.ops import Builder
 from costmodel.forward.work import FMA
+from costmodel.model import ModelSpec
 
 CHUNK = 64
 _STATE_PASSES = 4
 """Kernels of a step that read or write the whole state: decay, read by the key, update, read by the query."""
+
+
+def delta_of(model: ModelSpec) -> DeltaNet | None:
+    """The sizes of the gated delta rule, where the layers have it."""
+    return model.recurrent if isinstance(model.recurrent, DeltaNet) else None
 
 
 def add_delta_rule(b: Builder, prefix: str, sources: list[str]) -> str:
@@ -23,7 +30,7 @@ def add_delta_rule(b: Builder, prefix: str, sources: list[str]) -> str:
     Returns:
         Name of the operation that gives (tokens, values).
     """
-    work, delta, size = b.work, b.model.delta, b.work.act_bytes
+    work, delta, size = b.work, delta_of(b.model), b.work.act_bytes
     assert delta is not None
     tokens = work.tokens
     convolved = elementwise("copy", tokens, delta.convolved, act_bytes=size)

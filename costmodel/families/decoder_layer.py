@@ -1,0 +1,209 @@
+"""The layer of a model that words describe: its tensors and its operations.
+
+A layer mixes positions by attention, by a state space or short convolution, or by both at once, and passes an MLP, a
+mixture of experts, or both; a layer may have one of the two alone (Mamba, Nemotron-H).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from costmodel.blocks import ShortConv, StateSpace
+from costmodel.families.experts import add_mlp, expert_tensors
+from costmodel.forward.attention import add_attention
+from costmodel.forward.cost import elementwise
+from costmodel.forward.frame import INPUT
+from costmodel.forward.ops import Builder
+from costmodel.forward.state_space import add_short_conv, add_state_space, recurrent_params, recurrent_tensors
+from costmodel.model import ModelSpec
+from costmodel.tensors import WeightTensor, attention_weight, mlp_weight
+from costmodel.words import Words
+
+
+def words_of(spec: ModelSpec) -> Words:
+    """The words of a model that a row of `decoder_row` has read."""
+    assert spec.words is not None
+    return spec.words
+
+
+def decoder_tensors(spec: ModelSpec) -> tuple[WeightTensor, ...]:
+    """Those of a state space or convolution; q, k, v or all at once, attention's output; experts; the MLP's."""
+    block, words = _block_of(spec), words_of(spec)
+    mixer = recurrent_tensors(block, words.mixer, spec.hidden_size) if block else ()
+    attention = _attention_tensors(spec) if spec.attends else ()
+    experts = expert_tensors(spec, words.experts or words.mlp, words.shared) if spec.experts else ()
+    return (*mixer, *attention, *experts, *(_mlp_tensors(spec) if _has_mlp(spec) else ()))
+
+
+def _attention_tensors(spec: ModelSpec) -> tuple[WeightTensor, ...]:
+    words, hidden = words_of(spec), spec.hidden_size
+    wide = (spec.q_size, spec.kv_size, spec.kv_size) if len(words.qkv) > 1 else (spec.q_size + 2 * spec.kv_size,)
+    out_bias = spec.attn_out_bias if words.out_bias is None else words.out_bias
+    out = _name(words, words.attention, words.out)
+    return (
+        *(
+            attention_weight(_name(words, "", leaf), f"{words.attention}.{leaf}", size, hidden, bias=spec.qkv_bias)
+            for leaf, size in zip(words.qkv, wide, strict=True)
+        ),
+        attention_weight(out, f"{words.attention}.{words.out}", hidden, spec.q_size, bias=out_bias),
+    )
+
+
+def _mlp_tensors(spec: ModelSpec) -> tuple[WeightTensor, ...]:
+    words, hidden, inner = words_of(spec), spec.hidden_size, spec.intermediate_size
+    down_bias = spec.mlp_bias if words.down_bias is None else words.down_bias
+    path, wide = f"{words.mlp}." if words.mlp else "", (1 + words.packed_gate) * inner
+    down = _name(words, words.mlp, words.down)
+    return (
+        *(mlp_weight(_name(words, "", leaf), path + leaf, wide, hidden, bias=spec.mlp_bias) for leaf in words.ups),
+        mlp_weight(down, path + words.down, hidden, inner, bias=down_bias),
+    )
+
+
+def _name(words: Words, path: str, leaf: str) -> str:
+    """What a tensor is called: as its module, or as the words say of it."""
+    called = dict(words.names)
+    return called.get(f"{path}.{leaf}", called.get(leaf, leaf))
+
+
+def _block_of(spec: ModelSpec) -> StateSpace | ShortConv | None:
+    """The state space or short convolution of a layer."""
+    return spec.recurrent if isinstance(spec.recurrent, StateSpace | ShortConv) else None
+
+
+def _has_mlp(spec: ModelSpec) -> bool:
+    """Whether a plain MLP stands in a layer, alone or beside experts."""
+    words = words_of(spec)
+    return bool(words.ups) and (spec.experts is None or bool(words.experts))
+
+
+def extra_params(spec: ModelSpec) -> int:
+    """Parameters of one layer beside its tensors and its norms over hidden_size: norms of q and k, a router, a state
+    space's own."""
+    words, block = words_of(spec), _block_of(spec)
+    sizes = {
+        "none": 0,
+        "head": 2 * spec.head_dim,
+        "whole": spec.q_size + spec.kv_size,
+        "each_head": spec.q_size + spec.kv_size,
+    }
+    norms = sizes[words.qk_norm] * (2 if words.qk_norm_bias else 1) if spec.attends else 0
+    router = spec.experts.number * spec.hidden_size if spec.experts else 0
+    return norms + router + (recurrent_params(block) if block else 0)
+
+
+def add_layer(b: Builder, window: int | None) -> None:
+    """The operations of one layer."""
+    words, hidden = words_of(b.model), b.model.hidden_size
+    norms = iter(words.norms)
+
+    def normed(source: str, holds: Sequence[str] = ()) -> str:
+        path = next(norms)
+        return b.norm(path, source, holds=holds) if path else source
+
+    before, behind = words.placing in ("pre", "sandwich", "parallel"), words.placing in ("post", "sandwich")
+    if words.placing == "parallel":
+        first = normed(INPUT)
+        mixed, weights = _mix(b, first, window)
+        source = first if len(words.norms) == 1 else normed(INPUT)
+        added = b.pointwise("add_attention", "add", [INPUT, mixed], hidden)
+        b.pointwise("add_mlp", "add", [added, _feed_forward(b, source)], hidden, holds=[INPUT, *weights])
+        return
+    residual, held, weights = INPUT, list[str](), tuple[str, ...]()
+    for which in ("attention", "mlp"):
+        if not (_mixes(b.model) if which == "attention" else _feeds(b.model)):
+            continue
+        source = normed(residual) if before else residual
+        if which == "attention":
+            result, weights = _mix(b, source, window)
+        else:
+            result, held = _feed_forward(b, source), [INPUT, *weights]
+        result = _scaled(b, which, normed(result) if behind else result)
+        residual = b.pointwise(f"add_{which}", "add", [residual, result], hidden, holds=held)
+        if words.placing == "after":
+            residual = normed(residual, held)
+
+
+def _mixes(spec: ModelSpec) -> bool:
+    return spec.attends or spec.recurrent is not None
+
+
+def _feeds(spec: ModelSpec) -> bool:
+    return spec.experts is not None or bool(words_of(spec).ups)
+
+
+def _scaled(b: Builder, which: str, source: str) -> str:
+    if not words_of(b.model).residual_scale:
+        return source
+    return b.pointwise(f"scale_{which}", "scale", [source], b.model.hidden_size)
+
+
+def _mix(b: Builder, normed: str, window: int | None) -> tuple[str, tuple[str, ...]]:
+    """What mixes positions: its result, and attention weights that live to the end of the layer."""
+    block, words = _block_of(b.model), words_of(b.model)
+    if block is None:
+        return _attention(b, normed, window)
+    tensors = {each.name: each for each in b.model.tensors if each.path.startswith(f"{words.mixer}.")}
+    if isinstance(block, ShortConv):
+        return add_short_conv(b, block, words.mixer, tensors, normed), ()
+    result = add_state_space(b, block, words.mixer, tensors, normed)
+    if not b.model.attends:
+        return result, ()
+    attended, weights = _attention(b, normed, window)
+    return b.pointwise("add_mixers", "add", [result, attended], b.model.hidden_size), weights
+
+
+def _attention(b: Builder, normed: str, window: int | None) -> tuple[str, tuple[str, ...]]:
+    model, words = b.model, words_of(b.model)
+    paths = [f"{words.attention}.{leaf}" for leaf in (*words.qkv, words.out)]
+    tensors = {each.path: each for each in model.tensors}
+    *qkv, out = (tensors[path] for path in paths)
+    made = [b.site(tensor, normed, holds=[INPUT]) for tensor in qkv]
+    query, key, value = made if len(made) > 1 else made * 3
+    if words.qk_norm != "none":
+        query = _qk_norm(b, words.qk_norm_names[0], query, model.num_heads)
+        key = _qk_norm(b, words.qk_norm_names[1], key, model.num_kv_heads)
+    if words.rotary:
+        query = _rotated(b, "q", query, model.q_size)
+        key = _rotated(b, "k", key, model.kv_size)
+    keys_values = list(dict.fromkeys([key, value]))
+    attended = add_attention(b, words.attention, query, keys_values, window)
+    projected = b.site(out, attended.output, holds=[normed, query, *attended.held])
+    return projected, attended.weights
+
+
+def _qk_norm(b: Builder, leaf: str, source: str, heads: int) -> str:
+    words, width, rows = words_of(b.model), b.model.head_dim, b.work.tokens * heads
+    if words.qk_norm == "whole":
+        width, rows = width * heads, b.work.tokens
+    return b.norm(f"{words.attention}.{leaf}", source, rows=rows, columns=width)
+
+
+def _rotated(b: Builder, which: str, source: str, columns: int) -> str:
+    words = words_of(b.model)
+    turned = max(2, int(columns * words.rotary_share))
+    cost = elementwise("rotate", b.work.tokens, turned, act_bytes=b.work.act_bytes)
+    size, name = b.work.tokens * columns, f"{words.attention}.rotary_{which}"
+    return b.add(name, "rope", cost, [source, words.tables], size, workspace=2 * b.work.tokens * turned)
+
+
+def _feed_forward(b: Builder, source: str) -> str:
+    """A plain MLP, a mixture of experts, or the sum of both."""
+    words = words_of(b.model)
+    if b.model.experts is None:
+        return _mlp(b, source)
+    routed = add_mlp(b, source, words.experts or words.mlp, words.shared)
+    if not _has_mlp(b.model):
+        return routed
+    return b.pointwise("add_experts", "add", [routed, _mlp(b, source)], b.model.hidden_size)
+
+
+def _mlp(b: Builder, source: str) -> str:
+    model, words = b.model, words_of(b.model)
+    path, inner = f"{words.mlp}." if words.mlp else "", model.intermediate_size
+    tensors = {each.path: each for each in model.tensors}
+    made = [b.site(tensors[path + leaf], source) for leaf in words.ups]
+    last = b.activation(f"{path}act_fn", made[0], inner)
+    if model.gated_mlp:
+        last = b.pointwise(f"{path}mul", "mul", [last, made[-1]], inner)
+    return b.site(tensors[path + words.down], last, holds=[source])

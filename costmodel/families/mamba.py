@@ -1,0 +1,301 @@
+"""Mamba and Mamba-2, alone and beside attention: Falcon-Mamba, Nemotron-H, Bamba, Falcon-H1, Granite 4, Jamba."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from costmodel.blocks import Experts, StateSpace
+from costmodel.families.decoder import decoder_row
+from costmodel.families.decoder_fields import by_kind, decoder_spec
+from costmodel.families.decoder_layer import extra_params
+from costmodel.families.fields import Fields
+from costmodel.families.row import FamilyRow
+from costmodel.model import ModelSpec
+from costmodel.words import Words
+
+_NAMES: Mapping[str, str] = {
+    "heads": "mamba_n_heads",
+    "groups": "mamba_n_groups",
+    "state_dim": "mamba_d_state",
+    "kernel": "mamba_d_conv",
+    "chunk": "mamba_chunk_size",
+    "conv_bias": "mamba_conv_bias",
+    "bias": "mamba_proj_bias",
+}
+"""Field of StateSpace -> its name in the configurations of Bamba, Falcon-H1 and Granite."""
+_ALONE = Words(norms=("norm",), ups=(), rotary=False, embedding="backbone.embeddings", final_norm="backbone.norm_f")
+
+
+def _state_space(fields: Fields, names: Mapping[str, str], **values: Any) -> StateSpace:
+    """Mamba-2's sizes by the names of a type's fields."""
+    counts = {name: fields.count(names[name]) for name in ("heads", "groups", "state_dim", "kernel", "chunk")}
+    bias = fields.flag_or(names["bias"], False)
+    own = {"conv_bias": fields.flag_or(names["conv_bias"], True), "bias": bias, "out_bias": bias, **counts, **values}
+    return StateSpace(**own)
+
+
+def _inner(fields: Fields, heads: int, width: int, name: str) -> int:
+    """Width of a head, where all heads together are `width` wide."""
+    if width % heads:
+        raise fields.error(name, f"a divisor of the inner width {width}")
+    return width // heads
+
+
+def _alone(fields: Fields, row: FamilyRow, block: StateSpace) -> ModelSpec:
+    """A model whose layers are state spaces alone, whatever its length."""
+    return decoder_spec(
+        fields,
+        row,
+        _ALONE,
+        recurrent=block,
+        attends=False,
+        num_heads=block.heads,
+        num_kv_heads=block.heads,
+        head_dim=block.head_dim,
+        intermediate_size=block.values,
+        max_positions=fields.count("max_position_embeddings", 1 << 20),
+        layer_norms=1,
+    )
+
+
+def _read_mamba(fields: Fields, row: FamilyRow) -> ModelSpec:
+    hidden = fields.count("hidden_size")
+    given = fields.data.get("time_step_rank", "auto")
+    inner = fields.count("intermediate_size", fields.count("expand") * hidden)
+    block = StateSpace(
+        heads=inner,
+        head_dim=1,
+        state_dim=fields.count("state_size"),
+        kernel=fields.count("conv_kernel"),
+        rank=-(-hidden // 16) if given == "auto" else fields.count("time_step_rank"),
+        conv_bias=fields.flag_or("use_conv_bias", True),
+        bias=fields.flag_or("use_bias", False),
+        out_bias=fields.flag_or("use_bias", False),
+        normed=fields.model_type == "falcon_mamba",
+    )
+    return _alone(fields, row, block)
+
+
+def _read_mamba2(fields: Fields, row: FamilyRow) -> ModelSpec:
+    names = {"heads": "num_heads", "groups": "n_groups", "state_dim": "state_size", "kernel": "conv_kernel"}
+    names |= {"chunk": "chunk_size", "conv_bias": "use_conv_bias", "bias": "use_bias"}
+    return _alone(fields, row, _state_space(fields, names, head_dim=fields.count("head_dim")))
+
+
+MAMBA = decoder_row(
+    "mamba",
+    {"mamba": "Mamba", "falcon_mamba": "FalconMamba"},
+    _read_mamba,
+    norm="rms_norm",
+    layers="backbone.layers",
+)
+MAMBA2 = decoder_row("mamba2", {"mamba2": "Mamba2"}, _read_mamba2, norm="rms_norm", layers="backbone.layers")
+
+# Nemotron-H: every layer is one of four blocks
+
+_LETTERS = {"M": "mamba", "*": "attention", "-": "mlp", "E": "moe"}
+_BLOCKS = {"linear_attention": "mamba", "full_attention": "attention"}
+
+
+def _nemotron_kinds(fields: Fields) -> list[str]:
+    pattern, given = fields.data.get("hybrid_override_pattern"), fields.data.get("layers_block_type")
+    given = given or fields.data.get("layer_types")
+    if isinstance(given, list):
+        kinds = [_BLOCKS.get(str(kind), str(kind)) for kind in given]
+    elif isinstance(pattern, str) and given is None:
+        kinds = [_LETTERS.get(letter, letter) for letter in pattern]
+    else:
+        raise fields.error("layers_block_type", "a list of mamba, attention, mlp and moe")
+    wrong = [kind for kind in kinds if kind not in _LETTERS.values()]
+    if wrong or not kinds:
+        raise fields.error("hybrid_override_pattern", f"layers of {', '.join(_LETTERS.values())}", f"found: {wrong}")
+    return kinds if fields.num_layers is None else kinds[: fields.num_layers]
+
+
+def _read_nemotron(fields: Fields, row: FamilyRow) -> ModelSpec:
+    names = {"heads": "mamba_num_heads", "groups": "n_groups", "state_dim": "ssm_state_size", "kernel": "conv_kernel"}
+    names |= {"chunk": "chunk_size", "conv_bias": "use_conv_bias", "bias": "use_bias"}
+    block = _state_space(fields, names, head_dim=fields.count("mamba_head_dim"))
+    words = Words(norms=("norm",), attention="mixer", mlp="mixer", ups=("up_proj",), rotary=False)
+    kinds = _nemotron_kinds(fields)
+    experts = _nemotron_experts(fields) if "moe" in kinds else None
+    no_mlp = {"words": Words(norms=("norm",), attention="mixer", mlp="mixer", ups=(), rotary=False), "experts": None}
+    own: dict[str, dict[str, object]] = {
+        "mamba": {**no_mlp, "attends": False},
+        "attention": {**no_mlp, "recurrent": None},
+        "mlp": {"attends": False, "recurrent": None, "experts": None},
+        "moe": {"attends": False, "recurrent": None},
+    }
+    return decoder_spec(
+        fields,
+        row,
+        words,
+        num_layers=len(kinds),
+        head_dim=fields.count("head_dim" if fields.data.get("attention_head_dim") is None else "attention_head_dim"),
+        activation=fields.activation("mlp_hidden_act", "relu2"),
+        bias=False,
+        recurrent=block,
+        experts=experts,
+        layer_norms=1,
+        **by_kind(kinds, own),
+    )
+
+
+def _nemotron_experts(fields: Fields) -> Experts:
+    number, per_token = fields.count("n_routed_experts"), fields.count("num_experts_per_tok")
+    if per_token > number:
+        raise fields.error("num_experts_per_tok", f"at most the {number} experts")
+    return Experts(
+        number=number,
+        per_token=per_token,
+        intermediate_size=fields.count("moe_intermediate_size"),
+        shared_intermediate_size=fields.count("moe_shared_expert_intermediate_size"),
+        gated=False,
+        width=fields.count_or_none("moe_latent_size") or 0,
+    )
+
+
+NEMOTRON_H = decoder_row("nemotron-h", {"nemotron_h": "NemotronH"}, _read_nemotron, norm="rms_norm")
+
+# Bamba, Falcon-H1, Granite 4: Mamba-2 in place of attention, or beside it
+
+_FEED_FORWARD = Words(
+    norms=("input_layernorm", "pre_ff_layernorm"), mixer="mamba", mlp="feed_forward", final_norm="model.final_layernorm"
+)
+_GRANITE = Words(
+    mixer="mamba",
+    experts="block_sparse_moe",
+    mlp="shared_mlp",
+    ups=("input_linear",),
+    packed_gate=True,
+    down="output_linear",
+    embedding_scale=True,
+    residual_scale=True,
+    logit_kernels=1,
+)
+_NO_MAMBA: dict[str, object] = {"recurrent": None}
+_NO_ATTENTION: dict[str, object] = {"attends": False}
+
+
+def _mamba2(fields: Fields, width: int, **values: Any) -> StateSpace:
+    heads = fields.count("mamba_n_heads")
+    return _state_space(fields, _NAMES, head_dim=_inner(fields, heads, width, "mamba_n_heads"), **values)
+
+
+def _read_bamba(fields: Fields, row: FamilyRow) -> ModelSpec:
+    block = _mamba2(fields, fields.count("mamba_expand") * fields.count("hidden_size"))
+    attending = fields.data.get("attn_layer_indices") or []
+    if not isinstance(attending, list):
+        raise fields.error("attn_layer_indices", "a list of numbers of layers")
+    layers = fields.layers("num_hidden_layers")
+    kinds = ["attention" if layer in attending else "mamba" for layer in range(layers)]
+    own = {"attention": _NO_MAMBA, "mamba": _NO_ATTENTION}
+    return decoder_spec(fields, row, _FEED_FORWARD, recurrent=block, **by_kind(kinds, own))
+
+
+def _read_falcon_h1(fields: Fields, row: FamilyRow) -> ModelSpec:
+    width = fields.count_or_none("mamba_d_ssm") or fields.count("mamba_expand") * fields.count("hidden_size")
+    block = _mamba2(
+        fields,
+        width,
+        out_bias=fields.flag_or("projectors_bias", False),
+        normed=fields.flag_or("mamba_rms_norm", False),
+    )
+    return decoder_spec(fields, row, _FEED_FORWARD, recurrent=block)
+
+
+def _read_granite(fields: Fields, row: FamilyRow) -> ModelSpec:
+    layers, number = fields.layers("num_hidden_layers"), fields.count("num_local_experts", minimum=0)
+    experts = None
+    if number:
+        per_token = fields.count("num_experts_per_tok")
+        if per_token > number:
+            raise fields.error("num_experts_per_tok", f"at most the {number} experts")
+        size = fields.count("intermediate_size")
+        experts = Experts(number=number, per_token=per_token, intermediate_size=size)
+    shared = fields.count("shared_intermediate_size", minimum=0)
+    words: dict[str, Any] = {}
+    if fields.model_type == "granitemoehybrid":
+        block = _mamba2(fields, fields.count("mamba_expand") * fields.count("hidden_size"))
+        types = fields.data.get("layer_types") or fields.data.get("layers_block_type") or ["mamba"] * layers
+        if not isinstance(types, list) or len(types) < layers:
+            raise fields.error("layer_types", f"mamba or attention for each of {layers} layers")
+        attending = ("attention", "full_attention")
+        kinds = ["attention" if kind in attending else "mamba" for kind in types[:layers]]
+        words = {"recurrent": block, **by_kind(kinds, {"attention": _NO_MAMBA, "mamba": _NO_ATTENTION})}
+    return decoder_spec(
+        fields,
+        row,
+        _GRANITE,
+        intermediate_size=shared,
+        mlp_bias=False,
+        experts=experts,
+        **words,
+    )
+
+
+BAMBA = decoder_row("bamba", {"bamba": "Bamba"}, _read_bamba, norm="rms_norm")
+FALCON_H1 = decoder_row("falcon-h1", {"falcon_h1": "FalconH1"}, _read_falcon_h1, norm="rms_norm")
+GRANITE_HYBRID = decoder_row(
+    "granite-hybrid",
+    {"granitemoehybrid": "GraniteMoeHybrid", "granitemoeshared": "GraniteMoeShared"},
+    _read_granite,
+    norm="rms_norm",
+)
+
+# Jamba: Mamba and attention in turn, every other MLP a mixture of experts
+
+
+def _read_jamba(fields: Fields, row: FamilyRow) -> ModelSpec:
+    hidden, layers = fields.count("hidden_size"), fields.layers("num_hidden_layers")
+    given = fields.data.get("mamba_dt_rank", "auto")
+    bias = fields.flag_or("mamba_proj_bias", False)
+    block = StateSpace(
+        heads=fields.count("mamba_expand") * hidden,
+        head_dim=1,
+        state_dim=fields.count("mamba_d_state"),
+        kernel=fields.count("mamba_d_conv"),
+        rank=-(-hidden // 16) if given == "auto" else fields.count("mamba_dt_rank"),
+        conv_bias=fields.flag_or("mamba_conv_bias", True),
+        bias=bias,
+        out_bias=bias,
+    )
+    number, per_token = fields.count("num_experts"), fields.count("num_experts_per_tok")
+    experts = Experts(number=number, per_token=per_token, intermediate_size=fields.count("intermediate_size"))
+
+    def turn(which: str) -> list[bool]:
+        period, offset = fields.count(f"{which}_layer_period"), fields.count(f"{which}_layer_offset", minimum=0)
+        return [layer % period == offset for layer in range(layers)]
+
+    pairs = zip(turn("attn"), turn("expert"), strict=True)
+    kinds = [
+        ("attention" if attends else "mamba") + (", sparse" if sparse and number > 1 else "")
+        for attends, sparse in pairs
+    ]
+    own = {
+        kind: {
+            **(_NO_MAMBA if kind.startswith("attention") else _NO_ATTENTION),
+            **({} if kind.endswith("sparse") else {"experts": None}),
+        }
+        for kind in kinds
+    }
+    words = Words(
+        norms=("input_layernorm", "pre_ff_layernorm"),
+        mixer="mamba",
+        mlp="feed_forward",
+        rotary=False,
+        final_norm="model.final_layernorm",
+    )
+    return decoder_spec(
+        fields, row, words, recurrent=block, experts=experts if number > 1 else None, **by_kind(kinds, own)
+    )
+
+
+def _jamba_params(spec: ModelSpec) -> int:
+    block = spec.recurrent
+    narrow = block.rank + 2 * block.state_dim if isinstance(block, StateSpace) else 0
+    return extra_params(spec) + narrow
+
+
+JAMBA = decoder_row("jamba", {"jamba": "Jamba"}, _read_jamba, norm="rms_norm", other_params=_jamba_params)
