@@ -85,8 +85,7 @@ class PhasePricer:
         stacked = time_model if isinstance(time_model, StackTimes) else None
         self.step_s = stacked.step_s if stacked else 0.0
         """Seconds that a pass takes beside its operations."""
-        self.host_spread = stacked.host_spread if stacked else 0.0
-        """Standard deviation of the logarithm of the host's seconds."""
+        self._spreads = (stacked.host_spread, stacked.step_spread) if stacked else (0.0, 0.0)
         self.cache_copies = 2 if work.cache is Cache.GROWING and work.phase is Phase.DECODE else 1
         """KV caches at the peak of a pass: a growing one lives beside the one that it was copied from."""
         _check_counts(model, work)
@@ -146,9 +145,9 @@ class PhasePricer:
 
     def finish(self, additive: Additive, live: Ints) -> PassCosts:
         """The costs of passes from their sums and their peaks of live activations, int64 (...)."""
-        host, has_interval = self.host_seconds(additive), self.time_model.has_interval
-        step, doubt = self.step_s, np.exp(Z90 * self.host_spread)
+        host, step, has_interval = self.host_seconds(additive), self.step_s, self.time_model.has_interval
         latency = np.maximum(additive.device_s, host) + step
+        (host_low, step_low), (host_high, step_high) = self.host_and_step(-1), self.host_and_step(1)
         return PassCosts(
             **{name: getattr(additive, name) for name in COUNTS},
             peak_memory_bytes=additive.weight_bytes + self.cache_copies * additive.kv_cache_bytes + live,
@@ -157,10 +156,16 @@ class PhasePricer:
             latency_s=latency,
             latency_lower_s=np.maximum(additive.lower_s, host) + step,
             latency_upper_s=np.maximum(additive.upper_s, host) + step,
-            latency_p05_s=np.maximum(additive.p05_s, host / doubt) + step if has_interval else None,
-            latency_p95_s=np.maximum(additive.p95_s, host * doubt) + step if has_interval else None,
+            latency_p05_s=np.maximum(additive.p05_s, host * host_low) + step_low if has_interval else None,
+            latency_p95_s=np.maximum(additive.p95_s, host * host_high) + step_high if has_interval else None,
             energy_j=energy_joules(self.hardware, latency, additive.busy_s),
         )
+
+    def host_and_step(self, end: int) -> tuple[float, float]:
+        """Factor of the host's seconds, and seconds of the step, at an end of the interval: -1 its lower one, 1 its
+        upper one, 0 the prediction."""
+        host, step = (float(np.exp(end * Z90 * spread)) for spread in self._spreads)
+        return host, self.step_s * step
 
     def host_seconds(self, additive: Additive) -> Floats:
         """Time of the host to launch passes. Of bare kernels it is one product, not a sum of rounded ones."""

@@ -17,12 +17,13 @@ from costmodel.forward.passes import forward_ops
 from costmodel.forward.workload import Attention, Cache, LmHead, Runtime, Workload
 from costmodel.hardware.host import host_of
 from costmodel.hardware.profile import load_hardware
-from costmodel.hardware.stack import CLASSES, load_stack
+from costmodel.hardware.stack import CLASSES, Stack, load_stack
 from costmodel.pricing.estimate import pricer
 from costmodel.timing.calibration.load import find_calibration
 from costmodel.timing.columns import OpColumns
 from costmodel.timing.stacked import StackTimes, class_of
 from costmodel.units import DType
+from validate.replay.points import read_points
 
 _QUADRATURE = ((0.0, 1 / 6), (0.5, 4 / 6), (1.0, 1 / 6))
 """Simpson's rule over the lengths of a request's steps, whose times are nearly quadratic in them."""
@@ -38,6 +39,8 @@ class Passes:
         fixed: float64 (passes, classes), that fixed time, of the kernels that the stack launches.
         launches: float64 (passes, classes), operations that the host launches.
         slowness: of the host.
+        host_spread: standard deviation of the logarithm of `slowness` among hosts of its class.
+        low, high: how far the ends of the kernels' interval, as a pass keeps it, lie from their seconds, in logarithms.
         level: what the kernels' seconds stand on.
         measured_s: what was published.
     """
@@ -47,14 +50,26 @@ class Passes:
     fixed: Floats
     launches: Floats
     slowness: float
+    host_spread: float
+    low: float
+    high: float
     level: str
     measured_s: float
 
     def latency_s(self, time: Floats, launch_s: float, step_s: float) -> float:
         """The prediction with a stack's figures by class."""
-        device = self.seconds @ time + self.fixed.sum(axis=1)
-        host = self.launches.sum(axis=1) * launch_s * self.slowness
+        device, host = self._parts(time, launch_s)
         return float((np.maximum(device, host) + step_s) @ self.weights)
+
+    def launch_bound(self, time: Floats, launch_s: float) -> bool:
+        """Whether most of the row is passes that wait for the host."""
+        device, host = self._parts(time, launch_s)
+        return float((host > device) @ self.weights) > self.weights.sum() / 2
+
+    def _parts(self, time: Floats, launch_s: float) -> tuple[Floats, Floats]:
+        """Seconds of each pass, (passes,), on the device and of the host."""
+        device: Floats = self.seconds @ time + self.fixed.sum(axis=1)
+        return device, self.launches.sum(axis=1) * launch_s * self.slowness
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -91,7 +106,7 @@ def passes_of(row: Mapping[str, str], folder: Path) -> Passes:
     calibration = find_calibration("auto", hardware, DType(row["dtype"]), runtime)
     plain = replace(stack, time=MappingProxyType(dict.fromkeys(CLASSES, 1.0)), spread=0.0)
     host = host_of(None, hardware)
-    seconds, fixed, launches = [], [], []
+    seconds, fixed, launches, ends = [], [], [], []
     for work, _ in works:
         priced = pricer(model, hardware, work, calibration)
         columns = OpColumns.of(forward_ops(model, Decomposition(), work))
@@ -101,12 +116,53 @@ def passes_of(row: Mapping[str, str], folder: Path) -> Passes:
         place = np.array([CLASSES.index(class_of(str(kind))) for kind in columns.kind])
         for rows, part in zip((seconds, fixed, launches), parts, strict=True):
             rows.append([float(part[place == index].sum()) for index in range(len(CLASSES))])
+        ends.append([float(each.sum()) for each in (priced_ops.p05_s, priced_ops.latency_s, priced_ops.p95_s)])
+    weights = np.array([weight for _, weight in works])
+    low, middle, high = np.log(weights @ np.array(ends))
     return Passes(
-        weights=np.array([weight for _, weight in works]),
+        weights=weights,
         seconds=np.array(seconds),
         fixed=np.array(fixed),
         launches=np.array(launches),
         slowness=host.slowness if hardware.asynchronous else 0.0,
+        host_spread=host.spread,
+        low=times.kept * (middle - low),
+        high=times.kept * (high - middle),
         level=priced.time_model.level,
         measured_s=float(row["measured"]) / 1e3,
     )
+
+
+def document(source: str) -> str:
+    """What was published at once: of one run's JSON file among many the folder."""
+    return source.rpartition("/")[0] if source.endswith(".json") else source
+
+
+def laboratory(source: str) -> str:
+    """Who measured: sources of one name before the first blank or `/` of their second part are one laboratory."""
+    return source.split()[0].split("/")[0].lower()
+
+
+def points_of(path: Path) -> list[Point]:
+    """The rows that a fit may use: times of quality A and B on GPUs."""
+    points = []
+    for row in read_points(path):
+        if row["kind"] != "time" or row.get("quality", "A") == "C":
+            continue
+        stack = load_stack(row["stack"])
+        points.append(
+            Point(
+                stack=stack.name,
+                kind=kind_of(stack),
+                source=document(row.get("source", "")),
+                laboratory=laboratory(row.get("source", "?")),
+                device=row["hw"],
+                passes=passes_of(row, path.parent),
+            )
+        )
+    return points
+
+
+def kind_of(stack: Stack) -> str:
+    """The stack's kind; an engine that launches its kernels one by one is a kind of its own."""
+    return f"launched {stack.kind}" if stack.kind == "engine" and stack.runtime == "eager" else stack.kind

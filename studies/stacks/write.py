@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,14 +11,8 @@ import numpy as np
 from costmodel.arrays import Floats
 from costmodel.files.write import write_file
 from costmodel.hardware.stack import CLASSES, load_stack
-from costmodel.timing.stacked import Z90
-from studies.stacks.components import Point
-
-_COVERED = 0.85
-"""Share of the rows whose source was left out that half an interval's width covers: of hidden rows some are of known
-sources, whose errors are two thirds of that."""
-_PRIOR_POINTS = 4
-"""Rows that the errors of all stacks count as beside a stack's own."""
+from studies.stacks.components import Point, kind_of
+from studies.stacks.spread import spread
 
 
 def write_stacks(
@@ -27,7 +20,6 @@ def write_stacks(
     points: Sequence[Point],
     figures: Callable[[str, str], Floats],
     held_out: Floats,
-    kind_of: Callable[..., str],
 ) -> None:
     """Write the figures of every stack in `folder` that has something to launch or to merge.
 
@@ -36,7 +28,6 @@ def write_stacks(
         points: what was fitted.
         figures: by stack and kind.
         held_out: errors of the points with their source left out, for the spread.
-        kind_of: of `studies.stacks.fit`.
     """
     for path in sorted(folder.glob("*.toml")):
         stack = load_stack(str(path))
@@ -47,7 +38,7 @@ def write_stacks(
         sources = len({point.source for point in points if point.stack == stack.name})
         *factors, launch_us, step_us = figures(stack.name, kind).tolist()
         values = {f"time.{name}": value for name, value in zip(CLASSES, factors, strict=True)}
-        values |= {"launch_us": launch_us, "step_us": step_us, "spread_pct": 100 * spread(held_out[mask], held_out)}
+        values |= {"launch_us": launch_us, "step_us": step_us, "spread_pct": 100 * spread(stack.name, points, held_out)}
         if stack.runtime == "eager" and launch_us:
             values["launch_spread_pct"] = values["spread_pct"]
         origin = (
@@ -57,17 +48,6 @@ def write_stacks(
         )
         write_file(path, _set(path.read_text(encoding="utf-8"), values, origin).encode())
         load_stack(str(path))
-
-
-def spread(own: Floats, everyone: Floats) -> float:
-    """Standard deviation of log errors: conformal, from the quantile _COVERED of their sizes with the source left out,
-    of the stack's own rows and, as _PRIOR_POINTS more, of all."""
-    pooled = float(np.quantile(np.abs(np.log1p(everyone)), _COVERED)) / Z90
-    if not len(own):
-        return pooled
-    size = float(np.quantile(np.abs(np.log1p(own)), _COVERED)) / Z90
-    count = len(own)
-    return math.sqrt((count * size**2 + _PRIOR_POINTS * pooled**2) / (count + _PRIOR_POINTS))
 
 
 def _set(text: str, values: dict[str, float], origin: str) -> str:

@@ -20,7 +20,9 @@ from costmodel.hardware.profile import load_hardware
 from costmodel.hardware.stack import CLASSES, Stack, load_stack
 from costmodel.pricing.estimate import estimate, pricer
 from costmodel.pricing.phase import PhaseCosts
+from costmodel.timing.calibration.load import find_calibration
 from costmodel.timing.columns import OpColumns
+from costmodel.timing.stacked import Z90
 
 MODEL, DEVICE = load_model("llama-70m"), load_hardware("a100-sxm-80gb")
 WORK = Workload.decode(600, batch=4, runtime=Runtime.GRAPH)
@@ -126,12 +128,28 @@ def test_a_step_adds_its_time_to_every_pass_and_steps_of_a_request(monkeypatch: 
     assert served.request.dense.latency_s > 5 * 0.25
 
 
-def test_spreads_widen_the_interval_and_order_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    costs = dense(toy(monkeypatch, "wide", spread=0.2), runtime=Runtime.GRAPH)
-    assert costs.latency_p05_s is not None
-    assert costs.latency_p95_s is not None
-    assert costs.latency_p05_s == pytest.approx(costs.latency_s / 1.3896, rel=1e-3)
-    assert costs.latency_p95_s == pytest.approx(costs.latency_s * 1.3896, rel=1e-3)
+def test_the_spread_of_passes_and_the_kernels_intervals_add_up_in_quadrature(monkeypatch: pytest.MonkeyPatch) -> None:
+    def reach(spread: float) -> tuple[float, float]:
+        work = replace(WORK, stack=toy(monkeypatch, f"wide-{spread}", spread=spread))
+        measured = find_calibration("auto", DEVICE, work.dtype, work.runtime)
+        costs = estimate(MODEL, DEVICE, Decomposition(), [work], calibration=measured).phases[0].dense
+        assert costs.latency_p05_s is not None
+        assert costs.latency_p95_s is not None
+        return float(np.log(costs.latency_s / costs.latency_p05_s)), float(
+            np.log(costs.latency_p95_s / costs.latency_s)
+        )
+
+    nearly = reach(1e-9)
+    for alone, both in zip(nearly, reach(0.2), strict=True):
+        assert 0.02 < alone < 0.3
+        assert both == pytest.approx(np.hypot(alone, Z90 * 0.2), rel=0.02)
+        assert both < alone + Z90 * 0.2
+
+
+def test_a_server_s_step_has_the_spread_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    costs = dense(toy(monkeypatch, "server", step_s=100.0, spread=0.2), runtime=Runtime.GRAPH)
+    assert costs.latency_p05_s == pytest.approx(costs.latency_s * np.exp(-Z90 * 0.2), rel=1e-3)
+    assert costs.latency_p95_s == pytest.approx(costs.latency_s * np.exp(Z90 * 0.2), rel=1e-3)
 
 
 def test_a_growing_cache_is_copied_at_every_step_and_held_twice() -> None:
