@@ -12,6 +12,8 @@ from costmodel.pricing.costs import COUNTS
 
 _SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
 """Weights of device time against host time in the tangents of their maximum."""
+_ENDS = {"p05_s": -1, "p95_s": 1}
+"""Which end of the interval a device time is, where it is one."""
 
 
 def tangents(tables: CostTables, objective: Objective) -> list[Functional]:
@@ -101,7 +103,8 @@ def _device_lead(tables: CostTables, objective: Objective) -> list[tuple[Functio
     for part, time, least, most in passes:
         table = tables.parts[part]
         device = Functional(weights={(part, time): table.quantum_s})
-        host = Functional(weights={(part, "host_s"): table.quantum_s})
+        factor, _ = table.pricer.host_and_step(_ENDS.get(time, 0))
+        host = Functional(weights={(part, "host_s"): factor * table.quantum_s})
         found.append(
             (
                 device.plus(host, -1.0).plus(Functional(weights={}, constant=least), 1.0),
@@ -115,9 +118,12 @@ def _larger(tables: CostTables, part: str, time: str) -> list[Functional]:
     """Weighted means of a device time and the host's launch time, which their maximum is never below."""
     table = tables.parts[part]
     launch = table.pricer.time_model.host_launch_s
-    host, device, tick, step = (part, "host_s"), (part, time), table.quantum_s, table.pricer.step_s
+    factor, step = table.pricer.host_and_step(_ENDS.get(time, 0))
+    host, device, tick = (part, "host_s"), (part, time), table.quantum_s
     shares = _SHARES if launch else (1.0,)
-    return [Functional(weights={device: share * tick, host: (1 - share) * tick}, constant=step) for share in shares]
+    return [
+        Functional(weights={device: share * tick, host: (1 - share) * factor * tick}, constant=step) for share in shares
+    ]
 
 
 def _request_tangents(tables: CostTables, objective: Objective) -> list[Functional]:

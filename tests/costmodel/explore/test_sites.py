@@ -213,3 +213,16 @@ def test_one_objective_alone() -> None:
     assert len(result.answer.frontier) == 1
     one = explore(design_space(BERT, ranks=[8]), A100, [Workload.prefill(512, batch=64)], objectives=["latency_s"])
     assert low <= one.answer.top[0].objectives["latency_s"]
+
+
+@pytest.mark.parametrize("end", ["p05", "p95"])
+def test_tangents_of_an_intervals_ends_touch_it_from_below_where_the_host_launches(end: str, tmp_path: Path) -> None:
+    model = small_model(tmp_path)
+    space = design_space(model, "per-site", ranks=[4, 60], keep=all_but(model, [0, 3], ["q_proj", "down_proj"]))
+    for batch, stack in ((1, "transformers"), (4096, "transformers"), (1, "vllm")):
+        work = Workload.decode(64, batch=batch, stack=stack)
+        question = question_of(space, [work], [f"decode.latency_{end}_s"])
+        truth = np.asarray(question.objectives[0].values(ListedConfigurations(question.tables, space).batch))
+        problem, every = SiteProblem.of(question.tables), space.valid_choices(0, space.valid_size)
+        bounds = np.stack([evaluate(problem, t, every) for t in tangents(question.tables, question.objectives[0])])
+        assert bounds.max(axis=0) == pytest.approx(truth, rel=1e-9)
