@@ -134,3 +134,12 @@ class ShortConv:
     def state(self) -> int:
         """Elements that are kept of each sequence, whatever its length."""
         return self.width * self.kernel
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AltUp:
+    """Several streams of hidden states, of which a layer passes one and predicts and corrects the others (AltUp, arXiv
+    2301.13310), and a low-rank linear path beside attention (LAuReL, arXiv 2411.07501), as in Gemma 3n."""
+
+    streams: int
+    rank: int

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal, Protocol
 
-from costmodel.blocks import DeltaNet, Experts, LatentAttention, ShortConv, StateSpace
+from costmodel.blocks import AltUp, DeltaNet, Experts, LatentAttention, ShortConv, StateSpace
 from costmodel.errors import DecompositionError, nearest
 from costmodel.head import CAUSAL_LM, Head
 from costmodel.tensors import WeightTensor, expert_address, split_experts
@@ -85,6 +85,10 @@ class ModelSpec:
     narrow_embeddings: bool = False
     """Whether positions, token types and the norm behind them are embed_dim wide, too, and a linear with bias follows
     (ELECTRA)."""
+    layer_inputs: int = 0
+    """Width of the embedding that each layer has of its own (Gemma 3n, 4), 0 where there is none."""
+    altup: AltUp | None = None
+    """The sizes of several streams of hidden states (Gemma 3n), None for one."""
     relative_rows: int = 0
     """Rows of a table of relative positions that each layer projects (DeBERTa), 0 where there is none."""
     other_outer_params: int = 0
@@ -209,7 +213,7 @@ class ModelSpec:
     @property
     def cache_width(self) -> int:
         """Elements that the KV cache of a layer keeps of each position: its keys and values, or what they come from."""
-        if not self.attends:
+        if not self.attends or (self.words is not None and self.words.shared_cache):
             return 0
         return self.latent.cached if self.latent else 2 * self.kv_size
 

@@ -26,7 +26,12 @@ class Words:
     attention: str = "self_attn"
     """Module path of attention."""
     qkv: tuple[str, ...] = ("q_proj", "k_proj", "v_proj")
-    """Module names below `attention` of the projections to q, k and v: three, or one of all."""
+    """Module names below `attention` of the projections to q, k and v: three, one of all, two where values are the
+    keys, or one of q alone with a shared cache."""
+    shared_cache: bool = False
+    """Whether keys and values are those of an earlier layer (Gemma 3n)."""
+    v_norm: bool = False
+    """Whether values pass a norm without weights."""
     out: str = "o_proj"
     """Module name below `attention` of the projection of its result."""
     mixer: str = "mixer"

@@ -98,7 +98,10 @@ def filled_cache(model: Any, spec: ModelSpec, work: Workload, *, static: bool = 
     else:
         cache = transformers.DynamicCache(config=model.config)
     for layer in range(model.config.num_hidden_layers if past else 0):
-        shape = (work.batch, spec.num_kv_heads, past, spec.head_dim)
+        kind = spec.kind_of(layer)
+        if not kind.cache_width:
+            continue
+        shape = (work.batch, kind.num_kv_heads, past, kind.head_dim)
         cache.update(
             torch.zeros(shape, dtype=dtype, device=device), torch.zeros(shape, dtype=dtype, device=device), layer
         )

@@ -19,6 +19,23 @@ SIZES = {
     "vocab_size": 100,
 }
 MIXERS: dict[str, dict[str, Any]] = {
+    "gemma4_text": {
+        "global_head_dim": 24,
+        "hidden_size_per_layer_input": 10,
+        "vocab_size_per_layer_input": 50,
+        "layer_types": ["sliding_attention", "full_attention", "full_attention"],
+    },
+    "gemma4_unified_text": {"global_head_dim": 24},
+    "gemma3n_text": {
+        "num_hidden_layers": 4,
+        "hidden_size_per_layer_input": 10,
+        "vocab_size_per_layer_input": 120,
+        "num_kv_shared_layers": 2,
+        "laurel_rank": 6,
+        "layer_types": ["sliding_attention", "full_attention", "sliding_attention", "full_attention"],
+        "intermediate_size": [20, 30, 20, 30],
+        "activation_sparsity_pattern": [0.0] * 4,
+    },
     "mamba": {"state_size": 5, "time_step_rank": 3},
     "mamba2": {"num_heads": 8, "head_dim": 16, "state_size": 5, "n_groups": 2, "chunk_size": 4},
     "nemotron_h": {
@@ -55,6 +72,16 @@ MIXERS: dict[str, dict[str, Any]] = {
 }
 """Fields of types with state spaces or experts at small sizes."""
 CHOICES: dict[str, dict[str, Any]] = {
+    "gemma4_text": {
+        "enable_moe_block": True,
+        "num_experts": 4,
+        "top_k_experts": 2,
+        "moe_intermediate_size": 7,
+        "attention_k_eq_v": True,
+        "num_global_key_value_heads": 1,
+        "num_kv_shared_layers": 1,
+        "use_double_wide_mlp": True,
+    },
     "falcon_mamba": {"use_bias": True, "use_conv_bias": False},
     "nemotron_h": {"hybrid_override_pattern": "ME*E", "layers_block_type": None, "moe_latent_size": 12},
     "falcon_h1": {"mamba_rms_norm": True, "projectors_bias": True, "mlp_bias": True, "mamba_d_ssm": None},

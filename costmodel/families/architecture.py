@@ -17,6 +17,7 @@ _WRAPPED = {
     "gemma3": "gemma3_text",
     "gemma3n": "gemma3n_text",
     "gemma4": "gemma4_text",
+    "gemma4_unified": "gemma4_unified_text",
     "glm4v": "glm4v_text",
     "glm4v_moe": "glm4v_moe_text",
     "idefics2": "mistral",

@@ -51,9 +51,9 @@ def decoder_row(
         "tensors": decoder_tensors,
         "other_params": extra_params,
         "positions": _positions,
-        "prologue": _prologue,
+        "prologue": add_decoder_prologue,
         "layer": add_layer,
-        "epilogue": _epilogue,
+        "epilogue": add_decoder_epilogue,
         **functions,
     }
     return FamilyRow(
@@ -74,7 +74,8 @@ def _positions(b: Builder) -> None:
     add_positions(b, kernels=2)
 
 
-def _prologue(b: Builder) -> Start:
+def add_decoder_prologue(b: Builder) -> Start:
+    """The embeddings, what is added to them, and the cosines and sines of the positions."""
     model, work, words = b.model, b.work, words_of(b.model)
     width = model.embed_dim
     last = b.embed(words.embedding, work.tokens, width)
@@ -97,7 +98,8 @@ def _prologue(b: Builder) -> Start:
     return Start(last, tuple(op.name for op in b.ops))
 
 
-def _epilogue(b: Builder) -> None:
+def add_decoder_epilogue(b: Builder) -> None:
+    """The final norm, a pooler, the head, and what is done to logits."""
     words, model, batch = words_of(b.model), b.model, b.work.batch
     last = b.norm(words.final_norm, INPUT) if model.final_norm else INPUT
     if model.pooler:

@@ -30,14 +30,17 @@ def decoder_tensors(spec: ModelSpec) -> tuple[WeightTensor, ...]:
     """Those of a state space or convolution; q, k, v or all at once, attention's output; experts; the MLP's."""
     block, words = _block_of(spec), words_of(spec)
     mixer = recurrent_tensors(block, words.mixer, spec.hidden_size) if block else ()
-    attention = _attention_tensors(spec) if spec.attends else ()
+    attention = attention_tensors(spec) if spec.attends else ()
     experts = expert_tensors(spec, words.experts or words.mlp, words.shared) if spec.experts else ()
-    return (*mixer, *attention, *experts, *(_mlp_tensors(spec) if _has_mlp(spec) else ()))
+    return (*mixer, *attention, *experts, *(mlp_tensors(spec) if _has_mlp(spec) else ()))
 
 
-def _attention_tensors(spec: ModelSpec) -> tuple[WeightTensor, ...]:
+def attention_tensors(spec: ModelSpec) -> tuple[WeightTensor, ...]:
+    """q, k, v or all at once, and attention's output."""
     words, hidden = words_of(spec), spec.hidden_size
-    wide = (spec.q_size, spec.kv_size, spec.kv_size) if len(words.qkv) > 1 else (spec.q_size + 2 * spec.kv_size,)
+    wide = (spec.q_size, spec.kv_size, spec.kv_size)[: len(words.qkv)]
+    if len(words.qkv) == 1 and not words.shared_cache:
+        wide = (spec.q_size + 2 * spec.kv_size,)
     out_bias = spec.attn_out_bias if words.out_bias is None else words.out_bias
     out = _name(words, words.attention, words.out)
     return (
@@ -49,7 +52,8 @@ def _attention_tensors(spec: ModelSpec) -> tuple[WeightTensor, ...]:
     )
 
 
-def _mlp_tensors(spec: ModelSpec) -> tuple[WeightTensor, ...]:
+def mlp_tensors(spec: ModelSpec) -> tuple[WeightTensor, ...]:
+    """Those to intermediate_size, and the one back."""
     words, hidden, inner = words_of(spec), spec.hidden_size, spec.intermediate_size
     down_bias = spec.mlp_bias if words.down_bias is None else words.down_bias
     path, wide = f"{words.mlp}." if words.mlp else "", (1 + words.packed_gate) * inner
@@ -88,6 +92,7 @@ def extra_params(spec: ModelSpec) -> int:
         "each_head": spec.q_size + spec.kv_size,
     }
     norms = sizes[words.qk_norm] * (2 if words.qk_norm_bias else 1) if spec.attends else 0
+    norms = norms // 2 if words.shared_cache else norms
     router = spec.experts.number * spec.hidden_size if spec.experts else 0
     return norms + router + (recurrent_params(block) if block else 0)
 
@@ -142,32 +147,38 @@ def _mix(b: Builder, normed: str, window: int | None) -> tuple[str, tuple[str, .
     """What mixes positions: its result, and attention weights that live to the end of the layer."""
     block, words = _block_of(b.model), words_of(b.model)
     if block is None:
-        return _attention(b, normed, window)
+        return add_attention_block(b, normed, window)
     tensors = {each.name: each for each in b.model.tensors if each.path.startswith(f"{words.mixer}.")}
     if isinstance(block, ShortConv):
         return add_short_conv(b, block, words.mixer, tensors, normed), ()
     result = add_state_space(b, block, words.mixer, tensors, normed)
     if not b.model.attends:
         return result, ()
-    attended, weights = _attention(b, normed, window)
+    attended, weights = add_attention_block(b, normed, window)
     return b.pointwise("add_mixers", "add", [result, attended], b.model.hidden_size), weights
 
 
-def _attention(b: Builder, normed: str, window: int | None) -> tuple[str, tuple[str, ...]]:
+def add_attention_block(b: Builder, normed: str, window: int | None) -> tuple[str, tuple[str, ...]]:
+    """Attention and the linears around it: its result, and weights that live to the end of the layer."""
     model, words = b.model, words_of(b.model)
     paths = [f"{words.attention}.{leaf}" for leaf in (*words.qkv, words.out)]
     tensors = {each.path: each for each in model.tensors}
     *qkv, out = (tensors[path] for path in paths)
     made = [b.site(tensor, normed, holds=[INPUT]) for tensor in qkv]
-    query, key, value = made if len(made) > 1 else made * 3
+    query, key, value = made[0], made[min(1, len(made) - 1)], made[-1]
+    own = not words.shared_cache
     if words.qk_norm != "none":
         query = _qk_norm(b, words.qk_norm_names[0], query, model.num_heads)
-        key = _qk_norm(b, words.qk_norm_names[1], key, model.num_kv_heads)
+        key = _qk_norm(b, words.qk_norm_names[1], key, model.num_kv_heads) if own else query
     if words.rotary:
         query = _rotated(b, "q", query, model.q_size)
-        key = _rotated(b, "k", key, model.kv_size)
-    keys_values = list(dict.fromkeys([key, value]))
-    attended = add_attention(b, words.attention, query, keys_values, window)
+        key = _rotated(b, "k", key, model.kv_size) if own else query
+    if words.v_norm and own:
+        value = b.norm(
+            f"{words.attention}.v_norm", value, rows=b.work.tokens * model.num_kv_heads, columns=model.head_dim
+        )
+    keys_values = list(dict.fromkeys([key, value])) if own else [query]  # those of another layer are not this one's
+    attended = add_attention(b, words.attention, query, keys_values, window, append=own)
     projected = b.site(out, attended.output, holds=[normed, query, *attended.held])
     return projected, attended.weights
 
@@ -191,14 +202,15 @@ def _feed_forward(b: Builder, source: str) -> str:
     """A plain MLP, a mixture of experts, or the sum of both."""
     words = words_of(b.model)
     if b.model.experts is None:
-        return _mlp(b, source)
+        return add_plain_mlp(b, source)
     routed = add_mlp(b, source, words.experts or words.mlp, words.shared)
     if not _has_mlp(b.model):
         return routed
-    return b.pointwise("add_experts", "add", [routed, _mlp(b, source)], b.model.hidden_size)
+    return b.pointwise("add_experts", "add", [routed, add_plain_mlp(b, source)], b.model.hidden_size)
 
 
-def _mlp(b: Builder, source: str) -> str:
+def add_plain_mlp(b: Builder, source: str) -> str:
+    """The linears to and from intermediate_size and what is between them."""
     model, words = b.model, words_of(b.model)
     path, inner = f"{words.mlp}." if words.mlp else "", model.intermediate_size
     tensors = {each.path: each for each in model.tensors}

@@ -34,7 +34,6 @@ _LACKS = (
         r"(lfm3|plamo)",
         "state-space or linear-attention layers of a kind that no row has",
     ),
-    (r"(gemma3n|gemma4)", "embeddings of each layer and heads that differ by layer"),
     (
         r"^(minicpmv|molmo|falcon_perception|ovis)",
         "a language model that the file does not set apart from its towers",

@@ -26,6 +26,7 @@ FAMILIES = Rows(
         ".llama_kin:LLAMA_KIN": "arcee cwm ernie4_5 exaone4 granite helium hunyuan_v1_dense ministral ministral3 "
         "qwen2_vl_text qwen2_5_vl_text qwen2_5_omni_text qwen3_vl_text seed_oss smollm3",
         ".gemma:GEMMA": "gemma gemma2 gemma3_text vaultgemma",
+        ".gemma4:GEMMA4": "gemma4_text gemma4_unified_text gemma3n_text",
         ".phi:PHI": "phi",
         ".phi:PHI_MSFT": "phi-msft",
         ".phi:PHI3": "phi3",
@@ -96,7 +97,8 @@ def spec_from_config(
     fields, row = found.fields, found.row
     weights = None if bare else stored_weights(fields)
     fields.refuse("is_encoder_decoder", "encoder-decoder models are not supported")
-    fields.refuse("per_layer_config", "all layers must have the same shape")
+    if not fields.model_type.startswith("gemma4"):  # which has in it what other fields say
+        fields.refuse("per_layer_config", "all layers must have the same shape")
     fields.refuse("pruned_heads", "all layers must have the same shape")
     native = fields.renamed(row.aliases)
     if not found.inside:
@@ -109,7 +111,7 @@ def spec_from_config(
         weights=weights,
         inside=found.inside,
         notes=(*spec.notes, *found.notes),
-        bidirectional=row.causal and not fields.flag_or("is_causal", True),
+        bidirectional=spec.bidirectional or (row.causal and not fields.flag_or("is_causal", True)),
     )
     if found.ending is None or bare:
         return spec if row.causal else replace(spec, head=NO_HEAD)

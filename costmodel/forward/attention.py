@@ -51,7 +51,9 @@ def add_masks(b: Builder) -> None:
         b.add(mask_name(window), "elementwise", cost, [], work.batch * pairs)
 
 
-def add_attention(b: Builder, prefix: str, query: str, keys_values: Sequence[str], window: int | None) -> Attended:
+def add_attention(
+    b: Builder, prefix: str, query: str, keys_values: Sequence[str], window: int | None, *, append: bool = True
+) -> Attended:
     """Add KV-cache append and attention after the projections.
 
     The cache of a sliding window keeps the last `window` keys and values. Several queries that need more than that read
@@ -63,10 +65,11 @@ def add_attention(b: Builder, prefix: str, query: str, keys_values: Sequence[str
         query: name of the operation that made the queries.
         keys_values: names of those that made keys and values.
         window: sliding window in positions, or None.
+        append: whether these are new keys and values; else those in the cache are an earlier layer's.
     """
     model, work = b.model, b.work
     keys, held = keys_held(work.q_len, work.kv_len, window), tuple[str, ...]()
-    if not model.is_encoder:
+    if not model.is_encoder and append:
         new = work.q_len if window is None else min(work.q_len, window)
         cost = kv_append(work.batch, model.num_kv_heads, new, model.head_dim, act_bytes=work.act_bytes)
         if work.cache is Cache.GROWING and work.q_len < work.kv_len:
