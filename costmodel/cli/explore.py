@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import click
@@ -13,16 +13,22 @@ from costmodel.cli.comparison import print_comparison
 from costmodel.cli.options import options_of
 from costmodel.cli.repeat import repeated
 from costmodel.cli.space import print_every_digit
-from costmodel.decomposition.text import describe
 from costmodel.errors import InputError
 from costmodel.explore import Exploration, explore
-from costmodel.explore.answer import Found
-from costmodel.explore.distribution import Distribution
 from costmodel.explore.explore import SCHEMA, best_warnings
-from costmodel.explore.text import bars, count_text, objective_text
+from costmodel.explore.text import count_text
 from costmodel.files.write import write_file
 from costmodel.pricing.setup import SEVERAL, WorkloadSettings
 from costmodel.show.comparison import explorations_table
+from costmodel.show.exploration import (
+    damage_title,
+    dense_row,
+    destroyed,
+    distribution_row,
+    distribution_title,
+    found_rows,
+    top_title,
+)
 from costmodel.show.figure import file_kind
 from costmodel.show.report import phase_title
 from costmodel.space.settings import SpaceSettings
@@ -51,8 +57,9 @@ _SHOWN = 24
 @click.option("--top", type=int, default=5, show_default=True, metavar="K", help="How many of the best to list.")
 @click.option(
     "--quality",
-    metavar="FILE|standin:params|standin:energy:FILE",
-    help="What each factored weight costs in quality, less is better; the stand-ins are no measurement.",
+    metavar="FILE|prior|standin:params|standin:energy:FILE",
+    help="What each factored weight does to the answers, less is better; all but a FILE are no measurement.  "
+    "[default: prior, in nats]",
 )
 @click.option("--plot", "plot_file", metavar="FILE", help="Draw the frontier of the first two objectives (.png, .svg).")
 @click.option("--report", "report_file", metavar="FILE.html", help="Write an interactive page that needs no network.")
@@ -184,32 +191,35 @@ def _print(result: Exploration) -> None:
         lines.append(f"excluded: {count_text(space.excluded)} with a rank above min(out, in) of a chosen tensor")
     if question.limits:
         lines.append(f"within {', '.join(map(str, question.limits))}: {_matching(result)}")
-    if quality:
-        lines.append(f"quality: {quality.metric}, less is better" + (" - NOT MEASURED" if quality.stand_in else ""))
+    marked = "" if result.measured else " - NOT MEASURED"
+    lines.append(f"{'quality' if quality else 'damage'}: {result.damage.metric}, less is better{marked}")
     priced = result.estimate_best()
     print_lines([*lines, *map(phase_title, priced.phases)])
     columns = ["objective", "min", "1 %", "median", "mean", "99 %", "max", "min to max"]
-    rows = [_row(name, each) for name, each in answer.distribution.items() if each]
+    rows = [distribution_row(name, each) for name, each in answer.distribution.items() if each]
     if rows:
-        print_table(_distribution_title(answer.distribution.values()), columns, rows)
+        print_table(distribution_title(answer.distribution.values()), columns, rows)
     names = [objective.name for objective in question.objectives]
+    columns = ["", "configuration", *names, *([] if "quality" in names else [damage_title(result)])]
     if answer.top:
-        print_table(f"Best by {names[0]}", ["", "configuration", *names], _rows(result, answer.top), left=2)
+        print_table(top_title(result), columns, [dense_row(result), *found_rows(result, answer.top)], left=2)
     elif question.limits and question.top:
-        print_lines(["no configuration found within the limits"])
+        print_lines(["no configuration found within the limits", *(f"  {each.text()}" for each in result.nearest)])
+        print_lines([f"  {result.held_back}"] if result.held_back else [])
     if answer.frontier and len(names) > 1:
         step = max(1, -(-len(answer.frontier) // _SHOWN))
         shown = answer.frontier[::step]
         count = len(answer.frontier)
         title = f"Frontier: {count} point{'s' if count > 1 else ''}" + (f", one in {step} shown" if step > 1 else "")
-        print_table(title, ["", "configuration", *names], _rows(result, shown, step), left=2)
+        print_table(title, columns, found_rows(result, shown, step), left=2)
+    warnings = [*destroyed(result), *best_warnings(priced)]
     print_lines(
         [
             f"guarantee: {answer.guarantee}",
             f"note: that is within the model, of prices at {priced.level} level that rest on the assumptions below",
             f"answered in {result.elapsed_s:.2f} s",
             *(f"assumption: {text}" for text in priced.assumptions),
-            *(f"warning: the best configuration: {text}" for text in best_warnings(priced)),
+            *(f"warning: the {'best' if result.measured else 'first'} configuration: {text}" for text in warnings),
         ]
     )
 
@@ -225,35 +235,3 @@ def _matching(result: Exploration) -> str:
         return "not counted"
     low, high = answer.matching_bounds
     return f"between {count_text(low)} and {count_text(high)} configurations"
-
-
-def _distribution_title(spreads: Iterable[Distribution | None]) -> str:
-    known = [each for each in spreads if each]
-    sampled = max((each for each in known if each.sampled), key=lambda each: len(each.exact), default=None)
-    if sampled is None:
-        return "Distribution over all configurations"
-    marked = ", ~ over the sample" if any({"min", "max", "mean"} - set(each.exact) for each in known) else ""
-    error = f"{100 * sampled.share_error:.1f} points"
-    return (
-        f"Distribution: min, mean and max over all configurations{marked}; the rest from {sampled.sampled:,} "
-        f"samples, shares within {error}"
-    )
-
-
-def _row(name: str, each: Distribution) -> list[str]:
-    def text(value: float, key: str) -> str:
-        return f"{'' if key in each.exact or not each.sampled else '~'}{objective_text(name, value)}"
-
-    low, median, high = (objective_text(name, each.quantiles[q]) for q in ("0.01", "0.5", "0.99"))
-    values = [text(each.minimum, "min"), low, median, text(each.mean, "mean"), high, text(each.maximum, "max")]
-    return [name, *values, bars(each.counts, 16)]
-
-
-def _rows(result: Exploration, founds: Sequence[Found], step: int = 1) -> list[list[str]]:
-    rows = []
-    for position, found in enumerate(founds):
-        text = describe(result.space.config(found.number), result.space.model)
-        values = [objective_text(name, value) for name, value in found.objectives.items()]
-        shown = text if len(text) <= 160 else f"{text[:140]} ... (in full: --format json)"
-        rows.append([str(1 + position * step), shown, *values])
-    return rows

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from costmodel.decomposition.factors import Decomposition
 from costmodel.decomposition.sites import column_labels
 from costmodel.errors import InputError
-from costmodel.explore.answer import Answer, Question
+from costmodel.explore.answer import Answer, Found, Question
+from costmodel.explore.nearest import Nearest, held_back, nearest
 from costmodel.explore.objectives import Priced, parse_limit, parse_objectives
-from costmodel.explore.quality import load_quality
+from costmodel.explore.quality import PRIOR, QualityTable, load_quality
 from costmodel.explore.tables import CostTables
 from costmodel.forward.workload import Phase, Workload
 from costmodel.hardware.profile import HardwareProfile
@@ -40,6 +42,8 @@ class Exploration:
         new_tokens: tokens that the request yields, if one was priced.
         question: objectives, limits and how many of the best were asked for, with the tables that price them.
         answer: what was found and how far it is exact.
+        damage: what each choice does to the answers: the quality that was named, else a prior that knows no weights.
+        nearest: where nothing keeps the limits, how near the space comes to each.
         elapsed_s: wall time from the loaded inputs to the answer.
     """
 
@@ -51,7 +55,32 @@ class Exploration:
     new_tokens: int | None
     question: Question
     answer: Answer
+    damage: QualityTable
+    nearest: tuple[Nearest, ...]
     elapsed_s: float
+
+    @property
+    def measured(self) -> bool:
+        """Whether damage was measured: only then is a configuration called best."""
+        return not self.damage.stand_in
+
+    @property
+    def held_back(self) -> str | None:
+        """What keeps the limits out of reach beside the configurations, in words, where nothing keeps them."""
+        return held_back(self.question) if self.nearest else None
+
+    def damage_of(self, number: int) -> float:
+        """Damage of a configuration, in the unit of `damage.metric`; less is better."""
+        return float(self.damage.ticks(self.space.choices(number)) * self.damage.quantum)
+
+    def saved_pct(self, objectives: Mapping[str, float]) -> dict[str, float | None]:
+        """100 (dense - value) / dense of each cost that is asked for; None of savings, rates and quality."""
+        dense = self.question.dense()
+        plain = {o.name for o in self.question.objectives if not o.maximise and o.part != "quality"}
+        return {
+            name: 100 * (dense[name] - value) / dense[name] if name in plain and dense[name] else None
+            for name, value in objectives.items()
+        }
 
     @property
     def paper_count(self) -> int:
@@ -109,9 +138,15 @@ class Exploration:
             "warnings": list(best_warnings(priced)),
             "dense": question.dense(),
             "distribution": {name: each and each.to_json() for name, each in answer.distribution.items()},
-            "top": [found.to_json(space) for found in answer.top],
-            "frontier": [found.to_json(space) for found in answer.frontier],
+            "damage": {"metric": self.damage.metric, "stand_in": self.damage.stand_in},
+            "nearest": [each.to_json(space) for each in self.nearest],
+            "top": [self._found_json(found) for found in answer.top],
+            "frontier": [self._found_json(found) for found in answer.frontier],
         }
+
+    def _found_json(self, found: Found) -> dict[str, Any]:
+        saved = self.saved_pct(found.objectives)
+        return found.to_json(self.space) | {"saved_pct": saved, "damage": self.damage_of(found.number)}
 
 
 def explore(
@@ -136,7 +171,8 @@ def explore(
             each phase, peak memory, parameters, and quality where there is one.
         limits: texts such as `decode.latency_s<=0.02`.
         top: how many of the best to return.
-        quality: a quality file, `standin:params` or `standin:energy:FILE`.
+        quality: a quality file, `prior`, `standin:params` or `standin:energy:FILE`; None: the prior where quality is
+            asked for.
         calibration, new_tokens: as `estimate` takes them.
 
     Raises:
@@ -151,18 +187,18 @@ def explore(
         if not workloads or workloads[0].phase is not Phase.PREFILL:
             raise InputError("a request needs a prefill", value=new_tokens)
         steps = decode_steps(pricers[0], new_tokens)
-    table = load_quality(quality, space) if quality is not None else None
-    tables = CostTables(space, pricers, steps, table)
+    damage = load_quality(PRIOR if quality is None else quality, space)
     phases = tuple(work.phase.value for work in workloads)
-    priced = Priced(phases=phases, request=steps is not None, quality=table is not None)
-    names = objectives if objectives is not None else default_objectives(space, priced)
-    question = Question(
-        space=space,
-        tables=tables,
-        objectives=tuple(parse_objectives(names, priced)),
-        limits=tuple(limit for text in limits for limit in parse_limit(text, priced)),
-        top=top,
-    )
+    priced = Priced(phases=phases, request=steps is not None, quality=True)
+    if objectives is None:
+        objectives = default_objectives(space, dataclasses.replace(priced, quality=quality is not None))
+    asked = tuple(parse_objectives(objectives, priced))
+    limited = tuple(limit for text in limits for limit in parse_limit(text, priced))
+    graded = any(objective.part == "quality" for objective in (*asked, *(limit.objective for limit in limited)))
+    tables = CostTables(space, pricers, steps, damage if graded or quality is not None else None)
+    question = Question(space=space, tables=tables, objectives=asked, limits=limited, top=top)
+    found = answer(question)
+    missed = bool(limited) and not found.top and not found.frontier
     return Exploration(
         space=space,
         hardware=hardware.name,
@@ -171,7 +207,9 @@ def explore(
         workloads=tuple(workloads),
         new_tokens=new_tokens,
         question=question,
-        answer=answer(question),
+        answer=found,
+        damage=damage,
+        nearest=nearest(question, answer) if missed else (),
         elapsed_s=time.perf_counter() - began,
     )
 

@@ -126,7 +126,7 @@ def parse_objective(text: str, priced: Priced) -> list[Objective]:
         if not priced.quality:
             raise InputError(
                 "the objective quality needs --quality",
-                hint="give a quality FILE, or standin:params for parameters removed as a labelled stand-in",
+                hint="give a quality FILE, or prior for a guess that knows no weights",
             )
         return [Objective(name=name, part="quality", metric="quality")]
     words = name.split(".")

@@ -2,7 +2,7 @@
 
 quality = sum over factored sites of value(site, rank) + sum over neighbours of value(layer, state, next layer's state).
 A layer's state is the largest state (damage class) among its sites; a dense site has state 0. docs/explore.md has the
-file's format. Where no measured file exists there are two stand-ins, and every answer says that it used one.
+file's format. Where no measured file exists there is a prior, and two stand-ins by name; every answer says which.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import numpy as np
 
 from costmodel.arrays import Choices, Floats, Ints
 from costmodel.decomposition.factors import FORMS, Site, make_factor
+from costmodel.decomposition.prior import METRIC, layer_weights, rank_damage
 from costmodel.decomposition.sites import site_columns, site_mask
 from costmodel.errors import InputError, nearest
 from costmodel.files.node import Node
@@ -25,6 +26,8 @@ from costmodel.space.base import DesignSpace
 SCHEMA = 1
 MAX_STATES = 16
 STAND_IN = "standin:"
+PRIOR = "prior"
+"""What is used where no quality is named."""
 _GRID_BITS = 50
 _LARGEST, _LARGEST_SINGULAR = 1e300, 1e140
 """Bounds of values, which are added up, and of singular values, which are squared before."""
@@ -73,12 +76,14 @@ class QualityTable:
 
 
 def load_quality(source: str, space: DesignSpace) -> QualityTable:
-    """The quality that `--quality` names: a file, `standin:params`, or `standin:energy:FILE` of singular values.
+    """The quality that `--quality` names: a file, `prior`, `standin:params`, `standin:energy:FILE` of singular values.
 
     Raises:
         InputError: when the file cannot be read or is malformed, lacks a site or rank of the space, has a number that
             is not finite, or is of another model.
     """
+    if source == PRIOR:
+        return prior_of_damage(space)
     if not source.startswith(STAND_IN):
         return _measured(_read(source, space), source, space)
     kind, _, rest = source.removeprefix(STAND_IN).partition(":")
@@ -86,7 +91,20 @@ def load_quality(source: str, space: DesignSpace) -> QualityTable:
         return params_removed(space)
     if kind == "energy" and rest:
         return _energy_lost(_read(rest, space), rest, space)
-    raise InputError("unknown stand-in for quality", value=source, allowed="standin:params, standin:energy:FILE")
+    raise InputError(
+        "unknown stand-in for quality", value=source, allowed="prior, standin:params, standin:energy:FILE or a file"
+    )
+
+
+def prior_of_damage(space: DesignSpace) -> QualityTable:
+    """Damage in nats by the prior that knows no weights (`costmodel.decomposition.prior`)."""
+    value = np.zeros((*space.free.shape, 1 + len(space.ranks[0])))
+    weights, mask = layer_weights(space.model), site_mask(space.model)
+    for column, tensor in enumerate(space.model.tensors):
+        kept = rank_damage(np.array(space.ranks[column]), tensor.out_features, tensor.in_features, space.form)
+        value[:, column, 1:] = (weights * mask[:, column])[:, None] * kept
+    layers = len(value)
+    return _quality(METRIC, True, value, np.zeros(value.shape, dtype=np.int64), np.zeros((layers - 1, 1, 1)))
 
 
 def params_removed(space: DesignSpace) -> QualityTable:

@@ -1,0 +1,88 @@
+"""An exploration as rows of text for people. Makes strings, prints nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from costmodel.decomposition.prior import DESTROYED, METRIC
+from costmodel.decomposition.text import describe
+from costmodel.explore import Exploration
+from costmodel.explore.answer import Found
+from costmodel.explore.distribution import Distribution
+from costmodel.explore.text import bars, objective_text
+
+
+def distribution_title(spreads: Iterable[Distribution | None]) -> str:
+    """What the distributions are over, and how far a sample can be off."""
+    known = [each for each in spreads if each]
+    sampled = max((each for each in known if each.sampled), key=lambda each: len(each.exact), default=None)
+    if sampled is None:
+        return "Distribution over all configurations"
+    marked = ", ~ over the sample" if any({"min", "max", "mean"} - set(each.exact) for each in known) else ""
+    error = f"{100 * sampled.share_error:.1f} points"
+    return (
+        f"Distribution: min, mean and max over all configurations{marked}; the rest from {sampled.sampled:,} "
+        f"samples, shares within {error}"
+    )
+
+
+def distribution_row(name: str, each: Distribution) -> list[str]:
+    """Name, least, quantiles, mean, greatest and a histogram of one objective."""
+
+    def text(value: float, key: str) -> str:
+        return f"{'' if key in each.exact or not each.sampled else '~'}{objective_text(name, value)}"
+
+    low, median, high = (objective_text(name, each.quantiles[q]) for q in ("0.01", "0.5", "0.99"))
+    values = [text(each.minimum, "min"), low, median, text(each.mean, "mean"), high, text(each.maximum, "max")]
+    return [name, *values, bars(each.counts, 16)]
+
+
+def found_rows(result: Exploration, founds: Sequence[Found], step: int = 1) -> list[list[str]]:
+    """A row for each configuration: its place, itself, its objectives with what they save, its damage."""
+    rows = []
+    for position, found in enumerate(founds):
+        text = describe(result.space.config(found.number), result.space.model)
+        saved = result.saved_pct(found.objectives)
+        values = [
+            objective_text(name, value) + (f" ({saved[name]:.1f} %)" if saved[name] is not None else "")
+            for name, value in found.objectives.items()
+        ]
+        damage = [] if "quality" in found.objectives else [f"{result.damage_of(found.number):.3g}"]
+        shown = text if len(text) <= 160 else f"{text[:140]} ... (in full: --format json)"
+        rows.append([str(1 + position * step), shown, *values, *damage])
+    return rows
+
+
+def dense_row(result: Exploration) -> list[str]:
+    """The dense model as a row like those of configurations."""
+    dense = result.question.dense()
+    values = [objective_text(name, value) for name, value in dense.items()]
+    return ["", "dense", *values, *([] if "quality" in dense else ["0"])]
+
+
+def top_title(result: Exploration) -> str:
+    """What the list is ordered by; best only where it was measured what the configurations do to the answers."""
+    objective = result.question.objectives[0]
+    if result.measured:
+        return f"Best by {objective.name} (saved)"
+    if objective.part == "quality":
+        return "Least damage as it is guessed, not measured"
+    return f"{'Most' if objective.maximise else 'Least'} {objective.name} (saved), whatever it does to the answers"
+
+
+def damage_title(result: Exploration) -> str:
+    """What the column of damage is called."""
+    return "damage" if result.measured else "damage (prior)"
+
+
+def destroyed(result: Exploration) -> list[str]:
+    """A warning where the prior takes the first configuration's answers for lost."""
+    if not result.answer.top or result.damage.metric != METRIC:
+        return []
+    damage = result.damage_of(result.answer.top[0].number)
+    if damage < DESTROYED:
+        return []
+    return [
+        f"likely destroyed: {damage:.2g} nats by a prior; limit it (--limit 'quality<=0.3'), or give ranks to choose "
+        "from (--ranks 25%,50%,75%)"
+    ]

@@ -1,0 +1,88 @@
+"""The prior of damage: its law, its stated errors, and what explorations make of it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from exploring import small_model
+
+from costmodel.cli import cli, run
+from costmodel.decomposition.factors import Decomposition
+from costmodel.decomposition.prior import METRIC, WITHIN, prior_damage
+from costmodel.decomposition.text import parse_decomposition
+from costmodel.explore import explore
+from costmodel.explore.quality import load_quality
+from costmodel.families.load import load_model
+from costmodel.forward.workload import Workload
+from costmodel.hardware.profile import load_hardware
+from costmodel.space.make import design_space
+from studies.models.prior import held_out_factor, rank_correlation
+
+LLAMA = load_model("llama2-7b")
+QUESTION = ["explore", "--model", "smollm2-135m", "--hw", "l4", "--phase", "decode", "--runtime", "graph"]
+
+
+def damage(*specs: str) -> float:
+    return prior_damage(parse_decomposition(specs, LLAMA), LLAMA)
+
+
+def test_the_dense_model_is_not_damaged_and_a_lower_rank_damages_more() -> None:
+    assert prior_damage(Decomposition(), LLAMA) == 0
+    assert damage("rank=75%") < damage("rank=50%") < damage("rank=1") < damage("rank=1", "layers=0-30 form=drop")
+    assert damage("layers=0 rank=50%") > 10 * damage("layers=15 rank=50%")
+    assert damage("rank=1") > 1 > damage("layers=1-30 rank=75%")
+
+
+def test_both_forms_are_judged_by_their_own_break_even() -> None:
+    assert damage("rank=50%") == pytest.approx(damage("rank=50% form=tucker"), rel=0.01)
+
+
+def test_the_table_of_a_space_is_the_law(tmp_path: Path) -> None:
+    space = design_space(small_model(tmp_path), "per-site", ranks=[4, 32])
+    table = load_quality("prior", space)
+    assert table.stand_in
+    assert table.metric == METRIC
+    for number in space.sample(20, seed=0):
+        found = float(table.ticks(space.choices(number)) * table.quantum)
+        assert found == pytest.approx(prior_damage(space.config(number), space.model), rel=1e-9)
+
+
+@pytest.mark.slow
+def test_its_errors_are_those_of_the_records() -> None:
+    assert [round(rank_correlation(name), 2) for name in ("llama", "bert")] == [0.93, 0.88]
+    factors = [held_out_factor("llama", "bert"), held_out_factor("bert", "llama")]
+    assert max(factors) == pytest.approx(WITHIN, rel=0.02)
+
+
+def test_nothing_is_called_best_without_a_measurement(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(cli, [*QUESTION, "--ranks", "1"]) == 0
+    text = capsys.readouterr().out
+    assert "best" not in text.lower()
+    assert "likely destroyed" in text
+    assert any(line.split()[:1] == ["dense"] for line in text.splitlines())
+    assert run(cli, [*QUESTION, "--ranks", "75%", "--keep", "layers=0,29", "--format", "json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["damage"] == {"metric": METRIC, "stand_in": True}
+    for each in found["top"]:
+        dense, value = found["dense"]["decode.latency_s"], each["objectives"]["decode.latency_s"]
+        assert each["saved_pct"]["decode.latency_s"] == pytest.approx(100 * (dense - value) / dense)
+        assert 0 <= each["damage"] < 1
+
+
+def test_what_comes_nearest_is_said_where_nothing_keeps_the_limits(tmp_path: Path) -> None:
+    space = design_space(small_model(tmp_path, layers=2), ranks=[8])
+    found = explore(
+        space,
+        load_hardware("a100-sxm-80gb"),
+        [Workload.decode(129)],
+        limits=["decode.saved.latency_pct>=99", "saved.params_pct>=20"],
+    )
+    first, second = found.nearest
+    assert first.binds
+    assert first.value is not None
+    assert first.value < 99
+    assert second.value is None
+    assert found.held_back is not None
+    assert "launches" in found.held_back
