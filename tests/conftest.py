@@ -16,6 +16,9 @@ os.environ["TOKENIZERS_PARALLELISM"] = "false"
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("MKL_NUM_THREADS", "1")
 
+# Processes that tests start may keep what they compiled, or each would compile the project anew.
+os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
+
 # A shell's background jobs ignore Ctrl-C and hand that down: the commands that tests interrupt would run on.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 

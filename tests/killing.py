@@ -27,7 +27,14 @@ PRELOADED = (
     "validate.quality.opening",
     "validate.speed.runner",
 )
-"""What the commands import."""
+"""What the commands import. One list for all tests, whose processes a worker of pytest forks from one server."""
+
+
+def forking() -> Any:
+    """Makes processes by forking one that has only imported: one in which torch has threads may wait for ever."""
+    context: Any = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(list(PRELOADED))
+    return context
 
 
 def start(arguments: Sequence[str], log: Path, *, prepare: Callable[[], None] | None = None) -> Any:
@@ -37,9 +44,7 @@ def start(arguments: Sequence[str], log: Path, *, prepare: Callable[[], None] | 
         log: what it prints goes here.
         prepare: called before the command, in that process.
     """
-    context: Any = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(list(PRELOADED))
-    child = context.Process(target=_run, args=(list(arguments), str(log), prepare))
+    child = forking().Process(target=_run, args=(list(arguments), str(log), prepare))
     child.start()
     return child
 

@@ -11,6 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import killing
 import torch
 import torch.distributed as dist
 from torch import nn
@@ -174,5 +175,8 @@ def run_rank(rank: int, world: int, folder: str, cases: list[dict[str, Any]]) ->
 
 def run(world: int, folder: Path, cases: list[dict[str, Any]]) -> list[list[dict[str, Any]]]:
     """All ranks of every case, in processes of their own: by rank, then by case."""
-    torch.multiprocessing.spawn(run_rank, args=(world, str(folder), cases), nprocs=world)
+    killing.forking()
+    torch.multiprocessing.start_processes(
+        run_rank, args=(world, str(folder), cases), nprocs=world, start_method="forkserver"
+    )
     return [json.loads((folder / f"{rank}.json").read_text()) for rank in range(world)]

@@ -57,10 +57,10 @@ def test_a_folder_of_any_name_is_a_model(name: str, tmp_path: Path, capsys: pyte
             assert next(csv.DictReader(io.StringIO(out)))["model"] == cell(name)
 
 
-@pytest.mark.parametrize("name", ["$\\frac{$", "\u6a21\u578b", "\x1b[31mred", "<script>alert(1)</script>"])
-def test_a_picture_and_a_page_of_any_name(name: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_picture_and_a_page_of_any_name(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A formula that is none, letters that the font lacks, an escape and a script in one name."""
     pytest.importorskip("matplotlib")
-    folder = tmp_path / name.replace("/", "\u2215")
+    folder = tmp_path / "$\\frac{$ \u6a21\u578b \x1b[31mred <script>alert(1)<\u2215script>"
     folder.mkdir()
     (folder / "config.json").write_text(json.dumps(TINY))
     for kind in ("svg", "html"):

@@ -189,13 +189,13 @@ def check_reported_costs(result, calibration=None) -> None:  # type: ignore[no-u
 
 @pytest.mark.parametrize("runtime", [Runtime.EAGER, pytest.param(Runtime.GRAPH, marks=pytest.mark.slow)])
 def test_estimate_reproduces_what_is_reported(runtime: Runtime) -> None:
-    space = design_space(SEVEN, ranks=[64, 512, 1500, 3000], form="tucker")
+    space = design_space(SEVEN, ranks=[64, 3000], form="tucker")
     works = [Workload.prefill(300, runtime=runtime, batch=2), Workload.decode(301, runtime=runtime, batch=2)]
     result = explore(
         space,
         A100,
         works,
-        top=20,
+        top=8,
         new_tokens=40,
         quality="standin:params",
         limits=["saved.params_pct>=5"],
@@ -212,7 +212,7 @@ def test_estimate_reproduces_what_is_reported(runtime: Runtime) -> None:
         ],
     )
     assert result.answer.guarantee == "exact"
-    assert len(result.answer.top) == 20
+    assert len(result.answer.top) == 8
     check_reported_costs(result)
 
 

@@ -36,12 +36,13 @@ KEYS = {"min": "minimum", "max": "maximum", "mean": "mean"}
 
 
 @pytest.mark.parametrize("step", few_or_all([4], [1]))
-@pytest.mark.parametrize("kind", ["per-layer", "per-site"])
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize(
+    ("kind", "seed"), [*(("per-site", seed) for seed in range(4)), ("per-layer", 0), ("per-layer", 3)]
+)
 def test_extremes_equal_listing(kind: str, seed: int, step: int, tmp_path: Path) -> None:
     """What is called exact is, what is not lies inside, and the quantiles' bounds hold; launch-bound in part or not.
 
-    By default each space is asked for a fourth of the objectives, the four of a kind together for all.
+    By default each space is asked for a fourth of the objectives, the four per site together for all.
     """
     rng = random.Random(seed)
     model = small_model(tmp_path)

@@ -195,7 +195,7 @@ def test_bounds_are_attained_on_supported_points_and_never_above_the_truth(
     monkeypatch.setattr("costmodel.explore.by_site.multipliers.WORK", 1)
     problem, (first, second), costs, lines = two_costs(ask(names, seed=seed))
     vertices = np.unique(evaluate(problem, second, lines.choices))
-    vertices = vertices[:: max(1, len(vertices) // 5)]
+    vertices = vertices[:: max(1, len(vertices) // 3)]
     between = (vertices[1:] + vertices[:-1]) / 2
     for ceiling in vertices.tolist():
         truth = least(costs, ceiling)

@@ -276,7 +276,7 @@ def test_speedups_of_pairs() -> None:
 
 
 def test_a_whole_calibration(quick: None, tmp_path: Path) -> None:
-    tables = {"gemm": gemm_table(200, noise=0.03), "decode": attention_table(150)}
+    tables = {"gemm": gemm_table(150, noise=0.03), "decode": attention_table(80)}
     streams = [
         StreamTable(
             kind="elementwise", moved=2 ** np.linspace(12, 28, 20), seconds=3e-6 + 2 ** np.linspace(12, 28, 20) / 1.4e12
@@ -358,14 +358,18 @@ def test_measured_operations_survive_a_folder(tmp_path: Path) -> None:
         read_ops(tmp_path / "none")
 
 
-def test_fit_from_the_command_line(quick: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_fit_from_the_command_line(
+    quick: None, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for training in ("_TEACHER", "_STUDENT"):
+        monkeypatch.setattr(fit_few, training, dataclasses.replace(QUICK, epochs=3))
     manifest = Manifest(
         hardware="a100-sxm-80gb",
         dtype="bf16",
         runtimes=["eager", "graph"],
         provenance=[{"classes": ["gemm"], "source": "made up", "licence": "none"}],
     )
-    write_ops(tmp_path / "times", MeasuredOps(manifest=manifest, tables={"gemm": gemm_table(150)}))
+    write_ops(tmp_path / "times", MeasuredOps(manifest=manifest, tables={"gemm": gemm_table(60)}))
     out = tmp_path / "made-up.json"
     assert run(cli, ["fit", str(tmp_path / "times"), "--out", str(out), "--also", "fp16", "--format", "json"]) == 0
     shown = json.loads(capsys.readouterr().out)

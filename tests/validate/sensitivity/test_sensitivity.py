@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
+import killing  # noqa: E402
 from checkpoints import dense_folder  # noqa: E402
 from safetensors.torch import load_file, save_file  # noqa: E402
 from validating import FAMILIES, LLAMA  # noqa: E402
@@ -169,10 +169,7 @@ def test_a_run_killed_anywhere_continues_and_gives_the_same(
 
 def killed(folder: Path, out: Path, targets: bool, after: int) -> bool:
     """Run in a process that dies by SIGKILL once it has factorised so many sites; whether it died."""
-    # A fork of a process in which torch has threads may wait for one of them for ever: of one that only has imported.
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["torch", "transformers.models.llama.modeling_llama", "validate.sensitivity.run"])
-    child = context.Process(target=run_and_die, args=(folder, out, targets, after))
+    child = killing.forking().Process(target=run_and_die, args=(folder, out, targets, after))
     child.start()
     child.join()
     assert child.exitcode in (0, -signal.SIGKILL)
