@@ -60,14 +60,13 @@ class PhaseTable:
         form = np.where(choice > 0, SVD if space.form == "svd" else TUCKER, DENSE)
         parts = pricer.choices(form, choice, choice)
         layers = len(parts.site_live)
-        fixed = parts.outside.stack()[1] + parts.layers.stack()[1].sum(axis=0)
+        fixed = parts.outside.times + parts.layers.times.sum(axis=0)
         mask = site_mask(pricer.model)
-        highest = float((fixed + layers * parts.sites.stack()[1].max(axis=0).sum(axis=0)).max())
+        highest = float((fixed + layers * parts.sites.times.max(axis=0).sum(axis=0)).max())
         quantum = 2.0 ** (math.ceil(math.log2(highest + extra_s)) - _GRID_BITS)
 
         def ticks(part: Additive) -> Ints:
-            counts, times = part.stack()
-            return np.concatenate([counts, np.rint(times / quantum).astype(np.int64)], axis=-1)
+            return np.concatenate([part.counts, np.rint(part.times / quantum).astype(np.int64)], axis=-1)
 
         table = ticks(parts.sites).swapaxes(0, 1)
         dense = mask.sum(axis=0) @ table[:, 0]
@@ -89,7 +88,7 @@ class PhaseTable:
     def costs(self, columns: Ints, excess: Ints) -> PassCosts:
         """Every cost from sums of columns, int64 (..., columns), and the largest excess, int64 (...)."""
         counts, ticks = np.split(columns, [len(COUNTS)], axis=-1)
-        additive = Additive.unstack(counts, ticks * np.float64(self.quantum_s))
+        additive = Additive(counts, ticks * np.float64(self.quantum_s))
         return self.pricer.finish(additive, self.live_floor + excess)
 
 

@@ -2,71 +2,60 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 
 from costmodel.arrays import Bools, Floats, Ints
 
+COUNTS = ("params", "weight_bytes", "flops", "vector_flops", "hbm_bytes", "kernels", "kv_cache_bytes")
+"""Whole numbers that add up. `params` and `weight_bytes` are resident, `hbm_bytes` is the traffic of a pass,
+`kv_cache_bytes` what the cache holds at its end. `flops` are the matrix products', causal attention counted whole."""
+TIMES = ("device_s", "lower_s", "upper_s", "busy_s", "p05_s", "p95_s", "host_s")
+"""Seconds that add up: on the device, and of the host (`host_s`) that launches its work."""
+_PLACES = {name: place for names in (COUNTS, TIMES) for place, name in enumerate(names)}
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+
+@dataclass(frozen=True, slots=True)
 class Additive:
-    """Costs that add up, arrays of one shape: counts int64, seconds float64: on the device, and of the
-    host (`host_s`) that launches its work.
+    """Costs that add up, their names on a last axis: `counts` int64 (..., COUNTS), `times` float64 (..., TIMES)."""
 
-    `params` and `weight_bytes` are resident, `hbm_bytes` is the traffic of a pass, `kv_cache_bytes` what the cache
-    holds at its end. `flops` are the matrix products', causal attention counted whole.
-    """
+    counts: Ints
+    times: Floats
 
-    params: Ints
-    weight_bytes: Ints
-    flops: Ints
-    vector_flops: Ints
-    hbm_bytes: Ints
-    kernels: Ints
-    kv_cache_bytes: Ints
-    device_s: Floats
-    lower_s: Floats
-    upper_s: Floats
-    busy_s: Floats
-    p05_s: Floats
-    p95_s: Floats
-    host_s: Floats
+    @classmethod
+    def of(cls, shape: tuple[int, ...], **named: Ints | Floats | int) -> Additive:
+        """Costs of this shape, all by name."""
+        costs = cls(np.empty((*shape, len(COUNTS)), dtype=np.int64), np.empty((*shape, len(TIMES))))
+        for names, array in ((COUNTS, costs.counts), (TIMES, costs.times)):
+            for place, name in enumerate(names):
+                array[..., place] = named[name]
+        return costs
+
+    def count(self, name: str) -> Ints:
+        """A cost of COUNTS."""
+        column: Ints = self.counts[..., _PLACES[name]]
+        return column
+
+    def time(self, name: str) -> Floats:
+        """A cost of TIMES."""
+        column: Floats = self.times[..., _PLACES[name]]
+        return column
 
     def __add__(self, other: Additive) -> Additive:
-        return Additive(**{name: getattr(self, name) + getattr(other, name) for name in NAMES})
+        return Additive(self.counts + other.counts, self.times + other.times)
 
     def __getitem__(self, index: Ints) -> Additive:
         """The costs at some places of the first axis."""
-        return Additive(**{name: getattr(self, name)[index] for name in NAMES})
+        return Additive(self.counts[index], self.times[index])
 
     def where(self, mask: Bools) -> Additive:
         """The costs where `mask` is true, else 0."""
-        return Additive(**{name: getattr(self, name) * mask for name in NAMES})
+        return Additive(self.counts * mask[..., None], self.times * mask[..., None])
 
     def sum(self) -> Additive:
-        """Sums over the last axis."""
-        return Additive.unstack(*(array.sum(axis=-2) for array in self.stack()))
-
-    def stack(self) -> tuple[Ints, Floats]:
-        """Counts and seconds as one array each, the names on a last axis of their own."""
-        return (
-            np.stack([getattr(self, name) for name in COUNTS], axis=-1),
-            np.stack([getattr(self, name) for name in TIMES], axis=-1),
-        )
-
-    @classmethod
-    def unstack(cls, counts: Ints, times: Floats) -> Additive:
-        """The inverse of `stack`."""
-        named = dict(zip(COUNTS, np.moveaxis(counts, -1, 0), strict=True))
-        return cls(**named, **dict(zip(TIMES, np.moveaxis(times, -1, 0), strict=True)))
-
-
-NAMES = tuple(field.name for field in fields(Additive))
-TIMES = tuple(name for name in NAMES if name.endswith("_s"))
-"""What is in seconds."""
-COUNTS = tuple(name for name in NAMES if name not in TIMES)
-"""What is a whole number."""
+        """Sums over the last axis of the costs' own."""
+        return Additive(self.counts.sum(axis=-2), self.times.sum(axis=-2))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,7 +12,7 @@ from costmodel.errors import InputError
 from costmodel.hardware.profile import HardwareProfile
 from costmodel.pricing.shapes import MOE_COLUMNS, TIME_COLUMNS, ShapeTable
 from costmodel.timing.collectives import CUSTOM, collective_time
-from costmodel.timing.columns import OpTimings
+from costmodel.timing.columns import TIMING_ROWS, OpTimings
 from costmodel.timing.moe import MoeLayer, moe_layer_times
 from costmodel.timing.moe_file import numbers_for
 from costmodel.units import DType
@@ -64,15 +64,13 @@ def _experts(table: ShapeTable, hardware: HardwareProfile, dtype: DType) -> tupl
     groups: dict[tuple[DType, Any], list[int]] = {}
     for index, key in enumerate(zip(types, kernels, strict=True)):
         groups.setdefault(key, []).append(index)
-    out = {name: np.zeros(rows) for name in OpTimings.__slots__}
+    timings = OpTimings(np.zeros((len(TIMING_ROWS), rows)))
     level = ""
     for (kind, kernel), places in groups.items():
         times, level = moe_layer_times(
             [layers[index] for index in places], hardware, kind, _known(hardware, kind, kernel)
         )
-        for name, values in out.items():
-            values[places] = getattr(times, name)
-    timings = OpTimings(**out)
+        timings.table[:, places] = times.table
     return _columns(
         timings.latency_s, timings.lower_s, timings.upper_s, timings.p05_s, timings.p95_s, timings.bound()
     ), level

@@ -26,7 +26,7 @@ from costmodel.forward.workload import Cache, Phase, Workload
 from costmodel.hardware.profile import HardwareProfile
 from costmodel.model import ModelSpec
 from costmodel.pricing.configurations import Configurations
-from costmodel.pricing.costs import COUNTS, NAMES, Additive, PassCosts
+from costmodel.pricing.costs import COUNTS, TIMES, Additive, PassCosts
 from costmodel.pricing.liveness import Liveness
 from costmodel.pricing.sites import Sites, additive_of
 from costmodel.timing.columns import OpColumns, TimeModel
@@ -86,6 +86,7 @@ class PhasePricer:
         self.step_s = stacked.step_s if stacked else 0.0
         """Seconds that a pass takes beside its operations."""
         self._spreads = (stacked.host_spread, stacked.step_spread) if stacked else (0.0, 0.0)
+        self._low, self._high = self.host_and_step(-1), self.host_and_step(1)
         self.cache_copies = 2 if work.cache is Cache.GROWING and work.phase is Phase.DECODE else 1
         """KV caches at the peak of a pass: a growing one lives beside the one that it was copied from."""
         _check_counts(model, work)
@@ -109,8 +110,8 @@ class PhasePricer:
             )
             for kind, window in self.variants
         ]
-        by_variant = Additive(**{name: np.stack([getattr(layer, name) for layer in layers]) for name in NAMES})
-        self._layers = by_variant[self.variant_of_layer]
+        counts, times = (np.stack([getattr(layer, name) for layer in layers]) for name in ("counts", "times"))
+        self._layers = Additive(counts, times)[self.variant_of_layer]
         self._liveness = Liveness.of(model, work, self.variants)
 
     def costs(self, configurations: Configurations) -> PassCosts:
@@ -146,19 +147,21 @@ class PhasePricer:
     def finish(self, additive: Additive, live: Ints) -> PassCosts:
         """The costs of passes from their sums and their peaks of live activations, int64 (...)."""
         host, step, has_interval = self.host_seconds(additive), self.step_s, self.time_model.has_interval
-        latency = np.maximum(additive.device_s, host) + step
-        (host_low, step_low), (host_high, step_high) = self.host_and_step(-1), self.host_and_step(1)
+        device, lower, upper, busy, p05, p95 = (additive.time(name) for name in TIMES[:-1])
+        latency = np.maximum(device, host) + step
+        (host_low, step_low), (host_high, step_high) = self._low, self._high
+        counts = {name: additive.count(name) for name in COUNTS}
         return PassCosts(
-            **{name: getattr(additive, name) for name in COUNTS},
-            peak_memory_bytes=additive.weight_bytes + self.cache_copies * additive.kv_cache_bytes + live,
-            device_s=additive.device_s,
+            **counts,
+            peak_memory_bytes=counts["weight_bytes"] + self.cache_copies * counts["kv_cache_bytes"] + live,
+            device_s=device,
             host_s=host,
             latency_s=latency,
-            latency_lower_s=np.maximum(additive.lower_s, host) + step,
-            latency_upper_s=np.maximum(additive.upper_s, host) + step,
-            latency_p05_s=np.maximum(additive.p05_s, host * host_low) + step_low if has_interval else None,
-            latency_p95_s=np.maximum(additive.p95_s, host * host_high) + step_high if has_interval else None,
-            energy_j=energy_joules(self.hardware, latency, additive.busy_s),
+            latency_lower_s=np.maximum(lower, host) + step,
+            latency_upper_s=np.maximum(upper, host) + step,
+            latency_p05_s=np.maximum(p05, host * host_low) + step_low if has_interval else None,
+            latency_p95_s=np.maximum(p95, host * host_high) + step_high if has_interval else None,
+            energy_j=energy_joules(self.hardware, latency, busy),
         )
 
     def host_and_step(self, end: int) -> tuple[float, float]:
@@ -170,21 +173,20 @@ class PhasePricer:
     def host_seconds(self, additive: Additive) -> Floats:
         """Time of the host to launch passes. Of bare kernels it is one product, not a sum of rounded ones."""
         if isinstance(self.time_model, StackTimes):
-            return additive.host_s
-        seconds: Floats = np.float64(self.time_model.host_launch_s) * additive.kernels
+            return additive.time("host_s")
+        seconds: Floats = np.float64(self.time_model.host_launch_s) * additive.count("kernels")
         return seconds
 
     def _fixed(self, ops: list[Op], params: int, kv_bytes: int, saved_bytes: int = 0) -> Additive:
         """Costs of operations that no configuration changes, shape (); their weights have the activations' type but
         for `saved_bytes`."""
-        summed = {name: np.array(count, dtype=np.int64) for name, count in _summed(ops).items()}
         return additive_of(
             self.time_model,
             OpColumns.of(ops),
-            params=np.array(params),
-            weight_bytes=np.array(params * self.work.act_bytes - saved_bytes),
-            kv_cache_bytes=np.array(kv_bytes),
-            **summed,
+            params=params,
+            weight_bytes=params * self.work.act_bytes - saved_bytes,
+            kv_cache_bytes=kv_bytes,
+            **_summed(ops),
         )
 
 

@@ -112,8 +112,9 @@ class DecodeSteps:
         configuration = Configurations.of(self.first.model, decomposition)
         additive, _ = self.first.additive(configuration)
         grown = self.growth(configuration.kept)
-        latency = np.maximum(additive.device_s + grown.device_s, self.first.host_seconds(additive)) + self.first.step_s
-        return latency, additive.busy_s + grown.busy_s
+        device_s, host_s = additive.time("device_s") + grown.device_s, self.first.host_seconds(additive)
+        latency = np.maximum(device_s, host_s) + self.first.step_s
+        return latency, additive.time("busy_s") + grown.busy_s
 
 
 @functools.lru_cache(maxsize=16)

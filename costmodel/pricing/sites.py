@@ -18,10 +18,10 @@ from costmodel.forward.sharding import DENSE_WAYS, WAYS, is_legal, split_stages
 from costmodel.forward.work import gemm_work
 from costmodel.forward.workload import Way, Workload
 from costmodel.model import ModelSpec
-from costmodel.pricing.configurations import DENSE, SVD, TUCKER
+from costmodel.pricing.configurations import DENSE, TUCKER
 from costmodel.pricing.costs import COUNTS, Additive
-from costmodel.tensors import WeightTensor
-from costmodel.timing.columns import OpColumns, TimeModel
+from costmodel.tensors import Split, WeightTensor
+from costmodel.timing.columns import OpColumns, OpTimings, TimeModel
 from costmodel.timing.stacked import StackTimes
 from costmodel.weights import WeightFormat
 
@@ -37,12 +37,16 @@ class Sites:
 
     def __init__(self, model: ModelSpec, work: Workload, time_model: TimeModel) -> None:
         self.model, self.work, self.time_model = model, work, time_model
-        self._splits = [tensor.split for tensor in model.tensors]
+        splits = [tensor.split for tensor in model.tensors]
+        allowed = {*work.ways, *(WAYS[split][0] for split in splits)}
+        self._ways = list(dict.fromkeys(way for split in splits for way in WAYS[split] if way in allowed))
+        """The ways to split that some factored weight takes."""
+        self._takes = np.array([[way in WAYS[split] and way in work.ways for split in splits] for way in self._ways])
+        self._first = np.array([self._ways.index(WAYS[split][0]) for split in splits])
+        """Which tensors take each way, and the place of the first way of each."""
         self._chosen: dict[tuple[WeightTensor, Factor], Way] = {}
         self._out_features = np.array([t.out_features for t in model.tensors], dtype=np.int64)
         self._in_features = np.array([t.in_features for t in model.tensors], dtype=np.int64)
-        widths = merged_widths(model)
-        self._merged_n = np.array([widths.get(t, 0) for t in model.tensors], dtype=np.int64)
         stacks = [(stack_work(t, model, work), t.copies) for t in model.tensors]
         self._rows = np.array([stack.rows for stack, _ in stacks], dtype=np.int64)
         self._read = np.array([stack.read for stack, _ in stacks], dtype=np.int64)
@@ -51,6 +55,11 @@ class Sites:
         """Of each tensor the rows, the weights read, the kernels of one linear, and the weights that are held: of a
         stack of experts."""
         self._bias = np.array([t.out_features if t.bias else 0 for t in model.tensors], dtype=np.int64)
+        forms = [work.site_form(t.name) for t in model.tensors]
+        self._plain = np.array([not isinstance(form, WeightFormat) for form in forms])
+        self._one_form = forms[0] if all(form is forms[0] for form in forms) else None
+        """Which weights are held in the type that is computed in; the form of all where it is one."""
+        self._dense = self._dense_costs(splits)
 
     def costs(self, form: Ints, rank_in: Ints, rank_out: Ints) -> Additive:
         """Costs of sites, tensors on the last axis, each split over the devices in its fastest way.
@@ -58,14 +67,18 @@ class Sites:
         Args:
             form, rank_in, rank_out: int64 of one shape (..., tensors), as in Configurations.
         """
-        ways = self._ways()
-        if len(ways) == 1:
-            return self._split(ways[0], form, rank_in, rank_out)
-        several = [self._split(way, form, rank_in, rank_out) for way in ways]
-        fastest = self._fastest(ways, several, form, rank_in, rank_out)
-        counts, times = (np.stack(parts) for parts in zip(*(costs.stack() for costs in several), strict=True))
-        place = fastest[None, ..., None]
-        return Additive.unstack(np.take_along_axis(counts, place, 0)[0], np.take_along_axis(times, place, 0)[0])
+        width = len(self.model.tensors)
+        counts = np.empty((form.size // width, *self._dense.counts.shape), dtype=np.int64)
+        times = np.empty((form.size // width, *self._dense.times.shape))
+        counts[:], times[:] = self._dense.counts, self._dense.times
+        counts, times = counts.reshape(form.size, -1), times.reshape(form.size, -1)
+        places = np.flatnonzero(form != DENSE)
+        if len(places):
+            first, last = rank_in.reshape(-1)[places], rank_out.reshape(-1)[places]
+            core = last * (form.reshape(-1)[places] == TUCKER)
+            factored = self._factored(places % width, first, last, core)
+            counts[places], times[places] = factored.counts, factored.times
+        return Additive(counts.reshape(*form.shape, -1), times.reshape(*form.shape, -1))
 
     def way(self, tensor: WeightTensor, factor: Factor) -> Way:
         """How a factored weight of the rank's model is split over the devices."""
@@ -74,75 +87,61 @@ class Sites:
         return self._chosen[tensor, factor]
 
     def _choose(self, tensor: WeightTensor, factor: Factor) -> Way:
-        ways = self._ways()
-        if len(ways) == 1:
-            return ways[0]
-        shape = (len(self.model.tensors),)
-        form = np.full(shape, SVD if isinstance(factor, LowRank) else TUCKER)
-        first, last = (np.full(shape, rank, dtype=np.int64) for rank in factor.ranks)
-        several = [self._split(way, form, first, last) for way in ways]
-        return ways[int(self._fastest(ways, several, form, first, last)[self.model.tensors.index(tensor)])]
+        if len(self._ways) == 1:
+            return self._ways[0]
+        first, last = (np.array([rank], dtype=np.int64) for rank in factor.ranks)
+        columns, core = np.array([self.model.tensors.index(tensor)]), 0 * last if isinstance(factor, LowRank) else last
+        several = [self._split(way, columns, first, last, core) for way in self._ways]
+        return self._ways[int(self._fastest(several, columns, first, last)[0])]
 
     def extra_live(self, rank_out: Ints) -> Ints:
         """Live bytes that factors add to a dense linear's: what the last one reads, never less than the others."""
         extra: Ints = self._rows * self.work.act_bytes * rank_out
         return extra
 
-    def _ways(self) -> list[Way]:
-        """The ways to split that some weight takes, dense or factored."""
-        allowed = {*self.work.ways, *(WAYS[split][0] for split in self._splits)}
-        factored = [way for split in self._splits for way in WAYS[split] if way in allowed]
-        return list(dict.fromkeys([*factored, *(DENSE_WAYS[split] for split in self._splits)]))
+    def _dense_costs(self, splits: list[Split]) -> Additive:
+        """Costs of every tensor as it is, (tensors,); where its columns are split, what it gives is summed."""
+        columns, widths = np.arange(len(splits)), merged_widths(self.model)
+        merged_n = np.array([[widths.get(tensor, 0) for tensor in self.model.tensors]], dtype=np.int64)
+        n, k, bias = (each[None] for each in (self._out_features, self._in_features, self._bias))
+        costs = self._linears(columns, n, k, bias, merged_n)
+        summed = np.array([DENSE_WAYS[split] == "reduce-hidden" for split in splits])
+        return costs + self._collective("all_reduce", self._out_features * summed) if summed.any() else costs
 
-    def _fastest(self, ways: list[Way], several: list[Additive], form: Ints, rank_in: Ints, rank_out: Ints) -> Ints:
-        """Place of each site's fastest way among those that it can take, int64 of the sites' shape.
+    def _factored(self, columns: Ints, first: Ints, last: Ints, core: Ints) -> Additive:
+        """Costs of factored weights, each of the tensor at this place, in its fastest way: all int64 (sites,)."""
+        several = [self._split(way, columns, first, last, core) for way in self._ways]
+        if len(several) == 1:
+            return several[0]
+        chosen = self._fastest(several, columns, first, last), np.arange(len(columns))
+        counts, times = (np.stack([getattr(costs, name) for costs in several]) for name in ("counts", "times"))
+        return Additive(counts[chosen], times[chosen])
 
-        A dense weight has the one that sums what it gives, where its columns are split; a factored one whose ranks no
-        allowed way can deal out has the first of its split.
+    def _fastest(self, several: list[Additive], columns: Ints, first: Ints, last: Ints) -> Ints:
+        """Place of each site's fastest way among those that it can take, int64 (sites,).
+
+        A site whose ranks no allowed way can deal out has the first of its split.
         """
-        seconds, first = [], np.zeros(form.shape, dtype=np.int64)
-        for place, (way, costs) in enumerate(zip(ways, several, strict=True)):
-            takes = np.array([way in WAYS[split] and way in self.work.ways for split in self._splits])
-            plain = np.array([way == DENSE_WAYS[split] for split in self._splits])
-            legal = np.where(form == DENSE, plain, takes & (is_legal(way, rank_in, rank_out, self.work.tp) == 0))
-            seconds.append(np.where(legal, costs.device_s, np.inf))
-            first[..., [way == WAYS[split][0] for split in self._splits]] = place
-        stacked = np.stack(seconds)
-        return np.where(np.isinf(stacked).all(axis=0), first, np.argmin(stacked, axis=0))
+        tp = self.work.tp
+        legal = np.stack([is_legal(way, first, last, tp) == 0 for way in self._ways]) & self._takes[:, columns]
+        seconds = np.where(legal, np.stack([costs.time("device_s") for costs in several]), np.inf)
+        return np.where(legal.any(axis=0), np.argmin(seconds, axis=0), self._first[columns])
 
-    def _split(self, way: Way, form: Ints, rank_in: Ints, rank_out: Ints) -> Additive:
-        """Costs of sites that are all split in one way, whether they can be or not."""
-        dense = form == DENSE
-        core = np.where(form == TUCKER, rank_out, 0)
-        out, bias = np.broadcast_to(self._out_features, form.shape), np.broadcast_to(self._bias, form.shape)
-        inner = np.where(dense, 0, self._in_features)
-        stages = split_stages(way, rank_in, rank_out, core, out, inner, bias, self.work.tp)
-        products = [stage for stage in stages if stage.kind == "gemm"]
-        n, k, biases = (np.stack([getattr(stage, name) for stage in products]) for name in ("n", "k", "bias"))
-        k[2] = np.where(dense, self._in_features, k[2])
-        merged_n = np.zeros_like(n)
-        merged_n[2] = np.where(dense, self._merged_n, 0)
-        linears, resident = self._linears(n, k, biases, merged_n)
-        zero = np.zeros_like(form)
-        costs = additive_of(
-            self.time_model,
-            linears,
-            params=self._copies * (n * k + biases).sum(0),
-            weight_bytes=resident.sum(0),
-            flops=linears.executed_flops.sum(0),
-            vector_flops=zero,
-            hbm_bytes=linears.hbm_bytes.sum(0),
-            kernels=linears.kernels.sum(0),
-            kv_cache_bytes=zero,
-        )
+    def _split(self, way: Way, columns: Ints, first: Ints, last: Ints, core: Ints) -> Additive:
+        """Costs of factored weights that are all split in one way, whether they can be or not."""
+        out, inner, held = self._out_features[columns], self._in_features[columns], self._bias[columns]
+        stages = split_stages(way, first, last, core, out, inner, held, self.work.tp)
+        products = [stage for stage in stages if stage.kind == "gemm" and (stage.suffix != ".core" or core.any())]
+        n, k, bias = (np.array([getattr(stage, name) for stage in products]) for name in ("n", "k", "bias"))
+        costs = self._linears(columns, n, k, bias)
         for stage in stages:
             if stage.kind != "gemm":
                 costs = costs + self._collective(stage.kind, stage.n)
         return costs
 
-    def _collective(self, kind: Collective, columns: Ints) -> Additive:
-        """Costs of collectives on so many columns of activations, none where it is 0."""
-        zero, kernels = np.zeros_like(columns), np.minimum(columns, 1)
+    def _collective(self, kind: Collective, width: Ints) -> Additive:
+        """Costs of collectives on activations so many columns wide, none where it is 0."""
+        zero, kernels = np.zeros_like(width), np.minimum(width, 1)
         ops = OpColumns(
             kind=kind,
             m=zero[None],
@@ -152,59 +151,70 @@ class Sites:
             vector_flops=zero[None],
             hbm_bytes=zero[None],
             kernels=kernels[None],
-            message_bytes=columns[None] * (self.work.tokens * self.work.act_bytes),
+            message_bytes=width[None] * (self.work.tokens * self.work.act_bytes),
         )
-        counts = dict.fromkeys(COUNTS, zero) | {"kernels": kernels}
-        return additive_of(self.time_model, ops, **counts)
+        return additive_of(self.time_model, ops, **dict.fromkeys(COUNTS, 0) | {"kernels": kernels})
 
-    def _linears(self, n: Ints, k: Ints, bias: Ints, merged_n: Ints) -> tuple[OpColumns, Ints]:
-        """Decomposable linears, dense ones or factors, and the resident bytes of each weight and bias; entries with n
-        or k of 0 stand for none."""
-        some = np.minimum(n * k, 1)
-        n, k = n * some, k * some
-        m, act_bytes = self._rows * some, self.work.act_bytes
-        flops, read, written = gemm_work(m, n, k, self.work.input_bytes, act_bytes)
-        weights = self._held_bytes(n, k, bias * some)
-        columns = OpColumns(
+    def _linears(self, columns: Ints, n: Ints, k: Ints, bias: Ints, merged_n: Ints | None = None) -> Additive:
+        """Costs of linears, summed over the first axis: int64 (linears, sites), of the tensors at `columns`; entries
+        with n or k of 0 stand for none."""
+        work, m = self.work, self._rows[columns]
+        copies, read, launched = self._copies[columns], self._read[columns], self._launched[columns]
+        weights = n * k
+        some = weights > 0
+        if not some.all():
+            n, k, m, launched = n * some, k * some, m * some, launched * some
+        flops, act_read, act_written = gemm_work(m, n, k, work.input_bytes, work.act_bytes)
+        held = self._held_bytes(columns, n, k, bias * some)
+        traffic = read * held + act_read + act_written
+        ops = OpColumns(
             kind="gemm",
-            m=m,
+            m=np.broadcast_to(m, n.shape),
             n=n,
             k=k,
             executed_flops=flops,
             vector_flops=np.zeros_like(n),
-            hbm_bytes=self._read * weights + read + written,
-            kernels=self._launched * some,
+            hbm_bytes=traffic,
+            kernels=np.broadcast_to(launched, n.shape),
             merged_n=merged_n,
-            fp8=some > 0 if self.work.fp8 else None,
+            fp8=some if work.fp8 else None,
         )
-        return columns, self._copies * weights
+        return additive_of(
+            self.time_model,
+            ops,
+            params=copies * (weights + bias).sum(0),
+            weight_bytes=copies * held.sum(0),
+            flops=flops.sum(0),
+            vector_flops=0,
+            hbm_bytes=traffic.sum(0),
+            kernels=ops.kernels.sum(0),
+            kv_cache_bytes=0,
+        )
 
-    def _held_bytes(self, n: Ints, k: Ints, bias: Ints) -> Ints:
+    def _held_bytes(self, columns: Ints, n: Ints, k: Ints, bias: Ints) -> Ints:
         """Resident bytes of weights and biases, tensors on the last axis."""
         work = self.work
-        forms = [work.site_form(tensor.name) for tensor in self.model.tensors]
-        first = weight_bytes(n, k, bias, act_bytes=work.act_bytes, weight_dtype=forms[0])
-        if all(form is forms[0] for form in forms):
-            return first
-        plain = np.array([not isinstance(form, WeightFormat) for form in forms])
-        stored = work.stored or work.dtype
-        held = weight_bytes(n, k, bias, act_bytes=work.act_bytes, weight_dtype=stored)
-        return np.where(plain, weight_bytes(n, k, bias, act_bytes=work.act_bytes, weight_dtype=work.dtype), held)
+        if self._one_form is not None:
+            return weight_bytes(n, k, bias, act_bytes=work.act_bytes, weight_dtype=self._one_form)
+        held = weight_bytes(n, k, bias, act_bytes=work.act_bytes, weight_dtype=work.stored or work.dtype)
+        plain = weight_bytes(n, k, bias, act_bytes=work.act_bytes, weight_dtype=work.dtype)
+        return np.where(self._plain[columns], plain, held)
 
 
-def additive_of(time_model: TimeModel, ops: OpColumns, **counts: Ints) -> Additive:
+def additive_of(time_model: TimeModel, ops: OpColumns, **counts: Ints | int) -> Additive:
     """Counts beside the seconds of operations, summed over the first axis."""
-    timings = time_model.times(ops)
-    latency, low, high = (each.sum(0) for each in (timings.latency_s, timings.p05_s, timings.p95_s))
+    summed = OpTimings(time_model.times(ops).table.sum(axis=1))
+    latency, low, high = summed.latency_s, summed.p05_s, summed.p95_s
     if time_model.together < 1:
         low, high = (latency + time_model.together * (end - latency) for end in (low, high))
     launched = time_model.launches(ops) if isinstance(time_model, StackTimes) else ops.kernels
-    return Additive(
+    return Additive.of(
+        latency.shape,
         **counts,
         device_s=latency,
-        lower_s=timings.lower_s.sum(0),
-        upper_s=timings.upper_s.sum(0),
-        busy_s=timings.busy_s.sum(0),
+        lower_s=summed.lower_s,
+        upper_s=summed.upper_s,
+        busy_s=summed.busy_s,
         p05_s=low,
         p95_s=high,
         host_s=launched.sum(0) * np.float64(time_model.host_launch_s),

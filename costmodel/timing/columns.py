@@ -70,9 +70,27 @@ class OpColumns:
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+TIMING_ROWS = (
+    "latency_s",
+    "lower_s",
+    "upper_s",
+    "p05_s",
+    "p95_s",
+    "compute_s",
+    "memory_s",
+    "busy_s",
+    "overhead_s",
+)
+"""Rows of `OpTimings.table`: first what an operation takes in all, then its parts."""
+WHOLE_ROWS = slice(5)
+"""Those of an operation in all."""
+_ROW = {name: row for row, name in enumerate(TIMING_ROWS)}
+OVERHEAD_ROW = _ROW["overhead_s"]
+
+
+@dataclass(frozen=True, slots=True)
 class OpTimings:
-    """Times of operations in seconds, columns of one shape.
+    """Times of operations in seconds: `table` float64 (TIMING_ROWS, ...).
 
     `latency_s` is the model's answer; `lower_s` and `upper_s` are the max and the sum of compute and memory time plus
     overhead: bounds of the model, not of the truth. `busy_s` is the part in which the device works at its power limit.
@@ -81,15 +99,93 @@ class OpTimings:
     come nearer to the latency (`TimeModel.together`).
     """
 
-    compute_s: Floats
-    memory_s: Floats
-    overhead_s: Floats
-    latency_s: Floats
-    lower_s: Floats
-    upper_s: Floats
-    busy_s: Floats
-    p05_s: Floats
-    p95_s: Floats
+    table: Floats
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        compute_s: Floats,
+        memory_s: Floats,
+        overhead_s: Floats,
+        latency_s: Floats,
+        busy_s: Floats,
+        lower_s: Floats | None = None,
+        upper_s: Floats | None = None,
+        p05_s: Floats | None = None,
+        p95_s: Floats | None = None,
+    ) -> OpTimings:
+        """The columns by name, all of the latency's shape.
+
+        By default the bounds are those that follow from the parts, with the latency between them, and the interval is
+        the latency alone.
+        """
+        if lower_s is None:
+            lower_s = np.minimum(np.maximum(compute_s, memory_s) + overhead_s, latency_s)
+        if upper_s is None:
+            upper_s = np.maximum(compute_s + memory_s + overhead_s, latency_s)
+        low = latency_s if p05_s is None else p05_s
+        high = latency_s if p95_s is None else p95_s
+        table = np.empty((len(TIMING_ROWS), *latency_s.shape))
+        columns = (latency_s, lower_s, upper_s, low, high, compute_s, memory_s, busy_s, overhead_s)
+        for row, column in enumerate(columns):
+            table[row] = column
+        return cls(table)
+
+    def _row(self, name: str) -> Floats:
+        row: Floats = self.table[_ROW[name]]
+        return row
+
+    @property
+    def latency_s(self) -> Floats:
+        """What each operation takes."""
+        return self._row("latency_s")
+
+    @property
+    def lower_s(self) -> Floats:
+        """The lower bound."""
+        return self._row("lower_s")
+
+    @property
+    def upper_s(self) -> Floats:
+        """The upper bound."""
+        return self._row("upper_s")
+
+    @property
+    def p05_s(self) -> Floats:
+        """The lower end of the interval."""
+        return self._row("p05_s")
+
+    @property
+    def p95_s(self) -> Floats:
+        """The upper end of the interval."""
+        return self._row("p95_s")
+
+    @property
+    def compute_s(self) -> Floats:
+        """Arithmetic alone."""
+        return self._row("compute_s")
+
+    @property
+    def memory_s(self) -> Floats:
+        """Traffic alone."""
+        return self._row("memory_s")
+
+    @property
+    def busy_s(self) -> Floats:
+        """The time at the power limit."""
+        return self._row("busy_s")
+
+    @property
+    def overhead_s(self) -> Floats:
+        """What kernels take beside their work."""
+        return self._row("overhead_s")
+
+    def with_interval(self, p05_s: Floats, p95_s: Floats) -> OpTimings:
+        """The same between other ends of the interval."""
+        table = self.table.copy()
+        table[_ROW["p05_s"]], table[_ROW["p95_s"]] = p05_s, p95_s
+        return OpTimings(table)
 
     def bound(self) -> list[str]:
         """What limits each operation: compute, memory, or the overhead of its kernels."""

@@ -74,17 +74,7 @@ class DatasheetRoofline:
         overhead: Floats = ops.kernels * np.float64(self.kernel_s)
         busy = np.maximum(compute, memory)
         latency = busy + overhead
-        return OpTimings(
-            compute_s=compute,
-            memory_s=memory,
-            overhead_s=overhead,
-            latency_s=latency,
-            lower_s=latency,
-            upper_s=compute + memory + overhead,
-            busy_s=busy,
-            p05_s=latency,
-            p95_s=latency,
-        )
+        return OpTimings.of(compute_s=compute, memory_s=memory, overhead_s=overhead, latency_s=latency, busy_s=busy)
 
 
 def half_of(hardware: HardwareProfile) -> DType:

@@ -7,11 +7,11 @@ times what the generation reaches of them (`costmodel.timing.efficiencies`), at 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 import numpy as np
 
-from costmodel.arrays import Bools, Floats
+from costmodel.arrays import Bools
 from costmodel.hardware.profile import HardwareProfile
 from costmodel.timing.calibration.base import Base
 from costmodel.timing.calibration.shaped import Alignment
@@ -96,13 +96,11 @@ class GenerationRoofline:
             overhead = np.where(mask, ops.kernels * base.fixed_s, overhead)
         latency = busy + overhead
         reach = np.exp(_NINETY * self.log_sd)
-        return OpTimings(
+        return OpTimings.of(
             compute_s=compute,
             memory_s=memory,
             overhead_s=overhead,
             latency_s=latency,
-            lower_s=np.minimum(np.maximum(compute, memory) + overhead, latency),
-            upper_s=np.maximum(compute + memory + overhead, latency),
             busy_s=busy,
             p05_s=latency / reach,
             p95_s=latency * reach,
@@ -147,7 +145,6 @@ class SiblingTimes:
         """Seconds of each operation."""
         here, there = self.here.times(ops).latency_s, self.there.times(ops).latency_s
         ratio = np.where(there > 0, here / np.maximum(there, np.finfo(np.float64).tiny), 0.0)
-        found = self.sibling.times(ops)
-        columns: dict[str, Floats] = {each.name: getattr(found, each.name) * ratio for each in fields(OpTimings)}
+        found = OpTimings(self.sibling.times(ops).table * ratio)
         reach = np.exp(_NINETY * self.log_sd)
-        return OpTimings(**columns | {"p05_s": columns["latency_s"] / reach, "p95_s": columns["latency_s"] * reach})
+        return found.with_interval(found.latency_s / reach, found.latency_s * reach)

@@ -152,12 +152,11 @@ def times_of(numbers: MoeNumbers, layers: LayerColumns, hardware: HardwareProfil
     overhead = numbers.fixed_s + numbers.expert_s * layers.hit
     latency = busy + beside + overhead
     memory = memory + beside
-    return OpTimings(
+    return OpTimings.of(
         compute_s=compute,
         memory_s=memory,
         overhead_s=overhead,
         latency_s=latency,
-        lower_s=np.minimum(np.maximum(compute, memory) + overhead, latency),
         upper_s=np.maximum(compute + memory + chain + overhead, latency),
         busy_s=busy + beside,
         p05_s=latency * np.exp(numbers.low),

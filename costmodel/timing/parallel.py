@@ -54,8 +54,7 @@ class ParallelTimes:
         for kind in dict.fromkeys(ops.kind[sent].ravel().tolist()):
             mask = (ops.kind == kind) * 1
             exchanged = self._collectives(kind, replace(ops, kernels=ops.kernels * mask))
-            columns = {name: getattr(timings, name) + getattr(exchanged, name) for name in OpTimings.__slots__}
-            timings = OpTimings(**columns)
+            timings = OpTimings(timings.table + exchanged.table)
         return timings
 
     def _collectives(self, kind: str, ops: OpColumns) -> OpTimings:
@@ -66,7 +65,7 @@ class ParallelTimes:
         latency, start, wire = (
             np.where(there, part, 0.0) for part in (took.latency_s, took.latency_part_s, took.bandwidth_part_s)
         )
-        return OpTimings(
+        return OpTimings.of(
             compute_s=np.zeros_like(latency),
             memory_s=wire,
             overhead_s=start,

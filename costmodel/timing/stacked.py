@@ -11,7 +11,7 @@ from costmodel.arrays import Floats, Ints
 from costmodel.hardware.host import Host
 from costmodel.hardware.stack import Stack
 from costmodel.timing.collectives import COLLECTIVES
-from costmodel.timing.columns import OpColumns, OpTimings, TimeModel
+from costmodel.timing.columns import OVERHEAD_ROW, WHOLE_ROWS, OpColumns, OpTimings, TimeModel
 
 Z90 = 1.6448536269514722
 """Standard deviations from the middle to either end of a 90 % interval."""
@@ -99,17 +99,15 @@ class StackTimes:
         time, launches = self._by_class(ops, self.stack.time), self._by_class(ops, self.stack.launches)
         timings = self._merged_times(ops)
         fixed = timings.overhead_s * launches
-        scaled = {
-            name: (getattr(timings, name) - timings.overhead_s) * time + fixed
-            for name in ("latency_s", "lower_s", "upper_s", "p05_s", "p95_s")
-        }
-        scaled |= {name: getattr(timings, name) * time for name in ("compute_s", "memory_s", "busy_s")}
+        table = timings.table * time
+        table[WHOLE_ROWS] = (timings.table[WHOLE_ROWS] - timings.overhead_s) * time + fixed
+        table[OVERHEAD_ROW] = fixed
+        scaled = OpTimings(table)
         if self.stack.spread:
             whole = Z90 * self.stack.spread
             low, high = (np.hypot(self.kept * each, whole) for each in _ends(timings))
-            scaled["p05_s"] = scaled["latency_s"] * np.exp(-low)
-            scaled["p95_s"] = scaled["latency_s"] * np.exp(high)
-        return OpTimings(**scaled, overhead_s=fixed)
+            return scaled.with_interval(scaled.latency_s * np.exp(-low), scaled.latency_s * np.exp(high))
+        return scaled
 
     def launches(self, ops: OpColumns) -> Floats:
         """Operations that the host launches for each entry: of a merged product its share."""
@@ -136,16 +134,14 @@ class StackTimes:
             executed_flops=_rounded(ops.executed_flops * (1 + more)),
             hbm_bytes=_rounded(ops.hbm_bytes + more * (ops.hbm_bytes - shared_input) * (share < 1)),
         )
-        timings = self.device.times(whole)
-        return OpTimings(**{name: getattr(timings, name) * share for name in OpTimings.__slots__})
+        return OpTimings(self.device.times(whole).table * share)
 
     def _by_class(self, ops: OpColumns, figures: Mapping[str, float]) -> Floats | float:
         """The figure of each operation's class."""
         if isinstance(ops.kind, str):
             return figures.get(class_of(ops.kind), 1.0)
-        kinds, places = np.unique(ops.kind, return_inverse=True)
-        by_kind = np.array([figures.get(class_of(str(kind)), 1.0) for kind in kinds])
-        return np.asarray(by_kind[places].reshape(ops.kind.shape), dtype=np.float64)
+        by_kind = [figures.get(class_of(kind), 1.0) for kind in ops.kind.ravel().tolist()]
+        return np.array(by_kind, dtype=np.float64).reshape(ops.kind.shape)
 
 
 def _ends(timings: OpTimings) -> tuple[Floats, Floats]:

@@ -76,16 +76,12 @@ class EffectiveRoofline:
         memory = ops.hbm_bytes / (self.ideal.memory_bytes_per_s * self.constants.memory_efficiency)
         overhead = ops.kernels * np.float64(self.ideal.kernel_s)
         latency = np.maximum(compute, memory) + overhead
-        return OpTimings(
+        return OpTimings.of(
             compute_s=compute,
             memory_s=memory,
             overhead_s=overhead,
             latency_s=latency,
-            lower_s=latency,
-            upper_s=compute + memory + overhead,
             busy_s=np.where(compute >= memory, latency, 0.0),
-            p05_s=latency,
-            p95_s=latency,
         )
 
 
@@ -167,7 +163,7 @@ class ScoringRun:
         if key not in self._priced:
             priced = self._pricer(benchmark.batch, seq_len, constants)
             sums, _ = priced.additive(self._configurations(benchmark))
-            self._priced[key] = sums.device_s + self._scoring_s(priced, constants), sums.busy_s
+            self._priced[key] = sums.time("device_s") + self._scoring_s(priced, constants), sums.time("busy_s")
         return self._priced[key]
 
     def _pricer(self, batch: int, seq_len: int, constants: ReplayConstants) -> PhasePricer:

@@ -128,13 +128,11 @@ class AdditiveTimes:
         compute, memory, overhead = parts[0:-1:2].sum(0), parts[1:-1:2].sum(0), parts[-1]
         busy = compute + memory
         latency = busy + overhead
-        return OpTimings(
+        return OpTimings.of(
             compute_s=compute,
             memory_s=memory,
             overhead_s=overhead,
             latency_s=latency,
-            lower_s=np.maximum(compute, memory) + overhead,
-            upper_s=latency,
             busy_s=busy,
             p05_s=latency * np.exp(form.reach.low),
             p95_s=latency * np.exp(form.reach.high),

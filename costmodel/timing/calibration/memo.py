@@ -26,7 +26,7 @@ class Memo:
         self._pairs = np.full((1 << SLOTS_LOG2, 2), _EMPTY, dtype=np.int64)
 
     def get(self, shape: Floats, compute: Callable[[Floats], Floats]) -> Floats:
-        """The values at `shape` (3, rows), computed where they are not known; `compute` must not mix rows."""
+        """The values at `shape` (3, rows), computed once where they are not known; `compute` must not mix rows."""
         rows = shape.shape[1]
         if not 0 < rows <= ROWS or shape.max() >= 1 << _BITS:
             return compute(shape)
@@ -37,7 +37,13 @@ class Memo:
         missing = pairs[:, 0] != keys
         values: Floats = pairs[:, 1].copy().view(np.float64)
         if missing.any():
-            values[missing] = compute(shape[:, missing])
-            found = np.stack([keys[missing], values[missing].view(np.int64)], axis=1)
-            self._pairs[slots[missing]] = found
+            unknown = keys[missing]
+            firsts: dict[int, int] = {}
+            for place, key in enumerate(unknown.tolist()):
+                firsts.setdefault(key, place)
+            once = list(firsts.values())
+            found = compute(shape[:, missing][:, once])
+            known = dict(zip(firsts, found.tolist(), strict=True))
+            values[missing] = [known[key] for key in unknown.tolist()]
+            self._pairs[slots[missing][once]] = np.stack([unknown[once], found.view(np.int64)], axis=1)
         return values

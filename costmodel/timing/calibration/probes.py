@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 
 import numpy as np
 
 from costmodel.arrays import Floats
 from costmodel.forward.work import AttentionShape
 from costmodel.timing.calibration.shaped import FormName, ShapedForm, StreamForm
-from costmodel.timing.columns import OpColumns, OpTimings
+from costmodel.timing.columns import TIMING_ROWS, OpColumns, OpTimings
 
 GENERAL_STREAM = "elementwise"
 """The class that prices whatever moves data and has no class of its own."""
@@ -19,7 +19,6 @@ _SHAPED_GEMM, _FUSED_ATTENTION = "GEMM of a shape", "attention of a shape"
 TOGETHER = 0.6
 """Of the distance between a pass and the sum of its kernels' ends: kernels of a layer, which repeat, are five to eight
 different ones whose errors are their own (in quadrature, a factor of about 0.4), and share the laboratory's (1)."""
-_COLUMNS = tuple(field.name for field in fields(OpTimings))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -47,7 +46,7 @@ class CalibratedTimes:
     def times(self, ops: OpColumns) -> OpTimings:
         """Seconds of each operation."""
         shape = ops.kernels.shape
-        out = np.zeros((len(_COLUMNS), ops.kernels.size))
+        out = np.zeros((len(TIMING_ROWS), ops.kernels.size))
         live = ops.kernels.ravel() > 0
         if isinstance(ops.kind, str) and ops.kind == "gemm":
             rows = np.flatnonzero(live)
@@ -60,7 +59,7 @@ class CalibratedTimes:
                     self._attention(out, rows, ops)
                 else:
                     self._stream(out, rows, ops, kind)
-        return OpTimings(**dict(zip(_COLUMNS, out.reshape(len(_COLUMNS), *shape), strict=True)))
+        return OpTimings(out.reshape(len(TIMING_ROWS), *shape))
 
     def _classes(self, ops: OpColumns, live: np.ndarray) -> list[tuple[np.ndarray, str]]:
         """Row numbers by the form that prices them."""
@@ -71,7 +70,7 @@ class CalibratedTimes:
             attention = (ops.attention[..., 0].ravel() > 0) & live
         found = [(np.flatnonzero(shaped), _SHAPED_GEMM), (np.flatnonzero(attention), _FUSED_ATTENTION)]
         rest = live & ~shaped & ~attention
-        found += [(np.flatnonzero(rest & (kinds == kind)), str(kind)) for kind in np.unique(kinds[rest])]
+        found += [(np.flatnonzero(rest & (kinds == kind)), kind) for kind in sorted(set(kinds[rest].tolist()))]
         return [(rows, kind) for rows, kind in found if len(rows)]
 
     def _gemm(self, out: Floats, rows: np.ndarray, ops: OpColumns, form: FormName = "gemm") -> None:
@@ -82,9 +81,11 @@ class CalibratedTimes:
             self._gemm(out, rows[fp8], replace(ops, fp8=None), "gemm:fp8")
             self._gemm(out, rows[~fp8], replace(ops, fp8=None))
             return
-        table = np.stack([each.ravel()[rows] for each in (ops.m, ops.n, ops.k, ops.executed_flops, ops.hbm_bytes)])
-        m, n, k, flops, moved = table.astype(np.float64)
-        _write(out, rows, self.shaped[form].times(np.stack([m, n, k]), flops, moved))
+        table = np.empty((5, len(rows)))
+        for row, column in enumerate((ops.m, ops.n, ops.k, ops.executed_flops, ops.hbm_bytes)):
+            table[row] = column.ravel()[rows]
+        flops, moved = table[3:]
+        out[:, rows] = self.shaped[form].times(table[:3], flops, moved).table
 
     def _attention(self, out: Floats, rows: np.ndarray, ops: OpColumns) -> None:
         if ops.attention is None:
@@ -95,7 +96,7 @@ class CalibratedTimes:
         for kind, chosen in (("decode", one), ("prefill", ~one)):
             if chosen.any():
                 form = self.shaped.get(kind) or self.shaped["prefill" if kind == "decode" else "decode"]  # type: ignore[call-overload]
-                _write(out, rows[chosen], form.times(shape[:, chosen], flops[chosen], moved[chosen]))
+                out[:, rows[chosen]] = form.times(shape[:, chosen], flops[chosen], moved[chosen]).table
 
     def _stream(self, out: Floats, rows: np.ndarray, ops: OpColumns, kind: str) -> None:
         flops, moved, kernels = (
@@ -105,9 +106,4 @@ class CalibratedTimes:
         own = self.streams.get(kind, general)
         for form, chosen in ((own, kernels == 1), (general, kernels > 1)):
             if chosen.any():
-                _write(out, rows[chosen], form.times(flops[chosen], moved[chosen], kernels[chosen]))
-
-
-def _write(out: Floats, rows: np.ndarray, timings: OpTimings) -> None:
-    for column, name in enumerate(_COLUMNS):
-        out[column, rows] = getattr(timings, name)
+                out[:, rows[chosen]] = form.times(flops[chosen], moved[chosen], kernels[chosen]).table

@@ -7,7 +7,7 @@ time; in a model the framework stands between two of them, and outputs go to fre
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import numpy as np
 
@@ -64,8 +64,7 @@ class ScaledTimes:
         scale = (class_masks(ops) * factors).sum(axis=0)
         extra = np.where(ops.kernels > 0, ops.kernels * self.form.factors[-1], 0.0)
         latency, reach = found.latency_s * scale + extra, self.form.reach
-        return replace(
-            found,
+        return OpTimings.of(
             compute_s=found.compute_s * scale,
             memory_s=found.memory_s * scale,
             overhead_s=found.overhead_s * scale + extra,

@@ -187,13 +187,11 @@ class ShapedForm:
         low, high = widest(self.spread.quantiles(base_s, size, outside), self.elsewhere, size, widen)
         overhead = self.base.fixed_s * factor
         compute, memory, busy = compute * factor, memory * factor, busy * factor
-        return OpTimings(
+        return OpTimings.of(
             compute_s=compute,
             memory_s=memory,
             overhead_s=overhead,
             latency_s=latency,
-            lower_s=np.minimum(np.maximum(compute, memory) + overhead, latency),
-            upper_s=np.maximum(compute + memory + overhead, latency),
             busy_s=busy,
             p05_s=latency * np.exp(low),
             p95_s=latency * np.exp(high),
@@ -229,7 +227,7 @@ class StreamForm:
             each = np.log2(np.maximum(moved / kernels, 1))
             factor = np.exp(np.interp(each, self.log2_bytes, self.ln_factor))
             fixed, compute, memory, busy, latency = (x * factor for x in (fixed, compute, memory, busy, latency))
-        return OpTimings(
+        return OpTimings.of(
             compute_s=compute,
             memory_s=memory,
             overhead_s=latency - busy,

@@ -115,7 +115,7 @@ def site_counts(n: int, k: int, rows: int, factors: Sequence[Factor | None]) -> 
         if factor is not None:
             arrays[:, row, column] = SVD if isinstance(factor, LowRank) else TUCKER, *factor.ranks
     sites = priced.linears.costs(*arrays)
-    return [{name: int(getattr(sites, name)[row, column]) for name in COUNTS} for row in range(len(factors))]
+    return [{name: int(sites.count(name)[row, column]) for name in COUNTS} for row in range(len(factors))]
 
 
 @given(st.integers(1, 40), st.integers(1, 40), st.integers(1, 12), st.integers(1, 100))
