@@ -20,6 +20,7 @@ _COMMANDS = {
     "explore": "answer questions about every configuration of a design space",
     "objectives": "list every number that can be asked for, with its unit",
     "price": "price bare GEMM and attention shapes in bulk",
+    "graph": "draw how data flows through the layers, dense beside factored",
     "roofline": "draw a model's operations on a device's roofline",
     "hw": "list, show and check hardware profiles",
     "stacks": "list, show and check what executes a model",

@@ -236,10 +236,13 @@ def _marks(phase: PhaseEstimate, variant: Literal["dense", "factored"], model: M
     return sorted(_merged(placed), key=lambda mark: -mark.latency_s), idle
 
 
+def group_of(op: Op, model: ModelSpec) -> str:
+    """The key of GROUPS that an operation's colour stands for."""
+    return model.tensor(op.site).group if op.site else {"gemm": "head", "attention": "attention"}.get(op.kind, "vector")
+
+
 def _mark(op: Op, latency: float, everything: float, variant: Literal["dense", "factored"], model: ModelSpec) -> Mark:
-    group = (
-        model.tensor(op.site).group if op.site else {"gemm": "head", "attention": "attention"}.get(op.kind, "vector")
-    )
+    group = group_of(op, model)
     cost = op.cost
     return Mark(
         variant=variant,
