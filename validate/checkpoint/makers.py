@@ -5,12 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
+from torch import nn
 
-from costmodel.decomposition.factors import Site
+from costmodel.decomposition.factors import Decomposition, Factor, Site
+from costmodel.tensors import WeightTensor
 from validate.factors.moments import LayerMoments, Moments, single_weights
 from validate.factors.replace import StageMaker, WeightFactors
+from validate.factors.sequential import SequentialPass
 from validate.factors.whitening import WhitenedFactors
 from validate.models.stream import LayerStream
+from validate.models.weights import dense_weight
 
 Makers = Callable[[Site], StageMaker]
 """From a site to what makes its factors; asked for layer by layer, from the first on."""
@@ -50,3 +54,27 @@ class WhitenedMakers:
             self._hidden = self._stream.run_all(index, layer, self._hidden)
         matrices = {Site(index, name): matrix for name, matrix in recorder.means().items()}
         self._moments = Moments(matrices=matrices)
+
+
+class SequentialMakers:
+    """Factors that are fitted behind those of the layers before; memory as of `SequentialPass`.
+
+    Args:
+        stream, blocks: as of `WhitenedMakers`.
+        decomposition: what is factored and dropped.
+    """
+
+    def __init__(self, stream: LayerStream, blocks: torch.Tensor, decomposition: Decomposition) -> None:
+        self._pass = SequentialPass(stream, blocks, decomposition)
+        self._layer = -1
+        self._stages: dict[str, list[torch.Tensor]] = {}
+
+    def __call__(self, site: Site) -> StageMaker:
+        if site.layer != self._layer:
+            self._layer, self._stages = site.layer, {}
+            self._stages = self._pass.stages(site.layer)
+        return self._give
+
+    def _give(self, site: Site, tensor: WeightTensor, factor: Factor, dense: nn.Module) -> list[torch.Tensor]:
+        like = dense_weight(dense)
+        return [stage.to(device=like.device, dtype=like.dtype) for stage in self._stages[site.tensor]]

@@ -9,6 +9,7 @@ from typing import Any, Literal
 import msgspec
 
 from costmodel._version import __version__
+from validate.factors.kinds import Factors
 from validate.hf.names import FORMAT, SCHEMA
 
 _LIBRARIES = ("torch", "transformers", "safetensors", "tensorly")
@@ -39,9 +40,9 @@ class SiteRecord(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class FactorsRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """How factors were computed; the rest for whitened ones only."""
+    """How factors were computed; the rest for those that are fitted to a text."""
 
-    kind: Literal["plain", "whitened"]
+    kind: Factors
     calibration: FileRecord | None = None
     """The text; its name without folders."""
     blocks: int | None = None

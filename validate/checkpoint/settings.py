@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from validate.factors.kinds import Factors
+from validate.factors.kinds import HELP, Factors
 from validate.store.settings import DeviceChoice, option
 
 
@@ -14,8 +14,8 @@ from validate.store.settings import DeviceChoice, option
 class ApplySettings:
     """Options of `validate apply` beside checkpoint and configuration."""
 
-    factors: Factors = option("plain", "From the weights alone, or fitted to activations on --calibration-text.")
-    calibration_text: Path | None = option(None, "UTF-8 text for whitened factors.", metavar="FILE")
+    factors: Factors = option("plain", HELP)
+    calibration_text: Path | None = option(None, "UTF-8 text to fit factors to.", metavar="FILE")
     blocks: int = option(64, "Blocks of calibration text.", low=1, high=100_000)
     length: int | None = option(
         None, "Tokens of a block.  [default: 256, or what the model can take]", low=2, high=100_000

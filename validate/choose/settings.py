@@ -15,7 +15,7 @@ from costmodel.space.settings import parse_ranks
 from costmodel.timing.generation import LEVEL
 from validate.choose.stages import Stages
 from validate.errors import RunError
-from validate.factors.kinds import Factors
+from validate.factors.kinds import HELP, Factors
 from validate.predictor.points import FEWEST
 from validate.quality.job import TextFile
 from validate.store.digests import checkpoint_sha256, sha256_of
@@ -55,7 +55,7 @@ class Sizes:
     ranks: str = option(
         RANKS, "Candidate ranks.  [default: 1 and shares of break-even from 5% to 90%]", metavar="R1,R2,..."
     )
-    factors: Factors = option("whitened", "How factors are computed, those of baselines too.")
+    factors: Factors = option("whitened", f"{HELP} Those of baselines too.")
     blocks: int = option(64, "Blocks of each half of the text.", low=2)
     length: int | None = option(
         None, "Tokens of a block.  [default: 256, or the most that the model takes]", metavar="L", low=2
@@ -86,7 +86,7 @@ class Settings(Sizes):
     Attributes:
         model: checkpoint with a tokenizer.
         text: to predict; one half of it is for the search, the other for the verdict.
-        calibration_text: for sensitivity and whitened factors.
+        calibration_text: for sensitivity, and to fit factors to.
         hw: profile of the device.
     """
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import signal
 import sys
+import tempfile
 import time
 from dataclasses import replace
 from fractions import Fraction
@@ -15,6 +17,7 @@ import click
 
 from costmodel.cli.common import format_option, print_table, say, write_csv, write_json
 from costmodel.cli.options import options_of
+from costmodel.decomposition.factors import Decomposition
 from costmodel.decomposition.settings import DecompositionSettings
 from costmodel.errors import DecompositionError, InputError
 from costmodel.units import seconds, si
@@ -85,8 +88,8 @@ def command(
         settings = _as_verified(verified.chosen, configuration, settings)
     if settings.merged and settings.weight_dtype:
         raise InputError("--merged and --weight-dtype", value=settings.weight_dtype, allowed="one of them")
-    if verified is None and (settings.factors == "whitened") != (settings.calibration_text is not None):
-        hint = "give both or neither: whitened factors are fitted to a text, plain ones need none"
+    if verified is None and (settings.factors != "plain") != (settings.calibration_text is not None):
+        hint = "give both or neither: all but plain factors are fitted to a text"
         raise InputError(
             "--factors and --calibration-text", value=f"{settings.factors}, {settings.calibration_text}", hint=hint
         )
@@ -95,7 +98,7 @@ def command(
             f"--{unused[0]} is of a calibration text, which plain factors have none of", hint="leave it out"
         )
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with WorkBar() as bar:
+    with WorkBar() as bar, contextlib.ExitStack() as stack:
         bar.show("loading torch and transformers", 0, 0)
         import psutil
         from transformers.utils import logging
@@ -128,8 +131,10 @@ def command(
         )
         require_new(out, plan.disk_bytes)
         where = torch_device(settings.device)
-        makers, record = _makers(source, settings, plan.dtype, where, bar)
-        needed = peak_bytes(plan, source, (record.blocks or 0) * (record.length or 0))
+        scratch = stack.enter_context(tempfile.TemporaryDirectory(prefix="factors-"))
+        makers, record = _makers(source, decomposition, settings, plan.dtype, where, bar, Path(scratch))
+        states = 1 if settings.factors == "whitened" else 2  # hidden states of the dense model, and of another pass
+        needed = peak_bytes(plan, source, states * (record.blocks or 0) * (record.length or 0))
         if needed > (free := psutil.virtual_memory().available):
             note = f"may take up to {si(needed, 'B')} of memory, {si(free, 'B')} are free; lower --max-shard-size"
             say(f"note: {note}", err=True)
@@ -182,19 +187,27 @@ def parse_size(text: str) -> int:
 
 
 def _makers(
-    source: DenseSource, settings: ApplySettings, dtype: str, device: torch.device, bar: WorkBar
+    source: DenseSource,
+    decomposition: Decomposition,
+    settings: ApplySettings,
+    dtype: str,
+    device: torch.device,
+    bar: WorkBar,
+    scratch: Path,
 ) -> tuple[Makers, FactorsRecord]:
-    """What makes the factors, and what the manifest says of it."""
-    from validate.checkpoint.makers import WhitenedMakers, plain_makers
+    """What makes the factors, and what the manifest says of it; `scratch` is an empty folder for it."""
+    from validate.checkpoint.makers import SequentialMakers, WhitenedMakers, plain_makers
     from validate.checkpoint.manifest import FactorsRecord, FileRecord
+    from validate.factors.fisher import StoredFactors
+    from validate.factors.sequential import require_single
     from validate.hf.names import DTYPES
-    from validate.models.blocks import calibration_inputs
+    from validate.models.blocks import calibration_inputs, text_blocks
     from validate.models.stream import LayerStream
     from validate.models.tokenizers import read_tokenizer
     from validate.models.weights import file_record
     from validate.store.texts import read_text
 
-    text, blocks = settings.calibration_text, settings.blocks
+    text, blocks, kind = settings.calibration_text, settings.blocks, settings.factors
     if text is None:
         return plain_makers, FactorsRecord(kind="plain")
     content = read_text(text)
@@ -206,10 +219,19 @@ def _makers(
     if length > longest:
         raise InputError("--length is beyond the model", value=length, allowed=f"up to {longest}")
     bar.show("reading the calibration text", 0, 0)
-    chosen = calibration_inputs(source.model, source.spec, tokenizer, content, length, blocks)
-    stream = LayerStream(str(source.folder), dtype=DTYPES[dtype][0], device=device)
-    record = FactorsRecord(kind="whitened", calibration=FileRecord(**file_record(text)), blocks=blocks, length=length)
-    return WhitenedMakers(stream, chosen), record
+    record = FactorsRecord(kind=kind, calibration=FileRecord(**file_record(text)), blocks=blocks, length=length)
+    asked = (source.model, source.spec, tokenizer, content, length, blocks)
+    if kind == "whitened":
+        stream = LayerStream(str(source.folder), dtype=DTYPES[dtype][0], device=device)
+        return WhitenedMakers(stream, calibration_inputs(*asked)), record
+    require_single(source.spec, decomposition)
+    stream = LayerStream(str(source.folder), device=device)
+    if kind == "sequential":
+        return SequentialMakers(stream, calibration_inputs(*asked), decomposition), record
+    predicted = text_blocks(*asked, hint="take --factors whitened")
+    bar.show("running the calibration text forward and backward", 0, 0)
+    stored = StoredFactors(stream, predicted.inputs, predicted.targets, decomposition, scratch)
+    return lambda site: stored, record
 
 
 def _print(written: Any, above: int, left_out: list[str], needed: int, elapsed: float, fmt: str) -> None:

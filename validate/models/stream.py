@@ -123,6 +123,10 @@ class LayerStream:
         """Hidden states after a layer of all blocks, (blocks, length, hidden), on the CPU."""
         return torch.cat([self.run(index, layer, part).cpu() for part in _parts(hidden, self._batch)])
 
+    def parts(self, hidden: torch.Tensor) -> tuple[torch.Tensor, ...]:
+        """Hidden states of all blocks as the batches that run together."""
+        return _parts(hidden, self._batch)
+
     def loss_gradient(self, blocks: torch.Tensor, targets: torch.Tensor, hidden: torch.Tensor) -> tuple[float, Any]:
         """The summed negative log-likelihood, and its gradient at the hidden states after the last layer.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 
@@ -56,8 +57,8 @@ def read_evidence(paths: Sequence[Path], sensitivity: Sensitivity, factors: Fact
     records = list({record.id: record for record in reversed(QUALITY.read(paths))}.values())[::-1]  # the first wins
     for record in records:
         _same_model(record, records[0], sensitivity)
-    kinds = [kind for kind in ("plain", "whitened") if any(record.factors == kind for record in records)]
-    factors = factors or ("whitened" if kinds == ["whitened"] else "plain")
+    kinds = [kind for kind in get_args(Factors) if any(record.factors == kind for record in records)]
+    factors = factors or (kinds[0] if len(kinds) == 1 else "plain")
     if records and factors not in kinds:
         raise FitError(
             "no records with such factors",

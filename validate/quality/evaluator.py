@@ -10,6 +10,7 @@ from typing import Any
 
 from validate.errors import RunError, kind_of, reason_of
 from validate.factors.replace import Replacement, StageMaker
+from validate.factors.sequential import SequentialFactors
 from validate.models.pretrained import Pretrained
 from validate.plans.case import params_of, strata_of
 from validate.quality.case import QualityCase
@@ -25,10 +26,11 @@ class Evaluator:
     Args:
         pretrained: the checkpoint, dense.
         model: what records call it.
-        makers: where factors come from, by kind; each factorises a tensor once for all ranks.
+        makers: where factors come from, by kind; each factorises a tensor once for all ranks, or a
+            configuration at a time.
         text: what to predict, if anything.
         tasks: what to ask, if anything.
-        calibration: the text of whitened factors.
+        calibration: the text of factors that are fitted to one.
         environment: what the measurement is made with.
         params: of a checkpoint that is factored already and measured as it is; None where the structure says.
     """
@@ -37,7 +39,7 @@ class Evaluator:
         self,
         pretrained: Pretrained,
         model: CheckpointRecord,
-        makers: Mapping[str, StageMaker],
+        makers: Mapping[str, StageMaker | SequentialFactors],
         *,
         text: TextMeasure | None = None,
         tasks: Sequence[TaskMeasure] = (),
@@ -85,7 +87,7 @@ class Evaluator:
             config=case.decomposition.to_json(),
             origin=case.origin,
             factors=kind,
-            calibration=self._calibration if kind == "whitened" else None,
+            calibration=self._calibration if kind not in ("none", "plain") else None,
             strata=strata_of(spec, case.decomposition),
             params=params_of(spec, case.decomposition) if self._params is None else self._params,
             text=None if failure else attempt.text,
@@ -99,6 +101,8 @@ class Evaluator:
         with attempt.timed("factors"):
             pretrained = self._pretrained
             make = self._makers.get(case.kind, _none)
+            if isinstance(make, SequentialFactors):
+                make = make.fitted(case.decomposition)
             replacement = Replacement(pretrained.body, pretrained.spec, case.decomposition, make)
         with replacement:
             if self._text is not None:

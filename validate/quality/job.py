@@ -179,8 +179,8 @@ def _check(settings: QualitySettings, spec: ModelSpec, text: TextFile | None, ca
         raise InputError("nothing to measure", hint="give --text FILE, --tasks NAME|FILE.jsonl, or both")
     if settings.length is not None and settings.length > spec.max_positions:
         raise InputError("--length is beyond the model", value=settings.length, allowed=f"up to {spec.max_positions}")
-    if settings.factors == "whitened" and calibration is None:
-        raise InputError("whitened factors need calibration text", hint="give --calibration-text FILE")
+    if settings.factors != "plain" and calibration is None:
+        raise InputError(f"{settings.factors} factors need calibration text", hint="give --calibration-text FILE")
     if text and calibration and text.source.sha256 == calibration.source.sha256:
         raise InputError(
             "--calibration-text is the text to predict",

@@ -10,7 +10,10 @@ import torch
 from costmodel.errors import InputError
 from validate.devices.environment import environment
 from validate.devices.opening import open_device
+from validate.factors.fisher import FisherFactors
+from validate.factors.kinds import Factors
 from validate.factors.replace import StageMaker
+from validate.factors.sequential import SequentialFactors
 from validate.factors.whitening import make_factors
 from validate.hf.names import DTYPES
 from validate.models.artefact import open_factored
@@ -18,6 +21,7 @@ from validate.models.blocks import calibration_inputs, text_blocks
 from validate.models.kept import is_factored
 from validate.models.pretrained import Pretrained, open_pretrained
 from validate.models.stored import stored_weights
+from validate.models.stream import LayerStream
 from validate.quality.case import QualityCase
 from validate.quality.evaluator import Evaluator
 from validate.quality.job import Job, TextFile
@@ -30,7 +34,7 @@ def open_evaluator(job: Job, status: Callable[[str], None], *, cases: Iterable[Q
 
     Args:
         status: told what is being done.
-        cases: all that will be measured: whitened factors then keep second moments of the layers alone that these
+        cases: all that will be measured: fitted factors then keep what they need of the layers alone that these
             factor. None for any.
 
     Raises:
@@ -58,12 +62,13 @@ def open_evaluator(job: Job, status: Callable[[str], None], *, cases: Iterable[Q
     if job.tasks:
         status("loading tasks")
     tasks = open_tasks(pretrained, job.tasks, batch=settings.batch, limit=settings.limit, shots=settings.shots)
-    makers: dict[str, StageMaker] = {
+    makers: dict[str, StageMaker | SequentialFactors] = {
         "plain": make_factors("plain", pretrained, None, weight=stored_weights(pretrained))
     }
-    if settings.factors == "whitened" and job.calibration is not None:
+    if settings.factors != "plain" and job.calibration is not None:
         status("reading calibration text")
-        makers["whitened"] = whitened_factors(
+        makers[settings.factors] = calibrated_factors(
+            settings.factors,
             pretrained,
             job.calibration,
             length=job.length,
@@ -82,20 +87,36 @@ def open_evaluator(job: Job, status: Callable[[str], None], *, cases: Iterable[Q
     )
 
 
-def whitened_factors(
-    pretrained: Pretrained, text: TextFile, *, length: int, blocks: int, layers: Collection[int] | None = None
-) -> StageMaker:
-    """Factors fitted to activations on a calibration text, in blocks of the kind that is measured; the model must be
-    dense.
+def calibrated_factors(
+    kind: Factors,
+    pretrained: Pretrained,
+    text: TextFile,
+    *,
+    length: int,
+    blocks: int,
+    layers: Collection[int] | None = None,
+) -> StageMaker | SequentialFactors:
+    """Factors fitted to a calibration text, in blocks of the kind that is measured; the model must be dense.
 
     Args:
         layers: those that will be factored; None for all.
 
     Raises:
-        InputError: when the text is too short.
+        InputError: when the text is too short, or fisher is asked of a model without a head that predicts text.
     """
-    inputs = calibration_inputs(pretrained.model, pretrained.spec, _tokenizer(pretrained), text.content, length, blocks)
-    return make_factors("whitened", pretrained, inputs, layers=layers, weight=stored_weights(pretrained))
+    asked = (pretrained.model, pretrained.spec, _tokenizer(pretrained), text.content, length, blocks)
+    if kind == "fisher":
+        predicted = text_blocks(*asked, hint="take --factors whitened")
+        return FisherFactors(_stream(pretrained), predicted.inputs, predicted.targets, layers)
+    inputs = calibration_inputs(*asked)
+    if kind == "sequential":
+        return SequentialFactors(_stream(pretrained), inputs)
+    return make_factors(kind, pretrained, inputs, layers=layers, weight=stored_weights(pretrained))
+
+
+def _stream(pretrained: Pretrained) -> LayerStream:
+    """The same checkpoint a layer at a time, in fp32 where the model is."""
+    return LayerStream(str(pretrained.folder), device=pretrained.device)
 
 
 def _tokenizer(pretrained: Pretrained) -> Any:

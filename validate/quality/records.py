@@ -43,7 +43,7 @@ class CheckpointRecord(Record, frozen=True, kw_only=True):
 
 
 class CalibrationSource(Source, frozen=True, kw_only=True):
-    """The text that whitened factors were computed from, and how much of it."""
+    """The text that factors were fitted to, and how much of it."""
 
     blocks: Count | None = None
     """None in records from before."""
@@ -111,7 +111,7 @@ class QualityRecord(Record, frozen=True, kw_only=True):
     factors: FactorsUsed
     """How factors were computed: from the weights alone, or from calibration text too; none where none are."""
     calibration: CalibrationSource | None = None
-    """Of whitened factors."""
+    """Of factors fitted to a text."""
     strata: Strata
     params: PositiveCount
     """Of the configuration."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from validate.factors.kinds import Factors
+from validate.factors.kinds import HELP, Factors
 from validate.store.settings import MAX_SEED, DeviceChoice, WeightChoice, option
 
 NAME = "quality.json"
@@ -60,10 +60,8 @@ class QualitySettings:
         low=0,
         high=1000,
     )
-    factors: Factors = option(
-        "plain", "Factors of the weights alone, or those that change outputs on calibration text least."
-    )
-    calibration_text: str | None = option(None, "Text for whitened factors, not the one to predict.", metavar="FILE")
+    factors: Factors = option("plain", HELP)
+    calibration_text: str | None = option(None, "Text to fit factors to, not the one to predict.", metavar="FILE")
     calibration_blocks: int = option(64, "Blocks of the calibration text, of --length tokens.", low=1, high=1_000_000)
     device: DeviceChoice = option("auto", "auto takes CUDA where there is one.")
     dtype: WeightChoice = option("fp32", "Of the weights; narrower types change the numbers.")
