@@ -66,6 +66,8 @@ class ModelSpec:
     model_type: str
     """Hugging Face's `model_type`, one of its family's."""
     num_layers: int
+    loops: int = 1
+    """How often the layers run one after another with the same weights (ALBERT)."""
     hidden_size: int
     intermediate_size: int
     num_heads: int
@@ -85,6 +87,8 @@ class ModelSpec:
     narrow_embeddings: bool = False
     """Whether positions, token types and the norm behind them are embed_dim wide, too, and a linear with bias follows
     (ELECTRA)."""
+    head_width: int = 0
+    """Width of what a masked LM's last linear reads where it is of its own (RemBERT)."""
     layer_inputs: int = 0
     """Width of the embedding that each layer has of its own (Gemma 3n, 4), 0 where there is none."""
     altup: AltUp | None = None

@@ -19,6 +19,7 @@ SIZES = {
     "vocab_size": 100,
 }
 MIXERS: dict[str, dict[str, Any]] = {
+    "rembert": {"input_embedding_size": 24, "output_embedding_size": 40},
     "gemma4_text": {
         "global_head_dim": 24,
         "hidden_size_per_layer_input": 10,

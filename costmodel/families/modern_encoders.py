@@ -15,6 +15,43 @@ from costmodel.head import Head, linear, norm
 from costmodel.model import ModelSpec
 from costmodel.words import Words
 
+# EuroBERT: Llama's layers, seeing both sides
+
+
+def _read_eurobert(fields: Fields, row: FamilyRow) -> ModelSpec:
+    return encoder_spec(
+        fields,
+        row,
+        Words(embedding="embed_tokens", final_norm="norm", tables="rotary_emb"),
+        bias=fields.flag_or("attention_bias", False),
+        mlp_bias=fields.flag_or("mlp_bias", False),
+        embedding_norm=False,
+        final_norm=True,
+        head_width=0 if fields.flag_or("tie_word_embeddings", False) else fields.count("hidden_size"),
+    )
+
+
+def _eurobert_lm(spec: ModelSpec, labels: int) -> Head:
+    tied = not spec.head_width
+    last = linear("lm_head", spec.vocab_size, spec.hidden_size, bias=spec.mlp_bias, tied=tied)
+    return Head(kind="masked_lm", parts=(last,))
+
+
+EUROBERT = decoder_row(
+    "eurobert",
+    {"eurobert": "EuroBert"},
+    _read_eurobert,
+    norm="rms_norm",
+    layers="layers",
+    causal=False,
+    heads={
+        "Model": no_head,
+        "ForMaskedLM": _eurobert_lm,
+        "ForSequenceClassification": classifier("sequence_classification", "dense", "classifier", first_token=True),
+        "ForTokenClassification": classifier("token_classification", "classifier"),
+    },
+)
+
 # ModernBERT
 
 

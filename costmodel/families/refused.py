@@ -28,7 +28,6 @@ _LACKS = (
         r"^(xlnet|reformer|longformer|big_bird|funnel|fnet|nystromformer|convbert|mobilebert|squeezebert|canine|perceiver)",
         "attention or layers of its own kind",
     ),
-    (r"^(albert)", "layers that share one set of weights"),
     (r"^(mimo)", "layers that predict several tokens ahead"),
     (
         r"(lfm3|plamo)",

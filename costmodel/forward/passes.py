@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Iterator
 
 from costmodel.decomposition.factors import Decomposition, Factor, LowRank, Site
@@ -36,11 +37,11 @@ def forward_ops(
     before, (current, _) = prologue(model, work)
     ops = list(before)
     outside = {op.name: op.name for op in before}
-    for layer in range(model.num_layers):
+    for run, layer in itertools.product(range(model.loops), range(model.num_layers)):
         if layer in decomposition.dropped:
             continue
         names = {**outside, INPUT: current}
-        prefix = f"{model.layer_prefix}.{layer}."
+        prefix = f"{model.layer_prefix}.{layer}." + (f"run_{run}." if run else "")
         kind = model.kind_of(layer)
         for op in layer_ops(kind, work, model.sliding_windows[layer]):
             placed = _place(op, names, prefix)

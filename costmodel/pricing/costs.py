@@ -53,6 +53,13 @@ class Additive:
         """The costs where `mask` is true, else 0."""
         return Additive(self.counts * mask[..., None], self.times * mask[..., None])
 
+    def repeated(self, times: int) -> Additive:
+        """The costs of so many runs through the same weights, which are held once."""
+        if times == 1:
+            return self
+        held = np.array([1 if name in ("params", "weight_bytes") else times for name in COUNTS])
+        return Additive(self.counts * held, self.times * times)
+
     def sum(self) -> Additive:
         """Sums over the last axis of the costs' own."""
         return Additive(self.counts.sum(axis=-2), self.times.sum(axis=-2))

@@ -111,7 +111,7 @@ class PhasePricer:
             for kind, window in self.variants
         ]
         counts, times = (np.stack([getattr(layer, name) for layer in layers]) for name in ("counts", "times"))
-        self._layers = Additive(counts, times)[self.variant_of_layer]
+        self._layers = Additive(counts, times)[self.variant_of_layer].repeated(model.loops)
         self._liveness = Liveness.of(model, work, self.variants)
 
     def costs(self, configurations: Configurations) -> PassCosts:
@@ -121,6 +121,7 @@ class PhasePricer:
     def additive(self, configurations: Configurations) -> tuple[Additive, Ints]:
         """Additive costs of whole passes, shape (...), and their live activation peaks in bytes, int64 (...)."""
         sites = self.linears.costs(configurations.form, configurations.rank_in, configurations.rank_out)
+        sites = sites.repeated(self.rank.loops)
         sites = sites if self._mask is None else sites.where(self._mask)
         layers = (sites.sum() + self._layers).where(configurations.kept)
         extra = self.linears.extra_live(configurations.rank_out)
@@ -135,7 +136,7 @@ class PhasePricer:
         return SiteChoices(
             outside=self._outside,
             layers=self._layers,
-            sites=self.linears.costs(form, rank_in, rank_out),
+            sites=self.linears.costs(form, rank_in, rank_out).repeated(self.rank.loops),
             site_live=site_live,
             other_live=max(int((live.fixed[places] - first).max()), live.outer),
         )
@@ -234,7 +235,7 @@ def _most(model: ModelSpec, work: Workload) -> int:
     layers = [_summed(layer_ops(kind, work, window)) for kind, window in dict.fromkeys(model.variants)]
     outside = _summed((*prologue(model, work).ops, *epilogue_ops(model, work)))
     return _MOST_FACTORS * max(
-        model.num_layers * max(layer[name] for layer in layers) + count for name, count in outside.items()
+        model.num_layers * model.loops * max(layer[name] for layer in layers) + count for name, count in outside.items()
     )
 
 

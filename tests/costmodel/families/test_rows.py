@@ -22,7 +22,7 @@ from factored import factored_reference, filled_cache, run, tokens_of  # noqa: E
 from family_configs import CHOICES, small  # noqa: E402
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
-from studies.families.reference import reference_model  # noqa: E402
+from studies.families.reference import reference_model, reference_params  # noqa: E402
 
 OLD = ("llama", "mistral", "qwen2", "qwen3", "bert", "roberta", "gpt2", "opt")
 """Types that tests of their own hold against transformers in more ways."""
@@ -87,6 +87,24 @@ def flops_equal(model_type: str, change: dict[str, Any], seed: int) -> None:
         work = dataclasses.replace(work, lm_head=LmHead.ALL)
     counted = counter.get_total_flops() - tables + 2 * head * spec.vocab_size * spec.embed_dim
     assert sum(op.cost.flops for op in forward_ops(spec, decomposition, work)) == counted, (config, decomposition, work)
+
+
+QUICK = ("albert", "eurobert", "layoutlm", "rembert", "roformer")
+HEADS = [
+    pytest.param(name, end, marks=() if name in QUICK else pytest.mark.slow)
+    for name in TYPES
+    for end in FAMILIES[name].heads
+    if hasattr(transformers, FAMILIES[name].classes[name] + end)
+]
+
+
+@pytest.mark.parametrize(("model_type", "end"), HEADS)
+def test_every_head_has_the_parameters_of_its_class(model_type: str, end: str) -> None:
+    config = small(model_type, architectures=[FAMILIES[model_type].classes[model_type] + end])
+    spec = spec_from_config(config, name=model_type, source=json.dumps(config))
+    if end == "Model" and model_type.endswith("_text"):
+        pytest.skip("the class of that name is around the language model")
+    assert spec.num_params == reference_params(config, spec)
 
 
 @pytest.mark.parametrize(("model_type", "change"), cases(), ids=IDS)

@@ -1,0 +1,246 @@
+"""More encoders put together as BERT is: ALBERT, RoFormer, LayoutLM, those with norms before their blocks, RemBERT."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from costmodel.families.bert import HEADS as BERT_HEADS
+from costmodel.families.decoder import decoder_row
+from costmodel.families.encoders import BERT_LAYER, encoder_spec
+from costmodel.families.fields import Fields
+from costmodel.families.heads import Heads, MakeHead, classifier, masked_lm, masked_lm_parts, no_head
+from costmodel.families.row import FamilyRow
+from costmodel.head import Head, linear, norm
+from costmodel.model import ModelSpec
+from costmodel.words import Words
+
+_TABLES: dict[str, Any] = {
+    "embedding": "embeddings.word_embeddings",
+    "position_table": "embeddings.position_embeddings",
+    "embedding_norm": "embeddings.LayerNorm",
+}
+_ENCODER_ONLY = "only the encoder is supported, without cross-attention"
+
+
+def _spec(fields: Fields, row: FamilyRow, words: Words, **values: Any) -> ModelSpec:
+    """A model with a table of positions and one of token types, unless `values` say otherwise."""
+    fields.refuse("is_decoder", _ENCODER_ONLY)
+    fields.refuse("add_cross_attention", _ENCODER_ONLY)
+    rows = fields.count("max_position_embeddings")
+    options = {"position_rows": rows, "token_types": fields.count("type_vocab_size"), **values}
+    return encoder_spec(fields, row, words, **options)
+
+
+# ALBERT: one layer that runs many times
+
+_ALBERT = Words(
+    placing="after",
+    norms=("attention.LayerNorm", "full_layer_layer_norm"),
+    attention="attention",
+    qkv=("query", "key", "value"),
+    out="dense",
+    mlp="",
+    ups=("ffn",),
+    down="ffn_output",
+    names=(("dense", "attn_output"), ("ffn", "intermediate"), ("ffn_output", "output")),
+    rotary=False,
+    projection="encoder.embedding_hidden_mapping_in",
+    **_TABLES,
+)
+
+
+def _read_albert(fields: Fields, row: FamilyRow) -> ModelSpec:
+    runs, groups, inner = (fields.count(name) for name in ("num_hidden_layers", "num_hidden_groups", "inner_group_num"))
+    if groups != 1 or inner != 1:
+        raise fields.error("num_hidden_groups", "1 group of 1 layer that runs num_hidden_layers times")
+    if fields.count("embedding_size") == fields.count("hidden_size"):
+        raise fields.error("embedding_size", "another width than hidden_size")
+    return _spec(
+        fields,
+        row,
+        _ALBERT,
+        num_layers=1,
+        loops=runs if fields.num_layers is None else fields.num_layers,
+        embed_dim=fields.count("embedding_size"),
+        narrow_embeddings=True,
+        pooler=True,
+        notes=(f"its one layer runs {runs} times: what is factored is factored in all of them",),
+    )
+
+
+def _albert_pretraining(spec: ModelSpec, labels: int) -> Head:
+    parts = masked_lm_parts(spec, "predictions.dense", "predictions.LayerNorm", "predictions.decoder")
+    order = linear("sop_classifier.classifier", labels, spec.hidden_size, first_token=True)
+    return Head(kind="pretraining", parts=(*parts, order), pooler=True)
+
+
+ALBERT = decoder_row(
+    "albert",
+    {"albert": "Albert"},
+    _read_albert,
+    norm="layer_norm",
+    layers="encoder.albert_layer_groups.0.albert_layers",
+    causal=False,
+    heads={
+        **{end: BERT_HEADS[end] for end in ("Model", "ForTokenClassification", "ForQuestionAnswering")},
+        "ForMaskedLM": masked_lm("predictions.dense", "predictions.LayerNorm", "predictions.decoder"),
+        "ForPreTraining": _albert_pretraining,
+        "ForSequenceClassification": classifier("sequence_classification", "classifier", first_token=True, pooler=True),
+        "ForMultipleChoice": BERT_HEADS["ForMultipleChoice"],
+    },
+)
+
+# RoFormer: rotary positions, whose table is a parameter
+
+
+def _read_roformer(fields: Fields, row: FamilyRow) -> ModelSpec:
+    fields.refuse("rotary_value", "values that positions turn are not supported")
+    words = Words(placing="after", norms=("attention.output.LayerNorm", "output.LayerNorm"), **BERT_LAYER, **_TABLES)
+    head_dim = fields.head_dim("num_attention_heads", "hidden_size")
+    return _spec(
+        fields,
+        row,
+        words,
+        position_rows=0,
+        embed_dim=fields.count_or_none("embedding_size") or fields.count("hidden_size"),
+        narrow_embeddings=True,
+        other_outer_params=fields.count("max_position_embeddings") * head_dim,
+    )
+
+
+ROFORMER = decoder_row(
+    "roformer",
+    {"roformer": "RoFormer"},
+    _read_roformer,
+    norm="layer_norm",
+    layers="encoder.layer",
+    causal=False,
+    heads={
+        "Model": no_head,
+        "ForMaskedLM": masked_lm(
+            "cls.predictions.transform.dense", "cls.predictions.transform.LayerNorm", "cls.predictions.decoder"
+        ),
+        "ForSequenceClassification": classifier(
+            "sequence_classification", "classifier.dense", "classifier.out_proj", first_token=True
+        ),
+        "ForTokenClassification": classifier("token_classification", "classifier"),
+        "ForQuestionAnswering": classifier("question_answering", "qa_outputs"),
+    },
+)
+
+# BERT with tables of a page's layout, and BERT, RoBERTa with norms before their blocks
+
+_BEFORE: dict[str, tuple[tuple[str, str], str]] = {
+    "megatron-bert": (("attention.ln", "ln"), "encoder.ln"),
+    "roberta-prelayernorm": (("attention.LayerNorm", "intermediate.LayerNorm"), "LayerNorm"),
+    "xlm-roberta-xl": (("attention.self_attn_layer_norm", "LayerNorm"), "encoder.LayerNorm"),
+}
+"""model_type -> the norms of a layer, and the last one."""
+
+
+def _read_bert_kin(fields: Fields, row: FamilyRow) -> ModelSpec:
+    kind, rows = fields.model_type, fields.count("max_position_embeddings")
+    if kind == "layoutlm":
+        words = Words(
+            placing="after",
+            norms=("attention.output.LayerNorm", "output.LayerNorm"),
+            rotary=False,
+            **BERT_LAYER,
+            **_TABLES,
+        )
+        tables = 4 * fields.count("max_2d_position_embeddings") * fields.count("hidden_size")
+        return _spec(fields, row, words, pooler=True, other_outer_params=tables)
+    norms, last = _BEFORE[kind]
+    words = Words(norms=norms, final_norm=last, rotary=False, **BERT_LAYER, **_TABLES)
+    reserved = 0 if kind == "megatron-bert" else fields.count("pad_token_id", 1, minimum=0) + 1
+    if rows <= reserved:
+        raise fields.error("max_position_embeddings", f"more than pad_token_id + 1 = {reserved}")
+    return _spec(
+        fields,
+        row,
+        words,
+        max_positions=rows - reserved,
+        pooler=True,
+        final_norm=True,
+        embedding_norm=kind == "roberta-prelayernorm",
+    )
+
+
+def _of_type(heads: Heads, model_type: str) -> dict[str, MakeHead]:
+    """The heads that BERT's row makes for this model_type; LayoutLM's pooler runs before each."""
+
+    def made(make: MakeHead) -> MakeHead:
+        def own(spec: ModelSpec, labels: int) -> Head:
+            head = make(replace(spec, model_type=model_type), labels)
+            return replace(head, pooler=True) if spec.model_type == "layoutlm" and head.parts else head
+
+        return own
+
+    return {end: made(make) for end, make in heads.items()}
+
+
+BERT_KIN = decoder_row(
+    "bert-kin",
+    {"layoutlm": "LayoutLM", "megatron-bert": "MegatronBert"},
+    _read_bert_kin,
+    norm="layer_norm",
+    layers="encoder.layer",
+    causal=False,
+    heads=_of_type(BERT_HEADS, "bert"),
+)
+ROBERTA_KIN = decoder_row(
+    "roberta-kin",
+    {"roberta-prelayernorm": "RobertaPreLayerNorm", "xlm-roberta-xl": "XLMRobertaXL"},
+    _read_bert_kin,
+    norm="layer_norm",
+    layers="encoder.layer",
+    causal=False,
+    heads=_of_type({end: BERT_HEADS[end] for end in BERT_HEADS if end != "ForPreTraining"}, "roberta"),
+)
+
+# RemBERT: narrow embeddings, and a head of its own width
+
+
+def _read_rembert(fields: Fields, row: FamilyRow) -> ModelSpec:
+    words = Words(
+        placing="after",
+        norms=("attention.output.LayerNorm", "output.LayerNorm"),
+        rotary=False,
+        projection="encoder.embedding_hidden_mapping_in",
+        **BERT_LAYER,
+        **_TABLES,
+    )
+    width = fields.count("input_embedding_size")
+    if width == fields.count("hidden_size"):
+        raise fields.error("input_embedding_size", "another width than hidden_size")
+    return _spec(
+        fields,
+        row,
+        words,
+        embed_dim=width,
+        narrow_embeddings=True,
+        pooler=True,
+        head_width=fields.count("output_embedding_size"),
+    )
+
+
+def _rembert_lm(spec: ModelSpec, labels: int) -> Head:
+    width = spec.head_width
+    parts = (
+        linear("cls.predictions.dense", width, spec.hidden_size, activation=True),
+        norm("cls.predictions.LayerNorm", width),
+        linear("cls.predictions.decoder", spec.vocab_size, width),
+    )
+    return Head(kind="masked_lm", parts=parts)
+
+
+REMBERT = decoder_row(
+    "rembert",
+    {"rembert": "RemBert"},
+    _read_rembert,
+    norm="layer_norm",
+    layers="encoder.layer",
+    causal=False,
+    heads={**{end: BERT_HEADS[end] for end in BERT_HEADS if end != "ForPreTraining"}, "ForMaskedLM": _rembert_lm},
+)
