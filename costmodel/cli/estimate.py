@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import click
 
@@ -10,20 +11,32 @@ from costmodel.cli.common import compare_format_option, print_lines, print_table
 from costmodel.cli.comparison import print_comparison
 from costmodel.cli.options import options_of
 from costmodel.decomposition.settings import DecompositionSettings
+from costmodel.errors import InputError
+from costmodel.files.write import write_file
 from costmodel.pricing.estimate import Estimate, comparison_json, estimate
 from costmodel.pricing.likely import Likely, likely
 from costmodel.pricing.setup import SEVERAL, WorkloadSettings
 from costmodel.show import report
 from costmodel.show.comparison import estimates_table
+from costmodel.show.figure import Theme, file_kind
 
 
 @click.command()
 @options_of(WorkloadSettings, "workloads", SEVERAL)
 @options_of(DecompositionSettings, "configuration")
 @click.option("--ops", "show_ops", is_flag=True, help="List every operation (JSON always does).")
+@click.option("--plot", "plot_file", metavar="FILE.png|svg", help="Draw where the time goes, dense over decomposed.")
+@click.option(
+    "--theme", type=click.Choice(["light", "dark"]), default="light", show_default=True, help="Colours of the picture."
+)
 @compare_format_option
 def command(
-    workloads: tuple[WorkloadSettings, ...], configuration: DecompositionSettings, show_ops: bool, fmt: str
+    workloads: tuple[WorkloadSettings, ...],
+    configuration: DecompositionSettings,
+    show_ops: bool,
+    plot_file: str | None,
+    theme: Theme,
+    fmt: str,
 ) -> None:
     """Price one rank configuration of a model on a device, or on several side by side.
 
@@ -43,6 +56,10 @@ def command(
 
     --hw, --stack, --batch, --seq-len and --kv-len repeat or take commas: a comparison.
     """
+    if plot_file is not None:
+        file_kind(Path(plot_file))
+    if plot_file is not None and len(workloads) > 1:
+        raise InputError("a picture shows one question", value=f"{len(workloads)} of them", hint="leave --plot out")
     if len(workloads) > 1 or fmt == "markdown":
         _compare(workloads, configuration, show_ops, fmt)
         return
@@ -57,6 +74,10 @@ def command(
         calibration=setup.calibration,
         new_tokens=setup.new_tokens,
     )
+    if plot_file is not None:
+        from costmodel.show.time_plot import time_plot
+
+        write_file(Path(plot_file), time_plot(result, Path(plot_file), theme))
     others = likely(setup.model, setup.hardware, decomposition, setup.workloads, workload.calibration)
     if fmt == "json":
         write_json(result.to_json() | {"likely": [each.to_json() for each in others]})
@@ -68,6 +89,7 @@ def command(
         )
     else:
         _print(result, others, show_ops)
+        print_lines([f"wrote {plot_file}"] if plot_file is not None else [])
 
 
 def _compare(

@@ -1,0 +1,47 @@
+"""The bars of where the time goes: they add up, and their file is refused before anything is priced."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from costmodel import Workload, estimate, load_hardware, load_model, parse_decomposition
+from costmodel.cli import cli, run
+from costmodel.show.time_plot import segments, time_figure
+
+
+def test_bars_add_up_and_no_name_leaves_its_segment() -> None:
+    pytest.importorskip("matplotlib")
+    model = load_model("gpt2")
+    chosen = parse_decomposition(["rank=64"], model)
+    result = estimate(model, load_hardware("l4"), chosen, [Workload.prefill(64), Workload.decode(65)])
+    for phase in result.phases:
+        parts = segments(phase, "decomposed", least_s=0.01 * phase.decomposed.device_s)
+        assert sum(part.latency_s for part in parts) == pytest.approx(phase.decomposed.device_s)
+        assert len(segments(phase, "decomposed", least_s=1.0)) < len(parts)
+    figure = time_figure(result, "dark")
+    for axes in figure.axes:
+        frames = [bar.get_window_extent() for bar in axes.patches]
+        named = [text for text in axes.texts if text.get_ha() == "center"]
+        assert named
+        for text in named:
+            box = text.get_window_extent()
+            assert any(f.x0 <= box.x0 and box.x1 <= f.x1 and f.y0 <= box.y0 and box.y1 <= f.y1 for f in frames)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [(["--plot", "x.pdf"], "allowed: .png, .svg"), (["--plot", "x.png", "--batch", "1,2"], "one question")],
+)
+def test_a_bad_picture_is_one_line(
+    options: list[str],
+    message: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert run(cli, ["estimate", "--model", "gpt2", "--hw", "l4", *options]) == 2
+    assert message in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
