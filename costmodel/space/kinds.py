@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import random
 from collections.abc import Sequence
 
 import numpy as np
@@ -178,6 +179,23 @@ class PerLayerSpace(DesignSpace):
             if before >= stop:
                 break
         return choices.reshape(len(at), *self.free.shape)
+
+    def sample_choices(self, count: int, seed: int) -> Choices:
+        generator = random.Random(seed)
+        drawn = [generator.randrange(self.valid_size) for _ in range(count)]
+        choices = np.zeros((count, self.free.size), dtype=np.int64)
+        before = 1
+        for candidate, sites in enumerate(self._allowed):
+            after = before + (1 << len(sites)) - 1
+            mine = [place for place, position in enumerate(drawn) if before <= position < after]
+            if mine:
+                size = -(-len(sites) // 8)
+                octets = b"".join((drawn[place] - before + 1).to_bytes(size, "little") for place in mine)
+                masks = np.frombuffer(octets, dtype=np.uint8).reshape(len(mine), size)
+                bits = np.unpackbits(masks, axis=1, bitorder="little", count=len(sites))
+                choices[np.ix_(mine, sites)] = bits.astype(np.int64) * (1 + candidate)
+            before = after
+        return choices.reshape(count, *self.free.shape)
 
 
 class PerSiteSpace(DesignSpace):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import random
 from collections import Counter
 
 import numpy as np
@@ -111,15 +112,18 @@ def test_a_sample_is_the_same_by_number_and_by_choices(space: DesignSpace) -> No
     numbers = space.sample(20, seed=8)
     assert (np.stack([space.choices(number) for number in numbers]) == choices).all()
     assert {space.config(number) for number in numbers} == {space.decomposition(each) for each in choices}
+    if space.kind != "per-site":  # where sites are drawn, not numbers
+        generator = random.Random(8)
+        assert numbers == [space.nth_valid(generator.randrange(space.valid_size)) for _ in numbers]
     assert space.sample_choices(0, seed=8).shape == (0, *space.free.shape)
 
 
 @pytest.mark.parametrize("space", SPACES.values(), ids=SPACES)
 def test_sampling_of_huge_spaces(space: DesignSpace) -> None:
     """Bits of the numbers, layers and ranks are even-handed, without anything materialised."""
-    numbers = space.sample(3000, seed=11)
+    numbers = space.sample(1000, seed=11)
     assert all(0 <= number < space.size for number in numbers)
-    assert abs(sum(number < space.size // 2 for number in numbers) - 1500) < 5 * 27.4
+    assert abs(sum(number < space.size // 2 for number in numbers) - 500) < 5 * 15.8
     chosen = np.stack([space.choices(number) for number in numbers[:600]])
     share = (chosen > 0).mean()
     expected = {"homogeneous": 0.25, "per-layer": 0.5, "per-site": 32 / 33}[space.kind]

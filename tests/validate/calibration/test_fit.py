@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -380,15 +378,3 @@ def test_fit_from_the_command_line(
     assert "--hw is missing" in capsys.readouterr().err
     assert run(cli, ["fit", str(tmp_path / "none"), "--hw", "l4", "--out", str(out)]) == 2
     assert capsys.readouterr().err.startswith("error: ")
-
-
-def test_fitting_starts_without_torch() -> None:
-    """Only the training of a network loads it, and scikit-learn is loaded by a process."""
-    code = (
-        "import sys, validate.calibration.fit, studies.calibrations.device_fit, studies.calibrations.few_points\n"
-        "import studies.calibrations.transfer, validate.calibration.folder\n"
-        "import validate.calibration.importers, validate.probes.plan\n"
-        "import validate.calibration.whole.run_folder\n"
-        "assert not {'torch', 'transformers', 'tensorly', 'sklearn'} & set(sys.modules)\n"
-    )
-    subprocess.run([sys.executable, "-c", code], check=True)

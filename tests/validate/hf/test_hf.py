@@ -161,24 +161,9 @@ def test_the_body_alone_is_saved_and_read(folder: Path, tmp_path: Path) -> None:
         assert torch.equal(body(random_tokens())[0], again(random_tokens())[0])
 
 
-def test_without_the_import_transformers_refuses_both_folders(folder: Path, tmp_path: Path) -> None:
-    """No random matrices: neither of what `apply` wrote nor of what `save_pretrained` wrote."""
-    transformers.AutoModelForCausalLM.from_pretrained(folder).save_pretrained(tmp_path / "saved")
-    code = (
-        "import sys, transformers\n"
-        "for folder in sys.argv[1:]:\n"
-        "    try:\n"
-        "        transformers.AutoModelForCausalLM.from_pretrained(folder)\n"
-        "    except OSError as error:\n"
-        "        print(str(error)[:40])\n"
-    )
-    run = subprocess.run(
-        [sys.executable, "-c", code, str(folder), str(tmp_path / "saved")], capture_output=True, text=True, check=True
-    )
-    assert run.stdout.count("Error no file named model.safetensors") == 2
-
-
-def test_the_room_needs_no_other_part_of_the_project(folder: Path, tmp_path: Path) -> None:
+def test_the_room_alone_makes_transformers_read_both_folders(folder: Path, tmp_path: Path) -> None:
+    """What `apply` and what `save_pretrained` wrote: refused before its import, which needs no other part of the
+    project; never read with random matrices."""
     names = set()
     for path in ROOM.glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
@@ -191,8 +176,17 @@ def test_the_room_needs_no_other_part_of_the_project(folder: Path, tmp_path: Pat
     assert foreign == {"torch", "transformers", "safetensors", "huggingface_hub", "validate.hf"}
     shutil.copytree(ROOM, tmp_path / "validate" / "hf", ignore=shutil.ignore_patterns("__pycache__"))
     (tmp_path / "validate" / "__init__.py").touch()
+    transformers.AutoModelForCausalLM.from_pretrained(folder).save_pretrained(tmp_path / "saved")
     code = (
-        "import sys, torch, transformers, validate.hf\n"
+        "import sys, torch, transformers\n"
+        "for folder in sys.argv[1:]:\n"
+        "    try:\n"
+        "        transformers.AutoModelForCausalLM.from_pretrained(folder)\n"
+        "    except OSError as error:\n"
+        "        assert str(error).startswith('Error no file named model.safetensors'), error\n"
+        "    else:\n"
+        "        raise AssertionError(folder)\n"
+        "import validate.hf\n"
         "model = transformers.AutoModelForCausalLM.from_pretrained(sys.argv[1])\n"
         "tokens = torch.tensor([[3, 4, 5]])\n"
         "found = model.generate(tokens, attention_mask=torch.ones(1, 3), max_new_tokens=4, do_sample=False,"
@@ -201,7 +195,13 @@ def test_the_room_needs_no_other_part_of_the_project(folder: Path, tmp_path: Pat
         "print(found.tolist())\n"
     )
     run = subprocess.run(
-        [sys.executable, "-c", f"import sys; sys.path[:] = [{str(tmp_path)!r}, *sys.path[1:]]\n{code}", str(folder)],
+        [
+            sys.executable,
+            "-c",
+            f"import sys; sys.path[:] = [{str(tmp_path)!r}, *sys.path[1:]]\n{code}",
+            str(folder),
+            str(tmp_path / "saved"),
+        ],
         cwd=tmp_path,
         env={**os.environ, "PYTHONPATH": ""},
         capture_output=True,

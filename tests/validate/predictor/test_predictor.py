@@ -93,6 +93,7 @@ def few_folds(monkeypatch: pytest.MonkeyPatch) -> None:
 def fit(folder: Path, forms: list[int]) -> PredictorFit:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(additivity, "REFITS", 20)
+        patch.setattr(crossval, "OUTER", 5)
         patch.setattr(fit_module, "candidates", lambda evidence: [candidates(evidence)[place] for place in forms])
         return fit_predictor(read_evidence([folder / "records"], made_sensitivity()))
 
@@ -107,8 +108,8 @@ class Absent:
 
 sys.meta_path.insert(0, Absent())
 from validate.cli import main
-from validate.predictor import additivity, fit
-additivity.REFITS, every = 20, fit.candidates
+from validate.predictor import additivity, crossval, fit
+additivity.REFITS, crossval.OUTER, every = 20, 5, fit.candidates
 fit.candidates = lambda evidence: [every(evidence)[int(place)] for place in sys.argv[1].split(",")]
 main(sys.argv[2:])
 """
