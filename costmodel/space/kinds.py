@@ -187,10 +187,10 @@ class PerLayerSpace(DesignSpace):
         before = 1
         for candidate, sites in enumerate(self._allowed):
             after = before + (1 << len(sites)) - 1
-            mine = [place for place, position in enumerate(drawn) if before <= position < after]
-            if mine:
+            mine = np.array([place for place, each in enumerate(drawn) if before <= each < after], dtype=np.int64)
+            if len(mine):
                 size = -(-len(sites) // 8)
-                octets = b"".join((drawn[place] - before + 1).to_bytes(size, "little") for place in mine)
+                octets = b"".join((drawn[place] - before + 1).to_bytes(size, "little") for place in mine.tolist())
                 masks = np.frombuffer(octets, dtype=np.uint8).reshape(len(mine), size)
                 bits = np.unpackbits(masks, axis=1, bitorder="little", count=len(sites))
                 choices[np.ix_(mine, sites)] = bits.astype(np.int64) * (1 + candidate)
