@@ -8,7 +8,6 @@ from pathlib import Path
 import click
 
 from costmodel.cli.common import compare_format_option, print_lines, print_table, write_csv, write_json
-from costmodel.cli.comparison import print_comparison
 from costmodel.cli.options import options_of
 from costmodel.decomposition.settings import DecompositionSettings
 from costmodel.errors import InputError
@@ -17,7 +16,6 @@ from costmodel.pricing.estimate import Estimate, comparison_json, estimate
 from costmodel.pricing.likely import Likely, likely
 from costmodel.pricing.setup import SEVERAL, WorkloadSettings
 from costmodel.show import report
-from costmodel.show.comparison import estimates_table
 from costmodel.show.figure import Theme, file_kind
 
 
@@ -121,6 +119,9 @@ def _compare(
     elif fmt == "csv":
         write_csv(row for result in results for row in report.csv_rows(result))
     else:
+        from costmodel.cli.comparison import print_comparison
+        from costmodel.show.comparison import estimates_table
+
         print_comparison(estimates_table(results), fmt)
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
-from fractions import Fraction
+from typing import TYPE_CHECKING
 
 from costmodel.decomposition.factors import (
     FORMS,
@@ -21,6 +21,9 @@ from costmodel.decomposition.factors import (
 from costmodel.errors import DecompositionError
 from costmodel.model import ModelSpec
 from costmodel.tensors import WeightTensor
+
+if TYPE_CHECKING:
+    from fractions import Fraction
 
 _KEYS = ("layers", "tensors", "rank", "form")
 _RANGE = re.compile(r"(\d{1,9})(?:-(\d{1,9})(?::(\d{1,9}))?)?", re.ASCII)
@@ -41,6 +44,8 @@ class Rank:
         """Read `64` or `12.5%`."""
         allowed = "a whole number of at least 1, or a percentage of break-even such as 50%"
         if _PERCENT.fullmatch(text):
+            from fractions import Fraction  # loads the decimal numbers, which plain ranks need not
+
             percent = Fraction(text[:-1])
             if not percent:
                 raise DecompositionError("rank out of range", value=text, allowed="above 0%")

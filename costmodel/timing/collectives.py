@@ -23,10 +23,10 @@ from costmodel.files.node import Node
 from costmodel.files.read import read_toml
 from costmodel.forward.workload import MAX_DEVICES
 from costmodel.hardware.profile import HardwareProfile, profile_folder
+from costmodel.timing.columns import COLLECTIVES
 
 SCHEMA = 1
 ALL_REDUCE = "all_reduce"
-COLLECTIVES = (ALL_REDUCE, "all_gather", "reduce_scatter", "alltoall")
 CUSTOM = "custom"
 """An all-reduce of a serving engine's own (vLLM), in one kernel, against that of the library (NCCL)."""
 LIBRARIES = ("nccl", CUSTOM)

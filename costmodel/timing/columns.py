@@ -15,6 +15,8 @@ from costmodel.forward.work import AttentionShape
 
 _NO_ATTENTION = AttentionShape(0, 0, 0, 0, 0, 0)
 BOUNDS = ("compute", "memory", "overhead")
+COLLECTIVES = ("all_reduce", "all_gather", "reduce_scatter", "alltoall")
+"""Kinds of operations in which devices exchange what they have."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -14,13 +14,13 @@ import numpy as np
 from costmodel.arrays import Bools
 from costmodel.hardware.profile import HardwareProfile
 from costmodel.timing.calibration.base import Base
+from costmodel.timing.calibration.record import GENERATION
 from costmodel.timing.calibration.shaped import Alignment
 from costmodel.timing.columns import OpColumns, OpTimings, TimeModel
 from costmodel.timing.datasheet import half_of
 from costmodel.timing.efficiencies import generation_of
 from costmodel.units import DType
 
-LEVEL = "generation"
 _NINETY = 1.645
 """Standard deviations of a normal distribution between its middle and the ends of its central 90 %."""
 
@@ -47,7 +47,7 @@ class GenerationRoofline:
     alignment: Alignment | None
     log_sd: float
     host_launch_s: float
-    level: str = LEVEL
+    level: str = GENERATION
     has_interval: bool = True
     together: float = 1.0
 
@@ -137,7 +137,7 @@ class SiblingTimes:
     here: GenerationRoofline
     log_sd: float
     host_launch_s: float
-    level: str = LEVEL
+    level: str = GENERATION
     has_interval: bool = True
     together: float = 1.0
 

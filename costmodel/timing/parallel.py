@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from costmodel.hardware.profile import HardwareProfile
-from costmodel.timing.collectives import COLLECTIVES, collective_time
-from costmodel.timing.columns import OpColumns, OpTimings, TimeModel
+from costmodel.timing.collectives import collective_time
+from costmodel.timing.columns import COLLECTIVES, OpColumns, OpTimings, TimeModel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

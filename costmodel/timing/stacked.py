@@ -10,8 +10,7 @@ import numpy as np
 from costmodel.arrays import Floats, Ints
 from costmodel.hardware.host import Host
 from costmodel.hardware.stack import Stack
-from costmodel.timing.collectives import COLLECTIVES
-from costmodel.timing.columns import OVERHEAD_ROW, WHOLE_ROWS, OpColumns, OpTimings, TimeModel
+from costmodel.timing.columns import COLLECTIVES, OVERHEAD_ROW, WHOLE_ROWS, OpColumns, OpTimings, TimeModel
 
 Z90 = 1.6448536269514722
 """Standard deviations from the middle to either end of a 90 % interval."""

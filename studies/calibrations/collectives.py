@@ -18,7 +18,8 @@ import numpy as np
 
 from costmodel.arrays import Floats, Ints
 from costmodel.files.write import write_file
-from costmodel.timing.collectives import ALL_REDUCE, COLLECTIVES, CUSTOM, CollectiveNumbers, times_of
+from costmodel.timing.collectives import ALL_REDUCE, CUSTOM, CollectiveNumbers, times_of
+from costmodel.timing.columns import COLLECTIVES
 from studies.calibrations.moe import summary_of
 from validate.calibration.tables import read_columns
 

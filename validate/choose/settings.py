@@ -12,7 +12,7 @@ from costmodel.errors import InputError
 from costmodel.hardware.profile import builtin_hardware, profile_folder
 from costmodel.pricing.setup import Setup, WorkloadSettings
 from costmodel.space.settings import parse_ranks
-from costmodel.timing.generation import LEVEL
+from costmodel.timing.calibration.record import GENERATION
 from validate.choose.stages import Stages
 from validate.errors import RunError
 from validate.factors.kinds import HELP, Factors
@@ -157,7 +157,7 @@ class Settings(Sizes):
             return None
         if self.calibration != "auto":
             return sha256_of(self.calibration)
-        of_generation = found.level == LEVEL
+        of_generation = found.level == GENERATION
         own = found.sibling if of_generation else found
         names = [*(["generations.toml"] if of_generation else ()), *([f"{own.name}.json"] if own else ())]
         return " ".join(sha256_of(profile_folder() / "calibrations" / name) for name in names)

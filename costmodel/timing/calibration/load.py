@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import fields
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from costmodel.errors import CalibrationError
 from costmodel.files.node import Node
@@ -23,15 +23,16 @@ from costmodel.timing.calibration.file import (
     read_streams,
 )
 from costmodel.timing.calibration.probes import CalibratedTimes
-from costmodel.timing.calibration.record import Calibration
+from costmodel.timing.calibration.record import GENERATION, Calibration
 from costmodel.timing.calibration.scaled import FORM as SCALED
 from costmodel.timing.calibration.scaled import SCALED_KEYS, ScaledTimes, read_scaled
 from costmodel.timing.calibration.shaped import FORMS, FormName, ShapedForm
 from costmodel.timing.columns import TimeModel
 from costmodel.timing.datasheet import DatasheetRoofline
-from costmodel.timing.efficiencies import generation_of
-from costmodel.timing.generation import LEVEL, GenerationRoofline, SiblingTimes
 from costmodel.units import DType
+
+if TYPE_CHECKING:
+    from costmodel.timing.generation import GenerationRoofline, SiblingTimes
 
 _KEYS = (
     "schema",
@@ -139,6 +140,8 @@ def shipped_calibration(hardware: HardwareProfile) -> Calibration | None:
 @functools.lru_cache(maxsize=64)
 def _of_generation(hardware: HardwareProfile, dtype: DType, runtime: Runtime) -> Calibration:
     """What stands in for a calibration that does not exist: a sibling's that serves the type, or none's."""
+    from costmodel.timing.efficiencies import generation_of  # of no use to a device that was measured
+
     generation = generation_of(hardware)
     siblings = (shipped_calibration(load_hardware(name)) for name in generation.siblings if name != hardware.name)
     sibling = next((each for each in siblings if each and dtype in each.dtypes and runtime in each.runtimes), None)
@@ -147,7 +150,7 @@ def _of_generation(hardware: HardwareProfile, dtype: DType, runtime: Runtime) ->
         hardware=hardware.name,
         dtypes=(dtype,),
         runtimes=(runtime,),
-        level=LEVEL,
+        level=GENERATION,
         provenance=(MappingProxyType({"source": generation.source}),),
         errors=(),
         host_launch_s=None,
@@ -176,7 +179,7 @@ def time_model(hardware: HardwareProfile, dtype: DType, runtime: Runtime, calibr
     if calibration is None:
         return roofline
     launch = roofline.host_launch_s
-    if calibration.level == LEVEL:
+    if calibration.level == GENERATION:
         return _generation_times(hardware, dtype, runtime, calibration.sibling, launch)
     if isinstance(calibration.passes, AdditiveForm):
         return AdditiveTimes(form=calibration.passes, level=calibration.level, host_launch_s=launch)
@@ -193,6 +196,9 @@ def time_model(hardware: HardwareProfile, dtype: DType, runtime: Runtime, calibr
 def _generation_times(
     hardware: HardwareProfile, dtype: DType, runtime: Runtime, sibling: Calibration | None, launch_s: float
 ) -> GenerationRoofline | SiblingTimes:
+    from costmodel.timing.efficiencies import generation_of
+    from costmodel.timing.generation import GenerationRoofline, SiblingTimes
+
     here = GenerationRoofline.of(hardware, dtype, launch_s)
     if sibling is None:
         return here

@@ -6,8 +6,7 @@ from costmodel.decomposition.factors import Decomposition
 from costmodel.forward.work import AttentionShape, keys_held
 from costmodel.forward.workload import Attention, Workload
 from costmodel.model import ModelSpec
-from costmodel.timing.calibration.record import Calibration
-from costmodel.timing.generation import LEVEL
+from costmodel.timing.calibration.record import GENERATION, Calibration
 from costmodel.units import DType
 
 _SHOWN = 4
@@ -18,7 +17,7 @@ def leaves(
 ) -> list[str]:
     """One line per way in which a pass leaves the measured range; empty when all of it lies inside, and at the level of
     a generation, of which nothing was measured."""
-    if calibration.level == LEVEL:
+    if calibration.level == GENERATION:
         return []
     if calibration.passes is not None:
         return [f"calibration {calibration.name}: {text}" for text in calibration.passes.reach.outside(model, work)]

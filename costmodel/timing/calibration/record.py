@@ -12,6 +12,9 @@ from costmodel.timing.calibration.scaled import ScaledForm
 from costmodel.timing.calibration.shaped import FormName, ShapedForm, StreamForm
 from costmodel.units import DType
 
+GENERATION = "generation"
+"""Level of a device that was not measured, of which others of its generation are."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class Calibration:

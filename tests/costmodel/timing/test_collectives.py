@@ -5,7 +5,8 @@ import pytest
 
 from costmodel.errors import InputError
 from costmodel.hardware.profile import load_hardware
-from costmodel.timing.collectives import COLLECTIVES, collective_time, fabrics
+from costmodel.timing.collectives import collective_time, fabrics
+from costmodel.timing.columns import COLLECTIVES
 
 H100 = load_hardware("h100-sxm-80gb")
 
