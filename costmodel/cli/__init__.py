@@ -17,6 +17,7 @@ from costmodel.errors import CostModelError
 _COMMANDS = {
     "estimate": "price one rank configuration of a model on a device",
     "space": "count the configurations of a model's design space",
+    "recommend": "say which configuration reaches a goal, and why none does",
     "explore": "answer questions about every configuration of a design space",
     "objectives": "list every number that can be asked for, with its unit",
     "price": "price bare GEMM and attention shapes in bulk",

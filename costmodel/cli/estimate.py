@@ -27,6 +27,7 @@ from costmodel.show.figure import Theme, file_kind
 @click.option(
     "--theme", type=click.Choice(["light", "dark"]), default="light", show_default=True, help="Colours of the picture."
 )
+@click.option("--save-recipe", metavar="FILE.toml", help="Write the configuration as a recipe.")
 @compare_format_option
 def command(
     workloads: tuple[WorkloadSettings, ...],
@@ -34,6 +35,7 @@ def command(
     show_ops: bool,
     plot_file: str | None,
     theme: Theme,
+    save_recipe: str | None,
     fmt: str,
 ) -> None:
     """Price one rank configuration of a model on a device, or on several side by side.
@@ -50,7 +52,7 @@ def command(
       rank     a number, or P% of the break-even rank
       form     svd (two factors) or tucker (three)     [default: svd]
                dense restores, drop skips whole layers; both without rank
-    A later SPEC wins site by site; --config applies before every SPEC.
+    A later SPEC wins site by site; --preset, --recipe and --config apply before every SPEC.
 
     --hw, --stack, --batch, --seq-len and --kv-len repeat or take commas: a comparison.
     """
@@ -58,6 +60,11 @@ def command(
         file_kind(Path(plot_file))
     if plot_file is not None and len(workloads) > 1:
         raise InputError("a picture shows one question", value=f"{len(workloads)} of them", hint="leave --plot out")
+    if save_recipe is not None:
+        from costmodel.decomposition.recipe import recipe_text
+
+        model = workloads[0].setup().model
+        write_file(Path(save_recipe), recipe_text(configuration.load(model), model).encode())
     if len(workloads) > 1 or fmt == "markdown":
         _compare(workloads, configuration, show_ops, fmt)
         return

@@ -13,6 +13,7 @@ from costmodel.cli.comparison import print_comparison
 from costmodel.cli.options import options_of
 from costmodel.cli.repeat import repeated
 from costmodel.cli.space import print_every_digit
+from costmodel.decomposition.recipe import recipe_text
 from costmodel.errors import InputError
 from costmodel.explore import Exploration, explore
 from costmodel.explore.explore import SCHEMA, best_warnings
@@ -63,6 +64,7 @@ _SHOWN = 24
 )
 @click.option("--plot", "plot_file", metavar="FILE", help="Draw the frontier of the first two objectives (.png, .svg).")
 @click.option("--report", "report_file", metavar="FILE.html", help="Write an interactive page that needs no network.")
+@click.option("--save-recipe", metavar="FILE.toml", help="Write the first configuration listed as a recipe.")
 @compare_format_option
 @click.pass_context
 def command(
@@ -76,6 +78,7 @@ def command(
     quality: str | None,
     plot_file: str | None,
     report_file: str | None,
+    save_recipe: str | None,
     fmt: str,
 ) -> None:
     """Explore every configuration of a model's design space on a device.
@@ -97,9 +100,9 @@ def command(
     picture = file_kind(Path(plot_file)) if plot_file is not None else ""
     if report_file is not None:
         file_kind(Path(report_file), ("html",))
-    drawn = next((file for file in (plot_file, report_file) if file is not None), None)
+    drawn = next((file for file in (plot_file, report_file, save_recipe) if file is not None), None)
     if drawn is not None and len(workloads) > 1:
-        raise InputError("a picture shows one question", value=drawn, hint="explore one device, stack and workload")
+        raise InputError("a file is of one question", value=drawn, hint="explore one device, stack and workload")
     results = []
     for workload in workloads:
         setup = workload.setup()
@@ -120,6 +123,8 @@ def command(
         _compare(results, fmt)
         return
     result = results[0]
+    if save_recipe is not None:
+        write_file(Path(save_recipe), recipe_text(result.best, result.space.model).encode())
     if plot_file is not None:
         from costmodel.show.explore_plot import frontier_plot
 
@@ -136,7 +141,7 @@ def command(
         write_csv(_csv_rows(result))
     else:
         _print(result)
-        print_lines(f"wrote {file}" for file in (plot_file, report_file) if file is not None)
+        print_lines(f"wrote {file}" for file in (plot_file, report_file, save_recipe) if file is not None)
 
 
 def _compare(results: Sequence[Exploration], fmt: str) -> None:

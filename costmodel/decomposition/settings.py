@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from costmodel.decomposition.factors import Decomposition, load_decomposition
+from costmodel.decomposition.presets import Preset, preset_specs
 from costmodel.decomposition.text import parse_decomposition
 from costmodel.model import ModelSpec
 
@@ -25,11 +26,33 @@ class DecompositionSettings:
         default=None, metadata={"metavar": "FILE", "help": "Configuration as JSON; SPECs apply on top."}
     )
 
+    recipe: str | None = field(
+        default=None, metadata={"metavar": "FILE.toml", "help": "Configuration as a recipe; SPECs apply on top."}
+    )
+    preset: Preset | None = field(
+        default=None,
+        metadata={"help": "Half of break-even everywhere, in the MLP, or in all but the first and last layer."},
+    )
+
+    @property
+    def named(self) -> bool:
+        """Whether any configuration is named."""
+        return bool(self.decompose or self.config or self.recipe or self.preset)
+
     def load(self, model: ModelSpec) -> Decomposition:
-        """The configuration file, if any, with every SPEC on top.
+        """The preset, the recipe and every SPEC, each on top of those before it; a configuration file takes the place
+        of preset and recipe.
 
         Raises:
             DecompositionError: when one cannot be read or does not fit the model.
         """
-        base = Decomposition() if self.config is None else load_decomposition(self.config, model)
+        base = Decomposition()
+        if self.preset is not None:
+            base = parse_decomposition(preset_specs(self.preset, model), model)
+        if self.recipe is not None:
+            from costmodel.decomposition.recipe import load_recipe  # few name one
+
+            base = parse_decomposition(load_recipe(self.recipe), model, base)
+        if self.config is not None:
+            base = load_decomposition(self.config, model)
         return parse_decomposition(self.decompose, model, base)

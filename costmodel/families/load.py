@@ -33,6 +33,7 @@ HUB_NAMES = {
     "tinyllama-1.1b": "TinyLlama/TinyLlama-1.1B-Chat-v1.0",
     "mistral-7b": "mistralai/Mistral-7B-v0.1",
     "qwen2.5-0.5b": "Qwen/Qwen2.5-0.5B",
+    "qwen2.5-1.5b": "Qwen/Qwen2.5-1.5B",
     "qwen2.5-7b": "Qwen/Qwen2.5-7B",
     "qwen3-0.6b": "Qwen/Qwen3-0.6B",
     "qwen3-4b": "Qwen/Qwen3-4B",

@@ -14,40 +14,13 @@ import numpy.typing as npt
 from costmodel.arrays import Floats, Ints
 from costmodel.errors import InputError
 from costmodel.explore.answer import EXACT, Answer, Found, Question
-from costmodel.explore.by_class.homogeneous import HomogeneousClasses, PairCosts
+from costmodel.explore.by_class.homogeneous import HomogeneousClasses
 from costmodel.explore.by_layer.bins import BinnedQuality, binned
-from costmodel.explore.by_layer.quality import FAR, LayerQuality
+from costmodel.explore.by_layer.quality import LayerQuality
+from costmodel.explore.by_layer.sets import LayerSets
 from costmodel.explore.distribution import Distribution, distribution
 from costmodel.explore.pareto import tied_frontier
 from costmodel.space.kinds import HomogeneousSpace
-
-
-class _Sets:
-    """Classes (number of layers, pair) with the least quality of each; class 0 is dense.
-
-    Attributes:
-        size, pair: int64 (classes - 1,): number of layers, position among the possible pairs.
-        batch: costs of the classes, with the least quality of each.
-    """
-
-    def __init__(self, question: Question, space: HomogeneousSpace, quality: LayerQuality) -> None:
-        self.space, self.quality = space, quality
-        least = quality.least()[1:]
-        size, self.pair = np.argwhere(least < FAR).T
-        self.size = size + 1
-        ticks = np.append(int(quality.stay.sum()), least[size, self.pair])
-        self.batch = PairCosts.of(question.tables, space).batch(self.size, self.pair, ticks)
-
-    def members(self, position: int) -> Iterator[tuple[int, int]]:
-        """Configurations of a class as (quality in ticks, number), in ascending order."""
-        if position == 0:
-            yield int(self.quality.stay.sum()), 0
-            return
-        pair, size = int(self.pair[position - 1]), int(self.size[position - 1])
-        layers = self.space.layers.tolist()
-        for ticks, mask in self.quality.ordered(pair, size):
-            compact = sum(1 << bit for bit, layer in enumerate(layers) if mask >> layer & 1)
-            yield ticks, self.space.number(compact, int(self.space.valid_pairs[pair]))
 
 
 def answer_uneven(question: Question) -> Answer:
@@ -66,7 +39,7 @@ def answer_uneven(question: Question) -> Answer:
         if limit.objective.part == "quality" and not limit.is_ceiling:
             raise InputError("quality can only be limited from above here", value=str(limit), allowed="quality<=...")
     quality = LayerQuality.of(tables.quality, space)
-    sets = _Sets(question, space, quality)
+    sets = LayerSets(tables, space, quality)
     goals = question.goals(sets.batch)
     allowed = np.flatnonzero(question.allowed(sets.batch))
     classes = HomogeneousClasses(tables, space)
@@ -98,7 +71,7 @@ def answer_uneven(question: Question) -> Answer:
     )
 
 
-def _best(question: Question, sets: _Sets, goals: Floats, allowed: Ints) -> Iterator[Found]:
+def _best(question: Question, sets: LayerSets, goals: Floats, allowed: Ints) -> Iterator[Found]:
     """The best configurations in order, ties by quality, then number: classes enter as their least quality comes up."""
     order = allowed[np.lexsort(goals[allowed].T[::-1])].tolist()
     heap: list[tuple[Any, ...]] = []
@@ -122,7 +95,7 @@ def _best(question: Question, sets: _Sets, goals: Floats, allowed: Ints) -> Iter
 
 def _push(
     question: Question,
-    sets: _Sets,
+    sets: LayerSets,
     streams: dict[int, Iterator[tuple[int, int]]],
     position: int,
     heap: list[tuple[Any, ...]],
@@ -139,18 +112,20 @@ def _push(
             return
 
 
-def _frontier(question: Question, sets: _Sets, goals: Floats, allowed: Ints) -> Iterator[Found]:
+def _frontier(question: Question, sets: LayerSets, goals: Floats, allowed: Ints) -> Iterator[Found]:
     """One configuration of least number for each point of the frontier."""
     for tied in tied_frontier(goals, allowed):
         number = min(next(sets.members(position))[1] for position in tied)
         yield question.found(question.tables.batch(question.space.choices(number)[None]), [(0, number)])[0]
 
 
-def _bins(sets: _Sets, quality: LayerQuality) -> BinnedQuality:
+def _bins(sets: LayerSets, quality: LayerQuality) -> BinnedQuality:
     return binned(quality, *_ends(sets, quality))
 
 
-def _quality_distribution(question: Question, sets: _Sets, quality: LayerQuality, bins: BinnedQuality) -> Distribution:
+def _quality_distribution(
+    question: Question, sets: LayerSets, quality: LayerQuality, bins: BinnedQuality
+) -> Distribution:
     """Quality over all configurations: minimum, maximum and mean exact, the rest from the bins."""
     table = question.tables.quality
     assert table is not None
@@ -173,7 +148,7 @@ def _quality_distribution(question: Question, sets: _Sets, quality: LayerQuality
     )
 
 
-def _ends(sets: _Sets, quality: LayerQuality) -> tuple[int, int]:
+def _ends(sets: LayerSets, quality: LayerQuality) -> tuple[int, int]:
     ticks = sets.batch.quality_ticks
     assert ticks is not None
     negated = dataclasses.replace(
@@ -188,7 +163,9 @@ def _ends(sets: _Sets, quality: LayerQuality) -> tuple[int, int]:
     return int(ticks.min()), max(-int(least.min()), int(ticks[0]))
 
 
-def _matching_bounds(question: Question, plain: Question, sets: _Sets, bins: BinnedQuality | None) -> tuple[int, int]:
+def _matching_bounds(
+    question: Question, plain: Question, sets: LayerSets, bins: BinnedQuality | None
+) -> tuple[int, int]:
     """Between how many configurations keep all limits, from what is known of costs and of quality for each pair."""
     assert bins is not None
     assert question.tables.quality is not None

@@ -1,0 +1,153 @@
+"""`costmodel recommend`: which configuration reaches a goal, on each device and workload."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from costmodel.cli.common import compare_format_option, print_lines, write_csv, write_json
+from costmodel.cli.comparison import print_comparison
+from costmodel.cli.options import options_of
+from costmodel.decomposition.presets import Preset, preset_specs
+from costmodel.decomposition.recipe import load_recipe, recipe_text
+from costmodel.decomposition.text import parse_decomposition
+from costmodel.errors import InputError
+from costmodel.explore.goal import Goal
+from costmodel.explore.recommend import Recommendation, recommend
+from costmodel.files.write import write_file
+from costmodel.model import ModelSpec
+from costmodel.pricing.setup import SEVERAL, WorkloadSettings
+from costmodel.show.recommendation import recommendations_table
+
+SCHEMA = 1
+"""Version of the JSON output."""
+
+
+@click.command()
+@options_of(WorkloadSettings, "workloads", SEVERAL)
+@click.option("--faster", metavar="P%", help="Save this share of the latency of each phase.")
+@click.option("--smaller", metavar="P%", help="Save this share of the weights' bytes.")
+@click.option("--fits", metavar="SIZE", help="Need at most this much memory at the peak, for example 24GB.")
+@click.option(
+    "--max-damage",
+    type=float,
+    metavar="X",
+    help="The most damage allowed.  [default: 1 nat by the prior, anything by a measured quality]",
+)
+@click.option(
+    "--quality",
+    metavar="FILE|prior|standin:params|standin:energy:FILE",
+    help="What each factored weight does to the answers; all but a FILE are no measurement.  [default: prior]",
+)
+@click.option("--preset", type=click.Choice(["uniform-50", "mlp-only", "keep-ends"]), help="Judge this preset alone.")
+@click.option("--recipe", metavar="FILE.toml", help="Judge this recipe alone.")
+@click.option("--save-recipe", metavar="FILE.toml", help="Write the first configuration recommended as a recipe.")
+@compare_format_option
+def command(
+    workloads: tuple[WorkloadSettings, ...],
+    faster: str | None,
+    smaller: str | None,
+    fits: str | None,
+    max_damage: float | None,
+    quality: str | None,
+    preset: Preset | None,
+    recipe: str | None,
+    save_recipe: str | None,
+    fmt: str,
+) -> None:
+    """Recommend a configuration that reaches a goal, on each device, stack and workload.
+
+    A yes is the least damaging configuration that reaches the goal at the pessimistic end of the saving's 90 %
+    interval; a no says why, and what the most is that any configuration saves. Damage is a prior that knows no weights
+    until it was measured: verify what is recommended.
+
+    \b
+    Example:
+      costmodel recommend --model qwen2.5-1.5b --hw l4,h100-sxm-80gb \\
+        --batch 1,32 --phase decode --stack vllm --faster 20%
+    """
+    goal = Goal.of(faster, smaller, fits)
+    if preset is not None and recipe is not None:
+        raise InputError("--preset and --recipe both name the configuration", value=preset, hint="leave one out")
+    rows = []
+    for settings in workloads:
+        setup = settings.setup()
+        for work in setup.workloads:
+            row = recommend(
+                setup.model,
+                setup.hardware,
+                work,
+                goal,
+                calibration=setup.calibration,
+                max_damage=max_damage,
+                quality=quality,
+                only=_only(setup.model, preset, recipe),
+            )
+            rows.append((row, next_command(row, settings)))
+    if save_recipe is not None:
+        _save([row for row, _ in rows], Path(save_recipe))
+    if fmt == "json":
+        head = {"schema": SCHEMA, "model": rows[0][0].model.name, "goal": str(goal)}
+        damage = {"metric": rows[0][0].damage_metric, "stand_in": not rows[0][0].measured}
+        write_json({**head, "damage": damage, "rows": [row.to_json(following) for row, following in rows]})
+    elif fmt == "csv":
+        write_csv(_csv_row(row, following) for row, following in rows)
+    else:
+        print_comparison(recommendations_table([row for row, _ in rows]), fmt)
+        steps = [following for row, following in rows if row.verdict.code == "yes" and row.config]
+        if steps and fmt == "table":
+            print_lines([f"next: {steps[0]}"])
+
+
+def next_command(row: Recommendation, settings: WorkloadSettings) -> str:
+    """What to run to verify a recommendation, or to see where the time goes where there is none."""
+    work = row.workload
+    words = ["--model", settings.model, "--hw", settings.hw, "--phase", work.phase.value, "--batch", str(work.batch)]
+    words += ["--seq-len", str(work.q_len)] if work.phase.value == "prefill" else ["--kv-len", str(work.kv_len)]
+    if row.config is None or row.spec is None or row.spec == "dense":
+        stack = ["--stack", settings.stack] if settings.stack else []
+        return shlex.join(["costmodel", "roofline", *words, *stack])
+    first = shlex.join(["costmodel", "estimate", *words, "--decompose", row.spec, "--save-recipe", "recipe.toml"])
+    return f"{first} && {shlex.join(['validate', *words, '--configs', 'recipe.toml'])}"
+
+
+def _only(model: ModelSpec, preset: Preset | None, recipe: str | None) -> Any:
+    """The configuration to judge, None to search."""
+    if preset is not None:
+        return parse_decomposition(preset_specs(preset, model), model)
+    return None if recipe is None else parse_decomposition(load_recipe(recipe), model)
+
+
+def _save(rows: Sequence[Recommendation], path: Path) -> None:
+    found = next((row for row in rows if row.config is not None and row.config.factors), None)
+    if found is None or found.config is None:
+        raise InputError("nothing is recommended, and no recipe was written", value=str(path))
+    write_file(path, recipe_text(found.config, found.model).encode())
+
+
+def _csv_row(row: Recommendation, following: str) -> dict[str, object]:
+    return {
+        "hardware": row.hardware,
+        "stack": row.workload.stack,
+        "phase": row.workload.phase.value,
+        "batch": row.workload.batch,
+        "q_len": row.workload.q_len,
+        "kv_len": row.workload.kv_len,
+        "dense_latency_s": row.dense.latency_s,
+        "verdict": row.verdict.code,
+        "reason": row.verdict.reason,
+        "text": row.verdict.text,
+        "configuration": row.spec,
+        "saved_pct": row.saved_pct,
+        "saved_p05_pct": row.saved_p05_pct,
+        "saved_p95_pct": row.saved_p95_pct,
+        "most_saved_pct": row.most_saved_pct,
+        "damage": row.damage,
+        **{f"{each.weight_dtype}_saved_pct": each.saved_pct for each in row.quantised},
+        **{f"{each.weight_dtype}_with_config_pct": each.with_config_pct for each in row.quantised},
+        "next": following,
+    }

@@ -1,0 +1,50 @@
+"""Recipes: a configuration as SPECs in a small TOML file, for whatever model.
+
+schema = 1
+decompose = ["layers=1-30 tensors=mlp rank=50%"]
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from costmodel.decomposition.factors import Decomposition
+from costmodel.decomposition.text import describe, parse_decomposition
+from costmodel.errors import DecompositionError
+from costmodel.files.node import Node
+from costmodel.files.read import read_toml
+from costmodel.model import ModelSpec
+
+SCHEMA = 1
+SUFFIX = ".toml"
+
+
+def load_recipe(path: str | Path) -> tuple[str, ...]:
+    """The SPECs of a recipe's file.
+
+    Raises:
+        DecompositionError: when it cannot be read or is no recipe.
+    """
+    node = Node(str(path), read_toml(path, "recipe", DecompositionError), DecompositionError)
+    part = node.table(["schema", "decompose"], ["model"])
+    if part["schema"].value != SCHEMA:
+        raise part["schema"].wrong(str(SCHEMA))
+    return tuple(entry.text() for entry in part["decompose"].items())
+
+
+def recipe_text(decomposition: Decomposition, model: ModelSpec) -> str:
+    """A configuration as the text of a recipe, which reads back as the same configuration.
+
+    Raises:
+        DecompositionError: when no SPEC can state it: Tucker factors of two different ranks.
+    """
+    specs = (
+        [] if not decomposition.factors and not decomposition.dropped else describe(decomposition, model).split(" + ")
+    )
+    if any("x" in word for spec in specs for word in spec.split() if word.startswith("rank=")):
+        raise DecompositionError(
+            "a recipe cannot state two different ranks of a Tucker form", hint="save the JSON configuration instead"
+        )
+    assert parse_decomposition(specs, model) == decomposition
+    lines = "".join(f'    "{spec}",\n' for spec in specs)
+    return f'schema = {SCHEMA}\nmodel = "{model.name}"\ndecompose = [\n{lines}]\n'

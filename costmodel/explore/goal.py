@@ -1,0 +1,75 @@
+"""What a recommendation must reach: faster by a share, smaller by a share, or fitting into a size."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from costmodel.arrays import Floats
+from costmodel.errors import InputError
+from costmodel.explore.tables import CostBatch
+from costmodel.pricing.saving import saving_ends
+from costmodel.units import parse_amount, si
+
+Kind = Literal["faster", "smaller", "fits"]
+METRIC: dict[Kind, str] = {"faster": "latency_s", "smaller": "weight_bytes", "fits": "peak_memory_bytes"}
+"""The cost whose saving answers each kind."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Goal:
+    """`amount` is percent of the dense cost to save, or for `fits` the most bytes at the peak."""
+
+    kind: Kind
+    amount: float
+
+    @classmethod
+    def of(cls, faster: str | None = None, smaller: str | None = None, fits: str | None = None) -> Goal:
+        """The one that is named: `faster="20%"`, `smaller="25%"` or `fits="24GB"`.
+
+        Raises:
+            InputError: when none or several are named, or the amount is out of range.
+        """
+        named: list[tuple[Kind, str]] = []
+        for kind, text in (("faster", faster), ("smaller", smaller), ("fits", fits)):
+            if text is not None:
+                named.append((kind, text))  # type: ignore[arg-type]
+        if len(named) != 1:
+            given = ", ".join(f"--{kind} {text}" for kind, text in named) or "none"
+            allowed = "one of --faster 20%, --smaller 25%, --fits 24GB"
+            raise InputError("what must it reach?", value=given, allowed=allowed)
+        kind, text = named[0]
+        amount = parse_amount(text, "B" if kind == "fits" else "%", f"--{kind}")
+        if not 0 < amount < (np.inf if kind == "fits" else 100):
+            allowed = "above 0" if kind == "fits" else "above 0 % and below 100 %"
+            raise InputError(f"--{kind} out of range", value=text, allowed=allowed)
+        return cls(kind=kind, amount=amount)
+
+    def __str__(self) -> str:
+        if self.kind == "fits":
+            return f"fits into {si(self.amount, 'B')}"
+        return f"{self.amount:g} % {self.kind}"
+
+    @property
+    def metric(self) -> str:
+        """The cost that is saved."""
+        return METRIC[self.kind]
+
+    def saved(self, batch: CostBatch, phase: str) -> tuple[Floats, Floats | None, Floats | None]:
+        """Percent saved of each configuration, and the ends of its 90 % interval, None where they are unknown.
+
+        Bytes are counted, not measured: their ends are the saving itself.
+        """
+        costs, dense = batch.phase(phase), batch.tables.dense.phase(phase)
+        before, after = getattr(dense, self.metric), getattr(costs, self.metric)
+        saved = 100 * (before - after) / np.float64(before)
+        if self.kind != "faster":
+            return saved, saved, saved
+        ends = saving_ends(dense, costs, batch.tables.phases[phase].pricer.ratio_error)
+        return (saved, None, None) if ends is None else (saved, *ends)
+
+    def least_pct(self, dense: float) -> float:
+        """Percent of the dense cost that must be saved; negative where `fits` leaves room."""
+        return 100 * (1 - self.amount / dense) if self.kind == "fits" else self.amount

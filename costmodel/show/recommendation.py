@@ -1,0 +1,52 @@
+"""Recommendations as a table: a row for each device, stack and workload."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from costmodel.explore.recommend import Recommendation
+from costmodel.show.comparison import Table, place, saving_text, table, where
+from costmodel.show.report import amount, duration
+
+
+def recommendations_table(rows: Sequence[Recommendation]) -> Table:
+    """Verdict, saving with its interval, the most that any configuration saves, and what fewer bits save; the
+    configurations and the reasons are lines below."""
+    first = rows[0]
+    notes = []
+    for row in rows:
+        here = where(row.hardware, row.workload)
+        damage = "" if row.damage is None else f"; damage {row.damage:.2g}"
+        if row.verdict.code == "yes":
+            notes.append(f"{here}: {row.verdict.text}: {row.spec}{damage}")
+        else:
+            notes.append(f"{here}: {row.verdict.text}")
+    if any(row.damage for row in rows):
+        measured = "" if first.measured else " - NOT MEASURED"
+        notes.append(f"{first.damage_metric}{measured}")
+    return table(
+        f"{first.model.name}: {first.goal}",
+        [place(row.hardware, row.workload) for row in rows],
+        [_cells(row) for row in rows],
+        notes,
+    )
+
+
+def _cells(row: Recommendation) -> dict[str, str]:
+    size = row.goal.kind != "faster"
+    value = getattr(row.dense, row.goal.metric)
+    middle, ends = saving_text(row.saved_pct, row.saved_p05_pct, row.saved_p95_pct)
+    if row.config is None:
+        middle = ends = "-"
+    return {
+        "dense": amount(value, "B") if size else duration(value),
+        "verdict": row.verdict.code if row.verdict.code == "yes" else f"no: {row.verdict.reason}",
+        "saved": middle,
+        **({} if size else {"90 %": ends}),
+        "most": f"{row.most_saved_pct:.1f} %",
+        **{each.weight_dtype: f"{each.saved_pct:.1f} %" for each in row.quantised if each.saved_pct is not None},
+        **{
+            f"+{each.weight_dtype}": "-" if each.with_config_pct is None else f"{each.with_config_pct:.1f} %"
+            for each in row.quantised
+        },
+    }

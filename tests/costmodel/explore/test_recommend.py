@@ -1,0 +1,154 @@
+"""Recommendations: a yes holds at the pessimistic end, with the least damage there is; a no says why."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from costmodel.cli import cli, run
+from costmodel.decomposition.factors import Decomposition
+from costmodel.decomposition.prior import prior_damage
+from costmodel.decomposition.text import parse_decomposition
+from costmodel.errors import CostModelError
+from costmodel.explore.goal import Goal
+from costmodel.explore.recommend import recommend
+from costmodel.families.load import load_model
+from costmodel.pricing.estimate import estimate
+from costmodel.pricing.setup import WorkloadSettings
+from validate.plans.configs_file import load_configs
+
+NEWCOMER = ["--hw", "l4,h100-sxm-80gb,amd-epyc-2t", "--batch", "1,32", "--phase", "decode", "--faster", "20%"]
+
+
+@pytest.fixture(name="ask")
+def _ask(capsys: pytest.CaptureFixture[str]) -> Any:
+    def ask(*arguments: str, code: int = 0) -> str:
+        assert run(cli, list(arguments)) == code
+        done = capsys.readouterr()
+        return done.err if code else done.out
+
+    return ask
+
+
+@pytest.mark.parametrize("model", ["qwen2.5-1.5b", "smollm2-135m"])
+def test_the_newcomers_table_is_one_command(model: str, ask: Any) -> None:
+    began = time.process_time()
+    found = json.loads(ask("recommend", "--model", model, *NEWCOMER, "--format", "json"))
+    assert time.process_time() - began < 5
+    places = [(row["hardware"], row["workload"]["batch"]) for row in found["rows"]]
+    assert places == [(device, batch) for device in ("l4", "h100-sxm-80gb", "amd-epyc-2t") for batch in (1, 32)]
+    for row in found["rows"]:
+        if row["verdict"]["code"] == "yes":
+            assert row["saved_p05_pct"] >= 20
+            assert row["saved_p05_pct"] <= row["saved_pct"] <= row["saved_p95_pct"]
+            assert row["saved_pct"] <= row["most_saved_pct"] + 1e-9
+        else:
+            assert row["config"] is None
+            assert row["verdict"]["reason"] in ("launch-bound", "compute-bound", "floor", "damage", "uncertain")
+            assert row["verdict"]["text"]
+        assert {each["weight_dtype"] for each in row["quantised"]} == {"int8", "fp8"}
+        assert row["next"].startswith("costmodel ")
+    assert any(row["verdict"]["code"] == "yes" for row in found["rows"]) == (model == "qwen2.5-1.5b")
+
+
+def test_a_yes_is_what_estimate_says_of_the_configuration() -> None:
+    setup = WorkloadSettings(model="qwen2.5-1.5b", hw="amd-epyc-2t", phase="decode").setup()
+    (work,) = setup.workloads
+    row = recommend(setup.model, setup.hardware, work, Goal.of(faster="20%"), calibration=setup.calibration)
+    assert row.config is not None
+    priced = estimate(setup.model, setup.hardware, row.config, [work], calibration=setup.calibration).phases[0]
+    assert priced.saved["latency_pct"] == pytest.approx(row.saved_pct)
+    assert priced.saved["latency_p05_pct"] == pytest.approx(row.saved_p05_pct)
+    assert prior_damage(row.config, setup.model) == pytest.approx(row.damage)
+
+
+def test_nothing_that_was_sampled_reaches_the_goal_with_less_damage() -> None:
+    setup = WorkloadSettings(model="gpt2", hw="amd-epyc-2t", phase="decode", batch=32).setup()
+    (work,) = setup.workloads
+    goal = Goal.of(faster="5%")
+    row = recommend(setup.model, setup.hardware, work, goal, calibration=setup.calibration, max_damage=9.0)
+    assert row.damage is not None
+    rng = np.random.default_rng(0)
+    shares = rng.choice([10, 30, 50, 70, 90], size=40)
+    for share, last in zip(shares, rng.integers(2, 12, size=40), strict=True):
+        group = rng.choice(["all", "attn", "mlp", "c_fc", "mlp_proj"])
+        specs = [f"layers=1-{last} tensors={group} rank={share}%"]
+        other = parse_decomposition(specs, setup.model)
+        priced = estimate(setup.model, setup.hardware, other, [work], calibration=setup.calibration).phases[0]
+        end = priced.saved["latency_p05_pct"]
+        assert end is not None
+        assert end < 5 or prior_damage(other, setup.model) >= row.damage * 0.9
+
+
+def test_smaller_and_fits_count_bytes_and_dense_may_do() -> None:
+    setup = WorkloadSettings(model="smollm2-135m", hw="l4", phase="decode").setup()
+    (work,) = setup.workloads
+
+    def ask(**goal: str) -> Any:
+        return recommend(setup.model, setup.hardware, work, Goal.of(**goal), calibration=setup.calibration)
+
+    small = ask(smaller="25%")
+    assert small.verdict.code == "yes"
+    assert small.saved_pct >= 25
+    assert small.saved_pct == small.saved_p05_pct
+    assert ask(smaller="95%").verdict.reason == "floor"
+    assert ask(fits="24GB").config == Decomposition()
+    fitted = ask(fits="240MB")
+    priced = estimate(setup.model, setup.hardware, fitted.config, [work]).phases[0]
+    assert priced.decomposed.peak_memory_bytes <= 240e6 < priced.dense.peak_memory_bytes
+
+
+def test_a_goal_must_be_one_and_in_range(ask: Any) -> None:
+    question = ["recommend", "--model", "gpt2", "--hw", "l4", "--phase", "decode"]
+    assert "what must it reach" in ask(*question, code=2)
+    assert "what must it reach" in ask(*question, "--faster", "20%", "--fits", "1GB", code=2)
+    assert "out of range" in ask(*question, "--faster", "120%", code=2)
+    assert "not a unit" in ask(*question, "--faster", "20GB", code=2)
+
+
+def test_without_a_calibration_no_yes_is_given() -> None:
+    setup = WorkloadSettings(model="qwen2.5-1.5b", hw="l4", phase="decode", runtime=None, calibration="none").setup()
+    row = recommend(setup.model, setup.hardware, setup.workloads[0], Goal.of(faster="5%"))
+    assert row.verdict.code == "no"
+    assert row.saved_p05_pct is None
+
+
+def test_recipes_and_presets_are_written_and_read(ask: Any, tmp_path: Path) -> None:
+    recipe, found = tmp_path / "recipe.toml", tmp_path / "found.json"
+    question = ["--model", "smollm2-135m", "--hw", "l4", "--phase", "decode"]
+    text = ask("recommend", *question, "--smaller", "25%", "--save-recipe", str(recipe), "--format", "json")
+    found.write_text(text)
+    (row,) = json.loads(text)["rows"]
+    again = json.loads(ask("estimate", *question, "--recipe", str(recipe), "--format", "json"))
+    assert again["decomposition"] == row["config"]
+    model = load_model("smollm2-135m")
+    assert load_configs(recipe, model) == load_configs(found, model)
+    judged = json.loads(ask("recommend", *question, "--smaller", "25%", "--recipe", str(recipe), "--format", "json"))
+    assert judged["rows"][0]["config"] == row["config"]
+    saved = ask("estimate", *question, "--preset", "keep-ends", "--save-recipe", str(recipe), "--format", "csv")
+    configurations = {line["configuration"] for line in csv.DictReader(io.StringIO(saved))}
+    assert len(configurations) == 2
+    assert load_configs(recipe, model) == [parse_decomposition(["layers=1-28 rank=50%"], model)]
+    recipe.write_text("schema = 2\ndecompose = []\n")
+    assert "schema" in ask("estimate", *question, "--recipe", str(recipe), code=2)
+
+
+def test_the_table_markdown_and_csv_have_a_row_each(ask: Any) -> None:
+    question = ["recommend", "--model", "gpt2", "--hw", "l4,t4", "--phase", "decode", "--faster", "10%"]
+    table = ask(*question)
+    assert sum(line.startswith((" l4 ", " t4 ")) for line in table.splitlines()) == 2
+    assert ask(*question, "--format", "markdown").count("\n| ") == 4
+    assert len(list(csv.DictReader(io.StringIO(ask(*question, "--format", "csv"))))) == 2
+
+
+def test_layers_of_different_tensors_are_refused_in_a_line() -> None:
+    setup = WorkloadSettings(model="deepseek-v3", hw="b200-sxm", phase="decode").setup()
+    with pytest.raises(CostModelError, match="different tensors"):
+        recommend(setup.model, setup.hardware, setup.workloads[0], Goal.of(smaller="20%"))
