@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from costmodel.explore.answer import Answer, Found, Question
-from costmodel.explore.objectives import Limit
+from costmodel.explore.objectives import Limit, Objective
 from costmodel.explore.text import objective_text
 from costmodel.space.base import DesignSpace
 
@@ -62,10 +62,21 @@ def nearest(question: Question, answer: Callable[[Question], Answer]) -> tuple[N
         if not limit.is_ceiling:
             continue
         others = tuple(other for other in question.limits if other is not limit)
-        alone = dataclasses.replace(question, objectives=(limit.objective,), limits=others, top=1)
+        alone = dataclasses.replace(question, objectives=(_ordering(limit.objective),), limits=others, top=1)
         best = answer(alone).top
-        found.append(Nearest(limit=limit, found=best[0] if best else None))
+        found.append(Nearest(limit=limit, found=_priced(question, limit, best[0].number) if best else None))
     return tuple(found)
+
+
+def _ordering(objective: Objective) -> Objective:
+    """What orders by an objective: the saving itself stands for the ends of its interval."""
+    return dataclasses.replace(objective, saving="pct") if objective.saving in ("p05", "p95") else objective
+
+
+def _priced(question: Question, limit: Limit, number: int) -> Found:
+    batch = question.tables.batch(question.space.choices(number)[None])
+    value = limit.objective.values(batch)[0].item()
+    return Found(number=number, objectives={limit.objective.name: value})
 
 
 def held_back(question: Question) -> str | None:
