@@ -11,6 +11,7 @@ from costmodel.decomposition.factors import break_even_rank
 from costmodel.decomposition.sites import column_labels
 from costmodel.errors import InputError
 from costmodel.explore.objectives import Objective, Priced, parse_objectives
+from costmodel.show.answer_text import answer_text, trust_lines
 from costmodel.show.page import make_page
 from costmodel.units import unit_of
 
@@ -64,8 +65,13 @@ def explore_page(result: Exploration, command: str) -> str:
     columns, values = _columns(result, choices)
     kinds = ["dense", *["best"] * len(best), *["frontier"] * len(numbers), *["sample"] * len(cloud)]
     known = {name: each for name, each in answer.distribution.items() if each is not None}
+    priced = result.estimate_best()
     data = {
         "title": f"{model.name} on {result.hardware}",
+        "answer": answer_text(result, priced),
+        "trust": trust_lines(result, priced),
+        "assumptions": list(priced.assumptions),
+        "measured": result.measured,
         "subtitle": _subtitle(result),
         "guarantee": answer.guarantee,
         "configurations": f"{space.size:,}"
@@ -151,7 +157,8 @@ def _values(objective: Objective, batch: CostBatch) -> Any:
 
 def _label(objective: Objective, quality: Any) -> str:
     if objective.part == "quality":
-        return str(quality.metric)
+        name, _, more = str(quality.metric).partition(", ")
+        return f"{name} (guessed)" if more and quality.stand_in else str(quality.metric)
     words = objective.metric
     for suffix in ("_s", "_bytes", "_j"):
         words = words.removesuffix(suffix)

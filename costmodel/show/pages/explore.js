@@ -1,6 +1,7 @@
 const POINTS = DATA.points, COLUMNS = DATA.columns, TENSORS = DATA.tensors;
 const column = (name) => COLUMNS.findIndex((each) => each.name === name);
 const DENSE = POINTS[0];
+const FIRST = DATA.measured ? "Best" : "First";
 // A cost's saving in percent, where the page has both; shown beside it and not again.
 const savingOf = (index) => column(COLUMNS[index].name.replace(/^(\w+\.)?(\w+?)(_s|_bytes|_j)?$/, (_, part, metric) => `${part || `${PHASE}.`}saved.${metric}_pct`));
 const PHASE = (COLUMNS.find((each) => each.name.includes(".saved.params")) || { name: "" }).name.split(".")[0];
@@ -103,7 +104,7 @@ function rankRange(point) {
 
 function detail() {
   const host = $("detail"), point = state.selected, width = Math.max(260, host.clientWidth - 30);
-  const kind = { dense: "The dense model", best: `Best by ${COLUMNS[column(DATA.objectives[0])].label}`, frontier: "On the frontier", sample: "One of the sample" }[point.kind];
+  const kind = { dense: "The dense model", best: `${FIRST} by ${COLUMNS[column(DATA.objectives[0])].label}`, frontier: "On the frontier", sample: "One of the sample" }[point.kind];
   const text = command(point);
   const copy = make("button", { type: "button", onclick: () => navigator.clipboard && navigator.clipboard.writeText(text.replace(/ \\\n {2}/g, " ")).then(() => { copy.textContent = "copied"; }, () => { copy.textContent = "select and copy"; }) }, "copy");
   const save = make("button", { type: "button", onclick: () => {
@@ -128,7 +129,7 @@ function select(point) {
 
 const LOOK = {
   sample: { colour: "var(--grey)", name: "uniform sample" }, frontier: { colour: "var(--blue)", name: "frontier" },
-  best: { colour: "var(--orange)", name: `best by ${COLUMNS[column(DATA.objectives[0])].label}` }, dense: { colour: "var(--ink)", name: "dense" },
+  best: { colour: "var(--orange)", name: `${FIRST.toLowerCase()} by ${COLUMNS[column(DATA.objectives[0])].label}` }, dense: { colour: "var(--ink)", name: "dense" },
 };
 
 function shape(kind, x, y) {
@@ -219,7 +220,7 @@ function list() {
   $("list").replaceChildren(table(["", ...asked.map((index) => COLUMNS[index].label)], shownRows.map((point) => [
     make("button", { type: "button", class: "row", onclick: () => select(point) }, rankRange(point)), ...asked.map((index) => show(point.values[index], index))])));
   if (!rows.length) $("list").replaceChildren(make("p", { class: "muted" }, "Nothing on the frontier is within these limits."));
-  else if (step > 1) $("list").append(make("p", { class: "muted" }, `Every ${step}. of ${rows.length}.`));
+  else if (step > 1) $("list").append(make("p", { class: "muted" }, `One in ${step} of ${rows.length}.`));
 }
 
 function controls() {
@@ -260,6 +261,9 @@ if (DATA.limits.length && DATA.matching !== null) facts.push(`${DATA.matching} w
 facts.push(`frontier of ${DATA.frontier_size}`, `guarantee: ${DATA.guarantee}`);
 if (DATA.quality) facts.push(`quality: ${DATA.quality.metric}${DATA.quality.stand_in ? ", a stand-in and no measurement" : ""}`);
 $("facts").textContent = facts.join(" · ");
+$("answer").textContent = DATA.answer;
+$("trust").replaceChildren(...DATA.trust.map((line) => make("li", {}, line)));
+$("assumptions").replaceChildren(...DATA.assumptions.map((line) => make("li", {}, line)));
 for (const kind of ["frontier", "best", "dense", "sample"]) {
   const key = make("svg", { viewBox: "0 0 14 14" }, shape(kind, 7, 7));
   $("legend").append(make("span", {}, key, LOOK[kind].name));
@@ -267,8 +271,7 @@ for (const kind of ["frontier", "best", "dense", "sample"]) {
 controls();
 limits();
 list();
-const frontier = POINTS.filter((point) => point.kind === "frontier");
-state.selected = frontier[Math.floor(frontier.length / 2)] || POINTS[1] || DENSE;
+state.selected = POINTS.find((point) => point.kind === "best") || POINTS.find((point) => point.kind === "frontier") || DENSE;
 onWidth($("chart"), draw);
 onWidth($("detail"), detail);
 onWidth($("histogram"), histogram);

@@ -86,31 +86,36 @@ function drawAxes(svg, box, x, y, xTitle, yTitle) {
 const overlap = (a, b) => Math.max(0, Math.min(a.x1, b.x1) - Math.max(a.x0, b.x0)) * Math.max(0, Math.min(a.y1, b.y1) - Math.max(a.y0, b.y0));
 
 // Names beside their points, where they hide least: `points` are {x, y, r, text, css, colour}, the most important first.
+// A name never stands on another text or outside the frame: where no place is free it is left out. Returns how many are.
 function placeNames(svg, points, taken, frame) {
   const ways = [[1, 0], [-1, 0], [0, -1], [0, 1], [1, -1], [-1, -1], [1, 1], [-1, 1], [0.5, -1], [-0.5, -1], [0.5, 1], [-0.5, 1]];
+  const texts = [...svg.querySelectorAll("text:not([transform])")].map((text) => text.getBBox()).map((box) => ({ x0: box.x - 1, x1: box.x + box.width + 1, y0: box.y, y1: box.y + box.height }));
   const boxes = [...taken, ...points.map((p) => ({ x0: p.x - p.r, x1: p.x + p.r, y0: p.y - p.r, y1: p.y + p.r }))];
+  let left = 0;
   for (const point of points) {
     const text = make("text", { class: `name ${point.css || ""}`, "text-anchor": "middle" }, point.text);
     svg.append(text);
     const size = text.getBBox();
     let best = null;
-    for (const [order, gap] of [0, 14, 30, 48, 70].entries()) {
+    for (const [order, gap] of [0, 14, 30, 48, 70, 95, 125, 160].entries()) {
       for (const [dx, dy] of ways) {
         const cx = point.x + dx * (point.r + 4 + gap + size.width / 2), cy = point.y + dy * (point.r + 2 + gap + size.height / 2);
         const box = { x0: cx - size.width / 2, x1: cx + size.width / 2, y0: cy - size.height / 2, y1: cy + size.height / 2 };
-        const outside = size.width * size.height - overlap(box, frame);
-        const hidden = boxes.reduce((sum, other) => sum + overlap(box, other), 0) + 10 * outside + 40 * order;
+        if (overlap(box, frame) < size.width * size.height - 1 || texts.some((other) => overlap(box, other) > 0)) continue;
+        const hidden = boxes.reduce((sum, other) => sum + overlap(box, other), 0) + 40 * order;
         if (best === null || hidden < best.hidden) best = { hidden, cx, cy, box, gap };
       }
     }
-    boxes.push({ x0: best.box.x0 - 2, x1: best.box.x1 + 2, y0: best.box.y0 - 1, y1: best.box.y1 + 1 });
+    if (best === null) { text.remove(); left++; continue; }
+    texts.push({ x0: best.box.x0 - 2, x1: best.box.x1 + 2, y0: best.box.y0 - 1, y1: best.box.y1 + 1 });
     text.setAttribute("x", best.cx);
-    text.setAttribute("y", best.cy + size.height * 0.3);
+    text.setAttribute("y", best.cy - size.y - size.height / 2);
     if (best.gap > 0) {
       const reach = { x: Math.min(Math.max(point.x, best.box.x0), best.box.x1), y: Math.min(Math.max(point.y, best.box.y0), best.box.y1) };
       svg.insertBefore(make("line", { x1: point.x, y1: point.y, x2: reach.x, y2: reach.y, stroke: point.colour, "stroke-width": 0.8 }), text);
     }
   }
+  return left;
 }
 
 // One tooltip for the page: shown at a pointer, or under an element that got the focus.

@@ -31,7 +31,7 @@ function details(mark) {
 
 const name = (mark) => `${mark.label}${mark.share >= 0.005 ? ` ${(100 * mark.share).toFixed(0)} %` : ""}`;
 
-function draw(panel, host, index) {
+function draw(panel, host, index, note) {
   const width = host.clientWidth, height = Math.round(Math.min(560, Math.max(380, width * 0.78)));
   const box = { left: 46, right: width - 8, top: 26, bottom: height - 48 };
   const svg = make("svg", { viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": `Roofline, ${panel.title}` });
@@ -65,7 +65,8 @@ function draw(panel, host, index) {
     svg.append(shape);
     names.push({ x: cx, y: cy, r, text: name(mark), colour, css: mark.variant });
   }
-  placeNames(svg, names, taken, { x0: box.left, x1: box.right, y0: box.top, y1: box.bottom });
+  const left = placeNames(svg, names, taken, { x0: box.left, x1: box.right, y0: box.top, y1: box.bottom });
+  note.textContent = left ? `${left} of ${names.length} names found no room; all are in the table below.` : "";
 }
 
 // Lines of the roofs; returns the boxes that names should keep clear of.
@@ -79,7 +80,7 @@ function roofs(svg, x, y, box) {
     if (!roof.selected && !shown.roofs) continue;
     const ridge = roof.flops_per_s / rate;
     line([[ridge, roof.flops_per_s], [right, roof.flops_per_s]], { stroke: roof.selected ? "var(--ink)" : "var(--grey)", "stroke-width": roof.selected ? 2 : 1 });
-    const label = make("text", { class: roof.selected ? "" : "soft", x: box.right - 2, y: y(roof.flops_per_s) - 4, "text-anchor": "end" }, `${roof.label} ${si(roof.flops_per_s, "FLOP/s")}`);
+    const label = make("text", { class: roof.selected ? "halo" : "soft halo", x: box.right - 2, y: y(roof.flops_per_s) - 4, "text-anchor": "end" }, `${roof.label} ${si(roof.flops_per_s, "FLOP/s")}`);
     svg.append(label);
     if (taken.some((other) => overlap(other, bounds(label)) > 0)) label.remove();
     else taken.push(bounds(label));
@@ -115,13 +116,13 @@ const draws = [];
 const drawAll = () => draws.forEach((each) => each());
 
 DATA.panels.forEach((panel, index) => {
-  const chart = make("div", {});
+  const chart = make("div", {}), note = make("p", { class: "muted" });
   const facts = [`device ${seconds(panel.device_s)}`];
   if (panel.host_s) facts.push(`host launches ${seconds(panel.host_s)}`);
   if (panel.idle > 0.0005) facts.push(`${percent(panel.idle)} of the dense pass only moves data`);
-  $("panels").append(make("figure", {}, make("h3", {}, panel.title), chart,
+  $("panels").append(make("figure", {}, make("h3", {}, panel.title), chart, note,
     make("p", {}, `Verdict: ${panel.verdict}`), make("p", { class: "muted" }, facts.join(" · "))));
-  draws.push(() => draw(panel, chart, index));
+  draws.push(() => draw(panel, chart, index, note));
   onWidth(chart, draws[index]);
   const columns = ["operations", "variant", "number", "intensity", "achieved", "work", "traffic", "time", "share", "limited by"];
   $("tables").append(make("h3", {}, panel.phase), make("div", { class: "scroll" }, table(columns, panel.marks.map((mark) => [

@@ -98,6 +98,7 @@ def test_a_page_opens_quietly_and_fits(
         "rgb(20, 23, 26)" if dark else "rgb(255, 255, 255)"
     )
     assert tab.run(CLIPPED) == []
+    assert tab.run(COLLIDING) == []
     tab.screenshot(tmp_path / "page.png")
     assert (tmp_path / "page.png").stat().st_size > 20_000
 
@@ -108,6 +109,15 @@ CLIPPED = """[...document.querySelectorAll("main svg text")].flatMap((text) => {
     || inner.bottom > outer.bottom + 1 ? [text.textContent] : [];
 })"""
 """Texts of pictures that reach beyond their picture."""
+COLLIDING = """[...document.querySelectorAll("main svg")].flatMap((svg) => {
+  const texts = [...svg.querySelectorAll("text:not([transform])")];
+  const boxes = texts.map((text) => [text.textContent, text.getBoundingClientRect()]);
+  const meet = (a, b) => Math.min(a.right, b.right) - Math.max(a.left, b.left) > 1.5
+    && Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 3;
+  return boxes.flatMap(([one, a], place) =>
+    boxes.slice(place + 1).filter(([, b]) => meet(a, b)).map(([other]) => `${one} | ${other}`));
+})"""
+"""Pairs of texts of a picture that stand on each other by more than a hair of their margins."""
 
 
 def test_large_numbers_have_the_prefixes_that_the_tables_have(pages: dict[str, Path], tab: Tab) -> None:
@@ -178,6 +188,24 @@ def test_a_configuration_file_gives_the_same_numbers(
     costs = json.loads(capsys.readouterr().out)["phases"][1]["decomposed"]
     assert tab.run("state.selected.values[column('decode.latency_s')]") == pytest.approx(costs["latency_s"], rel=1e-6)
     assert tab.run("state.selected.values[column('params')]") == pytest.approx(costs["params"], rel=1e-6)
+
+
+@pytest.mark.parametrize("width", [1440, 390])
+def test_the_exploration_opens_on_its_answer(width: int, pages: dict[str, Path], tab: Tab) -> None:
+    tab.open(pages["explore"], width=width)
+    assert tab.run("state.selected.kind") == "best"
+    answer = tab.run("document.getElementById('answer').textContent")
+    assert "decode.latency_s" in answer
+    assert "that keep saved.params_pct<=80" in answer
+    (spec,) = tab.run("specs(state.selected)")
+    assert spec in answer
+    trust = tab.run("document.getElementById('trust').innerText")
+    assert "probes level" in trust
+    assert "90 % interval" in trust
+    assert "not measured" in trust
+    assert tab.run("document.querySelectorAll('#assumptions li').length") > 3
+    box = "document.getElementById('command')"
+    assert tab.run(f"{box}.scrollHeight <= {box}.clientHeight && {box}.scrollWidth <= {box}.clientWidth")
 
 
 def test_limits_fade_points_and_shorten_the_list(pages: dict[str, Path], tab: Tab) -> None:
