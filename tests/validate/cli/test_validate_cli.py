@@ -71,7 +71,7 @@ def test_a_run_of_each_family(
     assert out.startswith("name,count,bias,median")
 
 
-@pytest.mark.usefixtures("no_pictures")
+@pytest.mark.usefixtures("no_pictures", "one_copy")
 def test_the_gate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from validating import sample
 
@@ -92,7 +92,7 @@ def test_the_gate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert invoke(capsys, "report", str(tmp_path), "--fail-above", "1")[::2] == (1, "error: 1 samples failed\n")
 
 
-@pytest.mark.usefixtures("no_pictures")
+@pytest.mark.usefixtures("no_pictures", "one_copy")
 def test_given_configurations_and_resume(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = write_config(tmp_path / "llama", LLAMA)
     configs, folder = tmp_path / "frontier.json", tmp_path / "out"
@@ -118,7 +118,7 @@ def test_given_configurations_and_resume(tmp_path: Path, capsys: pytest.CaptureF
     assert err == "error: cannot resume with another seed: got 5; allowed: 0; choose another --out\n"
 
 
-@pytest.mark.usefixtures("no_pictures")
+@pytest.mark.usefixtures("no_pictures", "one_copy")
 def test_files_that_have_moved_are_the_same_files(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from quality_cases import checkpoint
 
@@ -200,7 +200,7 @@ def test_a_missing_library_is_one_line(tmp_path: Path, monkeypatch: pytest.Monke
     )
 
 
-@pytest.mark.usefixtures("no_pictures")
+@pytest.mark.usefixtures("no_pictures", "one_copy")
 def test_a_run_stops_when_told_and_goes_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     model = write_config(tmp_path / "llama", LLAMA)
     start = ["--samples", "3", "--model", str(model), "--out", str(tmp_path / "out"), *FAST, *NAMED, *SMALL]
@@ -213,7 +213,7 @@ def test_a_run_stops_when_told_and_goes_on(tmp_path: Path, capsys: pytest.Captur
     assert (code, json.loads(out)["samples"]) == (0, 3)
 
 
-@pytest.mark.usefixtures("no_pictures")
+@pytest.mark.usefixtures("no_pictures", "one_copy")
 def test_weights_of_a_folder_are_factored(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from validating import tiny_spec
 
@@ -256,7 +256,7 @@ def test_help(capsys: pytest.CaptureFixture[str]) -> None:
     assert "--samples" in out
 
 
-@pytest.mark.usefixtures("no_pictures")
+@pytest.mark.usefixtures("no_pictures", "one_copy")
 def test_an_interrupt_ends_with_a_report(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

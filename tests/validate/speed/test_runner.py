@@ -30,7 +30,9 @@ PLAN = TimingPlan(precision=0.5, budget_s=0.2, max_pairs=30)
 
 
 def runner(tmp_path: Path, config: dict[str, Any] = LLAMA, device: Any = None) -> tuple[Runner, Subject, Journal]:
-    subject = Subject(config, tiny_spec(config), device or CpuDevice(1), DType.FP32)
+    device = device or CpuDevice(1)
+    device.cache_bytes = device.placements = 1  # one copy of each model is made
+    subject = Subject(config, tiny_spec(config), device, DType.FP32)
     journal = Journal(tmp_path / "run", SAMPLES, resume=True)
     hardware = "epyc-9654" if subject.device.kind == "cpu" else "h100-sxm-80gb"
     return Runner(subject, predictor(hardware), PLAN, journal), subject, journal
