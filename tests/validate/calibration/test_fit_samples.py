@@ -18,17 +18,19 @@ from validating import LLAMA, sample, tiny_spec, write_config
 from costmodel.cli import main as costmodel
 from costmodel.decomposition.factors import Decomposition
 from costmodel.errors import CalibrationError
+from costmodel.forward.passes import forward_ops
 from costmodel.forward.workload import Runtime, Workload
 from costmodel.hardware.profile import load_hardware
 from costmodel.pricing.estimate import estimate
 from costmodel.timing.calibration.load import find_calibration, load_calibration
+from costmodel.timing.columns import OpColumns
 from costmodel.units import DType
 from validate.calibration.whole.basis import RooflineBasis
 from validate.calibration.whole.passes import MIN_SAMPLES, Passes, _parts
 from validate.calibration.whole.samples import SamplesFit, fit_samples
 from validate.cli import main as validate
 from validate.errors import FitError
-from validate.speed.records import Sample, encode
+from validate.speed.records import Identity, Sample, encode
 
 HARDWARE = load_hardware("epyc-9654")
 BASIS = RooflineBasis.of(HARDWARE, DType.FP32, Runtime.EAGER)
@@ -126,6 +128,28 @@ def test_noise_shows_in_the_held_out_error_and_the_interval() -> None:
     clean, noisy = fitted().content, fit_samples(records(noise=0.1), HARDWARE).content
     assert noisy["errors"][0]["median_pct"] > 3 > clean["errors"][0]["median_pct"]
     assert noisy["interval"]["high"] - noisy["interval"]["low"] > 0.2
+
+
+def test_heads_in_pairs_are_read_once_for_two_sequences_of_a_prefill_and_once_in_all_of_a_decode_step() -> None:
+    works = [Workload.prefill(8, batch=batch, dtype=DType.FP32) for batch in (1, 2, 5)]
+    works.append(Workload.decode(9, batch=5, dtype=DType.FP32))
+    samples = [sample([], 1.0, index=index, work=work) for index, work in enumerate(works)]
+    paired, whole = (Passes.of(samples, BASIS, heads_in_pairs=pairs).parts[:, 1] for pairs in (True, False))
+    spec = samples[0].spec()
+
+    def head(batch: int) -> Any:
+        work = replace(works[0], batch=batch)
+        ops = [op for op in forward_ops(spec, Decomposition(), work) if op.name == "lm_head"]
+        return BASIS.parts(OpColumns.of(ops)).sum(axis=-1)
+
+    assert np.allclose(paired - whole, [0 * head(1), head(1) - head(2), 3 * head(1) - head(5), 0 * head(1)], atol=1e-15)
+
+
+def test_a_record_of_another_model_than_its_configuration_names_is_refused() -> None:
+    good = records()
+    other = msgspec.structs.replace(good[3], identity=[Identity(name="params", expected=7, found=7)])
+    with pytest.raises(FitError, match="measured another"):
+        fit_samples([*good[:3], other, *good[4:]], HARDWARE)
 
 
 def test_nothing_held_out_is_fitted_to() -> None:

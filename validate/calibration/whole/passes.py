@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -12,8 +12,9 @@ from scipy.optimize import nnls
 
 from costmodel.arrays import Floats
 from costmodel.decomposition.factors import Decomposition
+from costmodel.forward.frame import LM_HEAD
 from costmodel.forward.passes import forward_ops
-from costmodel.forward.workload import Workload
+from costmodel.forward.workload import LmHead, Phase, Workload
 from costmodel.model import ModelSpec
 from costmodel.timing.columns import OpColumns
 from validate.calibration.whole.basis import Basis
@@ -52,13 +53,17 @@ class Passes:
     references: tuple[str, ...]
 
     @classmethod
-    def of(cls, samples: Sequence[Sample], basis: Basis) -> Passes:
-        """The arrays of samples that `usable` let pass."""
+    def of(cls, samples: Sequence[Sample], basis: Basis, *, heads_in_pairs: bool = False) -> Passes:
+        """The arrays of samples that `usable` let pass.
+
+        `heads_in_pairs`: their prefills read the LM head once for every two sequences, as a weight that wants no
+        gradient is multiplied: one product a sequence, two at a time on two cores.
+        """
         parts, configurations, references = [], [], []
         for sample in samples:
             spec, work = sample.spec(), sample.work()
             decomposition = sample.decomposition(spec)
-            parts.append([_parts(basis, spec, each, work) for each in (decomposition, _DENSE)])
+            parts.append([_parts(basis, spec, each, work, heads_in_pairs) for each in (decomposition, _DENSE)])
             model = f"{sample.model.name} {sample.model.num_layers}"
             reference = f"{model} {json.dumps(sample.workload, sort_keys=True)}"
             dense = sample.strata.form == "dense"
@@ -133,6 +138,16 @@ def seconds_of(sample: Sample) -> tuple[float, float]:
     return timing.candidate.median_s, timing.dense.median_s
 
 
-def _parts(basis: Basis, spec: ModelSpec, decomposition: Decomposition, work: Workload) -> Floats:
-    ops = OpColumns.of(forward_ops(spec, decomposition, work))
-    return np.asarray(basis.parts(ops).sum(axis=-1), dtype=np.float64)
+def _parts(
+    basis: Basis, spec: ModelSpec, decomposition: Decomposition, work: Workload, in_pairs: bool = False
+) -> Floats:
+    """What a pass is the sum of, float64 (parts,); `in_pairs` as in `Passes.of`."""
+
+    def summed(part: Workload, head: bool) -> Floats:
+        ops = [op for op in forward_ops(spec, decomposition, part) if (op.name == LM_HEAD) is head]
+        return np.asarray(basis.parts(OpColumns.of(ops)).sum(axis=-1), dtype=np.float64) if ops else np.zeros(1)
+
+    last = work.phase is Phase.PREFILL and work.lm_head is LmHead.LAST and spec.generates
+    if in_pairs and last:
+        return summed(work, head=False) + -(-work.batch // 2) * summed(replace(work, batch=1), head=True)
+    return summed(work, head=False) + summed(work, head=True)

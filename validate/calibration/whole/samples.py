@@ -67,16 +67,20 @@ def usable(samples: Sequence[Sample], hardware: HardwareProfile) -> list[Sample]
     ]
 
 
-def fit_samples(samples: Sequence[Sample], hardware: HardwareProfile, probes: Path | None = None) -> SamplesFit:
+def fit_samples(
+    samples: Sequence[Sample], hardware: HardwareProfile, probes: Path | None = None, *, heads_in_pairs: bool = False
+) -> SamplesFit:
     """Fit and cross-validate.
 
     Args:
         samples: of one device, type and stack; those that failed or have no finite time are passed over.
         hardware: the profile that they were predicted with.
         probes: a calibration file of level probes to stand on instead of the profile's roofline.
+        heads_in_pairs: see `Passes.of`.
 
     Raises:
-        FitError: when they are too few or not of one device and type; its text is one line.
+        FitError: when they are too few or not of one device and type, or a model of theirs had other parameters than
+            are counted today; its text is one line.
         HardwareError: when the profile has no rate for the type.
         CalibrationError: when the probes' file cannot be read or is of another device.
     """
@@ -90,10 +94,11 @@ def fit_samples(samples: Sequence[Sample], hardware: HardwareProfile, probes: Pa
         named = ", ".join(sorted(f"{device} {dtype} {stack}" for device, dtype, stack in kinds))
         allowed = f"{hardware.name}, one type and stack"
         raise FitError("records of another device, or of several", value=named, allowed=allowed)
+    _require_counted(good)
     work = good[0].work()
     device = (hardware, work.dtype, work.runtime)
     basis: Basis = RooflineBasis.of(*device) if probes is None else ProbesBasis.of(probes, *device)
-    problem = Passes.of(good, basis)
+    problem = Passes.of(good, basis, heads_in_pairs=heads_in_pairs)
     predicted, folds = problem.held_out(problem.configurations)
     factors = problem.solve(np.arange(len(good)), np.arange(len(good)))
     if not factors[: basis.gemm_parts].any():
@@ -133,6 +138,21 @@ def fit_samples(samples: Sequence[Sample], hardware: HardwareProfile, probes: Pa
         **({"stack": stack} if stack else {}),
     }
     return SamplesFit(content=content, predicted=_pairs(good, predicted), folds=folds)
+
+
+def _require_counted(samples: Sequence[Sample]) -> None:
+    """Raise FitError where a record's model was another one than its configuration stands for today."""
+    for sample in samples:
+        spec = sample.spec()
+        counted = sample.decomposition(spec).params(spec)
+        built = [check.found for check in sample.identity if check.name == "params" and check.found != counted]
+        if built:
+            raise FitError(
+                f"sample {sample.id} measured another {sample.model.name} than its configuration names",
+                value=f"{built[0]:,} parameters",
+                allowed=f"{counted:,}",
+                hint="architectures in its record says which class it was",
+            )
 
 
 def _pairs(samples: Sequence[Sample], seconds: Floats) -> dict[str, tuple[float, float]]:
