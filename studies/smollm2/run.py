@@ -155,7 +155,7 @@ class Comparison:
         for layer in range(spec.num_layers):
             without = Decomposition(dropped=frozenset({layer}))
             with Replacement(self._pretrained.body, spec, without, WeightFactors()):
-                found[layer] = sum(measure.measure().nll) - dense
+                found[layer] = sum(measure.measure(layer).nll) - dense
         return found
 
     @cache  # noqa: B019

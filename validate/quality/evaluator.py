@@ -107,10 +107,15 @@ class Evaluator:
         with replacement:
             if self._text is not None:
                 with attempt.timed("text"):
-                    attempt.text = self._text.dense if case.is_dense else self._text.measure()
+                    attempt.text = self._text.dense if case.is_dense else self._text.measure(_first_changed(case))
             with attempt.timed("tasks"):
                 for task in self._tasks:
                     attempt.tasks += task.measure()
+
+
+def _first_changed(case: QualityCase) -> int:
+    """Number of the first layer that is factored or dropped."""
+    return min({site.layer for site in case.decomposition.factors} | case.decomposition.dropped)
 
 
 class _Attempt:

@@ -11,9 +11,12 @@ from validate.errors import MeasurementError
 from validate.factors.replace import clone
 from validate.models.blocks import IGNORED, Blocks
 from validate.models.pretrained import Pretrained
+from validate.quality.prefix import DensePrefix
 from validate.quality.records import TextRecord
 from validate.store.digests import Source
 
+SAME = 1e-5
+"""Nats by which log-probabilities may differ when layers are skipped; where they do by more, none are."""
 KEPT_BYTES = 4 * 2**30
 """Dense predictions that are kept in memory; larger ones are computed again, which takes a dense pass for each case."""
 
@@ -41,6 +44,8 @@ class TextMeasure:
         size = 4 * sum(blocks.tokens) * pretrained.spec.vocab_size
         self._twin = clone(self._model) if size > kept_bytes else None
         self._kept: list[torch.Tensor] = []
+        self._prefix = DensePrefix(pretrained, blocks.inputs.numel())
+        self._layers = pretrained.spec.num_layers
         self._dense: TextRecord | None = None
 
     @property
@@ -53,21 +58,37 @@ class TextMeasure:
         if self._dense is None:
             with torch.inference_mode():
                 self._dense = self._measure(remember=True)
+                self._check_prefix()
         return self._dense
 
-    def measure(self) -> TextRecord:
+    def measure(self, first: int = 0) -> TextRecord:
         """The record of the model as it is now, after `dense` was computed.
+
+        Args:
+            first: number of the first layer that is not the dense one; those before it are not run again.
 
         Raises:
             MeasurementError: when a prediction is not finite.
         """
         with torch.inference_mode():
-            return self._measure(remember=False)
+            return self._measure(remember=False, first=first)
 
-    def _measure(self, *, remember: bool) -> TextRecord:
+    def _check_prefix(self) -> None:
+        """Skip layers from now on only where the dense model, started at its last, predicts what it does whole."""
+        inputs, targets = next(self._batches())
+        with self._prefix.starting(self._layers - 1, 0) as skipping:
+            if not skipping:
+                return
+            own = self._predict(self._model, inputs, targets)
+        whole = self._kept[0] if self._twin is None else self._predict(self._model, inputs, targets)
+        if not torch.allclose(own, whole, rtol=0, atol=SAME):
+            self._prefix.forget()
+
+    def _measure(self, *, remember: bool, first: int = 0) -> TextRecord:
         rows: list[torch.Tensor] = []
         for index, (inputs, targets) in enumerate(self._batches()):
-            own = self._predict(self._model, inputs, targets)
+            with self._prefix.recording(index) if remember else self._prefix.starting(first, index):
+                own = self._predict(self._model, inputs, targets)
             if remember:
                 dense = own
                 if self._twin is None:
