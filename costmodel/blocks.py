@@ -32,6 +32,12 @@ class LatentAttention:
     """Part of a head's query and key that RoPE does not turn."""
     rope_dim: int
     value_dim: int
+    index_top: int = 0
+    """Positions that attention looks at, those of the highest scores of an indexer (DeepSeek-V3.2); 0 for all."""
+    index_heads: int = 0
+    """Of the indexer; 0 where there is none, or the layer takes the choice of an earlier one."""
+    index_dim: int = 0
+    """Width of a head of the indexer, and of the one key of each position that it caches."""
 
     @property
     def key_dim(self) -> int:
@@ -40,8 +46,13 @@ class LatentAttention:
 
     @property
     def cached(self) -> int:
-        """Elements of the cache for each token."""
+        """Elements that keys and values are made from, of each token."""
         return self.kv_rank + self.rope_dim
+
+    @property
+    def index_cached(self) -> int:
+        """Elements that the indexer caches of each token."""
+        return self.index_dim if self.index_heads else 0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

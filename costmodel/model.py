@@ -146,6 +146,8 @@ class ModelSpec:
     """Type that the checkpoint's weights are stored in, where the config says so."""
     weights: WeightFormat | None = None
     """How a quantised checkpoint holds the weights of its layers; None for plain ones."""
+    plain_tensors: frozenset[str] = frozenset()
+    """Names of the weights that a quantised checkpoint holds in the activations' type."""
     inside: str = ""
     """model_type of the larger model that this is the language model of; empty for a model of its own."""
     notes: tuple[str, ...] = ()
@@ -164,9 +166,16 @@ class ModelSpec:
     def __post_init__(self) -> None:
         names = dict.fromkeys(self.layer_kinds)
         own = {name: replace(self, layer_kinds=(), kind_fields={}, **self.kind_fields.get(name, {})) for name in names}  # type: ignore[arg-type]
-        each = [kind.tensors for kind in own.values()] or [split_experts(self.family.tensors(self), self.own_experts)]
+        each = [kind.tensors for kind in own.values()] or [self._own_tensors()]
         object.__setattr__(self, "kinds", own)
         object.__setattr__(self, "tensors", tuple(dict.fromkeys(tensor for tensors in each for tensor in tensors)))
+
+    def _own_tensors(self) -> tuple[WeightTensor, ...]:
+        """The weights of a layer where all are alike."""
+        tensors = split_experts(self.family.tensors(self), self.own_experts)
+        if not self.plain_tensors:
+            return tensors
+        return tuple(replace(tensor, plain=tensor.name in self.plain_tensors) for tensor in tensors)
 
     def kind_of(self, layer: int) -> ModelSpec:
         """The model whose layers are all as this one; the model itself where they are."""
@@ -219,7 +228,7 @@ class ModelSpec:
         """Elements that the KV cache of a layer keeps of each position: its keys and values, or what they come from."""
         if not self.attends or (self.words is not None and self.words.shared_cache):
             return 0
-        return self.latent.cached if self.latent else 2 * self.kv_size
+        return self.latent.cached + self.latent.index_cached if self.latent else 2 * self.kv_size
 
     @property
     def state_size(self) -> int:

@@ -31,6 +31,8 @@ class WeightTensor:
     """How it is split, where this is one device's share (`costmodel.forward.sharding`)."""
     members: tuple[int, ...] = ()
     """The numbers of these experts where they are not all of the layer's."""
+    plain: bool = False
+    """Whether a quantised checkpoint holds it in the activations' type."""
     over_cache: bool = False
     """Whether it runs over all cached positions, not over the new tokens: plain latent attention's kv_b_proj."""
 

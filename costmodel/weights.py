@@ -16,7 +16,8 @@ Count = TypeVar("Count", int, "npt.NDArray[np.int64]", "npt.NDArray[np.float64]"
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WeightFormat:
-    """The form of every decomposable weight of a checkpoint; arithmetic stays in the workload's type."""
+    """The form of a checkpoint's decomposable weights, but for those that it leaves plain (`WeightTensor.plain`);
+    arithmetic stays in the workload's type."""
 
     method: str
     """What made it, by the name that configurations give it: gptq, awq, bitsandbytes, fp8, ..."""
@@ -34,8 +35,6 @@ class WeightFormat:
     """Of one zero point, 0 without."""
     embeddings: bool = False
     """Whether the token embedding and the LM head are held so, too."""
-    plain: frozenset[str] = frozenset()
-    """Decomposable tensors that stay in the workload's type in every layer."""
 
     @property
     def text(self) -> str:

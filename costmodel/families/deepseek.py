@@ -1,5 +1,5 @@
-"""DeepSeek-V2 and V3, Kimi K2, GLM-4.7 Flash: latent attention, dense first layers, then a mixture of experts with
-shared ones; MiniCPM 3 and Youtu: the same attention, every layer dense.
+"""DeepSeek-V2 to V3.2, Kimi K2, GLM-4.7 Flash and GLM-5: latent attention, dense first layers, then a mixture of
+experts with shared ones; MiniCPM 3 and Youtu: the same attention, every layer dense.
 
 Defaults of absent fields are those of the configuration classes of transformers 5.23; Kimi K2 has DeepSeek-V3's
 classes. What predicts several tokens ahead (`num_nextn_predict_layers`) is no part of the language model and left out.
@@ -8,20 +8,24 @@ classes. What predicts several tokens ahead (`num_nextn_predict_layers`) is no p
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from costmodel.blocks import Experts, LatentAttention
+from costmodel.families.decoder_fields import by_kind
 from costmodel.families.experts import add_mlp, expert_tensors, read_sparse_layers
 from costmodel.families.fields import Fields
 from costmodel.families.rope import longest_sequence
 from costmodel.families.rotary import add_prologue, add_rotated, number_positions
 from costmodel.families.row import FamilyRow
 from costmodel.forward.frame import INPUT, Start, add_head
-from costmodel.forward.latent import add_latent_attention
+from costmodel.forward.latent import add_indexer, add_latent_attention
 from costmodel.forward.ops import Builder
 from costmodel.model import ModelSpec
 from costmodel.tensors import WeightTensor, attention_weight
 
+_INDEXED = ("deepseek_v32", "glm_moe_dsa")
+"""Types whose attention looks at the positions that an indexer chooses."""
 _DENSE = ("minicpm3", "youtu")
 """Types without experts."""
 _DEFAULTS: dict[str, dict[str, int]] = {
@@ -66,6 +70,8 @@ def _read(fields: Fields, row: FamilyRow) -> ModelSpec:
         else fields.count("v_head_dim", 128),
     )
     mixed: dict[str, Any] = {} if kind in _DENSE else _experts(fields, layers, defaults)
+    if kind in _INDEXED:
+        latent, mixed = _with_indexer(fields, latent, layers, mixed)
     bias = fields.flag("attention_bias", False)
     return ModelSpec(
         name=fields.name,
@@ -116,9 +122,45 @@ def _experts(fields: Fields, layers: int, defaults: dict[str, int]) -> dict[str,
     return {"experts": experts, "layer_kinds": kinds, "kind_fields": {"dense": {"experts": None}}}
 
 
+def _with_indexer(
+    fields: Fields, latent: LatentAttention, layers: int, mixed: dict[str, Any]
+) -> tuple[LatentAttention, dict[str, Any]]:
+    """The sizes with an indexer's, and the kinds of layers where some take the choice of an earlier one."""
+    latent = replace(
+        latent,
+        index_top=fields.count("index_topk"),
+        index_heads=fields.count("index_n_heads"),
+        index_dim=fields.count("index_head_dim"),
+    )
+    takes = _takes_choice(fields, layers)
+    kinds = mixed.get("layer_kinds") or ("sparse",) * layers
+    named = tuple(kind + (", shared choice" if each else "") for kind, each in zip(kinds, takes, strict=True))
+    without = {"latent": replace(latent, index_heads=0)}
+    own = {
+        name: {**({"experts": None} if name.startswith("dense") else {}), **(without if "choice" in name else {})}
+        for name in named
+    }
+    return latent, {"experts": mixed["experts"], **by_kind(named, own)}
+
+
+def _takes_choice(fields: Fields, layers: int) -> list[bool]:
+    """Which layers take the choice of an earlier one: by a list, a pattern of F and S, or a period behind an offset."""
+    given = fields.data.get("indexer_types") or fields.data.get("index_topk_pattern")
+    if given is None:
+        period, offset = (
+            fields.count(name, at, 0) for name, at in (("index_topk_freq", 1), ("index_skip_topk_offset", 2))
+        )
+        return [max(layer - offset + 1, 0) % max(1, period) != 0 for layer in range(layers)]
+    known = {"full": False, "shared": True, "F": False, "S": True}
+    if not isinstance(given, list | str) or len(given) < layers or not all(each in known for each in given):
+        raise fields.error("indexer_types", f"full or shared for each of {layers} layers")
+    return [known[each] for each in given[:layers]]
+
+
 def _kinds(fields: Fields, layers: int, defaults: dict[str, int]) -> tuple[str, ...]:
-    """dense or sparse for each layer; GLM has them as a list whose first alone is dense where there is none."""
-    if fields.model_type == "glm4_moe_lite":
+    """dense or sparse for each layer; GLM has them as a list, without which GLM-4.7's first layer alone is dense."""
+    listed = fields.data.get("mlp_layer_types") is not None and fields.model_type == "glm_moe_dsa"
+    if listed or fields.model_type == "glm4_moe_lite":
         sparse = read_sparse_layers(fields, layers, 1)
     else:
         first = fields.count("first_k_dense_replace", defaults["first_k_dense_replace"], minimum=0)
@@ -166,15 +208,22 @@ def _tensors(spec: ModelSpec) -> tuple[WeightTensor, ...]:
         ("kv_b_proj", heads * (latent.nope_dim + latent.value_dim), latent.kv_rank, False),
         ("o_proj", hidden, heads * latent.value_dim, spec.attn_out_bias),
     ]
+    if latent.index_heads:
+        rest[:0] = [
+            ("indexer.wq_b", latent.index_heads * latent.index_dim, latent.query_rank or hidden, False),
+            ("indexer.wk", latent.index_dim, hidden, False),
+        ]
     attention = [attention_weight(name, f"self_attn.{name}", n, k, bias=bias) for name, n, k, bias in first + rest]
     return (*(each.over_the_cache() if each.name == "kv_b_proj" else each for each in attention), *expert_tensors(spec))
 
 
 def _other_params(spec: ModelSpec) -> int:
-    """Norms of the narrow vectors, and the router."""
-    assert spec.latent is not None
+    """Norms of the narrow vectors, the router, and an indexer's norm and weights of its heads."""
+    latent = spec.latent
+    assert latent is not None
     router = spec.experts.number * spec.hidden_size if spec.experts else 0
-    return spec.latent.kv_rank + (spec.latent.query_rank or 0) + router
+    indexer = 2 * latent.index_dim + latent.index_heads * spec.hidden_size if latent.index_heads else 0
+    return latent.kv_rank + (latent.query_rank or 0) + router + indexer
 
 
 def _layer(b: Builder, window: int | None) -> None:
@@ -188,6 +237,8 @@ def _layer(b: Builder, window: int | None) -> None:
         narrow = b.site(tensors["q_a_proj"], normed, holds=[INPUT])
         narrow = b.norm("self_attn.q_a_layernorm", narrow, columns=latent.query_rank)
         query = b.site(tensors["q_b_proj"], narrow, holds=[INPUT, normed])
+        if latent.index_heads:
+            add_indexer(b, "self_attn", normed, narrow, tensors)
     compressed = b.site(tensors["kv_a_proj_with_mqa"], normed, holds=[INPUT, query])
     cached = b.norm("self_attn.kv_a_layernorm", compressed, columns=latent.kv_rank, holds=[query])
     query = add_rotated(b, "q", query, model.num_heads * latent.rope_dim, holds=[cached])
@@ -205,6 +256,8 @@ DEEPSEEK = FamilyRow(
     classes={
         "deepseek_v2": "DeepseekV2",
         "deepseek_v3": "DeepseekV3",
+        "deepseek_v32": "DeepseekV32",
+        "glm_moe_dsa": "GlmMoeDsa",
         "kimi_k2": "DeepseekV3",
         "glm4_moe_lite": "Glm4MoeLite",
         "minicpm3": "MiniCPM3",

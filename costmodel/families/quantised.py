@@ -68,12 +68,9 @@ def marks(config: Mapping[str, object]) -> tuple[str, object] | None:
     return next(iter([*named, *found]), None)
 
 
-def without_exempt(weights: WeightFormat, fields: Fields, spec: ModelSpec) -> WeightFormat:
-    """The format with the tensors that the configuration exempts in every layer.
-
-    Raises:
-        ModelError: when it exempts a tensor in some layers only.
-    """
+def with_exempt(spec: ModelSpec, fields: Fields) -> ModelSpec:
+    """The model with the tensors that the configuration exempts from its format marked as plain; layers of which it
+    exempts others are a kind of their own."""
     marked = marks(fields.data)
     settings = marked[1] if marked else {}
     assert isinstance(settings, Mapping)
@@ -81,19 +78,25 @@ def without_exempt(weights: WeightFormat, fields: Fields, spec: ModelSpec) -> We
     last = {tensor.path.rpartition(".")[2] for tensor in spec.tensors}
     telling = [entry for entry in entries if _may_concern(entry, last)]
     if not telling:
-        return weights
-    plain = set()
-    for tensor in spec.tensors:
-        hit = [_exempt(f"{spec.layer_prefix}.{layer}.{tensor.path}", telling) for layer in range(spec.num_layers)]
-        if any(hit) and not all(hit):
-            raise ModelError(
-                f"{fields.source}: {weights.method} leaves {tensor.name} as it is in some layers only",
-                value=f"layers {', '.join(str(layer) for layer, one in enumerate(hit) if one)}",
-                allowed="a tensor quantised in all layers or in none",
-            )
-        if all(hit):
-            plain.add(tensor.name)
-    return replace(weights, plain=frozenset(plain))
+        return spec
+    plain = [
+        frozenset(
+            tensor.name
+            for tensor in spec.kind_of(layer).tensors
+            if _exempt(f"{spec.layer_prefix}.{layer}.{tensor.path}", telling)
+        )
+        for layer in range(spec.num_layers)
+    ]
+    if len(set(plain)) == 1 and not spec.kinds:
+        return replace(spec, plain_tensors=plain[0])
+    sets = list(dict.fromkeys(plain))
+    kinds, own = list[str](), dict[str, dict[str, object]]()
+    for layer, names in enumerate(plain):
+        before = spec.layer_kinds[layer] if spec.layer_kinds else "layer"
+        kind = before if names == sets[0] else f"{before}, plain {sets.index(names)}"
+        kinds.append(kind)
+        own[kind] = {**spec.kind_fields.get(before, {}), "plain_tensors": names}
+    return replace(spec, layer_kinds=tuple(kinds), kind_fields=own)
 
 
 def method_of(key: str, settings: Mapping[str, object]) -> str:

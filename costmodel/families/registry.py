@@ -10,7 +10,7 @@ from pathlib import Path
 from costmodel.errors import ModelError
 from costmodel.families.architecture import find_architecture
 from costmodel.families.fields import Fields
-from costmodel.families.quantised import stored_weights, without_exempt
+from costmodel.families.quantised import stored_weights, with_exempt
 from costmodel.families.row import FamilyRow
 from costmodel.families.rows import Rows
 from costmodel.files.read import read_json
@@ -60,7 +60,7 @@ FAMILIES = Rows(
         ".moe:MOE": "mixtral qwen2_moe qwen3_moe qwen3_vl_moe_text qwen3_omni_moe_text gpt_oss olmoe granitemoe "
         "minimax_m2 glm4_moe glm4v_moe_text exaone_moe dots1 solar_open ernie4_5_moe deepseek llama4_text",
         ".moe:PHIMOE": "phimoe",
-        ".deepseek:DEEPSEEK": "deepseek_v2 deepseek_v3 kimi_k2 glm4_moe_lite minicpm3 youtu",
+        ".deepseek:DEEPSEEK": "deepseek_v2 deepseek_v3 deepseek_v32 glm_moe_dsa kimi_k2 glm4_moe_lite minicpm3 youtu",
         ".qwen_hybrid:QWEN_HYBRID": "qwen3_next qwen3_5_text qwen3_5_moe_text",
         ".mamba:MAMBA": "mamba falcon_mamba",
         ".mamba:MAMBA2": "mamba2",
@@ -111,7 +111,7 @@ def spec_from_config(
         _check_sizes(native, row)
     spec = row.read(native.with_defaults(defaults(fields.model_type)), row)
     if weights is not None:
-        weights = without_exempt(weights, fields, spec)
+        spec = with_exempt(spec, fields)
     spec = replace(
         spec,
         weights=weights,

@@ -43,9 +43,10 @@ def add_latent_attention(
     out = work.tokens * heads * latent.value_dim
     if work.attention is Attention.UNFUSED:
         return _add_unfused(b, prefix, sources, (key, value), mask_name(window), out)
-    pairs = work.batch * heads * visible_pairs(work.q_len, keys, True, window)
+    pairs = work.batch * heads * visible_pairs(work.q_len, keys, True, latent.index_top or window)
     everything = work.batch * heads * work.q_len * keys
-    read = work.batch * keys * latent.cached if absorbed else work.batch * keys * heads * (key + value)
+    seen = min(keys, latent.index_top) if latent.index_top and work.q_len == 1 else keys
+    read = work.batch * seen * (latent.cached if absorbed else heads * (key + value))
     cost = OpCost(
         flops=FMA * everything * (key + value),
         skipped_flops=FMA * (everything - pairs) * (key + value),
@@ -59,6 +60,46 @@ def add_latent_attention(
     logsumexp = work.tokens * heads * FP32_BYTES // size
     name = f"{prefix}.sdpa"
     return Attended(b.add(name, "attention", cost, sources, out, workspace=logsumexp, attention=shape))
+
+
+def add_indexer(b: Builder, prefix: str, normed: str, narrow: str, tensors: dict[str, WeightTensor]) -> str:
+    """Add what chooses the positions that attention looks at (DeepSeek-V3.2): queries of a few narrow heads against one
+    cached key of each position, a sum of their positive products, weighed by head, and the highest of them.
+
+    Args:
+        b: the builder, of a model whose latent attention has an indexer.
+        prefix: module path of the attention block inside the layer.
+        normed: name of the operation that made the layer's normed input.
+        narrow: of the one that made the queries' narrow vector.
+        tensors: those of the layer by name.
+    """
+    work, latent = b.work, b.model.latent
+    assert latent is not None
+    heads, width, size, path = latent.index_heads, latent.index_dim, work.act_bytes, f"{prefix}.indexer"
+    query = b.site(tensors["indexer.wq_b"], narrow)
+    key = b.norm(f"{path}.k_norm", b.site(tensors["indexer.wk"], normed), columns=width)
+    new = work.tokens * width
+    cost = OpCost(act_read_bytes=new * size, kv_write_bytes=new * work.kv_bytes, kernels=1)
+    cached = b.add(f"{path}.k_append", "kv_cache", cost, [key], 0)
+    weights = b.linear(f"{path}.weights_proj", work.tokens, heads, b.model.hidden_size, normed, bias=False)
+    rows, keys = work.tokens, work.kv_len
+    cost = OpCost(
+        flops=FMA * rows * keys * heads * (width + 1),
+        vector_flops=2 * rows * keys * heads,
+        act_read_bytes=rows * heads * width * size,
+        act_write_bytes=rows * keys * FP32_BYTES,
+        kv_read_bytes=work.batch * keys * width * work.kv_bytes,
+        kernels=2,
+    )
+    scores = b.add(f"{path}.scores", "attention", cost, [query, cached, weights], rows * keys * FP32_BYTES // size)
+    chosen = min(keys, latent.index_top)
+    cost = OpCost(
+        vector_flops=rows * keys,
+        act_read_bytes=rows * keys * FP32_BYTES,
+        act_write_bytes=rows * chosen * FP32_BYTES,
+        kernels=1,
+    )
+    return b.add(f"{path}.top_k", "elementwise", cost, [scores], rows * chosen * FP32_BYTES // size)
 
 
 def _add_unfused(b: Builder, prefix: str, sources: list[str], widths: tuple[int, int], mask: str, out: int) -> Attended:

@@ -93,7 +93,7 @@ def live_bytes(ops: Sequence[Op]) -> list[int]:
     return lives
 
 
-def site_gemm(work: Workload, tensor: str, stack: StackWork, n: int, k: int, *, bias: bool) -> OpCost:
+def site_gemm(work: Workload, tensor: WeightTensor, stack: StackWork, n: int, k: int, *, bias: bool) -> OpCost:
     """The product of a decomposable weight n x k, or of one of its factors, over the rows of its stack."""
     return gemm(
         stack.rows,
@@ -155,7 +155,7 @@ class Builder:
         """The linear of a decomposable tensor, dense; of a stack of experts those of all experts."""
         n, k = tensor.out_features, tensor.in_features
         stack = stack_work(tensor, self.model, self.work)
-        cost, m = site_gemm(self.work, tensor.name, stack, n, k, bias=tensor.bias), stack.rows
+        cost, m = site_gemm(self.work, tensor, stack, n, k, bias=tensor.bias), stack.rows
         width = merged_widths(self.model).get(tensor, 0)
         name = self.add(
             tensor.path, "gemm", cost, [source], m * n, gemm=(m, n, k), holds=holds, site=tensor.name, merged_n=width

@@ -88,7 +88,7 @@ def factor_ops(
 def _stage_cost(stage: Stage[int], tensor: WeightTensor, stack: StackWork, work: Workload) -> OpCost:
     if stage.kind != "gemm":
         return OpCost(message_bytes=stack.rows * stage.n * work.act_bytes, kernels=1)
-    return site_gemm(work, tensor.name, stack, stage.n, stage.k, bias=bool(stage.bias))
+    return site_gemm(work, tensor, stack, stage.n, stage.k, bias=bool(stage.bias))
 
 
 def _place(op: Op, names: dict[str, str], prefix: str) -> Op:

@@ -8,6 +8,7 @@ from typing import Literal, get_args
 
 from costmodel.errors import InputError
 from costmodel.model import ModelSpec
+from costmodel.tensors import WeightTensor
 from costmodel.units import HALF_BYTES, KV_DTYPES, RUN_DTYPES, WEIGHT_DTYPES, DType
 from costmodel.weights import WeightFormat
 
@@ -215,11 +216,11 @@ class Workload:
         """Type of the decomposable weights."""
         return self.stored.dtype if self.stored else self.weight_dtype or self.dtype
 
-    def site_form(self, tensor: str) -> DType | WeightFormat:
+    def site_form(self, tensor: WeightTensor) -> DType | WeightFormat:
         """How the weight of a decomposable tensor is held."""
         if self.stored is None:
             return self.site_dtype
-        return self.dtype if tensor in self.stored.plain else self.stored
+        return self.dtype if tensor.plain else self.stored
 
     @property
     def vocabulary_form(self) -> DType | WeightFormat:

@@ -55,7 +55,7 @@ class Sites:
         """Of each tensor the rows, the weights read, the kernels of one linear, and the weights that are held: of a
         stack of experts."""
         self._bias = np.array([t.out_features if t.bias else 0 for t in model.tensors], dtype=np.int64)
-        forms = [work.site_form(t.name) for t in model.tensors]
+        forms = [work.site_form(t) for t in model.tensors]
         self._plain = np.array([not isinstance(form, WeightFormat) for form in forms])
         self._one_form = forms[0] if all(form is forms[0] for form in forms) else None
         """Which weights are held in the type that is computed in; the form of all where it is one."""

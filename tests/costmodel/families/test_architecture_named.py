@@ -247,12 +247,22 @@ def test_older_names_of_fields_are_understood() -> None:
 def test_tensors_that_are_left_plain_in_all_layers_keep_their_bytes() -> None:
     spec = build(LLAMA, quantization_config={**GROUP, "modules_to_not_convert": ["down_proj", "lm_head"]})
     assert spec.weights is not None
-    assert spec.weights.plain == {"down_proj"}
+    assert {tensor.name for tensor in spec.tensors if tensor.plain} == {"down_proj"}
     dense = estimate(spec, load_hardware("a100-sxm-80gb"), Decomposition(), [_whole(1, 8)]).phases[0].dense
     held = sum(spec.weights.matrix_bytes(t.out_features, t.in_features) for t in spec.tensors if t.name != "down_proj")
     assert dense.weight_bytes == 2 * (held + 2 * 96 * 64) + 2 * (2 * 100 * 64 + 5 * 64)
-    with pytest.raises(ModelError, match="leaves q_proj as it is in some layers only: got 'layers 1'"):
-        build(LLAMA, quantization_config={**GROUP, "modules_to_not_convert": ["model.layers.1.self_attn.q_proj"]})
+
+
+def test_a_tensor_that_is_left_plain_in_some_layers_keeps_its_bytes_there() -> None:
+    spec = build(LLAMA, quantization_config={**GROUP, "modules_to_not_convert": ["model.layers.1.self_attn.q_proj"]})
+    assert spec.weights is not None
+    assert [spec.tensor("q_proj", layer).plain for layer in (0, 1)] == [False, True]
+    assert spec.num_params == build(LLAMA).num_params
+    dense = estimate(spec, load_hardware("a100-sxm-80gb"), Decomposition(), [_whole(1, 8)]).phases[0].dense
+    layer = spec.kind_of(0).tensors
+    held = 2 * sum(spec.weights.matrix_bytes(t.out_features, t.in_features) for t in layer)
+    plain = 2 * 64 * 64 - spec.weights.matrix_bytes(64, 64)
+    assert dense.weight_bytes == held + plain + 2 * (2 * 100 * 64 + 5 * 64)
 
 
 def test_a_mark_in_a_file_beside_an_unmarked_configuration_counts(tmp_path: Path) -> None:

@@ -63,8 +63,8 @@ def random_config(rng: random.Random, model_type: str) -> dict[str, Any]:
     if model_type in ("qwen3_moe", "glm4_moe", "gpt_oss", "llama4_text", "minimax_m2") or rng.random() < 0.2:
         config |= (
             {}
-            if model_type
-            in ("qwen2_moe", "olmoe", "granitemoe", "deepseek_v2", "deepseek_v3", "glm4_moe_lite", "minicpm3", "youtu")
+            if model_type in ("qwen2_moe", "olmoe", "granitemoe", "glm4_moe_lite", "glm_moe_dsa", "minicpm3", "youtu")
+            or model_type.startswith("deepseek")
             else {"head_dim": rng.choice([4, 8])}
         )
     if model_type == "glm4v_moe_text":
@@ -91,6 +91,8 @@ def random_config(rng: random.Random, model_type: str) -> dict[str, Any]:
         "glm4_moe_lite",
         "deepseek_v3",
         "deepseek_v2",
+        "deepseek_v32",
+        "glm_moe_dsa",
     ):
         config |= {"n_routed_experts": 4, "n_shared_experts": rng.choice([1, 2]), "n_group": 1, "topk_group": 1}
         config |= {"moe_intermediate_size": rng.randint(3, 20), "first_k_dense_replace": rng.choice([0, 1])}
@@ -112,9 +114,13 @@ def random_config(rng: random.Random, model_type: str) -> dict[str, Any]:
         config |= {"mlp_layer_types": rng.choice([None, ["sparse"] * layers])}
     if model_type == "minicpm3":
         config |= {"mlp_bias": rng.random() < 0.5, "tie_word_embeddings": rng.random() < 0.5}
-    if model_type.startswith("deepseek") or model_type in ("glm4_moe_lite", "minicpm3", "youtu"):
+    if model_type.startswith("deepseek") or model_type in ("glm4_moe_lite", "glm_moe_dsa", "minicpm3", "youtu"):
         config |= {"q_lora_rank": rng.choice([None, 6]), "kv_lora_rank": 10, "qk_nope_head_dim": 6}
         config |= {"qk_rope_head_dim": 4, "v_head_dim": rng.choice([5, 8]), "num_key_value_heads": 4}
+    if model_type in ("deepseek_v32", "glm_moe_dsa"):
+        config |= {"q_lora_rank": 6, "index_n_heads": 2, "index_head_dim": 6, "index_topk": rng.choice([2, 40])}
+    if model_type == "glm_moe_dsa":
+        config |= {"index_topk_freq": rng.choice([1, 2])}
     if model_type == "minicpm3":
         config |= {"v_head_dim": rng.choice([None, 5])}
     return config
@@ -154,6 +160,8 @@ ROWS = (
     "llama4_text",
     "deepseek_v2",
     "deepseek_v3",
+    "deepseek_v32",
+    "glm_moe_dsa",
     "glm4_moe_lite",
     "minicpm3",
     "youtu",
