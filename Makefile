@@ -10,7 +10,7 @@ PIP_INSTALL := $(BIN)/python -m pip install -q --disable-pip-version-check -c co
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadfile
 
 .DELETE_ON_ERROR:
-.PHONY: help demo test test-slow mutants lint format notebooks clean
+.PHONY: help demo test test-slow mutants lint format notebooks docs clean
 
 help:
 	@echo "make demo       install costmodel with its own dependencies alone and price the paper's 9 % point on an A100"
@@ -20,6 +20,7 @@ help:
 	@echo "make lint       ruff and mypy"
 	@echo "make format     let ruff format and fix what it can"
 	@echo "make notebooks  the same environment; run the notebooks again and keep their outputs"
+	@echo "make docs       install mkdocs-material; make the documentation's site in build/site, without a network"
 	@echo "make clean      remove the environment and the caches"
 
 demo: $(VENV)/.installed
@@ -49,6 +50,10 @@ format: $(VENV)/.installed-test
 notebooks: $(VENV)/.installed-test
 	$(BIN)/python notebooks/execute.py
 
+docs: $(VENV)/.installed-docs
+	$(BIN)/python scripts/site.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
 clean:
 	rm -rf $(VENV) .mutants .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist
 
@@ -58,12 +63,16 @@ $(VENV)/.installed: $(BIN)/python pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/.installed-test: $(BIN)/python pyproject.toml constraints.txt
-	$(PIP_INSTALL) -e ".[validate,quality,notebooks,dev]"
+	$(PIP_INSTALL) -e ".[validate,quality,notebooks,dev,docs]"
 	@touch $@ $(VENV)/.installed
 
 $(VENV)/.installed-mutants: $(VENV)/.installed-test
-	$(PIP_INSTALL) -e ".[validate,quality,notebooks,dev,mutants]"
+	$(PIP_INSTALL) -e ".[validate,quality,notebooks,dev,docs,mutants]"
 	@touch $@
+
+$(VENV)/.installed-docs: $(BIN)/python pyproject.toml constraints.txt
+	$(PIP_INSTALL) -e ".[docs]"
+	@touch $@ $(VENV)/.installed
 
 # A link to the interpreter, so older than every stamp; one whose interpreter is gone counts as missing and is made anew.
 $(BIN)/python:

@@ -1,0 +1,179 @@
+"""JSON Schemas of what is written, `docs/schemas/NAME.json`: made from real files; run as a script to make them anew.
+
+A key that every file has is required, a type that some file has is allowed, and keys may be added: files only grow.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import shlex
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from costmodel.cli import cli, run
+
+ROOT = Path(__file__).resolve().parent.parent
+FOLDER = ROOT / "docs" / "schemas"
+DIALECT = "https://json-schema.org/draft/2020-12/schema"
+
+COMMANDS = {
+    "estimate": (
+        "What `costmodel estimate --format json` prints",
+        (
+            "estimate --model llama-70m --hw l4 --decompose 'layers=2 rank=64' --new-tokens 8",
+            "estimate --model bert-base --hw t4 --decompose 'layers=3 form=drop' --calibration none",
+            "estimate --model gpt2 --hw h100-sxm-80gb --stack vllm",
+            "estimate --model qwen3-30b-a3b --hw h100-sxm-80gb --decompose 'rank=8 form=tucker'",
+            "estimate --model llama-70m --hw a100-sxm-80gb --tp 2 --decompose 'rank=64'",
+        ),
+    ),
+    "exploration": (
+        "What `costmodel explore --format json` prints",
+        (
+            "explore --model llama-70m --hw l4 --ranks 64,128",
+            "explore --model llama-70m --hw l4 --ranks 64,128 --space per-site --new-tokens 4 --quality standin:params",
+            "explore --model gpt2 --hw t4 --ranks 64 --space per-layer --limit 'saved.params_pct>=99%'",
+        ),
+    ),
+    "recommendation": (
+        "What `costmodel recommend --format json` prints",
+        (
+            "recommend --model llama-70m --hw l4 --batch 1,8 --faster 5%",
+            "recommend --model bert-base --hw t4 --smaller 25%",
+        ),
+    ),
+    "space": (
+        "What `costmodel space --format json` prints",
+        ("space --model llama-70m", "space --model bert-base --ranks 8,16"),
+    ),
+    "graph": (
+        "What `costmodel graph --format json` prints",
+        ("graph --model llama-70m --hw l4 --decompose 'layers=1 rank=64'", "graph --model bert-base --hw t4"),
+    ),
+    "roofline": (
+        "What `costmodel roofline --format json` prints",
+        ("roofline --model llama-70m --hw l4 --decompose 'layers=1 rank=64'", "roofline --model bert-base --hw t4"),
+    ),
+}
+"""Name of a schema: its title, and commands whose outputs it is made from."""
+FILES = {
+    "calibration": ("A calibration, as `validate fit` writes it", "hw_profiles/calibrations/*.json"),
+    "configuration": ("A configuration, which `--config FILE` reads", "studies/*/loop/choice.json"),
+    "quality": ("A quality file, which `--quality FILE` reads", "studies/*/loop/quality2.json"),
+    "run": ("run.json of a run of `validate`", "studies/*/loop/latency/run.json"),
+    "sample": ("A line of samples.jsonl of `validate`", "studies/*/loop/latency/samples.jsonl"),
+}
+"""Name of a schema: its title, and where files of its kind lie."""
+NEEDED = {
+    "quality": ("schema", "model", "metric", "entries"),
+    "configuration": (),
+    "calibration": ("schema", "hardware", "dtypes", "level", "provenance"),
+}
+"""Keys without which a reader refuses the file, where that is less than what ours have."""
+_MAPS = frozenset(
+    {
+        "ranks",
+        "objectives",
+        "saved_pct",
+        "distribution",
+        "ways",
+        "quantiles",
+        "tensors",
+        "layers",
+        "errors",
+        "provenance",
+    }
+    | {
+        "streams",
+        "forms",
+        "elsewhere",
+        "coefficients",
+        "environment",
+        "config",
+        "factors",
+        "range",
+        "interval",
+        "settings",
+    }
+)
+"""Objects whose keys are names or numbers of the question, or of one form among several."""
+_UNITS = {"_s": "seconds", "_bytes": "bytes", "_pct": "percent", "_j": "joules", "_flops": "floating-point operations"}
+
+
+def printed(command: str) -> Any:
+    """The JSON that a command of costmodel prints."""
+    with contextlib.redirect_stdout(io.StringIO()) as stream:
+        assert run(cli, [*shlex.split(command), "--format", "json"]) == 0, command
+    return json.loads(stream.getvalue())
+
+
+def stored(pattern: str) -> list[Any]:
+    """Documents of the files that a pattern names, of a .jsonl its first lines."""
+    found = []
+    for path in sorted(ROOT.glob(pattern)):
+        text = path.read_text(encoding="utf-8")
+        found += (
+            [json.loads(line) for line in text.splitlines()[:40]] if path.suffix == ".jsonl" else [json.loads(text)]
+        )
+    return found
+
+
+def schema_of(values: Iterable[Any], name: str = "") -> dict[str, Any]:
+    """The narrowest of our schemas that holds every value; `name` is the key that they stand under."""
+    values = list(values)
+    kinds = sorted({_kind(value) for value in values})
+    if "number" in kinds and "integer" in kinds:
+        kinds.remove("integer")
+    if any(name.endswith(end) for end in ("_s", "_pct", "_j")):
+        kinds = sorted({"number" if kind == "integer" else kind for kind in kinds})
+    if kinds == ["null"]:
+        kinds = []  # not known of these files alone
+    schema: dict[str, Any] = {"type": kinds[0] if len(kinds) == 1 else kinds} if kinds else {}
+    unit = next((text for end, text in _UNITS.items() if name.endswith(end)), None)
+    if unit and {"number", "integer"} & set(kinds):
+        schema["description"] = unit
+    objects = [value for value in values if isinstance(value, Mapping)]
+    keys = dict.fromkeys(key for value in objects for key in value)
+    if objects and name not in _MAPS and not any("." in key for key in keys):  # a dot: an objective of the question
+        schema["properties"] = {key: schema_of((value[key] for value in objects if key in value), key) for key in keys}
+        schema["required"] = [key for key in keys if all(key in value for value in objects)]
+    lists = [value for value in values if isinstance(value, list)]
+    items = [item for value in lists for item in value]
+    if items:
+        schema["items"] = schema_of(items, name if name in _MAPS else "")
+    return schema
+
+
+def _kind(value: Any) -> str:
+    if value is None:
+        return "null"
+    names = {bool: "boolean", int: "integer", float: "number", str: "string", list: "array", dict: "object"}
+    return names[type(value)]
+
+
+def documents(name: str) -> tuple[str, list[Any]]:
+    """The title of a schema, and what it is made from."""
+    if name in COMMANDS:
+        title, commands = COMMANDS[name]
+        return title, [printed(command) for command in commands]
+    title, pattern = FILES[name]
+    return title, stored(pattern)
+
+
+def made(name: str) -> dict[str, Any]:
+    """The schema called `name`."""
+    title, values = documents(name)
+    schema = schema_of(values)
+    if name in NEEDED:
+        schema["required"] = list(NEEDED[name])
+    return {"$schema": DIALECT, "$id": f"{name}.json", "title": title, **schema}
+
+
+if __name__ == "__main__":
+    FOLDER.mkdir(exist_ok=True)
+    for each in (*COMMANDS, *FILES):
+        text = json.dumps(made(each), indent=1) + "\n"
+        (FOLDER / f"{each}.json").write_text(text, encoding="utf-8")

@@ -1,0 +1,55 @@
+"""What is written keeps to the schemas of docs/schemas, and the schemas can tell."""
+
+from __future__ import annotations
+
+import copy
+import json
+from typing import Any
+
+import pytest
+from schemas import COMMANDS, FILES, FOLDER, printed, stored
+
+validators = pytest.importorskip("jsonschema").validators
+
+OTHERS = {
+    "estimate": "estimate --model llama-70m --hw t4 --phase decode --decompose 'tensors=mlp rank=32'",
+    "exploration": "explore --model llama-70m --hw t4 --ranks 96 --phase prefill --objectives latency_s",
+    "recommendation": "recommend --model gpt2 --hw l4 --phase decode --smaller 5%",
+    "space": "space --model gpt2",
+    "graph": "graph --model gpt2 --hw l4 --phase prefill",
+    "roofline": "roofline --model gpt2 --hw l4 --phase decode",
+}
+"""Commands that no schema was made from."""
+
+
+def checker(name: str) -> Any:
+    schema = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+    kind = validators.validator_for(schema)
+    kind.check_schema(schema)
+    return kind(schema)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_what_a_command_prints_keeps_to_its_schema(name: str) -> None:
+    answer, check = printed(OTHERS[name]), checker(name)
+    check.validate(answer)
+    broken = copy.deepcopy(answer)
+    del broken["schema"]
+    assert not check.is_valid(broken)
+    assert not check.is_valid({**answer, "schema": "one"})
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_files_keep_to_their_schema(name: str) -> None:
+    check, found = checker(name), stored(FILES[name][1])
+    assert found
+    for each in found:
+        check.validate(each)
+    assert not check.is_valid([])
+
+
+def test_each_schema_is_listed_on_the_page_of_formats() -> None:
+    page = (FOLDER.parent / "formats.md").read_text(encoding="utf-8")
+    for name in (*COMMANDS, *FILES):
+        assert f"(schemas/{name}.json)" in page
+    assert {path.stem for path in FOLDER.iterdir()} == {*COMMANDS, *FILES}
