@@ -163,12 +163,29 @@ def _quietly() -> Iterator[None]:
         logger.setLevel(before)
 
 
-def export_onnx(model: nn.Module, shape: Exported, out: Path) -> None:
+def open_session(path: Path) -> Any:
+    """ONNX Runtime over a file, on the CPU with as many threads as torch has, and silent but for errors.
+
+    Threads do not spin between two passes, where those of two sessions would take each other's cores.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+
+
+def export_onnx(model: nn.Module, shape: Exported, out: Path, fixed: tuple[int, int, int] | None = None) -> None:
     """Write a file; weights go into one beside it where they are beyond 2 GB.
+
+    The exporter's own optimiser is left out: it takes as long as the rest, and ONNX Runtime does what it does.
 
     Args:
         model: causal, in evaluation mode, on the CPU.
         shape: of its inputs and outputs.
+        fixed: batch, new and past positions of a file for these alone, which takes a third of the time; None for any.
 
     Raises:
         InputError: when the packages are not installed.
@@ -176,9 +193,12 @@ def export_onnx(model: nn.Module, shape: Exported, out: Path) -> None:
     """
     require_onnx()
     dtype = next(model.parameters()).dtype
-    tokens = torch.ones((2, 3), dtype=torch.int64)
-    past = [torch.zeros(2, shape.num_kv_heads, 4, shape.head_dim, dtype=dtype) for _ in range(2 * shape.num_layers)]
-    batch, new, held = (torch.export.Dim(name) for name in ("batch", "new", "past"))
+    batch, new, held = fixed or (2, 3, 4)
+    tokens = torch.ones((batch, new), dtype=torch.int64)
+    size = (batch, shape.num_kv_heads, held, shape.head_dim)
+    past = [torch.zeros(size, dtype=dtype) for _ in range(2 * shape.num_layers)]
+    dims = [torch.export.Dim(name) for name in ("batch", "new", "past")]
+    dynamic = ({0: dims[0], 1: dims[1]}, [{0: dims[0], 2: dims[2]}] * len(past))
     inputs, outputs = names_of(shape.num_layers)
     try:
         with warnings.catch_warnings(), _quietly(), torch.no_grad():
@@ -188,8 +208,9 @@ def export_onnx(model: nn.Module, shape: Exported, out: Path) -> None:
                 (tokens, past),
                 input_names=inputs,
                 output_names=outputs,
-                dynamic_shapes=({0: batch, 1: new}, [{0: batch, 2: held}] * len(past)),
+                dynamic_shapes=None if fixed else dynamic,
                 dynamo=True,
+                optimize=False,
                 verbose=False,
             )
             program.save(str(out))

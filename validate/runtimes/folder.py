@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -13,7 +12,7 @@ from validate.errors import MeasurementError
 from validate.models.artefact import open_factored
 from validate.models.kept import is_factored
 from validate.models.pretrained import open_pretrained
-from validate.runtimes.export import CachedPass, Exported, export_onnx, names_of
+from validate.runtimes.export import CachedPass, Exported, export_onnx, names_of, open_session
 from validate.runtimes.passes import TOLERANCE, difference_of
 
 
@@ -28,8 +27,6 @@ def export_folder(folder: Path, out: Path) -> float:
         ModelError: when the folder cannot be read.
         MeasurementError: when the model does not export, or the file computes something else; nothing is left then.
     """
-    import onnxruntime
-
     if not folder.is_dir():
         raise ModelError("no such folder", value=str(folder))
     opened = open_factored if is_factored(folder) else open_pretrained
@@ -40,7 +37,7 @@ def export_folder(folder: Path, out: Path) -> float:
     beside = temporary.with_name(f"{temporary.name}.data")
     try:
         export_onnx(model, shape, temporary)
-        session: Any = onnxruntime.InferenceSession(str(temporary), providers=["CPUExecutionProvider"])
+        session = open_session(temporary)
         inputs, outputs = names_of(shape.num_layers)
         reference = CachedPass(model, shape.windows).eval()
         tokens = torch.arange(12).view(2, 6) % spec.vocab_size

@@ -14,7 +14,7 @@ from validate.errors import MeasurementError
 from validate.models.passes import Pass, make_pass
 from validate.runtimes.compiled import compiled_pass, forget_compiled, require_compiler
 from validate.runtimes.export import require_onnx
-from validate.runtimes.onnx import OnnxPasses
+from validate.runtimes.onnx import onnx_pass
 from validate.runtimes.stacks import COMPILE, RUNTIME_OF
 
 TOLERANCE = {torch.float32: 1e-4, torch.bfloat16: 5e-2, torch.float16: 1e-2}
@@ -52,7 +52,6 @@ class StackPasses:
 
     def __init__(self, spec: ModelSpec, device: torch.device, seed: int) -> None:
         self._spec, self._device, self._seed = spec, device, seed
-        self._onnx = OnnxPasses(spec, seed)
 
     def forget(self) -> None:
         """Drop what the passes of earlier samples hold."""
@@ -67,8 +66,9 @@ class StackPasses:
         """
         assert work.stack is not None
         plain = make_pass(tree, self._spec, decomposition, work, self._device, self._seed)
-        by_compile = RUNTIME_OF[work.stack] == COMPILE
-        run = compiled_pass(plain) if by_compile else self._onnx.make(tree, decomposition, work)
+        if RUNTIME_OF[work.stack] == COMPILE:
+            return require_close(compiled_pass(plain), plain, work.stack)
+        run = onnx_pass(tree, self._spec, decomposition, work, self._seed)
         return require_close(run, plain, work.stack)
 
 

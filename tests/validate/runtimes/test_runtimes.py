@@ -31,7 +31,7 @@ from validate.plans.case import Case  # noqa: E402
 from validate.runtimes import passes  # noqa: E402
 from validate.runtimes.compiled import compiled_pass, require_compiler  # noqa: E402
 from validate.runtimes.export import names_of  # noqa: E402
-from validate.runtimes.onnx import OnnxPasses  # noqa: E402
+from validate.runtimes.onnx import onnx_pass  # noqa: E402
 from validate.runtimes.stacks import stack_options  # noqa: E402
 from validate.speed.records import SAMPLES, read_samples  # noqa: E402
 from validate.speed.runner import Runner  # noqa: E402
@@ -178,7 +178,7 @@ def test_onnx_refuses_a_window_that_forgets() -> None:
     work = Workload.decode(9, dtype=DType.FP32)
     pytest.importorskip("onnxruntime")
     with pytest.raises(InputError, match="longer than a sliding window: got 9; allowed: to 8"):
-        OnnxPasses(spec, 0).make(torch.nn.Identity(), Decomposition(), work)
+        onnx_pass(torch.nn.Identity(), spec, Decomposition(), work, 0)
 
 
 @pytest.mark.slow
