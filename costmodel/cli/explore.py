@@ -17,6 +17,7 @@ from costmodel.decomposition.recipe import recipe_text
 from costmodel.errors import InputError
 from costmodel.explore import Exploration, explore
 from costmodel.explore.explore import SCHEMA, best_warnings
+from costmodel.explore.machines import by_machine, devices_of, fewest_devices
 from costmodel.explore.text import count_text
 from costmodel.files.write import write_file
 from costmodel.pricing.setup import SEVERAL, WorkloadSettings
@@ -153,7 +154,9 @@ def _compare(results: Sequence[Exploration], fmt: str) -> None:
             }
             for each in results
         ]
-        write_json({"schema": SCHEMA, "model": results[0].space.model.name, "phases": phases})
+        machines = [_machine(group) for group in by_machine(results) if len(group) > 1]
+        listed = {"machines": machines} if machines else {}
+        write_json({"schema": SCHEMA, "model": results[0].space.model.name, "phases": phases, **listed})
     elif fmt == "csv":
         write_csv({**_place(each), **row} for each in results for row in _csv_rows(each))
     else:
@@ -162,7 +165,15 @@ def _compare(results: Sequence[Exploration], fmt: str) -> None:
 
 def _place(result: Exploration) -> dict[str, object]:
     work = result.workloads[-1]
-    return {"hardware": result.hardware, "stack": work.stack, "batch": work.batch, "kv_len": work.kv_len}
+    place = {"hardware": result.hardware, "stack": work.stack, "batch": work.batch, "kv_len": work.kv_len}
+    return {**place, **({"tp": work.tp} if work.tp > 1 else {})}
+
+
+def _machine(group: Sequence[Exploration]) -> dict[str, object]:
+    """Of one question to several numbers of devices, the fewest of which some configuration keeps the limits."""
+    found = fewest_devices(group)
+    numbers = [devices_of(result) for result in group]
+    return {**_place(group[0]), "tp": numbers, "fewest": None if found is None else devices_of(found)}
 
 
 def _csv_rows(result: Exploration) -> list[dict[str, object]]:

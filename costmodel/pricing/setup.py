@@ -34,7 +34,7 @@ from costmodel.units import KV_DTYPES, RUN_DTYPES, WEIGHT_DTYPES, DType
 
 SEQ_LEN = 512
 """Tokens of the prompt unless told otherwise."""
-SEVERAL = ("hw", "stack", "batch", "seq_len", "kv_len")
+SEVERAL = ("hw", "stack", "tp", "batch", "seq_len", "kv_len")
 """Settings that a question may name several of: one answer for each combination."""
 
 

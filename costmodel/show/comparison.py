@@ -37,6 +37,7 @@ def place(hardware: str, work: Workload, *, phase: bool = True) -> dict[str, str
     return {
         "device": hardware,
         "stack": work.stack or "bare",
+        "devices": f"{work.tp}",
         **({"phase": work.phase.value} if phase else {}),
         "batch": f"{work.batch}",
         "tokens": length,
@@ -105,6 +106,8 @@ def _said(key: str, value: str) -> str:
         return value
     if key == "stack":
         return "" if value == "bare" else value
+    if key == "devices":
+        return "" if value == "1" else f"{value} devices"
     return f"batch {value}" if key == "batch" else f"{value} tokens"
 
 
@@ -162,8 +165,22 @@ def explorations_table(results: Sequence[Exploration]) -> Table:
         ),
         [place(result.hardware, result.workloads[-1], phase=not phases) for result in results],
         [_first_cells(result) for result in results],
-        [note for result in results for note in _notes(result)],
+        [*(note for result in results for note in _notes(result)), *_machine_notes(results)],
     )
+
+
+def _machine_notes(results: Sequence[Exploration]) -> list[str]:
+    """Where numbers of devices are compared under limits, the least that keeps them, a line for each machine."""
+    from costmodel.explore.machines import by_machine, devices_of, fewest_devices
+
+    notes = []
+    for group in by_machine(results):
+        if len(group) > 1 and group[0].question.limits:
+            found, place = fewest_devices(group), where(group[0].hardware, group[0].workloads[0])
+            numbers = ", ".join(str(devices_of(result)) for result in group)
+            count = f"{devices_of(found)} of {numbers} devices" if found else f"none of {numbers} devices"
+            notes.append(f"{place}: the fewest within the limits: {count}")
+    return notes
 
 
 def _first_cells(result: Exploration) -> dict[str, str]:

@@ -77,6 +77,27 @@ def test_explorations_and_rooflines_compare_too(ask: Any) -> None:
     assert {**alone, "elapsed_s": 0} == {**{k: v for k, v in first.items() if k != "workload"}, "elapsed_s": 0}
 
 
+@pytest.mark.parametrize(("most_params", "fewest"), [(50_000_000, 1), (30_000_000, 2), (20_000_000, 4), (1, None)])
+def test_the_fewest_devices_within_the_limits_are_named(ask: Any, most_params: int, fewest: int | None) -> None:
+    question = ["explore", "--model", "gpt2", "--hw", "a100-sxm-80gb", "--phase", "decode", "--ranks", "64"]
+    limited = [*question, "--tp", "4,1,2", "--limit", f"params<={most_params}"]
+    answer = json.loads(ask(*limited, "--format", "json"))
+    assert [entry["workload"].get("tp", 1) for entry in answer["phases"]] == [4, 1, 2]
+    (machine,) = answer["machines"]
+    assert (machine["tp"], machine["fewest"]) == ([1, 2, 4], fewest)
+    told = f"the fewest within the limits: {fewest or 'none'} of 1, 2, 4 devices"
+    assert told in " ".join(ask(*limited).split())
+
+
+def test_each_number_of_devices_is_answered_as_if_alone(ask: Any) -> None:
+    question = ["explore", "--model", "gpt2", "--hw", "a100-sxm-80gb", "--phase", "decode", "--ranks", "64"]
+    alone = json.loads(ask(*question, "--tp", "2", "--format", "json"))
+    both = json.loads(ask(*question, "--tp", "1,2", "--format", "json"))
+    assert alone["frontier"] == both["phases"][1]["frontier"]
+    assert "machines" not in alone
+    assert "does not divide num_heads 12 of gpt2" in ask(*question, "--tp", "1,5", code=2)
+
+
 def test_a_picture_of_several_and_a_bad_value_among_them_are_refused(ask: Any) -> None:
     assert "one question" in ask("roofline", "--model", "gpt2", "--hw", "l4,t4", "-o", "x.png", code=2)
     assert "'x' is not a valid integer" in ask(*ESTIMATE, "--hw", "l4", "--batch", "1,x", code=2)
