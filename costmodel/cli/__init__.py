@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import importlib
 import importlib.util
+import io
 import os
 import sys
 
@@ -70,6 +72,7 @@ def run(group: click.Group, argv: list[str] | None = None) -> int:
     """Invoke `group` and turn every expected error into `error: ...` on stderr; returns the exit code."""
     if sys.stdout is None:
         return _fail("standard output is closed", 2)
+    _write_what_it_can()
     try:
         result = group.main(args=argv, standalone_mode=False)
         sys.stdout.flush()
@@ -91,6 +94,13 @@ def run(group: click.Group, argv: list[str] | None = None) -> int:
         where = f"{error.filename}: " if error.filename else ""
         _discard_output()
         return _fail(f"{where}{error.strerror or error}", 2)
+
+
+def _write_what_it_can() -> None:
+    """Let an output of few letters, such as an ASCII terminal, show a mark in place of one that it lacks."""
+    stream = sys.stdout
+    if isinstance(stream, io.TextIOWrapper) and codecs.lookup(stream.encoding).name != "utf-8":
+        stream.reconfigure(errors="replace")
 
 
 def _usage(error: click.ClickException) -> str:

@@ -11,7 +11,7 @@ from typing import IO, Any, TypeVar
 
 import click
 
-from costmodel.cli.table import Table
+from costmodel.cli.table import RULE, Table
 from costmodel.errors import InputError, nearest
 from costmodel.files.cells import cell, shown
 
@@ -105,8 +105,9 @@ def print_table(
         caption=shown(caption),
     )
     click.echo(click.style(shown(title), bold=True))
+    ascii_only = (sys.stdout.encoding or "utf-8").lower() in ("ascii", "us-ascii", "ansi_x3.4-1968")
     for line in table.lines(text_width() if fold else None):
-        print(line)
+        print(line.replace(RULE, "-") if ascii_only else line)
 
 
 def print_markdown(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -14,6 +14,8 @@ _EDGE = 1
 _MIN_TEXT = 24
 """Columns that a column of text keeps, if it has as many, however narrow the terminal is."""
 _TAB = 8
+RULE = "─"
+"""What the line under the names is made of."""
 _WORD = re.compile(r"\s*\S+\s*")
 
 
@@ -51,7 +53,7 @@ class Table:
         for number, row in enumerate(cells):
             yield from self._row(row, widths, at_foot=number == 0)
             if number == 0:
-                yield " " * _EDGE + "─" * whole
+                yield " " * _EDGE + RULE * whole
         yield ""
         for line in self.caption.splitlines():
             yield from (part.rstrip() for part in folded(line, whole + 2 * _EDGE))
