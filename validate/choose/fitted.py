@@ -26,7 +26,7 @@ def write_quality(settings: Settings, folders: Sequence[Path], sensitivity: Path
     """Write the quality file, and say what was done."""
     evidence = read_evidence(folders, load_sensitivity(sensitivity))
     fit = fit_predictor(evidence)
-    content = fitted_content(fit, sensitivity, kind="svd", ranks=settings.rank_list)
+    content = fitted_content(fit, sensitivity, kind="svd", ranks=settings.rank_list, multiple=settings.multiple)
     write_file(out, quality_bytes(content))
     return "fitted"
 

@@ -89,10 +89,16 @@ class Moved(Record, frozen=True, kw_only=True):
 
 
 def refit(
-    setup: Setup, ranks: Sequence[Rank], folder: Path, quality: str, dropped: Mapping[frozenset[int], float]
+    setup: Setup,
+    ranks: Sequence[Rank],
+    folder: Path,
+    quality: str,
+    dropped: Mapping[frozenset[int], float],
+    *,
+    multiple: int = 1,
 ) -> str:
     """Search again with the second quality file, write moved.json, and say what changed."""
-    plan, search = Plan.read(folder), Search(setup, ranks, folder / quality, dropped)
+    plan, search = Plan.read(folder), Search(setup, ranks, folder / quality, dropped, multiple=multiple)
     shifts = []
     for point in plan.points:
         if point.role != "frontier" or point.quality is None:

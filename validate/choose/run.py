@@ -60,7 +60,7 @@ class Loop:
         self._settings, self._folder, self._progress = settings, folder, progress
         self._setup = settings.setup()
         self._ranks = settings.rank_list
-        _check_ranks(self._setup.model, self._ranks)
+        _check_ranks(self._setup.model, self._ranks, settings.multiple)
         if not (folder / SETTINGS).exists():  # what cannot be measured must not leave a folder that refuses all else
             check_texts(settings, self._setup.model)
         folder.mkdir(parents=True, exist_ok=True)
@@ -156,7 +156,8 @@ class Loop:
 
     def _searched(self, fits: int, dropped: Sequence[Dropping]) -> Search:
         """The search with the quality file after so many fits beyond the first."""
-        return Search(self._setup, self._ranks, self._folder / fit_name(fits), self._losses(dropped))
+        quality, losses = self._folder / fit_name(fits), self._losses(dropped)
+        return Search(self._setup, self._ranks, quality, losses, multiple=self._settings.multiple)
 
     def _write(self, search: Search, points: Sequence[Point], name: str) -> None:
         Plan(
@@ -233,7 +234,8 @@ class Loop:
 
     def _refit(self) -> str:
         note = self._fit(REFIT)
-        moved = refit(self._setup, self._ranks, self._folder, REFIT, self._losses(self._dropped()))
+        losses, multiple = self._losses(self._dropped()), self._settings.multiple
+        moved = refit(self._setup, self._ranks, self._folder, REFIT, losses, multiple=multiple)
         return f"{note}; {moved}"
 
     def _text(self, name: str) -> TextQuality:
@@ -251,6 +253,6 @@ def _nll(record: QualityRecord) -> float:
     return sum(record.text.nll) / sum(record.text.tokens)
 
 
-def _check_ranks(model: ModelSpec, ranks: Sequence[Rank]) -> None:
-    for tensor, row in zip(model.tensors, resolve_ranks(model, "svd", ranks, 1), strict=True):
+def _check_ranks(model: ModelSpec, ranks: Sequence[Rank], multiple: int) -> None:
+    for tensor, row in zip(model.tensors, resolve_ranks(model, "svd", ranks, multiple), strict=True):
         check_rank(max(row), tensor, f"--ranks: {tensor.name}")

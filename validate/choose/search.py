@@ -42,17 +42,24 @@ class Search:
         ranks: candidates.
         quality: the quality file.
         dropped: measured increase of NLL by set of dropped layers.
+        multiple: of ranks.
 
     Raises:
         InputError: when the quality file does not fit the space.
     """
 
     def __init__(
-        self, setup: Setup, ranks: Sequence[Rank], quality: Path, dropped: Mapping[frozenset[int], float]
+        self,
+        setup: Setup,
+        ranks: Sequence[Rank],
+        quality: Path,
+        dropped: Mapping[frozenset[int], float],
+        *,
+        multiple: int = 1,
     ) -> None:
         self._setup, self._link, self._file, self._ranks = setup, load_link(quality), str(quality), ranks
-        self._dropped = dropped
-        self.homogeneous = design_space(setup.model, "homogeneous", ranks=ranks, form="svd")
+        self._dropped, self._multiple = dropped, multiple
+        self.homogeneous = design_space(setup.model, "homogeneous", ranks=ranks, form="svd", rank_multiple=multiple)
         self.objectives = [*(f"{work.phase.value}.latency_s" for work in setup.workloads), "params"]
         self.frontiers: list[Frontier] = []
         dense = self._costs(Decomposition())
@@ -123,7 +130,14 @@ class Search:
     def _explore(self, kind: str, objective: str, keep: frozenset[int] = frozenset()) -> Exploration:
         setup = self._setup
         sites = [Site(layer, tensor.name) for layer in keep for tensor in setup.model.tensors]
-        space = design_space(setup.model, kind, ranks=self._ranks, form="svd", keep=sites)  # type: ignore[arg-type]
+        space = design_space(
+            setup.model,
+            kind,  # type: ignore[arg-type]
+            ranks=self._ranks,
+            form="svd",
+            rank_multiple=self._multiple,
+            keep=sites,
+        )
         return explore(
             space,
             setup.hardware,

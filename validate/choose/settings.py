@@ -55,6 +55,14 @@ class Sizes:
     ranks: str = option(
         RANKS, "Candidate ranks.  [default: 1 and shares of break-even from 5% to 90%]", metavar="R1,R2,..."
     )
+    rank_multiple: int | None = option(
+        None,
+        "Candidate ranks are multiples of this; shares are rounded down to one.  [default: 8 on CUDA, where others "
+        "leave the fast kernels, else 1]",
+        metavar="N",
+        low=1,
+        high=1024,
+    )
     factors: Factors = option("whitened", f"{HELP} Those of baselines too.")
     blocks: int = option(64, "Blocks of each half of the text.", low=2)
     length: int | None = option(
@@ -102,8 +110,14 @@ class Settings(Sizes):
 
     @property
     def rank_list(self) -> Sequence[Rank]:
-        """The candidate ranks."""
-        return parse_ranks(self.ranks)
+        """The candidate ranks; of the default ones the least is one multiple."""
+        named = self.ranks in (RANKS, SMALL["ranks"]) and self.multiple > 1
+        return parse_ranks(f"{self.multiple},{self.ranks.partition(',')[2]}" if named else self.ranks)
+
+    @property
+    def multiple(self) -> int:
+        """What candidate ranks are multiples of."""
+        return self.rank_multiple or (8 if self.device == "cuda" else 1)
 
     def setup(self) -> Setup:
         """Model, device and workloads.

@@ -24,7 +24,14 @@ _GRID = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 
 
 def quality_content(
-    evidence: Evidence, form: Form, score: Score, band: Band, *, kind: FactorForm, ranks: Sequence[Rank]
+    evidence: Evidence,
+    form: Form,
+    score: Score,
+    band: Band,
+    *,
+    kind: FactorForm,
+    ranks: Sequence[Rank],
+    multiple: int = 1,
 ) -> dict[str, Any]:
     """What the reader of quality files takes, and more under keys that it leaves alone.
 
@@ -33,12 +40,13 @@ def quality_content(
         band: its intervals.
         kind: form of the factors; both forms have the same errors.
         ranks: as `explore --ranks` takes them; ranks above min(out, in) of a tensor are left out.
+        multiple: as `explore --rank-multiple`.
 
     Raises:
         InputError: when a rank is impossible, or there would be too many entries.
     """
     spec = evidence.spec
-    resolved = resolve_ranks(spec, kind, ranks)
+    resolved = resolve_ranks(spec, kind, ranks, multiple)
     if (count := spec.num_layers * sum(map(len, resolved))) > MAX_ENTRIES:
         raise InputError(
             "too many entries for a quality file",

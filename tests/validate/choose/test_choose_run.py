@@ -83,7 +83,7 @@ def test_from_a_checkpoint_to_a_choice(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     out = tmp_path / "out"
-    options += ["--accept", "100"]  # the fastest is chosen, whatever random weights lose
+    options += ["--rank-multiple", "4", "--accept", "100"]  # the fastest is chosen, whatever random weights lose
 
     def killed(loop: Loop) -> str:
         raise KeyboardInterrupt
@@ -111,6 +111,8 @@ def test_from_a_checkpoint_to_a_choice(
     assert (out / "search" / "quality.jsonl").read_bytes().startswith(before)
     spec = load_model(tmp_path / "llama")
     assert load_configs(out / "choice.json", spec)
+    found = [point for point in Plan.read(out).points if point.role == "frontier"]
+    assert {rank % 4 for point in found for rank in point.config["ranks"].values()} <= {0}
     planned = {json.dumps(config.to_json()) for config in load_configs(out / "configs.json", spec)}
     for folder in ("search", "verify"):
         assert planned <= {json.dumps(record.config) for record in QUALITY.read(out / folder)}
@@ -193,6 +195,14 @@ def test_a_loop_goes_on_with_the_same_content_wherever_it_is(options: list[str],
     (tmp_path / "there" / "llama").rename(tmp_path / "there" / "other")
     with pytest.raises(RunError, match="with another model name: got 'other'; allowed: 'llama'"):
         keep(**{**there, "model": str(tmp_path / "there" / "other")}, hw=moved)
+
+
+def test_default_ranks_begin_at_the_multiple_that_a_device_wants() -> None:
+    settings = Settings(model="m", text="t", calibration_text="c", hw="h")
+    on_gpu, named = replace(settings, device="cuda"), replace(settings, rank_multiple=4, ranks="8,50%")
+    assert [each.multiple for each in (settings, on_gpu, named)] == [1, 8, 4]
+    assert [each.rank_list[0].number for each in (settings, on_gpu, named)] == [1, 8, 8]
+    assert on_gpu.rank_list[1:] == settings.rank_list[1:]
 
 
 def halves_differ(out: Path) -> None:
