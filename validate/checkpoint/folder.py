@@ -45,7 +45,9 @@ def write_settings(
     _write_json(folder / CONFIG, config)
     generation = [source.folder / GENERATION] if (source.folder / GENERATION).is_file() else []
     for path in (*generation, *tokenizer_files(source.folder)):
-        shutil.copyfile(path, folder / path.name)
+        copy = folder / path.relative_to(source.folder)
+        copy.parent.mkdir(exist_ok=True)
+        shutil.copyfile(path, copy)
 
 
 def _write_json(path: Path, content: Any) -> None:

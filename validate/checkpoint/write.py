@@ -115,12 +115,12 @@ def write_checkpoint(
         )
         write_settings(source, decomposition, manifest, folder, form=plan.form)
         clock.at("reading back", 0)
-        records = [FileRecord(**file_record(path)) for path in sorted(folder.iterdir())]
+        records = [FileRecord(**file_record(path)) for path in sorted(folder.iterdir()) if path.is_file()]
         manifest = msgspec.structs.replace(manifest, files=records)
         if plan.form == "factored":
             (folder / MANIFEST).write_bytes(manifest.to_bytes())
             _check(folder)
-        size = sum(path.stat().st_size for path in folder.iterdir())
+        size = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
     return Checkpoint(folder=out, manifest=manifest, bytes=size, taken=finished.taken)
 
 

@@ -14,7 +14,6 @@ from costmodel.pricing.setup import Setup, WorkloadSettings
 from costmodel.space.settings import parse_ranks
 from costmodel.timing.calibration.record import GENERATION
 from validate.choose.stages import Stages
-from validate.errors import RunError
 from validate.factors.kinds import HELP, Factors
 from validate.predictor.points import FEWEST
 from validate.quality.job import TextFile
@@ -212,11 +211,12 @@ class Settings(Sizes):
         """The settings of the loop in a folder.
 
         Raises:
-            RunError: when there are none, or they are of another version.
+            InputError: when there are none.
+            RunError: when they are of another version.
         """
         found = load_settings(folder, NAME)
         if found is None:
-            raise RunError("no loop in this folder", value=str(folder), hint=f"{NAME} is written by the first stage")
+            raise InputError("no loop in this folder", value=str(folder), hint=f"{NAME} is written by the first stage")
         known = {each.name: found[each.name] for each in fields(cls) if each.name in found}
         return settings_of(cls, known, str(folder / NAME))
 

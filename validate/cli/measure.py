@@ -21,7 +21,7 @@ from validate.speed.records import SAMPLES, Sample, read_samples
 from validate.speed.settings import FIXED, MeasureSettings
 from validate.store.digests import checkpoint_sha256, sha256_of
 from validate.store.journal import Journal
-from validate.store.settings import keep_settings, load_settings, resumed
+from validate.store.settings import earlier_settings, keep_settings, resumed
 
 
 def measure(
@@ -36,7 +36,7 @@ def measure(
 ) -> int:
     """Run, report, and return the exit code; settings not given take the resumed run's values."""
     deadline = time.monotonic() + (stop_after or math.inf)
-    settings = resumed(settings, load_settings(out) if resume else None, given)
+    settings = resumed(settings, earlier_settings(out, given) if resume else None, given)
     spec = model_of(settings, given)
     threads = pin_and_warn(settings.threads, settings.device)
     signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -25,7 +25,7 @@ from validate.probes.records import OPS, OpRecord
 from validate.probes.run import run_probe, turns
 from validate.probes.settings import NAME, ProbeSettings
 from validate.store.journal import Journal
-from validate.store.settings import keep_settings
+from validate.store.settings import earlier_settings, keep_settings
 
 if TYPE_CHECKING:
     from validate.devices.device import Device
@@ -59,6 +59,8 @@ def command(settings: ProbeSettings, resume: bool, stop_after: float | None, out
     """
     if settings.plan == "ranks" and "points" in given(click.get_current_context()):
         raise InputError("--points is of the plan `device`", value=settings.points, hint="leave it out of --plan ranks")
+    if resume:
+        earlier_settings(out, given(click.get_current_context()), NAME)
     deadline = time.monotonic() + (stop_after or math.inf)
     used = pin_and_warn(settings.threads, settings.device)
     from validate.cli.probe_report import fit_device, say_ranks

@@ -20,7 +20,7 @@ from validate.quality.measure import measure_missing
 from validate.quality.records import QUALITY, QualityRecord
 from validate.quality.settings import NAME, QualitySettings
 from validate.store.journal import Journal
-from validate.store.settings import load_settings, resumed
+from validate.store.settings import earlier_settings, resumed
 
 
 class _QualityGroup(NamingGroup):
@@ -68,7 +68,7 @@ def command(
             )
         return 0
     start = time.monotonic()
-    earlier = load_settings(out, NAME) if resume else None
+    earlier = earlier_settings(out, asked, NAME) if resume else None
     job = Job.read(resumed(settings, earlier, asked))
     sampled = 1 + sum(case.origin == "sample" for case in job.cases)
     if job.settings.samples is not None and sampled < job.settings.samples:

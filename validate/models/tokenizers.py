@@ -24,6 +24,8 @@ _COMMON = (
     "tekken.json",
 )
 """Files of most tokenizers; the others are known by their classes."""
+_TEMPLATES = "additional_chat_templates"
+"""The folder of chat templates beside the one that chat_template.jinja is."""
 
 
 def read_tokenizer(folder: Path) -> Any:
@@ -54,4 +56,5 @@ def tokenizer_files(folder: Path) -> list[Path]:
     except ModelError:
         tokenizer = None
     own = [] if tokenizer is None else [str(name) for name in (tokenizer.vocab_files_names or {}).values()]
-    return [folder / name for name in dict.fromkeys([*_COMMON, *own]) if (folder / name).is_file()]
+    files = [folder / name for name in dict.fromkeys([*_COMMON, *own]) if (folder / name).is_file()]
+    return [*files, *sorted((folder / _TEMPLATES).glob("*.jinja"))]

@@ -10,7 +10,7 @@ from typing import Generic, Self
 
 from costmodel.errors import InputError
 from validate.errors import RecordError, RunError
-from validate.store.lock import NAME, lock_folder
+from validate.store.lock import lock_folder
 from validate.store.record_format import Kept, R, RecordFormat
 
 
@@ -31,7 +31,7 @@ class Journal(Generic[R]):
     def __init__(self, folder: Path, kind: RecordFormat[R], *, resume: bool) -> None:
         self.folder, self.path, self._kind = folder, folder / kind.file, kind
         self._kept, self._file = Kept[R](), -1
-        self._made = not folder.exists()
+        self._made, self._before = not folder.exists(), _names(folder)
         self._lock = lock_folder(folder)
         try:
             self._file = self._open()
@@ -80,16 +80,17 @@ class Journal(Generic[R]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        if isinstance(error, InputError) and self._made and not self.records:
+        if isinstance(error, InputError) and not self.records:
             self._unmake()
         self.close()
 
     def _unmake(self) -> None:
-        """Leave no folder behind where the input was refused before anything was recorded."""
+        """Leave nothing behind where the input was refused before anything was recorded."""
         with contextlib.suppress(OSError):
-            self.path.unlink()
-            (self.folder / NAME).unlink()
-            self.folder.rmdir()
+            for name in _names(self.folder) - self._before:
+                (self.folder / name).unlink()
+            if self._made:
+                self.folder.rmdir()
 
     def _open(self) -> int:
         try:
@@ -111,3 +112,11 @@ class Journal(Generic[R]):
 
     def _write(self, data: bytes) -> int:
         return os.write(self._file, data)
+
+
+def _names(folder: Path) -> frozenset[str]:
+    """Of what is in a folder; none where there is no folder."""
+    try:
+        return frozenset(os.listdir(folder))
+    except OSError:
+        return frozenset()

@@ -111,8 +111,9 @@ def _take_up(place: Path, job: Mapping[str, Any]) -> None:
 
 
 def _publish(folder: Path, path: Path) -> None:
-    for each in folder.iterdir():
-        each.chmod(0o666 & ~_umask())  # as ordinary new files; safetensors' are for the owner alone
+    for each in folder.rglob("*"):
+        if each.is_file():
+            each.chmod(0o666 & ~_umask())  # as ordinary new files; safetensors' are for the owner alone
         _sync(each)
     require_new(path)
     folder.rename(path)

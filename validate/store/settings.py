@@ -20,6 +20,9 @@ NAME = "run.json"
 DIGEST = "_sha256"
 """Ends the name of the digest that a setting which names files may have beside it: content counts, not the path."""
 
+_HOW = frozenset({"out", "resume", "stop_after", "fail_above", "fmt"})
+"""Options that say where and how to run, not what."""
+
 S = TypeVar("S")
 DeviceChoice = Literal["auto", "cpu", "cuda"]
 WeightChoice = Literal["fp32", "bf16", "fp16"]
@@ -104,6 +107,22 @@ def load_settings(folder: Path, name: str = NAME) -> dict[str, Any] | None:
     if not isinstance(data, dict) or type(version) is not int or version != SCHEMA:
         raise RunError(f"{path}: schema", value=version, allowed=str(SCHEMA), hint="written by another version")
     return data
+
+
+def earlier_settings(folder: Path, given: Collection[str], name: str = NAME) -> dict[str, Any] | None:
+    """The settings of the run to resume; None where there is none yet and other options say what to run.
+
+    Args:
+        given: names of the options that the user gave.
+
+    Raises:
+        InputError: when there is none, and nothing says what to run instead.
+        RunError: when the file is malformed or of another version.
+    """
+    earlier = load_settings(folder, name)
+    if earlier is None and not set(given) - _HOW:
+        raise InputError("nothing to resume", value=str(folder), allowed=f"a folder with {name} of an earlier run")
+    return earlier
 
 
 def save_settings(folder: Path, settings: Mapping[str, Any], name: str = NAME) -> None:

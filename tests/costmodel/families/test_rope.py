@@ -55,6 +55,22 @@ CASES = {
         },
         40960,
     ),
+    "linear included, LLaMA-2-7B-32K": (
+        {"max_position_embeddings": 32768, "rope_scaling": {"factor": 8.0, "type": "linear"}},
+        32768,
+    ),
+    "linear included, DeepSeek Coder": (
+        {"max_position_embeddings": 16384, "rope_scaling": {"type": "linear", "factor": 4.0}},
+        16384,
+    ),
+    "linear on top, Llama 3": (
+        {"max_position_embeddings": 8192, "rope_scaling": {"type": "linear", "factor": 2.0}},
+        16384,
+    ),
+    "dynamic on top, InternLM 2.5": (
+        {"max_position_embeddings": 32768, "rope_scaling": {"type": "dynamic", "factor": 2.0}},
+        65536,
+    ),
     "llama3": (
         {
             "max_position_embeddings": 131072,

@@ -171,6 +171,11 @@ def test_files_that_have_moved_are_the_same_files(tmp_path: Path, capsys: pytest
         (["--samples", "2", "report"], 2, "these options belong to a run without a command: samples"),
         (["repot"], 2, "unknown command: got 'repot'; did you mean report"),
         (["report", "/nowhere"], 2, "cannot read records"),
+        (["--resume", "--out", "new"], 2, "nothing to resume: got 'new'; allowed: a folder with run.json"),
+        (["--resume", "--stop-after", "9", "--format", "json"], 2, "nothing to resume: got 'validation'"),
+        (["quality", "--resume", "--out", "new"], 2, "nothing to resume: got 'new'"),
+        (["probe", "--resume", "--out", "new"], 2, "nothing to resume: got 'new'"),
+        (["choose", "--report", "--out", "new"], 2, "no loop in this folder: got 'new'"),
     ],
 )
 def test_whatever_is_wrong_is_one_line(
@@ -188,6 +193,7 @@ def test_whatever_is_wrong_is_one_line(
     assert message in err
     assert err.count("\n") == 1
     assert "Traceback" not in err
+    assert not list(tmp_path.iterdir()), "something was written before the input was refused"
 
 
 def test_a_missing_library_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:

@@ -41,8 +41,11 @@ def test_a_tokenizer_of_any_names_is_found_and_copied(tmp_path: Path) -> None:
     assert read_tokenizer(gpt2) is None  # transformers would make one that reads nothing
     gpt2_words(gpt2)
     assert read_tokenizer(gpt2)("the", add_special_tokens=False)["input_ids"] == [28, 6]
+    (gpt2 / "additional_chat_templates").mkdir()
+    (gpt2 / "additional_chat_templates" / "tools.jinja").write_text("{{ messages }}")
     factored_folder(gpt2, tmp_path / "out", ["rank=2"])
     assert read_tokenizer(tmp_path / "out")("the", add_special_tokens=False)["input_ids"] == [28, 6]
+    assert (tmp_path / "out" / "additional_chat_templates" / "tools.jinja").read_text() == "{{ messages }}"
     bert = dense_folder(tmp_path / "bert", BERT)
     assert read_tokenizer(bert) is None
     bert_words(bert)

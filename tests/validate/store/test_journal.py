@@ -87,10 +87,13 @@ def test_records_of_an_earlier_run_are_not_overwritten(tmp_path: Path) -> None:
 
 def test_refused_input_leaves_no_folder_but_keeps_one_that_was_there(tmp_path: Path) -> None:
     (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "notes.txt").touch()
     for name in ("new", "mine"):
-        with pytest.raises(InputError), Journal(tmp_path / name, SAMPLES, resume=False):
+        journal = Journal(tmp_path / name, SAMPLES, resume=False)
+        (tmp_path / name / "hardware.toml").touch()
+        with pytest.raises(InputError), journal:
             raise InputError("refused")
-    assert [path.name for path in tmp_path.iterdir()] == ["mine"]
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["mine", "notes.txt"]
     journal = Journal(tmp_path / "begun", SAMPLES, resume=False)
     journal.append(sample(["rank=3"], 0.9))
     with pytest.raises(InputError), journal:
