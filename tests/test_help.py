@@ -103,3 +103,12 @@ def test_every_help_has_an_example_and_is_not_cut(program: str, capsys: pytest.C
 def test_examples_are_cut_out_of_a_text() -> None:
     text = "Do.\n\n  Example:\n    costmodel a \\\n      --b c\n\n  More.\n\n  Example: costmodel d --e\n  f\n"
     assert examples(text) == ["costmodel a  --b c", "costmodel d --e f"]
+
+
+def test_the_shell_can_complete_an_option(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setenv("_COSTMODEL_COMPLETE", "bash_complete")
+    monkeypatch.setenv("COMP_WORDS", "costmodel estimate --run")
+    monkeypatch.setenv("COMP_CWORD", "2")
+    with pytest.raises(SystemExit):
+        cli.main(args=[], prog_name="costmodel")
+    assert capsys.readouterr().out.strip() == "plain,--runtime"
