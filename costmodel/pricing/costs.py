@@ -25,11 +25,10 @@ class Additive:
 
     @classmethod
     def of(cls, shape: tuple[int, ...], **named: Ints | Floats | int) -> Additive:
-        """Costs of this shape, all by name."""
-        costs = cls(np.empty((*shape, len(COUNTS)), dtype=np.int64), np.empty((*shape, len(TIMES))))
-        for names, array in ((COUNTS, costs.counts), (TIMES, costs.times)):
-            for place, name in enumerate(names):
-                array[..., place] = named[name]
+        """Costs of this shape by name; those not named are 0."""
+        costs = cls(np.zeros((*shape, len(COUNTS)), dtype=np.int64), np.zeros((*shape, len(TIMES))))
+        for name, values in named.items():
+            (costs.times if name in TIMES else costs.counts)[..., _PLACES[name]] = values
         return costs
 
     def count(self, name: str) -> Ints:

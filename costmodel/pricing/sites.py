@@ -19,7 +19,7 @@ from costmodel.forward.work import gemm_work
 from costmodel.forward.workload import Way, Workload
 from costmodel.model import ModelSpec
 from costmodel.pricing.configurations import DENSE, TUCKER
-from costmodel.pricing.costs import COUNTS, Additive
+from costmodel.pricing.costs import Additive
 from costmodel.tensors import Split, WeightTensor
 from costmodel.timing.columns import OpColumns, OpTimings, TimeModel
 from costmodel.timing.stacked import StackTimes
@@ -49,6 +49,7 @@ class Sites:
         self._in_features = np.array([t.in_features for t in model.tensors], dtype=np.int64)
         stacks = [(stack_work(t, model, work), t.copies) for t in model.tensors]
         self._rows = np.array([stack.rows for stack, _ in stacks], dtype=np.int64)
+        self._row_bytes = self._rows * work.act_bytes
         self._read = np.array([stack.read for stack, _ in stacks], dtype=np.int64)
         self._launched = np.array([stack.kernels for stack, _ in stacks], dtype=np.int64)
         self._copies = np.array([copies for _, copies in stacks], dtype=np.int64)
@@ -96,7 +97,7 @@ class Sites:
 
     def extra_live(self, rank_out: Ints) -> Ints:
         """Live bytes that factors add to a dense linear's: what the last one reads, never less than the others."""
-        extra: Ints = self._rows * self.work.act_bytes * rank_out
+        extra: Ints = self._row_bytes * rank_out
         return extra
 
     def _dense_costs(self, splits: list[Split]) -> Additive:
@@ -153,7 +154,7 @@ class Sites:
             kernels=kernels[None],
             message_bytes=width[None] * (self.work.tokens * self.work.act_bytes),
         )
-        return additive_of(self.time_model, ops, **dict.fromkeys(COUNTS, 0) | {"kernels": kernels})
+        return additive_of(self.time_model, ops, kernels=kernels)
 
     def _linears(self, columns: Ints, n: Ints, k: Ints, bias: Ints, merged_n: Ints | None = None) -> Additive:
         """Costs of linears, summed over the first axis: int64 (linears, sites), of the tensors at `columns`; entries
@@ -166,29 +167,30 @@ class Sites:
             n, k, m, launched = n * some, k * some, m * some, launched * some
         flops, act_read, act_written = gemm_work(m, n, k, work.input_bytes, work.act_bytes)
         held = self._held_bytes(columns, n, k, bias * some)
-        traffic = read * held + act_read + act_written
+        table = np.empty((5, *n.shape), dtype=np.int64)
+        table[0], table[1], table[2], table[4] = weights + bias, held, flops, launched
+        table[3] = read * held + act_read + act_written
         ops = OpColumns(
             kind="gemm",
             m=np.broadcast_to(m, n.shape),
             n=n,
             k=k,
-            executed_flops=flops,
+            executed_flops=table[2],
             vector_flops=np.zeros_like(n),
-            hbm_bytes=traffic,
-            kernels=np.broadcast_to(launched, n.shape),
+            hbm_bytes=table[3],
+            kernels=table[4],
             merged_n=merged_n,
             fp8=some if work.fp8 else None,
         )
+        summed = table.sum(axis=1)
         return additive_of(
             self.time_model,
             ops,
-            params=copies * (weights + bias).sum(0),
-            weight_bytes=copies * held.sum(0),
-            flops=flops.sum(0),
-            vector_flops=0,
-            hbm_bytes=traffic.sum(0),
-            kernels=ops.kernels.sum(0),
-            kv_cache_bytes=0,
+            params=copies * summed[0],
+            weight_bytes=copies * summed[1],
+            flops=summed[2],
+            hbm_bytes=summed[3],
+            kernels=summed[4],
         )
 
     def _held_bytes(self, columns: Ints, n: Ints, k: Ints, bias: Ints) -> Ints:
