@@ -5,10 +5,17 @@ The public names are imported on first use, so that `import costmodel` costs nex
 
 from __future__ import annotations
 
+import sys
+from types import ModuleType
+
 from costmodel._version import __version__ as __version__
 
 TYPE_CHECKING = False  # known to type checkers by its name; importing `typing` would cost more than all the rest
 if TYPE_CHECKING:  # type checkers cannot follow the table below; a test holds the two together
+    from costmodel.api.asking import compare as compare
+    from costmodel.api.asking import estimate as estimate
+    from costmodel.api.asking import explore as explore
+    from costmodel.api.asking import recommend as recommend
     from costmodel.decomposition.factors import Decomposition as Decomposition
     from costmodel.decomposition.factors import LowRank as LowRank
     from costmodel.decomposition.factors import Site as Site
@@ -28,11 +35,11 @@ if TYPE_CHECKING:  # type checkers cannot follow the table below; a test holds t
     from costmodel.hardware.profile import load_hardware as load_hardware
     from costmodel.model import ModelSpec as ModelSpec
     from costmodel.pricing.estimate import Estimate as Estimate
-    from costmodel.pricing.estimate import estimate as estimate
     from costmodel.space.base import DesignSpace as DesignSpace
     from costmodel.timing.calibration.record import Calibration as Calibration
 
 _NAMES = {
+    "api.asking": "compare estimate explore recommend",
     "decomposition.factors": "Decomposition LowRank Site Tucker load_decomposition",
     "decomposition.text": "parse_decomposition",
     "errors": "CalibrationError CostModelError DecompositionError HardwareError InputError ModelError",
@@ -40,7 +47,7 @@ _NAMES = {
     "forward.workload": "Phase Workload",
     "hardware.profile": "HardwareProfile load_hardware",
     "model": "ModelSpec",
-    "pricing.estimate": "Estimate estimate",
+    "pricing.estimate": "Estimate",
     "space.base": "DesignSpace",
     "timing.calibration.record": "Calibration",
 }
@@ -49,11 +56,36 @@ _MODULE_OF = {name: module for module, names in _NAMES.items() for name in names
 __all__ = ["__version__", *_MODULE_OF]
 
 
+class _Explore(ModuleType):
+    """The package `costmodel.explore`, which is the question too: `costmodel.explore(model, hw)`."""
+
+    __module__ = f"{__name__}.api.asking"
+
+    def __call__(self, *args: object, **options: object) -> object:
+        from costmodel.api import asking
+
+        return asking.explore(*args, **options)  # type: ignore[arg-type]
+
+
+class _Package(ModuleType):
+    """This package: the import of a subpackage sets it as an attribute, and `explore` is made callable then."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if name == "explore" and isinstance(value, ModuleType):
+            value.__class__ = _Explore
+        super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package
+
+
 def __getattr__(name: str) -> object:
     if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     import importlib
 
+    if name == "explore":
+        return importlib.import_module(f"{__name__}.explore")
     value: object = getattr(importlib.import_module(f"{__name__}.{_MODULE_OF[name]}"), name)
     globals()[name] = value
     return value

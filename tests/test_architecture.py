@@ -25,8 +25,8 @@ MAX_LINES = 400
 ROOMS = {
     "costmodel": (
         "_version", "errors", "units", "arrays", "files", "blocks", "weights", "head", "words", "tensors", "model",
-        "hardware", "decomposition", "forward", "families", "space", "timing", "pricing", "explore", "show", "cli",
-        "__main__",
+        "hardware", "decomposition", "forward", "families", "space", "timing", "pricing", "explore", "show", "api",
+        "cli", "__main__",
     ),
     "validate": (
         "errors", "interval", "store", "devices", "hf", "models", "factors", "runtimes", "plans", "replay", "pages",

@@ -143,15 +143,16 @@ class WorkloadSettings:
         default="auto", metadata={"metavar": "FILE|auto|none", "help": "Measured corrections to the roofline."}
     )
 
-    def setup(self) -> Setup:
-        """Load and check what the settings name.
+    def setup(self, model: ModelSpec | None = None, hardware: HardwareProfile | None = None) -> Setup:
+        """Load and check what the settings name; a model or device that is given takes the place of its name.
 
         Raises:
             CostModelError: in one line, naming the option.
         """
         self._check_numbers()
         named = None if self.dtype is None else DType.parse(self.dtype, "dtype", RUN_DTYPES)
-        model, hardware = load_model(self.model), load_hardware(self.hw)
+        model = load_model(self.model) if model is None else model
+        hardware = load_hardware(self.hw) if hardware is None else hardware
         dtype = usual_dtype(hardware) if named is None else named
         _check_dtype(hardware, dtype)
         weight_dtype = DType.parse(self.weight_dtype, "weight dtype", WEIGHT_DTYPES) if self.weight_dtype else None

@@ -1,0 +1,189 @@
+"""Answers that a notebook shows: the library's own, with a short repr, tables, frames and pictures."""
+
+from __future__ import annotations
+
+import html
+import importlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING, Any
+
+from costmodel.errors import InputError
+from costmodel.explore.explore import Exploration
+from costmodel.explore.recommend import Recommendation
+from costmodel.pricing.estimate import Estimate, comparison_json
+from costmodel.show.comparison import Table, estimates_table, explorations_table
+from costmodel.show.recommendation import recommendations_table
+from costmodel.show.report import csv_rows
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+class Shown:
+    """What every answer can do; `_table` and `_rows` are an answer's own."""
+
+    __slots__ = ()
+
+    def _table(self) -> Table:
+        raise NotImplementedError
+
+    def _rows(self) -> list[dict[str, object]]:
+        raise NotImplementedError
+
+    def __repr__(self) -> str:
+        table = self._table()
+        rows = [" ".join(f"{name} {cell}" for name, cell in zip(table.columns, row, strict=True)) for row in table.rows]
+        return "\n".join([table.title, *(f"  {row}" for row in rows[:8]), *(["  ..."] if len(rows) > 8 else [])])
+
+    def _repr_html_(self) -> str:
+        """The answer as a table, for notebooks."""
+        table = self._table()
+        head = "".join(f"<th>{html.escape(name)}</th>" for name in table.columns)
+        body = "".join(f"<tr>{''.join(f'<td>{html.escape(cell)}</td>' for cell in row)}</tr>" for row in table.rows)
+        notes = "".join(f"<li>{html.escape(note)}</li>" for note in table.notes)
+        title = f"<caption>{html.escape(table.title)}</caption>"
+        return f"<table>{title}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table><ul>{notes}</ul>"
+
+    def to_frame(self) -> Any:
+        """The rows of the command's CSV as a pandas DataFrame.
+
+        Raises:
+            InputError: when pandas is not installed.
+        """
+        try:
+            pandas = importlib.import_module("pandas")
+        except ImportError as error:
+            raise InputError("a frame needs pandas", hint="pip install pandas, or use .to_dict()") from error
+        return pandas.DataFrame(self._rows())
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class EstimateAnswer(Shown, Estimate):
+    """An estimate, as `costmodel estimate` gives it."""
+
+    @classmethod
+    def of(cls, result: Estimate) -> EstimateAnswer:
+        return cls(**{field.name: getattr(result, field.name) for field in fields(Estimate)})
+
+    def to_dict(self) -> dict[str, Any]:
+        """The command's JSON."""
+        return self.to_json()
+
+    def plot(self) -> Figure:
+        """Where the device's time goes, dense over decomposed.
+
+        Raises:
+            InputError: when matplotlib is not installed.
+        """
+        from costmodel.show.time_plot import time_figure
+
+        return time_figure(self)
+
+    def _table(self) -> Table:
+        return estimates_table([self])
+
+    def _rows(self) -> list[dict[str, object]]:
+        return csv_rows(self)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class ExplorationAnswer(Shown, Exploration):
+    """An exploration, as `costmodel explore` gives it."""
+
+    @classmethod
+    def of(cls, result: Exploration) -> ExplorationAnswer:
+        return cls(**{field.name: getattr(result, field.name) for field in fields(Exploration)})
+
+    def to_dict(self) -> dict[str, Any]:
+        """The command's JSON."""
+        return self.to_json()
+
+    def plot(self) -> Figure:
+        """The frontier of the first two objectives.
+
+        Raises:
+            InputError: when fewer than two were asked for, or matplotlib is not installed.
+        """
+        from costmodel.show.explore_plot import frontier_figure
+
+        return frontier_figure(self)
+
+    def _table(self) -> Table:
+        return explorations_table([self])
+
+    def _rows(self) -> list[dict[str, object]]:
+        lists = (("top", self.answer.top), ("frontier", self.answer.frontier))
+        return [
+            {"list": name, **found.objectives, "index": found.number, "damage": self.damage_of(found.number)}
+            for name, several in lists
+            for found in several
+        ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Comparison(Shown, Sequence[EstimateAnswer]):
+    """Estimates of one configuration side by side."""
+
+    results: tuple[EstimateAnswer, ...]
+
+    def __len__(self) -> int:
+        return len(self.results)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.results[index]
+
+    def __iter__(self) -> Iterator[EstimateAnswer]:
+        return iter(self.results)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The command's JSON of several."""
+        return comparison_json(self.results)
+
+    def _table(self) -> Table:
+        return estimates_table(self.results)
+
+    def _rows(self) -> list[dict[str, object]]:
+        return [row for result in self.results for row in csv_rows(result)]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Recommendations(Shown, Sequence[Recommendation]):
+    """Recommendations, one for each device, stack and workload."""
+
+    rows: tuple[Recommendation, ...]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, index: Any) -> Any:
+        return self.rows[index]
+
+    def __iter__(self) -> Iterator[Recommendation]:
+        return iter(self.rows)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The command's rows, without the next commands."""
+        return {"rows": [{**row.to_json(""), "next": None} for row in self.rows]}
+
+    def _table(self) -> Table:
+        return recommendations_table(self.rows)
+
+    def _rows(self) -> list[dict[str, object]]:
+        return [
+            {
+                "hardware": row.hardware,
+                "stack": row.workload.stack,
+                "phase": row.workload.phase.value,
+                "batch": row.workload.batch,
+                "verdict": row.verdict.code,
+                "reason": row.verdict.reason,
+                "configuration": row.spec,
+                "saved_pct": row.saved_pct,
+                "saved_p05_pct": row.saved_p05_pct,
+                "saved_p95_pct": row.saved_p95_pct,
+                "most_saved_pct": row.most_saved_pct,
+                "damage": row.damage,
+            }
+            for row in self.rows
+        ]

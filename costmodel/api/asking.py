@@ -1,0 +1,221 @@
+"""The four questions of the Python API, with the same defaults as the commands.
+
+import costmodel as cm
+
+cm.estimate("llama2-7b", "h100-sxm-80gb", "tensors=mlp rank=512", phase="decode", kv_len=2048)
+cm.compare("llama2-7b", ["l4", "h100-sxm-80gb"], "rank=50%", batch=[1, 32], phase="decode")
+cm.explore("llama2-7b", "l4", ranks="25%,50%", limits=["decode.saved.latency_p05_pct>=20%"], phase="decode")
+cm.recommend("qwen2.5-1.5b", ["l4", "h100-sxm-80gb"], faster="20%", batch=[1, 32], phase="decode")
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Unpack, cast, overload
+
+from costmodel.api.answers import Comparison, EstimateAnswer, ExplorationAnswer, Recommendations
+from costmodel.api.options import (
+    Corrections,
+    Hardware,
+    Model,
+    Options,
+    Shared,
+    Specs,
+    decomposition_of,
+    hardware_of,
+    model_of,
+    setup_of,
+)
+from costmodel.decomposition.factors import Form
+from costmodel.errors import InputError
+from costmodel.explore.explore import explore as explored
+from costmodel.explore.goal import Goal
+from costmodel.explore.recommend import recommend as recommended
+from costmodel.forward.workload import Workload
+from costmodel.pricing.estimate import estimate as estimated
+from costmodel.pricing.setup import Setup
+from costmodel.space.base import SpaceKind
+from costmodel.space.settings import SpaceSettings
+from costmodel.timing.calibration.load import find_calibration
+from costmodel.timing.calibration.record import Calibration
+
+
+@overload
+def estimate(
+    model: Model, hw: Hardware, decompose: Specs = (), *, calibration: Corrections = "auto", **options: Unpack[Options]
+) -> EstimateAnswer: ...
+@overload
+def estimate(
+    model: Model,
+    hw: Hardware,
+    decompose: Specs,
+    workloads: Iterable[Workload],
+    *,
+    calibration: Corrections = "auto",
+    new_tokens: int | None = None,
+) -> EstimateAnswer: ...
+def estimate(
+    model: Model,
+    hw: Hardware,
+    decompose: Specs = (),
+    workloads: Iterable[Workload] | None = None,
+    *,
+    calibration: Corrections = "auto",
+    **options: Unpack[Options],
+) -> EstimateAnswer:
+    """Price one configuration, as `costmodel estimate` does.
+
+    Args:
+        model, hw: built-in names, paths, or what `load_model` and `load_hardware` return.
+        decompose: SPECs, a configuration, or the `Path` of a recipe or configuration; nothing is the dense model.
+        workloads: passes as objects, instead of options.
+        calibration: auto, none, a file or a `Calibration`.
+        options: the workload, as the command's options name it.
+
+    Raises:
+        CostModelError: in one line.
+    """
+    if workloads is None:
+        setup = setup_of(model, hw, calibration, options)
+    else:
+        setup = _given(model, hw, tuple(workloads), calibration, options)
+    decomposition = decomposition_of(decompose, setup.model)
+    return EstimateAnswer.of(
+        estimated(
+            setup.model,
+            setup.hardware,
+            decomposition,
+            setup.workloads,
+            calibration=setup.calibration,
+            new_tokens=setup.new_tokens,
+        )
+    )
+
+
+def compare(
+    model: Model,
+    hw: Hardware | Sequence[Hardware],
+    decompose: Specs = (),
+    *,
+    batch: int | Sequence[int] = 1,
+    stack: str | Sequence[str | None] | None = None,
+    calibration: Corrections = "auto",
+    **options: Unpack[Shared],
+) -> Comparison:
+    """One configuration on several devices, stacks and batches, as `costmodel estimate --hw A,B --batch 1,32` does."""
+    decompose = list(decompose) if isinstance(decompose, Iterator) else decompose
+    places = _places(hw, stack, batch)
+    results = [
+        estimate(model, device, decompose, calibration=calibration, **_with(options, name, size))
+        for device, name, size in places
+    ]
+    return Comparison(results=tuple(results))
+
+
+def explore(
+    model: Model,
+    hw: Hardware,
+    *,
+    space: SpaceKind = "homogeneous",
+    form: Form = "svd",
+    ranks: str | None = None,
+    rank_multiple: int = 1,
+    keep: Sequence[str] = (),
+    objectives: str | Sequence[str] | None = None,
+    limits: str | Sequence[str] = (),
+    top: int = 5,
+    quality: str | None = None,
+    calibration: Corrections = "auto",
+    **options: Unpack[Options],
+) -> ExplorationAnswer:
+    """Answer a question about every configuration of a space, as `costmodel explore` does.
+
+    Raises:
+        CostModelError: in one line.
+    """
+    setup = setup_of(model, hw, calibration, options)
+    settings = SpaceSettings(space=space, form=form, ranks=ranks, rank_multiple=rank_multiple, keep=tuple(keep))
+    return ExplorationAnswer.of(
+        explored(
+            settings.of(setup.model),
+            setup.hardware,
+            setup.workloads,
+            objectives=objectives.split(",") if isinstance(objectives, str) else objectives,
+            limits=[limits] if isinstance(limits, str) else limits,
+            top=top,
+            quality=quality,
+            calibration=setup.calibration,
+            new_tokens=setup.new_tokens,
+        )
+    )
+
+
+def recommend(
+    model: Model,
+    hw: Hardware | Sequence[Hardware],
+    *,
+    faster: str | None = None,
+    smaller: str | None = None,
+    fits: str | None = None,
+    max_damage: float | None = None,
+    quality: str | None = None,
+    batch: int | Sequence[int] = 1,
+    stack: str | Sequence[str | None] | None = None,
+    calibration: Corrections = "auto",
+    **options: Unpack[Shared],
+) -> Recommendations:
+    """The least damaging configuration that reaches a goal on each device, stack and workload, as `costmodel recommend`
+    does: one of faster="20%", smaller="25%", fits="24GB".
+
+    Raises:
+        CostModelError: in one line.
+    """
+    goal = Goal.of(faster, smaller, fits)
+    rows = []
+    for device, name, size in _places(hw, stack, batch):
+        setup = setup_of(model, device, calibration, _with(options, name, size))
+        rows += [
+            recommended(
+                setup.model,
+                setup.hardware,
+                work,
+                goal,
+                calibration=setup.calibration,
+                max_damage=max_damage,
+                quality=quality,
+            )
+            for work in setup.workloads
+        ]
+    return Recommendations(rows=tuple(rows))
+
+
+def _places(
+    hw: Hardware | Sequence[Hardware], stack: str | Sequence[str | None] | None, batch: int | Sequence[int]
+) -> Iterator[tuple[Hardware, str | None, int]]:
+    devices = hw if isinstance(hw, list | tuple) else [cast("Hardware", hw)]
+    stacks = [stack] if stack is None or isinstance(stack, str) else stack
+    return itertools.product(devices, stacks, [batch] if isinstance(batch, int) else batch)
+
+
+def _with(options: Shared, stack: str | None, batch: int) -> Options:
+    return {**options, "stack": stack, "batch": batch}
+
+
+def _given(
+    model: Model, hw: Hardware, workloads: tuple[Workload, ...], calibration: Corrections, options: Options
+) -> Setup:
+    """A question whose passes are objects."""
+    if set(options) - {"new_tokens"}:
+        raise InputError("workloads say what runs already", value=sorted(options), hint="leave the options out")
+    device = hardware_of(hw)
+    if not isinstance(calibration, Calibration | None) and workloads:
+        work = workloads[0]
+        calibration = find_calibration(str(calibration), device, work.dtype, work.runtime)
+    return Setup(
+        model=model_of(model),
+        hardware=device,
+        workloads=workloads,
+        calibration=calibration if isinstance(calibration, Calibration) else None,
+        new_tokens=options.get("new_tokens"),
+    )

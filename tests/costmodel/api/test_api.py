@@ -1,0 +1,130 @@
+"""The Python API: the command's numbers for the command's question, with strings or objects, and answers to look at."""
+
+from __future__ import annotations
+
+import json
+import random
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import costmodel as cm
+from costmodel.cli import cli, run
+from costmodel.decomposition.recipe import recipe_text
+
+MODELS = ("smollm2-135m", "gpt2", "qwen2.5-0.5b", "bert-base", "opt-125m")
+DEVICES = ("l4", "h100-sxm-80gb", "t4", "amd-epyc-2t", "a100-sxm-80gb")
+SPECS = ((), ("rank=50%",), ("tensors=mlp rank=64",), ("layers=1-4 tensors=attn rank=25% form=tucker",))
+
+
+def grid(count: int) -> list[tuple[str, str, tuple[str, ...], dict[str, Any]]]:
+    """Questions drawn with a fixed seed."""
+    rng = random.Random(7)
+    found = []
+    while len(found) < count:
+        model, device = rng.choice(MODELS), rng.choice(DEVICES)
+        options: dict[str, Any] = {"batch": rng.choice([1, 8, 32])}
+        encoder = model == "bert-base"
+        options["phase"] = "prefill" if encoder else rng.choice(["prefill", "decode", "both"])
+        if options["phase"] == "decode":
+            options["kv_len"] = rng.choice([65, 500])
+        else:
+            options["seq_len"] = rng.choice([32, 300])
+        if device != "amd-epyc-2t":
+            options["runtime"] = rng.choice(["eager", "graph"])
+        options["calibration"] = rng.choice(["auto", "auto", "none"])
+        if options["phase"] == "both" and rng.random() < 0.5:
+            options["new_tokens"] = 8
+        found.append((model, device, rng.choice(SPECS), options))
+    return found
+
+
+def said(capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, Any]:
+    assert run(cli, [*arguments, "--format", "json"]) == 0
+    found: dict[str, Any] = json.loads(capsys.readouterr().out)
+    return found
+
+
+def flags(options: dict[str, Any]) -> list[str]:
+    return [word for name, value in options.items() for word in (f"--{name.replace('_', '-')}", str(value))]
+
+
+@pytest.mark.parametrize("count", [10, pytest.param(200, marks=pytest.mark.slow)])
+def test_an_estimate_is_the_commands(count: int, capsys: pytest.CaptureFixture[str]) -> None:
+    for model, device, specs, options in grid(count):
+        words = [word for spec in specs for word in ("--decompose", spec)]
+        command = said(capsys, "estimate", "--model", model, "--hw", device, *words, *flags(options))
+        command.pop("likely")
+        answer = cm.estimate(model, device, specs, **options).to_dict()
+        assert json.loads(json.dumps(answer)) == command, (model, device, specs, options)
+
+
+def test_the_other_questions_are_the_commands_too(capsys: pytest.CaptureFixture[str]) -> None:
+    question = ["--model", "gpt2", "--hw", "l4,t4", "--batch", "1,8", "--phase", "decode"]
+    command = said(capsys, "estimate", *question, "--decompose", "rank=50%")
+    assert cm.compare("gpt2", ["l4", "t4"], "rank=50%", batch=[1, 8], phase="decode").to_dict() == command
+    rows = said(capsys, "recommend", *question, "--faster", "5%")["rows"]
+    answer = cm.recommend("gpt2", ["l4", "t4"], faster="5%", batch=[1, 8], phase="decode")
+    assert [{**row, "next": None} for row in rows] == json.loads(json.dumps(answer.to_dict()))["rows"]
+    asked = ["--model", "bert-base", "--hw", "l4", "--ranks", "64", "--limit", "saved.params_pct>=20%"]
+    explored = said(capsys, "explore", *asked)
+    found = cm.explore("bert-base", "l4", ranks="64", limits="saved.params_pct>=20%")
+    assert {**json.loads(json.dumps(found.to_dict())), "elapsed_s": 0} == {**explored, "elapsed_s": 0}
+
+
+def test_objects_and_files_ask_the_same_question(tmp_path: Path) -> None:
+    model, device = cm.load_model("gpt2"), cm.load_hardware("l4")
+    config = cm.parse_decomposition(["tensors=mlp rank=64"], model)
+    recipe, file = tmp_path / "recipe.toml", tmp_path / "config.json"
+    recipe.write_text(recipe_text(config, model))
+    file.write_text(json.dumps(config.to_json()))
+    expected = cm.estimate("gpt2", "l4", "tensors=mlp rank=64", phase="decode").to_dict()
+    for specs in (config, recipe, file, ["tensors=mlp rank=64"]):
+        assert cm.estimate(model, device, specs, phase="decode").to_dict() == expected
+    assert cm.estimate(model, device, config, [cm.Workload.decode(513)]).to_dict() == expected
+    again = cm.estimate(model, device, config, [cm.Workload.decode(513)], calibration=None)
+    assert again.level == cm.estimate("gpt2", "l4", config, phase="decode", calibration="none").level == "datasheet"
+
+
+def test_answers_show_themselves() -> None:
+    answer = cm.estimate("gpt2", "l4", "rank=50%", phase="decode")
+    assert len(repr(answer)) < 400
+    assert "gpt2" in repr(answer)
+    assert answer._repr_html_().startswith("<table>")
+    assert isinstance(answer, cm.Estimate)
+    several = cm.compare("gpt2", ["l4", "t4"], phase="decode")
+    assert len(several) == len(list(several)) == 2
+    assert several[1].hardware.name == "t4"
+    assert "t4" in several._repr_html_()
+    assert "verdict" in repr(cm.recommend("gpt2", "l4", smaller="10%", phase="decode"))
+
+
+def test_an_answer_draws_itself() -> None:
+    pytest.importorskip("matplotlib")
+    assert cm.estimate("gpt2", "l4", "rank=50%", phase="decode").plot().axes
+    assert cm.explore("bert-base", "l4", ranks="64", objectives="latency_s,params").plot().axes
+
+
+def test_a_frame_needs_pandas_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(cm.InputError, match="pip install pandas"):
+        cm.estimate("gpt2", "l4", phase="decode").to_frame()
+
+
+def test_bad_words_are_told_in_a_line() -> None:
+    with pytest.raises(cm.InputError, match="did you mean batch"):
+        cm.estimate("gpt2", "l4", bacth=3)  # type: ignore[call-overload]
+    with pytest.raises(cm.InputError, match="eager, graph"):
+        cm.estimate("gpt2", "l4", runtime="fast")
+    with pytest.raises(cm.InputError, match="leave the options out"):
+        cm.estimate("gpt2", "l4", (), [cm.Workload.decode(9)], batch=2)  # type: ignore[call-overload]
+    with pytest.raises(cm.HardwareError, match="unknown hardware"):
+        cm.explore("gpt2", "nothing")
+
+
+def test_the_package_of_explorations_stays_a_package() -> None:
+    from costmodel.explore import explore
+
+    assert cm.explore.explore is explore  # type: ignore[attr-defined]
