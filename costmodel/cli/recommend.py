@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import enum
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
@@ -25,6 +27,10 @@ from costmodel.show.recommendation import recommendations_table
 
 SCHEMA = 1
 """Version of the JSON output."""
+_ROWS_OWN = ("model", "hw", "phase", "batch", "seq_len", "kv_len", "new_tokens")
+"""Fields of a question that a row answers for itself."""
+_MEASURED = ("--dtype", "--runtime", "--attention", "--calibration")
+"""Options that `validate` takes too."""
 
 
 @click.command()
@@ -108,11 +114,26 @@ def next_command(row: Recommendation, settings: WorkloadSettings) -> str:
     work = row.workload
     words = ["--model", settings.model, "--hw", settings.hw, "--phase", work.phase.value, "--batch", str(work.batch)]
     words += ["--seq-len", str(work.q_len)] if work.phase.value == "prefill" else ["--kv-len", str(work.kv_len)]
+    said = _said(settings)
+    here = [*words, *(word for option in said.items() for word in option)]
     if row.config is None or row.spec is None or row.spec == "dense":
-        stack = ["--stack", settings.stack] if settings.stack else []
-        return shlex.join(["costmodel", "roofline", *words, *stack])
-    first = shlex.join(["costmodel", "estimate", *words, "--decompose", row.spec, "--save-recipe", "recipe.toml"])
-    return f"{first} && {shlex.join(['validate', *words, '--configs', 'recipe.toml'])}"
+        return shlex.join(["costmodel", "roofline", *here])
+    first = shlex.join(["costmodel", "estimate", *here, "--decompose", row.spec, "--save-recipe", "recipe.toml"])
+    there = [*words, *(word for name in _MEASURED if name in said for word in (name, said[name]))]
+    return f"{first} && {shlex.join(['validate', *there, '--configs', 'recipe.toml'])}"
+
+
+def _said(settings: WorkloadSettings) -> dict[str, str]:
+    """The options of a question that are not its defaults, but for those of which a row has its own."""
+    said = {}
+    for item in dataclasses.fields(settings):
+        value = getattr(settings, item.name)
+        if item.name in _ROWS_OWN or value is None or value == item.default:
+            continue
+        option = item.metadata.get("option", f"--{item.name.replace('_', '-')}")
+        name = option if isinstance(option, str) else option[0]
+        said[name] = str(value.value if isinstance(value, enum.Enum) else value)
+    return said
 
 
 def _only(model: ModelSpec, preset: Preset | None, recipe: str | None) -> Any:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import io
+import itertools
 import json
+import shlex
 import time
 from pathlib import Path
 from typing import Any
@@ -152,3 +154,17 @@ def test_layers_of_different_tensors_are_refused_in_a_line() -> None:
     setup = WorkloadSettings(model="deepseek-v3", hw="b200-sxm", phase="decode").setup()
     with pytest.raises(CostModelError, match="different tensors"):
         recommend(setup.model, setup.hardware, setup.workloads[0], Goal.of(smaller="20%"))
+
+
+def test_the_next_command_asks_the_same_question(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    how = ["--runtime", "graph", "--dtype", "fp16", "--seq-len", "64"]
+    asked = ["recommend", "--model", "gpt2", "--hw", "l4", "--phase", "decode", *how, "--smaller", "20%"]
+    assert run(cli, [*asked, "--format", "json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)["rows"]
+    estimate, _, measure = row["next"].partition(" && ")
+    words = shlex.split(estimate)[1:]
+    words[words.index("--save-recipe") + 1] = str(tmp_path / "recipe.toml")
+    assert run(cli, [*words, "--format", "json"]) == 0
+    (phase,) = json.loads(capsys.readouterr().out)["phases"]
+    assert phase["dense"] == row["dense"]
+    assert {"--runtime graph", "--dtype fp16"} <= {f"{a} {b}" for a, b in itertools.pairwise(shlex.split(measure))}
