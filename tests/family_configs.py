@@ -19,6 +19,14 @@ SIZES = {
     "vocab_size": 100,
 }
 MIXERS: dict[str, dict[str, Any]] = {
+    "flex_olmo": {"num_experts": 4, "num_experts_per_tok": 2},
+    "hy_v3": {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 7},
+    "aria_text": {"moe_num_experts": 4},
+    "mellum": {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 7},
+    "dbrx": {
+        "attn_config": {"kv_n_heads": 2, "rope_theta": 1e4, "clip_qkv": 8},
+        "ffn_config": {"ffn_hidden_size": 24, "moe_num_experts": 4, "moe_top_k": 2, "ffn_act_fn": {"name": "silu"}},
+    },
     "rembert": {"input_embedding_size": 24, "output_embedding_size": 40},
     "gemma4_text": {
         "global_head_dim": 24,
@@ -95,6 +103,7 @@ CHOICES: dict[str, dict[str, Any]] = {
     "falcon": {"new_decoder_architecture": True, "num_kv_heads": 2, "bias": True},
     "gpt_bigcode": {"multi_query": False},
     "gpt_neox": {"use_parallel_residual": False, "attention_bias": False},
+    "hyperclovax": {"use_post_norm": False, "mlp_bias": True},
     "granite": {"attention_bias": True, "mlp_bias": True, "residual_multiplier": 0.3},
     "persimmon": {"qk_layernorm": False},
     "phi": {"qk_layernorm": True},

@@ -117,12 +117,15 @@ def _fields(spec: ModelSpec) -> dict[str, object]:
     left_out = ("tensors", "kinds", "kind_fields", "layer_kinds", "words")
     values = {item.name: getattr(spec, item.name) for item in dataclasses.fields(spec) if item.name not in left_out}
     blocks = {
-        name: dataclasses.asdict(block) for name in ("experts", "latent", "recurrent") if (block := getattr(spec, name))
+        name: dataclasses.asdict(block)
+        for name in ("experts", "latent", "recurrent", "altup")
+        if (block := getattr(spec, name))
     }
     return {
         **values,
         **blocks,
         "own_experts": list(spec.own_experts),
+        "plain_tensors": sorted(spec.plain_tensors),
         "family": spec.family.name,
         "sliding_windows": list(spec.sliding_windows),
         "head": spec.head.kind,

@@ -13,7 +13,12 @@ from costmodel.families.row import FamilyRow
 _TEXT_KEYS = ("text_config", "llm_config", "language_config", "thinker_config")
 """Where a configuration of several models keeps that of its language model."""
 _WRAPPED = {
+    "aria": "aria_text",
+    "audioflamingo3": "qwen2",
     "aya_vision": "cohere2",
+    "cohere2_vision": "cohere2",
+    "exaone4_5": "exaone4",
+    "fast_vlm": "qwen2",
     "gemma3": "gemma3_text",
     "gemma3n": "gemma3n_text",
     "gemma4": "gemma4_text",
@@ -23,12 +28,17 @@ _WRAPPED = {
     "idefics2": "mistral",
     "idefics3": "llama",
     "internvl": "qwen2",
+    "lfm2_vl": "lfm2",
+    "lighton_ocr": "qwen3",
     "llama4": "llama4_text",
     "llava": "llama",
     "llava_next": "llama",
     "llava_next_video": "llama",
     "llava_onevision": "qwen2",
     "mistral3": "mistral",
+    "ovis2": "qwen2",
+    "perception_lm": "llama",
+    "video_llama_3": "qwen2",
     "paligemma": "gemma",
     "qwen2_audio": "qwen2",
     "qwen2_vl": "qwen2_vl_text",
@@ -58,7 +68,13 @@ _FLAT = {
     "qwen2_5_vl": "qwen2_5_vl_text",
 }
 """model_type of a model around a language model whose fields stand among its own -> the language model's."""
-_SAME = {"qwen3_asr_text": "qwen3"}
+_SAME = {
+    "emu3_text_model": "llama",
+    "granite4_vision_text": "granite",
+    "granite_docling_text": "llama",
+    "paddleocr_vl_text": "ernie4_5",
+    "qwen3_asr_text": "qwen3",
+}
 """model_type of a language model inside another -> the one that is the same."""
 _OTHER_TOWERS = {"qwen2_audio": "audio", "qwen3_asr": "audio", "voxtral": "audio"}
 

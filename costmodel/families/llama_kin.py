@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 from costmodel.families.decoder import decoder_row
@@ -13,6 +14,7 @@ from costmodel.model import ModelSpec
 from costmodel.words import Words
 
 _BEHIND = ("post_attention_layernorm", "post_feedforward_layernorm")
+_AROUND = ("input_layernorm", "post_norm1", "post_attention_layernorm", "post_norm2")
 _PLAIN = Words()
 _SCALED = Words(embedding_scale=True, residual_scale=True, logit_kernels=1)
 _HEAD_NORMS = Words(qk_norm="head")
@@ -52,6 +54,11 @@ _KIN: dict[str, tuple[str, Words, Callable[[Fields], dict[str, Any]]]] = {
         "HunYuanDenseV1",
         Words(qk_norm="head", qk_norm_names=("query_layernorm", "key_layernorm")),
         lambda fields: {"mlp_bias": False},
+    ),
+    "hyperclovax": (
+        "HyperCLOVAX",
+        _SCALED,
+        lambda fields: {},
     ),
     "ministral": (
         "Ministral",
@@ -107,6 +114,8 @@ def _smollm_windows(fields: Fields) -> tuple[int | None, ...]:
 
 def _read(fields: Fields, row: FamilyRow) -> ModelSpec:
     _, words, values = _KIN[fields.model_type]
+    if fields.model_type == "hyperclovax" and fields.flag_or("use_post_norm", True):
+        words = replace(_SCALED, placing="sandwich", norms=_AROUND)
     return decoder_spec(fields, row, words, **values(fields))
 
 

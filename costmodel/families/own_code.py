@@ -27,6 +27,7 @@ def _own_llama(fields: Fields, row: FamilyRow) -> ModelSpec:
     scaled = kind == "minicpm"
     words = Words(embedding_scale=scaled, residual_scale=scaled, logit_kernels=1 if scaled else 0)
     bias = fields.flag_or("bias", True) if kind == "internlm" else fields.flag_or("qkv_bias", False)
+    bias = fields.flag_or("attention_bias", True) if kind == "mimo" else bias
     if kind == "internlm3" and fields.flag_or("bias", False):
         raise fields.error("bias", "false: InternLM 3 was published without")
     return decoder_spec(
@@ -39,6 +40,7 @@ def _own_llama(fields: Fields, row: FamilyRow) -> ModelSpec:
         attn_out_bias=bias and kind == "internlm",
         mlp_bias=False,
         tie_embeddings=fields.flag_or("tie_word_embeddings", scaled),
+        notes=("the layers that predict several tokens ahead are not priced",) if kind == "mimo" else (),
     )
 
 
@@ -48,6 +50,7 @@ OWN_LLAMA = decoder_row(
         "aquila": "Aquila",
         "internlm": "InternLM",
         "internlm3": "InternLM3",
+        "mimo": "MiMo",
         "minicpm": "MiniCPM",
         "skywork": "Skywork",
         "xverse": "Xverse",

@@ -19,7 +19,7 @@ _LACKS = (
         "recurrent or state-space layers of a kind that no row has",
     ),
     (r"(mllama)", "layers of cross-attention to images between its own"),
-    (r"(nemotron-nas|openelm)", "layers of a different width each, some without attention"),
+    (r"(openelm)", "layers of a different width and number of heads each"),
     (
         r"(moe|mixtral|gpt_oss|minimax|llama4|dbrx|arctic|grok|deepseek|kimi|longcat|hunyuan_v1_moe|jetmoe|ling|bailing|step3|ernie4_5_moe)",
         "a mixture of experts of a kind that no row has",
@@ -28,7 +28,6 @@ _LACKS = (
         r"^(xlnet|reformer|longformer|big_bird|funnel|fnet|nystromformer|convbert|mobilebert|squeezebert|canine|perceiver)",
         "attention or layers of its own kind",
     ),
-    (r"^(mimo)", "layers that predict several tokens ahead"),
     (
         r"(lfm3|plamo)",
         "state-space or linear-attention layers of a kind that no row has",

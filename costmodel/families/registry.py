@@ -23,8 +23,8 @@ FAMILIES = Rows(
         ".bert:BERT": "bert roberta camembert data2vec-text ernie xlm-roberta",
         ".gpt2:GPT2": "gpt2",
         ".opt:OPT": "opt",
-        ".llama_kin:LLAMA_KIN": "arcee cwm ernie4_5 exaone4 granite helium hunyuan_v1_dense ministral ministral3 "
-        "qwen2_vl_text qwen2_5_vl_text qwen2_5_omni_text qwen3_vl_text seed_oss smollm3",
+        ".llama_kin:LLAMA_KIN": "arcee cwm ernie4_5 exaone4 granite helium hunyuan_v1_dense hyperclovax ministral "
+        "ministral3 qwen2_vl_text qwen2_5_vl_text qwen2_5_omni_text qwen3_vl_text seed_oss smollm3",
         ".gemma:GEMMA": "gemma gemma2 gemma3_text vaultgemma",
         ".gemma4:GEMMA4": "gemma4_text gemma4_unified_text gemma3n_text",
         ".phi:PHI": "phi",
@@ -69,8 +69,11 @@ FAMILIES = Rows(
         ".mamba:FALCON_H1": "falcon_h1",
         ".mamba:GRANITE_HYBRID": "granitemoehybrid granitemoeshared",
         ".mamba:JAMBA": "jamba",
+        ".sparse_words:SPARSE_WORDS": "flex_olmo hy_v3 aria_text mellum",
+        ".sparse_words:DBRX": "dbrx",
+        ".nemotron_nas:NEMOTRON_NAS": "nemotron-nas",
         ".lfm2:LFM2": "lfm2 lfm2_moe",
-        ".own_code:OWN_LLAMA": "aquila internlm internlm3 minicpm skywork xverse",
+        ".own_code:OWN_LLAMA": "aquila internlm internlm3 mimo minicpm skywork xverse",
         ".own_code:INTERNLM2": "internlm2",
         ".own_code:BAICHUAN": "baichuan",
         ".own_code:CHATGLM": "chatglm",
