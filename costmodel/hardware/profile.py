@@ -103,7 +103,7 @@ class HardwareProfile:
 
 
 def load_hardware(name_or_path: str | Path) -> HardwareProfile:
-    """The profile of a built-in name, or of a TOML file.
+    """The profile of a built-in name, of a TOML file, or of this machine (`auto`).
 
     A file is a `Path`, or text that holds a separator, ends in `.toml` or names something that exists. A built-in
     name, whatever its case, wins over a file of the same name; write `./t4` for the file. The same
@@ -114,6 +114,10 @@ def load_hardware(name_or_path: str | Path) -> HardwareProfile:
     """
     if isinstance(name_or_path, Path):
         return _load(name_or_path)
+    if name_or_path == "auto":
+        from costmodel.hardware.here import profile_here
+
+        return _load(profile_here())
     known = builtin_hardware()
     if name_or_path.lower() in known:
         return _builtin(name_or_path.lower())

@@ -58,7 +58,12 @@ class WorkloadSettings:
     """Model, device and workload as options name them; metadata is what `--help` says of each."""
 
     model: str = field(metadata={"metavar": "NAME|PATH", "help": "Built-in name, or a config.json."})
-    hw: str = field(metadata={"metavar": "NAME|PATH", "help": "Built-in device, or a profile's TOML."})
+    hw: str = field(
+        metadata={
+            "metavar": "NAME|PATH",
+            "help": "Built-in device, a profile's TOML, or auto: this machine's, where it was probed.",
+        }
+    )
     phase: Literal["prefill", "decode", "both"] = field(
         default="both", metadata={"help": "Which pass to price; an encoder has prefill only."}
     )

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from costmodel.errors import CalibrationError
 from costmodel.files.node import Node
 from costmodel.forward.workload import Runtime
-from costmodel.hardware.profile import HardwareProfile, load_hardware, profile_folder
+from costmodel.hardware.here import AUTO, corrections_here
+from costmodel.hardware.profile import HardwareProfile, builtin_hardware, load_hardware, profile_folder
 from costmodel.hardware.stack import load_stack
 from costmodel.timing.calibration.additive import FORM, KEYS, AdditiveForm, AdditiveTimes, read_additive
 from costmodel.timing.calibration.file import (
@@ -96,8 +97,8 @@ def find_calibration(
     """The calibration that `--calibration` asks for.
 
     Args:
-        option: "none"; "auto" for the shipped one of this device where there is one that serves the workload, else
-            what is known of its generation; or a path.
+        option: "none"; "auto" for the shipped one of this device, or the one probed with this machine's profile, where
+            it serves the workload, else what is known of its generation; or a path.
         hardware, dtype, runtime, stack: what it must serve; one that names no stack serves all.
 
     Raises:
@@ -110,7 +111,7 @@ def find_calibration(
     if option == "none":
         return None
     if option == "auto":
-        found = shipped_calibration(hardware)
+        found = shipped_calibration(hardware) or _of_this_machine(hardware, stack)
         serves = found and dtype in found.dtypes and runtime in found.runtimes
         return found if serves else _of_generation(hardware, dtype, runtime)
     found = load_calibration(option)
@@ -126,6 +127,16 @@ def find_calibration(
         asked = stack or "no --stack"
         raise CalibrationError(f"{option} was fitted to runs of a stack", value=asked, allowed=f"--stack {found.stack}")
     return found
+
+
+def _of_this_machine(hardware: HardwareProfile, stack: str | None) -> Calibration | None:
+    """The calibration that was probed with this machine's profile, if that is the device, and of no other stack."""
+    if hardware.name in builtin_hardware() or (path := corrections_here()) is None:
+        return None
+    found = load_calibration(path)
+    if found.stack is not None and (stack is None or load_stack(stack).name != found.stack):
+        return None
+    return found if found.hardware == hardware.name and _same_device(hardware, load_hardware(AUTO)) else None
 
 
 def shipped_calibration(hardware: HardwareProfile) -> Calibration | None:
