@@ -95,6 +95,13 @@ function map(point, width) {
   return svg;
 }
 
+// What the colours of the map say: shares of break-even from rank 1 to break-even, then dense and above.
+function scale() {
+  const key = (fill, opacity, text) => make("span", {}, make("svg", { viewBox: "0 0 14 14" }, make("rect", { x: 1, y: 1, width: 12, height: 12, fill, "fill-opacity": opacity, stroke: "var(--line)" })), text);
+  const shares = [0, 0.25, 0.5, 1].map((share) => key("var(--blue)", 1 - 0.8 * Math.sqrt(share), share ? `${100 * share} %` : "rank 1"));
+  return make("div", { class: "legend" }, ...shares, make("span", {}, "of break-even"), key("var(--orange)", 1, "above"), key("var(--paper)", 1, "dense"));
+}
+
 function rankRange(point) {
   const found = choices(point).flatMap((row) => row.flatMap((choice, t) => choice ? [rankOf(t, choice)] : []));
   if (!found.length) return "dense";
@@ -114,7 +121,7 @@ function detail() {
   const saved = (index) => { const at = savingOf(index); return at < 0 ? "" : `${point.values[at].toFixed(1)} %`; };
   const rows = OWN.map((index) => [COLUMNS[index].label, show(DENSE.values[index], index), show(point.values[index], index), saved(index)]);
   host.replaceChildren(make("h3", {}, kind), make("p", { class: "muted" }, rankRange(point)), map(point, width),
-    make("p", { class: "muted" }, "Darker: lower rank. Empty: dense. Orange: above break-even."),
+    scale(),
     make("div", { class: "scroll" }, table(["", "dense", "here", "saved"], rows)),
     make("h3", {}, "The same numbers from the shell"), make("pre", { class: "command mono", id: "command" }, text),
     make("div", { class: "bar" }, copy, save));
