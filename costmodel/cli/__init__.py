@@ -9,12 +9,13 @@ import importlib.util
 import io
 import os
 import sys
+import time
 
 import click
 
 from costmodel._version import __version__
 from costmodel.cli.common import NamingGroup
-from costmodel.errors import CostModelError
+from costmodel.errors import CostModelError, InputError
 
 _COMMANDS = {
     "estimate": "price one rank configuration of a model on a device",
@@ -53,7 +54,10 @@ class LazyGroup(NamingGroup):
 
 @click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
 @click.version_option(__version__, prog_name="costmodel")
-def cli() -> None:
+@click.option("-q", "--quiet", is_flag=True, help="Leave assumptions and notes out of tables; warnings stay.")
+@click.option("-v", "--verbose", is_flag=True, help="Say on stderr which version ran and how long it took.")
+@click.pass_context
+def cli(ctx: click.Context, quiet: bool, verbose: bool) -> None:
     """What happens to size, latency, memory and energy when transformer weights become low-rank factors.
 
     \b
@@ -61,6 +65,15 @@ def cli() -> None:
       costmodel estimate --model llama2-7b --hw a100-sxm-80gb \\
         --decompose "layers=2,17,31 rank=1 form=tucker"
     """
+    if quiet and verbose:
+        raise InputError("-q and -v ask for less and for more", hint="leave one out")
+    if verbose:
+        began = time.perf_counter()
+        ctx.call_on_close(lambda: _say_time(began))
+
+
+def _say_time(began: float) -> None:
+    print(f"costmodel {__version__}: {time.perf_counter() - began:.2f} s", file=sys.stderr)
 
 
 def main(argv: list[str] | None = None) -> None:

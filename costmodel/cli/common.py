@@ -16,6 +16,8 @@ from costmodel.errors import InputError, nearest
 from costmodel.files.cells import cell, shown
 
 F = TypeVar("F", bound=Callable[..., Any])
+_SOFT = ("assumption: ", "note: ")
+"""How lines begin that -q leaves out."""
 
 
 class NamingGroup(click.Group):
@@ -130,7 +132,11 @@ def say(line: str, *, err: bool = False) -> None:
 
 
 def print_lines(lines: Iterable[str]) -> None:
-    """Print plain lines, long ones wrapped and indented to the width of the terminal."""
+    """Print plain lines, long ones wrapped and indented to the width of the terminal; quiet ones not under -q."""
+    context = click.get_current_context(silent=True)
+    quiet = context is not None and bool(context.find_root().params.get("quiet"))
     for line in lines:
+        if quiet and line.startswith(_SOFT):
+            continue
         text, width = shown(line), text_width()
         print(textwrap.fill(text, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False))

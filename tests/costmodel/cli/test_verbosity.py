@@ -1,0 +1,30 @@
+"""-q leaves out what a table rests on, -v says how long it took; neither changes a number."""
+
+from __future__ import annotations
+
+import pytest
+
+from costmodel.cli import cli, run
+
+QUESTION = ["estimate", "--model", "gpt2", "--hw", "l4", "--phase", "decode"]
+
+
+def test_quiet_leaves_out_assumptions_and_nothing_else(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(cli, QUESTION) == 0
+    plain = capsys.readouterr().out
+    assert run(cli, ["-q", *QUESTION]) == 0
+    quiet = capsys.readouterr().out
+    assert "assumption: " in plain
+    assert "assumption: " not in quiet
+    assert set(quiet.splitlines()) <= set(plain.splitlines())
+
+
+def test_verbose_says_the_time_on_stderr(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(cli, [*QUESTION, "--format", "json"]) == 0
+    plain = capsys.readouterr()
+    assert run(cli, ["-v", *QUESTION, "--format", "json"]) == 0
+    verbose = capsys.readouterr()
+    assert verbose.out == plain.out
+    assert plain.err == ""
+    assert verbose.err.startswith("costmodel ")
+    assert run(cli, ["-v", "-q", *QUESTION]) == 2
