@@ -21,6 +21,9 @@ def recommendations_table(rows: Sequence[Recommendation]) -> Table:
             notes.append(f"{here}: {row.verdict.text}: {row.spec}{damage}")
         else:
             notes.append(f"{here}: {row.verdict.text}")
+    types = " and ".join(each.weight_dtype for each in first.quantised)
+    if types:
+        notes.append(f"fewer bits: {types} weights alone; with both: on top of the configuration")
     if any(row.damage for row in rows):
         measured = "" if first.measured else " - NOT MEASURED"
         notes.append(f"{first.damage_metric}{measured}")
@@ -44,9 +47,12 @@ def _cells(row: Recommendation) -> dict[str, str]:
         "saved": middle,
         **({} if size else {"90 %": ends}),
         "most": f"{row.most_saved_pct:.1f} %",
-        **{each.weight_dtype: f"{each.saved_pct:.1f} %" for each in row.quantised if each.saved_pct is not None},
-        **{
-            f"+{each.weight_dtype}": "-" if each.with_config_pct is None else f"{each.with_config_pct:.1f} %"
-            for each in row.quantised
-        },
+        "fewer bits": _each([each.saved_pct for each in row.quantised]),
+        "with both": _each([each.with_config_pct for each in row.quantised]),
     }
+
+
+def _each(values: Sequence[float | None]) -> str:
+    """Percents of the quantised types in their order, once where they are the same when rounded."""
+    texts = list(dict.fromkeys("-" if value is None else f"{value:.0f}" for value in values))
+    return "-" if texts in ([], ["-"]) else f"{', '.join(texts)} %"
