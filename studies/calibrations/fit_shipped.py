@@ -18,6 +18,7 @@ from costmodel.files.write import write_file
 from costmodel.timing.calibration.load import load_calibration
 from studies.calibrations.device_fit import fit_device
 from studies.calibrations.recipes import RECIPES
+from studies.stacks.table import asked_lines
 from validate.calibration.file import calibration_bytes
 
 BESIDE = {
@@ -51,7 +52,7 @@ def error_table(folder: Path) -> str:
             cells += [f"{row[name]:.2f}" for name in known[4:]] + [more]
             lines.append(f"| {' | '.join(cells)} |")
         lines.append("")
-    return "\n".join(lines)
+    return "\n".join([*lines, "## what whole passes were asked to reach", "", *asked_lines(), ""])
 
 
 def _figure(key: str, value: float) -> str:

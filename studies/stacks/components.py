@@ -21,6 +21,7 @@ from costmodel.hardware.stack import CLASSES, Stack, load_stack
 from costmodel.pricing.estimate import pricer
 from costmodel.timing.calibration.load import find_calibration
 from costmodel.timing.columns import OpColumns
+from costmodel.timing.datasheet import DatasheetRoofline
 from costmodel.timing.stacked import StackTimes, class_of
 from costmodel.units import DType
 from validate.replay.points import read_points
@@ -42,6 +43,7 @@ class Passes:
         host_spread: standard deviation of the logarithm of `slowness` among hosts of its class.
         low, high: how far the ends of the kernels' interval, as a pass keeps it, lie from their seconds, in logarithms.
         level: what the kernels' seconds stand on.
+        roofline_s: at the datasheet's peaks, bare kernels, for a null model.
         measured_s: what was published.
     """
 
@@ -54,6 +56,7 @@ class Passes:
     low: float
     high: float
     level: str
+    roofline_s: float
     measured_s: float
 
     def latency_s(self, time: Floats, launch_s: float, step_s: float) -> float:
@@ -106,7 +109,7 @@ def passes_of(row: Mapping[str, str], folder: Path) -> Passes:
     calibration = find_calibration("auto", hardware, DType(row["dtype"]), runtime)
     plain = replace(stack, time=MappingProxyType(dict.fromkeys(CLASSES, 1.0)), spread=0.0)
     host = host_of(None, hardware)
-    seconds, fixed, launches, ends = [], [], [], []
+    seconds, fixed, launches, ends, ideal = [], [], [], [], []
     for work, _ in works:
         priced = pricer(model, hardware, work, calibration)
         columns = OpColumns.of(forward_ops(model, Decomposition(), work))
@@ -116,6 +119,7 @@ def passes_of(row: Mapping[str, str], folder: Path) -> Passes:
         place = np.array([CLASSES.index(class_of(str(kind))) for kind in columns.kind])
         for rows, part in zip((seconds, fixed, launches), parts, strict=True):
             rows.append([float(part[place == index].sum()) for index in range(len(CLASSES))])
+        ideal.append(float(DatasheetRoofline.of(hardware, work.dtype, runtime).times(columns).latency_s.sum()))
         ends.append([float(each.sum()) for each in (priced_ops.p05_s, priced_ops.latency_s, priced_ops.p95_s)])
     weights = np.array([weight for _, weight in works])
     low, middle, high = np.log(weights @ np.array(ends))
@@ -129,6 +133,7 @@ def passes_of(row: Mapping[str, str], folder: Path) -> Passes:
         low=times.kept * (middle - low),
         high=times.kept * (high - middle),
         level=priced.time_model.level,
+        roofline_s=float(weights @ np.array(ideal)),
         measured_s=float(row["measured"]) / 1e3,
     )
 

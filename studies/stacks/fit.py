@@ -17,7 +17,7 @@ from costmodel.files.write import write_file
 from costmodel.hardware.stack import load_stack
 from studies.stacks.components import kind_of, points_of
 from studies.stacks.figures import NAMES, fit
-from studies.stacks.judge import error_rows, stack_table
+from studies.stacks.judge import error_rows, null_row, stack_table
 from studies.stacks.leave_out import held_out, in_sample, left_out
 from studies.stacks.write import write_stacks
 
@@ -44,7 +44,7 @@ def command(table: Path, out: Path | None) -> None:
             f"{name} {value:.3g}" for name, value in zip(NAMES, figures(stack, kind_of(load_stack(stack))), strict=True)
         )
         click.echo(f"{stack}: {text}")
-    rows = error_rows(points, judged)
+    rows = [*error_rows(points, judged), null_row(points)]
     click.echo("\n".join(json.dumps(row) for row in rows))
     if out is not None:
         write_file(ROWS_OUT, (json.dumps({"errors": rows}, indent=1) + "\n").encode())

@@ -10,6 +10,7 @@ from costmodel.arrays import Bools
 from studies.stacks.components import Point
 from studies.stacks.leave_out import Judged
 
+NULL = "null model: a factor by kind x the roofline, source left out"
 _MEASURED = ("probes", "samples")
 _LAUNCHED = ("eager", "script", "launched engine")
 """Kinds of stacks whose host launches the kernels one by one."""
@@ -67,4 +68,26 @@ def _subsets(points: Sequence[Point]) -> dict[str, Bools]:
         "calibrated devices, engines and graphs": measured & ~launched,
         "devices without a calibration": ~measured,
     }
+    stacks = np.array([point.stack for point in points])
+    subsets |= {f"stack {name}": stacks == name for name in sorted(set(stacks.tolist()))}
     return {name: mask for name, mask in subsets.items() if mask.any()}
+
+
+def null_row(points: Sequence[Point]) -> dict[str, object]:
+    """The row of a null model: every pass takes the datasheet's roofline times one factor for stacks of its kind, the
+    median over other sources."""
+    ratios = np.array([point.passes.measured_s / point.passes.roofline_s for point in points])
+    errors = []
+    for point, ratio in zip(points, ratios, strict=True):
+        alike = [each.kind == point.kind and each.source != point.source for each in points]
+        others = alike if any(alike) else [each.source != point.source for each in points]
+        errors.append(100 * (float(np.median(ratios[np.array(others)])) / ratio - 1))
+    error = np.array(errors)
+    figures = {
+        "mean_pct": abs(error).mean(),
+        "median_pct": np.median(abs(error)),
+        "p95_pct": np.quantile(abs(error), 0.95),
+        "bias_pct": error.mean(),
+    }
+    row: dict[str, object] = {"kind": "whole passes", "subset": "all", "protocol": NULL, "points": len(points)}
+    return row | {name: round(float(value), 2) for name, value in figures.items()}

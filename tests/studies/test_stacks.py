@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from costmodel.hardware.stack import builtin_stacks
 from studies.stacks.components import Passes, Point, document, laboratory
 from studies.stacks.figures import fit
 from studies.stacks.leave_out import in_sample, left_out
 from studies.stacks.spread import interval, spread
+from studies.stacks.table import KNOWN, asked_lines, stack_lines
 
 SOURCES = ("a/one x", "a/two x", "b/one x", "c/one x")
 
@@ -28,6 +31,7 @@ def point(source: str, size: float, factor: float) -> Point:
         low=0.05,
         high=0.05,
         level="probes",
+        roofline_s=size,
         measured_s=size * factor,
     )
     return Point(stack="graph", kind="graph", source=source, laboratory=laboratory(source), device="d", passes=passes)
@@ -83,3 +87,11 @@ def test_a_launch_bound_row_takes_the_hosts_term_and_not_the_kernels() -> None:
 def test_runs_of_one_folder_are_one_source() -> None:
     assert document("Lab Device/one.json") == document("Lab Device/two.json") == "Lab Device"
     assert document("Lab docs/page.md") == "Lab docs/page.md"
+
+
+def test_the_readme_and_the_error_table_show_the_rows_that_were_kept() -> None:
+    root = Path(__file__).resolve().parents[2]
+    readme = (root / "README.md").read_text(encoding="utf-8")
+    assert "\n".join(stack_lines()) in readme
+    assert "\n".join(asked_lines()) in (root / "hw_profiles" / "calibrations" / "ERRORS.md").read_text(encoding="utf-8")
+    assert set(KNOWN) <= set(builtin_stacks())
