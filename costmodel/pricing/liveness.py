@@ -69,12 +69,14 @@ class Liveness:
             extra: int64 (..., layers, tensors): what each site adds to its dense linear's live bytes.
         """
         live = np.maximum((self.site[variant_of_layer] + extra).max(axis=-1), self.fixed[variant_of_layer])
+        peak: Ints
         if kept.all():
             live[..., 0] -= self.shared
-            return np.maximum(live.max(axis=-1), self.outer)
+            peak = np.maximum(live.max(axis=-1), self.outer)
+            return peak
         first = kept & (np.cumsum(kept, axis=-1) == 1)
         live = np.where(kept, live - first * self.shared, 0)
-        peak: Ints = np.where(kept.any(axis=-1), np.maximum(live.max(axis=-1), self.outer), self.empty)
+        peak = np.where(kept.any(axis=-1), np.maximum(live.max(axis=-1), self.outer), self.empty)
         return peak
 
 
