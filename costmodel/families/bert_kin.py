@@ -244,3 +244,32 @@ REMBERT = decoder_row(
     causal=False,
     heads={**{end: BERT_HEADS[end] for end in BERT_HEADS if end != "ForPreTraining"}, "ForMaskedLM": _rembert_lm},
 )
+
+# DPR: BERT without its pooler
+
+
+def _read_dpr(fields: Fields, row: FamilyRow) -> ModelSpec:
+    words = Words(
+        placing="after",
+        norms=("attention.output.LayerNorm", "output.LayerNorm"),
+        rotary=False,
+        **BERT_LAYER,
+        **_TABLES,
+    )
+    return _spec(fields, row, words, head_width=fields.count("projection_dim", 0, minimum=0))
+
+
+def _dpr_head(spec: ModelSpec, labels: int) -> Head:
+    width = spec.head_width
+    return Head(kind="none", parts=(linear("encode_proj", width, spec.hidden_size, first_token=True),) if width else ())
+
+
+DPR = decoder_row(
+    "dpr",
+    {"dpr": "DPR"},
+    _read_dpr,
+    norm="layer_norm",
+    layers="encoder.layer",
+    causal=False,
+    heads={"QuestionEncoder": _dpr_head, "ContextEncoder": _dpr_head},
+)

@@ -136,8 +136,8 @@ class Fields:
         return value
 
     def activation(self, name: str, default: str) -> str:
-        """The name of an MLP activation that has no parameters of its own."""
-        return self.choice(name, default, ACTIVATIONS)
+        """The name of an MLP activation; one with parameters of its own (xIELU) where it is the default alone."""
+        return self.choice(name, default, [each for each in ACTIVATIONS if each != "xielu" or default == each])
 
     def head_dim(self, heads_name: str, hidden_name: str) -> int:
         """Width of a head: the hidden size over the number of heads, which must divide it."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from costmodel.families.decoder import decoder_row
 from costmodel.families.decoder_fields import decoder_spec, windows_by_type
+from costmodel.families.decoder_layer import extra_params
 from costmodel.families.fields import Fields
 from costmodel.families.row import FamilyRow
 from costmodel.model import ModelSpec
@@ -120,3 +121,16 @@ def _read(fields: Fields, row: FamilyRow) -> ModelSpec:
 
 
 LLAMA_KIN = decoder_row("llama-kin", {name: kin[0] for name, kin in _KIN.items()}, _read, norm="rms_norm")
+
+
+def _read_apertus(fields: Fields, row: FamilyRow) -> ModelSpec:
+    words = Words(norms=("attention_layernorm", "feedforward_layernorm"), ups=("up_proj",), qk_norm="head")
+    return decoder_spec(fields, row, words, activation=fields.activation("hidden_act", "xielu"), mlp_bias=False)
+
+
+def _apertus_params(spec: ModelSpec) -> int:
+    """Beside the norms of q and k the two numbers of xIELU (arXiv 2411.13010)."""
+    return extra_params(spec) + (2 if spec.activation == "xielu" else 0)
+
+
+APERTUS = decoder_row("apertus", {"apertus": "Apertus"}, _read_apertus, norm="rms_norm", other_params=_apertus_params)

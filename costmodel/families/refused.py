@@ -37,7 +37,6 @@ _LACKS = (
         "a language model that the file does not set apart from its towers",
     ),
     (r"^(phi3small)", "block-sparse attention"),
-    (r"^(dpr)", "an encoder without its pooler, of a class of its own"),
 )
 """Pattern of a model_type or class -> what is in such a model that is not priced; the first that fits counts."""
 

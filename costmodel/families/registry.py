@@ -25,6 +25,7 @@ FAMILIES = Rows(
         ".opt:OPT": "opt",
         ".llama_kin:LLAMA_KIN": "arcee cwm ernie4_5 exaone4 granite helium hunyuan_v1_dense hyperclovax ministral "
         "ministral3 qwen2_vl_text qwen2_5_vl_text qwen2_5_omni_text qwen3_vl_text seed_oss smollm3",
+        ".llama_kin:APERTUS": "apertus",
         ".gemma:GEMMA": "gemma gemma2 gemma3_text vaultgemma",
         ".gemma4:GEMMA4": "gemma4_text gemma4_unified_text gemma3n_text",
         ".phi:PHI": "phi",
@@ -53,6 +54,7 @@ FAMILIES = Rows(
         ".bert_kin:BERT_KIN": "layoutlm megatron-bert",
         ".bert_kin:ROBERTA_KIN": "roberta-prelayernorm xlm-roberta-xl",
         ".bert_kin:REMBERT": "rembert",
+        ".bert_kin:DPR": "dpr",
         ".modern_encoders:EUROBERT": "eurobert",
         ".modern_encoders:MODERNBERT": "modernbert",
         ".modern_encoders:NOMIC_BERT": "nomic_bert gte new",

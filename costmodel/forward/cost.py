@@ -190,6 +190,7 @@ PROGRAMS = {
     "relu": "a>a",
     "relu2": "a>a a>a",
     "tanh": "a>a",
+    "xielu": "a>a a>a a>a aa>a a>a aa>a aa>a",
     "rotary_tables": "r:r rr>f f:f f>f f>f f>f f>f f:a f:a",
     "rotary_tables_fp32": "r:r rr>f f:f f>f f>f f>f f>f",
 }
@@ -213,8 +214,9 @@ ACTIVATIONS = {
     "silu": 0,
     "swish": 0,
     "tanh": 0,
+    "xielu": 3,
 }
-"""MLP activations without parameters of their own, by Hugging Face's name, and the temporaries of whole activations
+"""MLP activations without matrices of their own, by Hugging Face's name, and the temporaries of whole activations
 that exist beside input and result while one runs."""
 
 

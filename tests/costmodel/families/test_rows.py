@@ -31,7 +31,7 @@ MIXED = ("moe", "phimoe", "deepseek", "qwen-hybrid")
 TYPES = sorted(
     name
     for name, row in FAMILIES.items()
-    if name in transformers.CONFIG_MAPPING and name not in OLD and row.name not in MIXED
+    if name in transformers.CONFIG_MAPPING and name not in (*OLD, "dpr") and row.name not in MIXED
 )
 
 
@@ -106,6 +106,13 @@ def test_every_head_has_the_parameters_of_its_class(model_type: str, end: str) -
     spec = spec_from_config(config, name=model_type, source=json.dumps(config))
     if end == "Model" and model_type.endswith("_text"):
         pytest.skip("the class of that name is around the language model")
+    assert spec.num_params == reference_params(config, spec)
+
+
+@pytest.mark.parametrize("width", [0, 12])
+def test_the_encoders_of_dpr_have_no_pooler(width: int) -> None:
+    config = small("dpr", architectures=["DPRContextEncoder"], projection_dim=width)
+    spec = spec_from_config(config, name="dpr", source=json.dumps(config))
     assert spec.num_params == reference_params(config, spec)
 
 
