@@ -30,7 +30,7 @@ ROOMS = {
     ),
     "validate": (
         "errors", "interval", "store", "devices", "hf", "models", "factors", "runtimes", "plans", "replay", "pages",
-        "speed", "quality", "sensitivity", "checkpoint", "predictor", "calibration", "probes", "choose", "cli",
+        "speed", "quality", "sensitivity", "checkpoint", "heal", "predictor", "calibration", "probes", "choose", "cli",
         "__main__",
     ),
 }  # fmt: skip

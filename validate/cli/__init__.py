@@ -30,6 +30,7 @@ _COMMANDS = {
     "quality": "perplexity and accuracy of factored models",
     "choose": "find the best configurations of a checkpoint, measured against baselines",
     "apply": "write a factored checkpoint",
+    "heal": "distil the dense model into the factors of a folder",
     "export": "write a checkpoint as a file of another runtime",
 }
 """Command name (= module under `validate.cli`, `import_` for `import`) and its line in `--help`."""
@@ -49,7 +50,7 @@ _EXTRA = (
 """Libraries of the extra `validate`."""
 
 
-_MAY_FETCH = ("sensitivity", "quality", "apply")
+_MAY_FETCH = ("sensitivity", "quality", "apply", "heal")
 """Commands that take checkpoints and data sets from the Hugging Face hub; every other one reads from disk."""
 
 

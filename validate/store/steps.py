@@ -15,7 +15,7 @@ from validate.store.lock import lock_folder
 from validate.store.settings import keep_settings
 from validate.store.tensors import load_tensors, save_tensors
 
-_SAVED = re.compile(r"(hidden|gradient|layer)-(\d+)\.safetensors")
+_SAVED = re.compile(r"(hidden|gradient|layer|state)-(\d+)\.safetensors")
 
 
 class WorkFolder:

@@ -1,0 +1,1 @@
+"""Distilling a dense model into the factors that were made of it."""
