@@ -23,9 +23,7 @@ from validate.interval import interval_text
     "--judge-text", type=click.Path(path_type=Path), required=True, metavar="FILE", help="Other text, to judge on."
 )
 @options_of(HealSettings, "settings")
-@click.option(
-    "--out", type=click.Path(path_type=Path), required=True, metavar="DIR", help="Folder to write; a new one."
-)
+@click.option("--out", type=click.Path(path_type=Path), required=True, metavar="DIR", help="A new folder to write.")
 @format_option
 def command(
     factored: Path, dense: str, text: Path, judge_text: Path, settings: HealSettings, out: Path, fmt: str
