@@ -118,14 +118,13 @@ def test_the_encoders_of_dpr_have_no_pooler(width: int) -> None:
 
 @pytest.mark.parametrize(("model_type", "change"), cases(), ids=IDS)
 def test_flops_are_those_that_torch_counts(model_type: str, change: dict[str, Any]) -> None:
-    for seed in range(2):
-        flops_equal(model_type, change, seed)
+    flops_equal(model_type, change, 0 if change else 1)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("model_type", "change"), cases(), ids=IDS)
 def test_flops_of_many_configurations(model_type: str, change: dict[str, Any]) -> None:
-    for seed in range(2, 8):
+    for seed in range(8):
         flops_equal(model_type, change, seed)
 
 
