@@ -52,7 +52,7 @@ def _about(settings: Settings, verdict: Verdict) -> str:
 
 def _finding(verdict: Verdict) -> str:
     standing = verdict.standing.sentence
-    sentences = [*verdict.doubts, f"{standing[0].upper()}{standing[1:]}."]
+    sentences = [_choice_text(verdict), *verdict.doubts, f"{standing[0].upper()}{standing[1:]}."]
     for axis in verdict.axes:
         counts, clear = verdict.counts(axis), verdict.counts(axis, clear=True)
         total = sum(counts.values())
@@ -69,18 +69,21 @@ def _finding(verdict: Verdict) -> str:
         }
         said = [f"{counts[name]} {words}" for name, words in others.items() if counts[name]]
         sentences.append("; ".join([sentence, *said]) + ".")
-    if verdict.choice is None:
-        sentences.append(
-            f"None is faster than dense within {verdict.accept:g} nats; the choice is the dense "
-            "model, and there is nothing to apply."
-        )
-    else:
-        sentences.append(
-            f"The choice within {verdict.accept:g} nats: {choice_latency(verdict)}, "
-            f"{_cost_text(verdict, verdict.choice, SIZE)} of dense in size, "
-            f"{interval_text(verdict.choice.change)} nats on text that nothing was chosen by."
-        )
     return " ".join(sentences)
+
+
+def _choice_text(verdict: Verdict) -> str:
+    """What was chosen, and what it was measured to cost."""
+    if verdict.choice is None:
+        return (
+            f"The choice is the dense model: nothing is faster than it within {verdict.accept:g} nats, and there is "
+            "nothing to apply."
+        )
+    return (
+        f"The choice within {verdict.accept:g} nats, {verdict.choice.point.label}: {choice_latency(verdict)}, "
+        f"{_cost_text(verdict, verdict.choice, SIZE)} of dense in size, "
+        f"{interval_text(verdict.choice.change)} nats on text that nothing was chosen by."
+    )
 
 
 def _tiles(verdict: Verdict) -> list[tuple[str, str, bool]]:

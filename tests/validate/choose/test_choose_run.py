@@ -126,6 +126,7 @@ def test_from_a_checkpoint_to_a_choice(
     assert {each["rule"] for each in verdict["duels"]} == {"random", "paper", "uniform", "late", "block", "greedy"}
 
     page, records = (out / "report.html").read_bytes(), (out / "latency" / "samples.jsonl").read_bytes()
+    assert 0 < page.index(b"The choice ") < page.index(b"At equal ")
     fitted = json.loads((out / "quality1.json").read_text())["predictor"]["points"]
     counts = [
         int(count) for count in re.findall(rb"\b(\d+) (?:configurations fitted|sampled|to choose|found by)", page)
