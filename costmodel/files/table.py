@@ -59,8 +59,11 @@ class Table:
         good = (numbers >= low) & (numbers <= high)
         if whole:
             good &= numbers == np.floor(numbers)
-        if bool in set(map(type, values)):
+        kinds = set(map(type, values))
+        if bool in kinds:
             good &= np.array([not isinstance(value, bool) for value in values])
+        if str in kinds and not is_plain("".join(value for value in values if isinstance(value, str))):
+            good &= np.array([not isinstance(value, str) or is_plain(value) for value in values])
         if not good.all():
             kind = "a whole number" if whole else "a number"
             raise self.cell(name, int((~good).argmax())).wrong(f"{kind} from {_shown(low)} to {_shown(high)}")
@@ -114,6 +117,11 @@ def _read_parquet(path: Path, error: type[CostModelError]) -> dict[str, Sequence
 def _require_distinct(names: Sequence[str], path: Path, error: type[CostModelError]) -> None:
     if len(set(names)) != len(names):
         raise error(f"{path}: a column's name comes twice", value=", ".join(names))
+
+
+def is_plain(text: str) -> bool:
+    """Whether a number is written as every program reads it: Python alone takes `1_000` and digits of other scripts."""
+    return text.isascii() and "_" not in text
 
 
 def _number(value: object) -> float:

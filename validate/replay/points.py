@@ -21,7 +21,7 @@ from costmodel.decomposition.factors import Decomposition
 from costmodel.decomposition.text import parse_decomposition
 from costmodel.errors import CostModelError, InputError
 from costmodel.families.load import load_model
-from costmodel.files.table import read_table
+from costmodel.files.table import is_plain, read_table
 from costmodel.forward.workload import Attention, Cache, LmHead, Runtime, Workload
 from costmodel.hardware.profile import load_hardware
 from costmodel.hardware.stack import Stack, load_stack
@@ -234,7 +234,7 @@ def _number(row: Mapping[str, str], name: str) -> float:
         value = float(row[name])
     except ValueError:
         value = float("nan")
-    if not _LEAST <= value <= _MOST:
+    if not (_LEAST <= value <= _MOST and is_plain(row[name])):
         raise InputError(name, value=row[name], allowed=f"a number from {_LEAST:g} to {_MOST:g}")
     return value
 

@@ -18,6 +18,7 @@ from costmodel.explore.quality import load_quality
 from costmodel.families.load import load_model
 from costmodel.files.node import Node
 from costmodel.files.read import MAX_DEPTH, read_json, read_text, read_toml
+from costmodel.files.table import read_table
 from costmodel.files.write import write_file
 from costmodel.hardware.profile import load_hardware, profile_folder
 from costmodel.space.make import design_space
@@ -258,3 +259,13 @@ def test_a_file_is_written_whole_or_not_at_all(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cannot write"):
         write_file(tmp_path / "folder", b"")
     assert sorted(entry.name for entry in tmp_path.iterdir()) == ["folder", "note"]
+
+
+@pytest.mark.parametrize("text", ["1_000", "\u0663", "\uff11", "1\u00a0", "0x10"])
+def test_a_number_that_only_python_reads_is_refused_in_a_table(text: str, tmp_path: Path) -> None:
+    path = tmp_path / "table.csv"
+    path.write_text(f"m,n\n 7,1e3\n{text},2\n", encoding="utf-8")
+    table = read_table(path, InputError)
+    assert table.numbers("n").tolist() == [1000.0, 2.0]
+    with pytest.raises(InputError, match="m in row 2: got"):
+        table.numbers("m", 1)
