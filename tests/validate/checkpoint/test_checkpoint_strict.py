@@ -485,4 +485,5 @@ def test_nothing_of_the_folder_is_run(folder: Path) -> None:
     own = {"AutoModelForCausalLM": "modeling_own.Own", "AutoConfig": "modeling_own.Config"}
     change_json(folder, "config.json", setting(auto_map=own))
     load_factored(folder)
+    transformers.AutoModelForCausalLM.from_pretrained(folder)
     assert not mark.exists()
