@@ -25,6 +25,8 @@ COPIED = ("costmodel", "validate", "tests", "benchmarks", "hw_profiles", "studie
 OPEN = ("survived", "no tests")
 MARK = "<!-- what follows is written by run.py --report -->"
 # The wording of an error is no behaviour that a test should pin; the condition that raises it still is mutated.
+_SAYS = {0: "survived", 1: "killed"}
+"""pytest's exit codes: 2 to 5 say that tests were not run, of which nothing follows."""
 NOT_MUTATED = [r"^\s*raise \w+\("]
 
 
@@ -142,22 +144,37 @@ def run(room: Room, *, again: bool) -> None:
 
 def run_later(room: Room, copy: Path, *, again: bool) -> None:
     """Try what survived against the room's further, slower test files, a process each."""
-    later, known = LaterVerdicts(copy), {}
+    later, known = LaterVerdicts(copy), dict[str, str]()
     for module in room.modules:
         known |= {name: verdict for name, verdict in verdicts(copy, module).items() if verdict in OPEN}
-    for name in known:
-        if room.later and (later.found.get(name) is None or (again and later.found[name] == "survived")):
-            command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *room.later]
-            done = subprocess.run(
-                command, cwd=copy / "mutants", env=environment(name), capture_output=True, timeout=900, check=False
-            )
-            later.add(name, {0: "survived", 1: "killed", 2: "killed"}.get(done.returncode, "survived"))
+    waiting = [name for name in known if name not in later.found or (again and later.found[name] == "survived")]
+    if not room.later or not waiting:
+        return
+    plain = later_tests(room, copy, None)
+    if plain.returncode:
+        sys.exit(f"error: {room.name}: the later tests fail without a mutant: {plain.stdout.decode()[-400:]}")
+    for name in waiting:
+        try:
+            done = later_tests(room, copy, name)
+        except subprocess.TimeoutExpired:
+            later.add(name, "killed")
+        else:
+            if done.returncode not in _SAYS:
+                sys.exit(f"error: pytest stopped with {done.returncode} on {name}: {done.stdout.decode()[-400:]}")
+            later.add(name, _SAYS[done.returncode])
 
 
-def environment(mutant: str | None = None) -> dict[str, str]:
-    """Of a process that runs tests, with the mutant it runs on."""
+def later_tests(room: Room, copy: Path, mutant: str | None) -> subprocess.CompletedProcess[bytes]:
+    """The room's further test files, on a mutant or on the code as it is."""
+    command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *room.later]
+    own = environment() | {"MUTANT_UNDER_TEST": mutant or ""}
+    return subprocess.run(command, cwd=copy / "mutants", env=own, capture_output=True, timeout=900, check=False)
+
+
+def environment() -> dict[str, str]:
+    """Of a process that runs tests."""
     own = {"CI": "1", "OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "PYTHONPATH": "."}
-    return os.environ | own | ({"MUTANT_UNDER_TEST": mutant} if mutant else {})
+    return os.environ | own
 
 
 class LaterVerdicts:
