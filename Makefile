@@ -63,11 +63,11 @@ $(VENV)/.installed: $(BIN)/python pyproject.toml constraints.txt
 	@touch $@
 
 $(VENV)/.installed-test: $(BIN)/python pyproject.toml constraints.txt
-	$(PIP_INSTALL) -e ".[validate,quality,notebooks,dev,docs]"
+	$(PIP_INSTALL) -e ".[validate,quality,notebooks,dev]"
 	@touch $@ $(VENV)/.installed
 
 $(VENV)/.installed-mutants: $(VENV)/.installed-test
-	$(PIP_INSTALL) -e ".[validate,quality,notebooks,dev,docs,mutants]"
+	$(PIP_INSTALL) -e ".[validate,quality,notebooks,dev,mutants]"
 	@touch $@
 
 $(VENV)/.installed-docs: $(BIN)/python pyproject.toml constraints.txt

@@ -144,8 +144,10 @@ def recommend(
         only: the one configuration to judge; None to search.
 
     Raises:
-        InputError: when layers of the model have different tensors, or quality does not fit.
+        InputError: when layers of the model have different tensors, quality does not fit, or max_damage is no damage.
     """
+    if max_damage is not None and not max_damage >= 0:
+        raise InputError("the most damage allowed", value=max_damage, allowed="a number from 0")
     space = _space(model) if only is None else _space_of(model, only)
     damage = load_quality(PRIOR if quality is None else quality, space)
     ceiling = (DESTROYED if damage.stand_in else np.inf) if max_damage is None else max_damage

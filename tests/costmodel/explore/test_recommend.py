@@ -7,7 +7,6 @@ import io
 import itertools
 import json
 import shlex
-import time
 from pathlib import Path
 from typing import Any
 
@@ -41,9 +40,7 @@ def _ask(capsys: pytest.CaptureFixture[str]) -> Any:
 
 @pytest.mark.parametrize("model", ["qwen2.5-1.5b", "smollm2-135m"])
 def test_the_newcomers_table_is_one_command(model: str, ask: Any) -> None:
-    began = time.process_time()
     found = json.loads(ask("recommend", "--model", model, *NEWCOMER, "--format", "json"))
-    assert time.process_time() - began < 5
     places = [(row["hardware"], row["workload"]["batch"]) for row in found["rows"]]
     assert places == [(device, batch) for device in ("l4", "h100-sxm-80gb", "amd-epyc-2t") for batch in (1, 32)]
     for row in found["rows"]:
@@ -113,6 +110,8 @@ def test_a_goal_must_be_one_and_in_range(ask: Any) -> None:
     assert "what must it reach" in ask(*question, "--faster", "20%", "--fits", "1GB", code=2)
     assert "out of range" in ask(*question, "--faster", "120%", code=2)
     assert "not a unit" in ask(*question, "--faster", "20GB", code=2)
+    for damage in ("-1", "nan"):
+        assert "allowed: a number from 0" in ask(*question, "--faster", "20%", "--max-damage", damage, code=2)
 
 
 def test_without_a_calibration_no_yes_is_given() -> None:
