@@ -60,30 +60,31 @@ def command(
         file_kind(Path(plot_file))
     if plot_file is not None and len(workloads) > 1:
         raise InputError("a picture shows one question", value=f"{len(workloads)} of them", hint="leave --plot out")
-    if save_recipe is not None:
-        from costmodel.decomposition.recipe import recipe_text
-
-        model = workloads[0].setup().model
-        write_file(Path(save_recipe), recipe_text(configuration.load(model), model).encode())
-    if len(workloads) > 1 or fmt == "markdown":
-        _compare(workloads, configuration, show_ops, fmt)
-        return
-    workload = workloads[0]
-    setup = workload.setup()
-    decomposition = configuration.load(setup.model)
-    result = estimate(
-        setup.model,
-        setup.hardware,
-        decomposition,
-        setup.workloads,
-        calibration=setup.calibration,
-        new_tokens=setup.new_tokens,
-    )
+    setups = [workload.setup() for workload in workloads]
+    results = [
+        estimate(
+            setup.model,
+            setup.hardware,
+            configuration.load(setup.model),
+            setup.workloads,
+            calibration=setup.calibration,
+            new_tokens=setup.new_tokens,
+        )
+        for setup in setups
+    ]
+    result = results[0]
     if plot_file is not None:
         from costmodel.show.time_plot import time_plot
 
         write_file(Path(plot_file), time_plot(result, Path(plot_file), theme))
-    others = likely(setup.model, setup.hardware, decomposition, setup.workloads, workload.calibration)
+    if save_recipe is not None:
+        from costmodel.decomposition.recipe import recipe_text
+
+        write_file(Path(save_recipe), recipe_text(result.decomposition, result.model).encode())
+    if len(results) > 1 or fmt == "markdown":
+        _compare(results, show_ops, fmt)
+        return
+    others = likely(result.model, result.hardware, result.decomposition, setups[0].workloads, workloads[0].calibration)
     if fmt == "json":
         write_json(result.to_json() | {"likely": [each.to_json() for each in others]})
     elif fmt == "csv":
@@ -97,23 +98,7 @@ def command(
         print_lines([f"wrote {plot_file}"] if plot_file is not None else [])
 
 
-def _compare(
-    workloads: Sequence[WorkloadSettings], configuration: DecompositionSettings, show_ops: bool, fmt: str
-) -> None:
-    results = []
-    for workload in workloads:
-        setup = workload.setup()
-        decomposition = configuration.load(setup.model)
-        results.append(
-            estimate(
-                setup.model,
-                setup.hardware,
-                decomposition,
-                setup.workloads,
-                calibration=setup.calibration,
-                new_tokens=setup.new_tokens,
-            )
-        )
+def _compare(results: Sequence[Estimate], show_ops: bool, fmt: str) -> None:
     if fmt == "json":
         write_json(comparison_json(results))
     elif fmt == "csv" and show_ops:

@@ -120,9 +120,6 @@ def command(
                 new_tokens=setup.new_tokens,
             )
         )
-    if len(results) > 1 or fmt == "markdown":
-        _compare(results, fmt)
-        return
     result = results[0]
     if save_recipe is not None:
         write_file(Path(save_recipe), recipe_text(result.best, result.space.model).encode())
@@ -136,6 +133,9 @@ def command(
 
         repeat = repeated(ctx, "costmodel estimate", estimate_command)
         write_file(Path(report_file), explore_page(result, repeat).encode())
+    if len(results) > 1 or fmt == "markdown":
+        _compare(results, fmt)
+        return
     if fmt == "json":
         write_json(result.to_json())
     elif fmt == "csv":

@@ -70,12 +70,12 @@ def command(
         results.append(
             estimate(setup.model, setup.hardware, decomposition, setup.workloads, calibration=setup.calibration)
         )
-    if len(results) > 1 or fmt == "markdown":
-        _compare(results, fmt)
-        return
     chart = RooflineChart.of(results[0])
     if path:
         write_file(path, _drawn(chart, kind, theme))
+    if len(results) > 1 or fmt == "markdown":
+        _compare(results, fmt)
+        return
     if fmt == "json":
         write_json({"schema": SCHEMA, **chart.to_json(), "output": output})
     elif fmt == "csv":

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -102,3 +103,30 @@ def test_a_picture_of_several_and_a_bad_value_among_them_are_refused(ask: Any) -
     assert "one question" in ask("roofline", "--model", "gpt2", "--hw", "l4,t4", "-o", "x.png", code=2)
     assert "'x' is not a valid integer" in ask(*ESTIMATE, "--hw", "l4", "--batch", "1,x", code=2)
     assert "unknown hardware" in ask(*ESTIMATE, "--hw", "l4,nothing", code=2)
+
+
+@pytest.mark.parametrize(
+    ("command", "options"),
+    [
+        ("estimate", {"--save-recipe": "e.toml", "--plot": "e.svg"}),
+        ("explore", {"--save-recipe": "x.toml", "--report": "x.html", "--plot": "x.svg"}),
+        ("roofline", {"-o": "r.html"}),
+    ],
+)
+def test_the_files_that_are_asked_for_are_written_beside_markdown_too(
+    ask: Any, tmp_path: Path, command: str, options: dict[str, str]
+) -> None:
+    pytest.importorskip("matplotlib")
+    files = [word for name, file in options.items() for word in (name, str(tmp_path / file))]
+    extra = {"explore": ["--ranks", "64", "--objectives", "latency_s,params"]}.get(command, [])
+    text = ask(command, "--model", "gpt2", "--hw", "l4", "--phase", "decode", *extra, *files, "--format", "markdown")
+    assert "| " in text
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(options.values())
+
+
+def test_several_questions_share_a_recipe_and_a_failed_one_leaves_none(ask: Any, tmp_path: Path) -> None:
+    recipe = tmp_path / "e.toml"
+    assert "unknown hardware" in ask(*ESTIMATE, "--hw", "l4,nothing", "--save-recipe", str(recipe), code=2)
+    assert not recipe.exists()
+    ask(*ESTIMATE, "--hw", "l4,t4", "--save-recipe", str(recipe))
+    assert recipe.exists()
