@@ -198,6 +198,12 @@ def _plain(tables: CostTables, limit: Limit) -> list[Limit]:
         return [limit]
     if objective.saving == "p95" or not limit.is_ceiling:
         raise InputError("this space takes limits on the pessimistic end from below only", value=str(limit))
+    if limit.value <= 0:  # the unchanged pass saves exactly 0, which no ceiling on a latency tells from a loss
+        raise InputError(
+            "this space takes limits on the pessimistic end above 0 % only",
+            value=str(limit),
+            hint=f"use {objective.part}.saved.latency_pct",
+        )
     objective.values(tables.dense)  # whether the end is known
     error = tables.phases[objective.part].pricer.ratio_error
     assert error is not None
