@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
+from numbers import Integral
 from typing import Any, Literal
 
 from costmodel.errors import HardwareError, InputError, nearest
@@ -34,6 +35,8 @@ from costmodel.units import KV_DTYPES, RUN_DTYPES, WEIGHT_DTYPES, DType
 
 SEQ_LEN = 512
 """Tokens of the prompt unless told otherwise."""
+PHASES = ("prefill", "decode", "both")
+"""What may be asked for."""
 SEVERAL = ("hw", "stack", "tp", "batch", "seq_len", "kv_len")
 """Settings that a question may name several of: one answer for each combination."""
 
@@ -155,6 +158,8 @@ class WorkloadSettings:
             CostModelError: in one line, naming the option.
         """
         self._check_numbers()
+        if self.phase not in PHASES:
+            raise InputError("unknown phase", value=self.phase, allowed=", ".join(PHASES))
         named = None if self.dtype is None else DType.parse(self.dtype, "dtype", RUN_DTYPES)
         model = load_model(self.model) if model is None else model
         hardware = load_hardware(self.hw) if hardware is None else hardware
@@ -215,7 +220,7 @@ class WorkloadSettings:
         return tuple(known[name] for name in names)
 
     def _check_numbers(self) -> None:
-        options = (
+        options: tuple[tuple[str, object, int], ...] = (
             ("--batch", self.batch, MAX_BATCH),
             ("--seq-len", self.seq_len, MAX_LENGTH - 1),
             ("--kv-len", self.kv_len, MAX_LENGTH),
@@ -223,7 +228,9 @@ class WorkloadSettings:
             ("--tp", self.tp, MAX_DEVICES),
         )
         for name, value, limit in options:
-            if value is not None and not 1 <= value <= limit:
+            if value is None and name not in ("--batch", "--tp"):
+                continue
+            if isinstance(value, bool) or not isinstance(value, Integral) or not 1 <= int(value) <= limit:
                 raise InputError(f"{name} out of range", value=value, allowed=f"a whole number from 1 to {limit:,}")
 
     def _check_phases(self, model: ModelSpec) -> None:
