@@ -26,6 +26,7 @@ from costmodel.api.options import (
     hardware_of,
     model_of,
     setup_of,
+    texts_of,
 )
 from costmodel.decomposition.factors import Form
 from costmodel.errors import InputError
@@ -104,7 +105,7 @@ def compare(
     **options: Unpack[Shared],
 ) -> Comparison:
     """One configuration on several devices, stacks and batches, as `costmodel estimate --hw A,B --batch 1,32` does."""
-    decompose = list(decompose) if isinstance(decompose, Iterator) else decompose
+    decompose = texts_of("decompose", decompose) if isinstance(decompose, Iterator) else decompose
     places = _places(hw, stack, batch)
     results = [
         estimate(model, device, decompose, calibration=calibration, **_with(options, name, size))
@@ -119,9 +120,9 @@ def explore(
     *,
     space: SpaceKind = "homogeneous",
     form: Form = "svd",
-    ranks: str | None = None,
+    ranks: str | int | Iterable[int | str] | None = None,
     rank_multiple: int = 1,
-    keep: Sequence[str] = (),
+    keep: str | Sequence[str] = (),
     objectives: str | Sequence[str] | None = None,
     limits: str | Sequence[str] = (),
     top: int = 5,
@@ -131,18 +132,29 @@ def explore(
 ) -> ExplorationAnswer:
     """Answer a question about every configuration of a space, as `costmodel explore` does.
 
+    Args:
+        ranks: text as --ranks takes it, a number, or several of either in a list.
+        keep, objectives, limits: a text, or several in a list.
+        options: the workload, as the command's options name it.
+
     Raises:
         CostModelError: in one line.
     """
     setup = setup_of(model, hw, calibration, options)
-    settings = SpaceSettings(space=space, form=form, ranks=ranks, rank_multiple=rank_multiple, keep=tuple(keep))
+    if ranks is not None and not isinstance(ranks, str):
+        ranks = ",".join(map(str, ranks if isinstance(ranks, Iterable) else [ranks]))
+    settings = SpaceSettings(
+        space=space, form=form, ranks=ranks, rank_multiple=rank_multiple, keep=texts_of("keep", keep)
+    )
+    if objectives is not None:
+        objectives = [name for text in texts_of("objectives", objectives) for name in text.split(",")]
     return ExplorationAnswer.of(
         explored(
             settings.of(setup.model),
             setup.hardware,
             setup.workloads,
-            objectives=objectives.split(",") if isinstance(objectives, str) else objectives,
-            limits=[limits] if isinstance(limits, str) else limits,
+            objectives=objectives,
+            limits=texts_of("limits", limits),
             top=top,
             quality=quality,
             calibration=setup.calibration,
@@ -155,9 +167,9 @@ def recommend(
     model: Model,
     hw: Hardware | Sequence[Hardware],
     *,
-    faster: str | None = None,
-    smaller: str | None = None,
-    fits: str | None = None,
+    faster: str | float | None = None,
+    smaller: str | float | None = None,
+    fits: str | float | None = None,
     max_damage: float | None = None,
     quality: str | None = None,
     batch: int | Sequence[int] = 1,
@@ -166,7 +178,7 @@ def recommend(
     **options: Unpack[Shared],
 ) -> Recommendations:
     """The least damaging configuration that reaches a goal on each device, stack and workload, as `costmodel recommend`
-    does: one of faster="20%", smaller="25%", fits="24GB".
+    does: one of faster="20%", smaller="25%", fits="24GB"; a number is percent, or bytes.
 
     Raises:
         CostModelError: in one line.
@@ -192,10 +204,23 @@ def recommend(
 
 def _places(
     hw: Hardware | Sequence[Hardware], stack: str | Sequence[str | None] | None, batch: int | Sequence[int]
-) -> Iterator[tuple[Hardware, str | None, int]]:
-    devices = hw if isinstance(hw, list | tuple) else [cast("Hardware", hw)]
-    stacks = [stack] if stack is None or isinstance(stack, str) else stack
-    return itertools.product(devices, stacks, [batch] if isinstance(batch, int) else batch)
+) -> list[tuple[Hardware, str | None, int]]:
+    """Each combination.
+
+    Raises:
+        InputError: when there is none.
+    """
+    devices = list(hw) if isinstance(hw, list | tuple) else [cast("Hardware", hw)]
+    stacks, batches = cast("list[str | None]", _several(stack)), cast("list[int]", _several(batch))
+    for name, several in (("hw", devices), ("stack", stacks), ("batch", batches)):
+        if not several:
+            raise InputError(f"no {name}", value="[]", allowed="one or several")
+    return list(itertools.product(devices, stacks, batches))
+
+
+def _several(value: object) -> list[object]:
+    """A value alone, or the values of a list."""
+    return [value] if isinstance(value, str) or not isinstance(value, Iterable) else list(value)
 
 
 def _with(options: Shared, stack: str | None, batch: int) -> Options:

@@ -12,7 +12,7 @@ from costmodel.decomposition.recipe import SUFFIX, load_recipe
 from costmodel.decomposition.text import parse_decomposition
 from costmodel.errors import InputError, nearest
 from costmodel.families.load import load_model
-from costmodel.forward.workload import Attention, Cache, ExpertKernels, Latent, LmHead, Routing, Runtime
+from costmodel.forward.workload import Attention, Cache, ExpertKernels, Latent, LmHead, Phase, Routing, Runtime
 from costmodel.hardware.profile import HardwareProfile, load_hardware
 from costmodel.model import ModelSpec
 from costmodel.pricing.setup import Setup, WorkloadSettings
@@ -30,7 +30,7 @@ Corrections = str | Path | Calibration | None
 class Shared(TypedDict, total=False):
     """The workload but for what a comparison takes several of; names, meaning and defaults are the command's."""
 
-    phase: Literal["prefill", "decode", "both"]
+    phase: Literal["prefill", "decode", "both"] | Phase
     seq_len: int | None
     kv_len: int | None
     new_tokens: int | None
@@ -57,6 +57,7 @@ class Options(Shared, total=False):
 
 
 _KNOWN = (*Shared.__annotations__, "batch", "stack")
+_TEXTS = ("dtype", "weight_dtype", "kv_dtype", "stack", "host", "tp_ways")
 _ENUMERATIONS = {
     "runtime": Runtime,
     "attention": Attention,
@@ -66,6 +67,8 @@ _ENUMERATIONS = {
     "experts": ExpertKernels,
     "latent": Latent,
 }
+_USUAL = ("runtime", "attention", "cache", "latent")
+"""Options that may be None, for the usual."""
 
 
 def setup_of(model: Model, hw: Hardware, calibration: Corrections, options: Options) -> Setup:
@@ -78,14 +81,7 @@ def setup_of(model: Model, hw: Hardware, calibration: Corrections, options: Opti
     for name, value in cast("dict[str, object]", options).items():
         if name not in _KNOWN:
             raise InputError("unknown option", value=name, hint=nearest(name, _KNOWN))
-        if isinstance(value, DType):
-            value = value.value
-        if isinstance(value, str) and name in _ENUMERATIONS:
-            kinds = {str(kind.value): kind for kind in _ENUMERATIONS[name]}
-            if value not in kinds:
-                raise InputError(f"unknown {name}", value=value, allowed=", ".join(kinds))
-            value = kinds[value]
-        given[name] = value
+        given[name] = _option(name, value)
     corrected = calibration if isinstance(calibration, Calibration) else None
     text = "none" if calibration is None or corrected is not None else str(calibration)
     found, device = model_of(model), hardware_of(hw)
@@ -94,18 +90,51 @@ def setup_of(model: Model, hw: Hardware, calibration: Corrections, options: Opti
     return setup if corrected is None else replace(setup, calibration=corrected)
 
 
+def _option(name: str, value: object) -> object:
+    """The value of an option as settings hold it."""
+    if isinstance(value, DType | Phase):
+        return value.value
+    if isinstance(value, Path) and name in _TEXTS:
+        return str(value)
+    if name in _TEXTS and not isinstance(value, str | None):
+        raise InputError(f"{name} is no text", value=value, allowed="a name as the command takes it")
+    kind = _ENUMERATIONS.get(name)
+    if kind is None or isinstance(value, kind) or (value is None and name in _USUAL):
+        return value
+    kinds = {str(each.value): each for each in kind}
+    if not isinstance(value, str) or value not in kinds:
+        raise InputError(f"unknown {name}", value=value, allowed=", ".join(kinds))
+    return kinds[value]
+
+
 def model_of(model: Model) -> ModelSpec:
-    """A model by name or path, or itself."""
+    """A model by name or path, or itself.
+
+    Raises:
+        CostModelError: when there is none, in one line.
+    """
+    if not isinstance(model, str | Path | ModelSpec):
+        raise InputError("no model", value=model, allowed="a name, a path, or what load_model returns")
     return model if isinstance(model, ModelSpec) else load_model(model)
 
 
 def hardware_of(hw: Hardware) -> HardwareProfile:
-    """A device by name or path, or itself."""
+    """A device by name or path, or itself.
+
+    Raises:
+        CostModelError: when there is none, in one line.
+    """
+    if not isinstance(hw, str | Path | HardwareProfile):
+        raise InputError("no device", value=hw, allowed="a name, a path, or what load_hardware returns")
     return hw if isinstance(hw, HardwareProfile) else load_hardware(hw)
 
 
 def decomposition_of(specs: Specs, model: ModelSpec) -> Decomposition:
-    """A configuration from SPECs, from a file, or itself; no SPEC is the dense model."""
+    """A configuration from SPECs, from a file, or itself; no SPEC is the dense model.
+
+    Raises:
+        CostModelError: in one line.
+    """
     if isinstance(specs, Decomposition):
         return specs
     if isinstance(specs, Path):
@@ -116,4 +145,18 @@ def decomposition_of(specs: Specs, model: ModelSpec) -> Decomposition:
         return load_decomposition(specs, model)
     if isinstance(specs, str):
         specs = [specs] if specs.strip() not in ("", "dense") else []
-    return parse_decomposition(specs, model)
+    return parse_decomposition(texts_of("decompose", specs), model)
+
+
+def texts_of(what: str, value: object) -> tuple[str, ...]:
+    """One text or several, as several.
+
+    Raises:
+        InputError: when it is neither.
+    """
+    if isinstance(value, str):
+        return (value,)
+    texts = tuple(value) if isinstance(value, Iterable) else None
+    if texts is None or not all(isinstance(text, str) for text in texts):
+        raise InputError(f"{what} is no text", value=value, allowed="a text, or several in a list")
+    return texts

@@ -26,16 +26,16 @@ class Goal:
     amount: float
 
     @classmethod
-    def of(cls, faster: str | None = None, smaller: str | None = None, fits: str | None = None) -> Goal:
-        """The one that is named: `faster="20%"`, `smaller="25%"` or `fits="24GB"`.
+    def of(
+        cls, faster: str | float | None = None, smaller: str | float | None = None, fits: str | float | None = None
+    ) -> Goal:
+        """The one that is named: `faster="20%"`, `smaller="25%"` or `fits="24GB"`; a number is percent, or bytes.
 
         Raises:
             InputError: when none or several are named, or the amount is out of range.
         """
-        named: list[tuple[Kind, str]] = []
-        for kind, text in (("faster", faster), ("smaller", smaller), ("fits", fits)):
-            if text is not None:
-                named.append((kind, text))  # type: ignore[arg-type]
+        asked: dict[Kind, str | float | None] = {"faster": faster, "smaller": smaller, "fits": fits}
+        named = [(kind, str(amount)) for kind, amount in asked.items() if amount is not None]
         if len(named) != 1:
             given = ", ".join(f"--{kind} {text}" for kind, text in named) or "none"
             allowed = "one of --faster 20%, --smaller 25%, --fits 24GB"

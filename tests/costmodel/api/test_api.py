@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import random
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ import pytest
 import costmodel as cm
 from costmodel.cli import cli, run
 from costmodel.decomposition.recipe import recipe_text
+from costmodel.forward.workload import Phase
 
 MODELS = ("smollm2-135m", "gpt2", "qwen2.5-0.5b", "bert-base", "opt-125m")
 DEVICES = ("l4", "h100-sxm-80gb", "t4", "amd-epyc-2t", "a100-sxm-80gb")
@@ -128,3 +130,52 @@ def test_the_package_of_explorations_stays_a_package() -> None:
     from costmodel.explore import explore
 
     assert cm.explore.explore is explore  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("phase", ["decod", "decode ", None, "", 3])
+def test_an_unknown_phase_is_not_taken_for_both(phase: Any) -> None:
+    with pytest.raises(cm.InputError, match="prefill, decode, both"):
+        cm.estimate("gpt2", "l4", phase=phase)
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda: cm.compare("gpt2", []),
+        lambda: cm.compare("gpt2", "l4", batch=[]),
+        lambda: cm.compare("gpt2", "l4", stack=[]),
+        lambda: cm.compare("gpt2", "l4", batch="4"),  # type: ignore[arg-type]
+        lambda: cm.compare("gpt2", "l4", batch=None),  # type: ignore[arg-type]
+        lambda: cm.recommend("gpt2", [], faster="20%"),
+        lambda: cm.recommend("gpt2", "l4", faster=[20]),  # type: ignore[arg-type]
+        lambda: cm.recommend("gpt2", "l4", smaller=float("nan")),
+        lambda: cm.explore("gpt2", "l4", ranks=[]),
+        lambda: cm.explore("gpt2", "l4", ranks=[0.5]),  # type: ignore[list-item]
+        lambda: cm.explore("gpt2", "l4", keep=3),  # type: ignore[arg-type]
+        lambda: cm.estimate("gpt2", None),  # type: ignore[call-overload]
+        lambda: cm.estimate(None, "l4"),  # type: ignore[call-overload]
+        lambda: cm.estimate("gpt2", "l4", 3),  # type: ignore[call-overload]
+        lambda: cm.estimate("gpt2", "l4", kv_dtype=3),  # type: ignore[call-overload]
+        lambda: cm.estimate("gpt2", "l4", kv_dtype=0),  # type: ignore[call-overload]
+        lambda: cm.estimate("gpt2", "l4", runtime=0),  # type: ignore[call-overload]
+        lambda: cm.estimate("gpt2", "l4", seq_len=True),
+    ],
+)
+def test_a_value_of_the_wrong_kind_is_told_in_a_line(ask: Callable[[], object]) -> None:
+    with pytest.raises(cm.CostModelError) as told:
+        ask()
+    assert "\n" not in str(told.value)
+
+
+def test_numbers_and_single_texts_mean_what_the_text_of_the_command_means() -> None:
+    def explored(**options: Any) -> Any:
+        answer = cm.explore("gpt2", "l4", phase="decode", **options).to_dict()
+        return {**answer, "elapsed_s": 0}
+
+    assert explored(ranks=[32, 64]) == explored(ranks="32,64")
+    assert explored(ranks=32, keep="layers=0") == explored(ranks="32", keep=["layers=0"])
+    for number, text in (({"faster": 20}, {"faster": "20%"}), ({"fits": 2e8}, {"fits": "200MB"})):
+        assert cm.recommend("gpt2", "l4", phase="decode", **number).to_dict() == (  # type: ignore[arg-type]
+            cm.recommend("gpt2", "l4", phase="decode", **text).to_dict()  # type: ignore[arg-type]
+        )
+    assert cm.estimate("gpt2", "l4", phase=Phase.DECODE) == cm.estimate("gpt2", "l4", phase="decode")
