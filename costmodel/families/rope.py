@@ -12,10 +12,11 @@ _MULTIPLIED = ("linear", "dynamic", "yarn")
 frequencies of a model whose max_position_embeddings is the longer length already."""
 _INCLUDED = ("gemma3",)
 """How types begin whose max_position_embeddings has the factor in it, though nothing in the file says so."""
-_TRAINED = (2048, 4096)
-"""Tokens that the models were trained for which linear scaling is used on: Llama, then Llama 2 and DeepSeek. A limit
-beyond `_LONG` that is one of them times the factor has the factor in it: LLaMA-2-7B-32K (32,768 and 8), DeepSeek Coder
-(16,384 and 4); that of vicuna-16k (4,096 and 4) and of a Llama 3 scaled by 2 (8,192) has not."""
+_TRAINED = {"llama": (2048, 4096)}
+"""Tokens that the models of a type were trained for which linear scaling is used on: Llama, then Llama 2 and DeepSeek.
+A limit beyond `_LONG` that is one of them times the factor has the factor in it: LLaMA-2-7B-32K (32,768 and 8),
+DeepSeek Coder (16,384 and 4); that of vicuna-16k (4,096 and 4) and of a Llama 3 scaled by 2 (8,192) has not, nor that
+of a type trained for as much as its limit, such as Mistral (32,768)."""
 _LONG = 8192
 _MAX_FACTOR = 10_000.0
 
@@ -27,7 +28,7 @@ def longest_sequence(fields: Fields, limit: int) -> int:
     `rope_parameters` is transformers 5's name of `rope_scaling`, which wins where both are there. The factor is of
     `original_max_position_embeddings`, in either place, else of max_position_embeddings; where the product is no longer
     than max_position_embeddings, this includes the factor already, and so does the linear scaling of a length that is
-    known. With scalings by kind of layer, the shortest counts.
+    known of the type. With scalings by kind of layer, the shortest counts.
 
     Args:
         limit: max_position_embeddings, or what the family calls it.
@@ -60,6 +61,7 @@ def _scaled(fields: Fields, name: str, scaling: Mapping[str, object], limit: int
         raise fields.error(name, f"a factor above 0, up to {_MAX_FACTOR:,.0f}")
     if type(original) is not int or not 1 <= original <= LIMITS["max_position_embeddings"]:
         raise fields.error(name, "original_max_position_embeddings: a whole number of tokens")
-    if kind == "linear" and original == limit > _LONG and limit in [trained * factor for trained in _TRAINED]:  # type: ignore[operator]
+    trained = _TRAINED.get(fields.model_type, ())
+    if kind == "linear" and original == limit > _LONG and limit in [tokens * factor for tokens in trained]:  # type: ignore[operator]
         return limit
     return max(limit, math.floor(original * factor))  # type: ignore[operator]
