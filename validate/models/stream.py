@@ -43,7 +43,8 @@ class LayerStream:
         whole: why the model had to be read whole; empty where it is streamed.
 
     Raises:
-        ModelError: when the checkpoint is missing, factored, of an unsupported architecture or lacks weights.
+        ModelError: when the checkpoint is missing, factored, of an unsupported architecture or lacks weights, or its
+            layer runs several times, as ALBERT's does.
     """
 
     def __init__(
@@ -53,6 +54,9 @@ class LayerStream:
         require_dense(self.folder)
         self.spec, self.config = load_model(self.folder), read_config(self.folder)
         require_own_weights(self.spec, self.config)
+        if self.spec.loops > 1:
+            hint = "take plain factors, which need no text"
+            raise ModelError("a layer that runs several times is not streamed", value=self.spec.loops, hint=hint)
         self.dtype, self.device, self._batch = dtype, torch.device(device), batch
         stored = StoredTensors(self.folder)
         whole = whole_class(self.spec, self.config, stored)

@@ -111,6 +111,14 @@ def test_a_head_of_its_own_is_kept_whatever_config_json_says(name: str, tmp_path
     assert total == pytest.approx(float(torch.nn.functional.cross_entropy(logits, targets.flatten()) * 24), rel=1e-4)
 
 
+def test_a_layer_that_runs_several_times_is_not_streamed(tmp_path: Path) -> None:
+    config = {key: BERT[key] for key in ("hidden_size", "intermediate_size", "num_attention_heads", "vocab_size")}
+    albert = {**config, "model_type": "albert", "embedding_size": 8, "num_hidden_layers": 3}
+    dense = dense_folder(tmp_path, albert, transformers.AutoModelForMaskedLM)
+    with pytest.raises(ModelError, match=r"several times is not streamed: got 3.*plain factors"):
+        LayerStream(str(dense))
+
+
 @pytest.mark.parametrize("name", ["llama", "gpt2", "opt"])
 def test_the_structure_of_a_folder_has_the_head_that_its_file_has(name: str, tmp_path: Path) -> None:
     config, auto, heads = OWN_HEADS[name]
