@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import torch
@@ -85,6 +86,11 @@ def require_close(run: Pass, plain: Pass, what: str) -> CheckedPass:
         told = f"outputs of {what} differ by {difference:.2g} of the largest"
         raise MeasurementError("identity", told, allowed=f"{tolerance:g}")
     return CheckedPass(run=run, difference=difference, tolerance=tolerance)
+
+
+def largest_difference(found: Iterable[torch.Tensor], expected: Iterable[torch.Tensor]) -> float:
+    """The largest of `difference_of` over outputs, at least one; NaN where one is, which `max` would pass over."""
+    return float(torch.tensor([difference_of(*pair) for pair in zip(found, expected, strict=True)]).max())
 
 
 def difference_of(found: torch.Tensor, expected: torch.Tensor) -> float:

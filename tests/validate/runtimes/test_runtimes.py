@@ -28,9 +28,9 @@ from validate.hf import load_factored  # noqa: E402
 from validate.models.build import build_model  # noqa: E402
 from validate.models.passes import make_pass  # noqa: E402
 from validate.plans.case import Case  # noqa: E402
-from validate.runtimes import passes  # noqa: E402
+from validate.runtimes import folder, passes  # noqa: E402
 from validate.runtimes.compiled import compiled_pass, require_compiler  # noqa: E402
-from validate.runtimes.export import names_of  # noqa: E402
+from validate.runtimes.export import CachedPass, names_of  # noqa: E402
 from validate.runtimes.onnx import onnx_pass  # noqa: E402
 from validate.runtimes.stacks import stack_options  # noqa: E402
 from validate.speed.records import SAMPLES, read_samples  # noqa: E402
@@ -76,6 +76,32 @@ def test_what_is_not_exported(tmp_path: Path) -> None:
     dense = dense_folder(tmp_path / "dense", BERT)
     assert run(cli, ["export", "onnx", str(dense), "--out", str(tmp_path / "model.onnx")]) == 2
     assert run(cli, ["export", "onnx", str(tmp_path / "none"), "--out", str(tmp_path / "model.onnx")]) == 2
+    assert [path.name for path in tmp_path.iterdir()] == ["dense"]
+
+
+@pytest.mark.parametrize("place", [0, -1], ids=["logits", "last value"])
+def test_a_file_that_gives_nan_anywhere_is_not_written(
+    place: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    dense = dense_folder(tmp_path / "dense", LLAMA)
+    made: list[CachedPass] = []
+
+    def export(model: Any, shape: Any, path: Path) -> None:
+        made.append(CachedPass(model, shape.windows).eval())
+        path.touch()
+
+    class Session:
+        def run(self, _: Any, feed: dict[str, Any]) -> list[Any]:
+            new, *past = map(torch.from_numpy, feed.values())
+            with torch.no_grad():
+                outputs = [each.numpy().copy() for each in made[0](new, past)]
+            outputs[place].fill(float("nan"))
+            return outputs
+
+    monkeypatch.setattr(folder, "export_onnx", export)
+    monkeypatch.setattr(folder, "open_session", lambda _: Session())
+    with pytest.raises(MeasurementError, match="differ by nan"):
+        folder.export_folder(dense, tmp_path / "model.onnx")
     assert [path.name for path in tmp_path.iterdir()] == ["dense"]
 
 
