@@ -9,8 +9,8 @@ from costmodel.errors import HardwareError
 from costmodel.files.write import write_file
 from costmodel.hardware.profile import HardwareProfile, load_hardware
 from validate.devices.device import Device
+from validate.store.journal import PROFILE
 
-FILE = "hardware.toml"
 _GPUS = (
     (r"A100.*SXM.*40GB", "a100-sxm-40gb"),
     (r"A100.*SXM.*80GB", "a100-sxm-80gb"),
@@ -59,7 +59,7 @@ def hardware_for(option: str, device: Device, folder: Path) -> HardwareProfile:
     if option != "auto":
         return load_hardware(option)
     if device.kind == "cpu":
-        path = folder / FILE
+        path = folder / PROFILE
         if not path.exists():
             from validate.devices.cpu_profile import profile_text
 

@@ -12,6 +12,7 @@ import numpy as np
 
 from validate.errors import RecordError
 from validate.probes.plan import Op
+from validate.probes.settings import NAME
 from validate.store.decode import Count, PositiveCount
 from validate.store.record_format import Failure, Record, RecordFormat
 
@@ -61,7 +62,13 @@ def check_op(record: OpRecord) -> None:
 
 
 OPS = RecordFormat(
-    kind=OpRecord, schema=SCHEMA, file="ops.jsonl", noun="record", manual="docs/validate.md", check=check_op
+    kind=OpRecord,
+    schema=SCHEMA,
+    file="ops.jsonl",
+    settings=NAME,
+    noun="record",
+    manual="docs/validate.md",
+    check=check_op,
 )
 """The records of a probe."""
 

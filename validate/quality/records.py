@@ -15,6 +15,7 @@ from costmodel.model import ModelSpec
 from validate.errors import RecordError
 from validate.factors.kinds import FactorsUsed
 from validate.plans.strata import Strata
+from validate.quality.settings import NAME
 from validate.store.decode import Amount, Count, PositiveCount, Signed
 from validate.store.digests import Source
 from validate.store.record_format import Failure, Record, RecordFormat
@@ -168,6 +169,7 @@ QUALITY = RecordFormat(
     kind=QualityRecord,
     schema=SCHEMA,
     file="quality.jsonl",
+    settings=NAME,
     noun="record",
     manual="docs/quality.md",
     check=check_quality,

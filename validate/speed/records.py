@@ -23,6 +23,7 @@ from validate.errors import RecordError
 from validate.plans.strata import Strata
 from validate.store.decode import Amount, Count, Positive, Signed
 from validate.store.record_format import Failure, Record, RecordFormat, device_of
+from validate.store.settings import NAME
 
 E = TypeVar("E", bound=enum.Enum)
 SCHEMA = 1
@@ -219,7 +220,13 @@ def check_sample(sample: Sample) -> None:
 
 
 SAMPLES = RecordFormat(
-    kind=Sample, schema=SCHEMA, file="samples.jsonl", noun="sample", manual="docs/validate.md", check=check_sample
+    kind=Sample,
+    schema=SCHEMA,
+    file="samples.jsonl",
+    settings=NAME,
+    noun="sample",
+    manual="docs/validate.md",
+    check=check_sample,
 )
 """The records of a timing run."""
 

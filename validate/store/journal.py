@@ -10,8 +10,12 @@ from typing import Generic, Self
 
 from costmodel.errors import InputError
 from validate.errors import RecordError, RunError
+from validate.store.lock import NAME as LOCK
 from validate.store.lock import lock_folder
 from validate.store.record_format import Kept, R, RecordFormat
+
+PROFILE = "hardware.toml"
+"""The profile that a run on a CPU of no built-in one makes beside its records."""
 
 
 class Journal(Generic[R]):
@@ -85,9 +89,10 @@ class Journal(Generic[R]):
         self.close()
 
     def _unmake(self) -> None:
-        """Leave nothing behind where the input was refused before anything was recorded."""
+        """Leave nothing of this run behind where the input was refused before anything was recorded."""
+        own = {self._kind.file, self._kind.settings, LOCK, PROFILE}
         with contextlib.suppress(OSError):
-            for name in _names(self.folder) - self._before:
+            for name in own & _names(self.folder) - self._before:
                 (self.folder / name).unlink()
             if self._made:
                 self.folder.rmdir()

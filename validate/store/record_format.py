@@ -66,6 +66,7 @@ class RecordFormat(Generic[R]):
         kind: the msgspec type of a line; it has a field `schema`.
         schema: the version that is written and read.
         file: name of the file in a run's folder.
+        settings: name of the file beside it that keeps what its records share.
         noun: what messages call a record.
         manual: the page that has the history of the format.
         check: raises CostModelError where a record's values do not go together.
@@ -74,6 +75,7 @@ class RecordFormat(Generic[R]):
     kind: type[R]
     schema: int
     file: str
+    settings: str
     noun: str
     manual: str
     check: Callable[[R], None] = lambda record: None

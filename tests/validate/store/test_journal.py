@@ -101,6 +101,19 @@ def test_refused_input_leaves_no_folder_but_keeps_one_that_was_there(tmp_path: P
     assert len(read_samples(tmp_path / "begun")) == 1
 
 
+@pytest.mark.parametrize("made", [True, False], ids=["new", "there"])
+def test_refused_input_leaves_what_others_wrote_meanwhile(made: bool, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    if not made:
+        folder.mkdir()
+    journal = Journal(folder, SAMPLES, resume=False)
+    for name in ("run.json", "hardware.toml", "a thesis.txt"):
+        (folder / name).touch()
+    with pytest.raises(InputError), journal:
+        raise InputError("refused")
+    assert [path.name for path in folder.iterdir()] == ["a thesis.txt"]
+
+
 def test_doubled_records_are_found(tmp_path: Path) -> None:
     (tmp_path / "samples.jsonl").write_bytes(encode(sample(["rank=1"], 0.9)) * 2)
     with pytest.raises(RecordError, match="sample twice"):

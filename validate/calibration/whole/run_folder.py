@@ -11,9 +11,9 @@ from validate.calibration.whole.passes import MIN_SAMPLES
 from validate.calibration.whole.samples import SamplesFit, fit_samples
 from validate.errors import FitError
 from validate.speed.records import Sample
+from validate.store.journal import PROFILE
 
 CALIBRATION = "calibration.json"
-_PROFILE = "hardware.toml"
 
 
 def profile_of(folder: Path, samples: Sequence[Sample]) -> HardwareProfile:
@@ -25,8 +25,8 @@ def profile_of(folder: Path, samples: Sequence[Sample]) -> HardwareProfile:
     """
     if not samples:
         raise FitError("no samples", allowed=f"at least {MIN_SAMPLES}")
-    if (folder / _PROFILE).is_file():
-        own = load_hardware(str(folder / _PROFILE))
+    if (folder / PROFILE).is_file():
+        own = load_hardware(str(folder / PROFILE))
         if own.name == samples[0].hardware:
             return own
     return load_hardware(samples[0].hardware)
