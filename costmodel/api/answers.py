@@ -12,8 +12,9 @@ from costmodel.errors import InputError
 from costmodel.explore.explore import Exploration
 from costmodel.explore.recommend import Recommendation
 from costmodel.pricing.estimate import Estimate, comparison_json
+from costmodel.show import exploration
 from costmodel.show.comparison import Table, estimates_table, explorations_table
-from costmodel.show.recommendation import recommendations_table
+from costmodel.show.recommendation import csv_row, recommendations_table
 from costmodel.show.report import csv_rows
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class Shown:
         return f"<table>{title}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table><ul>{notes}</ul>"
 
     def to_frame(self) -> Any:
-        """The rows of the command's CSV as a pandas DataFrame.
+        """The rows of the command's CSV as a pandas DataFrame; the next commands of recommendations are left empty.
 
         Raises:
             InputError: when pandas is not installed.
@@ -113,12 +114,7 @@ class ExplorationAnswer(Shown, Exploration):
         return explorations_table([self])
 
     def _rows(self) -> list[dict[str, object]]:
-        lists = (("top", self.answer.top), ("frontier", self.answer.frontier))
-        return [
-            {"list": name, **found.objectives, "index": found.number, "damage": self.damage_of(found.number)}
-            for name, several in lists
-            for found in several
-        ]
+        return exploration.csv_rows(self)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -170,20 +166,4 @@ class Recommendations(Shown, Sequence[Recommendation]):
         return recommendations_table(self.rows)
 
     def _rows(self) -> list[dict[str, object]]:
-        return [
-            {
-                "hardware": row.hardware,
-                "stack": row.workload.stack,
-                "phase": row.workload.phase.value,
-                "batch": row.workload.batch,
-                "verdict": row.verdict.code,
-                "reason": row.verdict.reason,
-                "configuration": row.spec,
-                "saved_pct": row.saved_pct,
-                "saved_p05_pct": row.saved_p05_pct,
-                "saved_p95_pct": row.saved_p95_pct,
-                "most_saved_pct": row.most_saved_pct,
-                "damage": row.damage,
-            }
-            for row in self.rows
-        ]
+        return [csv_row(row, None) for row in self.rows]

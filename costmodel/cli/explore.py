@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -23,6 +22,7 @@ from costmodel.files.write import write_file
 from costmodel.pricing.setup import SEVERAL, WorkloadSettings
 from costmodel.show.comparison import explorations_table
 from costmodel.show.exploration import (
+    csv_rows,
     damage_title,
     dense_row,
     destroyed,
@@ -139,7 +139,7 @@ def command(
     if fmt == "json":
         write_json(result.to_json())
     elif fmt == "csv":
-        write_csv(_csv_rows(result))
+        write_csv(csv_rows(result))
     else:
         _print(result)
         print_lines(f"wrote {file}" for file in (plot_file, report_file, save_recipe) if file is not None)
@@ -158,7 +158,7 @@ def _compare(results: Sequence[Exploration], fmt: str) -> None:
         listed = {"machines": machines} if machines else {}
         write_json({"schema": SCHEMA, "model": results[0].space.model.name, "phases": phases, **listed})
     elif fmt == "csv":
-        write_csv({**_place(each), **row} for each in results for row in _csv_rows(each))
+        write_csv({**_place(each), **row} for each in results for row in csv_rows(each))
     else:
         print_comparison(explorations_table(results), fmt)
 
@@ -174,24 +174,6 @@ def _machine(group: Sequence[Exploration]) -> dict[str, object]:
     found = fewest_devices(group)
     numbers = [devices_of(result) for result in group]
     return {**_place(group[0]), "tp": numbers, "fewest": None if found is None else devices_of(found)}
-
-
-def _csv_rows(result: Exploration) -> list[dict[str, object]]:
-    """The best and the frontier, a row each, the configuration as JSON in the last column."""
-    answer = result.answer
-    rows = []
-    for name, founds in (("top", answer.top), ("frontier", answer.frontier)):
-        for position, found in enumerate(founds):
-            rows.append(
-                {
-                    "list": name,
-                    "position": position,
-                    **found.objectives,
-                    "index": found.number,
-                    "config": json.dumps(result.space.config(found.number).to_json()),
-                }
-            )
-    return rows
 
 
 def _print(result: Exploration) -> None:

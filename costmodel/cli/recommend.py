@@ -23,7 +23,7 @@ from costmodel.explore.recommend import Recommendation, recommend
 from costmodel.files.write import write_file
 from costmodel.model import ModelSpec
 from costmodel.pricing.setup import SEVERAL, WorkloadSettings
-from costmodel.show.recommendation import recommendations_table
+from costmodel.show.recommendation import csv_row, recommendations_table
 
 SCHEMA = 1
 """Version of the JSON output."""
@@ -101,7 +101,7 @@ def command(
         damage = {"metric": rows[0][0].damage_metric, "stand_in": not rows[0][0].measured}
         write_json({**head, "damage": damage, "rows": [row.to_json(following) for row, following in rows]})
     elif fmt == "csv":
-        write_csv(_csv_row(row, following) for row, following in rows)
+        write_csv(csv_row(row, following) for row, following in rows)
     else:
         print_comparison(recommendations_table([row for row, _ in rows]), fmt)
         steps = [following for row, following in rows if row.verdict.code == "yes" and row.config]
@@ -148,27 +148,3 @@ def _save(rows: Sequence[Recommendation], path: Path) -> None:
     if found is None or found.config is None:
         raise InputError("nothing is recommended, and no recipe was written", value=str(path))
     write_file(path, recipe_text(found.config, found.model).encode())
-
-
-def _csv_row(row: Recommendation, following: str) -> dict[str, object]:
-    return {
-        "hardware": row.hardware,
-        "stack": row.workload.stack,
-        "phase": row.workload.phase.value,
-        "batch": row.workload.batch,
-        "q_len": row.workload.q_len,
-        "kv_len": row.workload.kv_len,
-        "dense_latency_s": row.dense.latency_s,
-        "verdict": row.verdict.code,
-        "reason": row.verdict.reason,
-        "text": row.verdict.text,
-        "configuration": row.spec,
-        "saved_pct": row.saved_pct,
-        "saved_p05_pct": row.saved_p05_pct,
-        "saved_p95_pct": row.saved_p95_pct,
-        "most_saved_pct": row.most_saved_pct,
-        "damage": row.damage,
-        **{f"{each.weight_dtype}_saved_pct": each.saved_pct for each in row.quantised},
-        **{f"{each.weight_dtype}_with_config_pct": each.with_config_pct for each in row.quantised},
-        "next": following,
-    }

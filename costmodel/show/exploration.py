@@ -1,7 +1,8 @@
-"""An exploration as rows of text for people. Makes strings, prints nothing."""
+"""An exploration as rows, of text for people and of CSV. Makes strings, prints nothing."""
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Sequence
 
 from costmodel.decomposition.prior import DESTROYED, METRIC
@@ -86,3 +87,22 @@ def destroyed(result: Exploration) -> list[str]:
         f"likely destroyed: {damage:.2g} nats by a prior; limit it (--limit 'quality<=0.3'), or give ranks to choose "
         "from (--ranks 25%,50%,75%)"
     ]
+
+
+def csv_rows(result: Exploration) -> list[dict[str, object]]:
+    """The rows of the CSV: the best and the frontier, the configuration as JSON in the last column."""
+    answer = result.answer
+    rows: list[dict[str, object]] = []
+    for name, founds in (("top", answer.top), ("frontier", answer.frontier)):
+        for position, found in enumerate(founds):
+            rows.append(
+                {
+                    "list": name,
+                    "position": position,
+                    **found.objectives,
+                    "index": found.number,
+                    "damage": result.damage_of(found.number),
+                    "config": json.dumps(result.space.config(found.number).to_json()),
+                }
+            )
+    return rows

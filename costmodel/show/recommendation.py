@@ -1,4 +1,4 @@
-"""Recommendations as a table: a row for each device, stack and workload."""
+"""Recommendations as a table and as CSV: a row for each device, stack and workload."""
 
 from __future__ import annotations
 
@@ -56,3 +56,28 @@ def _each(values: Sequence[float | None]) -> str:
     """Percents of the quantised types in their order, once where they are the same when rounded."""
     texts = list(dict.fromkeys("-" if value is None else f"{value:.0f}" for value in values))
     return "-" if texts in ([], ["-"]) else f"{', '.join(texts)} %"
+
+
+def csv_row(row: Recommendation, following: str | None) -> dict[str, object]:
+    """A row of the CSV; `following` is the next command."""
+    return {
+        "hardware": row.hardware,
+        "stack": row.workload.stack,
+        "phase": row.workload.phase.value,
+        "batch": row.workload.batch,
+        "q_len": row.workload.q_len,
+        "kv_len": row.workload.kv_len,
+        "dense_latency_s": row.dense.latency_s,
+        "verdict": row.verdict.code,
+        "reason": row.verdict.reason,
+        "text": row.verdict.text,
+        "configuration": row.spec,
+        "saved_pct": row.saved_pct,
+        "saved_p05_pct": row.saved_p05_pct,
+        "saved_p95_pct": row.saved_p95_pct,
+        "most_saved_pct": row.most_saved_pct,
+        "damage": row.damage,
+        **{f"{each.weight_dtype}_saved_pct": each.saved_pct for each in row.quantised},
+        **{f"{each.weight_dtype}_with_config_pct": each.with_config_pct for each in row.quantised},
+        "next": following,
+    }

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import json
 import random
 import sys
@@ -14,6 +16,7 @@ import pytest
 import costmodel as cm
 from costmodel.cli import cli, run
 from costmodel.decomposition.recipe import recipe_text
+from costmodel.files.cells import cell
 from costmodel.forward.workload import Phase
 
 MODELS = ("smollm2-135m", "gpt2", "qwen2.5-0.5b", "bert-base", "opt-125m")
@@ -179,3 +182,19 @@ def test_numbers_and_single_texts_mean_what_the_text_of_the_command_means() -> N
             cm.recommend("gpt2", "l4", phase="decode", **text).to_dict()  # type: ignore[arg-type]
         )
     assert cm.estimate("gpt2", "l4", phase=Phase.DECODE) == cm.estimate("gpt2", "l4", phase="decode")
+
+
+def test_the_rows_of_a_frame_are_those_of_the_commands_csv(capsys: pytest.CaptureFixture[str]) -> None:
+    question = ["--model", "gpt2", "--hw", "l4", "--phase", "decode", "--format", "csv"]
+    answers: list[tuple[list[str], Any]] = [
+        (["explore", "--ranks", "64"], cm.explore("gpt2", "l4", phase="decode", ranks=64)),
+        (["recommend", "--faster", "20%"], cm.recommend("gpt2", "l4", phase="decode", faster=20)),
+        (["estimate"], cm.estimate("gpt2", "l4", phase="decode")),
+    ]
+    for words, answer in answers:
+        assert run(cli, [*words, *question]) == 0
+        printed = list(csv.DictReader(io.StringIO(capsys.readouterr().out)))
+        rows = [{name: cell(value) for name, value in row.items() if name != "next"} for row in answer._rows()]
+        assert [{name: "" if value is None else str(value) for name, value in row.items()} for row in rows] == [
+            {name: text for name, text in row.items() if name != "next"} for row in printed
+        ]
