@@ -164,8 +164,10 @@ def _compare(results: Sequence[Exploration], fmt: str) -> None:
 
 
 def _place(result: Exploration) -> dict[str, object]:
-    work = result.workloads[-1]
-    place = {"hardware": result.hardware, "stack": work.stack, "batch": work.batch, "kv_len": work.kv_len}
+    """What tells one answer of a comparison from another; q_len is the prompt's where a prefill is asked for."""
+    first, work = result.workloads[0], result.workloads[-1]
+    place = {"hardware": result.hardware, "stack": work.stack, "batch": work.batch}
+    place |= {"q_len": first.q_len, "kv_len": work.kv_len}
     return {**place, **({"tp": work.tp} if work.tp > 1 else {})}
 
 

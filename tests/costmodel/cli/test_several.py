@@ -130,3 +130,12 @@ def test_several_questions_share_a_recipe_and_a_failed_one_leaves_none(ask: Any,
     assert not recipe.exists()
     ask(*ESTIMATE, "--hw", "l4,t4", "--save-recipe", str(recipe))
     assert recipe.exists()
+
+
+def test_explorations_over_lengths_of_the_prompt_are_told_apart(ask: Any) -> None:
+    question = ["explore", "--model", "gpt2", "--hw", "l4", "--ranks", "64", "--top", "1"]
+    lengths = ["--phase", "both", "--seq-len", "16,32", "--kv-len", "64"]
+    rows = list(csv.DictReader(io.StringIO(ask(*question, *lengths, "--format", "csv"))))
+    assert {(row["q_len"], row["kv_len"]) for row in rows} == {("16", "64"), ("32", "64")}
+    phases = json.loads(ask(*question, *lengths, "--format", "json"))["phases"]
+    assert [entry["workload"]["q_len"] for entry in phases] == [16, 32]
