@@ -55,8 +55,8 @@ def load_local_data(
     """The harness's tasks with the rows in place of the hub's.
 
     Rows are taken as they are where the task reads them so, else as plain items (see `plain_rows`). Of a benchmark in
-    parts, such as MMLU's subjects, each part gets the rows whose `subject` is its own, and those without any are left
-    out.
+    parts, such as MMLU's subjects, each part gets the rows whose `subject` is its own ("High School Biology" is
+    high_school_biology), and those without any are left out.
 
     Args:
         load: makes the tasks.
@@ -64,7 +64,7 @@ def load_local_data(
         shots: few-shot examples; None for as many as the task has, 0 where the file of examples is missing.
 
     Raises:
-        InputError: when the task reads the rows in neither way.
+        InputError: when the task reads the rows in neither way, or has parts and no row is of any of them.
     """
     reasons = []
     for form in (_as_they_are, bind_rows):
@@ -90,7 +90,7 @@ class _Filling:
 
     def __init__(self, data: LocalData, form: Form, shots: int | None) -> None:
         self._data, self._form, self._shots = data, form, shots
-        self._subjects = {row["subject"] for row in data.rows if isinstance(row.get("subject"), str)}
+        self._subjects = {subject for row in data.rows if (subject := _spelled(row.get("subject")))}
         self._own: set[str] = set()
 
     @contextmanager
@@ -109,9 +109,18 @@ class _Filling:
             ConfigurableTask.download = fetch
 
     def kept(self, tasks: Mapping[str, Any]) -> dict[str, Any]:
-        """The tasks that have rows of their own; all where rows are of no part."""
+        """The tasks that have rows of their own; all where they are not parts of one data set.
+
+        Raises:
+            InputError: when they are, and no row is of any of them.
+        """
         own = {name: task for name, task in tasks.items() if task.config.task in self._own}
-        return own or dict(tasks)
+        parts = sorted({str(task.config.dataset_name) for task in tasks.values()})
+        if own or len(parts) < 2:
+            return own or dict(tasks)
+        value = sorted(self._subjects)[:3] or "no subject"
+        allowed = f"in each row, subject: one of {', '.join(parts[:3])}{', ...' if parts[3:] else ''}"
+        raise InputError(f"{self._data.where}: rows of none of the {len(parts)} parts", value=value, allowed=allowed)
 
     def _fill(self, task: Any) -> None:
         import datasets
@@ -141,11 +150,16 @@ class _Filling:
 
     def _part(self, task: Any, rows: Sequence[Row]) -> Sequence[Row]:
         """The rows of a task's own subject; all of them where there are no subjects, or none is its own."""
-        subject = task.config.dataset_name
+        subject = _spelled(task.config.dataset_name)
         if subject not in self._subjects:
             return rows
         self._own.add(task.config.task)
-        return [row for row in rows if row.get("subject") == subject]
+        return [row for row in rows if _spelled(row.get("subject")) == subject]
+
+
+def _spelled(subject: object) -> str | None:
+    """A subject as data sets spell it; None where it is no text."""
+    return "_".join(subject.casefold().split()) if isinstance(subject, str) else None
 
 
 def _leave_out(task: Any, judged: str) -> None:

@@ -256,6 +256,25 @@ def test_subjects_that_a_file_lacks_are_left_out(tmp_path: Path, monkeypatch: py
     assert {name: len(task.task_docs) for name, task in local.items()} == {"mmlu_virology": 4}
 
 
+def test_a_subject_may_be_spelled_otherwise_but_rows_of_none_are_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    harness._quieten()
+    subjects = ["mmlu_anatomy", "mmlu_high_school_biology"]
+    monkeypatch.setattr(harness, "BENCHMARKS", {"mmlu": ("mmlu/default", subjects)})
+
+    def loaded(rows: Rows) -> Mapping[str, Any]:
+        path = write_lines(tmp_path / "rows.jsonl", rows)
+        tasks: Mapping[str, Any] = harness._load("mmlu", LocalData.read(TaskName(name="mmlu", data=str(path))), None)
+        return tasks["tasks"]  # type: ignore[no-any-return]
+
+    spelled = loaded([{**row, "subject": name} for row in PLAIN for name in ("Anatomy", "High School  Biology")])
+    assert {name: len(task.task_docs) for name, task in spelled.items()} == dict.fromkeys(subjects, len(PLAIN))
+    for rows in (PLAIN, [{**row, "subject": "chess"} for row in PLAIN]):
+        with pytest.raises(InputError, match=r"of none of the 2 parts.*subject: one of anatomy, high_school_biology"):
+            loaded(rows)
+
+
 @pytest.mark.parametrize(
     "row", [{"question": "What?"}, {"question": "What?", "choices": ["a", "b"], "gold": 2}, {"x": 1}]
 )
