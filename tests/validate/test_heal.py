@@ -13,7 +13,7 @@ import torch
 from click.testing import CliRunner
 from quality_cases import LLAMA, OTHER_TEXT, TEXT, checkpoint
 
-from costmodel.errors import CostModelError
+from costmodel.errors import CostModelError, InputError
 from validate.cli import cli
 from validate.heal import run as heal_run
 from validate.heal.distil import factor_weights
@@ -38,8 +38,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def healed(folder: Path, name: str, **changes: object) -> heal_run.Healed:
-    given = {"text": folder / "text.txt", "judge_text": folder / "other.txt", "out": folder / name, **changes}
-    return heal_run.heal(folder / "factored", str(folder / "dense"), settings=SETTINGS, **given)  # type: ignore[arg-type]
+    given = {
+        "factored": folder / "factored",
+        "dense": str(folder / "dense"),
+        "text": folder / "text.txt",
+        "judge_text": folder / "other.txt",
+        "out": folder / name,
+        "settings": SETTINGS,
+    }
+    return heal_run.heal(**{**given, **changes})  # type: ignore[arg-type]
 
 
 def test_healing_brings_factors_nearer_to_dense_wherever_it_was_stopped(
@@ -84,6 +91,9 @@ def test_what_cannot_be_healed_is_one_line(folder: Path) -> None:
         healed(folder, "x", judge_text=folder / "text.txt")
     with pytest.raises(CostModelError, match="exists"):
         healed(folder, "factored")
+    other = checkpoint(folder / "other", LLAMA, scale=3.0)
+    with pytest.raises(InputError, match=r"--dense is not what the factors were made of: got .*/other"):
+        healed(folder, "x", dense=str(other))
     call = ["heal", str(folder / "dense"), "--dense", str(folder / "dense"), "--out", str(folder / "x")]
     texts = ["--text", str(folder / "text.txt"), "--judge-text", str(folder / "other.txt")]
     result = CliRunner().invoke(cli, [*call, *texts])

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import torch
 
-from costmodel.errors import InputError
+from costmodel.errors import InputError, ModelError
+from validate.checkpoint.manifest import SourceRecord
 from validate.devices.opening import torch_device
 from validate.heal.distil import Distillation, Judged, judge
 from validate.heal.settings import HealSettings
@@ -22,9 +24,17 @@ from validate.models.blocks import Blocks, text_blocks
 from validate.models.pretrained import Pretrained, open_pretrained
 from validate.quality.intervals import change
 from validate.quality.job import LENGTH, TextFile
-from validate.store.digests import checkpoint_sha256
+from validate.store.decode import decode_as
+from validate.store.digests import checkpoint_sha256, file_sha256, joined_sha256
 from validate.store.new_folder import require_new
 from validate.store.steps import WorkFolder
+
+
+class _Made(msgspec.Struct, frozen=True, kw_only=True):
+    """What a manifest says of the dense checkpoint; that of a model that was saved again says nothing."""
+
+    source: SourceRecord | None = None
+
 
 NAME = "heal.json"
 """What was done and what came of it, in the folder written."""
@@ -66,7 +76,8 @@ def heal(
     """Distil `dense` into the factors of `factored`, and write the folder `out`; a killed run continues.
 
     Raises:
-        CostModelError: when something does not fit together: texts that are one, models that are not of one kind.
+        CostModelError: when something does not fit together: texts that are one, models that are not of one kind, a
+            dense checkpoint that is not the one that the factors were made of.
         RunError: when the state of another run is there, or the disk fails.
     """
     require_new(out)
@@ -78,16 +89,18 @@ def heal(
     device = torch_device(settings.device)
     progress("reading the models", 0, 0)
     own, truth = open_factored(factored, device=device), open_pretrained(dense, device=device)
+    files = file_sha256(truth.folder)
     if type(own.model) is not type(truth.model) or own.spec.vocab_size != truth.spec.vocab_size:
         allowed = f"the dense {type(own.model).__name__} that {factored} was made from"
         raise InputError("--dense is another kind of model", value=type(truth.model).__name__, allowed=allowed)
+    _require_source(factored, truth.folder, files)
     length = settings.length or min(LENGTH, truth.spec.max_positions)
     learning = _blocks(truth, learned, length, settings.blocks)
     judging = _blocks(truth, judged, length, settings.judge_blocks)
     about = {
         **asdict(settings),
         "factored": checkpoint_sha256(factored),
-        "dense": checkpoint_sha256(truth.folder),
+        "dense": joined_sha256(files),
         "text": learned.source.sha256,
         "judge_text": judged.source.sha256,
         "length": length,
@@ -102,6 +115,26 @@ def heal(
         os.rename(work.path / "model", out)
         work.remove()
     return found
+
+
+def _require_source(factored: Path, dense: Path, files: Mapping[str, str]) -> None:
+    """Make sure that factors were made of a dense checkpoint's weights, where their folder says what they were made of:
+    the manifest of one that was loaded and saved again does not.
+
+    Args:
+        files: SHA-256 of the dense checkpoint's files, by name.
+
+    Raises:
+        InputError: when they were made of others.
+    """
+    text = (factored / MANIFEST).read_text(encoding="utf-8")
+    source = decode_as(text, _Made, str(factored / MANIFEST), "manifest", ModelError).source
+    if source is None:
+        return
+    held = set(files.values())
+    if other := next((record.name for record in source.files if record.sha256 not in held), None):
+        hint = f"{factored} was made of {source.name}, whose {other} is another"
+        raise InputError("--dense is not what the factors were made of", value=str(dense), hint=hint)
 
 
 def _distil(
