@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,9 +17,11 @@ from quality_cases import LLAMA, OTHER_TEXT, TEXT, checkpoint
 from costmodel.errors import CostModelError, InputError
 from validate.cli import cli
 from validate.heal import run as heal_run
-from validate.heal.distil import factor_weights
+from validate.heal.distil import factor_weights, judge
 from validate.heal.settings import HealSettings
 from validate.models.artefact import open_factored
+from validate.models.blocks import text_blocks
+from validate.models.pretrained import open_pretrained
 from validate.quality.job import Job
 from validate.quality.settings import QualitySettings
 
@@ -84,6 +87,18 @@ def test_healing_brings_factors_nearer_to_dense_wherever_it_was_stopped(
     for name, weight in factor_weights(open_factored(folder / "cut").model).items():
         assert torch.equal(weight, weights[name])
     assert not (folder / "cut.partial").exists()
+
+
+def test_what_is_judged_is_what_is_written(folder: Path) -> None:
+    dense, narrow, out = folder / "dense", folder / "bf16", folder / "bf16 healed"
+    call = ["apply", "--model", str(dense), "--decompose", "rank=8", "--dtype", "bf16", "--out", str(narrow)]
+    assert CliRunner().invoke(cli, call, catch_exceptions=False).exit_code == 0
+    settings = replace(SETTINGS, steps=2, judge_blocks=2)
+    found = healed(folder, out.name, factored=narrow, settings=settings)
+    truth, written = open_pretrained(dense), open_factored(out)
+    blocks = text_blocks(truth.model, truth.spec, truth.tokenizer, OTHER_TEXT, 32, 2)
+    again = judge(truth.model, written.model, blocks)
+    assert found.after_kl == pytest.approx(sum(again.kl) / sum(blocks.tokens), rel=1e-6)
 
 
 def test_what_cannot_be_healed_is_one_line(folder: Path) -> None:

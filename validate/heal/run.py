@@ -15,13 +15,14 @@ import torch
 from costmodel.errors import InputError, ModelError
 from validate.checkpoint.manifest import SourceRecord
 from validate.devices.opening import torch_device
-from validate.heal.distil import Distillation, Judged, judge
+from validate.heal.distil import Distillation, Judged, factor_weights, judge
 from validate.heal.settings import HealSettings
 from validate.hf.names import DTYPES, MANIFEST
 from validate.interval import Interval
 from validate.models.artefact import open_factored
 from validate.models.blocks import Blocks, text_blocks
 from validate.models.pretrained import Pretrained, open_pretrained
+from validate.models.weights import require_finite
 from validate.quality.intervals import change
 from validate.quality.job import LENGTH, TextFile
 from validate.store.decode import decode_as
@@ -44,7 +45,7 @@ Progress = Callable[[str, float, float], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Healed:
-    """What a healing came to, on the text to judge on.
+    """What a healing came to, on the text to judge on, with the weights as they are written.
 
     Attributes:
         dense_nll, before_nll, after_nll: nats per token.
@@ -110,8 +111,10 @@ def heal(
         reference, before = judge(truth.model, truth.model, judging), judge(truth.model, own.model, judging)
         _distil(truth, own, learning, settings, work, progress)
         progress("judging after", 0, 0)
+        stored = _stored_type(factored)
+        _round(own, stored)
         found = _compared(reference, before, judge(truth.model, own.model, judging), judging.tokens)
-        _write(own, factored, work.path / "model", {"schema": SCHEMA, "settings": about, **found.to_json()})
+        _write(own, stored, work.path / "model", {"schema": SCHEMA, "settings": about, **found.to_json()})
         os.rename(work.path / "model", out)
         work.remove()
     return found
@@ -179,11 +182,28 @@ def _compared(dense: Judged, before: Judged, after: Judged, tokens: list[int]) -
     )
 
 
-def _write(own: Pretrained, source: Path, folder: Path, about: dict[str, Any]) -> None:
+def _stored_type(factored: Path) -> torch.dtype:
+    """The type of a factored folder's weights, which the healed one's are of too."""
+    stored: str = json.loads((factored / MANIFEST).read_text(encoding="utf-8"))["dtype"]
+    return DTYPES[stored][0]
+
+
+@torch.no_grad()
+def _round(own: Pretrained, stored: torch.dtype) -> None:
+    """Give the factors, which were trained in fp32, the values that will be written.
+
+    Raises:
+        MeasurementError: when one is not finite in that type.
+    """
+    for name, weight in factor_weights(own.model).items():
+        require_finite(weight, name, stored)
+        weight.copy_(weight.to(stored))
+
+
+def _write(own: Pretrained, stored: torch.dtype, folder: Path, about: dict[str, Any]) -> None:
     """The healed model in the type that its folder had, with its tokenizer."""
-    stored = json.loads((source / MANIFEST).read_text(encoding="utf-8"))["dtype"]
     model: Any = own.model
-    model.to(DTYPES[stored][0] if stored in DTYPES else torch.float32)
+    model.to(stored)
     model.save_pretrained(folder)
     if own.tokenizer is not None:
         own.tokenizer.save_pretrained(folder)
