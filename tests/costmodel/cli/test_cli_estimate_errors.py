@@ -218,7 +218,7 @@ MODELS: list[tuple[Any, str]] = [
     (b"[1]", "not a JSON object"),
     (b"\xff", "not UTF-8"),
     ({}, "model_type"),
-    ({"model_type": "mamba"}, "architecture not supported: got 'mamba'"),
+    ({"model_type": "rwkv"}, "architecture not supported: got 'rwkv'"),
     ({"model_type": "t5", "d_model": 512}, "llama"),
     ({"model_type": 7}, "model_type"),
     ({"model_type": "gpt2"}, "missing"),
