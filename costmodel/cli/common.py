@@ -94,11 +94,13 @@ def print_table(
     left: int = 1,
     caption: str = "",
     fold: bool = True,
+    part: bool = False,
 ) -> None:
     """Print a title line and a table: `left` columns flush left, the rest flush right; None shows as a dash.
 
     Cells of text fold where the table is wider than the terminal, the first column's and those flush right never, since
     a number in two lines cannot be read: lines grow beyond the terminal instead. Without `fold` nothing folds.
+    With `part` a table that is too wide becomes several, each with the columns flush left.
     """
     table = Table(
         columns=[shown(name) for name in columns],
@@ -108,8 +110,9 @@ def print_table(
     )
     click.echo(click.style(shown(title), bold=True))
     ascii_only = (sys.stdout.encoding or "utf-8").lower() in ("ascii", "us-ascii", "ansi_x3.4-1968")
-    for line in table.lines(text_width() if fold else None):
-        print(line.replace(RULE, "-") if ascii_only else line)
+    for number, piece in enumerate(table.parts(text_width()) if part else [table]):
+        for line in list(piece.lines(text_width() if fold else None))[min(number, 1) :]:  # one empty line between two
+            print(line.replace(RULE, "-") if ascii_only else line)
 
 
 def print_markdown(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 _GAP = 3
 """Columns of the terminal between two cells."""
@@ -42,10 +42,7 @@ class Table:
             width: of what the table is printed to. Text in columns flush left, but for the first one, folds where the
                 table is wider; everything else stays whole and makes lines longer. None: nothing folds.
         """
-        cells = [[text.expandtabs(_TAB).split("\n") for text in row] for row in (self.columns, *self.rows)]
-        widths = [
-            max(display_width(line) for row in cells for line in row[place]) for place in range(len(self.columns))
-        ]
+        cells, widths = self._cells(), self._widths()
         if width is not None:
             widths = self._narrowed(widths, width)
         whole = sum(widths) + _GAP * (len(widths) - 1)
@@ -57,6 +54,40 @@ class Table:
         yield ""
         for line in self.caption.splitlines():
             yield from (part.rstrip() for part in folded(line, whole + 2 * _EDGE))
+
+    def parts(self, width: int) -> list[Table]:
+        """The table itself, or where it is wider than `width` several below each other: each has the columns flush left
+        and as many of the others as there is room for, at least one; the last has the caption."""
+        widths = self._widths()
+        places = list(range(self.left))
+        least = sum(widths[: self.left]) + _GAP * (self.left - 1) + 2 * _EDGE
+        groups: list[list[int]] = [[]]
+        used = least
+        for place in range(self.left, len(widths)):
+            if groups[-1] and used + _GAP + widths[place] > width:
+                groups.append([])
+                used = least
+            groups[-1].append(place)
+            used += _GAP + widths[place]
+        parts = [self._of([*places, *group]) for group in groups]
+        return [*parts[:-1], replace(parts[-1], caption=self.caption)]
+
+    def _of(self, places: Sequence[int]) -> Table:
+        """Some of the columns, without the caption."""
+        return Table(
+            columns=[self.columns[place] for place in places],
+            rows=[[row[place] for place in places] for row in self.rows],
+            left=self.left,
+        )
+
+    def _cells(self) -> list[list[list[str]]]:
+        """The lines of each cell, the names' row first."""
+        return [[text.expandtabs(_TAB).split("\n") for text in row] for row in (self.columns, *self.rows)]
+
+    def _widths(self) -> list[int]:
+        """Columns of the terminal that each column takes unfolded."""
+        cells = self._cells()
+        return [max(display_width(line) for row in cells for line in row[place]) for place in range(len(self.columns))]
 
     def _narrowed(self, widths: list[int], width: int) -> list[int]:
         """The widths with the widest columns of text made narrower until the table fits, or none can be."""

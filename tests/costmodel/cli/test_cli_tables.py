@@ -9,6 +9,10 @@ import pytest
 from costmodel.cli import cli, common, run
 from costmodel.cli.table import Table, folded
 
+RECOMMEND = [
+    *["recommend", "--model", "llama2-7b", "--hw", "a100-sxm-80gb,l4", "--batch", "1,32"],
+    *["--phase", "decode", "--stack", "vllm", "--faster", "20%"],
+]
 COMMANDS = [
     ["explore", "--model", "llama2-7b", "--hw", "a100-sxm-80gb", "--ranks", "64"],
     ["hw", "list"],
@@ -17,6 +21,7 @@ COMMANDS = [
     ["models", "show", "llama2-7b"],
     ["roofline", "--model", "llama2-7b", "--hw", "l4", "--decompose", "rank=64"],
     ["space", "--ranks", "1,64"],
+    RECOMMEND,
 ]
 
 
@@ -34,6 +39,18 @@ def test_numbers_are_whole_in_a_narrow_terminal(
     numbers = {each for each in wide if "," in each or "." in each}
     assert numbers, "the tables of this command hold no numbers"
     assert numbers <= narrow
+
+
+def test_a_comparison_stays_within_a_narrow_terminal(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(common, "text_width", lambda: 80)
+    assert run(cli, RECOMMEND) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert max(len(line) for line in lines) <= 80
+    rows = [line for line in lines if line.startswith(" a100-sxm-80gb ")]
+    assert len(rows) == 4
+    assert "with both" in lines[lines.index(rows[2]) - 2]
 
 
 def test_text_folds_where_numbers_do_not(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
