@@ -34,6 +34,7 @@ LINES = {
     ],
     ("space",): ["space --model llama2-7b", "space --model bert-base --ranks 1,8 --format json"],
     ("explore",): ["explore --model bert-base --hw l4 --ranks 1,8 --top 2 --format json"],
+    ("recommend",): ["recommend --model gpt2 --hw l4 --smaller 10% --preset uniform-50 --format json"],
     ("price",): ["price shapes.csv --hw l4"],
     ("roofline",): ["roofline --model gpt2 --hw l4 -o roofline.html"],
     ("graph",): ["graph --model gpt2 --hw l4 -o graph.svg"],
