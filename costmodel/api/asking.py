@@ -11,7 +11,9 @@ cm.recommend("qwen2.5-1.5b", ["l4", "h100-sxm-80gb"], faster="20%", batch=[1, 32
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from numbers import Integral, Real
+from types import UnionType
 from typing import Unpack, cast, overload
 
 from costmodel.api.answers import Comparison, EstimateAnswer, ExplorationAnswer, Recommendations
@@ -80,7 +82,10 @@ def estimate(
     if workloads is None:
         setup = setup_of(model, hw, calibration, options)
     else:
-        setup = _given(model, hw, tuple(workloads), calibration, options)
+        works = tuple(cast("list[Workload]", _several(workloads)))
+        for work in works:
+            _check_kinds({"workloads": work}, Workload, "passes: Workload.prefill or Workload.decode")
+        setup = _given(model, hw, works, calibration, options)
     decomposition = decomposition_of(decompose, setup.model)
     return EstimateAnswer.of(
         estimated(
@@ -140,6 +145,8 @@ def explore(
     Raises:
         CostModelError: in one line.
     """
+    _check_kinds({"top": top, "rank_multiple": rank_multiple}, Integral, "a whole number")
+    _check_kinds({"quality": quality}, str | None, "a name or a file")
     setup = setup_of(model, hw, calibration, options)
     if ranks is not None and not isinstance(ranks, str):
         ranks = ",".join(map(str, ranks if isinstance(ranks, Iterable) else [ranks]))
@@ -183,6 +190,8 @@ def recommend(
     Raises:
         CostModelError: in one line.
     """
+    _check_kinds({"max_damage": max_damage}, Real | None, "a number")
+    _check_kinds({"quality": quality}, str | None, "a name or a file")
     goal = Goal.of(faster, smaller, fits)
     rows = []
     for device, name, size in _places(hw, stack, batch):
@@ -216,6 +225,13 @@ def _places(
         if not several:
             raise InputError(f"no {name}", value="[]", allowed="one or several")
     return list(itertools.product(devices, stacks, batches))
+
+
+def _check_kinds(values: Mapping[str, object], kind: type | UnionType, allowed: str) -> None:
+    """Raise InputError unless all values are of the kind."""
+    for name, value in values.items():
+        if not isinstance(value, kind):
+            raise InputError(f"{name} is of the wrong kind", value=value, allowed=allowed)
 
 
 def _several(value: object) -> list[object]:

@@ -155,6 +155,10 @@ def test_an_unknown_phase_is_not_taken_for_both(phase: Any) -> None:
         lambda: cm.explore("gpt2", "l4", ranks=[]),
         lambda: cm.explore("gpt2", "l4", ranks=[0.5]),  # type: ignore[list-item]
         lambda: cm.explore("gpt2", "l4", keep=3),  # type: ignore[arg-type]
+        lambda: cm.explore("gpt2", "l4", top="3"),  # type: ignore[arg-type]
+        lambda: cm.explore("gpt2", "l4", quality=3),  # type: ignore[arg-type]
+        lambda: cm.recommend("gpt2", "l4", faster=20, max_damage="x"),  # type: ignore[arg-type]
+        lambda: cm.estimate("gpt2", "l4", (), ["decode"]),  # type: ignore[list-item]
         lambda: cm.estimate("gpt2", None),  # type: ignore[call-overload]
         lambda: cm.estimate(None, "l4"),  # type: ignore[call-overload]
         lambda: cm.estimate("gpt2", "l4", 3),  # type: ignore[call-overload]
