@@ -192,7 +192,8 @@ def _print(result: Exploration) -> None:
     if question.limits:
         lines.append(f"within {', '.join(map(str, question.limits))}: {_matching(result)}")
     marked = "" if result.measured else " - NOT MEASURED"
-    lines.append(f"{'quality' if quality else 'damage'}: {result.damage.metric}, less is better{marked}")
+    metric = result.damage.metric.removeprefix("damage ")
+    lines.append(f"{'quality' if quality else 'damage'}: {metric}, less is better{marked}")
     priced = result.estimate_best()
     print_lines([*lines, *map(phase_title, priced.phases)])
     columns = ["objective", "min", "1 %", "median", "mean", "99 %", "max", "min to max"]

@@ -42,7 +42,7 @@ _MEASURED = ("--dtype", "--runtime", "--attention", "--calibration")
     "--max-damage",
     type=float,
     metavar="X",
-    help="The most damage allowed.  [default: 1 nat by the prior, anything by a measured quality]",
+    help="The most damage allowed.  [default: 1 nat by the prior, anything by another quality]",
 )
 @click.option(
     "--quality",
@@ -106,7 +106,8 @@ def command(
         print_comparison(recommendations_table([row for row, _ in rows]), fmt)
         steps = [following for row, following in rows if row.verdict.code == "yes" and row.config]
         if steps and fmt == "table":
-            print_lines([f"next: {steps[0]}"])
+            others = f"next, of the other rows: --format json or csv ({len(steps) - 1} of them)"
+            print_lines([f"next: {steps[0]}", *([others] if len(steps) > 1 else [])])
 
 
 def next_command(row: Recommendation, settings: WorkloadSettings) -> str:

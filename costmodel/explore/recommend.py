@@ -15,7 +15,7 @@ import numpy as np
 
 from costmodel.arrays import Floats
 from costmodel.decomposition.factors import Decomposition, Form
-from costmodel.decomposition.prior import DESTROYED
+from costmodel.decomposition.prior import DESTROYED, METRIC
 from costmodel.decomposition.text import Rank, describe
 from costmodel.errors import InputError
 from costmodel.explore.by_layer.quality import LayerQuality
@@ -139,7 +139,7 @@ def recommend(
     Args:
         model, hardware, work, calibration: as `estimate` takes them.
         goal: what must be reached.
-        max_damage: the most damage allowed; None: one nat by the prior, anything by a measured quality.
+        max_damage: the most damage allowed; None: one nat by the prior, anything by another quality.
         quality: as `explore` takes it; None for the prior.
         only: the one configuration to judge; None to search.
 
@@ -150,7 +150,8 @@ def recommend(
         raise InputError("the most damage allowed", value=max_damage, allowed="a number from 0")
     space = _space(model) if only is None else _space_of(model, only)
     damage = load_quality(PRIOR if quality is None else quality, space)
-    ceiling = (DESTROYED if damage.stand_in else np.inf) if max_damage is None else max_damage
+    usual = DESTROYED if damage.metric == METRIC else np.inf
+    ceiling = usual if max_damage is None else max_damage
     priced = pricer(model, hardware, work, calibration)
     tables = CostTables(space, [priced], None, damage)
     phase = work.phase.value
@@ -163,7 +164,7 @@ def recommend(
     reached = np.flatnonzero((sure >= needed) & (nats <= ceiling) & (low is not None))
     chosen = int(reached[np.lexsort((-saved[reached], nats[reached]))[0]]) if len(reached) else None
     config = None if chosen is None else configuration(chosen)
-    reason, text = _why(dense, goal, needed, ceiling, saved, low, nats, damage)
+    reason, text = _why(dense, goal, needed, ceiling, saved, low, nats, damage, _most(saved, only))
     verdict = Verdict(code="no", reason=reason, text=text)
     if chosen is not None:
         verdict = _yes(goal, needed, chosen, saved, sure)
@@ -257,24 +258,31 @@ def _why(
     low: Floats | None,
     nats: Floats,
     damage: QualityTable,
+    at_most: str,
 ) -> tuple[Reason, str]:
     """Why no configuration reaches the goal, as if none did."""
-    most = float(saved.max())
-    if most < needed:
-        return _limit(dense, goal, most)
+    if float(saved.max()) < needed:
+        return _limit(dense, goal, at_most)
     if low is None:
         return "uncertain", "no calibration says how sure a saving is"
     if float(low.max()) < needed:
         best = int(saved.argmax())
-        return "uncertain", f"at most {most:.1f} %, and {low[best]:.1f} % at the pessimistic end of that"
+        return "uncertain", f"{at_most}, and {low[best]:.1f} % at the pessimistic end of that"
     least = float(nats[low >= needed].min())
-    unit = " nats by a prior" if damage.stand_in else f" of {damage.metric}"
-    return "damage", f"reached at a damage of {least:.2g}{unit} only, and {ceiling:g} is the most allowed"
+    of = f"a damage of {least:.2g} nats by a prior" if damage.metric == METRIC else f"{least:.2g} {damage.metric}"
+    return "damage", f"reached at {of} only, and {ceiling:g} is the most allowed"
 
 
-def _limit(dense: PhaseEstimate, goal: Goal, most: float) -> tuple[Reason, str]:
+def _most(saved: Floats, only: Decomposition | None) -> str:
+    """The most that is saved, in words: by any configuration, or by the one that was judged."""
+    most = float(saved.max())
+    if only is not None:
+        return f"this configuration saves {f'{most:.1f} %' if most > 0 else 'none'}"
+    return f"at most {most:.1f} %" if most > 0 else "no configuration saves any"
+
+
+def _limit(dense: PhaseEstimate, goal: Goal, at_most: str) -> tuple[Reason, str]:
     """What keeps every configuration from the goal."""
-    at_most = f"at most {most:.1f} %" if most > 0 else "no configuration saves any"
     if goal.kind != "faster":
         return "floor", f"{at_most}: the rest is not in weights that can be factored"
     costs = dense.dense

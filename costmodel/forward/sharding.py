@@ -70,6 +70,11 @@ def rank_of(model: ModelSpec, tp: int) -> ModelSpec:
             value=f"--tp {tp}",
             allowed="1",
         )
+    allowed = possible_devices(model)
+    if tp not in allowed:
+        name = next((each for each in _SHARED_OUT if getattr(model, each) % tp), "num_kv_heads")
+        what = f"--tp does not divide {name} {getattr(model, name)} of {model.name}"
+        raise InputError(what, value=tp, allowed=", ".join(map(str, allowed)))
     kinds = {name: {**fields, **_shares(model.kinds[name], tp)} for name, fields in model.kind_fields.items()}
     vocabulary = -(-model.vocab_size // tp)
     parts = [replace(part, out_features=vocabulary) if part.tied else part for part in model.head.parts]
@@ -90,19 +95,20 @@ def _distinct(several: Iterable[Sequence[WeightTensor]]) -> tuple[WeightTensor, 
 
 def _shares(model: ModelSpec, tp: int) -> dict[str, int]:
     """The sizes of a model that are dealt out, as one device has them."""
-    own = {}
-    for name in _SHARED_OUT:
-        size = getattr(model, name)
-        if size % tp:
-            allowed = ", ".join(str(n) for n in range(1, MAX_DEVICES + 1) if size % n == 0)
-            raise InputError(f"--tp does not divide {name} {size} of {model.name}", value=tp, allowed=allowed)
-        own[name] = size // tp
-    heads = model.num_kv_heads
-    if heads % tp and tp % heads:
-        allowed = ", ".join(str(n) for n in range(1, MAX_DEVICES + 1) if heads % n == 0 or n % heads == 0)
-        raise InputError(f"--tp and num_kv_heads {heads} of {model.name} do not divide", value=tp, allowed=allowed)
-    own["num_kv_heads"] = max(1, heads // tp)
-    return own
+    own = {name: getattr(model, name) // tp for name in _SHARED_OUT}
+    return {**own, "num_kv_heads": max(1, model.num_kv_heads // tp)}
+
+
+def possible_devices(model: ModelSpec) -> tuple[int, ...]:
+    """The numbers of devices that can share the model: they divide every size that is dealt out in every kind of layer,
+    and divide the KV heads or are a multiple of them."""
+    kinds = [model, *model.kinds.values()]
+    return tuple(
+        count
+        for count in range(1, MAX_DEVICES + 1)
+        if all(getattr(kind, name) % count == 0 for kind in kinds for name in _SHARED_OUT)
+        and all(kind.num_kv_heads % count == 0 or count % kind.num_kv_heads == 0 for kind in kinds)
+    )
 
 
 def _mark(own: ModelSpec, whole: ModelSpec) -> None:

@@ -42,7 +42,13 @@ def _of_one(hardware: HardwareProfile, pricer: PhasePricer) -> list[str]:
         texts.append(
             "latency: ideal roofline at datasheet peaks, no efficiency losses (too low; savings off either way)"
         )
-    if work.runtime is Runtime.EAGER and (hardware.asynchronous or not measured):
+    if work.stack is not None and hardware.asynchronous:
+        if times.host_launch_s:
+            texts.append(
+                f"stack {work.stack}: a pass takes at least {times.host_launch_s * 1e6:.3g} us of host time for each "
+                "kernel that it launches (either way)"
+            )
+    elif work.runtime is Runtime.EAGER and (hardware.asynchronous or not measured):
         launch_s = times.host_launch_s or hardware.host_launch_s
         source = "verified" if _verified(hardware, "host_launch_s") else "unverified"
         source = "measured" if launch_s != hardware.host_launch_s else source

@@ -171,6 +171,13 @@ class WorkloadSettings:
         stack = None if self.stack is None else load_stack(self.stack)
         if self.host is not None:
             host_of(self.host, hardware)
+        if stack is not None and self.runtime not in (None, Runtime(stack.runtime)) and hardware.asynchronous:
+            raise InputError(
+                f"--runtime contradicts --stack {self.stack}",
+                value=self.runtime.value,
+                allowed=stack.runtime,
+                hint="leave --runtime out: what executes the model says how it is launched",
+            )
         rank_of(model, self.tp)
         runtime = self.runtime or (Runtime(stack.runtime) if stack else Runtime.EAGER)
         how: dict[str, Any] = {

@@ -65,7 +65,8 @@ def _reason(priced: PhasePricer, decomposition: Decomposition, dense: PhaseCosts
     if above and decomposed.weight_bytes >= dense.weight_bytes:
         return f"ranks above break-even in {describe_layers({site.layer for site in above})}"
     if _launch_bound(decomposed):
-        return f"launch-bound at batch {priced.work.batch} in {priced.work.runtime.value} mode, {kernels}"
+        how = f"in {priced.work.runtime.value} mode" if priced.work.stack is None else f"under {priced.work.stack}"
+        return f"launch-bound at batch {priced.work.batch} {how}, {kernels}"
     if decomposed.communication_s > _MOST * decomposed.device_s:
         share = 100 * decomposed.communication_s / decomposed.device_s
         return (

@@ -66,10 +66,11 @@ def estimates_table(results: Sequence[Estimate]) -> Table:
     first = results[0]
     plain = not first.decomposition.factors and not first.decomposition.dropped
     phases = [(result, phase) for result in results for phase in result.phases]
+    works = [phase.workload for _, phase in phases]
     notes = []
     for result, phase in phases:
         if not plain and phase.verdict.code != "gain":
-            notes.append(f"{where(result.hardware.name, phase.workload)}: {phase.verdict.text}")
+            notes.append(f"{where(result.hardware.name, phase.workload, works)}: {phase.verdict.text}")
         notes += [f"warning: {text}" for text in result.warnings]
     return table(
         f"{first.model.name}: {configuration_text(first.decomposition, first.model)}",
@@ -90,9 +91,16 @@ def rooflines_table(results: Sequence[Estimate]) -> Table:
     )
 
 
-def where(hardware: str, work: Workload) -> str:
-    """A place in words: `l4, vllm, decode, batch 32`."""
-    return ", ".join([hardware, *([work.stack] if work.stack else []), work.phase.value, f"batch {work.batch}"])
+def where(hardware: str, work: Workload, among: Sequence[Workload] = ()) -> str:
+    """A place in words: `l4, vllm, decode, batch 32`; of several questions what else tells it from the others."""
+    parts = [hardware, work.stack or ("bare" if any(other.stack for other in among) else "")]
+    if work.tp > 1 or any(other.tp > 1 for other in among):
+        parts.append(f"{work.tp} device{'s' if work.tp > 1 else ''}")
+    parts += [work.phase.value, f"batch {work.batch}"]
+    alike = [other for other in among if other.phase is work.phase]
+    if len({(other.q_len, other.kv_len) for other in alike}) > 1:
+        parts.append(f"{work.q_len if work.phase is Phase.PREFILL else work.kv_len} tokens")
+    return ", ".join(part for part in parts if part)
 
 
 def saving_text(saved: float | None, low: float | None, high: float | None) -> tuple[str, str]:

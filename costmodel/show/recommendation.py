@@ -13,9 +13,10 @@ def recommendations_table(rows: Sequence[Recommendation]) -> Table:
     """Verdict, saving with its interval, the most that any configuration saves, and what fewer bits save; the
     configurations and the reasons are lines below."""
     first = rows[0]
+    works = [row.workload for row in rows]
     notes = []
     for row in rows:
-        here = where(row.hardware, row.workload)
+        here = where(row.hardware, row.workload, works)
         damage = "" if row.damage is None else f"; damage {row.damage:.2g}"
         if row.verdict.code == "yes":
             notes.append(f"{here}: {row.verdict.text}: {row.spec}{damage}")

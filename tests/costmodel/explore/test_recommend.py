@@ -167,3 +167,37 @@ def test_the_next_command_asks_the_same_question(capsys: pytest.CaptureFixture[s
     (phase,) = json.loads(capsys.readouterr().out)["phases"]
     assert phase["dense"] == row["dense"]
     assert {"--runtime graph", "--dtype fp16"} <= {f"{a} {b}" for a, b in itertools.pairwise(shlex.split(measure))}
+
+
+@pytest.mark.parametrize("preset", ["uniform-50", "mlp-only"])
+def test_a_preset_alone_is_what_a_no_speaks_of(preset: str, ask: Any) -> None:
+    question = ["recommend", "--model", "gpt2", "--hw", "l4", "--phase", "decode", "--faster", "20%"]
+    (row,) = json.loads(ask(*question, "--preset", preset, "--format", "json"))["rows"]
+    assert row["verdict"]["code"] == "no"
+    assert "this configuration saves" in row["verdict"]["text"]
+    (row,) = json.loads(ask(*question, "--format", "json"))["rows"]
+    assert "this configuration" not in row["verdict"]["text"]
+
+
+def test_a_ceiling_in_nats_is_of_the_prior_and_a_stand_in_has_its_own_unit(ask: Any) -> None:
+    question = ["recommend", "--model", "gpt2", "--hw", "l4", "--phase", "decode", "--smaller", "25%"]
+    question += ["--quality", "standin:params", "--format", "json"]
+    (row,) = json.loads(ask(*question))["rows"]
+    assert row["verdict"]["code"] == "yes"
+    assert row["damage"] > 1
+    (row,) = json.loads(ask(*question, "--max-damage", "1"))["rows"]
+    assert row["verdict"]["reason"] == "damage"
+    assert "parameters removed in %" in row["verdict"]["text"]
+    assert "nats" not in row["verdict"]["text"]
+
+
+def test_a_reason_says_which_of_several_questions_it_answers(ask: Any) -> None:
+    question = ["recommend", "--model", "gpt2", "--hw", "l4", "--phase", "decode", "--faster", "90%"]
+    lines = ask(*question, "--tp", "1,2", "--stack", "graph,vllm", "--kv-len", "64,128").splitlines()
+    reasons = {line.partition(" tokens: ")[0] for line in lines if " tokens: " in line and line.startswith("l4")}
+    assert len(reasons) == 8
+
+
+def test_of_several_rows_the_table_says_where_the_other_commands_are(ask: Any) -> None:
+    question = ["recommend", "--model", "gpt2", "--hw", "l4,t4", "--phase", "decode", "--smaller", "20%"]
+    assert "next, of the other rows: --format json or csv" in ask(*question)

@@ -12,7 +12,7 @@ from costmodel.decomposition.factors import Decomposition, LowRank, Site, make_f
 from costmodel.errors import InputError
 from costmodel.families.load import load_model
 from costmodel.families.registry import spec_from_config
-from costmodel.forward.sharding import WAYS, break_even, rank_of
+from costmodel.forward.sharding import WAYS, break_even, possible_devices, rank_of
 from costmodel.forward.workload import WAY_NAMES, Way, Workload
 from costmodel.hardware.profile import load_hardware
 from costmodel.pricing.configurations import Configurations
@@ -40,6 +40,18 @@ def test_few_key_heads_are_held_by_several_devices() -> None:
 def test_heads_that_cannot_be_dealt_out_are_refused(devices: int) -> None:
     with pytest.raises(InputError, match="--tp"):
         rank_of(load_model("llama2-70b"), devices)
+
+
+@pytest.mark.parametrize("name", ["llama2-70b", "qwen2.5-1.5b", "gpt2"])
+def test_every_number_of_devices_that_is_offered_is_taken_and_no_other(name: str) -> None:
+    model = load_model(name)
+    offered = possible_devices(model)
+    for devices in range(1, 17):
+        if devices in offered:
+            assert rank_of(model, devices).num_heads * devices == model.num_heads
+        else:
+            with pytest.raises(InputError, match=", ".join(map(str, offered))):
+                rank_of(model, devices)
 
 
 @pytest.mark.parametrize("form", ["svd", "tucker"])

@@ -7,10 +7,12 @@ from dataclasses import replace
 import pytest
 
 from costmodel.decomposition.factors import Decomposition
+from costmodel.errors import InputError
 from costmodel.families.load import load_model
 from costmodel.forward.workload import Runtime, Workload
 from costmodel.hardware.profile import load_hardware
 from costmodel.pricing.estimate import Estimate, estimate
+from costmodel.pricing.setup import WorkloadSettings
 from costmodel.timing.calibration.load import find_calibration, shipped_calibration
 from costmodel.timing.calibration.record import Calibration
 from costmodel.units import DType
@@ -47,6 +49,21 @@ def test_the_host_s_launch_time_says_whether_it_was_checked(verified: bool, sour
     found = estimate(GPT2, hardware, Decomposition(), [Workload.prefill(8)])
     (text,) = (text for text in found.assumptions if text.startswith("eager: "))
     assert f"({source}, " in text
+
+
+@pytest.mark.parametrize(("stack", "launches"), [("vllm", False), ("transformers", True), (None, True)])
+def test_host_time_is_assumed_where_the_stack_launches_whatever_the_runtime_says(
+    stack: str | None, launches: bool
+) -> None:
+    found = estimate(GPT2, A100, Decomposition(), [Workload.prefill(8, stack=stack)])
+    assert any("of host time" in text for text in found.assumptions) == launches
+
+
+def test_a_runtime_that_the_stack_does_not_have_is_refused() -> None:
+    asked = WorkloadSettings(model="gpt2", hw="a100-sxm-80gb", stack="vllm", runtime=Runtime.EAGER)
+    with pytest.raises(InputError, match="--runtime contradicts --stack vllm"):
+        asked.setup()
+    assert replace(asked, runtime=Runtime.GRAPH).setup() == replace(asked, runtime=None).setup()
 
 
 def test_rows_of_operations_have_the_keys_of_the_contract() -> None:
