@@ -7,6 +7,8 @@ from collections.abc import Iterable
 _LONGEST = 1600
 """Characters of a message; a longer one is cut in the middle."""
 
+_KNOWN = "known: "
+
 
 class CostModelError(Exception):
     """Base of every error that `costmodel` raises on purpose; its text is one line that any terminal can show.
@@ -25,7 +27,7 @@ class CostModelError(Exception):
         parts = [what + shown]
         if allowed:
             parts.append(f"allowed: {allowed}")
-        if hint:
+        if hint and not (allowed and hint.startswith(_KNOWN)):  # the list was said
             parts.append(hint)
         line = " ".join("; ".join(parts).split())
         if len(line) > _LONGEST:  # other libraries quote whole files
@@ -71,4 +73,4 @@ def nearest(name: str, known: Iterable[str], count: int = 3) -> str:
     begun = [each for each in names if wanted and each.startswith(wanted)]
     alike = difflib.get_close_matches(wanted, names, n=count, cutoff=0.5)
     close = list(dict.fromkeys([*begun, *alike]))[: max(count, min(len(begun), 2 * count))]
-    return f"did you mean {' or '.join(close)}?" if close else f"known: {', '.join(names)}"
+    return f"did you mean {' or '.join(close)}?" if close else f"{_KNOWN}{', '.join(names)}"

@@ -7,13 +7,17 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from typing import IO, Any, TypeVar
+from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 import click
 
 from costmodel.cli.table import RULE, Table
 from costmodel.errors import InputError, nearest
 from costmodel.files.cells import cell, shown
+
+if TYPE_CHECKING:
+    from costmodel.decomposition.settings import DecompositionSettings
+    from costmodel.model import ModelSpec
 
 F = TypeVar("F", bound=Callable[..., Any])
 _SOFT = ("assumption: ", "note: ")
@@ -132,6 +136,12 @@ def print_markdown(title: str, columns: Sequence[str], rows: Iterable[Sequence[o
 def say(line: str, *, err: bool = False) -> None:
     """Print a line as it is, but for what a terminal would obey."""
     click.echo(shown(line), err=err)
+
+
+def warn_of(configuration: DecompositionSettings, model: ModelSpec) -> None:
+    """Print on stderr what a user should know of a configuration's names."""
+    for text in configuration.warnings(model):
+        say(f"warning: {text}", err=True)
 
 
 def print_lines(lines: Iterable[str]) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from costmodel.cli.common import compare_format_option, print_lines, print_table, write_csv, write_json
+from costmodel.cli.common import compare_format_option, print_lines, print_table, warn_of, write_csv, write_json
 from costmodel.cli.options import options_of
 from costmodel.decomposition.settings import DecompositionSettings
 from costmodel.errors import InputError
@@ -52,7 +52,7 @@ def command(
       rank     a number, or P% of the break-even rank
       form     svd (two factors) or tucker (three)     [default: svd]
                dense restores, drop skips whole layers; both without rank
-    A later SPEC wins site by site; --preset, --recipe and --config apply before every SPEC.
+    A later SPEC wins site by site; --preset, --recipe or --config applies before every SPEC.
 
     --hw, --stack, --batch, --seq-len and --kv-len repeat or take commas: a comparison.
     """
@@ -60,7 +60,12 @@ def command(
         file_kind(Path(plot_file))
     if plot_file is not None and len(workloads) > 1:
         raise InputError("a picture shows one question", value=f"{len(workloads)} of them", hint="leave --plot out")
+    if save_recipe is not None:
+        from costmodel.decomposition.recipe import require_suffix
+
+        require_suffix(save_recipe)
     setups = [workload.setup() for workload in workloads]
+    warn_of(configuration, setups[0].model)
     results = [
         estimate(
             setup.model,
@@ -72,6 +77,10 @@ def command(
         )
         for setup in setups
     ]
+    if len(results) > 1:
+        from costmodel.cli.comparison import distinct_phases
+
+        results = distinct_phases(results)
     result = results[0]
     if plot_file is not None:
         from costmodel.show.time_plot import time_plot

@@ -12,7 +12,7 @@ from costmodel.cli.comparison import print_comparison
 from costmodel.cli.options import options_of
 from costmodel.cli.repeat import repeated
 from costmodel.cli.space import print_every_digit
-from costmodel.decomposition.recipe import recipe_text
+from costmodel.decomposition.recipe import recipe_text, require_suffix
 from costmodel.errors import InputError
 from costmodel.explore import Exploration, explore
 from costmodel.explore.explore import SCHEMA, best_warnings
@@ -101,6 +101,8 @@ def command(
     picture = file_kind(Path(plot_file)) if plot_file is not None else ""
     if report_file is not None:
         file_kind(Path(report_file), ("html",))
+    if save_recipe is not None:
+        require_suffix(save_recipe)
     drawn = next((file for file in (plot_file, report_file, save_recipe) if file is not None), None)
     if drawn is not None and len(workloads) > 1:
         raise InputError("a file is of one question", value=drawn, hint="explore one device, stack and workload")

@@ -7,9 +7,10 @@ from typing import Any
 
 import click
 
-from costmodel.cli.common import format_option, print_lines, print_table, write_csv, write_json
+from costmodel.cli.common import format_option, print_lines, print_table, warn_of, write_csv, write_json
 from costmodel.cli.options import options_of
 from costmodel.decomposition.settings import DecompositionSettings
+from costmodel.errors import InputError
 from costmodel.files.write import write_file
 from costmodel.pricing.estimate import estimate
 from costmodel.pricing.setup import WorkloadSettings
@@ -42,7 +43,10 @@ def command(
         --decompose "layers=8-23 tensors=all rank=256" -o graph.svg
     """
     kind = file_kind(Path(output), ("svg", "graphml", "mermaid")) if output is not None else ""
+    if "," in workload.hw and not Path(workload.hw).exists():
+        raise InputError("a graph is of one device", value=workload.hw, hint="name one, or use costmodel estimate")
     setup = workload.setup()
+    warn_of(configuration, setup.model)
     result = estimate(
         setup.model,
         setup.hardware,

@@ -85,7 +85,10 @@ class _Commas(click.ParamType[tuple[Any, ...]]):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> tuple[Any, ...]:
         if isinstance(value, tuple):
             return value
-        return tuple(self.item.convert(part.strip(), param, ctx) for part in str(value).split(","))
+        parts = [part.strip() for part in str(value).split(",")]
+        if len(parts) > 1 and not all(parts):
+            self.fail(f"{str(value)!r}: a name or number is missing beside a comma", param, ctx)
+        return tuple(self.item.convert(part, param, ctx) for part in parts)
 
 
 def _each(groups: tuple[tuple[Any, ...], ...]) -> list[Any]:

@@ -7,21 +7,19 @@ import enum
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import click
 
-from costmodel.cli.common import compare_format_option, print_lines, write_csv, write_json
+from costmodel.cli.common import compare_format_option, print_lines, warn_of, write_csv, write_json
 from costmodel.cli.comparison import print_comparison
 from costmodel.cli.options import options_of
-from costmodel.decomposition.presets import Preset, preset_specs
-from costmodel.decomposition.recipe import load_recipe, recipe_text
-from costmodel.decomposition.text import parse_decomposition
+from costmodel.decomposition.presets import Preset
+from costmodel.decomposition.recipe import recipe_text, require_suffix
+from costmodel.decomposition.settings import DecompositionSettings
 from costmodel.errors import InputError
 from costmodel.explore.goal import Goal
 from costmodel.explore.recommend import Recommendation, recommend
 from costmodel.files.write import write_file
-from costmodel.model import ModelSpec
 from costmodel.pricing.setup import SEVERAL, WorkloadSettings
 from costmodel.show.recommendation import csv_row, recommendations_table
 
@@ -77,12 +75,19 @@ def command(
         --batch 1,32 --phase decode --stack vllm --faster 20%
     """
     goal = Goal.of(faster, smaller, fits)
-    if preset is not None and recipe is not None:
-        raise InputError("--preset and --recipe both name the configuration", value=preset, hint="leave one out")
+    if save_recipe is not None:
+        require_suffix(save_recipe)
+    named = DecompositionSettings(preset=preset, recipe=recipe)
+    setups = [settings.setup() for settings in workloads]
+    only = named.load(setups[0].model) if named.named else None
+    warn_of(named, setups[0].model)
     rows = []
-    for settings in workloads:
-        setup = settings.setup()
+    seen = set()
+    for settings, setup in zip(workloads, setups, strict=True):
         for work in setup.workloads:
+            if (setup.hardware.name, work) in seen:
+                continue  # lengths of the other phase alone differ
+            seen.add((setup.hardware.name, work))
             row = recommend(
                 setup.model,
                 setup.hardware,
@@ -91,7 +96,7 @@ def command(
                 calibration=setup.calibration,
                 max_damage=max_damage,
                 quality=quality,
-                only=_only(setup.model, preset, recipe),
+                only=only,
             )
             rows.append((row, next_command(row, settings)))
     if save_recipe is not None:
@@ -135,13 +140,6 @@ def _said(settings: WorkloadSettings) -> dict[str, str]:
         name = option if isinstance(option, str) else option[0]
         said[name] = str(value.value if isinstance(value, enum.Enum) else value)
     return said
-
-
-def _only(model: ModelSpec, preset: Preset | None, recipe: str | None) -> Any:
-    """The configuration to judge, None to search."""
-    if preset is not None:
-        return parse_decomposition(preset_specs(preset, model), model)
-    return None if recipe is None else parse_decomposition(load_recipe(recipe), model)
 
 
 def _save(rows: Sequence[Recommendation], path: Path) -> None:

@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
-from costmodel.cli.common import compare_format_option, print_lines, print_table, write_csv, write_json
-from costmodel.cli.comparison import print_comparison
+from costmodel.cli.common import compare_format_option, print_lines, print_table, warn_of, write_csv, write_json
+from costmodel.cli.comparison import distinct_phases, print_comparison
 from costmodel.cli.options import options_of
 from costmodel.decomposition.settings import DecompositionSettings
 from costmodel.errors import InputError
@@ -63,13 +63,16 @@ def command(
     kind = file_kind(path, (*SUFFIXES, "html")) if path else ""
     if path and len(workloads) > 1:
         raise InputError("a picture shows one question", value=f"{len(workloads)} of them", hint="leave -o out")
-    results = []
+    results: list[Estimate] = []
     for workload in workloads:
         setup = workload.setup()
         decomposition = configuration.load(setup.model)
+        if not results:
+            warn_of(configuration, setup.model)
         results.append(
             estimate(setup.model, setup.hardware, decomposition, setup.workloads, calibration=setup.calibration)
         )
+    results = distinct_phases(results)
     chart = RooflineChart.of(results[0])
     if path:
         write_file(path, _drawn(chart, kind, theme))

@@ -6,11 +6,12 @@ decompose = ["layers=1-30 tensors=mlp rank=50%"]
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 
 from costmodel.decomposition.factors import Decomposition
 from costmodel.decomposition.text import describe, parse_decomposition
-from costmodel.errors import DecompositionError
+from costmodel.errors import DecompositionError, InputError
 from costmodel.files.node import Node
 from costmodel.files.read import read_toml
 from costmodel.model import ModelSpec
@@ -19,17 +20,37 @@ SCHEMA = 1
 SUFFIX = ".toml"
 
 
+def require_suffix(path: str | Path) -> None:
+    """Raise InputError unless a file to write has a recipe's suffix."""
+    if Path(path).suffix.lower() != SUFFIX:
+        raise InputError("a recipe is written as TOML", value=str(path), allowed=SUFFIX)
+
+
 def load_recipe(path: str | Path) -> tuple[str, ...]:
     """The SPECs of a recipe's file.
 
     Raises:
         DecompositionError: when it cannot be read or is no recipe.
     """
+    return tuple(entry.text() for entry in _read(path)["decompose"].items())
+
+
+def recipe_model(path: str | Path) -> str | None:
+    """The name of the model that a recipe was written for, if it says one.
+
+    Raises:
+        DecompositionError: when it cannot be read or is no recipe.
+    """
+    part = _read(path)
+    return part["model"].text() if "model" in part else None
+
+
+def _read(path: str | Path) -> Mapping[str, Node]:
     node = Node(str(path), read_toml(path, "recipe", DecompositionError), DecompositionError)
     part = node.table(["schema", "decompose"], ["model"])
     if part["schema"].value != SCHEMA:
         raise part["schema"].wrong(str(SCHEMA))
-    return tuple(entry.text() for entry in part["decompose"].items())
+    return part
 
 
 def recipe_text(decomposition: Decomposition, model: ModelSpec) -> str:

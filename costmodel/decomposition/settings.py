@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from costmodel.decomposition.factors import Decomposition, load_decomposition
 from costmodel.decomposition.presets import Preset, preset_specs
 from costmodel.decomposition.text import parse_decomposition
+from costmodel.errors import InputError
 from costmodel.model import ModelSpec
 
 
@@ -40,12 +41,15 @@ class DecompositionSettings:
         return bool(self.decompose or self.config or self.recipe or self.preset)
 
     def load(self, model: ModelSpec) -> Decomposition:
-        """The preset, the recipe and every SPEC, each on top of those before it; a configuration file takes the place
-        of preset and recipe.
+        """The preset, the recipe or the configuration file, and every SPEC on top, each on those before it.
 
         Raises:
+            InputError: when more than one of preset, recipe and file is named.
             DecompositionError: when one cannot be read or does not fit the model.
         """
+        named = [f"--{name}" for name in ("preset", "recipe", "config") if getattr(self, name) is not None]
+        if len(named) > 1:
+            raise InputError(f"{' and '.join(named)} each name the configuration", hint="leave one out")
         base = Decomposition()
         if self.preset is not None:
             base = parse_decomposition(preset_specs(self.preset, model), model)
@@ -56,3 +60,18 @@ class DecompositionSettings:
         if self.config is not None:
             base = load_decomposition(self.config, model)
         return parse_decomposition(self.decompose, model, base)
+
+    def warnings(self, model: ModelSpec) -> tuple[str, ...]:
+        """What a user should know of the names: a recipe that was written for another model.
+
+        Raises:
+            DecompositionError: when the recipe cannot be read.
+        """
+        if self.recipe is None:
+            return ()
+        from costmodel.decomposition.recipe import recipe_model
+
+        other = recipe_model(self.recipe)
+        if other is None or other.lower() == model.name.lower():
+            return ()
+        return (f"{self.recipe} was written for {other} and is applied to {model.name}",)

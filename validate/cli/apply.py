@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from costmodel.cli.common import format_option, print_table, say, write_csv, write_json
+from costmodel.cli.common import format_option, print_table, say, warn_of, write_csv, write_json
 from costmodel.cli.options import options_of
 from costmodel.decomposition.factors import Decomposition
 from costmodel.decomposition.settings import DecompositionSettings
@@ -119,6 +119,7 @@ def command(
             decomposition = verified.decomposition(source.spec, source.folder, settings.calibration_text)
         else:
             decomposition = configuration.load(source.spec)
+            warn_of(configuration, source.spec)
         if not decomposition.factors and not decomposition.dropped and not settings.weight_dtype:
             raise DecompositionError("nothing to factor or drop", hint="give --config FILE or --decompose SPEC")
         plan = plan_checkpoint(

@@ -38,6 +38,8 @@ def onnx(folder: Path, out: Path) -> None:
         validate export onnx my-model-factored --out my-model.onnx
     """
     started = time.monotonic()
+    if out.suffix.lower() != ".onnx":
+        raise InputError("--out", value=str(out), allowed="a file named .onnx")
     if out.exists() or not out.parent.is_dir():
         raise InputError("--out", value=str(out), allowed="a new file in a folder that exists")
     from transformers.utils import logging

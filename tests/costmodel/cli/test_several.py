@@ -139,3 +139,57 @@ def test_explorations_over_lengths_of_the_prompt_are_told_apart(ask: Any) -> Non
     assert {(row["q_len"], row["kv_len"]) for row in rows} == {("16", "64"), ("32", "64")}
     phases = json.loads(ask(*question, *lengths, "--format", "json"))["phases"]
     assert [entry["workload"]["q_len"] for entry in phases] == [16, 32]
+
+
+@pytest.mark.parametrize("command", ["estimate", "roofline"])
+def test_a_phase_is_answered_once_for_each_of_its_own_questions(command: str, ask: Any) -> None:
+    lengths = ["--seq-len", "8,16", "--kv-len", "30,40"]
+    answer = json.loads(ask(command, "--model", "gpt2", "--hw", "l4", *lengths, "--format", "json"))
+    works = [phase["workload"] for phase in answer["phases"]]
+    assert sorted(
+        (work["phase"], work["q_len"] * (work["phase"] == "prefill") or work["kv_len"]) for work in works
+    ) == [
+        ("decode", 30),
+        ("decode", 40),
+        ("prefill", 8),
+        ("prefill", 16),
+    ]
+
+
+@pytest.mark.parametrize("values", ["l4,", ",l4", "l4,,t4"])
+def test_a_comma_without_a_name_beside_it_is_said(values: str, ask: Any) -> None:
+    assert "missing beside a comma" in ask("estimate", "--model", "gpt2", "--hw", values, code=2)
+
+
+def test_a_graph_of_several_devices_is_refused_as_such(ask: Any) -> None:
+    assert "a graph is of one device" in ask("graph", "--model", "gpt2", "--hw", "l4,t4", code=2)
+
+
+@pytest.mark.parametrize("wrong", [["--host", "foo"], ["--tp", "2", "--tp-ways", "foo"]])
+def test_what_is_allowed_is_listed_once(wrong: list[str], ask: Any) -> None:
+    error = ask("estimate", "--model", "gpt2", "--hw", "l4", *wrong, code=2)
+    assert "allowed: " in error
+    assert "known: " not in error
+
+
+@pytest.mark.parametrize("command", ["estimate", "explore", "recommend"])
+def test_a_recipe_is_written_into_a_toml_file_alone(command: str, ask: Any, tmp_path: Path) -> None:
+    question = [command, "--model", "gpt2", "--hw", "l4", "--phase", "decode"]
+    question += ["--smaller", "20%"] if command == "recommend" else []
+    assert "allowed: .toml" in ask(*question, "--save-recipe", str(tmp_path / "x.json"), code=2)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("command", ["estimate", "roofline", "graph", "recommend"])
+def test_a_recipe_of_another_model_is_warned_of_and_beside_a_preset_refused(
+    command: str, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    recipe = tmp_path / "recipe.toml"
+    question = [command, "--model", "gpt2", "--hw", "l4", "--phase", "decode", "--recipe", str(recipe)]
+    question += ["--smaller", "20%"] if command == "recommend" else []
+    for model, warnings in (("llama2-7b", 1), ("gpt2", 0)):
+        recipe.write_text(f'schema = 1\nmodel = "{model}"\ndecompose = ["layers=all rank=50%"]\n')
+        assert run(cli, question) == 0
+        assert capsys.readouterr().err.count("warning: ") == warnings
+    assert run(cli, [*question, "--preset", "mlp-only"]) == 2
+    assert "--preset and --recipe" in capsys.readouterr().err
