@@ -12,6 +12,8 @@ from costmodel._version import __version__ as __version__
 
 TYPE_CHECKING = False  # known to type checkers by its name; importing `typing` would cost more than all the rest
 if TYPE_CHECKING:  # type checkers cannot follow the table below; a test holds the two together
+    import inspect
+
     from costmodel.api.asking import compare as compare
     from costmodel.api.asking import estimate as estimate
     from costmodel.api.asking import explore as explore
@@ -65,6 +67,15 @@ class _Explore(ModuleType):
         from costmodel.api import asking
 
         return asking.explore(*args, **options)  # type: ignore[arg-type]
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        """Of the question, for `help` and editors."""
+        import inspect
+
+        from costmodel.api import asking
+
+        return inspect.signature(asking.explore)
 
 
 class _Package(ModuleType):

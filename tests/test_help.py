@@ -55,6 +55,8 @@ def test_the_examples_in_the_help_run(
     assert run(cli, [*words, "--help"]) == 0
     out, err = capsys.readouterr()
     assert err == ""
+    if columns == "80":
+        assert all(len(line) <= 80 for line in out.splitlines())
     lines = examples(out)
     assert lines, "a help text needs a line `Example: costmodel ...`"
     # The files that examples name, as a user would have them.

@@ -138,9 +138,18 @@ def explore(
     """Answer a question about every configuration of a space, as `costmodel explore` does.
 
     Args:
-        ranks: text as --ranks takes it, a number, or several of either in a list.
-        keep, objectives, limits: a text, or several in a list.
-        options: the workload, as the command's options name it.
+        model, hw: names, paths, or loaded objects.
+        space: one set of tensors and one rank in all chosen layers; a set for each layer; or a rank for each site.
+        form: two factors, or three as in the paper.
+        ranks: candidates: text as --ranks takes it (`64-512:64`, `25%,50%`), a number, or several of either in a list.
+        rank_multiple: ranks are multiples of it; shares of break-even are rounded down to one.
+        keep: SPECs of what stays dense, for example `layers=0,31`; a text, or several in a list.
+        objectives: names as `costmodel objectives` lists them; the first orders the best.
+        limits: for example `saved.latency_p05_pct>=20%`; a text, or several in a list.
+        top: how many of the best to list.
+        quality: a file, `prior`, `standin:params` or `standin:energy:FILE`; None for the prior as damage alone.
+        calibration: `auto`, `none`, a file, or a calibration that was loaded.
+        options: the workload, as the command's options name it: `batch`, `kv_len`, `stack` and the like.
 
     Raises:
         CostModelError: in one line.

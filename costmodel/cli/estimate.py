@@ -52,9 +52,9 @@ def command(
       rank     a number, or P% of the break-even rank
       form     svd (two factors) or tucker (three)     [default: svd]
                dense restores, drop skips whole layers; both without rank
-    A later SPEC wins site by site; --preset, --recipe or --config applies before every SPEC.
+    A later SPEC wins site by site; --preset, --recipe or --config applies first.
 
-    --hw, --stack, --batch, --seq-len and --kv-len repeat or take commas: a comparison.
+    --hw, --stack, --tp, --batch, --seq-len and --kv-len repeat or take commas: a comparison.
     """
     if plot_file is not None:
         file_kind(Path(plot_file))

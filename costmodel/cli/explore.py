@@ -88,6 +88,8 @@ def command(
     and the Pareto frontier. `guarantee` says whether all of that is exact within the model, and if not, how far off it
     can be; the assumptions say how far off the model can be.
 
+    --hw, --stack, --tp, --batch, --seq-len and --kv-len repeat or take commas: a comparison.
+
     \b
     Example:
       costmodel explore --model llama2-7b --hw a100-sxm-80gb --phase decode \\

@@ -112,8 +112,7 @@ def _option(field: Field[Any], kind: Any, several: bool = False) -> Callable[[F]
         taken.setdefault("type", _number(field, get_args(kind)[0] if many else kind))
     if several:
         taken |= {"type": _Commas(taken["type"]), "multiple": True}
-        if "metavar" in taken:
-            taken["metavar"] += ",..."
+        taken["metavar"] = f"{taken.get('metavar', 'N')},..."
         if field.default is not MISSING and field.default is not None:
             taken["help"] += f"  [default: {field.default}]"
     if field.default is MISSING:

@@ -115,7 +115,8 @@ class Table:
 
 
 def folded(text: str, width: int) -> list[str]:
-    """The text in lines of at most `width`, parted between words, or within one that is longer than a line."""
+    """The text in lines of at most `width`, parted between words; one that is longer than a line after its commas, and
+    what is longer still anywhere."""
     if display_width(text) <= width:
         return [text]
     lines = [""]
@@ -128,11 +129,23 @@ def folded(text: str, width: int) -> list[str]:
             lines.append(word)
             used = 0
         else:
-            pieces = _chopped(word, width)
+            pieces = _parted(word, width)
             lines = [*lines, *pieces] if lines[-1] else [*lines[:-1], *pieces]
             word, used = pieces[-1], 0
         used += display_width(word)
     return [line.rstrip() for line in lines]
+
+
+def _parted(word: str, width: int) -> list[str]:
+    """A word in pieces no wider than a line that end after commas, but for names that are wider themselves."""
+    pieces = [""]
+    for part in re.findall(r"[^,]*,|[^,]+", word):
+        if display_width(pieces[-1]) + display_width(part.rstrip()) <= width:
+            pieces[-1] += part
+        else:
+            more = [part] if display_width(part.rstrip()) <= width else _chopped(part, width)
+            pieces = [*pieces, *more] if pieces[-1] else more
+    return pieces
 
 
 def _chopped(word: str, width: int) -> list[str]:

@@ -1,5 +1,9 @@
 """Questions about every configuration of a design space, answered exactly or within a stated bound.
 
+Called as `costmodel.explore(model, hw, space=, form=, ranks=, rank_multiple=, keep=, objectives=, limits=, top=,
+quality=, calibration=, **workload)` it answers one as `costmodel explore` does; `help(costmodel.api.asking.explore)`
+says what each takes. A name is the command's option with `_` for `-`.
+
 `explore.explore` is the entry: `tables` prices every choice of every site once, `objectives` says what is asked of the
 sums, `quality` what a choice does to the answers, and `explore.answer` sends the question to the room that answers it:
 

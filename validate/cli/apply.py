@@ -78,8 +78,10 @@ def command(
 
     \b
     Example:
-        validate apply --model my-model --decompose "layers=2-5 rank=50%" --out my-model-factored
-        validate apply --model my-model --choice loop/choice.json --calibration-text text.txt --out my-model-chosen
+        validate apply --model my-model --decompose "layers=2-5 rank=50%" \\
+            --out my-model-factored
+        validate apply --model my-model --choice loop/choice.json \\
+            --calibration-text text.txt --out my-model-chosen
     """
     started = time.monotonic()
     shard_bytes = parse_size(settings.max_shard_size)

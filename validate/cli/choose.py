@@ -66,8 +66,8 @@ def command(
 
     \b
     Example:
-      validate choose --model my-llama --text heldout.txt --calibration-text text.txt \\
-        --hw amd-epyc-2t --out loop
+      validate choose --model my-llama --text heldout.txt \\
+        --calibration-text text.txt --hw amd-epyc-2t --out loop
     """
     from validate.choose.report import write_report
 

@@ -36,8 +36,10 @@ def command(
 
     \b
     Example:
-        validate apply --model my-model --decompose "rank=50%" --out my-model-factored
-        validate heal my-model-factored --dense my-model --text train.txt --judge-text heldout.txt --out my-model-healed
+        validate apply --model my-model --decompose "rank=50%" \\
+            --out my-model-factored
+        validate heal my-model-factored --dense my-model --text train.txt \\
+            --judge-text heldout.txt --out my-model-healed
     """
     if not out.parent.is_dir():
         raise InputError("no such folder", value=str(out.parent), hint="make it, or choose another --out")

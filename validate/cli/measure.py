@@ -59,7 +59,7 @@ def _run(settings: MeasureSettings, spec: ModelSpec, journal: Journal[Sample], d
             progress.status("loading torch and transformers")
             from transformers.utils import logging
 
-            from validate.devices.hardware_match import hardware_for
+            from validate.devices.hardware_match import hardware_for, mismatch
             from validate.devices.opening import open_device
             from validate.speed.predictions import Predictor, calibrations_for
             from validate.speed.runner import Runner
@@ -71,6 +71,8 @@ def _run(settings: MeasureSettings, spec: ModelSpec, journal: Journal[Sample], d
             device = open_device(settings.device, threads)
             progress.status("reading the hardware profile")
             hardware = hardware_for(settings.hw, device, journal.folder)
+            if unlike := mismatch(device, hardware):
+                progress.note(f"warning: {unlike}")
             dtype = dtype_of(settings.dtype, device.kind)
             choice = workloads(settings, spec, device, dtype)
             planned = cases(settings, spec, choice)

@@ -54,8 +54,8 @@ def command(settings: ProbeSettings, resume: bool, stop_after: float | None, out
     \b
     Example:
         validate probe --out my-device
-        costmodel estimate --model gpt2 --dtype fp32 --hw my-device/hardware.toml \\
-            --calibration my-device/calibration.json
+        costmodel estimate --model gpt2 --dtype fp32 \\
+            --hw my-device/hardware.toml --calibration my-device/calibration.json
     """
     if settings.plan == "ranks" and "points" in given(click.get_current_context()):
         raise InputError("--points is of the plan `device`", value=settings.points, hint="leave it out of --plan ranks")

@@ -71,7 +71,8 @@ def command(
 
     \b
     Example:
-      validate replay cost.csv --model llama2-7b --hw a100-sxm-80gb --fit-on arc_easy
+      validate replay cost.csv --model llama2-7b --hw a100-sxm-80gb \\
+        --fit-on arc_easy
     """
     benchmarks = read_benchmarks(table)
     run = ScoringRun(

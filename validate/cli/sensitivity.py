@@ -95,9 +95,11 @@ def command(
 
     \b
     Example:
-        validate sensitivity --model my-model --text book.txt --out my-model.sensitivity --as-quality
-        costmodel explore --model my-model --hw a100-sxm-80gb --objectives latency_s,quality \\
-            --quality my-model.sensitivity.quality.json --ranks 25%,50%,75%
+        validate sensitivity --model my-model --text book.txt \\
+            --out my-model.sensitivity --as-quality
+        costmodel explore --model my-model --hw a100-sxm-80gb \\
+            --objectives latency_s,quality --ranks 25%,50%,75% \\
+            --quality my-model.sensitivity.quality.json
     """
     parsed = parse_ranks(ranks)
     if source is not None:

@@ -70,3 +70,13 @@ def hardware_for(option: str, device: Device, folder: Path) -> HardwareProfile:
         hint = "give --hw NAME or --hw FILE.toml; hw_profiles/README.md has the schema"
         raise HardwareError("no built-in profile for this device", value=device.name, hint=hint)
     return load_hardware(name)
+
+
+def mismatch(device: Device, hardware: HardwareProfile) -> str | None:
+    """A sentence where the predictions are of another device than is measured, None where nothing says so."""
+    kind = "cpu" if device.kind == "cpu" else "gpu"
+    known = match_profile(device.name) if kind == "gpu" else None
+    other_gpu = known is not None and known != hardware.name and hardware.name in {name for _, name in _GPUS}
+    if kind == hardware.kind and not other_gpu:
+        return None
+    return f"measured on {device.name} ({device.kind}), predicted for {hardware.name}: errors are of two devices"

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import inspect
 import io
 import json
 import random
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -202,3 +204,11 @@ def test_the_rows_of_a_frame_are_those_of_the_commands_csv(capsys: pytest.Captur
         assert [{name: "" if value is None else str(value) for name, value in row.items()} for row in rows] == [
             {name: text for name, text in row.items() if name != "next"} for row in printed
         ]
+
+
+def test_explore_has_the_signature_of_its_question() -> None:
+    from costmodel.api import asking
+
+    assert inspect.signature(cm.explore) == inspect.signature(asking.explore)
+    asked = set(inspect.signature(asking.explore).parameters)
+    assert asked - {"options"} <= set(re.findall(r"[a-z_]+", str(asking.explore.__doc__)))

@@ -95,3 +95,11 @@ def test_folding_keeps_every_letter_and_no_line_is_too_long(width: int) -> None:
     lines = folded(text, width)
     assert "".join(lines).replace(" ", "") == text.replace(" ", "")
     assert max(map(len, lines)) <= width
+
+
+@pytest.mark.parametrize("width", [24, 31, 40])
+def test_a_list_is_folded_after_its_commas_so_that_no_name_is_broken(width: int) -> None:
+    names = ["q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"]
+    lines = folded(f"layers=0-31 tensors={','.join(names)} rank=64 form=svd", width)
+    assert all(len(line) <= width for line in lines)
+    assert all(any(name in line for line in lines) for name in names)

@@ -17,7 +17,7 @@ from costmodel.units import DType
 from validate.devices.cpu import CpuDevice
 from validate.devices.cpu_profile import read_bandwidth
 from validate.devices.environment import environment
-from validate.devices.hardware_match import hardware_for, match_profile
+from validate.devices.hardware_match import hardware_for, match_profile, mismatch
 from validate.devices.nvml import Nvml
 from validate.devices.opening import open_device
 
@@ -172,3 +172,22 @@ def test_a_real_gpu_times_graphs_and_launches() -> None:
         assert all(1e-6 < value < 1 for value in seconds)
     assert device.peak_memory(lambda: weights @ weights).peak_allocated_bytes >= 2 * weights.nbytes
     assert device.cache_bytes > 2**20
+
+
+@pytest.mark.parametrize(
+    ("kind", "name", "predicted", "unlike"),
+    [
+        ("cpu", "AMD EPYC", "l4", True),
+        ("cpu", "AMD EPYC", "epyc-7763", False),
+        ("cuda", "NVIDIA L4", "epyc-7763", True),
+        ("cuda", "NVIDIA L4", "t4", True),
+        ("cuda", "NVIDIA L4", "l4", False),
+        ("cuda", "NVIDIA A10G", "l4", False),
+    ],
+)
+def test_predictions_of_another_device_than_is_measured_are_warned_of(
+    kind: str, name: str, predicted: str, unlike: bool
+) -> None:
+    text = mismatch(types.SimpleNamespace(kind=kind, name=name), load_hardware(predicted))  # type: ignore[arg-type]
+    assert (text is not None) == unlike
+    assert text is None or (name in text and predicted in text)
