@@ -26,11 +26,11 @@ LLAMA = Recipe(
     kv_heads=2,
     length=64,
     batch=8,
-    steps=70,
+    steps=120,
     warmup=6,
     rate=2e-2,
     matrix_rate=1e-2,
-    max_bytes=1_500_000,
+    max_bytes=3_000_000,
     threads=1,
 )
 BERT = Recipe(

@@ -190,13 +190,13 @@ PROGRAMS = {
     "relu": "a>a",
     "relu2": "a>a a>a",
     "tanh": "a>a",
-    "xielu": "a>a a>a a>a aa>a a>a aa>a aa>a",
+    "xielu": "s>s s>s s>s a>b a>a aa>a a>a aa>a a>a a>a aa>a a>a a>a aa>a baa>a",
     "rotary_tables": "r:r rr>f f:f f>f f>f f>f f>f f:a f:a",
     "rotary_tables_fp32": "r:r rr>f f:f f>f f>f f>f f>f",
 }
 """Kernels that Hugging Face's modules launch, one word each: operands read, `>` (or `:` for a copy or a cast, which
-computes nothing), result written. a: an activation, h: half of one, f: fp32 of its size, r: an fp32 per row, w: a
-weight per column. rms_norm is LlamaRMSNorm: cast, pow, mean, add, rsqrt, mul, cast, mul by the weight; rotate is
+computes nothing), result written. a: an activation, h: half of one, f: fp32 of its size, b: a byte for each, r: an fp32 per row,
+w: a weight per column, s: one number. rms_norm is LlamaRMSNorm: cast, pow, mean, add, rsqrt, mul, cast, mul by the weight; rotate is
 q * cos + rotate_half(q) * sin (the two tables stay in cache and are not counted); gelu_new, gelu_fast, gelu_python,
 quick_gelu and relu2 are formulas in Python, a kernel for each of their operations; a GPU's softmax in fp32 reads fp16
 as it is, but wants bf16 cast first."""
@@ -235,10 +235,19 @@ def elementwise(program: str, rows: int, columns: int, *, act_bytes: int, weight
         "a": rows * columns * act_bytes,
         "h": rows * columns * act_bytes // 2,
         "f": rows * columns * FP32_BYTES,
+        "b": rows * columns,
         "r": rows * FP32_BYTES,
         "w": 0,
+        "s": 0,
     }
-    elements = {"a": rows * columns, "h": rows * columns // 2, "f": rows * columns, "r": rows}
+    elements = {
+        "a": rows * columns,
+        "h": rows * columns // 2,
+        "f": rows * columns,
+        "b": rows * columns,
+        "r": rows,
+        "s": 1,
+    }
     kernels = _kernels(program)
     weights = sum(reads.count("w") for reads, _, _ in kernels) if weight else 0
     return OpCost(

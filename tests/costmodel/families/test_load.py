@@ -194,7 +194,7 @@ FIELDS = [
         "not supported: got 'NoSuchForCausalLM'",
     ),
     ({**LLAMA, "model_type": 3}, "model_type: got 3"),
-    ({**LLAMA, "model_type": "dbrx"}, "architecture not supported: got 'dbrx'; allowed: llama, mistral, qwen2"),
+    ({**LLAMA, "model_type": "rwkv"}, "architecture not supported: got 'rwkv'; allowed: llama, mistral, qwen2"),
     ({**LLAMA, "model_type": "t5"}, "architecture not supported.*an encoder-decoder"),
     ({**LLAMA, "model_type": "Llama"}, "architecture not supported"),
     ({**LLAMA, "architectures": ["MixtralForCausalLM"]}, "architectures: got.*Mixtral.*LlamaForCausalLM"),

@@ -258,7 +258,8 @@ def test_activations(name: str) -> None:
     with LiveBytes() as tracked, torch.no_grad():
         function(values)
     assert elementwise(activation_program(name), 8, 64, act_bytes=4).kernels == sum(counter.counts.values())
-    assert (1 + ACTIVATIONS[name]) * 8 * 64 * 4 == tracked.peak
+    mask = 8 * 64 + 4 if name == "xielu" else 0  # a byte for each and a number, which are not counted
+    assert (1 + ACTIVATIONS[name]) * 8 * 64 * 4 + mask == tracked.peak
 
 
 def test_factors_launch_a_kernel_each() -> None:

@@ -292,7 +292,7 @@ def test_missing_options_and_folders(
 ) -> None:
     assert run_command(script.command, ["--out", str(tmp_path / "out")]) == 2
     assert "--model is missing" in capsys.readouterr().err
-    assert run_command(script.command, ["--out", str(tmp_path / "nothing"), "--report"]) == 1
+    assert run_command(script.command, ["--out", str(tmp_path / "nothing"), "--report"]) == 2
     assert "no loop in this folder" in capsys.readouterr().err
     same = [*options, "--calibration-text", str(tmp_path / "text.txt")]
     assert run_command(script.command, same) == 2
