@@ -196,7 +196,7 @@ def _print(result: Exploration) -> None:
     if question.limits:
         lines.append(f"within {', '.join(map(str, question.limits))}: {_matching(result)}")
     marked = "" if result.measured else " - NOT MEASURED"
-    metric = result.damage.metric.removeprefix("damage ")
+    metric = result.damage.metric if quality else result.damage.metric.removeprefix("damage ")
     lines.append(f"{'quality' if quality else 'damage'}: {metric}, less is better{marked}")
     priced = result.estimate_best()
     print_lines([*lines, *map(phase_title, priced.phases)])
