@@ -195,11 +195,11 @@ PROGRAMS = {
     "rotary_tables_fp32": "r:r rr>f f:f f>f f>f f>f f>f",
 }
 """Kernels that Hugging Face's modules launch, one word each: operands read, `>` (or `:` for a copy or a cast, which
-computes nothing), result written. a: an activation, h: half of one, f: fp32 of its size, b: a byte for each, r: an fp32 per row,
-w: a weight per column, s: one number. rms_norm is LlamaRMSNorm: cast, pow, mean, add, rsqrt, mul, cast, mul by the weight; rotate is
-q * cos + rotate_half(q) * sin (the two tables stay in cache and are not counted); gelu_new, gelu_fast, gelu_python,
-quick_gelu and relu2 are formulas in Python, a kernel for each of their operations; a GPU's softmax in fp32 reads fp16
-as it is, but wants bf16 cast first."""
+computes nothing), result written. a: an activation, h: half of one, f: fp32 of its size, b: a byte for each, r: an fp32
+per row, w: a weight per column, s: one number. rms_norm is LlamaRMSNorm: cast, pow, mean, add, rsqrt, mul, cast, mul by
+the weight; rotate is q * cos + rotate_half(q) * sin (the two tables stay in cache and are not counted); gelu_new,
+gelu_fast, gelu_python, quick_gelu and relu2 are formulas in Python, a kernel for each of their operations; a GPU's
+softmax in fp32 reads fp16 as it is, but wants bf16 cast first."""
 
 ACTIVATIONS = {
     "gelu": 0,
