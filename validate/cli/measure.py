@@ -71,8 +71,6 @@ def _run(settings: MeasureSettings, spec: ModelSpec, journal: Journal[Sample], d
             device = open_device(settings.device, threads)
             progress.status("reading the hardware profile")
             hardware = hardware_for(settings.hw, device, journal.folder)
-            if unlike := mismatch(device, hardware):
-                progress.note(f"warning: {unlike}")
             dtype = dtype_of(settings.dtype, device.kind)
             choice = workloads(settings, spec, device, dtype)
             planned = cases(settings, spec, choice)
@@ -93,6 +91,8 @@ def _run(settings: MeasureSettings, spec: ModelSpec, journal: Journal[Sample], d
                 predictor.predictions(
                     spec, case.decomposition, case.work
                 )  # what cannot be priced fails before building
+            if unlike := mismatch(device, hardware):
+                progress.note(f"warning: {unlike}")
             fixed = {
                 "model": spec.name,
                 "num_layers": spec.num_layers,

@@ -198,20 +198,22 @@ def _plain(tables: CostTables, limit: Limit) -> list[Limit]:
         return [limit]
     if objective.saving == "p95" or not limit.is_ceiling:
         raise InputError("this space takes limits on the pessimistic end from below only", value=str(limit))
-    if limit.value <= 0:  # the unchanged pass saves exactly 0, which no ceiling on a latency tells from a loss
-        raise InputError(
-            "this space takes limits on the pessimistic end above 0 % only",
-            value=str(limit),
-            hint=f"use {objective.part}.saved.latency_pct",
-        )
     objective.values(tables.dense)  # whether the end is known
     error = tables.phases[objective.part].pricer.ratio_error
     assert error is not None
+    ceiling = (1 - limit.value / 100) / (1 + error)  # share of the dense latency
+    if limit.value <= 0 and ceiling < 1:  # the unchanged pass saves exactly 0, which no ceiling tells from a loss
+        raise InputError(
+            "this space takes limits on the pessimistic end above 0 % only, or below the loss that is not sure",
+            value=str(limit),
+            allowed=f"above 0 %, or up to {-100 * error:.3g} %",
+            hint=f"use {objective.part}.saved.latency_pct",
+        )
     limits = []
     for metric in ("latency_s", "latency_p05_s", "latency_p95_s"):
         cost = Objective(name=f"{objective.part}.{metric}", part=objective.part, metric=metric)
         dense = float(np.asarray(cost.values(tables.dense)))
-        limits.append(Limit(objective=cost, sign="<=", value=dense * (1 - limit.value / 100) / (1 + error)))
+        limits.append(Limit(objective=cost, sign="<=", value=dense * ceiling))
     return limits
 
 

@@ -79,6 +79,13 @@ def test_a_limit_on_the_pessimistic_end_keeps_what_the_end_itself_keeps(kind: st
     assert not ask("decode.saved.latency_p05_pct>=99%").answer.top
 
 
+def test_a_pessimistic_end_that_no_ceiling_tells_from_a_loss_is_refused_site_by_site(tmp_path: Path) -> None:
+    space = design_space(small_model(tmp_path, layers=2), "per-site", ranks=[8, 32])
+    for limit in ("decode.saved.latency_p05_pct>=0", "decode.saved.latency_p05_pct>=-0.01%"):
+        with pytest.raises(InputError, match="above 0 %"):
+            explore(space, DEVICE, [STEP], objectives=["params"], limits=[limit], calibration=MEASURED)
+
+
 def test_the_end_is_unknown_at_datasheet_level(tmp_path: Path) -> None:
     space = design_space(small_model(tmp_path), ranks=[8])
     with pytest.raises(InputError, match="no calibration gives intervals"):
