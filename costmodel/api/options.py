@@ -12,7 +12,17 @@ from costmodel.decomposition.recipe import SUFFIX, load_recipe
 from costmodel.decomposition.text import parse_decomposition
 from costmodel.errors import InputError, nearest
 from costmodel.families.load import load_model
-from costmodel.forward.workload import Attention, Cache, ExpertKernels, Latent, LmHead, Phase, Routing, Runtime
+from costmodel.forward.workload import (
+    ENUMERATIONS,
+    Attention,
+    Cache,
+    ExpertKernels,
+    Latent,
+    LmHead,
+    Phase,
+    Routing,
+    Runtime,
+)
 from costmodel.hardware.profile import HardwareProfile, load_hardware
 from costmodel.model import ModelSpec
 from costmodel.pricing.setup import Setup, WorkloadSettings
@@ -58,15 +68,6 @@ class Options(Shared, total=False):
 
 _KNOWN = (*Shared.__annotations__, "batch", "stack")
 _TEXTS = ("dtype", "weight_dtype", "kv_dtype", "stack", "host", "tp_ways")
-_ENUMERATIONS = {
-    "runtime": Runtime,
-    "attention": Attention,
-    "lm_head": LmHead,
-    "cache": Cache,
-    "routing": Routing,
-    "experts": ExpertKernels,
-    "latent": Latent,
-}
 _USUAL = ("runtime", "attention", "cache", "latent")
 """Options that may be None, for the usual."""
 
@@ -98,7 +99,7 @@ def _option(name: str, value: object) -> object:
         return str(value)
     if name in _TEXTS and not isinstance(value, str | None):
         raise InputError(f"{name} is no text", value=value, allowed="a name as the command takes it")
-    kind = _ENUMERATIONS.get(name)
+    kind = None if name == "phase" else ENUMERATIONS.get(name)
     if kind is None or isinstance(value, kind) or (value is None and name in _USUAL):
         return value
     kinds = {str(each.value): each for each in kind}

@@ -72,7 +72,7 @@ class LmHead(enum.Enum):
     ALL = "all"
 
 
-_ENUMERATIONS: dict[str, type[enum.Enum]] = {
+ENUMERATIONS: dict[str, type[enum.Enum]] = {
     "phase": Phase,
     "runtime": Runtime,
     "attention": Attention,
@@ -82,6 +82,7 @@ _ENUMERATIONS: dict[str, type[enum.Enum]] = {
     "experts": ExpertKernels,
     "latent": Latent,
 }
+"""Fields of a workload that are one of a few names."""
 MAX_BATCH = 1 << 20
 MAX_LENGTH = 1 << 24
 Way = Literal["replicate", "gather", "reduce-rank", "reduce-hidden", "scatter"]
@@ -136,7 +137,7 @@ class Workload:
     `of_model`."""
 
     def __post_init__(self) -> None:
-        for name, kind in _ENUMERATIONS.items():
+        for name, kind in ENUMERATIONS.items():
             value = getattr(self, name)
             if not isinstance(value, kind):
                 allowed = ", ".join(f"{kind.__name__}.{member.name}" for member in kind)
