@@ -42,12 +42,15 @@ def list_command(fmt: str) -> None:
                 str(row["runtime"]),
                 str(row["attention"]),
                 str(row["cache"]),
-                f"{row['launch_us']:g}",
+                "bare" if row["launch_us"] is None else f"{row['launch_us']:g}",
                 f"{row['spread_pct']:.0f}",
             ]
             for row in rows
         ]
-        note = "+-%: standard deviation of whole passes around the prediction, beside the kernels' own."
+        note = (
+            "launch us: bare where a launch takes what one of bare kernels does. +-%: standard deviation of whole "
+            "passes around the prediction, beside the kernels' own."
+        )
         print_table("Stacks", columns, cells, left=6, caption=note)
         columns = ["host", "what it is", "devices", "launch x"]
         print_table("Hosts", columns, [_host_row(name) for name in hosts()], left=3)
@@ -94,7 +97,7 @@ def _summary(stack: Stack) -> dict[str, object]:
         "attention": stack.attention,
         "cache": stack.cache,
         "merges": stack.merges,
-        "launch_us": stack.launch_s * 1e6,
+        "launch_us": None if stack.launch_s is None else stack.launch_s * 1e6,
         "spread_pct": stack.spread * 100,
     }
 

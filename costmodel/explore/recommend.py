@@ -25,6 +25,7 @@ from costmodel.explore.quality import PRIOR, QualityTable, load_quality
 from costmodel.explore.tables import CostBatch, CostTables
 from costmodel.forward.workload import Workload
 from costmodel.hardware.profile import HardwareProfile
+from costmodel.hardware.stack import names_bare_kernels
 from costmodel.model import ModelSpec
 from costmodel.pricing.estimate import PhaseEstimate, estimate, pricer
 from costmodel.pricing.phase import PhaseCosts
@@ -287,7 +288,8 @@ def _limit(dense: PhaseEstimate, goal: Goal, at_most: str) -> tuple[Reason, str]
         return "floor", f"{at_most}: the rest is not in weights that can be factored"
     costs = dense.dense
     if costs.host_s >= costs.device_s:
-        how = "" if dense.workload.stack else "; name a --stack, or try --runtime graph"
+        bare = names_bare_kernels(dense.workload.stack)
+        how = "; name a --stack, or try --runtime graph" if bare else ""
         return "launch-bound", f"launch-bound: the host's launches set the pace; {at_most}{how}"
     ops, timings = dense.ops("dense")
     sites = np.array([op.site is not None for op in ops])

@@ -27,13 +27,14 @@ CLASS_NAMES = ("eager", "script", "graph", "engine", "own-kernels", "kernels")
 with merged kernels, an engine with matrix kernels of its own, and bare kernels without a host."""
 CACHES = ("static", "growing", "paged")
 _SCALARS = {
-    "launch_us": (0.0, 1e4),
     "step_us": (0.0, 1e6),
     "context_mb": (0.0, 1e5),
     "spread_pct": (0.0, 200.0),
     "launch_spread_pct": (0.0, 200.0),
 }
 """Figures that are one number, with the least and most that a file may say."""
+_LAUNCH, _LAUNCH_LIMITS = "launch_us", (0.0, 1e4)
+"""The one figure that may be left out: launches then take what those of bare kernels do."""
 _LARGEST_FACTOR = 20.0
 
 
@@ -60,7 +61,8 @@ class Stack:
         time: by class of operation, seconds over those of the kernels that it stands for, beside their fixed time.
         launches: by class, kernels that the stack launches over those of the modules (merged products, which count as
             one already, aside).
-        launch_s: host seconds of one launched operation, on the reference host (`costmodel.hardware.host`).
+        launch_s: host seconds of one launched operation, on the reference host (`costmodel.hardware.host`); None where
+            the stack has no launch of its own, and its launches take what those of bare kernels do on the device.
         step_s: seconds that every pass takes beside the device's work: scheduling, sampling, a server's loop.
         context_bytes: memory of the process beside tensors: the device's context, workspaces.
         spread: standard deviation of log(measured / predicted) of whole passes beside that of the kernels.
@@ -78,12 +80,27 @@ class Stack:
     merges: bool
     time: Mapping[str, float]
     launches: Mapping[str, float]
-    launch_s: float
+    launch_s: float | None
     step_s: float
     context_bytes: int
     spread: float
     launch_spread: float
     figures: tuple[StackFigure, ...]
+
+    @property
+    def is_bare(self) -> bool:
+        """Whether it changes nothing against bare kernels: `eager` and `graph` are names for `--runtime`."""
+        factors = {*self.time.values(), *self.launches.values()}
+        return factors == {1.0} and self.launch_s is None and not (self.merges or self.step_s or self.spread)
+
+
+def names_bare_kernels(name: str | None) -> bool:
+    """Whether a question's stack, or none, leaves kernels as PyTorch launches them.
+
+    Raises:
+        HardwareError: when there is no such stack.
+    """
+    return name is None or load_stack(name).is_bare
 
 
 def load_stack(name_or_path: str | Path) -> Stack:
@@ -134,7 +151,7 @@ def _read(path: Path) -> Stack:
         figures.append(StackFigure(key=node.key.removeprefix("figures."), value=value, source=sources[source]))
         return value
 
-    given = part["figures"].table(("time", "launches", *_SCALARS))
+    given = part["figures"].table(("time", "launches", *_SCALARS), (_LAUNCH,))
     by_class = {
         name: MappingProxyType(
             {kind: figure(node, 0, _LARGEST_FACTOR) for kind, node in given[name].table(CLASSES).items()}
@@ -142,18 +159,23 @@ def _read(path: Path) -> Stack:
         for name in ("time", "launches")
     }
     scalar = {name: figure(given[name], low, high) for name, (low, high) in _SCALARS.items()}
+    runtime = part["runtime"].choice(("eager", "graph"))
+    launch_us = figure(given[_LAUNCH], *_LAUNCH_LIMITS) if _LAUNCH in given else None
+    if runtime == "eager" and launch_us == 0:
+        hint = "leave the figure out where a launch takes what bare kernels' launches do"
+        raise given[_LAUNCH].entries()["value"].wrong("above 0 where the host launches kernels one by one", hint)
     return Stack(
         name=part["name"].text(),
         description=part["description"].text(),
         aliases=tuple(node.text() for node in part["aliases"].items()) if "aliases" in part else (),
         kind=part["kind"].choice(CLASS_NAMES),
-        runtime=part["runtime"].choice(("eager", "graph")),
+        runtime=runtime,
         attention=part["attention"].choice(("fused", "unfused")),
         cache=part["cache"].choice(CACHES),
         merges=part["merges"].flag() if "merges" in part else False,
         time=by_class["time"],
         launches=by_class["launches"],
-        launch_s=scalar["launch_us"] * 1e-6,
+        launch_s=None if launch_us is None else launch_us * 1e-6,
         step_s=scalar["step_us"] * 1e-6,
         context_bytes=round(scalar["context_mb"] * 1e6),
         spread=scalar["spread_pct"] / 100,

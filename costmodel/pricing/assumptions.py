@@ -9,6 +9,7 @@ from costmodel.decomposition.factors import FORMS, Decomposition, break_even_ran
 from costmodel.decomposition.text import describe_layers
 from costmodel.forward.workload import Attention, ExpertKernels, Latent, Runtime, Workload
 from costmodel.hardware.profile import HardwareProfile
+from costmodel.hardware.stack import names_bare_kernels
 from costmodel.model import ModelSpec
 from costmodel.units import KIB
 
@@ -42,7 +43,8 @@ def _of_one(hardware: HardwareProfile, pricer: PhasePricer) -> list[str]:
         texts.append(
             "latency: ideal roofline at datasheet peaks, no efficiency losses (too low; savings off either way)"
         )
-    if work.stack is not None and hardware.asynchronous:
+    bare = names_bare_kernels(work.stack)
+    if not bare and hardware.asynchronous:
         if times.host_launch_s:
             texts.append(
                 f"stack {work.stack}: a pass takes at least {times.host_launch_s * 1e6:.3g} us of host time for each "
@@ -71,7 +73,7 @@ def _of_one(hardware: HardwareProfile, pricer: PhasePricer) -> list[str]:
         )
     if hardware.kernel_floor_s and times.level == "datasheet":
         texts.append(f"each kernel takes {hardware.kernel_floor_s * 1e6:g} us beyond its roofline time (either way)")
-    if work.stack is None:
+    if bare:
         texts.append(
             "kernels: those of the Hugging Face modules run by PyTorch, nothing fused but attention (too high)"
         )

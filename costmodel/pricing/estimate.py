@@ -14,7 +14,7 @@ from costmodel.forward.ops import Op
 from costmodel.forward.workload import Workload
 from costmodel.hardware.host import host_of
 from costmodel.hardware.profile import HardwareProfile
-from costmodel.hardware.stack import load_stack
+from costmodel.hardware.stack import load_stack, names_bare_kernels
 from costmodel.model import ModelSpec
 from costmodel.pricing.assumptions import assumptions, warnings_for
 from costmodel.pricing.configurations import Configurations
@@ -270,7 +270,8 @@ def pricer(
         from costmodel.timing.parallel import ParallelTimes
 
         times = ParallelTimes(device=times, hardware=hardware, num_devices=work.tp)
-    if work.stack is not None and (calibration is None or calibration.stack is None):
+    bare = names_bare_kernels(work.stack)
+    if work.stack is not None and not bare and (calibration is None or calibration.stack is None):
         times = StackTimes(
             device=times,
             stack=load_stack(work.stack),

@@ -26,7 +26,7 @@ from costmodel.forward.workload import (
 )
 from costmodel.hardware.host import host_of
 from costmodel.hardware.profile import HardwareProfile, load_hardware
-from costmodel.hardware.stack import load_stack
+from costmodel.hardware.stack import load_stack, names_bare_kernels
 from costmodel.model import ModelSpec
 from costmodel.pricing.request import MAX_NEW_TOKENS
 from costmodel.timing.calibration.load import find_calibration
@@ -131,7 +131,10 @@ class WorkloadSettings:
     )
     latent: Latent | None = field(
         default=None,
-        metadata={"help": "Latent attention as its modules do it, or absorbed.  [default: plain, absorbed in a stack]"},
+        metadata={
+            "help": "Latent attention as its modules do it, or absorbed.  "
+            "[default: plain; absorbed in a stack other than eager and graph]"
+        },
     )
     tp: int = field(
         default=1,
@@ -193,7 +196,7 @@ class WorkloadSettings:
             "host": self.host,
             "routing": self.routing,
             "experts": self.experts,
-            "latent": self.latent or (Latent.ABSORBED if stack else Latent.PLAIN),
+            "latent": self.latent or (Latent.PLAIN if names_bare_kernels(self.stack) else Latent.ABSORBED),
             "tp": self.tp,
             "ways": self._ways(),
         }

@@ -7,6 +7,7 @@ from typing import Literal
 
 from costmodel.decomposition.factors import Decomposition
 from costmodel.decomposition.text import describe_layers
+from costmodel.hardware.stack import names_bare_kernels
 from costmodel.pricing.phase import PhaseCosts
 from costmodel.pricing.pricer import PhasePricer
 from costmodel.units import si
@@ -65,7 +66,8 @@ def _reason(priced: PhasePricer, decomposition: Decomposition, dense: PhaseCosts
     if above and decomposed.weight_bytes >= dense.weight_bytes:
         return f"ranks above break-even in {describe_layers({site.layer for site in above})}"
     if _launch_bound(decomposed):
-        how = f"in {priced.work.runtime.value} mode" if priced.work.stack is None else f"under {priced.work.stack}"
+        work = priced.work
+        how = f"in {work.runtime.value} mode" if names_bare_kernels(work.stack) else f"under {work.stack}"
         return f"launch-bound at batch {priced.work.batch} {how}, {kernels}"
     if decomposed.communication_s > _MOST * decomposed.device_s:
         share = 100 * decomposed.communication_s / decomposed.device_s

@@ -41,10 +41,11 @@ class StackTimes:
     figures of its class; a pass adds the stack's step time once (`costmodel.pricing`). Where a stack merges products,
     dense members of a group are priced as the one product that they are, each with its share of columns; a factored
     member stands alone, and the others keep their shares: what they lose by a narrower product is not priced. The host
-    launches kernels x launches of the class, each in launch_s x the host's slowness; where a pass is replayed it
-    launches nothing. The 90 % interval puts two independent terms together in quadrature: what a pass keeps of the
-    kernels' own intervals (`kept`; a laboratory's, or a generation's, are part of them) and the stack's spread of whole
-    passes whose source was not fitted; a stack without a spread keeps the kernels' own.
+    launches kernels x launches of the class, each in launch_s x the host's slowness, or where the stack has no launch
+    of its own in what bare kernels take; where a pass is replayed it launches nothing. The 90 % interval puts two
+    independent terms together in quadrature: what a pass keeps of the kernels' own intervals (`kept`; a laboratory's,
+    or a generation's, are part of them) and the stack's spread of whole passes whose source was not fitted; a stack
+    without a spread keeps the kernels' own.
     """
 
     device: TimeModel
@@ -75,8 +76,10 @@ class StackTimes:
 
     @property
     def host_launch_s(self) -> float:
-        """Of one kernel that the stack launches unmerged; 0 where it launches none."""
-        return self.stack.launch_s * self.host.slowness
+        """Of one kernel that the stack launches unmerged; 0 where it launches none. Without a launch of the stack's own
+        that of bare kernels, which is the device's whatever the host."""
+        launch_s = self.stack.launch_s
+        return self.device.host_launch_s if launch_s is None else launch_s * self.host.slowness
 
     @property
     def host_spread(self) -> float:

@@ -38,8 +38,10 @@ def write_stacks(
         sources = len({point.source for point in points if point.stack == stack.name})
         *factors, launch_us, step_us = figures(stack.name, kind).tolist()
         values = {f"time.{name}": value for name, value in zip(CLASSES, factors, strict=True)}
-        values |= {"launch_us": launch_us, "step_us": step_us, "spread_pct": 100 * spread(stack.name, points, held_out)}
-        if stack.runtime == "eager" and launch_us:
+        values |= {"step_us": step_us, "spread_pct": 100 * spread(stack.name, points, held_out)}
+        if stack.launch_s is not None:
+            values["launch_us"] = launch_us
+        if stack.runtime == "eager" and stack.launch_s and launch_us:
             values["launch_spread_pct"] = values["spread_pct"]
         origin = (
             f"Fitted to {int(mask.sum())} published whole passes of {sources} sources, pulled to stacks of its kind"
