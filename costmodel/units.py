@@ -117,6 +117,8 @@ def seconds(value: float, digits: int = 4, pad: bool = False) -> str:
 _SCALES = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15}
 _BINARY = {"Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30, "Ti": 2.0**40}
 _SMALL = {"": 1.0, "m": 1e-3, "u": 1e-6, "\N{MICRO SIGN}": 1e-6, "n": 1e-9}
+_LEAST_BARE = {"%": 1.0, "B": 1e6}
+"""Below this a number without a unit is more likely a share of 1, or gigabytes, than what it says."""
 _AMOUNT = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|[+-]?(?:nan|inf))\s*(\D*)", re.ASCII)
 
 
@@ -137,6 +139,24 @@ def parse_amount(text: str, unit: str, what: str = "amount") -> float:
     if name not in known:
         raise InputError(f"{what}: not a unit of it", value=text, allowed=_allowed(unit))
     return float(match[1]) * known[name]
+
+
+def require_unit(text: str, amount: float, unit: str, what: str) -> None:
+    """Refuse a number alone that may mean two things: a share below 1 % (0.2: 20 %?), or bytes below 1 MB (24: GB?).
+
+    Args:
+        text: as `parse_amount` took it.
+        amount: what it made of it.
+        unit: "%" or "B".
+
+    Raises:
+        InputError: with both meanings written out.
+    """
+    match = _AMOUNT.fullmatch(text.strip())
+    if match is None or match[2].strip() or not 0 < amount < _LEAST_BARE[unit]:
+        return
+    meant = f"{amount:g}GB or {amount:g}B" if unit == "B" else f"{100 * amount:g}% or {amount:g}%"
+    raise InputError(f"{what} without a unit may mean two things", value=text, hint=f"write {meant}")
 
 
 def _units(unit: str) -> Mapping[str, float]:

@@ -194,7 +194,8 @@ def recommend(
     **options: Unpack[Shared],
 ) -> Recommendations:
     """The least damaging configuration that reaches a goal on each device, stack and workload, as `costmodel recommend`
-    does: one of faster="20%", smaller="25%", fits="24GB"; a number is percent, or bytes.
+    does: one of faster="20%", smaller="25%", fits="24GB"; a number is percent, or bytes, and refused
+    where it may mean a share of 1 or gigabytes (0.2, 24).
 
     Raises:
         CostModelError: in one line.

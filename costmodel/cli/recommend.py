@@ -33,8 +33,8 @@ _MEASURED = ("--dtype", "--runtime", "--attention", "--calibration")
 
 @click.command()
 @options_of(WorkloadSettings, "workloads", SEVERAL)
-@click.option("--faster", metavar="P%", help="Save this share of the latency of each phase.")
-@click.option("--smaller", metavar="P%", help="Save this share of the weights' bytes.")
+@click.option("--faster", metavar="P%", help="Save this share of the latency of each phase, for example 20%.")
+@click.option("--smaller", metavar="P%", help="Save this share of the weights' bytes, for example 25%.")
 @click.option("--fits", metavar="SIZE", help="Need at most this much memory at the peak, for example 24GB.")
 @click.option(
     "--max-damage",

@@ -11,7 +11,7 @@ from costmodel.arrays import Floats
 from costmodel.errors import InputError
 from costmodel.explore.tables import CostBatch
 from costmodel.pricing.saving import saving_ends
-from costmodel.units import parse_amount, si
+from costmodel.units import parse_amount, require_unit, si
 
 Kind = Literal["faster", "smaller", "fits"]
 METRIC: dict[Kind, str] = {"faster": "latency_s", "smaller": "weight_bytes", "fits": "peak_memory_bytes"}
@@ -29,10 +29,12 @@ class Goal:
     def of(
         cls, faster: str | float | None = None, smaller: str | float | None = None, fits: str | float | None = None
     ) -> Goal:
-        """The one that is named: `faster="20%"`, `smaller="25%"` or `fits="24GB"`; a number is percent, or bytes.
+        """The one that is named: `faster="20%"`, `smaller="25%"` or `fits="24GB"`; a number without a unit is percent,
+        or bytes.
 
         Raises:
-            InputError: when none or several are named, or the amount is out of range.
+            InputError: when none or several are named, the amount is out of range, or a number without a unit is so
+                small that it may mean 20 % by 0.2, or 24 GB by 24.
         """
         asked: dict[Kind, str | float | None] = {"faster": faster, "smaller": smaller, "fits": fits}
         named = [(kind, str(amount)) for kind, amount in asked.items() if amount is not None]
@@ -41,10 +43,12 @@ class Goal:
             allowed = "one of --faster 20%, --smaller 25%, --fits 24GB"
             raise InputError("what must it reach?", value=given, allowed=allowed)
         kind, text = named[0]
-        amount = parse_amount(text, "B" if kind == "fits" else "%", f"--{kind}")
+        unit = "B" if kind == "fits" else "%"
+        amount = parse_amount(text, unit, f"--{kind}")
         if not 0 < amount < (np.inf if kind == "fits" else 100):
             allowed = "above 0" if kind == "fits" else "above 0 % and below 100 %"
             raise InputError(f"--{kind} out of range", value=text, allowed=allowed)
+        require_unit(text, amount, unit, f"--{kind}")
         return cls(kind=kind, amount=amount)
 
     def __str__(self) -> str:

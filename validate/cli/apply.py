@@ -20,7 +20,7 @@ from costmodel.cli.options import options_of
 from costmodel.decomposition.factors import Decomposition
 from costmodel.decomposition.settings import DecompositionSettings
 from costmodel.errors import DecompositionError, InputError
-from costmodel.units import seconds, si
+from costmodel.units import require_unit, seconds, si
 from validate.checkpoint.choice import Choice, Chosen
 from validate.checkpoint.settings import ApplySettings
 from validate.cli.options import given
@@ -180,12 +180,13 @@ def parse_size(text: str) -> int:
     """Bytes of `5GB`, `500MB`, `2GiB`; decimal unless with an i.
 
     Raises:
-        InputError: when it is no size, or none at all.
+        InputError: when it is no size, none at all, or a small number without a unit.
     """
     match = _SIZE.fullmatch(text.strip())
     size = int(Fraction(match[1]) * _UNITS[match[2].upper()]) if match else 0
     if size < 1:
         raise InputError("--max-shard-size", value=text, allowed="a size such as 5GB, 500MB or 2GiB")
+    require_unit(text, size, "B", "--max-shard-size")
     return size
 
 

@@ -17,7 +17,7 @@ from costmodel.cli import cli, run
 from costmodel.decomposition.factors import Decomposition
 from costmodel.decomposition.prior import prior_damage
 from costmodel.decomposition.text import parse_decomposition
-from costmodel.errors import CostModelError
+from costmodel.errors import CostModelError, InputError
 from costmodel.explore.goal import Goal
 from costmodel.explore.recommend import recommend
 from costmodel.families.load import load_model
@@ -110,6 +110,18 @@ def test_a_goal_must_be_one_and_in_range(ask: Any) -> None:
     assert "what must it reach" in ask(*question, "--faster", "20%", "--fits", "1GB", code=2)
     assert "out of range" in ask(*question, "--faster", "120%", code=2)
     assert "not a unit" in ask(*question, "--faster", "20GB", code=2)
+    for option, number, hint in (
+        ("--faster", "0.2", "write 20% or 0.2%"),
+        ("--smaller", ".5", "write 50% or 0.5%"),
+        ("--fits", "24", "write 24GB or 24B"),
+        ("--fits", "24000", "write 24000GB or 24000B"),
+    ):
+        assert hint in ask(*question, option, number, code=2)
+    assert Goal.of(faster="0.2%") == Goal.of(faster="0.2 %") == Goal(kind="faster", amount=0.2)
+    assert Goal.of(smaller=25) == Goal.of(smaller="25%")
+    assert Goal.of(fits=24e9) == Goal.of(fits="24GB") == Goal.of(fits="24G")
+    with pytest.raises(InputError, match="write 24GB"):
+        Goal.of(fits=24)
     for damage in ("-1", "nan"):
         assert "allowed: a number from 0" in ask(*question, "--faster", "20%", "--max-damage", damage, code=2)
 

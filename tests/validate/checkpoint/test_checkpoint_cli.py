@@ -260,13 +260,21 @@ def test_a_signal_leaves_no_folder_and_the_command_continues(kind: signal.Signal
 
 @pytest.mark.parametrize(
     ("text", "size"),
-    [("5GB", 5 * 10**9), ("500MB", 5 * 10**8), ("2GiB", 2 * 2**30), ("1.5 kb", 1500), ("7", 7), ("3M", 3 * 10**6)],
+    [
+        ("5GB", 5 * 10**9),
+        ("500MB", 5 * 10**8),
+        ("2GiB", 2 * 2**30),
+        ("1.5 kb", 1500),
+        ("7B", 7),
+        ("7000000", 7000000),
+        ("3M", 3 * 10**6),
+    ],
 )
 def test_sizes(text: str, size: int) -> None:
     assert parse_size(text) == size
 
 
-@pytest.mark.parametrize("text", ["", "GB", "-1GB", "0", "0.1", "5XB", "1e9", "5 GB B", "٣GB"])
+@pytest.mark.parametrize("text", ["", "GB", "-1GB", "0", "5", "0.1", "5XB", "1e9", "5 GB B", "٣GB"])
 def test_no_sizes(text: str) -> None:
     with pytest.raises(InputError, match="--max-shard-size"):
         parse_size(text)
