@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import importlib
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
@@ -21,16 +22,26 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-class Shown:
-    """What every answer can do; `_table` and `_rows` are an answer's own."""
+class Shown(ABC):
+    """What every answer can do: show itself, become a frame, a dictionary and a picture."""
 
     __slots__ = ()
 
-    def _table(self) -> Table:
-        raise NotImplementedError
+    @abstractmethod
+    def to_dict(self) -> dict[str, Any]:
+        """The command's JSON."""
 
+    @abstractmethod
+    def plot(self) -> Figure:
+        """A picture of the answer."""
+
+    @abstractmethod
+    def _table(self) -> Table:
+        """The answer as the command's comparison."""
+
+    @abstractmethod
     def _rows(self) -> list[dict[str, object]]:
-        raise NotImplementedError
+        """The rows of the command's CSV."""
 
     def __repr__(self) -> str:
         table = self._table()
@@ -136,6 +147,16 @@ class Comparison(Shown, Sequence[EstimateAnswer]):
         """The command's JSON of several."""
         return comparison_json(self.results)
 
+    def plot(self) -> Figure:
+        """What is left of each row's dense latency, with the interval of the saving; of dense models, their latencies.
+
+        Raises:
+            InputError: when matplotlib is not installed.
+        """
+        from costmodel.show.share_plot import comparison_figure
+
+        return comparison_figure(self.results)
+
     def _table(self) -> Table:
         return estimates_table(self.results)
 
@@ -161,6 +182,16 @@ class Recommendations(Shown, Sequence[Recommendation]):
     def to_dict(self) -> dict[str, Any]:
         """The command's rows, without the next commands."""
         return {"rows": [{**row.to_json(""), "next": None} for row in self.rows]}
+
+    def plot(self) -> Figure:
+        """What each recommendation leaves of the cost that the goal is about, beside the goal.
+
+        Raises:
+            InputError: when matplotlib is not installed.
+        """
+        from costmodel.show.share_plot import recommendations_figure
+
+        return recommendations_figure(self.rows)
 
     def _table(self) -> Table:
         return recommendations_table(self.rows)

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 import costmodel as cm
+from costmodel.api.answers import Shown
 from costmodel.cli import cli, run
 from costmodel.decomposition.recipe import recipe_text
 from costmodel.files.cells import cell
@@ -112,6 +113,15 @@ def test_an_answer_draws_itself() -> None:
     pytest.importorskip("matplotlib")
     assert cm.estimate("gpt2", "l4", "rank=50%", phase="decode").plot().axes
     assert cm.explore("bert-base", "l4", ranks="64", objectives="latency_s,params").plot().axes
+
+
+def test_an_answer_that_cannot_show_itself_cannot_be_made() -> None:
+    class Silent(Shown):
+        def plot(self) -> Any:
+            return None
+
+    with pytest.raises(TypeError, match="abstract"):
+        Silent()  # type: ignore[abstract]
 
 
 def test_a_frame_needs_pandas_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
