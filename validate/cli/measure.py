@@ -61,6 +61,7 @@ def _run(settings: MeasureSettings, spec: ModelSpec, journal: Journal[Sample], d
 
             from validate.devices.hardware_match import hardware_for, mismatch
             from validate.devices.opening import open_device
+            from validate.models.build import require_attention
             from validate.speed.predictions import Predictor, calibrations_for
             from validate.speed.runner import Runner
             from validate.speed.subject import Subject
@@ -73,6 +74,7 @@ def _run(settings: MeasureSettings, spec: ModelSpec, journal: Journal[Sample], d
             hardware = hardware_for(settings.hw, device, journal.folder)
             dtype = dtype_of(settings.dtype, device.kind)
             choice = workloads(settings, spec, device, dtype)
+            require_attention(spec, choice.options[0]["attention"])
             planned = cases(settings, spec, choice)
             weights, artefact = weights_of(settings), artefact_of(settings)
             source = weights or artefact

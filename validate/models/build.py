@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import nn
 
+from costmodel.errors import InputError
 from costmodel.families.quantised import KEYS as QUANTISED_KEYS
-from costmodel.forward.workload import Attention
+from costmodel.forward.workload import Attention, ExpertKernels
 from costmodel.model import ModelSpec
 from costmodel.units import DType
 from validate.errors import MeasurementError, reason_of
@@ -30,6 +31,8 @@ TORCH_DTYPES = {
 }
 ATTENTION = {Attention.FUSED: "sdpa", Attention.UNFUSED: "eager"}
 """transformers' name of each form of attention."""
+EXPERTS = {ExpertKernels.FUSED: "grouped_mm", ExpertKernels.LOOPED: "eager"}
+"""transformers' name of each way to run experts."""
 _POOL = 1 << 20
 _DEVIATION = 0.02
 
@@ -98,9 +101,29 @@ def _implementation(auto: Any, settings: Any) -> str:
     return ATTENTION[Attention.FUSED if getattr(kind, "_supports_sdpa", True) else Attention.UNFUSED]
 
 
+def require_attention(spec: ModelSpec, attention: Attention) -> None:
+    """Make sure that transformers' class has a form of attention.
+
+    Raises:
+        InputError: when it has not.
+    """
+    import transformers
+
+    auto: Any = transformers.AutoModel if spec.is_encoder else transformers.AutoModelForCausalLM
+    kind: Any = transformers.CONFIG_MAPPING[spec.model_type]
+    if attention is Attention.FUSED and not getattr(auto._model_mapping.get(kind, None), "_supports_sdpa", True):
+        hint = "transformers has its attention in separate kernels alone"
+        raise InputError("--attention", value=attention.value, allowed=Attention.UNFUSED.value, hint=hint)
+
+
 def set_attention(model: nn.Module, attention: Attention) -> None:
     """Choose the form of attention that the next pass uses."""
     cast("PreTrainedModel", model).set_attn_implementation(ATTENTION[attention])
+
+
+def set_experts(model: nn.Module, implementation: str) -> None:
+    """Choose how the next pass runs stacked experts, by transformers' name; factored ones run one after the other."""
+    cast("PreTrainedModel", model).set_experts_implementation(implementation)
 
 
 def _is_beside(spec: ModelSpec, name: str) -> bool:

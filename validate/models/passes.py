@@ -26,7 +26,8 @@ class FixedLayer(DynamicLayer):
     heads; here nothing is masked, since every position held is visible.
 
     Args:
-        batch, heads, positions, head_dim: of the keys and values held, the new token included.
+        batch, heads, positions: of the keys and values held, the new token included.
+        widths: of one head's keys, and of its values.
         past: tokens seen before the step; more than positions - 1 in a sliding window.
         sliding: whether the layer has a window: models with both kinds make a mask for each.
     """
@@ -38,25 +39,25 @@ class FixedLayer(DynamicLayer):
         batch: int,
         heads: int,
         positions: int,
-        head_dim: int,
+        widths: tuple[int, int],
         past: int,
         sliding: bool,
         dtype: torch.dtype,
         device: torch.device,
     ) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        shape = (batch, heads, positions, head_dim)
         generator = torch.Generator().manual_seed(positions)
-        values = torch.randn(1, 1, positions, head_dim, generator=generator).to(dtype=dtype, device=device)
-        self.keys: torch.Tensor = values.expand(shape).contiguous()
-        self.values: torch.Tensor = values.expand(shape).contiguous()
+        drawn = torch.randn(1, 1, positions, max(widths), generator=generator).to(dtype=dtype, device=device)
+        keys, values = (drawn[..., :width].expand(batch, heads, positions, width).contiguous() for width in widths)
+        self.keys: torch.Tensor = keys
+        self.values: torch.Tensor = values
         self.dtype, self.device, self.is_initialized = dtype, device, True
         self._past, self._positions, self.is_sliding = past, positions, sliding
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Write the new token's keys and values, (batch, heads, 1, head_dim), over the last position; return all."""
+        """Write the new token's keys and values, (batch, heads, 1, width), over the last position; return all."""
         self.keys[:, :, -1:].copy_(key_states)
         self.values[:, :, -1:].copy_(value_states)
         return self.keys, self.values
@@ -115,19 +116,19 @@ def fixed_cache(spec: ModelSpec, decomposition: Decomposition, work: Workload, d
     for index, window in enumerate(spec.sliding_windows):
         if index not in decomposition.dropped:
             held = work.kv_len if window is None else min(work.kv_len, window)
+            heads, widths = _cached(spec.kind_of(index))
             layers.append(
-                FixedLayer(
-                    work.batch,
-                    spec.num_kv_heads,
-                    held,
-                    spec.head_dim,
-                    work.kv_len - 1,
-                    window is not None,
-                    dtype,
-                    device,
-                )
+                FixedLayer(work.batch, heads, held, widths, work.kv_len - 1, window is not None, dtype, device)
             )
     return Cache(layers=layers)
+
+
+def _cached(kind: ModelSpec) -> tuple[int, tuple[int, int]]:
+    """Heads whose keys and values a layer caches, and their widths; of latent attention the narrow vector and the key
+    that all heads share."""
+    if kind.latent is not None:
+        return 1, (kind.latent.kv_rank, kind.latent.rope_dim)
+    return kind.num_kv_heads, (kind.head_dim, kind.head_dim)
 
 
 def cache_bytes(spec: ModelSpec, decomposition: Decomposition, work: Workload) -> int:

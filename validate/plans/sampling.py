@@ -144,10 +144,16 @@ def _factored(
     def factor(tensor: WeightTensor) -> Factor:
         return LowRank(rank(tensor)) if form == "svd" else Tucker(rank(tensor), rank(tensor))
 
+    sites = [(layer, tensor) for layer in layers for tensor in tensors if _has(spec, layer, tensor.name)]
     if scheme == "mixed":
-        return Decomposition({Site(layer, t.name): factor(t) for layer in layers for t in tensors})
+        return Decomposition({Site(layer, tensor.name): factor(tensor) for layer, tensor in sites})
     factors = {tensor.name: factor(tensor) for tensor in tensors}
-    return Decomposition({Site(layer, name): each for layer in layers for name, each in factors.items()})
+    return Decomposition({Site(layer, tensor.name): factors[tensor.name] for layer, tensor in sites})
+
+
+def _has(spec: ModelSpec, layer: int, name: str) -> bool:
+    """Whether a layer has the tensor: where kinds of layers differ, not every one has."""
+    return any(tensor.name == name for tensor in spec.kind_of(layer).tensors)
 
 
 def aligned_rank(target: float, size: int, limit: int) -> int:

@@ -11,7 +11,7 @@ from costmodel.forward.workload import Attention, Workload
 from costmodel.model import ModelSpec
 from validate.errors import MeasurementError
 from validate.factors.replace import clone
-from validate.models.build import set_attention
+from validate.models.build import set_attention, set_experts
 from validate.models.passes import cache_bytes, make_pass
 from validate.speed.records import Identity
 
@@ -57,6 +57,8 @@ def count_flops(model: nn.Module, spec: ModelSpec, decomposition: Decomposition,
     meta = torch.device("meta")
     twin = clone(model, lambda tensor: tensor.to(meta))
     set_attention(twin, Attention.UNFUSED)
+    if spec.experts is not None:
+        set_experts(twin, "batched_mm")  # its products are the same wherever tokens go, of which meta knows nothing
     run = make_pass(twin, spec, decomposition, work, meta)
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         run()

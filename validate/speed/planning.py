@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from costmodel.decomposition.factors import load_decomposition
 from costmodel.errors import InputError
 from costmodel.families.load import load_model, read_config
-from costmodel.forward.workload import Attention, Phase, Runtime
+from costmodel.forward.workload import Attention, ExpertKernels, Phase, Runtime
 from costmodel.model import ModelSpec
 from costmodel.units import DType
 from validate.models.kept import is_factored
@@ -93,8 +93,13 @@ def workloads(settings: MeasureSettings, spec: ModelSpec, device: Device, dtype:
     levels: dict[str, Any] = _CPU if kind == "cpu" else _CUDA
     both = (Phase.PREFILL,) if spec.is_encoder else (Phase.PREFILL, Phase.DECODE)
     phases = both if settings.phase == "both" else (Phase(settings.phase),)
-    runtime = {"auto": "eager" if kind == "cpu" else "both"}.get(settings.runtime, settings.runtime)
-    own = {"dtype": dtype, "attention": Attention(settings.attention)}
+    looped = spec.experts is not None
+    runtime = {"auto": "eager" if kind == "cpu" or looped else "both"}.get(settings.runtime, settings.runtime)
+    if looped and runtime != "eager":
+        hint = "factored experts run one after the other, as their router says"
+        raise InputError(f"--runtime {runtime} with experts", value=spec.name, allowed="eager", hint=hint)
+    own: dict[str, Any] = {"dtype": dtype, "attention": Attention(settings.attention)}
+    own |= {"experts": ExpertKernels.LOOPED} if looped else {}
     options: tuple[dict[str, Any], ...]
     if runtime in (COMPILE, ONNX):
         options = ({**own, **stack_options(runtime, kind, dtype, spec)},)

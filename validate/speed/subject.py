@@ -18,7 +18,7 @@ from costmodel.model import ModelSpec
 from costmodel.units import DType
 from validate.devices.device import Device
 from validate.factors.replace import RandomFactors, Replacement, StageMaker, WeightFactors, clone
-from validate.models.build import TORCH_DTYPES, RandomMatrices, build_model, set_attention
+from validate.models.build import EXPERTS, TORCH_DTYPES, RandomMatrices, build_model, set_attention, set_experts
 from validate.models.passes import Pass, make_pass
 from validate.models.reading import read_factored
 from validate.plans.case import Case
@@ -121,6 +121,8 @@ class Subject:
     def run(self, tree: nn.Module, decomposition: Decomposition, work: Workload) -> Pass:
         """PyTorch's own pass of a workload through one tree."""
         set_attention(tree, work.attention)
+        if self.spec.experts is not None:
+            set_experts(tree, EXPERTS[work.experts])
         return make_pass(tree, self.spec, decomposition, work, self.device.torch_device, self._seed)
 
     @functools.cached_property
