@@ -18,6 +18,8 @@ class Experts:
     """Whether an expert is down(act(gate(x)) * up(x)), else down(act(up(x)))."""
     width: int = 0
     """Of what experts read and write, where two linears lead there and back (Nemotron 3); 0 for hidden_size."""
+    router_bias: bool = False
+    """Whether a number for each expert corrects the router's choice, as a parameter."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -34,6 +34,14 @@ class Words:
     """Whether values pass a norm without weights."""
     out: str = "o_proj"
     """Module name below `attention` of the projection of its result."""
+    gate: str = ""
+    """Module name below `attention` of a projection of its input that multiplies its result; empty for none."""
+    gate_by_head: bool = False
+    """Whether the gate is one number for each head, not one for each feature."""
+    sinks: bool = False
+    """Whether each head has a number that takes part in the softmax (gpt-oss)."""
+    attention_norm: str = ""
+    """Module name below `attention` of a norm over what `out` reads (BitNet); empty for none."""
     mixer: str = "mixer"
     """Module path of a state space or short convolution, in layers that have one."""
     experts: str = ""
@@ -49,6 +57,8 @@ class Words:
     """Whether the one of `ups` makes gate and up."""
     down: str = "down_proj"
     """Module name of the projection back."""
+    mlp_norm: str = ""
+    """Module name below `mlp` of a norm over what `down` reads (BitNet); empty for none."""
     names: tuple[tuple[str, str], ...] = ()
     """Module name -> name of the tensor, where the module's is not clear by itself: c_proj of attention and MLP."""
     qk_norm: QkNorm = "none"

@@ -27,6 +27,17 @@ MIXERS: dict[str, dict[str, Any]] = {
         "attn_config": {"kv_n_heads": 2, "rope_theta": 1e4, "clip_qkv": 8},
         "ffn_config": {"ffn_hidden_size": 24, "moe_num_experts": 4, "moe_top_k": 2, "ffn_act_fn": {"name": "silu"}},
     },
+    "hunyuan_v1_moe": {"num_experts": 4, "moe_topk": 2},
+    "afmoe": {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 7},
+    "laguna": {
+        "num_experts": 4,
+        "moe_intermediate_size": 7,
+        "num_experts_per_tok": 2,
+        "num_attention_heads_per_layer": [4, 2, 4],
+        "shared_expert_intermediate_size": 9,
+    },
+    "granitemoe_swa": {"num_local_experts": 4},
+    "cohere2_moe": {"num_experts": 4, "head_dim": 16, "first_k_dense_replace": 1, "prefix_dense_intermediate_size": 20},
     "rembert": {"input_embedding_size": 24, "output_embedding_size": 40},
     "gemma4_text": {
         "global_head_dim": 24,
@@ -98,6 +109,14 @@ CHOICES: dict[str, dict[str, Any]] = {
     "jamba": {"mamba_proj_bias": True},
     "lfm2": {"conv_bias": True, "full_attn_idxs": [0], "layer_types": None, "block_auto_adjust_ff_dim": False},
     "cohere": {"use_qk_norm": True},
+    "cohere2_moe": {"num_shared_experts": 2, "mlp_layer_types": ["sparse"] * 3},
+    "granitemoe_swa": {"shared_intermediate_size": 18},
+    "laguna": {
+        "gating": "per-element",
+        "sliding_window": 3,
+        "layer_types": ["full_attention"] + ["sliding_attention"] * 2,
+    },
+    "afmoe": {"mup_enabled": True, "num_dense_layers": 0, "attention_bias": True},
     "ernie4_5": {"use_bias": True},
     "esm": {"position_embedding_type": "rotary", "emb_layer_norm_before": True},
     "falcon": {"new_decoder_architecture": True, "num_kv_heads": 2, "bias": True},
@@ -137,7 +156,7 @@ def small(model_type: str, **changes: Any) -> dict[str, Any]:
         config["rotary_dim"] = 8
     if model_type == "gpt_neo":
         config["attention_types"] = [[["global"], 3]]
-    if model_type.endswith(("vl_text", "omni_text", "4v_text")):
+    if model_type.endswith(("vl_text", "omni_text", "4v_text", "ocr_text")):
         config["rope_parameters"] = {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 3, 3]}
     if model_type == "glm4v_text":
         config["rope_parameters"] |= {"mrope_section": [1, 1, 2], "partial_rotary_factor": 0.5}

@@ -36,7 +36,7 @@ def decoder_tensors(spec: ModelSpec) -> tuple[WeightTensor, ...]:
 
 
 def attention_tensors(spec: ModelSpec) -> tuple[WeightTensor, ...]:
-    """q, k, v or all at once, and attention's output."""
+    """q, k, v or all at once, a gate, and attention's output."""
     words, hidden = words_of(spec), spec.hidden_size
     wide = (spec.q_size, spec.kv_size, spec.kv_size)[: len(words.qkv)]
     if len(words.qkv) == 1 and not words.shared_cache:
@@ -48,8 +48,19 @@ def attention_tensors(spec: ModelSpec) -> tuple[WeightTensor, ...]:
             attention_weight(_name(words, "", leaf), f"{words.attention}.{leaf}", size, hidden, bias=spec.qkv_bias)
             for leaf, size in zip(words.qkv, wide, strict=True)
         ),
+        *_gate_tensors(spec),
         attention_weight(out, f"{words.attention}.{words.out}", hidden, spec.q_size, bias=out_bias),
     )
+
+
+def _gate_tensors(spec: ModelSpec) -> tuple[WeightTensor, ...]:
+    """The projection to the gate of attention's result, where there is one."""
+    words = words_of(spec)
+    if not words.gate:
+        return ()
+    wide = spec.num_heads if words.gate_by_head else spec.q_size
+    path = f"{words.attention}.{words.gate}"
+    return (attention_weight(_name(words, words.attention, words.gate), path, wide, spec.hidden_size, bias=False),)
 
 
 def mlp_tensors(spec: ModelSpec) -> tuple[WeightTensor, ...]:
@@ -82,7 +93,7 @@ def _has_mlp(spec: ModelSpec) -> bool:
 
 
 def extra_params(spec: ModelSpec) -> int:
-    """Parameters of one layer beside its tensors and its norms over hidden_size: norms of q and k, a router, a state
+    """Parameters of one layer beside its tensors and its norms over hidden_size: other norms, sinks, a router, a state
     space's own."""
     words, block = words_of(spec), _block_of(spec)
     sizes = {
@@ -91,10 +102,13 @@ def extra_params(spec: ModelSpec) -> int:
         "whole": spec.q_size + spec.kv_size,
         "each_head": spec.q_size + spec.kv_size,
     }
-    norms = sizes[words.qk_norm] * (2 if words.qk_norm_bias else 1) if spec.attends else 0
+    norms = sizes[words.qk_norm] * (2 if words.qk_norm_bias else 1)
     norms = norms // 2 if words.shared_cache else norms
-    router = spec.experts.number * spec.hidden_size if spec.experts else 0
-    return norms + router + (recurrent_params(block) if block else 0)
+    norms = (norms + (spec.q_size if words.attention_norm else 0)) * spec.norm_affine
+    attention = norms + (spec.num_heads if words.sinks else 0) if spec.attends else 0
+    inner = spec.intermediate_size if words.mlp_norm and _has_mlp(spec) else 0
+    router = spec.experts.number * (spec.hidden_size + spec.experts.router_bias) if spec.experts else 0
+    return attention + inner + router + (recurrent_params(block) if block else 0)
 
 
 def add_layer(b: Builder, window: int | None) -> None:
@@ -161,10 +175,12 @@ def _mix(b: Builder, normed: str, window: int | None) -> tuple[str, tuple[str, .
 def add_attention_block(b: Builder, normed: str, window: int | None) -> tuple[str, tuple[str, ...]]:
     """Attention and the linears around it: its result, and weights that live to the end of the layer."""
     model, words = b.model, words_of(b.model)
-    paths = [f"{words.attention}.{leaf}" for leaf in (*words.qkv, words.out)]
     tensors = {each.path: each for each in model.tensors}
-    *qkv, out = (tensors[path] for path in paths)
-    made = [b.site(tensor, normed, holds=[INPUT]) for tensor in qkv]
+
+    def site(leaf: str, source: str, holds: Sequence[str]) -> str:
+        return b.site(tensors[f"{words.attention}.{leaf}"], source, holds=holds)
+
+    made = [site(leaf, normed, [INPUT]) for leaf in words.qkv]
     query, key, value = made[0], made[min(1, len(made) - 1)], made[-1]
     own = not words.shared_cache
     if words.qk_norm != "none":
@@ -179,8 +195,13 @@ def add_attention_block(b: Builder, normed: str, window: int | None) -> tuple[st
         )
     keys_values = list(dict.fromkeys([key, value])) if own else [query]  # those of another layer are not this one's
     attended = add_attention(b, words.attention, query, keys_values, window, append=own)
-    projected = b.site(out, attended.output, holds=[normed, query, *attended.held])
-    return projected, attended.weights
+    result = attended.output
+    if words.attention_norm:
+        result = b.norm(f"{words.attention}.{words.attention_norm}", result, columns=model.q_size)
+    if words.gate:
+        gate = site(words.gate, normed, [result])
+        result = b.pointwise(f"{words.attention}.gated", "mul", [result, gate], model.q_size)
+    return site(words.out, result, [normed, query, *attended.held]), attended.weights
 
 
 def _qk_norm(b: Builder, leaf: str, source: str, heads: int) -> str:
@@ -218,4 +239,6 @@ def add_plain_mlp(b: Builder, source: str) -> str:
     last = b.activation(f"{path}act_fn", made[0], inner)
     if model.gated_mlp:
         last = b.pointwise(f"{path}mul", "mul", [last, made[-1]], inner)
+    if words.mlp_norm:
+        last = b.norm(path + words.mlp_norm, last, columns=inner)
     return b.site(tensors[path + words.down], last, holds=[source])

@@ -26,4 +26,9 @@ def _read(fields: Fields, row: FamilyRow) -> ModelSpec:
     return decoder_spec(fields, row, words, bias=bias, mlp_bias=False)
 
 
-GLM = decoder_row("glm", {"glm": "Glm", "glm4": "Glm4", "glm4v_text": "Glm4vText"}, _read, norm="rms_norm")
+GLM = decoder_row(
+    "glm",
+    {"glm": "Glm", "glm4": "Glm4", "glm4v_text": "Glm4vText", "glm_ocr_text": "GlmOcrText"},
+    _read,
+    norm="rms_norm",
+)

@@ -85,7 +85,7 @@ def _epilogue(b: Builder) -> None:
 
 GPT2 = FamilyRow(
     name="gpt2",
-    classes={"gpt2": "GPT2"},
+    classes={"gpt2": "GPT2", "gpt-sw3": "GPT2"},
     heads={
         "LMHeadModel": causal_lm,
         **{ending: head for ending, head in DECODER_HEADS.items() if ending != "ForCausalLM"},

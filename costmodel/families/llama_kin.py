@@ -19,6 +19,13 @@ _AROUND = ("input_layernorm", "post_norm1", "post_attention_layernorm", "post_no
 _PLAIN = Words()
 _SCALED = Words(embedding_scale=True, residual_scale=True, logit_kernels=1)
 _HEAD_NORMS = Words(qk_norm="head")
+_HUNYUAN = Words(qk_norm="head", qk_norm_names=("query_layernorm", "key_layernorm"))
+_QWEN2 = {
+    "qwen2_vl_text": "Qwen2VLText",
+    "qwen2_5_vl_text": "Qwen2_5_VLText",
+    "qwen2_5_omni_text": "Qwen2_5OmniThinkerText",
+}
+"""Types that are Qwen2 with positions in space."""
 
 
 def _windows(fields: Fields, every: int = 0, default: bool = False) -> tuple[int | None, ...]:
@@ -35,6 +42,22 @@ def _qwen_windows(fields: Fields) -> tuple[int | None, ...]:
     return windows_by_type(fields, layers, window)
 
 
+def every_fourth_full(fields: Fields) -> tuple[int | None, ...]:
+    """Windows by `layer_types`; without them the first of four layers sees all."""
+    layers, window = fields.layers("num_hidden_layers"), fields.count_or_none("sliding_window")
+    if fields.data.get("layer_types") is None:
+        return tuple(window if layer % 4 else None for layer in range(layers))
+    return windows_by_type(fields, layers, window)
+
+
+def _of_ministral(fields: Fields) -> dict[str, Any]:
+    return {"bias": False, "mlp_bias": False, "sliding_windows": _windows(fields, default=True)}
+
+
+def _of_qwen2(fields: Fields) -> dict[str, Any]:
+    return {"bias": True, "mlp_bias": False, "sliding_windows": _qwen_windows(fields)}
+
+
 def _biased(fields: Fields) -> dict[str, Any]:
     bias = fields.flag_or("use_bias", False)
     return {"bias": bias, "mlp_bias": bias}
@@ -42,6 +65,11 @@ def _biased(fields: Fields) -> dict[str, Any]:
 
 _KIN: dict[str, tuple[str, Words, Callable[[Fields], dict[str, Any]]]] = {
     "arcee": ("Arcee", Words(ups=("up_proj",)), lambda fields: {}),
+    "bitnet": (
+        "BitNet",
+        Words(attention_norm="attn_sub_norm", mlp_norm="ffn_sub_norm"),
+        lambda fields: {"mlp_bias": False},
+    ),
     "cwm": ("Cwm", _PLAIN, lambda fields: {"bias": False, "sliding_windows": _windows(fields, every=4)}),
     "ernie4_5": ("Ernie4_5", _PLAIN, _biased),
     "exaone4": (
@@ -50,42 +78,19 @@ _KIN: dict[str, tuple[str, Words, Callable[[Fields], dict[str, Any]]]] = {
         lambda fields: {"bias": False, "mlp_bias": False, "sliding_windows": _exaone_windows(fields)},
     ),
     "granite": ("Granite", _SCALED, lambda fields: {}),
+    "granite_swa": (
+        "GraniteSWA",
+        replace(_SCALED, sinks=True),
+        lambda fields: {"sliding_windows": every_fourth_full(fields)},
+    ),
     "helium": ("Helium", Words(out_bias=False), lambda fields: {}),
-    "hunyuan_v1_dense": (
-        "HunYuanDenseV1",
-        Words(qk_norm="head", qk_norm_names=("query_layernorm", "key_layernorm")),
-        lambda fields: {"mlp_bias": False},
-    ),
-    "hyperclovax": (
-        "HyperCLOVAX",
-        _SCALED,
-        lambda fields: {},
-    ),
-    "ministral": (
-        "Ministral",
-        _PLAIN,
-        lambda fields: {"bias": False, "mlp_bias": False, "sliding_windows": _windows(fields, default=True)},
-    ),
-    "ministral3": (
-        "Ministral3",
-        _PLAIN,
-        lambda fields: {"bias": False, "mlp_bias": False, "sliding_windows": _windows(fields, default=True)},
-    ),
-    "qwen2_vl_text": (
-        "Qwen2VLText",
-        Words(out_bias=False),
-        lambda fields: {"bias": True, "mlp_bias": False, "sliding_windows": _qwen_windows(fields)},
-    ),
-    "qwen2_5_vl_text": (
-        "Qwen2_5_VLText",
-        Words(out_bias=False),
-        lambda fields: {"bias": True, "mlp_bias": False, "sliding_windows": _qwen_windows(fields)},
-    ),
-    "qwen2_5_omni_text": (
-        "Qwen2_5OmniThinkerText",
-        Words(out_bias=False),
-        lambda fields: {"bias": True, "mlp_bias": False, "sliding_windows": _qwen_windows(fields)},
-    ),
+    "hunyuan_v1_dense": ("HunYuanDenseV1", _HUNYUAN, lambda fields: {"mlp_bias": False}),
+    "hunyuan_vl_text": ("HunYuanVLText", _HUNYUAN, lambda fields: {"mlp_bias": False}),
+    "hyperclovax": ("HyperCLOVAX", _SCALED, lambda fields: {}),
+    "ministral": ("Ministral", _PLAIN, _of_ministral),
+    "ministral3": ("Ministral3", _PLAIN, _of_ministral),
+    "iquestcoder": ("IQuestCoder", _PLAIN, lambda fields: {}),
+    **{name: (prefix, Words(out_bias=False), _of_qwen2) for name, prefix in _QWEN2.items()},
     "qwen3_vl_text": ("Qwen3VLText", _HEAD_NORMS, lambda fields: {"mlp_bias": False}),
     "seed_oss": ("SeedOss", _PLAIN, lambda fields: {"attn_out_bias": fields.flag_or("attention_out_bias", False)}),
     "smollm3": ("SmolLM3", _PLAIN, lambda fields: {"sliding_windows": _smollm_windows(fields)}),
@@ -134,3 +139,14 @@ def _apertus_params(spec: ModelSpec) -> int:
 
 
 APERTUS = decoder_row("apertus", {"apertus": "Apertus"}, _read_apertus, norm="rms_norm", other_params=_apertus_params)
+
+
+def _read_nanochat(fields: Fields, row: FamilyRow) -> ModelSpec:
+    capped = fields.data.get("final_logit_softcapping") is not None
+    words = Words(
+        ups=("fc1",), down="fc2", qk_norm="head", embedding_norm="model.norm", logit_kernels=3 if capped else 0
+    )
+    return decoder_spec(fields, row, words, mlp_bias=False, norm_affine=False, embedding_norm=True)
+
+
+NANOCHAT = decoder_row("nanochat", {"nanochat": "NanoChat"}, _read_nanochat, norm="rms_norm")

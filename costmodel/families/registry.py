@@ -21,11 +21,13 @@ FAMILIES = Rows(
     {
         ".llama:LLAMA": "llama mistral qwen2 qwen3",
         ".bert:BERT": "bert roberta camembert data2vec-text ernie xlm-roberta",
-        ".gpt2:GPT2": "gpt2",
+        ".gpt2:GPT2": "gpt2 gpt-sw3",
         ".opt:OPT": "opt",
-        ".llama_kin:LLAMA_KIN": "arcee cwm ernie4_5 exaone4 granite helium hunyuan_v1_dense hyperclovax ministral "
-        "ministral3 qwen2_vl_text qwen2_5_vl_text qwen2_5_omni_text qwen3_vl_text seed_oss smollm3",
+        ".llama_kin:LLAMA_KIN": "arcee bitnet cwm ernie4_5 exaone4 granite granite_swa helium hunyuan_v1_dense "
+        "hunyuan_vl_text hyperclovax ministral ministral3 iquestcoder qwen2_vl_text qwen2_5_vl_text qwen2_5_omni_text "
+        "qwen3_vl_text seed_oss smollm3",
         ".llama_kin:APERTUS": "apertus",
+        ".llama_kin:NANOCHAT": "nanochat",
         ".gemma:GEMMA": "gemma gemma2 gemma3_text vaultgemma",
         ".gemma4:GEMMA4": "gemma4_text gemma4_unified_text gemma3n_text",
         ".phi:PHI": "phi",
@@ -33,7 +35,7 @@ FAMILIES = Rows(
         ".phi:PHI3": "phi3",
         ".olmo:OLMO": "olmo",
         ".olmo:OLMO2": "olmo2 olmo3",
-        ".glm:GLM": "glm glm4 glm4v_text",
+        ".glm:GLM": "glm glm4 glm4v_text glm_ocr_text",
         ".cohere:COHERE": "cohere cohere2",
         ".layer_norm_kin:LAYER_NORM_KIN": "jais2 nemotron persimmon stablelm starcoder2",
         ".layer_norm_kin:GPT_NEOX": "gpt_neox",
@@ -71,7 +73,8 @@ FAMILIES = Rows(
         ".mamba:FALCON_H1": "falcon_h1",
         ".mamba:GRANITE_HYBRID": "granitemoehybrid granitemoeshared",
         ".mamba:JAMBA": "jamba",
-        ".sparse_words:SPARSE_WORDS": "flex_olmo hy_v3 aria_text mellum",
+        ".sparse_words:SPARSE_WORDS": "flex_olmo hy_v3 aria_text mellum hunyuan_v1_moe afmoe laguna granitemoe_swa",
+        ".sparse_words:COHERE_MOE": "cohere2_moe",
         ".sparse_words:DBRX": "dbrx",
         ".nemotron_nas:NEMOTRON_NAS": "nemotron-nas",
         ".lfm2:LFM2": "lfm2 lfm2_moe",

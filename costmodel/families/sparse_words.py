@@ -1,26 +1,24 @@
-"""Mixtures of experts whose layers words describe: DBRX, FlexOlmo, Hunyuan 3, Aria, Mellum."""
+"""Mixtures of experts whose layers words describe: DBRX, FlexOlmo, Hunyuan, Aria, Mellum, AFMoE, Laguna, Cohere."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 from costmodel.blocks import Experts
 from costmodel.families.decoder import decoder_row
 from costmodel.families.decoder_fields import by_kind, decoder_spec, windows_by_type
 from costmodel.families.experts import read_sparse_layers
 from costmodel.families.fields import Fields
+from costmodel.families.llama_kin import every_fourth_full
 from costmodel.families.row import FamilyRow
 from costmodel.model import ModelSpec
 from costmodel.words import Words
 
 _BEHIND = ("post_attention_layernorm", "post_feedforward_layernorm")
-_TYPES: dict[str, tuple[str, Words]] = {
-    "flex_olmo": ("FlexOlmo", Words(placing="post", norms=_BEHIND, qk_norm="whole")),
-    "hy_v3": ("HYV3", Words(qk_norm="head")),
-    "aria_text": ("AriaText", Words()),
-    "mellum": ("Mellum", Words(qk_norm="head")),
-}
-"""model_type -> how its classes' names begin, and its words."""
+_AROUND = ("input_layernorm", "post_attention_layernorm", "pre_mlp_layernorm", "post_mlp_layernorm")
+_HEAD_NORMS = Words(qk_norm="head")
 _DBRX = Words(
     norms=("norm_attn_norm.norm_1", "norm_attn_norm.norm_2"),
     attention="norm_attn_norm.attn",
@@ -32,7 +30,7 @@ _DBRX = Words(
 )
 
 
-def _experts(fields: Fields, number: str, per_token: str, size: str, shared: str = "") -> Experts:
+def _experts(fields: Fields, number: str, per_token: str, size: str, shared: str = "", **values: Any) -> Experts:
     width, count = fields.count(size), fields.count(number)
     if fields.count(per_token) > count:
         raise fields.error(per_token, f"at most the {count} experts")
@@ -40,32 +38,153 @@ def _experts(fields: Fields, number: str, per_token: str, size: str, shared: str
         number=count,
         per_token=fields.count(per_token),
         intermediate_size=width,
-        shared_intermediate_size=width * fields.count(shared, minimum=0) if shared else 0,
+        **{"shared_intermediate_size": width * fields.count(shared, minimum=0) if shared else 0, **values},
     )
 
 
-def _read(fields: Fields, row: FamilyRow) -> ModelSpec:
-    kind, layers = fields.model_type, fields.layers("num_hidden_layers")
-    words = _TYPES[kind][1]
-    if kind == "aria_text":
-        experts = _experts(fields, "moe_num_experts", "moe_topk", "intermediate_size", "moe_num_shared_experts")
-        return decoder_spec(fields, row, words, experts=experts)
-    if kind == "flex_olmo":
-        experts = _experts(fields, "num_experts", "num_experts_per_tok", "intermediate_size")
-        return decoder_spec(fields, row, words, experts=experts, mlp_bias=False)
-    shared = "num_shared_experts" if kind == "hy_v3" else ""
-    experts = _experts(fields, "num_experts", "num_experts_per_tok", "moe_intermediate_size", shared)
-    sparse = read_sparse_layers(fields, layers, 1 if kind == "hy_v3" else 0)
-    kinds = ["sparse" if each else "dense" for each in sparse]
-    window = fields.count_or_none("sliding_window") if kind == "mellum" else None
+def _of_size(fields: Fields, **values: Any) -> Experts:
+    """The experts by the names that most types give to their fields."""
+    return _experts(fields, "num_experts", "num_experts_per_tok", "moe_intermediate_size", **values)
+
+
+def _mixed(sparse: Sequence[bool]) -> dict[str, Any]:
+    """Kinds of layers, of which some are dense."""
+    return by_kind(["sparse" if each else "dense" for each in sparse], {"dense": {"experts": None}})
+
+
+def _sliding(fields: Fields, **options: Any) -> tuple[int | None, ...]:
+    return windows_by_type(
+        fields, fields.layers("num_hidden_layers"), fields.count_or_none("sliding_window"), **options
+    )
+
+
+def _aria(fields: Fields, row: FamilyRow) -> ModelSpec:
+    experts = _experts(fields, "moe_num_experts", "moe_topk", "intermediate_size", "moe_num_shared_experts")
+    return decoder_spec(fields, row, Words(), experts=experts)
+
+
+def _flex_olmo(fields: Fields, row: FamilyRow) -> ModelSpec:
+    experts = _experts(fields, "num_experts", "num_experts_per_tok", "intermediate_size")
+    words = Words(placing="post", norms=_BEHIND, qk_norm="whole")
+    return decoder_spec(fields, row, words, experts=experts, mlp_bias=False)
+
+
+def _hunyuan3(fields: Fields, row: FamilyRow) -> ModelSpec:
+    sparse = read_sparse_layers(fields, fields.layers("num_hidden_layers"), 1)
+    return decoder_spec(
+        fields, row, _HEAD_NORMS, experts=_of_size(fields, shared="num_shared_experts"), **_mixed(sparse)
+    )
+
+
+def _mellum(fields: Fields, row: FamilyRow) -> ModelSpec:
+    sparse = read_sparse_layers(fields, fields.layers("num_hidden_layers"), 0)
+    windows = _sliding(fields)
+    return decoder_spec(fields, row, _HEAD_NORMS, experts=_of_size(fields), sliding_windows=windows, **_mixed(sparse))
+
+
+def _hunyuan1(fields: Fields, row: FamilyRow) -> ModelSpec:
+    """Hunyuan A13B and its kin; what a file says layer by layer must be the same for all."""
+    words = Words(qk_norm="head", qk_norm_names=("query_layernorm", "key_layernorm"), shared="shared_mlp")
+    same = {}
+    for name in ("moe_topk", "moe_intermediate_size", "num_shared_expert", "num_experts"):
+        value = fields.data.get(name)
+        if isinstance(value, list) and value and all(each == value[0] for each in value):
+            same[name] = value[0]
+    fields = fields.with_values(**same)
+    inner = fields.count("intermediate_size")
+    if fields.count_or_none("moe_intermediate_size") not in (None, inner) or fields.count("num_shared_expert", 1) != 1:
+        raise fields.error("moe_intermediate_size", f"intermediate_size {inner}, and one shared expert")
+    for name in ("use_cla", "use_mla"):
+        fields.refuse(name, "attention of another kind is not supported")
+    experts = _experts(fields, "num_experts", "moe_topk", "intermediate_size", shared_intermediate_size=inner)
+    return decoder_spec(fields, row, words, experts=experts, mlp_bias=False)
+
+
+def _afmoe(fields: Fields, row: FamilyRow) -> ModelSpec:
+    layers, scaled = fields.layers("num_hidden_layers"), fields.flag_or("mup_enabled", False)
+    words = Words(placing="sandwich", norms=_AROUND, qk_norm="head", gate="gate_proj", embedding_scale=scaled)
+    dense = fields.count("num_dense_layers", minimum=0)
     return decoder_spec(
         fields,
         row,
         words,
-        experts=experts,
-        sliding_windows=windows_by_type(fields, layers, window),
-        **by_kind(kinds, {"dense": {"experts": None}}),
+        mlp_bias=False,
+        experts=_of_size(fields, shared="num_shared_experts", router_bias=True),
+        sliding_windows=_sliding(fields, every=fields.count("global_attn_every_n_layers")),
+        **_mixed([layer >= dense for layer in range(layers)]),
     )
+
+
+def _laguna(fields: Fields, row: FamilyRow) -> ModelSpec:
+    layers, heads = fields.layers("num_hidden_layers"), fields.data.get("num_attention_heads_per_layer")
+    if heads is None:
+        heads = [fields.count("num_attention_heads")] * layers
+    keys = fields.count("num_key_value_heads")
+    if (
+        not isinstance(heads, list)
+        or len(heads) < layers
+        or not all(type(n) is int and n and n % keys == 0 for n in heads)
+    ):
+        raise fields.error("num_attention_heads_per_layer", f"a multiple of {keys} for each of {layers} layers")
+    gating = fields.data.get("gating", True)
+    words = Words(qk_norm="head", gate="g_proj", gate_by_head=gating is True or gating == "per-head")
+    kinds, own = list[str](), dict[str, dict[str, object]]()
+    for sparse, number in zip(read_sparse_layers(fields, layers, 1), heads, strict=False):
+        kinds.append(f"{'sparse' if sparse else 'dense'}, {number} heads")
+        own[kinds[-1]] = {"num_heads": number, **({} if sparse else {"experts": None})}
+    shared = fields.count("shared_expert_intermediate_size")
+    return decoder_spec(
+        fields,
+        row,
+        words,
+        mlp_bias=False,
+        experts=_of_size(fields, shared_intermediate_size=shared, router_bias=True),
+        sliding_windows=_sliding(fields),
+        **by_kind(kinds, own),
+    )
+
+
+def _granite_swa(fields: Fields, row: FamilyRow) -> ModelSpec:
+    words = Words(
+        sinks=True,
+        experts="block_sparse_moe",
+        mlp="shared_mlp",
+        ups=("input_linear",),
+        packed_gate=True,
+        down="output_linear",
+        embedding_scale=True,
+        residual_scale=True,
+        logit_kernels=1,
+    )
+    shared = fields.count("shared_intermediate_size", minimum=0)
+    if not shared:
+        words = replace(words, ups=())
+    return decoder_spec(
+        fields,
+        row,
+        words,
+        intermediate_size=shared or fields.count("intermediate_size"),
+        mlp_bias=False,
+        experts=_experts(fields, "num_local_experts", "num_experts_per_tok", "intermediate_size"),
+        sliding_windows=every_fourth_full(fields),
+    )
+
+
+_READERS: Mapping[str, tuple[str, Callable[[Fields, FamilyRow], ModelSpec]]] = {
+    "flex_olmo": ("FlexOlmo", _flex_olmo),
+    "hy_v3": ("HYV3", _hunyuan3),
+    "aria_text": ("AriaText", _aria),
+    "mellum": ("Mellum", _mellum),
+    "hunyuan_v1_moe": ("HunYuanMoEV1", _hunyuan1),
+    "afmoe": ("Afmoe", _afmoe),
+    "laguna": ("Laguna", _laguna),
+    "granitemoe_swa": ("GraniteMoeSWA", _granite_swa),
+}
+"""model_type -> how its classes' names begin, and what reads it."""
+
+
+def _read(fields: Fields, row: FamilyRow) -> ModelSpec:
+    return _READERS[fields.model_type][1](fields, row)
 
 
 def _read_dbrx(fields: Fields, row: FamilyRow) -> ModelSpec:
@@ -90,9 +209,34 @@ def _read_dbrx(fields: Fields, row: FamilyRow) -> ModelSpec:
     )
 
 
+def _read_cohere(fields: Fields, row: FamilyRow) -> ModelSpec:
+    layers, first = fields.layers("num_hidden_layers"), fields.count("first_k_dense_replace", 0, minimum=0)
+    sparse = read_sparse_layers(fields, layers, first)
+    inner = fields.count("intermediate_size")
+    window = fields.count_or_none("sliding_window")
+    periods = fields.count("prefix_dense_sliding_window_pattern"), fields.count("sliding_window_pattern")
+    full = [
+        (layer + 1) % periods[0] == 0 if layer < first else (layer - first + 1) % periods[1] == 0
+        for layer in range(layers)
+    ]
+    windows = _sliding(fields) if fields.data.get("layer_types") else tuple(None if each else window for each in full)
+    return decoder_spec(
+        fields,
+        row,
+        Words(placing="parallel", norms=("input_layernorm",), logit_kernels=1),
+        intermediate_size=fields.count_or_none("prefix_dense_intermediate_size") or inner,
+        mlp_bias=False,
+        norm_bias=False,
+        experts=_experts(fields, "num_experts", "num_experts_per_tok", "intermediate_size", "num_shared_experts"),
+        sliding_windows=windows,
+        **_mixed(sparse),
+    )
+
+
 SPARSE_WORDS = decoder_row(
-    "sparse-words", {name: prefix for name, (prefix, _) in _TYPES.items()}, _read, norm="rms_norm"
+    "sparse-words", {name: prefix for name, (prefix, _) in _READERS.items()}, _read, norm="rms_norm"
 )
+COHERE_MOE = decoder_row("cohere-moe", {"cohere2_moe": "Cohere2Moe"}, _read_cohere, norm="layer_norm")
 DBRX = decoder_row(
     "dbrx",
     {"dbrx": "Dbrx"},

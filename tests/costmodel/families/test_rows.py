@@ -24,7 +24,7 @@ from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
 from studies.families.reference import reference_model, reference_params  # noqa: E402
 
-OLD = ("llama", "mistral", "qwen2", "qwen3", "bert", "roberta", "gpt2", "opt")
+OLD = ("llama", "mistral", "qwen2", "qwen3", "bert", "roberta", "gpt2", "gpt-sw3", "opt")
 """Types that tests of their own hold against transformers in more ways."""
 MIXED = ("moe", "phimoe", "deepseek", "qwen-hybrid")
 """Rows with experts or a state, whose passes are counted on real values in test_moe."""
