@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
-from costmodel.errors import CostModelError
+from pathlib import Path
+
+from costmodel.errors import CostModelError, ModelError
+
+_NOT_READ = ("*.gguf", "*.bin", "*.pt", "*.pth", "*.h5", "*.msgpack")
+"""Files of weights in other formats, some of which run code when they are opened."""
 
 
 class RunError(CostModelError):
@@ -30,6 +35,18 @@ class MeasurementError(CostModelError):
         super().__init__(what, **details)  # type: ignore[arg-type]
         self.kind = kind
         """identity, non-finite or out-of-memory."""
+
+
+def weightless(folder: Path) -> ModelError:
+    """The error of a checkpoint's folder that has no weights that are read."""
+    others = sorted(path.name for pattern in _NOT_READ for path in folder.glob(pattern))
+    hint = "a configuration alone can be priced (costmodel), not measured; fetch the weights too"
+    if others:
+        hint = f"{others[0]} is not read, since such files can run code: save the model with save_pretrained"
+        if others[0].endswith(".gguf"):
+            hint = f"`validate import gguf {folder / others[0]}` makes a folder of it"
+    allowed = "a folder with model.safetensors, or several *.safetensors and their model.safetensors.index.json"
+    return ModelError("folder without weights", value=str(folder), allowed=allowed, hint=hint)
 
 
 def reason_of(error: BaseException, limit: int = 400) -> str:

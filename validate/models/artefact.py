@@ -12,7 +12,7 @@ import torch
 
 from costmodel.errors import ModelError
 from validate.hf import FactoredCheckpointError, load_factored
-from validate.models.kept import kept_model
+from validate.models.kept import is_factored, kept_model
 from validate.models.pretrained import Pretrained
 from validate.models.tokenizers import read_tokenizer
 
@@ -26,6 +26,8 @@ def open_factored(
         ModelError: when it is not as `validate apply` writes them.
     """
     folder = Path(folder)
+    if not is_factored(folder):
+        raise ModelError("no factored checkpoint", value=str(folder), allowed="a folder that `validate apply` wrote")
     spec, config = kept_model(folder)
     try:
         model: Any = load_factored(folder, dtype=dtype, device=device)

@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 
 from costmodel.errors import ModelError
 from costmodel.files.read import read_json
-from validate.errors import reason_of
+from validate.errors import reason_of, weightless
 
 _PLAIN = re.compile(r"[^/\\\0]+\.safetensors")
 _LEGACY = (("LayerNorm.weight", "LayerNorm.gamma"), ("LayerNorm.bias", "LayerNorm.beta"))
@@ -90,8 +90,7 @@ def _weight_files(folder: Path) -> list[Path]:
         return [folder / "model.safetensors"]
     index = folder / "model.safetensors.index.json"
     if not index.is_file():
-        allowed = f"a folder with model.safetensors or {index.name}"
-        raise ModelError("folder without weights", value=str(folder), allowed=allowed)
+        raise weightless(folder)
     data = read_json(index, "index of weights", ModelError)
     names = data.get("weight_map") if isinstance(data, dict) else None
     if not isinstance(names, dict) or not names or not all(isinstance(each, str) for each in names.values()):

@@ -14,7 +14,6 @@ from torch import nn
 from costmodel.errors import ModelError
 from costmodel.families.load import load_model, read_config
 from costmodel.model import ModelSpec
-from validate.errors import reason_of
 from validate.models.classes import measured_class, whole_class
 from validate.models.headers import StoredTensors
 from validate.models.reading import read_model, require_dense, require_own_weights
@@ -22,6 +21,7 @@ from validate.models.tokenizers import read_tokenizer
 
 _FILES = ["*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "*.spm", "*.codes", "*.tiktoken"]
 """What a checkpoint without code consists of."""
+_FOLDER = "a folder with config.json and *.safetensors"
 _HUB_NAME = re.compile(r"\w[\w.-]*(/[\w.-]+)?")
 
 
@@ -55,21 +55,32 @@ def locate(path_or_id: str) -> Path:
     """The folder of a checkpoint: the one given, or the hub's snapshot of that name, fetched when it is not cached.
 
     Raises:
-        ModelError: when it is neither.
+        ModelError: when it is neither, the hub does not show it, or cannot be reached.
     """
     folder = Path(path_or_id)
     if folder.is_dir():
         return folder
-    allowed = "a folder with config.json and *.safetensors, or a name on the Hugging Face hub"
     if not _HUB_NAME.fullmatch(path_or_id):
-        raise ModelError("no such folder", value=path_or_id, allowed=allowed)
+        raise ModelError("no such folder", value=path_or_id, allowed=f"{_FOLDER}, or a name on the Hugging Face hub")
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+    from huggingface_hub.errors import GatedRepoError, HfHubHTTPError, LocalEntryNotFoundError, RepositoryNotFoundError
 
     try:
         return Path(snapshot_download(path_or_id, allow_patterns=_FILES))
-    except (HFValidationError, HfHubHTTPError, LocalEntryNotFoundError, OSError, ValueError) as error:
-        raise ModelError("no such checkpoint", value=path_or_id, allowed=allowed, hint=reason_of(error, 160)) from error
+    except GatedRepoError as error:
+        hint = "accept its terms on the hub and log in with `hf auth login`, or give a folder"
+        raise ModelError(
+            "the hub shows this checkpoint to those only who may see it", value=path_or_id, hint=hint
+        ) from error
+    except RepositoryNotFoundError as error:
+        allowed = f"{_FOLDER}, or owner/name of a public model"
+        raise ModelError(
+            "no such folder, and the hub has no such checkpoint", value=path_or_id, allowed=allowed
+        ) from error
+    except (LocalEntryNotFoundError, HfHubHTTPError, OSError, ValueError) as error:  # offline, or a server that fails
+        what = "no such folder, not in the local cache, and the hub cannot be reached"
+        hint = f"fetch it with `hf download {path_or_id}` where there is a network, or give {_FOLDER}"
+        raise ModelError(what, value=path_or_id, hint=hint) from error
 
 
 def open_pretrained(

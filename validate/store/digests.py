@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from costmodel.errors import ModelError
+from validate.errors import weightless
 from validate.store.record_format import Record
 
 
@@ -37,7 +38,7 @@ def file_sha256(folder: Path) -> dict[str, str]:
     """
     files = [folder / "config.json", *sorted(folder.glob("*.safetensors"))]
     if len(files) == 1:
-        raise ModelError("folder without weights", value=str(folder), allowed="a folder with *.safetensors files")
+        raise weightless(folder)
     found = {}
     for path in files:
         try:
