@@ -38,6 +38,7 @@ MIXERS: dict[str, dict[str, Any]] = {
     },
     "granitemoe_swa": {"num_local_experts": 4},
     "cohere2_moe": {"num_experts": 4, "head_dim": 16, "first_k_dense_replace": 1, "prefix_dense_intermediate_size": 20},
+    "mllama_text_model": {"cross_attention_layers": [1]},
     "rembert": {"input_embedding_size": 24, "output_embedding_size": 40},
     "gemma4_text": {
         "global_head_dim": 24,

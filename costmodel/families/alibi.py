@@ -57,6 +57,15 @@ def _read_falcon(fields: Fields, row: FamilyRow) -> ModelSpec:
     )
 
 
+def _read_refined_web(fields: Fields, row: FamilyRow) -> ModelSpec:
+    """Falcon before transformers had it: heads of keys alone say which of the two layers it has."""
+    fields.require("hidden_size", "n_layer", "n_head", "vocab_size")
+    keys = fields.count_or_none("n_head_kv")
+    renamed = {"num_hidden_layers": fields.data["n_layer"], "num_attention_heads": fields.data["n_head"]}
+    values = {"max_position_embeddings": 2048, "activation": "gelu", **renamed, **fields.data, "num_kv_heads": keys}
+    return _read_falcon(fields.with_data({**values, "new_decoder_architecture": keys is not None}), row)
+
+
 def _read_bloom(fields: Fields, row: FamilyRow) -> ModelSpec:
     words = Words(rotary=False, embedding_norm="transformer.word_embeddings_layernorm", **_PACKED)
     return decoder_spec(
@@ -110,6 +119,15 @@ FALCON = decoder_row(
     "falcon",
     {"falcon": "Falcon"},
     _read_falcon,
+    norm="layer_norm",
+    layers="transformer.h",
+    heads=OLD_HEADS,
+    strided_heads=True,
+)
+REFINED_WEB = decoder_row(
+    "refined-web",
+    {"RefinedWeb": "RW", "RefinedWebModel": "RW"},
+    _read_refined_web,
     norm="layer_norm",
     layers="transformer.h",
     heads=OLD_HEADS,

@@ -10,7 +10,16 @@ from costmodel.families.fields import Fields
 from costmodel.families.refused import what_is_lacking
 from costmodel.families.row import FamilyRow
 
-_TEXT_KEYS = ("text_config", "llm_config", "language_config", "thinker_config")
+_TEXT_KEYS = (
+    "text_config",
+    "llm_config",
+    "language_config",
+    "thinker_config",
+    "llm_cfg",
+    "lm_config",
+    "language_model_config",
+    "text_model_config",
+)
 """Where a configuration of several models keeps that of its language model."""
 _WRAPPED = {
     "aria": "aria_text",
@@ -30,6 +39,7 @@ _WRAPPED = {
     "internvl": "qwen2",
     "lfm2_vl": "lfm2",
     "lighton_ocr": "qwen3",
+    "mllama": "mllama_text_model",
     "llama4": "llama4_text",
     "llava": "llama",
     "llava_next": "llama",
@@ -56,7 +66,16 @@ _WRAPPED = {
     "voxtral": "llama",
 }
 """model_type of a model around a language model -> the language model's, where its part does not say."""
-_WRAPPER_ENDS = ("ForConditionalGeneration", "ForCausalLM", "ForVision2Seq", "ChatModel", "Model")
+_WRAPPER_ENDS = (
+    "ForConditionalGeneration",
+    "ForCausalLM",
+    "ForVision2Seq",
+    "ChatModel",
+    "Model",
+    "MultiModalityCausalLM",
+    "MiniCPMV",
+    "MiniCPMO",
+)
 _FLAT = {
     "glm4v": "glm4v_text",
     "llava": "llama",
@@ -64,12 +83,20 @@ _FLAT = {
     "llava_mistral": "mistral",
     "llava_qwen": "qwen2",
     "phi3_v": "phi3",
+    "phi4_multimodal": "phi3",
+    "phi4mm": "phi3",
     "qwen2_vl": "qwen2_vl_text",
     "qwen2_5_vl": "qwen2_5_vl_text",
 }
 """model_type of a model around a language model whose fields stand among its own -> the language model's."""
+_VERSIONS = {2.0: "minicpm", 2.5: "llama", 2.6: "qwen2", 4.0: "llama", 4.5: "qwen3"}
+"""Version of MiniCPM-V and MiniCPM-o -> the type of their language model, whose fields stand among their own."""
 _SAME = {
     "emu3_text_model": "llama",
+    "llava_llama": "llama",
+    "llava_mistral": "mistral",
+    "llava_qwen": "qwen2",
+    "llava_qwen2": "qwen2",
     "granite4_vision_text": "granite",
     "granite_docling_text": "llama",
     "paddleocr_vl_text": "ernie4_5",
@@ -136,17 +163,16 @@ def _text_model(fields: Fields, rows: Mapping[str, FamilyRow]) -> tuple[Fields, 
         nested = inner[key]
         assert isinstance(nested, Mapping)
         inner, path = nested, f"{path}.{key}".lstrip(".")
-    if not path and (not isinstance(outer, str) or outer in rows or outer not in _FLAT):
+    if not path and (not isinstance(outer, str) or outer in rows or _flat_type(fields, outer) is None):
         return fields, ""
     found = _classes(fields)
     if any(not name.endswith(_WRAPPER_ENDS) for name in found):
         raise fields.error("architectures", f"classes that end in {', '.join(_WRAPPER_ENDS)}")
     kind = str(outer) if isinstance(outer, str) else (found or ["?"])[0]
     values = dict(inner)
-    declared = values.get("model_type")
-    inside = _SAME.get(declared, declared) if path and isinstance(declared, str) else None
+    inside = _declared(values, rows) if path else None
     if inside is None or (inside == outer and inside not in rows):
-        inside = _FLAT.get(kind, _WRAPPED.get(kind))
+        inside = _flat_type(fields, kind) or _WRAPPED.get(kind)
     values["model_type"] = inside
     if inside is None:
         raise _unsupported(fields, kind, rows)
@@ -158,6 +184,25 @@ def _text_model(fields: Fields, rows: Mapping[str, FamilyRow]) -> tuple[Fields, 
     if inside not in rows:
         raise _unsupported(fields, f"{kind} around {inside}", rows)
     return fields.with_data(values), kind
+
+
+def _declared(values: Mapping[str, object], rows: Mapping[str, FamilyRow]) -> str | None:
+    """The type that the part of a language model says it is, else that of the class that it names."""
+    declared, names = values.get("model_type"), values.get("architectures")
+    if declared == "deepseek_v2" and values.get("use_mla") is False:
+        return "deepseek"  # with attention as in DeepSeek-MoE: DeepSeek-VL2's smallest, DeepSeek-OCR
+    if isinstance(declared, str):
+        return _SAME.get(declared, declared)
+    named = isinstance(names, list) and names and isinstance(names[0], str)
+    return _type_of(names[0], rows) if isinstance(names, list) and named else None
+
+
+def _flat_type(fields: Fields, outer: str) -> str | None:
+    """The type of a language model whose fields stand among those of the model around it."""
+    if outer in ("minicpmv", "minicpmo"):
+        version = fields.data.get("version")
+        return _VERSIONS.get(float(version)) if isinstance(version, int | float) else None
+    return _FLAT.get(outer)
 
 
 def _classes(fields: Fields) -> list[str]:

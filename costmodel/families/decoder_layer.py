@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from costmodel.blocks import ShortConv, StateSpace
 from costmodel.families.experts import add_mlp, expert_tensors
 from costmodel.forward.attention import add_attention
-from costmodel.forward.cost import elementwise
+from costmodel.forward.cost import OpCost, elementwise
 from costmodel.forward.frame import INPUT
 from costmodel.forward.ops import Builder
 from costmodel.forward.state_space import add_short_conv, add_state_space, recurrent_params, recurrent_tensors
@@ -112,7 +112,7 @@ def extra_params(spec: ModelSpec) -> int:
 
 
 def add_layer(b: Builder, window: int | None) -> None:
-    """The operations of one layer."""
+    """The operations of one layer; of one that has neither block an empty one."""
     words, hidden = words_of(b.model), b.model.hidden_size
     norms = iter(words.norms)
 
@@ -127,6 +127,9 @@ def add_layer(b: Builder, window: int | None) -> None:
         source = first if len(words.norms) == 1 else normed(INPUT)
         added = b.pointwise("add_attention", "add", [INPUT, mixed], hidden)
         b.pointwise("add_mlp", "add", [added, _feed_forward(b, source)], hidden, holds=[INPUT, *weights])
+        return
+    if not _mixes(b.model) and not _feeds(b.model):
+        b.add("passed", "elementwise", OpCost(), [INPUT], b.work.tokens * hidden)
         return
     residual, held, weights = INPUT, list[str](), tuple[str, ...]()
     for which in ("attention", "mlp"):

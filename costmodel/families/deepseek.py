@@ -54,6 +54,9 @@ def _read(fields: Fields, row: FamilyRow) -> ModelSpec:
     defaults = _DEFAULTS["deepseek_v2" if kind == "deepseek_v2" else "deepseek_v3"]
     fields.require("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size")
 
+    if not fields.flag_or("use_mla", True):
+        raise fields.error("use_mla", "true: attention without latent vectors is not supported")
+
     def count(name: str) -> int:
         return fields.count(name, defaults.get(name, -1))
 

@@ -1,4 +1,4 @@
-"""Decoders with LayerNorm and RoPE: StarCoder 2, StableLM, Nemotron, Persimmon, GPT-NeoX (Pythia), GPT-J, CodeGen."""
+"""Decoders with LayerNorm and RoPE: StarCoder 2, StableLM, Nemotron, Persimmon, Orion, Pythia, GPT-J, CodeGen."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def _stablelm(fields: Fields, row: FamilyRow) -> ModelSpec:
         norms=_TWO[: 1 if parallel else 2],
         qk_norm="each_head" if fields.flag_or("qk_layernorm", False) else "none",
         qk_norm_names=("q_layernorm", "k_layernorm"),
-        rotary_share=fields.share("partial_rotary_factor", 0.25),
+        rotary_share=fields.share("rope_pct" if "rope_pct" in fields.data else "partial_rotary_factor", 0.25),
         out_bias=False,
     )
     return decoder_spec(fields, row, words, bias=fields.flag_or("use_qkv_bias", False), mlp_bias=False)
@@ -45,6 +45,10 @@ def _stablelm(fields: Fields, row: FamilyRow) -> ModelSpec:
 def _nemotron(fields: Fields, row: FamilyRow) -> ModelSpec:
     words = Words(ups=("up_proj",), rotary_share=fields.share("partial_rotary_factor", 0.5))
     return decoder_spec(fields, row, words)
+
+
+def _orion(fields: Fields, row: FamilyRow) -> ModelSpec:
+    return decoder_spec(fields, row, Words(), tie_embeddings=fields.flag_or("tie_word_embeddings", False))
 
 
 def _persimmon(fields: Fields, row: FamilyRow) -> ModelSpec:
@@ -65,8 +69,10 @@ def _persimmon(fields: Fields, row: FamilyRow) -> ModelSpec:
 _READERS = {
     "jais2": lambda fields, row: decoder_spec(fields, row, Words(ups=("up_proj",))),
     "nemotron": _nemotron,
+    "orion": _orion,
     "persimmon": _persimmon,
     "stablelm": _stablelm,
+    "stablelm_epoch": _stablelm,
     "starcoder2": _starcoder2,
 }
 
@@ -114,8 +120,10 @@ LAYER_NORM_KIN = decoder_row(
     {
         "jais2": "Jais2",
         "nemotron": "Nemotron",
+        "orion": "Orion",
         "persimmon": "Persimmon",
         "stablelm": "StableLm",
+        "stablelm_epoch": "StableLMEpoch",
         "starcoder2": "Starcoder2",
     },
     _read,

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from costmodel.blocks import Experts
 from costmodel.families.decoder import decoder_row
 from costmodel.families.decoder_fields import decoder_spec
 from costmodel.families.fields import Fields
@@ -22,8 +23,12 @@ _SIZES = ("hidden_size", "num_attention_heads", "vocab_size")
 
 def _own_llama(fields: Fields, row: FamilyRow) -> ModelSpec:
     fields.require(*_SIZES, "num_hidden_layers", "intermediate_size")
-    fields.refuse("num_experts", "its mixture of experts is not supported")
-    kind = fields.model_type
+    kind, experts = fields.model_type, None
+    if fields.data.get("num_experts"):
+        number, per_token = fields.count("num_experts"), fields.count("num_experts_per_tok", 2)
+        if kind != "minicpm" or per_token > number:
+            raise fields.error("num_experts", f"absent but in MiniCPM, and at least num_experts_per_tok {per_token}")
+        experts = Experts(number=number, per_token=per_token, intermediate_size=fields.count("intermediate_size"))
     scaled = kind == "minicpm"
     words = Words(embedding_scale=scaled, residual_scale=scaled, logit_kernels=1 if scaled else 0)
     bias = fields.flag_or("bias", True) if kind == "internlm" else fields.flag_or("qkv_bias", False)
@@ -39,6 +44,7 @@ def _own_llama(fields: Fields, row: FamilyRow) -> ModelSpec:
         bias=bias,
         attn_out_bias=bias and kind == "internlm",
         mlp_bias=False,
+        experts=experts,
         tie_embeddings=fields.flag_or("tie_word_embeddings", scaled),
         notes=("the layers that predict several tokens ahead are not priced",) if kind == "mimo" else (),
     )
@@ -54,6 +60,7 @@ OWN_LLAMA = decoder_row(
         "minicpm": "MiniCPM",
         "skywork": "Skywork",
         "xverse": "Xverse",
+        "Yi": "Yi",
     },
     _own_llama,
     norm="rms_norm",
@@ -97,6 +104,48 @@ INTERNLM2 = decoder_row(
     strided_heads=True,
 )
 BAICHUAN = decoder_row("baichuan", {"baichuan": "Baichuan"}, _baichuan, norm="rms_norm", strided_heads=True)
+
+# Molmo, the language model
+
+
+def _molmo(fields: Fields, row: FamilyRow) -> ModelSpec:
+    fields.require(*_SIZES, "num_hidden_layers", "intermediate_size")
+    if fields.data.get("layer_norm_type", "rms") != "rms" or fields.flag_or("norm_after", False):
+        raise fields.error("layer_norm_type", "rms, without norm_after")
+    fields.refuse("attention_layer_norm", "norms of q and k are not supported")
+    words = Words(
+        norms=("attn_norm", "ff_norm"),
+        attention="self_attn",
+        qkv=("att_proj",),
+        out="attn_out",
+        mlp="",
+        ups=("ff_proj",),
+        packed_gate=True,
+        down="ff_out",
+        out_bias=False,
+        embedding="model.transformer.wte",
+        tables="model.transformer.rotary_emb",
+        final_norm="model.transformer.ln_f",
+    )
+    hidden = fields.count("hidden_size")
+    return decoder_spec(
+        fields.with_values(vocab_size=fields.count("embedding_size", fields.count("vocab_size"))),
+        row,
+        words,
+        intermediate_size=fields.count("intermediate_size") // 2,
+        bias=fields.flag_or("qkv_bias", False),
+        mlp_bias=False,
+        other_outer_params=_MOLMO_WORDS * hidden,
+        notes=("molmo: its vision tower is not priced, its language model alone is",),
+        tie_embeddings=fields.flag_or("weight_tying", False),
+    )
+
+
+_MOLMO_WORDS = 128
+"""Rows of the token embedding that the LM head has not: for images."""
+MOLMO = decoder_row(
+    "molmo", {"molmo": "Molmo"}, _molmo, norm="rms_norm", layers="model.transformer.blocks", strided_heads=True
+)
 
 # ChatGLM 2 and 3, GLM-4
 

@@ -75,6 +75,33 @@ def _read_phi3(fields: Fields, row: FamilyRow) -> ModelSpec:
     return decoder_spec(fields, row, words, bias=False, mlp_bias=False, sliding_windows=windows)
 
 
+def _read_phi3_small(fields: Fields, row: FamilyRow) -> ModelSpec:
+    fields.require("hidden_size", "num_hidden_layers", "num_attention_heads", "vocab_size", "ff_intermediate_size")
+    words = Words(
+        qkv=("query_key_value",),
+        out="dense",
+        ups=("up_proj",),
+        packed_gate=True,
+        embedding_scale=True,
+        logit_kernels=1,
+        final_norm="model.final_layernorm",
+    )
+    every = fields.count_or_none("dense_attention_every_n_layers")
+    return decoder_spec(
+        fields,
+        row,
+        words,
+        max_positions=fields.count("max_position_embeddings", 8192),
+        activation="quick_gelu",
+        bias=True,
+        mlp_bias=True,
+        tie_embeddings=fields.flag_or("tie_word_embeddings", True),
+        notes=("its block-sparse attention is priced as attention to all positions, an upper bound",)
+        if every != 1
+        else (),
+    )
+
+
 PHI = decoder_row("phi", {"phi": "Phi"}, _read_phi, norm="layer_norm")
 PHI_MSFT = decoder_row(
     "phi-msft",
@@ -93,3 +120,11 @@ PHI_MSFT = decoder_row(
     strided_heads=True,
 )
 PHI3 = decoder_row("phi3", {"phi3": "Phi3"}, _read_phi3, norm="rms_norm", strided_heads=True)
+PHI3_SMALL = decoder_row(
+    "phi3-small",
+    {"phi3small": "Phi3Small"},
+    _read_phi3_small,
+    norm="layer_norm",
+    aliases={"intermediate_size": "ff_intermediate_size"},
+    strided_heads=True,
+)

@@ -18,8 +18,6 @@ _LACKS = (
         r"(mamba|rwkv|xlstm|recurrent_gemma|zamba|hyena|retnet)",
         "recurrent or state-space layers of a kind that no row has",
     ),
-    (r"(mllama)", "layers of cross-attention to images between its own"),
-    (r"(openelm)", "layers of a different width and number of heads each"),
     (
         r"(moe|mixtral|gpt_oss|minimax|llama4|dbrx|arctic|grok|deepseek|kimi|longcat|hunyuan_v1_moe|jetmoe|ling|bailing|step3|ernie4_5_moe)",
         "a mixture of experts of a kind that no row has",
@@ -33,10 +31,9 @@ _LACKS = (
         "state-space or linear-attention layers of a kind that no row has",
     ),
     (
-        r"^(minicpmv|molmo|falcon_perception|ovis)",
+        r"^(minicpmv|minicpmo|falcon_perception|ovis)",
         "a language model that the file does not set apart from its towers",
     ),
-    (r"^(phi3small)", "block-sparse attention"),
 )
 """Pattern of a model_type or class -> what is in such a model that is not priced; the first that fits counts."""
 

@@ -1,0 +1,125 @@
+"""Models of repositories' own code have their published numbers of parameters."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from costmodel.errors import ModelError
+from costmodel.families.registry import spec_from_config
+
+MULTIPLIERS = [0.5, 0.73, 0.97, 1.2, 1.43, 1.67, 1.9, 2.13, 2.37, 2.6, 2.83, 3.07, 3.3, 3.53, 3.77, 4.0]
+PUBLISHED: dict[str, tuple[dict[str, Any], int]] = {
+    "OpenELM 270M": (
+        {
+            "model_type": "openelm",
+            "model_dim": 1280,
+            "num_transformer_layers": 16,
+            "head_dim": 64,
+            "vocab_size": 32000,
+            "ffn_multipliers": MULTIPLIERS,
+            "normalize_qk_projections": True,
+            "num_query_heads": [12] * 5 + [16] * 7 + [20] * 4,
+            "num_kv_heads": [3] * 5 + [4] * 7 + [5] * 4,
+        },
+        271_527_168,
+    ),
+    "Falcon 7B in its first form": (
+        {
+            "model_type": "RefinedWebModel",
+            "hidden_size": 4544,
+            "n_head": 71,
+            "n_layer": 32,
+            "multi_query": True,
+            "parallel_attn": True,
+            "vocab_size": 65024,
+        },
+        6_921_720_704,
+    ),
+    "StableLM 3B in its first form": (
+        {
+            "model_type": "stablelm_epoch",
+            "hidden_size": 2560,
+            "intermediate_size": 6912,
+            "num_attention_heads": 32,
+            "num_key_value_heads": 32,
+            "num_hidden_layers": 32,
+            "vocab_size": 50304,
+            "max_position_embeddings": 4096,
+            "tie_word_embeddings": False,
+        },
+        2_795_443_200,
+    ),
+    "Phi 3 small": (
+        {
+            "model_type": "phi3small",
+            "hidden_size": 4096,
+            "ff_intermediate_size": 14336,
+            "num_attention_heads": 32,
+            "num_key_value_heads": 8,
+            "num_hidden_layers": 32,
+            "vocab_size": 100352,
+        },
+        7_392_272_384,
+    ),
+    "Yi 6B in its first form": (
+        {
+            "model_type": "Yi",
+            "hidden_size": 4096,
+            "intermediate_size": 11008,
+            "num_attention_heads": 32,
+            "num_key_value_heads": 4,
+            "num_hidden_layers": 32,
+            "vocab_size": 64000,
+        },
+        6_061_035_520,
+    ),
+}
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_parameters_are_those_that_were_published(name: str) -> None:
+    config, expected = PUBLISHED[name]
+    assert spec_from_config(config, name=name, source=name).num_params == expected
+
+
+SMALL = {
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_attention_heads": 4,
+    "num_hidden_layers": 3,
+    "vocab_size": 100,
+}
+
+
+def test_experts_of_minicpm_stand_in_the_place_of_the_mlp() -> None:
+    dense, sparse = (
+        spec_from_config({"model_type": "minicpm", **SMALL, **more}, name="test", source="test")
+        for more in ({}, {"num_experts": 8, "num_experts_per_tok": 2})
+    )
+    assert sparse.num_params - dense.num_params == 3 * (7 * 3 * 64 * 96 + 8 * 64)
+
+
+@pytest.mark.parametrize(("version", "kind"), [(2.6, "qwen2"), (4.0, "llama")])
+def test_the_version_of_minicpm_v_says_which_language_model_it_has(version: float, kind: str) -> None:
+    config = {"model_type": "minicpmv", "architectures": ["MiniCPMV"], "version": version, **SMALL}
+    config["num_key_value_heads"] = 4
+    assert spec_from_config(config, name="test", source="test").model_type == kind
+    with pytest.raises(ModelError, match="not supported: got 'minicpmv'"):
+        spec_from_config({**config, "version": 9.9}, name="test", source="test")
+
+
+def test_a_language_model_that_names_its_class_alone_is_read_by_it() -> None:
+    inner = {**SMALL, "architectures": ["LlamaForCausalLM"]}
+    config = {"model_type": "vila", "architectures": ["VILAModel"], "llm_cfg": inner}
+    assert spec_from_config(config, name="test", source="test").model_type == "llama"
+
+
+def test_deepseek_without_latent_attention_is_never_priced_with_it() -> None:
+    experts = {"n_routed_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 7, "n_shared_experts": 1}
+    inner = {**SMALL, **experts, "model_type": "deepseek_v2", "use_mla": False, "kv_lora_rank": None}
+    spec = spec_from_config({"model_type": "deepseek_vl_v2", "language_config": inner}, name="test", source="test")
+    assert (spec.model_type, spec.latent) == ("deepseek", None)
+    with pytest.raises(ModelError, match="use_mla"):
+        spec_from_config(inner, name="test", source="test")
