@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal, TypedDict, cast
 
 from costmodel.decomposition.factors import Decomposition
-from costmodel.decomposition.recipe import SUFFIX, load_recipe
+from costmodel.decomposition.recipe import SUFFIX, load_recipe, written_for_another
 from costmodel.decomposition.text import parse_decomposition
 from costmodel.errors import InputError, nearest
 from costmodel.families.load import load_model
@@ -131,7 +132,8 @@ def hardware_of(hw: Hardware) -> HardwareProfile:
 
 
 def decomposition_of(specs: Specs, model: ModelSpec) -> Decomposition:
-    """A configuration from SPECs, from a file, or itself; no SPEC is the dense model.
+    """A configuration from SPECs, from a file, or itself; no SPEC is the dense model. Warns (UserWarning) of a recipe
+    that was written for another model, as the commands do.
 
     Raises:
         CostModelError: in one line.
@@ -140,6 +142,8 @@ def decomposition_of(specs: Specs, model: ModelSpec) -> Decomposition:
         return specs
     if isinstance(specs, Path):
         if specs.suffix == SUFFIX:
+            for text in written_for_another(specs, model):
+                warnings.warn(text, UserWarning, stacklevel=3)
             return parse_decomposition(load_recipe(specs), model)
         from costmodel.decomposition.factors import load_decomposition
 

@@ -45,6 +45,18 @@ def recipe_model(path: str | Path) -> str | None:
     return part["model"].text() if "model" in part else None
 
 
+def written_for_another(path: str | Path, model: ModelSpec) -> tuple[str, ...]:
+    """What a user should know of a recipe that was written for another model than the one that it is applied to.
+
+    Raises:
+        DecompositionError: when it cannot be read or is no recipe.
+    """
+    other = recipe_model(path)
+    if other is None or other.lower() == model.name.lower():
+        return ()
+    return (f"{path} was written for {other} and is applied to {model.name}",)
+
+
 def _read(path: str | Path) -> Mapping[str, Node]:
     node = Node(str(path), read_toml(path, "recipe", DecompositionError), DecompositionError)
     part = node.table(["schema", "decompose"], ["model"])

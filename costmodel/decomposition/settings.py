@@ -69,9 +69,6 @@ class DecompositionSettings:
         """
         if self.recipe is None:
             return ()
-        from costmodel.decomposition.recipe import recipe_model
+        from costmodel.decomposition.recipe import written_for_another
 
-        other = recipe_model(self.recipe)
-        if other is None or other.lower() == model.name.lower():
-            return ()
-        return (f"{self.recipe} was written for {other} and is applied to {model.name}",)
+        return written_for_another(self.recipe, model)

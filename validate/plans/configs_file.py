@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from costmodel.decomposition.factors import Decomposition
-from costmodel.decomposition.recipe import SUFFIX, load_recipe
+from costmodel.decomposition.recipe import SUFFIX, load_recipe, written_for_another
 from costmodel.decomposition.text import parse_decomposition
 from costmodel.errors import DecompositionError
 from costmodel.files.read import read_json
@@ -34,6 +34,15 @@ def load_configs(path: str | Path, model: ModelSpec) -> list[Decomposition]:
         decomposition = Decomposition.from_json(config, model, where=f"{path}[{index}]")
         found.setdefault(json.dumps(decomposition.to_json(), sort_keys=True), decomposition)
     return list(found.values())
+
+
+def configs_warnings(path: str | Path | None, model: ModelSpec) -> tuple[str, ...]:
+    """What a user should know of a file of configurations: a recipe that was written for another model.
+
+    Raises:
+        DecompositionError: when the recipe cannot be read.
+    """
+    return written_for_another(path, model) if path is not None and str(path).endswith(SUFFIX) else ()
 
 
 def _entries(data: object, path: str | Path) -> list[object]:

@@ -96,6 +96,13 @@ def test_objects_and_files_ask_the_same_question(tmp_path: Path) -> None:
     assert again.level == cm.estimate("gpt2", "l4", config, phase="decode", calibration="none").level == "datasheet"
 
 
+def test_a_recipe_of_another_model_is_warned_of(tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text('schema = 1\nmodel = "llama2-7b"\ndecompose = ["rank=64"]\n')
+    with pytest.warns(UserWarning, match="was written for llama2-7b and is applied to gpt2"):
+        cm.estimate("gpt2", "l4", recipe, phase="decode")
+
+
 def test_answers_show_themselves() -> None:
     answer = cm.estimate("gpt2", "l4", "rank=50%", phase="decode")
     assert len(repr(answer)) < 400
