@@ -15,13 +15,14 @@ from costmodel.forward.workload import Runtime
 from costmodel.model import ModelSpec
 from validate.cli.progress import RunProgress
 from validate.cli.reporting import finish
-from validate.cli.starting import note_repaired, pin_and_warn
+from validate.cli.starting import note_repaired, pin_and_warn, settings_to_resume
+from validate.plans.configs_file import configs_warnings
 from validate.speed.planning import adaptations, artefact_of, cases, dtype_of, model_of, weights_of, workloads
 from validate.speed.records import SAMPLES, Sample, read_samples
 from validate.speed.settings import FIXED, MeasureSettings
 from validate.store.digests import checkpoint_sha256, sha256_of
 from validate.store.journal import Journal
-from validate.store.settings import earlier_settings, keep_settings, resumed
+from validate.store.settings import keep_settings, resumed
 
 
 def measure(
@@ -36,7 +37,7 @@ def measure(
 ) -> int:
     """Run, report, and return the exit code; settings not given take the resumed run's values."""
     deadline = time.monotonic() + (stop_after or math.inf)
-    settings = resumed(settings, earlier_settings(out, given) if resume else None, given)
+    settings = resumed(settings, settings_to_resume(out, given) if resume else None, given)
     spec = model_of(settings, given)
     threads = pin_and_warn(settings.threads, settings.device)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -86,6 +87,8 @@ def _run(settings: MeasureSettings, spec: ModelSpec, journal: Journal[Sample], d
                 progress.status(f"trying {stack}")
                 require_runtime(settings.runtime, device.torch_device)
             calibrations, notes = calibrations_for(settings.calibration, hardware, dtype, runtimes, stack)
+            for text in configs_warnings(settings.configs, spec):
+                progress.note(f"warning: {text}")
             for note in [*adaptations(settings, spec, choice, planned), *notes]:
                 progress.note(f"note: {note}")
             predictor = Predictor(hardware=hardware, calibrations=calibrations)

@@ -12,6 +12,10 @@ from click.core import ParameterSource
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+STARTS = "where DIR holds none and other options say what to run, start one"
+"""What `--resume` does without a run."""
+
+
 def run_options(folder: str, noun: str, *, records: str = "Where records go.", more: str = "") -> Callable[[F], F]:
     """Add `--stop-after`, `--out` and `--resume` of a command that leaves records in a folder.
 
@@ -24,7 +28,9 @@ def run_options(folder: str, noun: str, *, records: str = "Where records go.", m
 
     def add(function: F) -> F:
         for option in (
-            click.option("--resume", is_flag=True, help=f"Continue the run in DIR with its own settings{more}."),
+            click.option(
+                "--resume", is_flag=True, help=f"Continue the run in DIR with its own settings{more}; {STARTS}."
+            ),
             click.option(
                 "--out",
                 type=click.Path(path_type=Path),

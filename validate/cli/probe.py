@@ -16,16 +16,16 @@ from costmodel.errors import InputError
 from costmodel.forward.workload import Runtime
 from costmodel.hardware.profile import HardwareProfile
 from costmodel.units import DType
-from validate.cli.options import given
+from validate.cli.options import STARTS, given
 from validate.cli.progress import WorkBar
-from validate.cli.starting import note_repaired, pin_and_warn
+from validate.cli.starting import note_repaired, pin_and_warn, settings_to_resume
 from validate.probes.plan import ProbePlan, probe_plan
 from validate.probes.ranks import rank_plan
 from validate.probes.records import OPS, OpRecord
 from validate.probes.run import run_probe, turns
 from validate.probes.settings import NAME, ProbeSettings
 from validate.store.journal import Journal
-from validate.store.settings import earlier_settings, keep_settings
+from validate.store.settings import keep_settings
 
 if TYPE_CHECKING:
     from validate.devices.device import Device
@@ -36,7 +36,7 @@ _LIMITS = {"cpu": (1024, 0.1, 0.008), "cuda": (16384, 0.02, 0.1)}
 
 @click.command()
 @options_of(ProbeSettings, "settings")
-@click.option("--resume", is_flag=True, help="Continue the probe in DIR.")
+@click.option("--resume", is_flag=True, help=f"Continue the probe in DIR; {STARTS}.")
 @click.option(
     "--stop-after",
     type=click.FloatRange(1),
@@ -60,7 +60,7 @@ def command(settings: ProbeSettings, resume: bool, stop_after: float | None, out
     if settings.plan == "ranks" and "points" in given(click.get_current_context()):
         raise InputError("--points is of the plan `device`", value=settings.points, hint="leave it out of --plan ranks")
     if resume:
-        earlier_settings(out, given(click.get_current_context()), NAME)
+        settings_to_resume(out, given(click.get_current_context()), NAME)
     deadline = time.monotonic() + (stop_after or math.inf)
     used = pin_and_warn(settings.threads, settings.device)
     from validate.cli.probe_report import fit_device, say_ranks

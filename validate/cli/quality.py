@@ -14,13 +14,14 @@ from costmodel.cli.options import options_of
 from validate.cli.options import given, run_options
 from validate.cli.progress import RunProgress
 from validate.cli.quality_report import finish
-from validate.cli.starting import note_repaired
+from validate.cli.starting import note_repaired, settings_to_resume
+from validate.plans.configs_file import configs_warnings
 from validate.quality.job import Job
 from validate.quality.measure import measure_missing
 from validate.quality.records import QUALITY, QualityRecord
 from validate.quality.settings import NAME, QualitySettings
 from validate.store.journal import Journal
-from validate.store.settings import earlier_settings, resumed
+from validate.store.settings import resumed
 
 
 class _QualityGroup(NamingGroup):
@@ -68,8 +69,10 @@ def command(
             )
         return 0
     start = time.monotonic()
-    earlier = earlier_settings(out, asked, NAME) if resume else None
+    earlier = settings_to_resume(out, asked, NAME) if resume else None
     job = Job.read(resumed(settings, earlier, asked))
+    for text in configs_warnings(job.settings.configs, job.spec):
+        say(f"warning: {text}", err=True)
     sampled = 1 + sum(case.origin == "sample" for case in job.cases)
     if job.settings.samples is not None and sampled < job.settings.samples:
         say(f"note: {sampled} samples instead of {job.settings.samples}: there are no more distinct ones", err=True)

@@ -101,8 +101,8 @@ def test_given_configurations_and_resume(tmp_path: Path, capsys: pytest.CaptureF
     ]
     configs.write_text(json.dumps({"frontier": entries, "top": []}))
     start = ["--configs", str(configs), "--model", str(model), "--out", str(folder), "--phase", "decode", *FAST, *NAMED]
-    code, out, err = invoke(capsys, *start, "--format", "json")
-    assert (code, err) == (0, "")
+    code, out, err = invoke(capsys, *start, "--resume", "--format", "json")
+    assert (code, err) == (0, f"note: {folder} holds no run to resume; one is started\n")
     assert json.loads(out)["samples"] == 3
     lines = (folder / "samples.jsonl").read_bytes()
     assert invoke(capsys, *start)[::2] == (
@@ -123,33 +123,35 @@ def test_files_that_have_moved_are_the_same_files(tmp_path: Path, capsys: pytest
     from quality_cases import checkpoint
 
     model = checkpoint(tmp_path / "here" / "llama")
-    (tmp_path / "here" / "c.json").write_text('{"form": "svd", "ranks": {"layers.0.q_proj": 2}, "drop": []}')
+    recipe = 'schema = 1\nmodel = "gpt2"\ndecompose = ["layers=0 tensors=q_proj rank=2"]\n'
+    (tmp_path / "here" / "c.toml").write_text(recipe)
     start = ["--out", str(tmp_path / "out"), "--phase", "decode", *FAST, *NAMED]
-    here = ["--model", str(model), "--configs", str(tmp_path / "here" / "c.json")]
+    here = ["--model", str(model), "--configs", str(tmp_path / "here" / "c.toml")]
     assert invoke(capsys, *start, *here)[0] == 0
     lines = (tmp_path / "out" / "samples.jsonl").read_bytes()
     cut = lines[: lines.index(b"\n") + 1]  # half done
     (tmp_path / "out" / "samples.jsonl").write_bytes(cut)
     (tmp_path / "here").rename(tmp_path / "there")
-    there = ["--model", str(tmp_path / "there" / "llama"), "--configs", str(tmp_path / "there" / "c.json")]
-    assert invoke(capsys, *start, *there, "--resume")[::2] == (0, "")
+    there = ["--model", str(tmp_path / "there" / "llama"), "--configs", str(tmp_path / "there" / "c.toml")]
+    other = f"warning: {there[3]} was written for gpt2 and is applied to llama\n"
+    assert invoke(capsys, *start, *there, "--resume")[::2] == (0, other)
     found = (tmp_path / "out" / "samples.jsonl").read_bytes()
     assert found.startswith(cut)
     assert found.count(b"\n") == 2
 
-    (tmp_path / "there" / "c.json").write_text('{"form": "svd", "ranks": {"layers.0.q_proj": 4}, "drop": []}')
+    Path(there[3]).write_text(recipe.replace("rank=2", "rank=4"))
     code, _, err = invoke(capsys, *start, *there, "--resume")
     assert code == 1
-    assert err.startswith("error: cannot resume with another configs: got ")
-    (tmp_path / "there" / "c.json").unlink()
+    assert err.startswith(f"{other}error: cannot resume with another configs: got ")
+    Path(there[3]).unlink()
     weights = tmp_path / "there" / "llama" / "model.safetensors"
     content = bytearray(weights.read_bytes())
     content[-2] ^= 1
     weights.write_bytes(content)
-    (tmp_path / "there" / "c.json").write_text('{"form": "svd", "ranks": {"layers.0.q_proj": 2}, "drop": []}')
+    Path(there[3]).write_text(recipe)
     code, _, err = invoke(capsys, *start, *there, "--resume")
     assert code == 1
-    assert err.startswith("error: cannot resume with another weights: got ")
+    assert err.startswith(f"{other}error: cannot resume with another weights: got ")
     assert err.count("SHA-256") == 2
 
 
