@@ -57,6 +57,7 @@ class Shared(TypedDict, total=False):
     experts: str | ExpertKernels
     latent: str | Latent | None
     tp: int
+    ep: int
     tp_ways: str | None
 
 

@@ -143,8 +143,8 @@ def _print(result: Estimate, others: Sequence[Likely], show_ops: bool) -> None:
     )
     for phase in result.phases:
         costs(report.phase_title(phase), report.phase_rows(phase))
-        if phase.workload.tp > 1:
-            costs(f"{phase.workload.phase.value}: all {phase.workload.tp} devices together", report.whole_rows(phase))
+        if (count := phase.workload.devices) > 1:
+            costs(f"{phase.workload.phase.value}: all {count} devices together", report.whole_rows(phase))
         print_lines([f"{phase.workload.phase.value} verdict: {phase.verdict.text}", ""])
         groups = report.op_groups(phase)
         print_table(

@@ -172,7 +172,7 @@ def _place(result: Exploration) -> dict[str, object]:
     first, work = result.workloads[0], result.workloads[-1]
     place = {"hardware": result.hardware, "stack": work.stack, "batch": work.batch}
     place |= {"q_len": first.q_len, "kv_len": work.kv_len}
-    return {**place, **({"tp": work.tp} if work.tp > 1 else {})}
+    return {**place, **(work.split if work.devices > 1 else {})}
 
 
 def _machine(group: Sequence[Exploration]) -> dict[str, object]:

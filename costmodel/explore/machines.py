@@ -18,8 +18,8 @@ def by_machine(results: Iterable[Exploration]) -> list[list[Exploration]]:
 
 
 def devices_of(result: Exploration) -> int:
-    """Devices that share out the model."""
-    return result.workloads[0].tp
+    """Devices that take part."""
+    return result.workloads[0].devices
 
 
 def fewest_devices(group: Sequence[Exploration]) -> Exploration | None:

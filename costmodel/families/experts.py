@@ -11,6 +11,7 @@ from dataclasses import replace
 from costmodel.families.fields import Fields
 from costmodel.forward.cost import FP32_BYTES, INDEX_BYTES, OpCost, elementwise
 from costmodel.forward.ops import Builder
+from costmodel.forward.routing import expert_rows
 from costmodel.model import ModelSpec
 from costmodel.tensors import WeightTensor, mlp_weight
 
@@ -95,7 +96,9 @@ def add_mlp(b: Builder, normed: str, block: str = "mlp", shared: str = "shared_e
     source = b.site(tensors["fc1_latent_proj"], normed) if experts.width else normed
     moved = elementwise("copy", rows, width, act_bytes=work.act_bytes)
     source = b.add(f"{block}.experts.dispatch", "elementwise", moved, [source, routed], rows * width)
-    output = _add_stacks(b, tensors, block, source, rows)
+    own_rows = expert_rows(model, work)
+    source = _exchanged(b, source, own_rows * width)
+    output = _exchanged(b, _add_stacks(b, tensors, block, source, own_rows), own_rows * width)
     merged = elementwise("mul", rows, width, act_bytes=work.act_bytes)
     result = b.add(f"{block}.experts.combine", "elementwise", merged, [output, routed], work.tokens * width)
     if experts.width:
@@ -107,6 +110,11 @@ def add_mlp(b: Builder, normed: str, block: str = "mlp", shared: str = "shared_e
         weight = b.linear(f"{block}.shared_expert_gate", work.tokens, 1, hidden, normed, bias=False)
         passed = b.pointwise(f"{block}.weigh_shared", "mul", [passed, weight], hidden)
     return b.pointwise(f"{block}.add_shared", "add", [result, passed], hidden)
+
+
+def _exchanged(b: Builder, source: str, elements: int) -> str:
+    """Rows on the devices whose experts they go to, or back; of several devices the one with the most."""
+    return source if b.work.ep == 1 else b.collective("alltoall", source, elements)
 
 
 def _add_stacks(b: Builder, tensors: dict[str, WeightTensor], block: str, source: str, rows: int) -> str:

@@ -25,7 +25,7 @@ from costmodel.tensors import WeightTensor
 from costmodel.units import DType
 from costmodel.weights import WeightFormat
 
-Collective = Literal["all_reduce", "all_gather", "reduce_scatter"]
+Collective = Literal["all_reduce", "all_gather", "reduce_scatter", "alltoall"]
 Kind = Literal["embedding", "gemm", "attention", "kv_cache", "norm", "rope", "activation", "elementwise"] | Collective
 
 FACTOR_SUFFIXES = (".in", ".core", ".out")
@@ -108,6 +108,12 @@ def site_gemm(work: Workload, tensor: WeightTensor, stack: StackWork, n: int, k:
     )
 
 
+def summed_rows(tensor: WeightTensor, stack: StackWork, work: Workload) -> int:
+    """Rows of what several devices sum behind a weight: one of each token, also where each has passed several experts,
+    whose results every device adds up first."""
+    return work.tokens if tensor.experts else stack.rows
+
+
 class Builder:
     """Collects operations in execution order; each method adds one and returns its name."""
 
@@ -152,7 +158,8 @@ class Builder:
         return name
 
     def site(self, tensor: WeightTensor, source: str, *, holds: Sequence[str] = ()) -> str:
-        """The linear of a decomposable tensor, dense; of a stack of experts those of all experts."""
+        """The linear of a decomposable tensor, dense; of a stack of experts those of all experts, whose results several
+        devices sum once they are added up."""
         n, k = tensor.out_features, tensor.in_features
         stack = stack_work(tensor, self.model, self.work)
         cost, m = site_gemm(self.work, tensor, stack, n, k, bias=tensor.bias), stack.rows
@@ -162,7 +169,8 @@ class Builder:
         )
         if tensor.split != "columns":
             return name
-        return self.collective("all_reduce", name, m * n, holds=[*holds, source], site=tensor.name)
+        rows = summed_rows(tensor, stack, self.work)
+        return self.collective("all_reduce", name, rows * n, holds=[*holds, source], site=tensor.name)
 
     def collective(
         self, kind: Collective, source: str, elements: int, *, holds: Sequence[str] = (), site: str | None = None

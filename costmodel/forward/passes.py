@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from costmodel.decomposition.factors import Decomposition, Factor, LowRank, Site
 from costmodel.forward.cost import OpCost
 from costmodel.forward.frame import INPUT, epilogue_ops, layer_ops, prologue
-from costmodel.forward.ops import Op, site_gemm
+from costmodel.forward.ops import Op, site_gemm, summed_rows
 from costmodel.forward.routing import StackWork, stack_work
 from costmodel.forward.sharding import WAYS, Stage, split_stages
 from costmodel.forward.workload import Way, Workload
@@ -87,7 +87,8 @@ def factor_ops(
 
 def _stage_cost(stage: Stage[int], tensor: WeightTensor, stack: StackWork, work: Workload) -> OpCost:
     if stage.kind != "gemm":
-        return OpCost(message_bytes=stack.rows * stage.n * work.act_bytes, kernels=1)
+        rows = summed_rows(tensor, stack, work) if stage.summed else stack.rows
+        return OpCost(message_bytes=rows * stage.n * work.act_bytes, kernels=1)
     return site_gemm(work, tensor, stack, stage.n, stage.k, bias=bool(stage.bias))
 
 

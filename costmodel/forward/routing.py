@@ -4,6 +4,9 @@ Every token passes `per_token` experts, so a stack of all experts has tokens x p
 many experts are hit is its expected number, rounded, with tokens routed independently of each other: balanced, each of
 E experts is among a token's k with probability k / E, so E (1 - (1 - k / E)^T) of T tokens'; under the power law, the
 e-th most popular one with a probability in proportion to e^-1.2, capped at 1.
+
+Experts that several devices share are dealt out by popularity, one after the other; what is told is of the first
+device, whose experts are the most popular of their round, and which the others wait for.
 """
 
 from __future__ import annotations
@@ -39,14 +42,25 @@ def stack_work(tensor: WeightTensor, model: ModelSpec, work: Workload) -> StackW
     if not tensor.experts or model.experts is None:
         return StackWork(work.tokens, 1, 1)
     number, per_token = model.experts.number, model.experts.per_token
-    rows = work.tokens * per_token
-    members: Iterable[int] = range(number)
+    rows = expert_rows(model, work)
+    members: Iterable[int] = range(0, number, work.ep)
     if tensor.members:
         members = tensor.members
         rows = sum(rows * (each + 1) // number - rows * each // number for each in members)
-    chances = hit_chances(number, per_token, work.tokens, work.routing)
+    chances = hit_chances(number, per_token, work.tokens * work.ep, work.routing)
     read = min(rows, max(1, round(sum(chances[each] for each in members))))
     return StackWork(rows, read, min(read, 1) if work.experts is ExpertKernels.FUSED else read)
+
+
+@functools.lru_cache(maxsize=1024)
+def expert_rows(model: ModelSpec, work: Workload) -> int:
+    """Rows that reach the experts of a device, of the one with the most; `work.tokens` are those of each device."""
+    assert model.experts is not None
+    number, per_token = model.experts.number, model.experts.per_token
+    if work.ep == 1 or work.routing is Routing.BALANCED:
+        return work.tokens * per_token
+    shares = hit_chances(number, per_token, 1, work.routing)
+    return math.ceil(work.tokens * work.ep * sum(shares[:: work.ep]))
 
 
 @functools.lru_cache(maxsize=256)

@@ -2,8 +2,10 @@
 
 Weights are cut as Megatron-LM cuts them (arXiv 1909.08053): those that make heads or the MLP's inner features by their
 rows (`out_features`), those that read them by their columns (`in_features`), whose products are then summed over the
-devices; the token table and the LM head by the vocabulary; all else is on every device. Of a factored weight W = U V,
-with V of rank x in_features, several splits give the same result:
+devices; the token table and the LM head by the vocabulary; all else is on every device. Each expert is cut as an MLP
+is; of latent attention the heads are cut, while what makes the narrow vectors, and the cache of these, is on every
+device; of linear attention and state spaces the heads, of a short convolution the features. Of a factored weight W = U
+V, with V of rank x in_features, several splits give the same result:
 
 - split by rows: `replicate` keeps V whole on every device; `gather` splits V by the rank too and gathers the inner
   activations, rank wide;
@@ -20,6 +22,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Generic, Literal, NamedTuple
 
+from costmodel.blocks import DeltaNet, ShortConv, StateSpace
 from costmodel.decomposition.factors import Form
 from costmodel.errors import InputError
 from costmodel.forward.work import Count
@@ -50,39 +53,31 @@ class Stage(NamedTuple, Generic[Count]):
     k: Count
     bias: Count
     """Elements of the bias."""
+    summed: bool = False
+    """Whether it is the sum behind the last factor: of experts, once their results are added up."""
 
 
 @functools.lru_cache(maxsize=64)
-def rank_of(model: ModelSpec, tp: int) -> ModelSpec:
-    """The model that each of `tp` devices runs, its tensors marked with their split; the model itself for one.
+def rank_of(model: ModelSpec, tp: int, ep: int = 1) -> ModelSpec:
+    """The model that each of tp x ep devices runs, its tensors marked with their split; the model itself for one.
 
     A vocabulary that `tp` does not divide is padded. Fewer KV heads than devices are held by several.
 
     Raises:
-        InputError: when heads or the MLP's inner features cannot be dealt out evenly, and for layers of experts, latent
-            or linear attention, of which it is not said how they are dealt out.
+        InputError: when heads, inner features or experts cannot be dealt out evenly, and where experts are factored
+            apart from their stack.
     """
-    if tp == 1:
+    if tp == ep == 1:
         return model
-    if model.state_size or any(tensor.experts or tensor.over_cache for tensor in model.tensors):
-        raise InputError(
-            f"{model.name} has layers of experts, latent or linear attention, which are not priced on several devices",
-            value=f"--tp {tp}",
-            allowed="1",
-        )
-    allowed = possible_devices(model)
-    if tp not in allowed:
-        name = next((each for each in _SHARED_OUT if getattr(model, each) % tp), "num_kv_heads")
-        what = f"--tp does not divide {name} {getattr(model, name)} of {model.name}"
-        raise InputError(what, value=tp, allowed=", ".join(map(str, allowed)))
+    _check(model, tp, ep)
     kinds = {name: {**fields, **_shares(model.kinds[name], tp)} for name, fields in model.kind_fields.items()}
     vocabulary = -(-model.vocab_size // tp)
     parts = [replace(part, out_features=vocabulary) if part.tied else part for part in model.head.parts]
     head = replace(model.head, parts=tuple(parts))
     own = replace(model, **_shares(model, tp), vocab_size=vocabulary, head=head, kind_fields=kinds)  # type: ignore[arg-type]
-    _mark(own, model)
+    _mark(own, model, ep)
     for name, kind in own.kinds.items():
-        _mark(kind, model.kinds[name])
+        _mark(kind, model.kinds[name], ep)
     object.__setattr__(own, "tensors", _distinct(kind.tensors for kind in own.kinds.values()) or own.tensors)
     if len(own.tensors) != len(model.tensors):
         raise InputError(f"{model.name}: its kinds of layers are not told apart once split", value=f"--tp {tp}")
@@ -93,10 +88,62 @@ def _distinct(several: Iterable[Sequence[WeightTensor]]) -> tuple[WeightTensor, 
     return tuple(dict.fromkeys(tensor for tensors in several for tensor in tensors))
 
 
-def _shares(model: ModelSpec, tp: int) -> dict[str, int]:
+def _check(model: ModelSpec, tp: int, ep: int) -> None:
+    """Raise InputError where the model cannot be dealt out."""
+    kinds = [model, *model.kinds.values()]
+    allowed = possible_devices(model)
+    if tp not in allowed:
+        uneven = next((f"{name} {size}" for kind in kinds for name, size in _sizes(kind).items() if size % tp), "")
+        what = f"--tp does not divide {uneven or f'num_kv_heads {model.num_kv_heads}'} of {model.name}"
+        raise InputError(what, value=tp, allowed=", ".join(map(str, allowed)))
+    if any(kind.own_experts for kind in kinds):
+        raise InputError(
+            "experts that are factored apart from their stack are not priced on several devices",
+            value=f"--tp {tp}" if tp > 1 else f"--ep {ep}",
+            allowed="1",
+            hint="give all experts of a layer one rank",
+        )
+    numbers = sorted({kind.experts.number for kind in kinds if kind.experts is not None})
+    if ep > 1 and not numbers:
+        raise InputError(f"{model.name} has no experts to share out", value=f"--ep {ep}", allowed="1")
+    if any(number % ep for number in numbers):
+        able = [count for count in range(1, MAX_DEVICES + 1) if not any(number % count for number in numbers)]
+        what = f"--ep does not divide the {numbers[0]} experts of {model.name}"
+        raise InputError(what, value=ep, allowed=", ".join(map(str, able)))
+
+
+def _sizes(model: ModelSpec) -> dict[str, int]:
+    """The sizes of a kind of layer that are dealt out and have to divide; KV heads apart."""
+    sizes = {name: getattr(model, name) for name in _SHARED_OUT}
+    if model.experts is not None:
+        sizes["size of an expert"] = model.experts.intermediate_size
+        sizes["size of the shared experts"] = model.experts.shared_intermediate_size
+    match model.recurrent:
+        case DeltaNet() as block:
+            sizes |= {"linear key heads": block.key_heads, "linear value heads": block.value_heads}
+        case StateSpace() as block:
+            sizes["heads of the state space"] = block.heads
+        case ShortConv() as block:
+            sizes["features of the convolution"] = block.width
+    return sizes
+
+
+def _shares(model: ModelSpec, tp: int) -> dict[str, object]:
     """The sizes of a model that are dealt out, as one device has them."""
-    own = {name: getattr(model, name) // tp for name in _SHARED_OUT}
-    return {**own, "num_kv_heads": max(1, model.num_kv_heads // tp)}
+    own: dict[str, object] = {name: getattr(model, name) // tp for name in _SHARED_OUT}
+    own["num_kv_heads"] = max(1, model.num_kv_heads // tp)
+    if (experts := model.experts) is not None:
+        size, shared = experts.intermediate_size // tp, experts.shared_intermediate_size // tp
+        own["experts"] = replace(experts, intermediate_size=size, shared_intermediate_size=shared)
+    match model.recurrent:
+        case DeltaNet() as block:
+            key_heads, value_heads = block.key_heads // tp, block.value_heads // tp
+            own["recurrent"] = replace(block, key_heads=key_heads, value_heads=value_heads)
+        case StateSpace() as block:
+            own["recurrent"] = replace(block, heads=block.heads // tp, groups=max(1, block.groups // tp))
+        case ShortConv() as block:
+            own["recurrent"] = replace(block, width=block.width // tp)
+    return own
 
 
 def possible_devices(model: ModelSpec) -> tuple[int, ...]:
@@ -106,15 +153,22 @@ def possible_devices(model: ModelSpec) -> tuple[int, ...]:
     return tuple(
         count
         for count in range(1, MAX_DEVICES + 1)
-        if all(getattr(kind, name) % count == 0 for kind in kinds for name in _SHARED_OUT)
-        and all(kind.num_kv_heads % count == 0 or count % kind.num_kv_heads == 0 for kind in kinds)
+        if all(size % count == 0 for kind in kinds for size in _sizes(kind).values())
+        and all(heads % count == 0 or count % heads == 0 for kind in kinds for heads in _grouped(kind))
     )
 
 
-def _mark(own: ModelSpec, whole: ModelSpec) -> None:
-    """Note on each tensor of `own` which side of it the devices share out."""
+def _grouped(model: ModelSpec) -> tuple[int, ...]:
+    """Numbers of heads that others share: where there are fewer than devices, several devices hold the same."""
+    groups = (model.recurrent.groups,) if isinstance(model.recurrent, StateSpace) else ()
+    return (model.num_kv_heads, *groups)
+
+
+def _mark(own: ModelSpec, whole: ModelSpec, ep: int) -> None:
+    """Note on each tensor of `own` which side of it the devices share out, and how many experts a device has."""
     pairs = zip(own.tensors, whole.tensors, strict=True)
-    object.__setattr__(own, "tensors", tuple(replace(part, split=_split(part, full)) for part, full in pairs))
+    marked = [replace(part, split=_split(part, full), experts=part.experts // ep) for part, full in pairs]
+    object.__setattr__(own, "tensors", tuple(marked))
 
 
 def _split(part: WeightTensor, full: WeightTensor) -> Split:
@@ -162,7 +216,7 @@ def split_stages(
     into = Stage(".in", "gemm", first // tp if way == "gather" else first, inner, none)
     middle = Stage(".core", "gemm", core, first, none)
     result = Stage(".out", "gemm", out, last // tp if way == "scatter" else last, bias)
-    hidden = Stage(".all_reduce", "all_reduce", out, none, none)
+    hidden = Stage(".all_reduce", "all_reduce", out, none, none, summed=True)
     match way:
         case "replicate":
             return [into, middle, result]

@@ -108,6 +108,7 @@ class Workload:
         stack: what executes the model, a name or file of `costmodel.hardware.stack`; None for bare kernels.
         ways: in which a factored weight may be split over the devices (`costmodel.forward.sharding`).
         tp: devices that share out each layer's weights, of one server.
+        ep: so many times as many devices, which share out the sequences, and the experts of each layer among them.
         host: class of the machine that launches, of `costmodel.hardware.host`; None for the device's usual one.
 
     Raises:
@@ -131,6 +132,7 @@ class Workload:
     stack: str | None = None
     host: str | None = None
     tp: int = 1
+    ep: int = 1
     ways: tuple[Way, ...] = WAY_NAMES
     stored: WeightFormat | None = None
     """The form that a quantised checkpoint holds its weights in, where `weight_dtype` does not ask for another; set by
@@ -147,6 +149,7 @@ class Workload:
             ("q_len", MAX_LENGTH),
             ("kv_len", MAX_LENGTH),
             ("tp", MAX_DEVICES),
+            ("ep", MAX_DEVICES),
         ):
             value = getattr(self, name)
             if type(value) is not int or not 1 <= value <= limit:
@@ -154,6 +157,8 @@ class Workload:
         wrong = [way for way in self.ways if way not in WAY_NAMES]
         if wrong or not self.ways:
             raise InputError("unknown way to split a factor", value=wrong or "none", allowed=", ".join(WAY_NAMES))
+        if self.devices > MAX_DEVICES:
+            raise InputError("devices of one server", value=self.devices, allowed=f"at most {MAX_DEVICES}")
         if self.kv_len < self.q_len:
             raise InputError("kv_len is less than q_len", value=self.kv_len, allowed=f"at least {self.q_len}")
         if self.phase is Phase.DECODE and self.q_len != 1:
@@ -185,6 +190,35 @@ class Workload:
     def tokens(self) -> int:
         """Rows of every activation matrix: m = batch * q_len."""
         return self.batch * self.q_len
+
+    @property
+    def devices(self) -> int:
+        """All that take part."""
+        return self.tp * self.ep
+
+    @property
+    def split(self) -> dict[str, int]:
+        """By how many devices what is shared out; tensor parallelism always."""
+        return {"tp": self.tp, **({"ep": self.ep} if self.ep > 1 else {})}
+
+    @property
+    def of_device(self) -> Workload:
+        """What one device runs: `batch` is its share of the sequences.
+
+        Raises:
+            InputError: when the sequences cannot be dealt out evenly.
+        """
+        self.require_shares()
+        return self if self.ep == 1 else replace(self, batch=self.batch // self.ep)
+
+    def require_shares(self) -> None:
+        """Raise InputError unless the sequences can be dealt out evenly."""
+        if self.batch % self.ep:
+            raise InputError(
+                f"--ep {self.ep} deals out the sequences, and --batch does not divide",
+                value=self.batch,
+                allowed=f"a multiple of {self.ep}",
+            )
 
     @property
     def act_bytes(self) -> int:
@@ -251,5 +285,6 @@ class Workload:
             **({"latent": self.latent.value} if self.latent is not Latent.PLAIN else {}),
             **({"experts": self.experts.value} if self.experts is not ExpertKernels.FUSED else {}),
             **({"tp": self.tp} if self.tp > 1 else {}),
+            **({"ep": self.ep} if self.ep > 1 else {}),
             **{name: value for name, value in (("stack", self.stack), ("host", self.host)) if value is not None},
         }

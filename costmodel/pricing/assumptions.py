@@ -116,6 +116,12 @@ def _of_one(hardware: HardwareProfile, pricer: PhasePricer) -> list[str]:
             f"{work.tp} devices: weights cut as Megatron-LM cuts them, collectives of one server, none hidden behind "
             "other work (too high where an engine overlaps them)"
         )
+    if work.ep > 1:
+        texts.append(
+            f"{work.ep} x {work.tp} devices share out sequences and experts: every row goes to its expert's device and "
+            "back in two all-to-alls, none hidden behind other work (too high where an engine overlaps them, or sends "
+            "a token once to several experts)"
+        )
     cache = "" if model.is_encoder else f", {work.cache.value} KV cache"
     texts.append(f"memory: weights{cache} and live activations; no allocator slack or CUDA context (too low)")
     if hardware.idle_power_w is not None and hardware.peak_power_w is not None:

@@ -59,11 +59,11 @@ class PhaseEstimate:
     @property
     def devices(self) -> dict[str, Any]:
         """All devices together, whose shares `dense` and `decomposed` are; how factored weights are split over them."""
-        return {"count": self.workload.tp, "tp": self.workload.tp, "whole": self.whole(), "ways": self.ways()}
+        return {"count": self.workload.devices, **self.pricer.work.split, "whole": self.whole(), "ways": self.ways()}
 
     def whole(self) -> dict[str, dict[str, Any]]:
         """Costs of all devices together: parameters once, what each of them holds and does in sum."""
-        count, model = self.workload.tp, self.pricer.model
+        count, model = self.workload.devices, self.pricer.model
         summed = (
             "weight_bytes",
             "flops",
@@ -156,7 +156,7 @@ class Estimate:
                 "decomposed": phase.decomposed.to_json(),
                 "saved": phase.saved,
                 "verdict": phase.verdict.to_json(),
-                **({"devices": phase.devices} if phase.workload.tp > 1 else {}),
+                **({"devices": phase.devices} if phase.workload.devices > 1 else {}),
                 "ops": phase.op_rows(),
             }
             for phase in self.phases
@@ -266,10 +266,10 @@ def pricer(
         from costmodel.timing.calibration.load import time_model
 
         times = time_model(hardware, work.dtype, work.runtime, calibration)
-    if work.tp > 1:
+    if work.devices > 1:
         from costmodel.timing.parallel import ParallelTimes
 
-        times = ParallelTimes(device=times, hardware=hardware, num_devices=work.tp)
+        times = ParallelTimes(device=times, hardware=hardware, tp=work.tp, ep=work.ep)
     bare = names_bare_kernels(work.stack)
     if work.stack is not None and not bare and (calibration is None or calibration.stack is None):
         times = StackTimes(

@@ -78,7 +78,7 @@ def phase_costs(priced: PhasePricer, decomposition: Decomposition, configuration
         tokens_per_s=priced.work.tokens / values["latency_s"],
         fits=values["peak_memory_bytes"] <= priced.hardware.memory_bytes,
         level=priced.time_model.level,
-        **(_communication(priced, decomposition) if priced.work.tp > 1 else {}),
+        **(_communication(priced, decomposition) if priced.work.devices > 1 else {}),
         **values,
     )
 

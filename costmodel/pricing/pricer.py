@@ -80,8 +80,9 @@ class PhasePricer:
         self.model, self.work, self.hardware, self.time_model = model, work, hardware, time_model
         self.ratio_error = ratio_error
         """Relative error of the ratio of two passes' times, None where unknown."""
-        self.rank = model = rank_of(model, work.tp)
-        """What each device runs: the model itself on one."""
+        self.rank = model = rank_of(model, work.tp, work.ep)
+        self.share = work = work.of_device
+        """What each device runs, and of which workload: the model and the workload themselves on one."""
         stacked = time_model if isinstance(time_model, StackTimes) else None
         self.step_s = stacked.step_s if stacked else 0.0
         """Seconds that a pass takes beside its operations."""
@@ -143,7 +144,7 @@ class PhasePricer:
 
     def ops(self, decomposition: Decomposition) -> list[Op]:
         """Every operation that each device runs for a configuration, in execution order."""
-        return forward_ops(self.rank, decomposition, self.work, self.linears.way)
+        return forward_ops(self.rank, decomposition, self.share, self.linears.way)
 
     def finish(self, additive: Additive, live: Ints) -> PassCosts:
         """The costs of passes from their sums and their peaks of live activations, int64 (...)."""
@@ -185,7 +186,7 @@ class PhasePricer:
             self.time_model,
             OpColumns.of(ops),
             params=params,
-            weight_bytes=params * self.work.act_bytes - saved_bytes,
+            weight_bytes=params * self.share.act_bytes - saved_bytes,
             kv_cache_bytes=kv_bytes,
             **_summed(ops),
         )

@@ -142,7 +142,7 @@ def decode_steps(prefill: PhasePricer, new_tokens: int) -> DecodeSteps:
     def growth(ops_at: Callable[[Workload], list[Op]]) -> StepTimes:
         device, busy = [], []
         for start, stop in _runs(first.kv_len, last.kv_len, windows):
-            one, two = (OpColumns.of(ops_at(replace(first, kv_len=min(start + i, stop)))) for i in (0, 1))
+            one, two = (OpColumns.of(ops_at(replace(first.of_device, kv_len=min(start + i, stop)))) for i in (0, 1))
             timings = prefill.time_model.times(_along(one, two, stop - start + 1))
             device.append(timings.latency_s.sum(axis=1))
             busy.append(timings.busy_s.sum(axis=1))

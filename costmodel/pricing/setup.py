@@ -143,6 +143,13 @@ class WorkloadSettings:
             "help": "Devices of one server that share out each layer's weights (tensor parallel).",
         },
     )
+    ep: int = field(
+        default=1,
+        metadata={
+            "metavar": "N",
+            "help": "Times as many devices, which share out the sequences and each layer's experts (expert parallel).",
+        },
+    )
     tp_ways: str | None = field(
         default=None,
         metadata={
@@ -181,7 +188,7 @@ class WorkloadSettings:
                 allowed=stack.runtime,
                 hint="leave --runtime out: what executes the model says how it is launched",
             )
-        rank_of(model, self.tp)
+        rank_of(model, self.tp, self.ep)
         runtime = self.runtime or (Runtime(stack.runtime) if stack else Runtime.EAGER)
         how: dict[str, Any] = {
             "batch": self.batch,
@@ -198,6 +205,7 @@ class WorkloadSettings:
             "experts": self.experts,
             "latent": self.latent or (Latent.PLAIN if names_bare_kernels(self.stack) else Latent.ABSORBED),
             "tp": self.tp,
+            "ep": self.ep,
             "ways": self._ways(),
         }
         seq_len = SEQ_LEN if self.seq_len is None else self.seq_len
@@ -206,6 +214,8 @@ class WorkloadSettings:
             workloads.append(Workload.prefill(seq_len, **how))
         if self.phase != "prefill" and model.generates:
             workloads.append(Workload.decode(seq_len + 1 if self.kv_len is None else self.kv_len, **how))
+        for work in workloads:
+            work.require_shares()
         return Setup(
             model=model,
             hardware=hardware,
@@ -236,9 +246,10 @@ class WorkloadSettings:
             ("--kv-len", self.kv_len, MAX_LENGTH),
             ("--new-tokens", self.new_tokens, MAX_NEW_TOKENS),
             ("--tp", self.tp, MAX_DEVICES),
+            ("--ep", self.ep, MAX_DEVICES),
         )
         for name, value, limit in options:
-            if value is None and name not in ("--batch", "--tp"):
+            if value is None and name not in ("--batch", "--tp", "--ep"):
                 continue
             if isinstance(value, bool) or not isinstance(value, Integral) or not 1 <= int(value) <= limit:
                 raise InputError(f"{name} out of range", value=value, allowed=f"a whole number from 1 to {limit:,}")

@@ -12,7 +12,7 @@ from costmodel.arrays import Ints
 from costmodel.decomposition.factors import Factor, LowRank
 from costmodel.forward.cost import weight_bytes
 from costmodel.forward.merging import merged_widths
-from costmodel.forward.ops import Collective
+from costmodel.forward.ops import Collective, summed_rows
 from costmodel.forward.routing import stack_work
 from costmodel.forward.sharding import DENSE_WAYS, WAYS, is_legal, split_stages
 from costmodel.forward.work import gemm_work
@@ -50,6 +50,9 @@ class Sites:
         stacks = [(stack_work(t, model, work), t.copies) for t in model.tensors]
         self._rows = np.array([stack.rows for stack, _ in stacks], dtype=np.int64)
         self._row_bytes = self._rows * work.act_bytes
+        rows = [summed_rows(t, stack, work) for t, (stack, _) in zip(model.tensors, stacks, strict=True)]
+        self._summed_rows = np.array(rows, dtype=np.int64)
+        """Of what devices sum behind each tensor."""
         self._read = np.array([stack.read for stack, _ in stacks], dtype=np.int64)
         self._launched = np.array([stack.kernels for stack, _ in stacks], dtype=np.int64)
         self._copies = np.array([copies for _, copies in stacks], dtype=np.int64)
@@ -107,7 +110,11 @@ class Sites:
         n, k, bias = (each[None] for each in (self._out_features, self._in_features, self._bias))
         costs = self._linears(columns, n, k, bias, merged_n)
         summed = np.array([DENSE_WAYS[split] == "reduce-hidden" for split in splits])
-        return costs + self._collective("all_reduce", self._out_features * summed) if summed.any() else costs
+        return (
+            costs + self._collective("all_reduce", self._out_features * summed, self._summed_rows)
+            if summed.any()
+            else costs
+        )
 
     def _factored(self, columns: Ints, first: Ints, last: Ints, core: Ints) -> Additive:
         """Costs of factored weights, each of the tensor at this place, in its fastest way: all int64 (sites,)."""
@@ -137,11 +144,12 @@ class Sites:
         costs = self._linears(columns, n, k, bias)
         for stage in stages:
             if stage.kind != "gemm":
-                costs = costs + self._collective(stage.kind, stage.n)
+                rows = self._summed_rows if stage.summed else self._rows
+                costs = costs + self._collective(stage.kind, stage.n, rows[columns])
         return costs
 
-    def _collective(self, kind: Collective, width: Ints) -> Additive:
-        """Costs of collectives on activations so many columns wide, none where it is 0."""
+    def _collective(self, kind: Collective, width: Ints, rows: Ints) -> Additive:
+        """Costs of collectives on so many rows of activations so many columns wide, none where it is 0."""
         zero, kernels = np.zeros_like(width), np.minimum(width, 1)
         ops = OpColumns(
             kind=kind,
@@ -152,7 +160,7 @@ class Sites:
             vector_flops=zero[None],
             hbm_bytes=zero[None],
             kernels=kernels[None],
-            message_bytes=width[None] * (self.work.tokens * self.work.act_bytes),
+            message_bytes=(width * rows)[None] * self.work.act_bytes,
         )
         return additive_of(self.time_model, ops, kernels=kernels)
 

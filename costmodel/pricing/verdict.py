@@ -71,9 +71,8 @@ def _reason(priced: PhasePricer, decomposition: Decomposition, dense: PhaseCosts
         return f"launch-bound at batch {priced.work.batch} {how}, {kernels}"
     if decomposed.communication_s > _MOST * decomposed.device_s:
         share = 100 * decomposed.communication_s / decomposed.device_s
-        return (
-            f"communication-bound: {share:.0f} % of the device's time goes into collectives of {priced.work.tp} devices"
-        )
+        devices = priced.work.devices
+        return f"communication-bound: {share:.0f} % of the device's time goes into collectives of {devices} devices"
     if decomposed.kernels > dense.kernels:
         return f"{kernels} cost more than the saved work"
     return "the saved work is too little to be seen"

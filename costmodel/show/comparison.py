@@ -37,7 +37,7 @@ def place(hardware: str, work: Workload, *, phase: bool = True) -> dict[str, str
     return {
         "device": hardware,
         "stack": work.stack or "bare",
-        "devices": f"{work.tp}",
+        "devices": f"{work.devices}",
         **({"phase": work.phase.value} if phase else {}),
         "batch": f"{work.batch}",
         "tokens": length,
@@ -94,8 +94,8 @@ def rooflines_table(results: Sequence[Estimate]) -> Table:
 def where(hardware: str, work: Workload, among: Sequence[Workload] = ()) -> str:
     """A place in words: `l4, vllm, decode, batch 32`; of several questions what else tells it from the others."""
     parts = [hardware, work.stack or ("bare" if any(other.stack for other in among) else "")]
-    if work.tp > 1 or any(other.tp > 1 for other in among):
-        parts.append(f"{work.tp} device{'s' if work.tp > 1 else ''}")
+    if any(other.devices > 1 for other in (work, *among)):
+        parts.append(f"{work.devices} device{'s' if work.devices > 1 else ''}")
     parts += [work.phase.value, f"batch {work.batch}"]
     alike = [other for other in among if other.phase is work.phase]
     if len({(other.q_len, other.kv_len) for other in alike}) > 1:

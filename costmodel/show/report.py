@@ -98,7 +98,7 @@ def phase_title(phase: PhaseEstimate) -> str:
     runtime = work.runtime.value
     if work.stack not in (None, runtime):
         runtime = f"{work.stack} ({runtime})"
-    split = f", each of {work.tp} devices" if work.tp > 1 else ""
+    split = f", each of {work.devices} devices" if work.devices > 1 else ""
     return (
         f"{work.phase.value}: batch {work.batch}, {length}{logits}, {work.dtype.value}{weights}, {runtime}, "
         f"{work.attention.value} attention, {phase.decomposed.level} level{split}"

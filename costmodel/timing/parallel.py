@@ -20,7 +20,10 @@ class ParallelTimes:
 
     device: TimeModel
     hardware: HardwareProfile
-    num_devices: int
+    tp: int
+    """Devices that share out each weight."""
+    ep: int
+    """Groups of them that share out experts, among which all-to-alls go."""
 
     @property
     def level(self) -> str:
@@ -61,7 +64,8 @@ class ParallelTimes:
         """Operations that are all of one collective, where they have a kernel."""
         assert ops.message_bytes is not None
         there = ops.kernels > 0
-        took = collective_time(self.hardware, kind, self.num_devices, ops.message_bytes.astype(np.float64))
+        devices = self.ep if kind == "alltoall" else self.tp
+        took = collective_time(self.hardware, kind, devices, ops.message_bytes.astype(np.float64))
         latency, start, wire = (
             np.where(there, part, 0.0) for part in (took.latency_s, took.latency_part_s, took.bandwidth_part_s)
         )
