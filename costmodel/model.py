@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
-from costmodel.blocks import AltUp, DeltaNet, Experts, LatentAttention, ShortConv, StateSpace
 from costmodel.errors import DecompositionError, nearest
 from costmodel.head import CAUSAL_LM, Head
 from costmodel.tensors import WeightTensor, expert_address, split_experts
 from costmodel.units import DType
-from costmodel.weights import WeightFormat
-from costmodel.words import Words
+
+if TYPE_CHECKING:  # of the models that have them alone, which import them
+    from costmodel.blocks import AltUp, DeltaNet, Experts, LatentAttention, ShortConv, StateSpace
+    from costmodel.weights import WeightFormat
+    from costmodel.words import Words
 
 NormKind = Literal["rms_norm", "layer_norm"]
 """RMSNorm has a weight alone, LayerNorm a weight and a bias."""

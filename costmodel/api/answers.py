@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any
 from costmodel.errors import InputError
 from costmodel.explore.explore import Exploration
 from costmodel.explore.recommend import Recommendation
-from costmodel.pricing.estimate import Estimate, comparison_json
+from costmodel.pricing.comparison import comparison_json
+from costmodel.pricing.estimate import Estimate
 from costmodel.show import exploration
 from costmodel.show.comparison import Table, estimates_table, explorations_table
 from costmodel.show.recommendation import csv_row, recommendations_table

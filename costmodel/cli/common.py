@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import sys
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -87,7 +86,11 @@ def write_csv(rows: Iterable[Mapping[str, object]], stream: IO[str] | None = Non
 
 def text_width() -> int:
     """Columns to print to: the terminal's, or 120 into a file or a pipe."""
-    return shutil.get_terminal_size().columns if sys.stdout.isatty() else 120
+    if not sys.stdout.isatty():
+        return 120
+    import shutil
+
+    return shutil.get_terminal_size().columns
 
 
 def print_table(

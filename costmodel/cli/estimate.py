@@ -12,7 +12,7 @@ from costmodel.cli.options import options_of
 from costmodel.decomposition.settings import DecompositionSettings
 from costmodel.errors import InputError
 from costmodel.files.write import write_file
-from costmodel.pricing.estimate import Estimate, comparison_json, estimate
+from costmodel.pricing.estimate import Estimate, estimate
 from costmodel.pricing.likely import Likely, likely
 from costmodel.pricing.setup import SEVERAL, WorkloadSettings
 from costmodel.show import report
@@ -109,6 +109,8 @@ def command(
 
 def _compare(results: Sequence[Estimate], show_ops: bool, fmt: str) -> None:
     if fmt == "json":
+        from costmodel.pricing.comparison import comparison_json
+
         write_json(comparison_json(results))
     elif fmt == "csv" and show_ops:
         write_csv(

@@ -14,7 +14,8 @@ from costmodel.cli.options import options_of
 from costmodel.decomposition.settings import DecompositionSettings
 from costmodel.errors import InputError
 from costmodel.files.write import write_file
-from costmodel.pricing.estimate import Estimate, comparison_json, estimate
+from costmodel.pricing.comparison import comparison_json
+from costmodel.pricing.estimate import Estimate, estimate
 from costmodel.pricing.setup import SEVERAL, WorkloadSettings
 from costmodel.show.comparison import rooflines_table
 from costmodel.show.figure import SUFFIXES, Theme, figure_bytes, file_kind

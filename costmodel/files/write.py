@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from pathlib import Path
 
 from costmodel.errors import InputError
@@ -15,6 +14,8 @@ def write_file(path: Path, content: bytes) -> None:
     Raises:
         InputError: when the folder does not exist or cannot be written to.
     """
+    import tempfile  # which imports much that an answer on the terminal does not need
+
     try:
         handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
         try:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from costmodel.decomposition.factors import Decomposition, Factor, LowRank, Site
 from costmodel.forward.cost import OpCost
@@ -34,12 +34,49 @@ def forward_ops(
         decomposition, work: what is run.
         way: how several devices split a factored weight.
     """
+    runs = [
+        (run, layer)
+        for run, layer in itertools.product(range(model.loops), range(model.num_layers))
+        if layer not in decomposition.dropped
+    ]
+    return list(itertools.chain.from_iterable(_parts(model, decomposition, work, way, runs)))
+
+
+def counted_ops(
+    model: ModelSpec,
+    decomposition: Decomposition,
+    work: Workload,
+    way: Callable[[WeightTensor, Factor], Way] = first_way,
+) -> list[tuple[Op, int]]:
+    """The operations of a pass and how often each runs: of layers that do the same, those of the first. Arguments as of
+    `forward_ops`, whose operations these are in the order of their first runs."""
+    factors: dict[int, set[tuple[str, Factor]]] = {}
+    for site, factor in decomposition.factors.items():
+        factors.setdefault(site.layer, set()).add((site.tensor, factor))
+    alike: dict[object, list[int]] = {}
+    for layer, variant in enumerate(model.variants):
+        if layer not in decomposition.dropped:
+            alike.setdefault((variant, frozenset(factors.get(layer, ()))), []).append(layer)
+    before, *layers, after = _parts(model, decomposition, work, way, [(0, same[0]) for same in alike.values()])
+    counted = [(op, 1) for op in before]
+    for ops, same in zip(layers, alike.values(), strict=True):
+        counted += [(op, model.loops * len(same)) for op in ops]
+    return counted + [(op, 1) for op in after]
+
+
+def _parts(
+    model: ModelSpec,
+    decomposition: Decomposition,
+    work: Workload,
+    way: Callable[[WeightTensor, Factor], Way],
+    runs: Iterable[tuple[int, int]],
+) -> Iterator[list[Op]]:
+    """The prologue, each of these (run, layer) after the other, and the epilogue."""
     before, (current, _) = prologue(model, work)
-    ops = list(before)
+    yield list(before)
     outside = {op.name: op.name for op in before}
-    for run, layer in itertools.product(range(model.loops), range(model.num_layers)):
-        if layer in decomposition.dropped:
-            continue
+    for run, layer in runs:
+        ops: list[Op] = []
         names = {**outside, INPUT: current}
         prefix = f"{model.layer_prefix}.{layer}." + (f"run_{run}." if run else "")
         kind = model.kind_of(layer)
@@ -52,11 +89,13 @@ def forward_ops(
                 tensor = kind.tensor(op.site)
                 ops.extend(factor_ops(placed, tensor, factor, kind, work, way(tensor, factor)))
             names[op.name] = current = ops[-1].name
+        yield ops
     names = {**outside, INPUT: current}
+    last = []
     for op in epilogue_ops(model, work):
-        ops.append(_place(op, names, ""))
+        last.append(_place(op, names, ""))
         names[op.name] = op.name
-    return ops
+    yield last
 
 
 def factor_ops(

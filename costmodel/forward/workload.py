@@ -85,6 +85,7 @@ ENUMERATIONS: dict[str, type[enum.Enum]] = {
 """Fields of a workload that are one of a few names."""
 MAX_BATCH = 1 << 20
 MAX_LENGTH = 1 << 24
+MAX_NEW_TOKENS = 1 << 17
 Way = Literal["replicate", "gather", "reduce-rank", "reduce-hidden", "scatter"]
 WAY_NAMES: tuple[Way, ...] = get_args(Way)
 MAX_DEVICES = 8

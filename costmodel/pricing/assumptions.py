@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from costmodel.blocks import DeltaNet, StateSpace
 from costmodel.decomposition.factors import FORMS, Decomposition, break_even_rank
 from costmodel.decomposition.text import describe_layers
 from costmodel.forward.workload import Attention, ExpertKernels, Latent, Runtime, Workload
@@ -149,6 +148,10 @@ def _blocks(model: ModelSpec, work: Workload) -> list[str]:
             if work.latent is Latent.PLAIN
             else "latent attention: absorbed, kv_b_proj applied to queries and results (either way)"
         )
+    if model.recurrent is None:
+        return texts
+    from costmodel.blocks import DeltaNet, StateSpace
+
     if isinstance(model.recurrent, DeltaNet):
         texts.append("linear attention: chunks of 64 positions in one kernel, the state in fp32 (either way)")
     if isinstance(model.recurrent, StateSpace):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -20,7 +20,6 @@ from costmodel.pricing.assumptions import assumptions, warnings_for
 from costmodel.pricing.configurations import Configurations
 from costmodel.pricing.phase import PhaseCosts, op_rows, phase_costs, savings
 from costmodel.pricing.pricer import PhasePricer
-from costmodel.pricing.request import Request, request_of
 from costmodel.pricing.saving import ratio_error
 from costmodel.pricing.verdict import Verdict, judge
 from costmodel.timing.calibration.range import leaves
@@ -30,6 +29,7 @@ from costmodel.timing.stacked import StackTimes
 from costmodel.units import si
 
 if TYPE_CHECKING:
+    from costmodel.pricing.request import Request
     from costmodel.timing.calibration.record import Calibration
 
 SCHEMA = 1
@@ -96,9 +96,16 @@ class PhaseEstimate:
 
     def ops(self, which: Literal["dense", "decomposed"] = "decomposed") -> tuple[list[Op], OpTimings]:
         """Every operation in execution order, and their times as columns in the same order."""
-        chosen = self.configuration if which == "decomposed" else _DENSE
-        ops = self.pricer.ops(chosen)
+        ops = self.pricer.ops(self._chosen(which))
         return ops, self.pricer.time_model.times(OpColumns.of(ops))
+
+    def counted_ops(self, which: Literal["dense", "decomposed"]) -> tuple[list[tuple[Op, int]], OpTimings]:
+        """Operations of each different layer once, and how often each of them runs; the times of one run."""
+        counts = self.pricer.counted_ops(self._chosen(which))
+        return counts, self.pricer.time_model.times(OpColumns.of([op for op, _ in counts]))
+
+    def _chosen(self, which: Literal["dense", "decomposed"]) -> Decomposition:
+        return self.configuration if which == "decomposed" else _DENSE
 
     def op_rows(self, which: Literal["dense", "decomposed"] = "decomposed") -> list[dict[str, Any]]:
         """The operations as rows with the contract's keys."""
@@ -173,29 +180,6 @@ class Estimate:
         }
 
 
-def comparison_json(results: Sequence[Estimate]) -> dict[str, Any]:
-    """Estimates of one model side by side: an entry of `phases` for each, with `hardware` and `stack` in its workload,
-    and one of `request` for each where requests were priced."""
-    answers = [result.to_json() for result in results]
-    phases, requests = [], []
-    for result, answer in zip(results, answers, strict=True):
-        for phase, entry in zip(result.phases, answer["phases"], strict=True):
-            asked = {**entry["workload"], "hardware": result.hardware.name, "stack": phase.workload.stack}
-            phases.append({**entry, "workload": asked})
-        if answer["request"]:
-            requests.append({"workload": phases[-len(result.phases)]["workload"], **answer["request"]})
-    return {
-        "schema": SCHEMA,
-        "model": answers[0]["model"],
-        "hardware": list(dict.fromkeys(answer["hardware"] for answer in answers)),
-        "decomposition": answers[0]["decomposition"],
-        "phases": phases,
-        "request": requests or None,
-        "assumptions": list(dict.fromkeys(text for answer in answers for text in answer["assumptions"])),
-        "warnings": list(dict.fromkeys(text for answer in answers for text in answer["warnings"])),
-    }
-
-
 def estimate(
     model: ModelSpec,
     hardware: HardwareProfile,
@@ -236,6 +220,8 @@ def estimate(
     if new_tokens is not None:
         if not phases:
             raise InputError("a request needs a workload", value=new_tokens)
+        from costmodel.pricing.request import request_of  # no other answer needs it
+
         request = request_of(phases[0].pricer, decomposition, new_tokens)
     return Estimate(
         model=model,

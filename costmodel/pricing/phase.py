@@ -12,8 +12,7 @@ from costmodel.decomposition.factors import Decomposition
 from costmodel.forward.ops import Op
 from costmodel.pricing.configurations import Configurations
 from costmodel.pricing.pricer import PhasePricer
-from costmodel.pricing.request import saved_pct
-from costmodel.pricing.saving import saving_ends
+from costmodel.pricing.saving import saved_pct, saving_ends
 from costmodel.timing.columns import OpColumns, OpTimings
 
 

@@ -20,7 +20,7 @@ from costmodel.decomposition.sites import site_mask
 from costmodel.errors import InputError
 from costmodel.forward.frame import epilogue_ops, layer_ops, prologue
 from costmodel.forward.ops import Op
-from costmodel.forward.passes import forward_ops
+from costmodel.forward.passes import counted_ops, forward_ops
 from costmodel.forward.sharding import rank_of
 from costmodel.forward.workload import Cache, Phase, Workload
 from costmodel.hardware.profile import HardwareProfile
@@ -145,6 +145,10 @@ class PhasePricer:
     def ops(self, decomposition: Decomposition) -> list[Op]:
         """Every operation that each device runs for a configuration, in execution order."""
         return forward_ops(self.rank, decomposition, self.share, self.linears.way)
+
+    def counted_ops(self, decomposition: Decomposition) -> list[tuple[Op, int]]:
+        """Those of each different layer once, with how often each runs."""
+        return counted_ops(self.rank, decomposition, self.work, self.linears.way)
 
     def finish(self, additive: Additive, live: Ints) -> PassCosts:
         """The costs of passes from their sums and their peaks of live activations, int64 (...)."""

@@ -13,19 +13,13 @@ from costmodel.decomposition.factors import Decomposition
 from costmodel.errors import InputError
 from costmodel.forward.frame import layer_ops, position_ops
 from costmodel.forward.ops import Op
-from costmodel.forward.workload import Latent, Phase, Workload
+from costmodel.forward.workload import MAX_NEW_TOKENS, Latent, Phase, Workload
 from costmodel.model import ModelSpec
 from costmodel.pricing.configurations import Configurations
 from costmodel.pricing.pricer import PhasePricer
+from costmodel.pricing.saving import saved_pct
 from costmodel.timing.columns import OpColumns
 from costmodel.timing.datasheet import energy_joules
-
-MAX_NEW_TOKENS = 1 << 17
-
-
-def saved_pct(before: float | None, after: float | None) -> float | None:
-    """100 (before - after) / before; None where one of them is unknown or there is nothing to save."""
-    return 100 * (before - after) / before if before and after is not None else None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -17,6 +17,11 @@ UNMEASURED_ERROR = 0.25
 calibrations of 16-bit types (A40, speed-up of a pair of factors)."""
 
 
+def saved_pct(before: float | None, after: float | None) -> float | None:
+    """100 (before - after) / before; None where one of them is unknown or there is nothing to save."""
+    return 100 * (before - after) / before if before and after is not None else None
+
+
 class Latency(Protocol):
     """Seconds of passes: numbers, or arrays of one shape; the interval's ends None where there is none."""
 

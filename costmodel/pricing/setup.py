@@ -13,6 +13,7 @@ from costmodel.forward.workload import (
     MAX_BATCH,
     MAX_DEVICES,
     MAX_LENGTH,
+    MAX_NEW_TOKENS,
     WAY_NAMES,
     Attention,
     Cache,
@@ -28,7 +29,6 @@ from costmodel.hardware.host import host_of
 from costmodel.hardware.profile import HardwareProfile, load_hardware
 from costmodel.hardware.stack import load_stack, names_bare_kernels
 from costmodel.model import ModelSpec
-from costmodel.pricing.request import MAX_NEW_TOKENS
 from costmodel.timing.calibration.load import find_calibration
 from costmodel.timing.calibration.record import Calibration
 from costmodel.units import KV_DTYPES, RUN_DTYPES, WEIGHT_DTYPES, DType

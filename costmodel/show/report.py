@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from costmodel.decomposition.factors import FORMS, Decomposition, LowRank, break_even_rank
 from costmodel.decomposition.sites import column_labels, site_columns
@@ -13,8 +13,11 @@ from costmodel.forward.workload import LmHead, Phase
 from costmodel.model import ModelSpec
 from costmodel.pricing.estimate import Estimate, PhaseEstimate
 from costmodel.pricing.phase import PhaseCosts
-from costmodel.pricing.request import Request, RequestCosts, saved_pct
+from costmodel.pricing.saving import saved_pct
 from costmodel.units import percent, seconds, si, significant
+
+if TYPE_CHECKING:
+    from costmodel.pricing.request import Request, RequestCosts
 
 DIGITS = 4
 """Significant digits of a cost in a table."""
@@ -178,15 +181,15 @@ def op_groups(phase: PhaseEstimate) -> list[tuple[str, str, str, str, str, str]]
     return rows
 
 
-def _grouped(phase: PhaseEstimate, which: Any) -> dict[str, dict[str, Any]]:
-    ops, timings = phase.ops(which)
+def _grouped(phase: PhaseEstimate, which: Literal["dense", "decomposed"]) -> dict[str, dict[str, Any]]:
+    counts, timings = phase.counted_ops(which)
     groups: dict[str, dict[str, Any]] = {}
-    for op, latency, bound in zip(ops, timings.latency_s.tolist(), timings.bound(), strict=True):
+    for (op, count), latency, bound in zip(counts, timings.latency_s.tolist(), timings.bound(), strict=True):
         bound = "communication" if op.cost.message_bytes else bound
         entry = groups.setdefault(op.role, {"count": 0, "seconds": 0.0, "bounds": {}})
-        entry["count"] += 1
-        entry["seconds"] += latency
-        entry["bounds"][bound] = entry["bounds"].get(bound, 0.0) + latency
+        entry["count"] += count
+        entry["seconds"] += count * latency
+        entry["bounds"][bound] = entry["bounds"].get(bound, 0.0) + count * latency
     return groups
 
 

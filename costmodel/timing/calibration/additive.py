@@ -19,8 +19,6 @@ from costmodel.timing.calibration.passes import CLASSES, REACH_KEYS, Reach, clas
 from costmodel.timing.columns import OpColumns, OpTimings
 from costmodel.units import DType
 
-FORM = "additive"
-"""What the file's key `form` says."""
 KEYS = (
     "schema",
     "form",

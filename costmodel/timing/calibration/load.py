@@ -15,7 +15,6 @@ from costmodel.forward.workload import Runtime
 from costmodel.hardware.here import AUTO, corrections_here
 from costmodel.hardware.profile import HardwareProfile, builtin_hardware, load_hardware, profile_folder
 from costmodel.hardware.stack import load_stack
-from costmodel.timing.calibration.additive import FORM, KEYS, AdditiveForm, AdditiveTimes, read_additive
 from costmodel.timing.calibration.file import (
     parse_node,
     read_calibration_text,
@@ -24,9 +23,7 @@ from costmodel.timing.calibration.file import (
     read_streams,
 )
 from costmodel.timing.calibration.probes import CalibratedTimes
-from costmodel.timing.calibration.record import GENERATION, Calibration
-from costmodel.timing.calibration.scaled import FORM as SCALED
-from costmodel.timing.calibration.scaled import SCALED_KEYS, ScaledTimes, read_scaled
+from costmodel.timing.calibration.record import ADDITIVE, GENERATION, SCALED, Calibration
 from costmodel.timing.calibration.shaped import FORMS, FormName, ShapedForm
 from costmodel.timing.columns import TimeModel
 from costmodel.timing.datasheet import DatasheetRoofline
@@ -64,11 +61,11 @@ def load_calibration(path: str | Path) -> Calibration:
 def _of_text(text: str, path: Path) -> Calibration:
     node = parse_node(text, str(path))
     entries = node.entries()
-    form = entries["form"].choice([FORM, SCALED]) if "form" in entries else None
-    part = node.table(
-        *{FORM: (KEYS, ("stack",)), SCALED: ((*_KEYS, *SCALED_KEYS), _OPTIONAL), None: (_KEYS, _OPTIONAL)}[form]
-    )
-    if form == FORM:
+    form = entries["form"].choice([ADDITIVE, SCALED]) if "form" in entries else None
+    if form == ADDITIVE:
+        from costmodel.timing.calibration.additive import KEYS, read_additive
+
+        part = node.table(KEYS, ("stack",))
         return Calibration(
             **_about(path, part),
             host_launch_s=None,
@@ -76,6 +73,14 @@ def _of_text(text: str, path: Path) -> Calibration:
             streams=MappingProxyType({}),
             passes=read_additive(part),
         )
+    passes = None
+    if form == SCALED:
+        from costmodel.timing.calibration.scaled import SCALED_KEYS, read_scaled
+
+        part = node.table((*_KEYS, *SCALED_KEYS), _OPTIONAL)
+        passes = read_scaled(part)
+    else:
+        part = node.table(_KEYS, _OPTIONAL)
     forms = part["forms"].table(["gemm"], [name for name in FORMS if name != "gemm"])
     elsewhere = read_elsewhere(part["elsewhere"]) if "elsewhere" in part else {}
     shaped: dict[FormName, ShapedForm] = {
@@ -87,7 +92,7 @@ def _of_text(text: str, path: Path) -> Calibration:
         host_launch_s=None if launch.value is None else launch.number(0, 1),
         shaped=MappingProxyType(shaped),
         streams=MappingProxyType(dict(read_streams(part["streams"]))),
-        passes=read_scaled(part) if form == SCALED else None,
+        passes=passes,
     )
 
 
@@ -192,16 +197,18 @@ def time_model(hardware: HardwareProfile, dtype: DType, runtime: Runtime, calibr
     launch = roofline.host_launch_s
     if calibration.level == GENERATION:
         return _generation_times(hardware, dtype, runtime, calibration.sibling, launch)
-    if isinstance(calibration.passes, AdditiveForm):
-        return AdditiveTimes(form=calibration.passes, level=calibration.level, host_launch_s=launch)
-    if launch and calibration.host_launch_s is not None:
-        launch = calibration.host_launch_s
+    measured = launch if not launch or calibration.host_launch_s is None else calibration.host_launch_s
     probes = CalibratedTimes(
-        level=calibration.level, shaped=calibration.shaped, streams=calibration.streams, host_launch_s=launch
+        level=calibration.level, shaped=calibration.shaped, streams=calibration.streams, host_launch_s=measured
     )
     if calibration.passes is None:
         return probes
-    return ScaledTimes(form=calibration.passes, probes=probes, level=calibration.level, host_launch_s=launch)
+    from costmodel.timing.calibration.additive import AdditiveForm, AdditiveTimes
+    from costmodel.timing.calibration.scaled import ScaledTimes
+
+    if isinstance(calibration.passes, AdditiveForm):
+        return AdditiveTimes(form=calibration.passes, level=calibration.level, host_launch_s=launch)
+    return ScaledTimes(form=calibration.passes, probes=probes, level=calibration.level, host_launch_s=measured)
 
 
 def _generation_times(

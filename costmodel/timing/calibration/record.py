@@ -4,16 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from costmodel.forward.workload import Runtime
-from costmodel.timing.calibration.additive import AdditiveForm
-from costmodel.timing.calibration.scaled import ScaledForm
 from costmodel.timing.calibration.shaped import FormName, ShapedForm, StreamForm
 from costmodel.units import DType
 
+if TYPE_CHECKING:
+    from costmodel.timing.calibration.additive import AdditiveForm
+    from costmodel.timing.calibration.scaled import ScaledForm
+
 GENERATION = "generation"
 """Level of a device that was not measured, of which others of its generation are."""
+ADDITIVE, SCALED = "additive", "scaled"
+"""What the key `form` of a file says that was fitted to whole passes: with one form for all, or with corrections."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -17,9 +17,8 @@ from costmodel.timing.calibration.passes import CLASSES, REACH_KEYS, Reach, clas
 from costmodel.timing.calibration.probes import CalibratedTimes
 from costmodel.timing.columns import OpColumns, OpTimings
 
-FORM = "scaled"
-"""What the file's key `form` says; its other keys are those of the probes' file and SCALED_KEYS."""
 SCALED_KEYS = ("form", "factors", "kernel_s", *REACH_KEYS)
+"""Keys of its file beside those of the probes' file."""
 _MAX_FACTOR = 1e3
 
 

@@ -17,7 +17,7 @@ from costmodel.explore.by_site.answer import _words
 from costmodel.explore.by_site.extremes import Extremes
 from costmodel.explore.by_site.sample import _spread, sample_error
 from costmodel.forward.workload import Workload
-from costmodel.pricing.request import saved_pct
+from costmodel.pricing.saving import saved_pct
 from costmodel.space.make import design_space
 
 LAYERS, PAIRS = 5, 3

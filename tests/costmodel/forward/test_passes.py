@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections import Counter
 
 import networkx as nx
 import pytest
@@ -14,7 +15,7 @@ from costmodel.families.load import load_model
 from costmodel.forward.cost import OpCost
 from costmodel.forward.graph import build_graph
 from costmodel.forward.ops import Op, live_bytes
-from costmodel.forward.passes import forward_ops
+from costmodel.forward.passes import counted_ops, forward_ops
 from costmodel.forward.workload import Attention, Workload
 from costmodel.model import ModelSpec
 
@@ -58,6 +59,21 @@ def test_every_graph_runs_forward(model_type: str) -> None:
         last = forward_ops(model, decomposition, work)[-1].name
         assert ends == [last]
         assert len(graph) == len(forward_ops(model, decomposition, work))
+
+
+@pytest.mark.parametrize("model_type", ["llama", "albert", "gemma2", "mixtral"])
+def test_layers_that_do_the_same_are_listed_once_with_their_number(model_type: str) -> None:
+    rng = random.Random(model_type)
+    for _ in range(5):
+        model = spec_of(random_config(rng, model_type))
+        configuration, work = random_decomposition(rng, model), random_workload(rng, model)
+        counted: Counter[object] = Counter()
+        for op, count in counted_ops(model, configuration, work):
+            counted[op.role, op.kind, op.cost, op.gemm] += count
+        listed = forward_ops(model, configuration, work)
+        assert counted == Counter((op.role, op.kind, op.cost, op.gemm) for op in listed)
+    dense = counted_ops(model, DENSE, work)
+    assert len(dense) < len(forward_ops(model, DENSE, work)) or model.num_layers * model.loops == 1
 
 
 def test_factors_and_dropped_layers(llama: ModelSpec) -> None:

@@ -13,12 +13,11 @@ from costmodel.arrays import Floats
 from costmodel.errors import CalibrationError
 from costmodel.forward.workload import Runtime
 from costmodel.hardware.profile import HardwareProfile
-from costmodel.timing.calibration.additive import FORM, AdditiveForm
+from costmodel.timing.calibration.additive import AdditiveForm
 from costmodel.timing.calibration.file import parse_node, read_calibration_text
 from costmodel.timing.calibration.load import load_calibration, time_model
 from costmodel.timing.calibration.passes import Reach
-from costmodel.timing.calibration.record import Calibration
-from costmodel.timing.calibration.scaled import FORM as SCALED
+from costmodel.timing.calibration.record import ADDITIVE, SCALED, Calibration
 from costmodel.timing.calibration.scaled import ScaledForm, ScaledTimes
 from costmodel.timing.columns import OpColumns
 from costmodel.timing.datasheet import DatasheetRoofline
@@ -68,7 +67,7 @@ class RooflineBasis:
     def content(self, factors: Floats, reach: Reach) -> dict[str, Any]:
         """See Basis."""
         form = replace(self.form, factors=tuple(factors.tolist()), reach=reach)
-        return {"form": FORM, "provenance": [], "errors": [], **form.to_json()}
+        return {"form": ADDITIVE, "provenance": [], "errors": [], **form.to_json()}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
