@@ -236,3 +236,29 @@ MOE_TYPES = {
         shared="shared_expert",
     ),
 }
+
+_ROUTED = {"num_local_experts": "n_routed_experts"}
+_NUMBER = {"num_local_experts": "num_experts"}
+OTHER_NAMES: dict[str, dict[str, str]] = {
+    "mixtral": {"num_experts": "num_local_experts"},
+    "gpt_oss": {"num_experts": "num_local_experts"},
+    "minimax_m2": {"num_experts": "num_local_experts"},
+    "ernie4_5_moe": {"num_experts": "moe_num_experts", "num_experts_per_tok": "moe_k"},
+    "deepseek_v2": {"num_experts": "n_routed_experts"},
+    **{name: _NUMBER for name in ("qwen3_moe", "qwen3_vl_moe_text", "olmoe", "jamba", "flex_olmo", "hy_v3", "mellum")},
+    **{
+        name: _ROUTED
+        for name in (
+            "glm4_moe",
+            "glm4v_moe_text",
+            "dots1",
+            "solar_open",
+            "deepseek_v3",
+            "deepseek_v32",
+            "glm_moe_dsa",
+            "glm4_moe_lite",
+            "nemotron_h",
+        )
+    },
+}
+"""Of each type, names of the number of experts that transformers takes, or writes, for the one read here."""

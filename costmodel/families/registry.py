@@ -10,6 +10,7 @@ from pathlib import Path
 from costmodel.errors import ModelError
 from costmodel.families.architecture import find_architecture
 from costmodel.families.fields import Fields
+from costmodel.families.moe_types import OTHER_NAMES
 from costmodel.families.quantised import stored_weights, with_exempt
 from costmodel.families.row import FamilyRow
 from costmodel.families.rows import Rows
@@ -120,7 +121,7 @@ def spec_from_config(
     if not fields.model_type.startswith("gemma4"):  # which has in it what other fields say
         fields.refuse("per_layer_config", "all layers must have the same shape")
     fields.refuse("pruned_heads", "all layers must have the same shape")
-    native = fields.renamed(row.aliases)
+    native = fields.renamed({**row.aliases, **OTHER_NAMES.get(fields.model_type, {})})
     if not found.inside:
         _check_sizes(native, row)
     spec = row.read(native.with_defaults(defaults(fields.model_type)), row)

@@ -300,3 +300,14 @@ def test_decode_of_latent_attention_is_that_of_the_real_module() -> None:
     assert window_kv_bytes(spec, work, None) == 2 * 8 * (10 + 4) * 4
     absorbed = forward_ops(spec, Decomposition(), replace(work, latent=Latent.ABSORBED))
     assert sum(op.cost.flops for op in absorbed if op.site) < sum(op.cost.flops for op in ops if op.site)
+
+
+@pytest.mark.parametrize(
+    ("model_type", "name"),
+    [("qwen3_moe", "num_local_experts"), ("mixtral", "num_experts"), ("deepseek_v3", "num_local_experts")],
+)
+def test_the_number_of_experts_by_the_name_that_transformers_writes(model_type: str, name: str) -> None:
+    config = {"model_type": model_type, "hidden_size": 64, "num_hidden_layers": 4, "num_attention_heads": 4}
+    spec = spec_of({**config, "vocab_size": 100, "num_key_value_heads": 4, name: 16})
+    assert spec.experts is not None
+    assert spec.experts.number == 16
