@@ -9,7 +9,7 @@ from torch import nn
 
 from costmodel.decomposition.factors import Decomposition, Factor, Site
 from costmodel.tensors import WeightTensor
-from validate.factors.moments import LayerMoments, Moments, single_weights
+from validate.factors.moments import LayerMoments, Moments, watched
 from validate.factors.replace import StageMaker, WeightFactors
 from validate.factors.sequential import SequentialPass
 from validate.factors.whitening import WhitenedFactors
@@ -33,10 +33,11 @@ class WhitenedMakers:
     Args:
         stream: the dense model.
         blocks: calibration text, int64 (blocks, length).
+        experts: whether stacks of experts are factored.
     """
 
-    def __init__(self, stream: LayerStream, blocks: torch.Tensor) -> None:
-        self._stream = stream
+    def __init__(self, stream: LayerStream, blocks: torch.Tensor, *, experts: bool = False) -> None:
+        self._stream, self._experts = stream, experts
         self._hidden = stream.start(blocks)
         self._ready = -1
         self._moments = Moments(matrices={})
@@ -49,7 +50,7 @@ class WhitenedMakers:
         return WhitenedFactors(self._moments)
 
     def _collect(self, index: int, *, wanted: bool) -> None:
-        tensors = single_weights(self._stream.spec.kind_of(index)) if wanted else ()
+        tensors = watched(self._stream.spec.kind_of(index), self._experts) if wanted else ()
         with self._stream.layer(index) as layer, LayerMoments(layer, tensors) as recorder:
             self._hidden = self._stream.run_all(index, layer, self._hidden)
         matrices = {Site(index, name): matrix for name, matrix in recorder.means().items()}

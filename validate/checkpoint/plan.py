@@ -7,10 +7,13 @@ from dataclasses import dataclass, replace
 from math import prod
 from typing import Literal
 
-from costmodel.decomposition.factors import Decomposition, Factor, Site, Tucker, factor_stages
+from costmodel.decomposition.factors import Decomposition, Site, Tucker, factor_stages
 from costmodel.errors import InputError
 from costmodel.model import ModelSpec
+from validate.checkpoint.expert_steps import expert_steps
 from validate.checkpoint.source import DenseSource
+from validate.checkpoint.steps import Output, Step
+from validate.factors.experts import factored_layers
 from validate.hf.names import DTYPES, shard_names
 
 PROCESS_BYTES = 10**9
@@ -18,34 +21,6 @@ PROCESS_BYTES = 10**9
 SVD_MATRICES, TUCKER_MATRICES, WHITENED_MATRICES = 9, 18, 20
 """fp32 matrices of the weight's size that one factorisation holds at its peak, result and LAPACK's workspace included.
 Measured at 1024 x 1024 and 2816 x 1024: at most 7.7, 15.7 and 18.6."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Output:
-    """One tensor to write, and the number of its file.
-
-    Attributes:
-        kind: float, or int8 with an output of its own for its scale.
-    """
-
-    name: str
-    shape: tuple[int, ...]
-    shard: int = 0
-    kind: Literal["float", "int8", "scale"] = "float"
-
-    def bytes(self, element_bytes: int) -> int:
-        """Bytes of it, where a float has so many."""
-        return prod(self.shape) * (1 if self.kind == "int8" else element_bytes)
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Step:
-    """One tensor to read, and what becomes of it: itself, or the factors of a site in the order they run."""
-
-    source: str
-    outputs: tuple[Output, ...]
-    site: Site | None = None
-    factor: Factor | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -112,7 +87,8 @@ def plan_checkpoint(
         max_shard_bytes: a file takes tensors up to this size, at least one.
         form, int8: as of `Plan`.
     """
-    _check_supported(source.spec, decomposition, int8)
+    if int8 and (source.spec.kinds or source.spec.experts is not None):
+        raise InputError("int8 weights of a model with experts or layers of several kinds cannot be written")
     steps: list[Step] = []
     shard, filled = 0, 0
     width = DTYPES[dtype][0].itemsize
@@ -143,29 +119,35 @@ def peak_bytes(plan: Plan, source: DenseSource, calibration_tokens: int = 0) -> 
     spec, shapes = source.spec, source.weights.shapes
     factoring = 0
     for step in plan.steps:
-        if step.factor is not None:
-            matrices = TUCKER_MATRICES if isinstance(step.factor, Tucker) else SVD_MATRICES
+        for factor, shape in step.factored(shapes[step.source]):
+            matrices = TUCKER_MATRICES if isinstance(factor, Tucker) else SVD_MATRICES
             matrices = WHITENED_MATRICES if calibration_tokens else matrices
-            factoring = max(factoring, matrices * 4 * prod(shapes[step.source]))
+            factoring = max(factoring, matrices * 4 * prod(shape))
     shard = max(plan.shard_bytes())
     largest = max(map(prod, shapes.values())) * (source.weights.element_bytes + plan.element_bytes)
     total = PROCESS_BYTES + largest + max(2 * shard, shard + factoring)
     if calibration_tokens:
         layer = max(spec.layer_params(each) for each in range(spec.num_layers))
-        total += 4 * layer + moment_bytes(spec) + 2 * 4 * calibration_tokens * spec.hidden_size
+        experts = any(part.given is not None for step in plan.steps for part in step.parts)
+        total += 4 * layer + moment_bytes(spec, experts=experts) + 2 * 4 * calibration_tokens * spec.hidden_size
     return total
 
 
-def moment_bytes(spec: ModelSpec) -> int:
-    """Bytes of one layer's second moments in float64, sums and means, at most: weights of equal input share them."""
-    return sum(2 * 8 * each.in_features**2 for each in spec.tensors)
+def moment_bytes(spec: ModelSpec, *, experts: bool = False) -> int:
+    """Bytes of one layer's second moments in float64, sums and means, at most: weights of equal input share them, and
+    with `experts` the last linear of each has its own."""
+    copies = [
+        (each.experts if each.name.endswith("down_proj") else 1) * experts if each.experts else 1
+        for each in spec.tensors
+    ]
+    return sum(2 * 8 * count * each.in_features**2 for count, each in zip(copies, spec.tensors, strict=True))
 
 
 def step_cost(step: Step, source: DenseSource) -> float:
     """Seconds that a step takes, roughly, for the time left: 1 GB/s of weights, a factorisation of m x n at 20 m n
     min(m, n) operations and 20 GFLOP/s."""
     shape = source.weights.shapes[step.source]
-    work = 0.0 if step.factor is None else 20 * prod(shape) * min(shape) / 20e9
+    work = sum(20 * prod(each) * min(each) / 20e9 for _, each in step.factored(shape))
     return work + 4 * prod(shape) / 1e9
 
 
@@ -174,6 +156,7 @@ def _steps(
 ) -> Iterator[Step]:
     spec = source.spec
     kept = [index for index in range(spec.num_layers) if index not in decomposition.dropped]
+    experts = factored_layers(spec, decomposition)
     for name, shape in source.weights.shapes.items():
         number, _, rest = name.removeprefix(f"{source.layers}.").partition(".")
         if not name.startswith(f"{source.layers}."):
@@ -184,6 +167,9 @@ def _steps(
             continue
         place = f"{source.layers}.{kept.index(layer)}"
         module, _, kind = rest.rpartition(".")
+        if (own := experts[layer]) is not None and module == own.path:
+            yield from expert_steps(source, own, layer, f"{place}.{module}", kind, form)
+            continue
         site = _site(spec, layer, module)
         factor = decomposition.factors.get(site) if site else None
         if site is None or (factor is None and not (int8 and kind == "weight")):
@@ -201,16 +187,6 @@ def _steps(
                 parts = [(f"{place}.{module}{each.suffix}.weight", (each.n, each.k)) for each in stages]
             outputs = [each for name_, shape_ in parts for each in _outputs(name_, shape_, int8)]
             yield Step(source=name, outputs=tuple(outputs), site=site, factor=factor)
-
-
-def _check_supported(spec: ModelSpec, decomposition: Decomposition, int8: bool) -> None:
-    """Refuse what a folder of factors has no form for yet: factors of stacked experts, int8 where layers differ."""
-    stacks = [str(site) for site in decomposition.factors if spec.tensor(site.tensor, site.layer).experts]
-    if stacks:
-        hint = "factor what every token passes: attention, dense layers, shared experts"
-        raise InputError("factored experts cannot be written", value=stacks[0], hint=hint)
-    if int8 and (spec.kinds or spec.experts is not None):
-        raise InputError("int8 weights of a model with experts or layers of several kinds cannot be written")
 
 
 def _outputs(name: str, shape: tuple[int, int], int8: bool) -> list[Output]:

@@ -6,27 +6,26 @@ import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import torch
 from safetensors import SafetensorError, safe_open
-from torch import nn
 
-from costmodel.decomposition.factors import Decomposition, Factor, Site
+from costmodel.decomposition.factors import Decomposition
+from validate.checkpoint.factoring import Factoring
 from validate.checkpoint.finished import FinishedFactors
 from validate.checkpoint.folder import write_settings
 from validate.checkpoint.makers import Makers
 from validate.checkpoint.manifest import FactorsRecord, FileRecord, Manifest, SiteRecord, SourceRecord, versions
-from validate.checkpoint.plan import Output, Plan, step_cost
+from validate.checkpoint.plan import Plan, step_cost
 from validate.checkpoint.source import DenseSource
+from validate.checkpoint.steps import Output
 from validate.errors import MeasurementError, RunError, reason_of
-from validate.factors.factorize import product
 from validate.hf.check import check_factored
 from validate.hf.errors import FactoredCheckpointError
 from validate.hf.modules import to_int8
 from validate.hf.names import DTYPES, FORMAT, INDEX, MANIFEST
-from validate.models.weights import dense_weight, file_record, require_finite
+from validate.models.weights import file_record, require_finite
 from validate.store.new_folder import new_folder, require_new
 from validate.store.tensors import save_tensors
 
@@ -150,6 +149,7 @@ def _write_weights(
     sites: list[SiteRecord] = []
     buffer: dict[str, torch.Tensor] = {}
     dtype = DTYPES[plan.dtype][0]
+    factoring = Factoring(source, makers, plan, device)
     current = 0
     for step in plan.steps:
         clock.at(f"factoring {step.site}" if step.factor else f"copying {step.source}", 0)
@@ -160,17 +160,10 @@ def _write_weights(
             tensors, record = earlier
             sites.append(record)
         else:
-            kind = source.weights.wide_type(step.source, dtype) if step.site else dtype
-            weight = source.weights.read(step.source, kind)
-            require_finite(weight, step.source, dtype)
-            tensors = [weight]
+            tensors, records = factoring.written(step)
             if step.site is not None and step.factor is not None:
-                weight = weight.to(device)
-                tensors, record = _factor(source, step.source, step.site, step.factor, weight, makers, plan)
-                finished.put(step.site, tensors, record)
-                sites.append(record)
-            elif step.site is not None:
-                tensors = [_filled(source, step.source, weight).contiguous()]
+                finished.put(step.site, tensors, records[0])
+            sites += records
         values = [value for output, tensor in zip(weights, tensors, strict=True) for value in _values(output, tensor)]
         for output, tensor in zip(step.outputs, values, strict=True):
             if output.shard != current:
@@ -191,56 +184,6 @@ def _write_weights(
 def _values(output: Output, tensor: torch.Tensor) -> list[torch.Tensor]:
     """What is written of one weight: itself, or its int8 and scale."""
     return list(to_int8(tensor, tensor.dtype)) if output.kind == "int8" else [tensor]
-
-
-def _filled(source: DenseSource, name: str, weight: torch.Tensor) -> torch.Tensor:
-    """A linear's stored weight as (out, in)."""
-    dense = source.model.get_submodule(name.removesuffix(".weight"))
-    return weight if isinstance(dense, nn.Linear) else weight.T
-
-
-def _factor(
-    source: DenseSource, name: str, site: Site, factor: Factor, weight: torch.Tensor, makers: Makers, plan: Plan
-) -> tuple[list[torch.Tensor], SiteRecord]:
-    """What is written of one weight, rounded to the plan's type, in memory of its own: its factors, or their product as
-    the dense model stores it; and what the manifest says of it."""
-    dtype = DTYPES[plan.dtype][0]
-    tensor = source.spec.tensor(site.tensor, site.layer)
-    dense = source.model.get_submodule(name.removesuffix(".weight"))
-    empty = dense.weight
-    dense.weight = nn.Parameter(weight, requires_grad=False)
-    try:
-        stages = [stage.to(dtype) for stage in makers(site)(site, tensor, factor, dense)]
-        exact = dense_weight(dense).to(torch.float32)
-    finally:
-        dense.weight = empty
-    if plan.form == "merged":
-        stages = [product(stages).to(dtype)]
-    kept = [_dequantised(stage) for stage in stages] if plan.int8 else stages
-    norm = float(torch.linalg.vector_norm(exact, dtype=torch.float64))
-    off = float(torch.linalg.vector_norm(exact - product(kept), dtype=torch.float64))
-    first, last = factor.ranks
-    record = SiteRecord(
-        layer=site.layer,
-        tensor=site.tensor,
-        module=tensor.path,
-        form=_form(factor),
-        rank=(first, last),
-        relative_error=off / norm if norm else off,
-    )
-    if plan.form == "merged" and not isinstance(dense, nn.Linear):
-        stages = [stages[0].T]
-    return [stage.detach().cpu().clone(memory_format=torch.contiguous_format) for stage in stages], record
-
-
-def _dequantised(weight: torch.Tensor) -> torch.Tensor:
-    """A weight as int8 and scale give it back."""
-    whole, scale = to_int8(weight, weight.dtype)
-    return whole.to(scale.dtype) * scale[:, None]
-
-
-def _form(factor: Factor) -> Any:
-    return factor.to_json()["form"]
 
 
 def _check(folder: Path) -> None:

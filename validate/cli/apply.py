@@ -227,7 +227,8 @@ def _makers(
     asked = (source.model, source.spec, tokenizer, content, length, blocks)
     if kind == "whitened":
         stream = LayerStream(str(source.folder), dtype=DTYPES[dtype][0], device=device)
-        return WhitenedMakers(stream, calibration_inputs(*asked)), record
+        experts = any(source.spec.tensor(site.tensor, site.layer).experts for site in decomposition.factors)
+        return WhitenedMakers(stream, calibration_inputs(*asked), experts=experts), record
     require_single(source.spec, decomposition)
     stream = LayerStream(str(source.folder), device=device)
     if kind == "sequential":

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -11,7 +11,8 @@ from torch import nn
 
 from costmodel.decomposition.factors import Decomposition, Factor, Site, Tucker
 from costmodel.model import ModelSpec
-from costmodel.tensors import WeightTensor, expert_address
+from costmodel.tensors import WeightTensor
+from validate.factors.experts import LayerExperts, factored_layers
 from validate.factors.factorize import Factorization, factorize, random_stages
 from validate.hf.experts import FactoredExperts, expert_linear
 from validate.hf.layers import without_layers
@@ -41,14 +42,12 @@ class Replacement:
         self._model, self._spec = model, spec
         self._undo: list[Callable[[], None]] = []
         try:
-            experts: dict[int, dict[Site, Factor]] = {}
             for site, factor in sorted(decomposition.factors.items()):
-                if spec.tensor(site.tensor, site.layer).experts:
-                    experts.setdefault(site.layer, {})[site] = factor
-                else:
+                if not spec.tensor(site.tensor, site.layer).experts:
                     self._factor(site, factor, make)
-            for factors in experts.values():
-                self._factor_experts(factors, make)
+            for layer, experts in enumerate(factored_layers(spec, decomposition)):
+                if experts is not None:
+                    self._factor_experts(layer, experts, make)
             if decomposition.dropped:
                 self._drop(decomposition.dropped)
         except BaseException:
@@ -76,22 +75,14 @@ class Replacement:
         setattr(parent, child, factored)
         self._undo.append(lambda: setattr(parent, child, dense))
 
-    def _factor_experts(self, factors: Mapping[Site, Factor], make: StageMaker) -> None:
-        """Exchange the experts of a layer; what is given of one expert wins over its stack's."""
-        of_expert: dict[tuple[str, int], tuple[Site, WeightTensor, Factor]] = {}
-        for site, factor in sorted(factors.items(), key=lambda each: expert_address(each[0].tensor) is not None):
-            tensor = self._spec.tensor(site.tensor, site.layer)
-            stack, own = expert_address(site.tensor) or (site.tensor, None)
-            before, _, name = stack.rpartition(".")
-            for number in range(tensor.experts) if own is None else (own,):
-                of_expert[name, number] = Site(site.layer, f"{before}.{number}.{name}"), tensor, factor
-        path = tensor.path.rpartition(".")[0] if own is None else tensor.path.rsplit(".", 2)[0]
-        path = f"{self._spec.layer_prefix}.{site.layer}.{path}"
+    def _factor_experts(self, layer: int, experts: LayerExperts, make: StageMaker) -> None:
+        """Exchange the experts of a layer."""
+        path = f"{self._spec.layer_prefix}.{layer}.{experts.path}"
         parent_path, _, child = path.rpartition(".")
         parent, dense = self._model.get_submodule(parent_path), self._model.get_submodule(path)
         stages = {
-            (name, number): make(site, tensor, factor, expert_linear(dense, name, number))
-            for (name, number), (site, tensor, factor) in of_expert.items()
+            place: make(each.own, each.tensor, each.factor, expert_linear(dense, *place))
+            for place, each in experts.factors.items()
         }
         setattr(parent, child, FactoredExperts(dense, stages).train(dense.training))
         self._undo.append(lambda: setattr(parent, child, dense))

@@ -18,13 +18,12 @@ from transformers.quantizers.base import HfQuantizer
 from validate.hf.check import Checked, check_factored
 from validate.hf.config import LowRankConfig
 from validate.hf.errors import FactoredCheckpointError, refuse
+from validate.hf.experts import ALIGNED, FactoredExperts
 from validate.hf.modules import FactoredLinear, Int8Linear
 from validate.hf.names import DECOMPOSITION, METHOD
 from validate.hf.saving import save_factored
 from validate.hf.structure import as_stored, install
 
-_ALIGNED = 64
-"""Bytes; tensors read from a mapped file lie anywhere, where products of matrices round otherwise."""
 _known: ContextVar[tuple[Path, Checked] | None] = ContextVar("known", default=None)
 
 
@@ -100,7 +99,7 @@ class LowRankQuantizer(HfQuantizer):
         for name, parameter in model.named_parameters():
             if parameter.is_floating_point() and not bool(torch.isfinite(parameter).all()):
                 refuse(f"{self._folder}: {name} holds NaN or infinity")
-            if parameter.device.type == "cpu" and parameter.data_ptr() % _ALIGNED:
+            if parameter.device.type == "cpu" and parameter.data_ptr() % ALIGNED:
                 parameter.data = parameter.data.clone()
         model.config.transformers_weights = None
         model.save_pretrained = functools.partial(save_factored, model)
@@ -134,7 +133,12 @@ class LowRankQuantizer(HfQuantizer):
 
 
 def merge_factors(model: nn.Module) -> nn.Module:
-    """Replace every FactoredLinear and Int8Linear by the linear that it stands for, in place."""
+    """Replace every FactoredLinear and Int8Linear by the linear that it stands for, and experts by their stacks, in
+    place."""
+    for name, module in list(model.named_modules()):
+        if isinstance(module, FactoredExperts):
+            parent, _, child = name.rpartition(".")
+            setattr(model.get_submodule(parent), child, module.dense())
     for name, module in list(model.named_modules()):
         if isinstance(module, FactoredLinear | Int8Linear) and not _inside_factored(model, name):
             parent, _, child = name.rpartition(".")
@@ -180,7 +184,6 @@ def load_factored(
         model: Any = kind.from_pretrained(
             str(folder),
             dtype=dtype or "auto",
-            attn_implementation="sdpa",
             local_files_only=True,
             trust_remote_code=False,
         )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import copy
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -11,7 +12,8 @@ from torch import nn
 from transformers.pytorch_utils import Conv1D
 
 from validate.hf.config import LowRankConfig
-from validate.hf.errors import one_line, refuse
+from validate.hf.errors import FactoredCheckpointError, one_line, refuse
+from validate.hf.experts import FactoredExperts, StackLayout, expert_linear
 from validate.hf.layers import without_layers
 from validate.hf.modules import FactoredLinear, Int8Linear
 from validate.hf.names import DTYPES, GENERATION, MANIFEST
@@ -48,7 +50,7 @@ def build_factored(manifest: dict[str, Any], config: dict[str, Any], stored: Col
     kind, dtype = classes[name], DTYPES[manifest["dtype"]][0]
     fields = {key: value for key, value in config.items() if key != "quantization_config"}
     try:
-        model: Any = kind._from_config(settings_of.from_dict(fields), dtype=dtype, attn_implementation="sdpa")
+        model: Any = kind._from_config(settings_of.from_dict(fields), dtype=dtype)
         as_stored(model, stored)
         len(model.get_submodule(manifest["layers"]))
     except Exception as error:  # any kind, for any field of the configuration
@@ -94,23 +96,60 @@ def install(model: nn.Module, config: LowRankConfig, layers: str) -> None:
     stack: Any = model.get_submodule(layers)
     if len(set(config.drop)) < len(config.drop) or not set(config.drop) <= set(range(len(stack))):
         refuse(f"{MANIFEST}: drop", config.drop, f"different layers from 0 to {len(stack) - 1}")
-    for layer, module, form, (first, last) in config.sites():
+    experts: dict[str, dict[tuple[str, int | None], tuple[str, Sequence[int]]]] = {}
+    for layer, module, form, rank in config.sites():
         path = f"{layers}.{layer}.{module}"
-        dense = _linear(model, path)
-        if dense is None or layer in config.drop:
+        dense, of_experts = _linear(model, path), _expert_stack(model, path)
+        if (dense is None and of_experts is None) or layer in config.drop:
             refuse(f"{MANIFEST}: site", path, "different linear layers of the model, none of them dropped")
-        n, k = _shape(dense)
-        if not (1 <= first <= min(n, k) and 1 <= last <= min(n, k)) or (form == "svd" and first != last):
-            refuse(f"{MANIFEST}: rank of {path}", [first, last], f"1 to {min(n, k)}, twice the same with svd")
-        shapes = [(first, k), (last, first), (n, last)] if form == "tucker" else [(first, k), (n, last)]
-        stages = [torch.empty(shape, dtype=dense.weight.dtype, device="meta") for shape in shapes]
+        if of_experts is not None:
+            experts.setdefault(of_experts[0], {})[of_experts[1:]] = form, rank
+            continue
+        stages = _empty_stages(path, dense, form, rank)
         factored = FactoredLinear(stages, dense.bias, transposed=isinstance(dense, Conv1D))
         _put(model, path, factored.train(dense.training))
+    for path, entries in experts.items():
+        _put(model, path, _empty_experts(model.get_submodule(path), path, entries))
     for layer in range(len(stack)) if config.int8 else ():
         for module in config.int8:
             _quantise(model, f"{layers}.{layer}.{module}")
     for owner, name, value in without_layers(model, layers, config.drop) if config.drop else ():
         setattr(owner, name, value)
+
+
+def _empty_stages(path: str, dense: Any, form: str, rank: Sequence[int]) -> list[torch.Tensor]:
+    """Factors of a linear without values."""
+    (n, k), (first, last) = _shape(dense), rank
+    if not (1 <= first <= min(n, k) and 1 <= last <= min(n, k)) or (form == "svd" and first != last):
+        refuse(f"{MANIFEST}: rank of {path}", [first, last], f"1 to {min(n, k)}, twice the same with svd")
+    shapes = [(first, k), (last, first), (n, last)] if form == "tucker" else [(first, k), (n, last)]
+    return [torch.empty(shape, dtype=dense.weight.dtype, device="meta") for shape in shapes]
+
+
+def _expert_stack(model: nn.Module, path: str) -> tuple[str, str, int | None] | None:
+    """Where a path of experts leads: their module, the linear, and the one expert that it names, `mlp.experts.up_proj`
+    or `mlp.experts.3.up_proj`; None for any other path."""
+    before, _, linear = path.rpartition(".")
+    parent, _, last = before.rpartition(".")
+    number = int(last) if last.isascii() and last.isdecimal() and len(last) < 9 else None
+    place = before if number is None else parent
+    with contextlib.suppress(AttributeError, FactoredCheckpointError):
+        experts: Any = model.get_submodule(place)
+        if linear in StackLayout.of(experts).linears and (number is None or number < experts.num_experts):
+            return place, linear, number
+    return None
+
+
+def _empty_experts(
+    dense: Any, path: str, entries: Mapping[tuple[str, int | None], tuple[str, Sequence[int]]]
+) -> FactoredExperts:
+    """Experts with factors without values; what is said of one expert wins over what is said of all."""
+    stages: dict[tuple[str, int], list[torch.Tensor]] = {}
+    for (linear, own), (form, rank) in sorted(entries.items(), key=lambda entry: entry[0][1] is not None):
+        for number in range(dense.num_experts) if own is None else (own,):
+            name = f"{path}.{number}.{linear}"
+            stages[linear, number] = _empty_stages(name, expert_linear(dense, linear, number), form, rank)
+    return FactoredExperts(dense, stages).train(dense.training)
 
 
 def _quantise(model: nn.Module, path: str) -> None:

@@ -55,7 +55,7 @@ class ModelClass:
             ModelError: when transformers makes none of the settings.
         """
         with made_of_config(self.kind.__name__):
-            model: nn.Module = self.kind._from_config(self.settings, attn_implementation="sdpa", **options)
+            model: nn.Module = self.kind._from_config(self.settings, **options)
             as_stored(model, self.own)
         return model
 
@@ -167,6 +167,7 @@ def _fit(kind: Any, settings: Any, stored: StoredTensors) -> tuple[ModelClass, t
     """The class, and how badly it fits: tensors that it lacks, leaves out, and has in another shape."""
     with made_of_config(kind.__name__), torch.device("meta"):
         model: Any = kind._from_config(settings)
+    stored = stored.assembled(model)
     find = _finder(stored, str(model.base_model_prefix))
     own: set[str] = set()
     for target, source in model.all_tied_weights_keys.items():

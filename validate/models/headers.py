@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from safetensors import SafetensorError, safe_open
@@ -13,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from costmodel.errors import ModelError
 from costmodel.files.read import read_json
 from validate.errors import reason_of, weightless
+from validate.models.pieces import Pieces, pieces_of
 
 _PLAIN = re.compile(r"[^/\\\0]+\.safetensors")
 _LEGACY = (("LayerNorm.weight", "LayerNorm.gamma"), ("LayerNorm.bias", "LayerNorm.beta"))
@@ -20,7 +22,7 @@ _LEGACY = (("LayerNorm.weight", "LayerNorm.gamma"), ("LayerNorm.bias", "LayerNor
 
 
 class Entry(NamedTuple):
-    """A stored tensor; `kind` is safetensors' name of its type."""
+    """A stored tensor; `kind` is safetensors' name of its type, of one in pieces of all their types with commas."""
 
     path: Path
     shape: tuple[int, ...]
@@ -44,12 +46,33 @@ class StoredTensors:
     def __init__(self, folder: Path) -> None:
         self.files = _weight_files(folder)
         self.entries: dict[str, Entry] = {}
+        self._pieces: dict[str, Pieces] = {}
+        self._whole = self
         for path in self.files:
             for name, entry in _header(path).items():
                 if name in self.entries:
                     hint = f"in {self.entries[name].path.name} and {path.name}"
                     raise ModelError("a tensor in two weight files", value=name, hint=hint)
                 self.entries[name] = entry
+
+    def assembled(self, model: Any) -> StoredTensors:
+        """What the files hold of a model of transformers: tensors that are stored in pieces are one each, under the
+        model's name; pieces that do not make a whole stay as they are."""
+        prefix = str(model.base_model_prefix)
+        known = {name for each in model.state_dict() for name in _candidates([each], prefix)}
+        view = copy.copy(self)
+        view.entries, view._pieces = dict(self.entries), dict(self._pieces)
+        for name, pieces in pieces_of(model, self.entries, known & self.entries.keys()).items():
+            held = [self.entries[each] for each in pieces.stored]
+            try:
+                shape = pieces.joined(lambda each: torch.empty(self.entries[each].shape, device="meta")).shape
+            except (RuntimeError, ValueError, KeyError):  # of shapes that do not fit each other
+                continue
+            kinds = dict.fromkeys(entry.kind for entry in held)
+            view.entries = {key: each for key, each in view.entries.items() if key not in pieces.stored}
+            view.entries[name] = Entry(held[0].path, tuple(shape), ", ".join(kinds))
+            view._pieces[name] = pieces
+        return view
 
     def find(self, names: Collection[str], prefix: str) -> str | None:
         """The stored name of a tensor that has these names in a model; None where it is not there.
@@ -60,11 +83,13 @@ class StoredTensors:
         return next((each for each in _candidates(names, prefix) if each in self.entries), None)
 
     def read(self, name: str) -> torch.Tensor:
-        """A tensor by its stored name, mapped from the file.
+        """A tensor by its stored name, mapped from the file, or put together of its pieces.
 
         Raises:
             ModelError: when the file cannot be read.
         """
+        if (pieces := self._pieces.get(name)) is not None:
+            return pieces.joined(self._whole.read)
         path = self.entries[name].path
         try:
             with safe_open(path, framework="pt", device="cpu") as file:

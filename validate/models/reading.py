@@ -58,7 +58,6 @@ def read_factored(kind: Any, folder: Path, *, dtype: torch.dtype) -> nn.Module:
             dtype=dtype,
             local_files_only=True,
             trust_remote_code=False,
-            attn_implementation="sdpa",
         )
     except FactoredCheckpointError as error:
         raise ModelError("factored checkpoint", value=str(folder), hint=str(error)) from error
@@ -97,7 +96,6 @@ def read_model(
             use_safetensors=True,
             trust_remote_code=False,
             output_loading_info=True,
-            attn_implementation="sdpa",
             ignore_mismatched_sizes=True,
             **({} if config is None else {"config": config}),
         )

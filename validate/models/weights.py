@@ -46,6 +46,7 @@ class SourceWeights:
     """
 
     def __init__(self, stored: StoredTensors, model: nn.Module) -> None:
+        stored = stored.assembled(model)
         self._stored, self.files = stored, stored.files
         self._where: dict[str, str] = {}
         self.shapes: dict[str, tuple[int, ...]] = {}
