@@ -72,6 +72,18 @@ def stack_lines() -> list[str]:
     return [*lines, f"| {' | '.join(cells)} |"]
 
 
+def coverage_text() -> str:
+    """The README's sentence on what the 90 % intervals hold, and how wide they are where a source was left out."""
+    rows = _rows(json.loads(ERRORS.read_text())["errors"])
+    shipped, out, laboratory = (rows["all", protocol] for protocol in (IN, OUT, LABORATORY))
+    widths = " and ".join(sorted({f"{row['half_width_pct']:.0f} %" for row in (out, laboratory)}))
+    return (
+        f"{_inside(shipped)} of rows lie within as shipped; where neither the figures nor the width saw a row's source "
+        f"{_inside(out)}, its whole laboratory {_inside(laboratory)}, at half-widths of {widths}, "
+        f"{out['width_to_error']:.1f} and {laboratory['width_to_error']:.1f} times the mean error."
+    )
+
+
 def asked_lines() -> list[str]:
     """Was, asked and now, as Markdown: what whole passes were asked to reach."""
     rows, points = _rows(json.loads(ERRORS.read_text())["errors"]), json.loads(POINTS.read_text())
@@ -186,7 +198,7 @@ def command(table: Path | None) -> None:
     if table is not None:
         rows = read_points(table)
         write_file(POINTS, (json.dumps(kept(rows, predict_points(rows, table.parent)), indent=1) + "\n").encode())
-    click.echo("\n".join([*stack_lines(), "", *asked_lines()]))
+    click.echo("\n".join([*stack_lines(), "", coverage_text(), "", *asked_lines()]))
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from studies.stacks.components import Passes, Point, document, laboratory
 from studies.stacks.figures import fit
 from studies.stacks.leave_out import in_sample, left_out
 from studies.stacks.spread import interval, spread
-from studies.stacks.table import KNOWN, asked_lines, stack_lines
+from studies.stacks.table import KNOWN, asked_lines, coverage_text, stack_lines
 
 SOURCES = ("a/one x", "a/two x", "b/one x", "c/one x")
 
@@ -93,5 +93,6 @@ def test_the_readme_and_the_error_table_show_the_rows_that_were_kept() -> None:
     root = Path(__file__).resolve().parents[2]
     readme = (root / "README.md").read_text(encoding="utf-8")
     assert "\n".join(stack_lines()) in readme
+    assert coverage_text() in " ".join(readme.split())
     assert "\n".join(asked_lines()) in (root / "hw_profiles" / "calibrations" / "ERRORS.md").read_text(encoding="utf-8")
     assert set(KNOWN) <= set(builtin_stacks())
