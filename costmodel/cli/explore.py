@@ -17,6 +17,7 @@ from costmodel.errors import InputError
 from costmodel.explore import Exploration, explore
 from costmodel.explore.explore import SCHEMA, best_warnings
 from costmodel.explore.machines import by_machine, devices_of, fewest_devices
+from costmodel.explore.milder import milder
 from costmodel.explore.text import count_text
 from costmodel.files.write import write_file
 from costmodel.pricing.setup import SEVERAL, WorkloadSettings
@@ -29,6 +30,7 @@ from costmodel.show.exploration import (
     distribution_row,
     distribution_title,
     found_rows,
+    milder_title,
     top_title,
 )
 from costmodel.show.figure import file_kind
@@ -206,6 +208,11 @@ def _print(result: Exploration) -> None:
         print_table(distribution_title(answer.distribution.values()), columns, rows)
     names = [objective.name for objective in question.objectives]
     columns = ["", "configuration", *names, *([] if "quality" in names else [damage_title(result)])]
+    alive = milder(result)
+    if alive:
+        print_table(milder_title(result), columns, [dense_row(result), *found_rows(result, alive)], left=2)
+    elif alive is not None:
+        print_lines([f"{milder_title(result)}: nothing is ahead of dense", ""])
     if answer.top:
         print_table(top_title(result), columns, [dense_row(result), *found_rows(result, answer.top)], left=2)
     elif question.limits and question.top:
@@ -217,6 +224,7 @@ def _print(result: Exploration) -> None:
         count = len(answer.frontier)
         title = f"Frontier: {count} point{'s' if count > 1 else ''}" + (f", one in {step} shown" if step > 1 else "")
         print_table(title, columns, found_rows(result, shown, step), left=2)
+    first = "best" if result.measured else "first" if alive is None else "first of all"
     warnings = [*destroyed(result), *best_warnings(priced)]
     print_lines(
         [
@@ -224,7 +232,7 @@ def _print(result: Exploration) -> None:
             f"note: that is within the model, of prices at {priced.level} level that rest on the assumptions below",
             f"answered in {result.elapsed_s:.2f} s",
             *(f"assumption: {text}" for text in priced.assumptions),
-            *(f"warning: the {'best' if result.measured else 'first'} configuration: {text}" for text in warnings),
+            *(f"warning: the {first} configuration: {text}" for text in warnings),
         ]
     )
 

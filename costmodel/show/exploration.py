@@ -71,6 +71,13 @@ def top_title(result: Exploration) -> str:
     return f"{'Most' if objective.maximise else 'Least'} {objective.name} (saved), whatever it does to the answers"
 
 
+def milder_title(result: Exploration) -> str:
+    """What the list of models that are likely alive is ordered by."""
+    objective = result.question.objectives[0]
+    order = f"{'Most' if objective.maximise else 'Least'} {objective.name} (saved)"
+    return f"{order} with less than {DESTROYED:g} nat of damage by the prior"
+
+
 def damage_title(result: Exploration) -> str:
     """What the column of damage is called."""
     return "damage" if result.measured else "damage (prior)"

@@ -10,7 +10,7 @@ from exploring import small_model
 
 from costmodel.cli import cli, run
 from costmodel.decomposition.factors import Decomposition
-from costmodel.decomposition.prior import METRIC, WITHIN, prior_damage
+from costmodel.decomposition.prior import DESTROYED, METRIC, WITHIN, prior_damage
 from costmodel.decomposition.text import parse_decomposition
 from costmodel.explore import explore
 from costmodel.explore.quality import load_quality
@@ -69,6 +69,31 @@ def test_nothing_is_called_best_without_a_measurement(capsys: pytest.CaptureFixt
         dense, value = found["dense"]["decode.latency_s"], each["objectives"]["decode.latency_s"]
         assert each["saved_pct"]["decode.latency_s"] == pytest.approx(100 * (dense - value) / dense)
         assert 0 <= each["damage"] < 1
+
+
+def test_a_table_opens_with_a_model_that_is_alive_and_json_keeps_its_order(capsys: pytest.CaptureFixture[str]) -> None:
+    question = ["explore", "--model", "qwen2.5-1.5b", "--hw", "l4", "--phase", "prefill", "--top", "2"]
+    assert run(cli, question) == 0
+    text = capsys.readouterr().out
+    alive, everything = text.index("with less than 1 nat of damage by the prior"), text.index("whatever it does")
+    assert alive < everything
+    first = next(line.split() for line in text[alive:].splitlines() if line.split()[:1] == ["1"])
+    assert 0.5 < float(first[-1]) < DESTROYED
+    assert run(cli, [*question, "--format", "json"]) == 0
+    top = json.loads(capsys.readouterr().out)["top"]
+    assert top[0]["damage"] > DESTROYED
+    assert top[0]["objectives"]["prefill.latency_s"] <= top[1]["objectives"]["prefill.latency_s"]
+    for words in (["--quality", "standin:params"], ["--limit", "quality<=4"], ["--top", "0"]):
+        assert run(cli, [*question, *words]) == 0
+        assert "nat of damage by the prior\n" not in capsys.readouterr().out
+
+
+def test_it_is_said_where_none_that_is_alive_is_ahead_of_dense(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("costmodel.cli.explore.milder", lambda result: ())
+    assert run(cli, [*QUESTION, "--ranks", "1"]) == 0
+    assert "with less than 1 nat of damage by the prior: nothing is ahead of dense" in capsys.readouterr().out
 
 
 def test_what_comes_nearest_is_said_where_nothing_keeps_the_limits(tmp_path: Path) -> None:
