@@ -62,8 +62,8 @@ def _launch_bound(costs: PhaseCosts) -> bool:
 
 def _reason(priced: PhasePricer, decomposition: Decomposition, dense: PhaseCosts, decomposed: PhaseCosts) -> str:
     kernels = f"{decomposed.kernels} kernels instead of {dense.kernels}"
-    above = decomposition.above_break_even(priced.model)
-    if above and decomposed.weight_bytes >= dense.weight_bytes:
+    heavier = decomposed.weight_bytes >= dense.weight_bytes
+    if heavier and (above := decomposition.above_break_even(priced.model)):
         return f"ranks above break-even in {describe_layers({site.layer for site in above})}"
     if _launch_bound(decomposed):
         work = priced.work
