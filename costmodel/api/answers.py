@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from costmodel.errors import InputError
 from costmodel.explore.explore import Exploration
-from costmodel.explore.recommend import Recommendation
+from costmodel.explore.recommendation import Recommendation
 from costmodel.pricing.comparison import comparison_json
 from costmodel.pricing.estimate import Estimate
 from costmodel.show import exploration

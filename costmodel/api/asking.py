@@ -34,7 +34,7 @@ from costmodel.decomposition.factors import Form
 from costmodel.errors import InputError
 from costmodel.explore.explore import explore as explored
 from costmodel.explore.goal import Goal
-from costmodel.explore.recommend import recommend as recommended
+from costmodel.explore.recommend import recommend_each
 from costmodel.forward.workload import Workload
 from costmodel.pricing.estimate import estimate as estimated
 from costmodel.pricing.setup import Setup
@@ -203,22 +203,12 @@ def recommend(
     _check_kinds({"max_damage": max_damage}, Real | None, "a number")
     _check_kinds({"quality": quality}, str | None, "a name or a file")
     goal = Goal.of(faster, smaller, fits)
-    rows = []
-    for device, name, size in _places(hw, stack, batch):
-        setup = setup_of(model, device, calibration, _with(options, name, size))
-        rows += [
-            recommended(
-                setup.model,
-                setup.hardware,
-                work,
-                goal,
-                calibration=setup.calibration,
-                max_damage=max_damage,
-                quality=quality,
-            )
-            for work in setup.workloads
-        ]
-    return Recommendations(rows=tuple(rows))
+    setups = [
+        setup_of(model, device, calibration, _with(options, name, size))
+        for device, name, size in _places(hw, stack, batch)
+    ]
+    found = recommend_each(setups, goal, max_damage=max_damage, quality=quality)
+    return Recommendations(rows=tuple(row for _, row in found))
 
 
 def _places(

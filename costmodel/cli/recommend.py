@@ -18,7 +18,8 @@ from costmodel.decomposition.recipe import recipe_text, require_suffix
 from costmodel.decomposition.settings import DecompositionSettings
 from costmodel.errors import InputError
 from costmodel.explore.goal import Goal
-from costmodel.explore.recommend import Recommendation, recommend
+from costmodel.explore.recommend import recommend_each
+from costmodel.explore.recommendation import Recommendation
 from costmodel.files.write import write_file
 from costmodel.pricing.setup import SEVERAL, WorkloadSettings
 from costmodel.show.recommendation import csv_row, recommendations_table
@@ -83,24 +84,8 @@ def command(
     setups = [settings.setup() for settings in workloads]
     only = named.load(setups[0].model) if named.named else None
     warn_of(named, setups[0].model)
-    rows = []
-    seen = set()
-    for settings, setup in zip(workloads, setups, strict=True):
-        for work in setup.workloads:
-            if (setup.hardware.name, work) in seen:
-                continue  # lengths of the other phase alone differ
-            seen.add((setup.hardware.name, work))
-            row = recommend(
-                setup.model,
-                setup.hardware,
-                work,
-                goal,
-                calibration=setup.calibration,
-                max_damage=max_damage,
-                quality=quality,
-                only=only,
-            )
-            rows.append((row, next_command(row, settings)))
+    found = recommend_each(setups, goal, max_damage=max_damage, quality=quality, only=only)
+    rows = [(row, next_command(row, workloads[place])) for place, row in found]
     if save_recipe is not None:
         _save([row for row, _ in rows], Path(save_recipe))
     if fmt == "json":

@@ -7,9 +7,8 @@ the least, exactly (`by_layer.sets`). A yes keeps the goal at the pessimistic en
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
-from typing import Any, Literal
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 
 import numpy as np
 
@@ -22,6 +21,7 @@ from costmodel.explore.by_layer.quality import LayerQuality
 from costmodel.explore.by_layer.sets import LayerSets
 from costmodel.explore.goal import Goal
 from costmodel.explore.quality import PRIOR, QualityTable, load_quality
+from costmodel.explore.recommendation import Quantised, Reason, Recommendation, Verdict
 from costmodel.explore.tables import CostBatch, CostTables
 from costmodel.forward.workload import Workload
 from costmodel.hardware.profile import HardwareProfile
@@ -29,6 +29,7 @@ from costmodel.hardware.stack import names_bare_kernels
 from costmodel.model import ModelSpec
 from costmodel.pricing.estimate import PhaseEstimate, estimate, pricer
 from costmodel.pricing.phase import PhaseCosts
+from costmodel.pricing.setup import Setup
 from costmodel.space.base import DesignSpace
 from costmodel.space.kinds import HomogeneousSpace
 from costmodel.space.make import design_space
@@ -42,86 +43,6 @@ QUANTISED = (DType.INT8, DType.FP8)
 _WIDE, _NARROW, _WIDE_MODEL = 32, 16, 1024
 """Ranks are multiples of the first where the hidden size is at least the last, else of the second."""
 _MOST_CLASSES = 1_500_000
-Reason = Literal["reached", "launch-bound", "compute-bound", "floor", "damage", "uncertain", "fits"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Verdict:
-    """Whether the goal is reached, why or why not, in a word and in a sentence."""
-
-    code: Literal["yes", "no"]
-    reason: Reason
-    text: str
-
-    def to_json(self) -> dict[str, str]:
-        return {"code": self.code, "reason": self.reason, "text": self.text}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Quantised:
-    """What weights in fewer bits save, alone and with the configuration; None where the device cannot or none is."""
-
-    weight_dtype: str
-    saved_pct: float | None
-    with_config_pct: float | None
-
-    def to_json(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in self.__slots__}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Recommendation:
-    """The answer for one device, stack and workload.
-
-    Attributes:
-        dense: costs of the dense pass.
-        config: the least damaging configuration that reaches the goal; None where none does.
-        saved_pct, saved_p05_pct, saved_p95_pct: of the goal's cost by that configuration, with its 90 % interval.
-        most_saved_pct: the most that any configuration tried saves, whatever it damages.
-        damage: of the configuration, in the unit of `damage_metric`.
-    """
-
-    model: ModelSpec
-    hardware: str
-    workload: Workload
-    goal: Goal
-    dense: PhaseCosts
-    verdict: Verdict
-    config: Decomposition | None
-    saved_pct: float | None
-    saved_p05_pct: float | None
-    saved_p95_pct: float | None
-    most_saved_pct: float
-    damage: float | None
-    damage_metric: str
-    measured: bool
-    quantised: tuple[Quantised, ...]
-
-    def to_json(self, following: str) -> dict[str, Any]:
-        """The contract's row; `following` is the next command."""
-        work = self.workload
-        return {
-            "hardware": self.hardware,
-            "stack": work.stack,
-            "workload": {**work.to_json(), "hardware": self.hardware, "stack": work.stack},
-            "dense": self.dense.to_json(),
-            "verdict": self.verdict.to_json(),
-            "config": None if self.config is None else self.config.to_json(),
-            "saved_pct": self.saved_pct,
-            "saved_p05_pct": self.saved_p05_pct,
-            "saved_p95_pct": self.saved_p95_pct,
-            "most_saved_pct": self.most_saved_pct,
-            "quantised": [each.to_json() for each in self.quantised],
-            "next": following,
-            "saved_of": self.goal.metric,
-            "spec": self.spec,
-            "damage": self.damage,
-        }
-
-    @property
-    def spec(self) -> str | None:
-        """The configuration as SPECs."""
-        return None if self.config is None else describe(self.config, self.model)
 
 
 def recommend(
@@ -186,6 +107,37 @@ def recommend(
         measured=not damage.stand_in,
         quantised=tuple(_quantised(model, hardware, work, goal, calibration, config, dense.dense)),
     )
+
+
+def recommend_each(
+    setups: Iterable[Setup],
+    goal: Goal,
+    *,
+    max_damage: float | None = None,
+    quality: str | None = None,
+    only: Decomposition | None = None,
+) -> Iterator[tuple[int, Recommendation]]:
+    """The place of a question and its recommendation, for each device and workload of several questions; what two of
+    them ask, lengths of another phase apart, is answered once. Other arguments and errors as of `recommend`."""
+    seen = set()
+    for place, setup in enumerate(setups):
+        for work in setup.workloads:
+            if (setup.hardware, work) in seen:
+                continue
+            seen.add((setup.hardware, work))
+            yield (
+                place,
+                recommend(
+                    setup.model,
+                    setup.hardware,
+                    work,
+                    goal,
+                    calibration=setup.calibration,
+                    max_damage=max_damage,
+                    quality=quality,
+                    only=only,
+                ),
+            )
 
 
 def _tried(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from costmodel.explore.recommend import Recommendation
+from costmodel.explore.recommendation import Recommendation
 from costmodel.show.comparison import Table, place, saving_text, table, where
 from costmodel.show.report import amount, duration
 

@@ -15,7 +15,7 @@ from costmodel.show.report import amount, duration
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from costmodel.explore.recommend import Recommendation
+    from costmodel.explore.recommendation import Recommendation
     from costmodel.pricing.estimate import Estimate, PhaseEstimate
 
 _WIDTH, _ROW, _LOW_ROW, _REST = 10.0, 0.62, 0.38, 1.5

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import re
 import signal
-import sys
 import tempfile
 import time
 from dataclasses import replace
@@ -15,14 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from costmodel.cli.common import format_option, print_table, say, warn_of, write_csv, write_json
+from costmodel.cli.common import format_option, say, warn_of
 from costmodel.cli.options import options_of
 from costmodel.decomposition.factors import Decomposition
 from costmodel.decomposition.settings import DecompositionSettings
 from costmodel.errors import DecompositionError, InputError
-from costmodel.units import require_unit, seconds, si
+from costmodel.units import require_unit, si
 from validate.checkpoint.choice import Choice, Chosen
 from validate.checkpoint.settings import ApplySettings
+from validate.cli.apply_report import print_written
 from validate.cli.options import given
 from validate.cli.progress import WorkBar
 from validate.errors import RunError
@@ -34,8 +34,6 @@ if TYPE_CHECKING:  # these load torch
     from validate.checkpoint.manifest import FactorsRecord
     from validate.checkpoint.source import DenseSource
 
-SCHEMA = 1
-"""Version of the JSON output."""
 _LENGTH = 256
 """Tokens of a block of calibration text, as `validate quality` takes them."""
 _UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KI": 2**10, "MI": 2**20, "GI": 2**30}
@@ -153,7 +151,7 @@ def command(
     if written.taken:
         say(f"note: {written.taken} factored weights were taken from an interrupted run", err=True)
     above = len(decomposition.above_break_even(source.spec))
-    _print(written, above, list(source.left_out), needed, time.monotonic() - started, fmt)
+    print_written(written, above, list(source.left_out), needed, time.monotonic() - started, fmt)
 
 
 def _as_verified(chosen: Chosen, configuration: DecompositionSettings, settings: ApplySettings) -> ApplySettings:
@@ -237,83 +235,3 @@ def _makers(
     bar.show("running the calibration text forward and backward", 0, 0)
     stored = StoredFactors(stream, predicted.inputs, predicted.targets, decomposition, scratch)
     return lambda site: stored, record
-
-
-def _print(written: Any, above: int, left_out: list[str], needed: int, elapsed: float, fmt: str) -> None:
-    manifest = written.manifest
-    rows = [
-        {
-            "layer": each.layer,
-            "tensor": each.tensor,
-            "form": each.form,
-            "rank_in": each.rank[0],
-            "rank_out": each.rank[1],
-            "relative_error": each.relative_error,
-        }
-        for each in manifest.sites
-    ]
-    if fmt == "csv":
-        write_csv(rows)
-        return
-    saved = 100 * (manifest.dense_params - manifest.params) / manifest.dense_params
-    if fmt == "json":
-        write_json(
-            {
-                "schema": SCHEMA,
-                "out": str(written.folder),
-                "architecture": manifest.architecture,
-                "dtype": manifest.dtype,
-                "weight_dtype": manifest.weight_dtype or manifest.dtype,
-                "factors": manifest.factors.kind,
-                "params": manifest.params,
-                "dense_params": manifest.dense_params,
-                "saved_params_pct": saved,
-                "bytes": written.bytes,
-                "files": [each.name for each in manifest.files],
-                "drop": manifest.drop,
-                "sites": rows,
-                "above_break_even": above,
-                "left_out": left_out,
-                "peak_memory_bound_bytes": needed,
-                "peak_memory_bytes": _peak_resident(),
-                "elapsed_s": elapsed,
-            }
-        )
-        return
-    columns = ["tensor", "form", "sites", "ranks", "mean error", "largest"]
-    print_table(f"{written.folder}: relative error of the factored weights", columns, _summary(manifest.sites), left=2)
-    shards = sum(each.name.endswith(".safetensors") for each in manifest.files)
-    count, kind = len(manifest.drop), manifest.weight_dtype or manifest.dtype
-    dropped = f", {count} layer{'s' if count > 1 else ''} dropped" if count else ""
-    say(
-        f"{si(manifest.params, '').strip()} of {si(manifest.dense_params, '').strip()} parameters ({saved:.1f} % saved"
-        f"{dropped}), {si(written.bytes, 'B')} of {kind} in {shards} weight file{'s' if shards > 1 else ''}, "
-        f"{seconds(elapsed, 3)}, peak memory {si(_peak_resident(), 'B')}"
-    )
-    if above:
-        say(f"note: sites with more parameters than the dense weight that they replace: {above}", err=True)
-    if left_out:
-        more = f" and {len(left_out) - 1} more" if len(left_out) > 1 else ""
-        say(f"note: not of {manifest.architecture}, left out: {left_out[0]}{more}", err=True)
-
-
-def _summary(sites: list[Any]) -> list[list[object]]:
-    """One row for each tensor and form, in the order met."""
-    groups: dict[tuple[str, str], list[Any]] = {}
-    for each in sites:
-        groups.setdefault((each.tensor, each.form), []).append(each)
-    rows: list[list[object]] = []
-    for (tensor, form), found in groups.items():
-        errors = [each.relative_error for each in found]
-        ranks = sorted({rank for each in found for rank in each.rank})
-        shown = f"{ranks[0]}" if len(ranks) == 1 else f"{ranks[0]}-{ranks[-1]}"
-        rows.append([tensor, form, len(found), shown, f"{sum(errors) / len(errors):.4f}", f"{max(errors):.4f}"])
-    return rows
-
-
-def _peak_resident() -> int:
-    """Bytes of main memory that this process held at its peak, mapped files included."""
-    import resource
-
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
