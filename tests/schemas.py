@@ -9,7 +9,8 @@ import contextlib
 import io
 import json
 import shlex
-from collections.abc import Iterable, Mapping
+import tempfile
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,7 @@ _MAPS = frozenset(
         "range",
         "interval",
         "settings",
+        "latency_ratio",
     }
 )
 """Objects whose keys are names or numbers of the question, or of one form among several."""
@@ -154,11 +156,102 @@ def _kind(value: Any) -> str:
     return names[type(value)]
 
 
+def choices() -> list[Any]:
+    """choice.json of `validate choose`: with whitened and with plain factors, and the dense model."""
+    from validate.checkpoint.choice import Choice, Chosen, ChosenText
+
+    configs = stored(FILES["configuration"][1])
+    text = ChosenText(name="text.txt", sha256="0" * 64, blocks=64, length=256)
+    found: list[Any] = [{"form": "svd", "ranks": {}, "drop": []}]
+    for factors, calibration, ends in (("plain", None, None), ("whitened", text, 0.02)):
+        interval = {"value": 0.01, "low": ends, "high": ends}
+        measured = {
+            "nll_change": interval,
+            "nll_change_searched": interval,
+            "latency_ratio": {"prefill": 0.8},
+            "device": "a device",
+            "accept": 0.05,
+        }
+        made_of = {"model": "llama", "checkpoint": "0" * 64, "factors": factors, "measured": measured}
+        chosen = Chosen(**made_of, calibration=calibration)
+        found += [Choice(config=config, chosen=chosen).to_json() for config in configs]
+    return found
+
+
+def sensitivities() -> list[Any]:
+    """What `validate sensitivity --from FILE --format json` prints, without and with loss terms."""
+    import numpy as np
+
+    from costmodel.decomposition.factors import Site
+    from costmodel.decomposition.sites import site_columns
+    from costmodel.families.registry import spec_from_config
+    from validate.cli import cli as measuring
+    from validate.sensitivity.file import Sensitivity, SensitivityRun, save_sensitivity
+    from validate.sensitivity.spectra import LossTerms, SiteSpectra
+
+    sizes = {"hidden_size": 8, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "vocab_size": 16, **sizes}
+    spec = spec_from_config(config, name="tiny", source="tiny")
+    falling = np.arange(8, 0, -1, dtype=np.float64)
+    terms = LossTerms(
+        slope_plain=falling, slope_whitened=falling, curvature_plain=falling, curvature_whitened=falling, gradient=1.0
+    )
+    found = []
+    for loss in (None, terms):
+        spectra = SiteSpectra(singular_values=falling, plain_output=falling, whitened=falling, loss=loss)
+        run_of = SensitivityRun(
+            model="tiny",
+            config=config,
+            weights="0" * 64,
+            text="0" * 64,
+            blocks=2,
+            length=8,
+            dtype="fp32",
+            device="cpu",
+            gradients=loss is not None,
+            nll=None if loss is None else 1.5,
+            seed=0,
+            whole="",
+            versions={},
+            seconds=1.5,
+        )
+        sites = {Site(*site): spectra for site in site_columns(spec)}
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "tiny.sensitivity"
+            save_sensitivity(file, Sensitivity(run=run_of, spec=spec, sites=sites))
+            words = ["sensitivity", "--from", str(file), "--format", "json"]
+            quality = [] if loss is None else ["--as-quality", str(file.with_suffix(".json"))]
+            with contextlib.redirect_stdout(io.StringIO()) as stream:
+                assert run(measuring, [*words, *quality]) == 0
+        found.append(json.loads(stream.getvalue()))
+    return found
+
+
+BUILT: dict[str, tuple[str, Callable[[], list[Any]]]] = {
+    "choice": ("choice.json of `validate choose`, which `validate apply --choice` takes", choices),
+    "sensitivity": ("What `validate sensitivity --format json` prints", sensitivities),
+}
+"""Name of a schema: its title, and what makes documents of its kind; tests hold the outputs of real runs to it."""
+
+
+def checker(name: str) -> Any:
+    """What tells whether a document keeps to a schema."""
+    from jsonschema import validators
+
+    schema = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
+    kind = validators.validator_for(schema)
+    kind.check_schema(schema)
+    return kind(schema)
+
+
 def documents(name: str) -> tuple[str, list[Any]]:
     """The title of a schema, and what it is made from."""
     if name in COMMANDS:
         title, commands = COMMANDS[name]
         return title, [printed(command) for command in commands]
+    if name in BUILT:
+        title, build = BUILT[name]
+        return title, build()
     title, pattern = FILES[name]
     return title, stored(pattern)
 
@@ -174,6 +267,6 @@ def made(name: str) -> dict[str, Any]:
 
 if __name__ == "__main__":
     FOLDER.mkdir(exist_ok=True)
-    for each in (*COMMANDS, *FILES):
+    for each in (*COMMANDS, *FILES, *BUILT):
         text = json.dumps(made(each), indent=1) + "\n"
         (FOLDER / f"{each}.json").write_text(text, encoding="utf-8")

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import copy
-import json
-from typing import Any
 
 import pytest
-from schemas import COMMANDS, FILES, FOLDER, printed, stored
+from schemas import BUILT, COMMANDS, FILES, FOLDER, checker, printed, stored
 
-validators = pytest.importorskip("jsonschema").validators
+pytest.importorskip("jsonschema")
 
 OTHERS = {
     "estimate": "estimate --model llama-70m --hw t4 --phase decode --decompose 'tensors=mlp rank=32'",
@@ -20,13 +18,6 @@ OTHERS = {
     "roofline": "roofline --model gpt2 --hw l4 --phase decode",
 }
 """Commands that no schema was made from."""
-
-
-def checker(name: str) -> Any:
-    schema = json.loads((FOLDER / f"{name}.json").read_text(encoding="utf-8"))
-    kind = validators.validator_for(schema)
-    kind.check_schema(schema)
-    return kind(schema)
 
 
 @pytest.mark.parametrize("name", COMMANDS)
@@ -48,8 +39,21 @@ def test_files_keep_to_their_schema(name: str) -> None:
     assert not check.is_valid([])
 
 
+@pytest.mark.parametrize("name", BUILT)
+def test_what_a_run_leaves_keeps_to_its_schema(name: str) -> None:
+    pytest.importorskip("msgspec")
+    pytest.importorskip("safetensors")
+    check = checker(name)
+    found = BUILT[name][1]()
+    for each in found:
+        check.validate(each)
+    broken = copy.deepcopy(found[-1])
+    del (broken["chosen"] if name == "choice" else broken["sites"][0])["checkpoint" if name == "choice" else "site"]
+    assert not check.is_valid(broken)
+
+
 def test_each_schema_is_listed_on_the_page_of_formats() -> None:
     page = (FOLDER.parent / "formats.md").read_text(encoding="utf-8")
-    for name in (*COMMANDS, *FILES):
+    for name in (*COMMANDS, *FILES, *BUILT):
         assert f"(schemas/{name}.json)" in page
-    assert {path.stem for path in FOLDER.iterdir()} == {*COMMANDS, *FILES}
+    assert {path.stem for path in FOLDER.iterdir()} == {*COMMANDS, *FILES, *BUILT}

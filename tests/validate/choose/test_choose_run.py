@@ -17,6 +17,7 @@ import pytest
 pytest.importorskip("torch")
 
 from quality_cases import OTHER_TEXT, TEXT, checkpoint
+from schemas import checker
 
 from costmodel.cli import run as run_command
 from costmodel.families.load import load_model
@@ -111,6 +112,7 @@ def test_from_a_checkpoint_to_a_choice(
     assert (out / "search" / "quality.jsonl").read_bytes().startswith(before)
     spec = load_model(tmp_path / "llama")
     assert load_configs(out / "choice.json", spec)
+    checker("choice").validate(json.loads((out / "choice.json").read_text()))
     found = [point for point in Plan.read(out).points if point.role == "frontier"]
     assert {rank % 4 for point in found for rank in point.config["ranks"].values()} <= {0}
     planned = {json.dumps(config.to_json()) for config in load_configs(out / "configs.json", spec)}

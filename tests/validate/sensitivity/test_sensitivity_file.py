@@ -18,6 +18,7 @@ pytest.importorskip("transformers")
 from checkpoints import dense_folder  # noqa: E402
 from quality_cases import TEXT, checkpoint  # noqa: E402
 from safetensors.numpy import save_file  # noqa: E402
+from schemas import checker  # noqa: E402
 from trained import Trained, trained_llama  # noqa: E402
 from validating import BERT, LLAMA  # noqa: E402
 
@@ -123,6 +124,7 @@ def test_a_finished_file_is_read_not_made_again(
     assert (code, err) == (0, "")
     assert file.read_bytes() == before
     result = json.loads(out)
+    checker("sensitivity").validate(result)
     assert (result["schema"], result["model"], result["tokens"]) == (1, trained.model.name, 2048)
     assert len(result["sites"]) == SITES
     row = result["sites"][0]
