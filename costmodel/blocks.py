@@ -156,3 +156,41 @@ class AltUp:
 
     streams: int
     rank: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CompressedAttention:
+    """Attention of DeepSeek-V4: one key of all heads, which is the value, too; the last `window` positions as they are,
+    and those before as one entry for `rate` positions; streams of hidden states (manifold-constrained
+    hyper-connections, arXiv 2512.24880) around attention and experts."""
+
+    query_rank: int
+    """Width of the queries' own narrow vector."""
+    rope_dim: int
+    """Features of a head that RoPE turns."""
+    out_groups: int
+    """Groups of heads that are projected each by itself."""
+    out_rank: int
+    """Features that a group is projected to."""
+    streams: int
+    window: int
+    rate: int = 0
+    """Positions of an entry; 0 where positions before the window are not seen."""
+    index_top: int = 0
+    """Entries that attention looks at, those of the highest scores of an indexer; 0 for all."""
+    index_heads: int = 0
+    index_dim: int = 0
+    """Width of a head of the indexer, and of the one key of each entry that it caches."""
+
+    @property
+    def series(self) -> int:
+        """Vectors that a position gives: to one entry, or with an indexer to this and the next."""
+        return 2 if self.index_heads else 1
+
+    def cached(self, head_dim: int) -> int:
+        """Elements that the cache grows by for each position, rounded up."""
+        return -(-(head_dim + self.index_dim) // self.rate) if self.rate else head_dim
+
+    def state(self, head_dim: int) -> int:
+        """Elements that are kept of each sequence beside the entries: the window."""
+        return self.window * head_dim if self.rate else 0

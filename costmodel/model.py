@@ -12,7 +12,7 @@ from costmodel.tensors import WeightTensor, expert_address, split_experts
 from costmodel.units import DType
 
 if TYPE_CHECKING:  # of the models that have them alone, which import them
-    from costmodel.blocks import AltUp, DeltaNet, Experts, LatentAttention, ShortConv, StateSpace
+    from costmodel.blocks import AltUp, CompressedAttention, DeltaNet, Experts, LatentAttention, ShortConv, StateSpace
     from costmodel.weights import WeightFormat
     from costmodel.words import Words
 
@@ -114,6 +114,8 @@ class ModelSpec:
     """The mixture of experts in place of the MLP, None in dense layers."""
     latent: LatentAttention | None = None
     """The sizes of latent attention, None where keys and values are projected as they are."""
+    compressed: CompressedAttention | None = None
+    """The sizes of attention to compressed entries (DeepSeek-V4), None where there is none."""
     recurrent: DeltaNet | StateSpace | ShortConv | None = None
     """The sizes of linear attention, of a state space or of a short convolution, None where there is none."""
     attends: bool = True
@@ -150,6 +152,8 @@ class ModelSpec:
     """How a quantised checkpoint holds the weights of its layers; None for plain ones."""
     plain_tensors: frozenset[str] = frozenset()
     """Names of the weights that a quantised checkpoint holds in the activations' type."""
+    tensor_forms: tuple[tuple[str, WeightFormat], ...] = ()
+    """Names of the weights that it holds otherwise than `weights` says, and how."""
     inside: str = ""
     """model_type of the larger model that this is the language model of; empty for a model of its own."""
     notes: tuple[str, ...] = ()
@@ -175,9 +179,10 @@ class ModelSpec:
     def _own_tensors(self) -> tuple[WeightTensor, ...]:
         """The weights of a layer where all are alike."""
         tensors = split_experts(self.family.tensors(self), self.own_experts)
-        if not self.plain_tensors:
+        if not self.plain_tensors and not self.tensor_forms:
             return tensors
-        return tuple(replace(tensor, plain=tensor.name in self.plain_tensors) for tensor in tensors)
+        plain, forms = self.plain_tensors, dict(self.tensor_forms)
+        return tuple(replace(each, plain=each.name in plain, form=forms.get(each.name)) for each in tensors)
 
     def kind_of(self, layer: int) -> ModelSpec:
         """The model whose layers are all as this one; the model itself where they are."""
@@ -223,18 +228,23 @@ class ModelSpec:
     @property
     def rotary_dim(self) -> int:
         """Features of a head that rotary positions turn."""
-        return self.latent.rope_dim if self.latent else self.head_dim
+        block = self.latent or self.compressed
+        return block.rope_dim if block else self.head_dim
 
     @property
     def cache_width(self) -> int:
         """Elements that the KV cache of a layer keeps of each position: its keys and values, or what they come from."""
         if not self.attends or (self.words is not None and self.words.shared_cache):
             return 0
+        if self.compressed is not None:
+            return self.compressed.cached(self.head_dim)
         return self.latent.cached + self.latent.index_cached if self.latent else 2 * self.kv_size
 
     @property
     def state_size(self) -> int:
         """Elements that a layer keeps of each sequence whatever its length."""
+        if self.compressed is not None:
+            return self.compressed.state(self.head_dim)
         return self.recurrent.state if self.recurrent else 0
 
     @property

@@ -5,7 +5,10 @@ from __future__ import annotations
 import functools
 import re
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
+
+if TYPE_CHECKING:  # of quantised models alone
+    from costmodel.weights import WeightFormat
 
 Split = Literal["", "rows", "columns"]
 """Which side of a weight several devices share out: none, its out_features or its in_features."""
@@ -33,6 +36,8 @@ class WeightTensor:
     """The numbers of these experts where they are not all of the layer's."""
     plain: bool = False
     """Whether a quantised checkpoint holds it in the activations' type."""
+    form: WeightFormat | None = None
+    """How a quantised checkpoint holds it, where it has other weights in another form."""
     over_cache: bool = False
     """Whether it runs over all cached positions, not over the new tokens: plain latent attention's kv_b_proj."""
 

@@ -11,7 +11,7 @@ from costmodel.errors import ModelError
 from costmodel.families.architecture import find_architecture
 from costmodel.families.fields import Fields
 from costmodel.families.moe_types import OTHER_NAMES
-from costmodel.families.quantised import stored_weights, with_exempt
+from costmodel.families.quantised import stored_weights
 from costmodel.families.row import FamilyRow
 from costmodel.families.rows import Rows
 from costmodel.files.read import read_json
@@ -68,6 +68,7 @@ FAMILIES = Rows(
         "minimax_m2 glm4_moe glm4v_moe_text exaone_moe dots1 solar_open ernie4_5_moe deepseek llama4_text",
         ".moe:PHIMOE": "phimoe",
         ".deepseek:DEEPSEEK": "deepseek_v2 deepseek_v3 deepseek_v32 glm_moe_dsa kimi_k2 glm4_moe_lite minicpm3 youtu",
+        ".deepseek_v4:DEEPSEEK_V4": "deepseek_v4",
         ".qwen_hybrid:QWEN_HYBRID": "qwen3_next qwen3_5_text qwen3_5_moe_text",
         ".mamba:MAMBA": "mamba falcon_mamba",
         ".mamba:MAMBA2": "mamba2",
@@ -126,10 +127,11 @@ def spec_from_config(
         _check_sizes(native, row)
     spec = row.read(native.with_defaults(defaults(fields.model_type)), row)
     if weights is not None:
-        spec = with_exempt(spec, fields)
+        from costmodel.families.module_formats import with_module_formats  # of quantised models alone
+
+        spec = with_module_formats(replace(spec, weights=weights), fields)
     spec = replace(
         spec,
-        weights=weights,
         inside=found.inside,
         notes=(*spec.notes, *found.notes),
         bidirectional=spec.bidirectional or (row.causal and not fields.flag_or("is_causal", True)),

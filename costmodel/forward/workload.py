@@ -256,7 +256,7 @@ class Workload:
         """How the weight of a decomposable tensor is held."""
         if self.stored is None:
             return self.site_dtype
-        return self.dtype if tensor.plain else self.stored
+        return self.dtype if tensor.plain else tensor.form or self.stored
 
     @property
     def vocabulary_form(self) -> DType | WeightFormat:

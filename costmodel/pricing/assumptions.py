@@ -89,7 +89,10 @@ def _of_one(hardware: HardwareProfile, pricer: PhasePricer) -> list[str]:
         texts.append(f"attention: one fused kernel{grouped} {masked} (too low)")
     texts += model.notes
     if work.stored is not None:
-        texts.append(f"weights {work.stored.text}; dequantisation free, computed in {work.dtype.value} (either way)")
+        forms = [work.stored.text, *dict.fromkeys(tensor.form.text for tensor in model.tensors if tensor.form)]
+        texts.append(
+            f"weights {', others '.join(forms)}; dequantisation free, computed in {work.dtype.value} (either way)"
+        )
     elif work.quantised:
         texts.append(f"weight-only {work.site_dtype.value}: fewer bytes, dequantisation free, uncalibrated (too low)")
     elif work.fp8:
@@ -147,6 +150,11 @@ def _blocks(model: ModelSpec, work: Workload) -> list[str]:
             "dense, as if kv_b_proj were not factored (too high)"
             if work.latent is Latent.PLAIN
             else "latent attention: absorbed, kv_b_proj applied to queries and results (either way)"
+        )
+    if model.compressed is not None or any(kind.compressed for kind in model.kinds.values()):
+        texts.append(
+            "attention to compressed entries: the window and the chosen entries are read, the entries "
+            "of a prompt made in one kernel (either way)"
         )
     if model.recurrent is None:
         return texts

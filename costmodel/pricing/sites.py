@@ -23,7 +23,6 @@ from costmodel.pricing.costs import Additive
 from costmodel.tensors import Split, WeightTensor
 from costmodel.timing.columns import OpColumns, OpTimings, TimeModel
 from costmodel.timing.stacked import StackTimes
-from costmodel.weights import WeightFormat
 
 
 class Sites:
@@ -60,9 +59,9 @@ class Sites:
         stack of experts."""
         self._bias = np.array([t.out_features if t.bias else 0 for t in model.tensors], dtype=np.int64)
         forms = [work.site_form(t) for t in model.tensors]
-        self._plain = np.array([not isinstance(form, WeightFormat) for form in forms])
-        self._one_form = forms[0] if all(form is forms[0] for form in forms) else None
-        """Which weights are held in the type that is computed in; the form of all where it is one."""
+        self._forms = list(dict.fromkeys(forms))
+        self._form_of = np.array([self._forms.index(form) for form in forms], dtype=np.int64)
+        """The forms that weights are held in, and which of them each tensor's is."""
         self._dense = self._dense_costs(splits)
 
     def costs(self, form: Ints, rank_in: Ints, rank_out: Ints) -> Additive:
@@ -203,12 +202,12 @@ class Sites:
 
     def _held_bytes(self, columns: Ints, n: Ints, k: Ints, bias: Ints) -> Ints:
         """Resident bytes of weights and biases, tensors on the last axis."""
-        work = self.work
-        if self._one_form is not None:
-            return weight_bytes(n, k, bias, act_bytes=work.act_bytes, weight_dtype=self._one_form)
-        held = weight_bytes(n, k, bias, act_bytes=work.act_bytes, weight_dtype=work.stored or work.dtype)
-        plain = weight_bytes(n, k, bias, act_bytes=work.act_bytes, weight_dtype=work.dtype)
-        return np.where(self._plain[columns], plain, held)
+        first, *others = self._forms
+        held = weight_bytes(n, k, bias, act_bytes=self.work.act_bytes, weight_dtype=first)
+        for number, form in enumerate(others, start=1):
+            own = weight_bytes(n, k, bias, act_bytes=self.work.act_bytes, weight_dtype=form)
+            held = np.where(self._form_of[columns] == number, own, held)
+        return held
 
 
 def additive_of(time_model: TimeModel, ops: OpColumns, **counts: Ints | int) -> Additive:

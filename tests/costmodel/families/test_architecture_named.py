@@ -273,3 +273,51 @@ def test_a_mark_in_a_file_beside_an_unmarked_configuration_counts(tmp_path: Path
     weights = load_model(tmp_path).weights
     assert weights is not None
     assert weights.dtype is DType.FP8
+
+
+def test_experts_of_fp4_beside_fp8_are_held_in_four_bits() -> None:
+    config = {"model_type": "deepseek_v4", "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    config |= {"vocab_size": 100, "head_dim": 16, "q_lora_rank": 8, "o_groups": 2, "o_lora_rank": 8, "hc_mult": 2}
+    config |= {"n_routed_experts": 4, "moe_intermediate_size": 32, "num_experts_per_tok": 2}
+    fp8 = {"quant_method": "fp8", "weight_block_size": [32, 32]}
+    whole, mixed = (build({**config, **more}, quantization_config=fp8) for more in ({}, {"expert_dtype": "fp4"}))
+    held = [_whole_bytes(spec) for spec in (whole, mixed)]
+    stacks = 2 * 4 * 3 * (64 * 32 + 4 * 64 * 32 // 1024) - 2 * 4 * 3 * (64 * 32 // 2 + 64 * 32 // 32)
+    assert held[0] - held[1] == stacks
+
+
+def test_modules_with_formats_of_their_own_have_their_bytes() -> None:
+    layers = {f"model.layers.{layer}.mlp.{name}": {"quant_algo": "NVFP4"} for layer in (0, 1) for name in MLP}
+    layers["model.layers.0.self_attn.q_proj"] = {"quant_algo": "FP8"}
+    spec = build(LLAMA, quantization_config={"quant_algo": "MIXED_PRECISION", "quantized_layers": layers})
+    first, second = (spec.kind_of(layer).tensors for layer in (0, 1))
+    assert [tensor.name for tensor in first if tensor.form] == ["q_proj"]
+    assert {tensor.name for tensor in first if tensor.plain} == {"k_proj", "v_proj", "o_proj"}
+    assert [tensor.name for tensor in second if tensor.plain] == ["q_proj", "k_proj", "v_proj", "o_proj"]
+    four_bits = 2 * 3 * (64 * 96 // 2 + 64 * 96 // 16)
+    assert _whole_bytes(spec) == four_bits + 64 * 64 + 4 + 2 * 7 * 64 * 64 + 2 * (2 * 100 * 64 + 5 * 64)
+
+
+MLP = ("gate_proj", "up_proj", "down_proj")
+MORE_FORMS: list[tuple[dict[str, Any], int]] = [
+    ({"quant_method": "hqq", "quant_config": {"weight_quant_params": {"nbits": 4, "group_size": 64}}}, 2048 + 64 * 4),
+    ({"quant_method": "quanto", "weights": "int8"}, 4096 + 64 * 2),
+    ({"quant_method": "torchao", "quant_type": {"default": {"_type": "Float8WeightOnlyConfig"}}}, 4096 + 64 * 4),
+    ({"quant_method": "torchao", "quant_type": "int4_weight_only", "group_size": 32}, 2048 + 128 * 4),
+    (
+        {"quant_method": "quark", "global_quant_config": {"weight": {"dtype": "fp8_e4m3", "qscheme": "per_tensor"}}},
+        4100,
+    ),
+    ({"quant_method": "bitnet"}, 1024 + 2),
+]
+
+
+@pytest.mark.parametrize(("settings", "expected"), MORE_FORMS, ids=lambda value: str(value)[:40])
+def test_bytes_of_a_weight_of_64_by_64_in_other_libraries_formats(settings: dict[str, Any], expected: int) -> None:
+    weights = build(LLAMA, quantization_config=settings).weights
+    assert weights is not None
+    assert weights.matrix_bytes(64, 64) == expected
+
+
+def _whole_bytes(spec: ModelSpec) -> int:
+    return estimate(spec, load_hardware("a100-sxm-80gb"), Decomposition(), [_whole(1, 8)]).phases[0].dense.weight_bytes

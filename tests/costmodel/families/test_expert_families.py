@@ -110,6 +110,15 @@ def random_config(rng: random.Random, model_type: str) -> dict[str, Any]:
         config |= {"linear_num_key_heads": 2, "linear_num_value_heads": 4, "linear_key_head_dim": 6, "head_dim": 8}
         config |= {"linear_value_head_dim": 5, "layer_types": ["linear_attention", "full_attention"]}
         config["num_hidden_layers"] = 2
+    if model_type == "deepseek_v4":
+        config |= {"num_key_value_heads": 1, "head_dim": 8, "qk_rope_head_dim": 4, "o_groups": 2, "o_lora_rank": 5}
+        config |= {"q_lora_rank": 6, "index_n_heads": 2, "index_head_dim": 6, "index_topk": rng.choice([1, 40])}
+        config |= {"compress_rate_csa": 2, "compress_rate_hca": 3, "hc_mult": 2, "sliding_window": 4}
+        kinds = ["sliding_attention", "compressed_sparse_attention", "heavily_compressed_attention"]
+        config |= {"n_routed_experts": 4, "moe_intermediate_size": 7, "layer_types": rng.choices(kinds, k=layers)}
+        config["num_hash_layers"] = 0
+        del config["intermediate_size"]  # which is the experts' width by another name
+        return config
     if model_type == "glm4_moe_lite":
         config |= {"mlp_layer_types": rng.choice([None, ["sparse"] * layers])}
     if model_type == "minicpm3":
@@ -161,6 +170,7 @@ ROWS = (
     "deepseek_v2",
     "deepseek_v3",
     "deepseek_v32",
+    "deepseek_v4",
     "glm_moe_dsa",
     "glm4_moe_lite",
     "minicpm3",

@@ -26,7 +26,7 @@ from studies.families.reference import reference_model, reference_params  # noqa
 
 OLD = ("llama", "mistral", "qwen2", "qwen3", "bert", "roberta", "gpt2", "gpt-sw3", "opt")
 """Types that tests of their own hold against transformers in more ways."""
-MIXED = ("moe", "phimoe", "deepseek", "qwen-hybrid")
+MIXED = ("moe", "phimoe", "deepseek", "deepseek-v4", "qwen-hybrid")
 """Rows with experts or a state, whose passes are counted on real values in test_moe."""
 TYPES = sorted(
     name

@@ -1,0 +1,110 @@
+"""Modules that a quantised checkpoint holds otherwise than the rest: left plain, or in a format of their own."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import replace
+
+from costmodel.families.fields import Fields
+from costmodel.families.quantised import marks, method_of
+from costmodel.families.weight_formats import formats_by_path
+from costmodel.model import ModelSpec
+from costmodel.units import DType
+from costmodel.weights import WeightFormat
+
+_EXEMPT = ("modules_to_not_convert", "ignore", "exclude_modules", "ignored_layers", "llm_int8_skip_modules")
+_WHOLE_NAME = re.compile(r"[\w.*\[\]|()^$?+\\-]+")
+_FP4_EXPERTS = WeightFormat(method="fp4 experts", dtype=DType.INT4, bits=4, group=32, scale_bits=8)
+"""Of DeepSeek-V4 (`expert_dtype`), beside fp8 for all else."""
+
+Apart = tuple[frozenset[str], tuple[tuple[str, WeightFormat], ...]]
+"""Names of a layer's tensors that are plain, and those of others with their formats."""
+
+
+def with_module_formats(spec: ModelSpec, fields: Fields) -> ModelSpec:
+    """The model with the tensors marked that the configuration leaves plain or holds in formats of their own; layers of
+    which it says so of others are a kind of their own."""
+    marked = marks(fields.data)
+    key, settings = marked or ("", {})
+    assert isinstance(settings, Mapping)
+    method = method_of(key, settings)
+    listed = formats_by_path(settings) if settings.get("quantized_layers") else {}
+    listed = {_short(path): form for path, form in listed.items()}
+    alone = method == "modelopt" and bool(listed)  # what is not listed is not quantised
+    entries = [] if listed else [entry for key in _EXEMPT for entry in _strings(settings.get(key))]
+    last = {tensor.path.rpartition(".")[2] for tensor in spec.tensors}
+    telling = [entry for entry in entries if _may_concern(entry, last)]
+    experts = _FP4_EXPERTS if fields.data.get("expert_dtype") == "fp4" and method == "fp8" and not listed else None
+    if not telling and not listed and experts is None:
+        return spec
+
+    def apart(layer: int) -> Apart:
+        plain, forms = set[str](), dict[str, WeightFormat]()
+        for tensor in spec.kind_of(layer).tensors:
+            path = f"{spec.layer_prefix}.{layer}.{tensor.path}"
+            own = _listed(path, listed) or (experts if tensor.experts else None)
+            if _exempt(path, telling) or (alone and own is None):
+                plain.add(tensor.name)
+            elif own is not None and own != spec.weights:
+                forms[tensor.name] = own
+        return frozenset(plain), tuple(forms.items())
+
+    each = [apart(layer) for layer in range(spec.num_layers)]
+    if len(set(each)) == 1 and not spec.kinds:
+        return replace(spec, plain_tensors=each[0][0], tensor_forms=each[0][1])
+    found = list(dict.fromkeys(each))
+    kinds, own = list[str](), dict[str, dict[str, object]]()
+    for layer, (plain, forms) in enumerate(each):
+        before = spec.layer_kinds[layer] if spec.layer_kinds else "layer"
+        number = found.index((plain, forms))
+        kind = f"{before}, plain {number}" if number else before
+        kinds.append(kind)
+        own[kind] = {**spec.kind_fields.get(before, {}), "plain_tensors": plain, "tensor_forms": forms}
+    return replace(spec, layer_kinds=tuple(kinds), kind_fields=own)
+
+
+def _short(path: str) -> str:
+    """A module's path from the list of layers on, with the names that transformers gives to blocks."""
+    inner = path.partition("layers.")[2] or path
+    return inner.replace(".attn.", ".self_attn.").replace(".ffn.", ".mlp.")
+
+
+def _listed(path: str, listed: Mapping[str, WeightFormat]) -> WeightFormat | None:
+    """The format of the module of this path, or of one that it is in."""
+    inner = _short(path)
+    while inner:
+        if inner in listed:
+            return listed[inner]
+        inner = inner.rpartition(".")[0]
+    return None
+
+
+def _strings(value: object) -> list[str]:
+    return [entry for entry in value if isinstance(entry, str)] if isinstance(value, list) else []
+
+
+def _may_concern(entry: str, last: set[str]) -> bool:
+    """Whether an exemption could name a linear of a layer: it does not name what lies outside, a norm or a tower."""
+    bare = entry.removeprefix("re:")
+    if re.search(r"lm_head|embed|norm|vision|visual|tower|projector|router|mlp\.gate$|shared_expert_gate", bare):
+        return False
+    return bool(_WHOLE_NAME.fullmatch(bare)) and (
+        "layers" in bare or ".h." in bare or any(name in bare for name in last) or "attn" in bare or "mlp" in bare
+    )
+
+
+def _exempt(path: str, entries: list[str]) -> bool:
+    for entry in entries:
+        if entry.startswith("re:"):
+            try:
+                if re.match(entry[3:], path):
+                    return True
+            except re.error:
+                continue
+        elif "*" in entry:
+            if re.fullmatch(re.escape(entry).replace(r"\*", ".*"), path):
+                return True
+        elif re.search(rf"(^|\.){re.escape(entry)}(\.|$)", path):
+            return True
+    return False
