@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from costmodel.files.write import write_file
-from studies.smollm2.record import Measured, dense_of
+from studies.comparison.record import dense_of
+from studies.smollm2.record import Measured
 from validate.interval import interval_text
 
 REFERENCE = "svd-llm"

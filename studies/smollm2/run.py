@@ -22,11 +22,12 @@ import torch
 from costmodel.cli import run
 from costmodel.cli.common import say
 from costmodel.decomposition.factors import Decomposition
-from studies.smollm2.allocate import allocate
-from studies.smollm2.baselines import AsvdFactors, FwsvdFactors, dropped, share_removed, uniform
+from studies.comparison.allocate import allocate, curvatures
+from studies.comparison.baselines import AsvdFactors, FwsvdFactors, dropped, share_removed, uniform
+from studies.comparison.record import append
+from studies.comparison.statistics import Statistics, causal_statistics
 from studies.smollm2.page import write_page
-from studies.smollm2.record import Measured, append, read_measured
-from studies.smollm2.statistics import Statistics, collect_statistics
+from studies.smollm2.record import Measured, read_measured
 from validate.errors import RunError
 from validate.factors.kinds import Factors
 from validate.factors.replace import Replacement, StageMaker, WeightFactors
@@ -53,6 +54,7 @@ METHODS = {
     "ours, whitened": ("allocated", "whitened"),
     "ours, fisher": ("allocated", "fisher"),
     "ours, sequential": ("allocated", "sequential"),
+    "ours, layers too": ("joint", "sequential"),
 }
 """By name: how ranks or layers are chosen, and how factors are computed."""
 SIZES = (0.05, 0.1, 0.2, 0.3, 0.4)
@@ -133,7 +135,11 @@ class Comparison:
         if chosen == "uniform":
             return uniform(spec, removed)
         if chosen == "allocated":
-            return allocate(self._sensitivity(), removed)
+            return allocate(spec, curvatures(self._sensitivity()), removed)
+        if chosen == "joint":
+            tokens = sum(self._fitted.tokens)
+            drops = {layer: loss / tokens for layer, loss in self._alone().items()}
+            return allocate(spec, curvatures(self._sensitivity()), removed, drops=drops)
         rules: Mapping[str, Callable[[], Mapping[int, float]]] = {
             "late": dict,
             "influence": lambda: {layer: 1 - cosine for layer, cosine in self._statistics().similarities.items()},
@@ -143,7 +149,7 @@ class Comparison:
 
     @cache  # noqa: B019 - one comparison a process
     def _statistics(self) -> Statistics:
-        return collect_statistics(self._pretrained, self._fitted)
+        return causal_statistics(self._pretrained, self._fitted)
 
     @cache  # noqa: B019
     def _alone(self) -> Mapping[int, float]:

@@ -13,10 +13,10 @@ from click.testing import CliRunner  # noqa: E402
 from quality_cases import LLAMA, OTHER_TEXT, TEXT, blocks, checkpoint, opened  # noqa: E402
 
 from costmodel.decomposition.factors import LowRank, Site  # noqa: E402
-from studies.smollm2.baselines import AsvdFactors, FwsvdFactors, dropped, share_removed, uniform  # noqa: E402
+from studies.comparison.baselines import AsvdFactors, FwsvdFactors, dropped, share_removed, uniform  # noqa: E402
+from studies.comparison.statistics import Statistics, causal_statistics  # noqa: E402
 from studies.smollm2.record import read_measured  # noqa: E402
 from studies.smollm2.run import FILE, METHODS, command  # noqa: E402
-from studies.smollm2.statistics import Statistics, collect_statistics  # noqa: E402
 from validate.factors.factorize import product  # noqa: E402
 
 
@@ -50,7 +50,7 @@ def test_scaled_factors_are_the_best_of_their_norm() -> None:
 def test_statistics_are_those_of_weights_that_have_gradients(tmp_path: Path) -> None:
     pretrained = opened(checkpoint(tmp_path / "model", scale=2.0))
     asked = blocks(pretrained, 3, 12)
-    found = collect_statistics(pretrained, asked)
+    found = causal_statistics(pretrained, asked)
     module = pretrained.model.get_submodule("model.layers.1.mlp.down_proj")
     module.weight.requires_grad_()
     total = torch.zeros(64, dtype=torch.float64)

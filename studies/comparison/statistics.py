@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -29,11 +30,30 @@ class Statistics:
     similarities: dict[int, float] = field(default_factory=dict)
 
 
-def collect_statistics(pretrained: Pretrained, blocks: Blocks) -> Statistics:
+def causal_statistics(pretrained: Pretrained, blocks: Blocks) -> Statistics:
+    """Of a causal model's negative log-likelihood.
+
+    Args:
+        blocks: run through the dense model, forward and backward, one after the other.
+    """
+
+    def loss(place: int, inputs: torch.Tensor) -> torch.Tensor:
+        logits = pretrained.model(input_ids=inputs[None]).logits[0]
+        return torch.nn.functional.cross_entropy(
+            logits.float(), blocks.targets[place], ignore_index=IGNORED, reduction="sum"
+        )
+
+    return collect_statistics(pretrained, blocks.inputs, loss)
+
+
+def collect_statistics(
+    pretrained: Pretrained, inputs: torch.Tensor, loss: Callable[[int, torch.Tensor], torch.Tensor]
+) -> Statistics:
     """Run each block forward and backward through the dense model.
 
     Args:
-        blocks: of a causal model.
+        inputs: int64 (blocks, length).
+        loss: from a block's place and its tokens to a number, by running the model.
     """
     spec, model = pretrained.spec, pretrained.model
     layers: Any = pretrained.body.get_submodule(spec.layer_prefix)
@@ -47,17 +67,15 @@ def collect_statistics(pretrained: Pretrained, blocks: Blocks) -> Statistics:
     embedding: Any = model.get_input_embeddings()  # type: ignore[operator]
     hooks.append(embedding.register_forward_hook(lambda module, args, output: output.requires_grad_()))
     try:
-        for inputs, targets in zip(blocks.inputs, blocks.targets, strict=True):
-            logits = model(input_ids=inputs[None]).logits[0]
-            torch.nn.functional.cross_entropy(logits.float(), targets, ignore_index=IGNORED, reduction="sum").backward()
+        for place, tokens in enumerate(inputs):
+            loss(place, tokens).backward()  # type: ignore[no-untyped-call]
     finally:
         for hook in hooks:
             hook.remove()
-    tokens, count = blocks.inputs.numel(), len(blocks.inputs)
     return Statistics(
-        magnitudes={site: total / tokens for site, total in sums.magnitudes.items()},
+        magnitudes={site: total / inputs.numel() for site, total in sums.magnitudes.items()},
         importances=sums.importances,
-        similarities={index: total / count for index, total in sums.similarities.items()},
+        similarities={index: total / len(inputs) for index, total in sums.similarities.items()},
     )
 
 

@@ -18,7 +18,7 @@ import torch
 
 from costmodel.decomposition.factors import Decomposition, LowRank, Site
 from costmodel.model import ModelSpec
-from studies.smollm2.statistics import Statistics
+from studies.comparison.statistics import Statistics
 from validate.factors.factorize import Factorization, factorize_svd
 from validate.factors.replace import WeightFactors
 from validate.plans.case import params_of

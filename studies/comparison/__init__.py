@@ -1,0 +1,1 @@
+"""What comparisons of pretrained models share: baselines, choices of ranks, statistics, records."""

@@ -1,0 +1,1 @@
+"""Low-rank factors of a pretrained sentence encoder beside what others do at the same size."""
