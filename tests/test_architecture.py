@@ -29,9 +29,9 @@ ROOMS = {
         "cli", "__main__",
     ),
     "validate": (
-        "errors", "interval", "store", "devices", "hf", "models", "factors", "runtimes", "plans", "replay", "pages",
-        "speed", "quality", "sensitivity", "checkpoint", "heal", "predictor", "calibration", "probes", "choose", "cli",
-        "__main__",
+        "errors", "interval", "store", "devices", "cluster", "hf", "models", "factors", "runtimes", "plans", "replay",
+        "pages", "speed", "quality", "sensitivity", "checkpoint", "heal", "predictor", "calibration", "probes",
+        "choose", "cli", "__main__",
     ),
 }  # fmt: skip
 """The rooms of each package from the ground up: a module imports from its own room and from those before it."""
@@ -113,6 +113,15 @@ def subjects(rule: Rule) -> list[tuple[str, Path]]:
 def test_of_calibration_only_the_networks_training_imports_torch() -> None:
     importing = {name for name, path in modules("validate") if "torch" in imports(path.read_text(), name)}
     assert {name for name in importing if covers("validate.calibration", name)} == {"validate.calibration.net"}
+
+
+def test_one_room_alone_knows_ray() -> None:
+    importing = {
+        name
+        for name, path in modules("validate")
+        if {"ray", "dask", "joblib", "socket"} & imports(path.read_text(), name)
+    }
+    assert {room_of(name) for name in importing} == {"cluster"}
 
 
 def outputs(source: str) -> list[str]:

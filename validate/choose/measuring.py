@@ -10,6 +10,7 @@ from costmodel.decomposition.factors import Decomposition
 from validate.choose.settings import Settings
 from validate.errors import RunError
 from validate.quality.case import QualityCase
+from validate.quality.clustered import ClusterEvaluator
 from validate.quality.evaluator import Evaluator
 from validate.quality.job import Job
 from validate.quality.measure import ShowProgress, measure_missing
@@ -47,7 +48,7 @@ class TextQuality:
         )
         self._folder, self._progress = folder, progress
         self.job = Job.read(self._settings)
-        self._evaluator: Evaluator | None = None
+        self._evaluator: Evaluator | ClusterEvaluator | None = None
 
     def sampled(self, count: int) -> list[QualityRecord]:
         """Records of a seeded sample of the space, failed ones included."""

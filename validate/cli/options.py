@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
 from click.core import ParameterSource
+
+from validate.cluster.connection import Cluster, require_ray
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -50,6 +53,26 @@ def run_options(folder: str, noun: str, *, records: str = "Where records go.", m
         return function
 
     return add
+
+
+def ray_option(work: str) -> Callable[[F], F]:
+    """Add `--ray`, whose value is refused before anything is made where it cannot be.
+
+    Args:
+        work: what is done on the cluster, for `--help`.
+    """
+    return click.option(
+        "--ray",
+        metavar="auto|ADDRESS",
+        callback=lambda ctx, parameter, value: require_ray(value),
+        help=f"{work} on the workers of a Ray cluster: HOST:PORT of its head, or auto for the one that this machine is "
+        "in, else for one on this machine alone.",
+    )
+
+
+def cluster_at(address: str | None) -> AbstractContextManager[Cluster | None]:
+    """The cluster of `--ray`, joined when it is first used and left at the end; None without the option."""
+    return nullcontext() if address is None else Cluster(address)
 
 
 def given(ctx: click.Context) -> set[str]:

@@ -11,7 +11,7 @@ import click
 
 from costmodel.cli.common import NamingGroup, format_option, say
 from costmodel.cli.options import options_of
-from validate.cli.options import given, run_options
+from validate.cli.options import cluster_at, given, ray_option, run_options
 from validate.cli.progress import RunProgress
 from validate.cli.quality_report import finish
 from validate.cli.starting import note_repaired, settings_to_resume
@@ -45,10 +45,18 @@ class _QualityGroup(NamingGroup):
 @click.group(cls=_QualityGroup, invoke_without_command=True)
 @options_of(QualitySettings, "settings")
 @run_options("quality", "configuration", more="; without new configurations only report")
+@ray_option("Measure")
 @format_option
 @click.pass_context
 def command(
-    ctx: click.Context, /, out: Path, resume: bool, stop_after: float | None, fmt: str, settings: QualitySettings
+    ctx: click.Context,
+    /,
+    out: Path,
+    resume: bool,
+    stop_after: float | None,
+    ray: str | None,
+    fmt: str,
+    settings: QualitySettings,
 ) -> int:
     """Measure what factoring costs: loss and divergence on text, accuracy on tasks, each paired with the dense model.
 
@@ -81,7 +89,7 @@ def command(
         note_repaired(journal)
         before = {record.id: record for record in journal.records}
         job.keep(journal)
-        interrupted = _run(job, journal, start + (stop_after or math.inf))
+        interrupted = _run(job, journal, start + (stop_after or math.inf), ray)
         records = QUALITY.read(out)  # from the file: an interrupt may fall between writing and remembering
         if interrupted and not records:
             raise click.Abort
@@ -92,10 +100,11 @@ def command(
     return code
 
 
-def _run(job: Job, journal: Journal[QualityRecord], deadline: float) -> bool:
+def _run(job: Job, journal: Journal[QualityRecord], deadline: float, ray: str | None) -> bool:
     """Measure what has no final record yet; True when interrupted."""
     try:
-        measure_missing(job, journal, lambda: RunProgress("configuration"), deadline)
+        with cluster_at(ray) as cluster:
+            measure_missing(job, journal, lambda: RunProgress("configuration"), deadline, cluster=cluster)
     except KeyboardInterrupt:
         return True
     return False

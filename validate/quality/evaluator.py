@@ -4,17 +4,26 @@ from __future__ import annotations
 
 import datetime
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
+
+import msgspec
 
 from validate.errors import RunError, kind_of, reason_of
 from validate.factors.replace import Replacement, StageMaker
 from validate.factors.sequential import SequentialFactors
 from validate.models.pretrained import Pretrained
-from validate.plans.case import params_of, strata_of
 from validate.quality.case import QualityCase
-from validate.quality.records import CalibrationSource, CheckpointRecord, QualityRecord, TaskRecord, TextRecord
+from validate.quality.records import (
+    CalibrationSource,
+    CheckpointRecord,
+    QualityRecord,
+    TaskRecord,
+    TextRecord,
+    unmeasured,
+)
+from validate.quality.same import require_same
 from validate.quality.tasks import TaskMeasure
 from validate.quality.text import TextMeasure
 from validate.store.record_format import Failure
@@ -49,7 +58,9 @@ class Evaluator:
     ) -> None:
         self._pretrained, self._model, self._makers = pretrained, model, makers
         self._text, self._tasks, self._calibration = text, tasks, calibration
-        self._environment, self._params = dict(environment or {}), params
+        self._params = params
+        self.environment: Mapping[str, Any] = dict(environment or {})
+        """What measurements are made with."""
 
     def dense_text(self) -> TextRecord | None:
         """The dense model's measurement that candidates are compared with; the first call computes it."""
@@ -59,7 +70,7 @@ class Evaluator:
         """The id that the record of a case has."""
         return case.id(self._pretrained.spec, self._model.sha256)
 
-    def measure(self, case: QualityCase, index: int) -> QualityRecord:
+    def measure(self, case: QualityCase, index: int = 0) -> QualityRecord:
         """The record of one case, failed or not.
 
         Args:
@@ -77,25 +88,29 @@ class Evaluator:
             raise
         except Exception as error:  # whatever goes wrong with one configuration is its record, and the run goes on
             failure = Failure(stage=attempt.stage, kind=kind_of(error), reason=reason_of(error))
-        spec, kind = self._pretrained.spec, case.kind
-        return QualityRecord(
-            id=self.id(case),
+        bare = unmeasured(
+            case, self._pretrained.spec, self._model, calibration=self._calibration, failure=failure, started=started
+        )
+        return msgspec.structs.replace(
+            bare,
             index=index,
-            status="failed" if failure else "ok",
-            failure=failure,
-            model=self._model,
-            config=case.decomposition.to_json(),
-            origin=case.origin,
-            factors=kind,
-            calibration=self._calibration if kind not in ("none", "plain") else None,
-            strata=strata_of(spec, case.decomposition),
-            params=params_of(spec, case.decomposition) if self._params is None else self._params,
+            params=bare.params if self._params is None else self._params,
             text=None if failure else attempt.text,
             tasks=() if failure else tuple(attempt.tasks),
             seconds=attempt.seconds,
-            environment=self._environment,
-            started=started,
+            environment=self.environment,
         )
+
+    def measured(self, cases: Iterable[QualityCase]) -> Iterator[QualityRecord]:
+        """The record of each case, one after the other."""
+        return (self.measure(case) for case in cases)
+
+    def require_same(self, dense: QualityRecord) -> None:
+        """See `validate.quality.same.require_same`."""
+        require_same(self, dense)
+
+    def close(self) -> None:
+        """Nothing to end: what is open goes with this process."""
 
     def _attempt(self, case: QualityCase, attempt: _Attempt) -> None:
         with attempt.timed("factors"):

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Protocol
 
-from validate.quality.case import DENSE
+from validate.quality.case import DENSE, QualityCase
 from validate.quality.job import Job
 from validate.quality.records import QualityRecord
 from validate.store.journal import Journal
 
 if TYPE_CHECKING:  # the reading commands import this module where there is no torch
+    from validate.cluster.connection import Cluster
+    from validate.quality.clustered import ClusterEvaluator
     from validate.quality.evaluator import Evaluator
 
 
@@ -29,6 +31,9 @@ class Progress(Protocol):
     def advance(self, record: QualityRecord) -> None:
         """One more record."""
 
+    def note(self, text: str) -> None:
+        """A line to keep."""
+
 
 ShowProgress = Callable[[], AbstractContextManager[Progress]]
 """Opens what shows progress, while something is measured; `contextlib.nullcontext` of a `Progress` will do."""
@@ -40,19 +45,23 @@ def measure_missing(
     show: ShowProgress,
     deadline: float = math.inf,
     *,
-    evaluator: Evaluator | None = None,
+    evaluator: Evaluator | ClusterEvaluator | None = None,
     more_to_come: bool = False,
-) -> Evaluator | None:
+    cluster: Cluster | None = None,
+) -> Evaluator | ClusterEvaluator | None:
     """Measure the dense model and every configuration that has no final record yet; without torch where none lacks one.
+
+    Records are the same, and in the same order, in this process and on a cluster.
 
     Args:
         show: opens what is told how far it is.
         deadline: by the monotonic clock; none is begun after it.
         evaluator: what an earlier call returned, to go on with; None opens the model.
         more_to_come: the evaluator will measure other configurations too, so it is prepared for any layer.
+        cluster: whose workers measure; None for this process.
 
     Returns:
-        The evaluator for the next call; None where none was needed yet.
+        The evaluator for the next call, to be closed after the last; None where none was needed yet.
 
     Raises:
         RunError: when a record cannot be written or the dense model cannot be measured; see `QualityRunner`.
@@ -65,19 +74,39 @@ def measure_missing(
     if job.is_local:
         for name in ("HF_HUB_OFFLINE", "HF_DATASETS_OFFLINE"):
             os.environ.setdefault(name, "1")
+    missing = tuple(case for case in job.cases if case.id(job.spec, job.model.sha256) not in done)
     with show() as progress:
         if evaluator is None:
-            progress.status("loading torch and transformers")
-            from transformers.utils import logging
-
-            from validate.quality.opening import open_evaluator
-
-            logging.set_verbosity_error()
-            logging.disable_progress_bar()
-            missing = [case for case in job.cases if case.id(job.spec, job.model.sha256) not in done]
-            evaluator = open_evaluator(job, progress.status, cases=None if more_to_come else missing)
+            prepared = None if more_to_come else missing
+            evaluator = (
+                _opened(job, prepared, progress) if cluster is None else _joined(cluster, job, prepared, progress)
+            )
         from validate.quality.runner import QualityRunner
 
         progress.start(len(wanted), len(wanted & done))
-        QualityRunner(evaluator, journal).run(job.cases, progress.advance, deadline)
+        try:
+            QualityRunner(evaluator, journal).run(job.cases, progress.advance, deadline)
+        except BaseException:
+            evaluator.close()
+            raise
+    return evaluator
+
+
+def _opened(job: Job, cases: Sequence[QualityCase] | None, progress: Progress) -> Evaluator:
+    progress.status("loading torch and transformers")
+    from transformers.utils import logging
+
+    from validate.quality.opening import open_evaluator
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+    return open_evaluator(job, progress.status, cases=cases)
+
+
+def _joined(cluster: Cluster, job: Job, cases: tuple[QualityCase, ...] | None, progress: Progress) -> ClusterEvaluator:
+    progress.status("joining the Ray cluster")
+    from validate.quality.clustered import ClusterEvaluator
+
+    evaluator = ClusterEvaluator(cluster, job, cases)
+    evaluator.tell(progress.note)
     return evaluator

@@ -14,7 +14,9 @@ from costmodel.families.registry import spec_from_config
 from costmodel.model import ModelSpec
 from validate.errors import RecordError
 from validate.factors.kinds import FactorsUsed
+from validate.plans.case import params_of, strata_of
 from validate.plans.strata import Strata
+from validate.quality.case import QualityCase
 from validate.quality.settings import NAME
 from validate.store.decode import Amount, Count, PositiveCount, Signed
 from validate.store.digests import Source
@@ -143,6 +145,39 @@ class QualityRecord(Record, frozen=True, kw_only=True):
     def is_dense(self) -> bool:
         """Whether nothing is factored or dropped."""
         return not self.config.get("ranks") and not self.config.get("drop")
+
+
+def unmeasured(
+    case: QualityCase,
+    spec: ModelSpec,
+    model: CheckpointRecord,
+    *,
+    calibration: CalibrationSource | None,
+    failure: Failure | None,
+    started: str,
+) -> QualityRecord:
+    """The record of a case without any result, at index 0.
+
+    Args:
+        calibration: of the run; kept where the case's factors are fitted to it.
+        started: UTC, ISO 8601.
+    """
+    return QualityRecord(
+        id=case.id(spec, model.sha256),
+        index=0,
+        status="failed" if failure else "ok",
+        failure=failure,
+        model=model,
+        config=case.decomposition.to_json(),
+        origin=case.origin,
+        factors=case.kind,
+        calibration=calibration if case.kind not in ("none", "plain") else None,
+        strata=strata_of(spec, case.decomposition),
+        params=params_of(spec, case.decomposition),
+        seconds={},
+        environment={},
+        started=started,
+    )
 
 
 def check_quality(record: QualityRecord) -> None:

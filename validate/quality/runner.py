@@ -3,33 +3,55 @@ several in a row that are the machine's do."""
 
 from __future__ import annotations
 
+import itertools
 import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from typing import Protocol
 
-from validate.errors import RunError, reason_of
+import msgspec
+
+from validate.errors import RunError
 from validate.quality.case import DENSE, QualityCase
-from validate.quality.evaluator import Evaluator
 from validate.quality.records import QualityRecord
 from validate.store.journal import Journal
 
 ALIKE = 3
 """Failures in a row, of one kind that is no verdict on the configurations, that end a run: a device that has failed
 once fails for all that follow, in no time."""
-TOLERANCE = 1e-3
-"""Nats per token by which a dense model measured again may differ: roundings of another machine, not another model."""
+
+
+class Measurer(Protocol):
+    """From cases to records: one after the other in this process, or several at a time elsewhere."""
+
+    def id(self, case: QualityCase) -> str:
+        """The id that the record of a case has."""
+
+    def require_same(self, dense: QualityRecord) -> None:
+        """Make sure that the dense model is the one that a record is of, before anything else is measured.
+
+        Raises:
+            RunError: when it is not; where models are opened elsewhere, `measured` raises it.
+        """
+
+    def measured(self, cases: Iterable[QualityCase]) -> Iterator[QualityRecord]:
+        """The record of each case in the order of the cases, which are taken no earlier than they can be begun.
+
+        Raises:
+            CostModelError: when the run as a whole cannot go on.
+        """
 
 
 class QualityRunner:
-    """Measures cases and appends a record for each.
+    """Measures cases and appends a record for each, in their order.
 
     Args:
-        evaluator: measures one.
+        measurer: measures them.
         journal: where records go; cases that it holds are skipped.
     """
 
-    def __init__(self, evaluator: Evaluator, journal: Journal[QualityRecord]) -> None:
-        self._evaluator, self._journal = evaluator, journal
+    def __init__(self, measurer: Measurer, journal: Journal[QualityRecord]) -> None:
+        self._measurer, self._journal = measurer, journal
 
     def run(
         self, cases: Iterable[QualityCase], progress: Callable[[QualityRecord], None], deadline: float = math.inf
@@ -44,20 +66,20 @@ class QualityRunner:
             KeyboardInterrupt: passed on; what was recorded is safe.
         """
         known = {record.id: record for record in self._journal.records}
-        dense = known.get(self._evaluator.id(DENSE))
+        dense = known.get(self._measurer.id(DENSE))
         if dense is None or not dense.is_final:
-            dense = self._measure(DENSE, progress)
+            (measured,) = self._measurer.measured([DENSE])
+            dense = self._keep(measured, progress)
         if dense.failure is not None:
             raise RunError("the dense model cannot be measured", hint=dense.failure.reason)
-        self._require_same(dense)
-        wanted = {self._evaluator.id(case): case for case in cases if not case.is_dense}
+        self._measurer.require_same(dense)
+        wanted = {self._measurer.id(case): case for case in cases if not case.is_dense}
         new = [case for identity, case in wanted.items() if identity not in known]
         again = [case for identity, case in wanted.items() if identity in known and not known[identity].is_final]
         failed: list[str] = []
-        for case in (*new, *again):
-            if time.monotonic() >= deadline:
-                break
-            record = self._measure(case, progress)
+        begun = itertools.takewhile(lambda case: time.monotonic() < deadline, (*new, *again))
+        for measured in self._measurer.measured(begun):
+            record = self._keep(measured, progress)
             if record.failure is None or record.is_final:
                 failed.clear()
                 continue
@@ -66,27 +88,10 @@ class QualityRunner:
                 hint = f"{record.failure.reason}; --resume measures them again"
                 raise RunError(f"{ALIKE} configurations in a row failed alike", value=record.failure.kind, hint=hint)
 
-    def _measure(self, case: QualityCase, progress: Callable[[QualityRecord], None]) -> QualityRecord:
-        places = {record.id: record.index for record in self._journal.records}
-        index = places.get(self._evaluator.id(case), len(places))
-        record = self._evaluator.measure(case, index)
-        self._journal.append(record)
-        progress(record)
-        return record
-
-    def _require_same(self, dense: QualityRecord) -> None:
-        """Compute what candidates are compared with, before anything is replaced."""
-        try:
-            now = self._evaluator.dense_text()
-        except Exception as error:  # of many kinds, as when a case is measured
-            raise RunError("the dense model cannot be measured", hint=reason_of(error)) from error
-        if dense.text is None or now is None:
-            return
-        difference = abs(sum(now.nll) - sum(dense.text.nll)) / sum(now.tokens)
-        if difference > TOLERANCE:
-            raise RunError(
-                "the dense model's loss is no longer the recorded one",
-                value=round(difference, 6),
-                allowed=f"up to {TOLERANCE:g} nats per token",
-                hint="choose another --out",
-            )
+    def _keep(self, record: QualityRecord, progress: Callable[[QualityRecord], None]) -> QualityRecord:
+        """Append a record in the place of its case among the run's records."""
+        places = {known.id: known.index for known in self._journal.records}
+        placed = msgspec.structs.replace(record, index=places.get(record.id, len(places)))
+        self._journal.append(placed)
+        progress(placed)
+        return placed

@@ -20,7 +20,7 @@ NAME = "run.json"
 DIGEST = "_sha256"
 """Ends the name of the digest that a setting which names files may have beside it: content counts, not the path."""
 
-_HOW = frozenset({"out", "resume", "stop_after", "fail_above", "fmt"})
+_HOW = frozenset({"out", "resume", "stop_after", "fail_above", "fmt", "ray"})
 """Options that say where and how to run, not what."""
 
 S = TypeVar("S")

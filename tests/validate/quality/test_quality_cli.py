@@ -18,7 +18,6 @@ from validate.cli import cli
 from validate.quality.case import QualityCase
 from validate.quality.evaluator import Evaluator
 from validate.quality.records import QUALITY, QualityRecord
-from validate.quality.runner import QualityRunner
 
 SMALL = ["--blocks", "6", "--length", "32", "--threads", "1", "--device", "cpu"]
 
@@ -331,16 +330,16 @@ def test_failures_that_are_the_machines_are_measured_again(
     folder = Path(made["out"])
     assert [record.status for record in QUALITY.read(folder)] == ["failed"]
 
-    evaluate, calls = QualityRunner._measure, 0
+    evaluate, calls = Evaluator.measure, 0
 
-    def broken(self: QualityRunner, *given: Any) -> Any:
+    def broken(self: Evaluator, *given: Any) -> Any:
         nonlocal calls
         calls += 1
         fails.extend(["CUDA out of memory"] * (calls in (2, 4, 5, 6)))  # a lone failure ends nothing
         return evaluate(self, *given)
 
     with monkeypatch.context() as patch:
-        patch.setattr(QualityRunner, "_measure", broken)
+        patch.setattr(Evaluator, "measure", broken)
         code, out, err = invoke(capsys, *start, "--resume")
     assert (code, out) == (1, "")
     assert err.splitlines()[-1] == (
@@ -431,10 +430,11 @@ def test_help_names_an_example(capsys: pytest.CaptureFixture[str]) -> None:
 def test_an_interrupt_reports_what_there_is(
     made: dict[str, str], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    measure = Evaluator.measure
+    measure, cases = Evaluator.measure, list[QualityCase]()
 
-    def interrupted(self: Evaluator, case: QualityCase, index: int) -> QualityRecord:
-        if index == 3:
+    def interrupted(self: Evaluator, case: QualityCase, index: int = 0) -> QualityRecord:
+        cases.append(case)
+        if len(cases) == 4:
             signal.raise_signal(signal.SIGINT)
         return measure(self, case, index)
 

@@ -1,0 +1,105 @@
+"""The way into a Ray cluster and out of it: quiet, without its dashboard, and without a word to anybody outside."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+import os
+import signal
+import threading
+from typing import Any
+
+from costmodel.errors import InputError
+from validate.devices.threads import usable_cores
+from validate.errors import RunError, reason_of
+
+AUTO = "auto"
+STORE_BYTES = 512 * 2**20
+"""Of the store of objects that a cluster started for one run has; what is larger goes to disk."""
+_QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",  # statistics of use would go to its makers
+    "RAY_SCHEDULER_EVENTS": "0",
+    "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
+    "RAY_NUM_REDIS_GET_RETRIES": "2",  # or an address where nothing listens takes minutes to be given up
+    "RAY_py_gcs_connect_timeout_s": "5",
+}
+
+
+def require_ray(address: str | None) -> str | None:
+    """The address, if it can be meant and Ray is installed; None for None.
+
+    Raises:
+        InputError: when not.
+    """
+    if address is None:
+        return None
+    if importlib.util.find_spec("ray") is None:
+        hint = "install the extra: pip install -c constraints.txt -e '.[ray]' in the checkout"
+        raise InputError("--ray needs Ray, which is not installed", value=address, hint=hint)
+    host, colon, port = address.rpartition(":")
+    if address != AUTO and not (host and colon and port.isdecimal() and "/" not in host):
+        raise InputError("--ray", value=address, allowed="auto, or HOST:PORT of the cluster's head")
+    return address
+
+
+class Cluster:
+    """A Ray cluster, joined when it is first asked for. A context manager, which leaves it.
+
+    Args:
+        address: HOST:PORT of the head; or auto: the cluster that this machine is a node of (or RAY_ADDRESS names),
+            and where there is none, one on this machine alone that ends with this process.
+    """
+
+    def __init__(self, address: str) -> None:
+        self.address = address
+        self._ray: Any = None
+
+    def __enter__(self) -> Cluster:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._ray is not None:
+            self._ray.shutdown()
+        self._ray = None
+
+    @property
+    def ray(self) -> Any:
+        """The module `ray`, connected.
+
+        Raises:
+            InputError: when Ray is not installed.
+            RunError: when there is no cluster at the address, or this machine is not a node of it.
+        """
+        if self._ray is None:
+            require_ray(self.address)
+            os.environ |= {name: os.environ.get(name, value) for name, value in _QUIET.items()}
+            self._ray = _connected(self.address)
+        return self._ray
+
+
+def _connected(address: str) -> Any:
+    import ray
+
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
+    in_main = threading.current_thread() is threading.main_thread()
+    handler = signal.getsignal(signal.SIGTERM)
+    try:
+        try:
+            ray.init(address=address, **quiet)
+        except ConnectionError:
+            if address != AUTO:
+                raise
+            ray.init(
+                address="local",
+                num_cpus=usable_cores(),
+                include_dashboard=False,
+                object_store_memory=STORE_BYTES,
+                **quiet,
+            )
+    except (ConnectionError, RuntimeError, ValueError, OSError) as error:
+        hint = f"{reason_of(error, 200)}; run `ray start --address=HOST:PORT` on this machine too"
+        raise RunError("cannot join the Ray cluster", value=address, hint=hint) from error
+    finally:
+        if in_main and handler is not None:
+            signal.signal(signal.SIGTERM, handler)  # Ray's own would end the process without a word on what is safe
+    return ray
