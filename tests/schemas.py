@@ -29,6 +29,8 @@ COMMANDS = {
             "estimate --model gpt2 --hw h100-sxm-80gb --stack vllm",
             "estimate --model qwen3-30b-a3b --hw h100-sxm-80gb --decompose 'rank=8 form=tucker'",
             "estimate --model llama-70m --hw a100-sxm-80gb --tp 2 --decompose 'rank=64'",
+            "estimate --model llama-70m --hw a100-sxm-80gb --pp 2 --batch 4 --microbatches 2 --decompose 'rank=64'",
+            "estimate --model qwen3-30b-a3b --hw h100-sxm-80gb --ep 2 --batch 2",
         ),
     ),
     "exploration": (

@@ -58,6 +58,8 @@ class Shared(TypedDict, total=False):
     latent: str | Latent | None
     tp: int
     ep: int
+    pp: int
+    microbatches: int
     tp_ways: str | None
 
 

@@ -17,6 +17,7 @@ from costmodel.pricing.likely import Likely, likely
 from costmodel.pricing.setup import SEVERAL, WorkloadSettings
 from costmodel.show import report
 from costmodel.show.figure import Theme, file_kind
+from costmodel.units import percent
 
 
 @click.command()
@@ -147,6 +148,11 @@ def _print(result: Estimate, others: Sequence[Likely], show_ops: bool) -> None:
         costs(report.phase_title(phase), report.phase_rows(phase))
         if (count := phase.workload.devices) > 1:
             costs(f"{phase.workload.phase.value}: all {count} devices together", report.whole_rows(phase))
+        if phase.workload.pp > 1:
+            bubble = percent(phase.pipeline()["decomposed"]["bubble"])
+            columns_of_stages = ["stage", "layers", "weights", "KV cache", "peak memory", "time"]
+            title = f"{phase.workload.phase.value}: a device of each stage, idle for {bubble} of the time"
+            print_table(title, columns_of_stages, report.stage_rows(phase), fold=False)
         print_lines([f"{phase.workload.phase.value} verdict: {phase.verdict.text}", ""])
         groups = report.op_groups(phase)
         print_table(

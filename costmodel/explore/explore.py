@@ -15,6 +15,7 @@ from costmodel.explore.answer import Answer, Found, Question
 from costmodel.explore.nearest import Nearest, held_back, nearest
 from costmodel.explore.objectives import Priced, parse_limit, parse_objectives
 from costmodel.explore.quality import PRIOR, QualityTable, load_quality
+from costmodel.explore.sums import require_sums
 from costmodel.explore.tables import CostTables
 from costmodel.forward.workload import Phase, Workload
 from costmodel.hardware.profile import HardwareProfile
@@ -192,9 +193,12 @@ def explore(
     priced = Priced(phases=phases, request=steps is not None, quality=True)
     if objectives is None:
         objectives = default_objectives(space, dataclasses.replace(priced, quality=quality is not None))
+        if workloads[-1].pp > 1:
+            objectives = [name.replace("peak_memory_bytes", "weight_bytes") for name in objectives]
     asked = tuple(parse_objectives(objectives, priced))
     limited = tuple(limit for text in limits for limit in parse_limit(text, priced))
     graded = any(objective.part == "quality" for objective in (*asked, *(limit.objective for limit in limited)))
+    require_sums(workloads, [objective.metric for objective in (*asked, *(limit.objective for limit in limited))])
     tables = CostTables(space, pricers, steps, damage if graded or quality is not None else None)
     question = Question(space=space, tables=tables, objectives=asked, limits=limited, top=top)
     found = answer(question)

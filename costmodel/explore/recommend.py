@@ -22,6 +22,7 @@ from costmodel.explore.by_layer.sets import LayerSets
 from costmodel.explore.goal import Goal
 from costmodel.explore.quality import PRIOR, QualityTable, load_quality
 from costmodel.explore.recommendation import Quantised, Reason, Recommendation, Verdict
+from costmodel.explore.sums import require_sums
 from costmodel.explore.tables import CostBatch, CostTables
 from costmodel.forward.workload import Workload
 from costmodel.hardware.profile import HardwareProfile
@@ -74,6 +75,7 @@ def recommend(
     damage = load_quality(PRIOR if quality is None else quality, space)
     usual = DESTROYED if damage.metric == METRIC else np.inf
     ceiling = usual if max_damage is None else max_damage
+    require_sums([work], [goal.metric])
     priced = pricer(model, hardware, work, calibration)
     tables = CostTables(space, [priced], None, damage)
     phase = work.phase.value

@@ -25,7 +25,7 @@ from costmodel.tensors import WeightTensor
 from costmodel.units import DType
 from costmodel.weights import WeightFormat
 
-Collective = Literal["all_reduce", "all_gather", "reduce_scatter", "alltoall"]
+Collective = Literal["all_reduce", "all_gather", "reduce_scatter", "alltoall", "send"]
 Kind = Literal["embedding", "gemm", "attention", "kv_cache", "norm", "rope", "activation", "elementwise"] | Collective
 
 FACTOR_SUFFIXES = (".in", ".core", ".out")

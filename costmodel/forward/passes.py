@@ -11,6 +11,7 @@ from costmodel.forward.frame import INPUT, epilogue_ops, layer_ops, prologue
 from costmodel.forward.ops import Op, site_gemm, summed_rows
 from costmodel.forward.routing import StackWork, stack_work
 from costmodel.forward.sharding import WAYS, Stage, split_stages
+from costmodel.forward.stages import send, stage_layers
 from costmodel.forward.workload import Way, Workload
 from costmodel.model import ModelSpec
 from costmodel.tensors import WeightTensor
@@ -39,7 +40,7 @@ def forward_ops(
         for run, layer in itertools.product(range(model.loops), range(model.num_layers))
         if layer not in decomposition.dropped
     ]
-    return list(itertools.chain.from_iterable(_parts(model, decomposition, work, way, runs)))
+    return list(itertools.chain.from_iterable(_parts(model, decomposition, work, way, runs, sends=True)))
 
 
 def counted_ops(
@@ -57,8 +58,11 @@ def counted_ops(
     for layer, variant in enumerate(model.variants):
         if layer not in decomposition.dropped:
             alike.setdefault((variant, frozenset(factors.get(layer, ()))), []).append(layer)
-    before, *layers, after = _parts(model, decomposition, work, way, [(0, same[0]) for same in alike.values()])
+    runs = [(0, same[0]) for same in alike.values()]
+    before, *layers, after = _parts(model, decomposition, work, way, runs, sends=False)
     counted = [(op, 1) for op in before]
+    if work.pp > 1:
+        counted.append((send(model, work, before[-1].name), work.pp - 1))
     for ops, same in zip(layers, alike.values(), strict=True):
         counted += [(op, model.loops * len(same)) for op in ops]
     return counted + [(op, 1) for op in after]
@@ -70,13 +74,24 @@ def _parts(
     work: Workload,
     way: Callable[[WeightTensor, Factor], Way],
     runs: Iterable[tuple[int, int]],
+    *,
+    sends: bool,
 ) -> Iterator[list[Op]]:
-    """The prologue, each of these (run, layer) after the other, and the epilogue."""
+    """The prologue, each of these (run, layer) after the other, and the epilogue, with `sends` what stages send."""
     before, (current, _) = prologue(model, work)
     yield list(before)
     outside = {op.name: op.name for op in before}
+    cut = [layers.start for layers in stage_layers(model.num_layers, work.pp)[1:]] if sends else []
+
+    def sent(layer: int) -> Iterator[Op]:
+        nonlocal current
+        while cut and cut[0] <= layer:
+            cut.pop(0)
+            yield send(model, work, current)
+            current = f"{current}.send"
+
     for run, layer in runs:
-        ops: list[Op] = []
+        ops = list(sent(layer))
         names = {**outside, INPUT: current}
         prefix = f"{model.layer_prefix}.{layer}." + (f"run_{run}." if run else "")
         kind = model.kind_of(layer)
@@ -90,8 +105,8 @@ def _parts(
                 ops.extend(factor_ops(placed, tensor, factor, kind, work, way(tensor, factor)))
             names[op.name] = current = ops[-1].name
         yield ops
+    last = list(sent(model.num_layers))
     names = {**outside, INPUT: current}
-    last = []
     for op in epilogue_ops(model, work):
         last.append(_place(op, names, ""))
         names[op.name] = op.name

@@ -109,6 +109,8 @@ class Workload:
         stack: what executes the model, a name or file of `costmodel.hardware.stack`; None for bare kernels.
         ways: in which a factored weight may be split over the devices (`costmodel.forward.sharding`).
         tp: devices that share out each layer's weights, of one server.
+        pp: stages that the layers are cut into, each on tp x ep devices (`costmodel.forward.stages`).
+        microbatches: that the sequences pass the stages in, one behind the other.
         ep: so many times as many devices, which share out the sequences, and the experts of each layer among them.
         host: class of the machine that launches, of `costmodel.hardware.host`; None for the device's usual one.
 
@@ -134,6 +136,8 @@ class Workload:
     host: str | None = None
     tp: int = 1
     ep: int = 1
+    pp: int = 1
+    microbatches: int = 1
     ways: tuple[Way, ...] = WAY_NAMES
     stored: WeightFormat | None = None
     """The form that a quantised checkpoint holds its weights in, where `weight_dtype` does not ask for another; set by
@@ -151,6 +155,8 @@ class Workload:
             ("kv_len", MAX_LENGTH),
             ("tp", MAX_DEVICES),
             ("ep", MAX_DEVICES),
+            ("pp", MAX_DEVICES),
+            ("microbatches", MAX_BATCH),
         ):
             value = getattr(self, name)
             if type(value) is not int or not 1 <= value <= limit:
@@ -195,30 +201,32 @@ class Workload:
     @property
     def devices(self) -> int:
         """All that take part."""
-        return self.tp * self.ep
+        return self.tp * self.ep * self.pp
 
     @property
     def split(self) -> dict[str, int]:
         """By how many devices what is shared out; tensor parallelism always."""
-        return {"tp": self.tp, **({"ep": self.ep} if self.ep > 1 else {})}
+        return {"tp": self.tp, **{name: size for name, size in (("ep", self.ep), ("pp", self.pp)) if size > 1}}
 
     @property
     def of_device(self) -> Workload:
-        """What one device runs: `batch` is its share of the sequences.
+        """What one device runs at once: `batch` is its share of the sequences of one microbatch.
 
         Raises:
             InputError: when the sequences cannot be dealt out evenly.
         """
         self.require_shares()
-        return self if self.ep == 1 else replace(self, batch=self.batch // self.ep)
+        parts = self.ep * self.microbatches
+        return self if parts == 1 else replace(self, batch=self.batch // parts)
 
     def require_shares(self) -> None:
         """Raise InputError unless the sequences can be dealt out evenly."""
-        if self.batch % self.ep:
+        parts = self.ep * self.microbatches
+        if self.batch % parts:
+            by = f"--microbatches {self.microbatches}" if self.microbatches > 1 else ""
+            by = " and ".join(each for each in (f"--ep {self.ep}" if self.ep > 1 else "", by) if each)
             raise InputError(
-                f"--ep {self.ep} deals out the sequences, and --batch does not divide",
-                value=self.batch,
-                allowed=f"a multiple of {self.ep}",
+                f"--batch cannot be dealt out evenly by {by}", value=self.batch, allowed=f"a multiple of {parts}"
             )
 
     @property
@@ -286,6 +294,6 @@ class Workload:
             **({"latent": self.latent.value} if self.latent is not Latent.PLAIN else {}),
             **({"experts": self.experts.value} if self.experts is not ExpertKernels.FUSED else {}),
             **({"tp": self.tp} if self.tp > 1 else {}),
-            **({"ep": self.ep} if self.ep > 1 else {}),
+            **{name: getattr(self, name) for name in ("ep", "pp", "microbatches") if getattr(self, name) > 1},
             **{name: value for name, value in (("stack", self.stack), ("host", self.host)) if value is not None},
         }

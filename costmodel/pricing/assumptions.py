@@ -124,6 +124,11 @@ def _of_one(hardware: HardwareProfile, pricer: PhasePricer) -> list[str]:
             "back in two all-to-alls, none hidden behind other work (too high where an engine overlaps them, or sends "
             "a token once to several experts)"
         )
+    if work.pp > 1:
+        texts.append(
+            f"{work.pp} stages of as many layers as can be, the embeddings on the first and the head on the last; "
+            "hosts launch one stage after the other (too high), positions and masks are made once (too low)"
+        )
     cache = "" if model.is_encoder else f", {work.cache.value} KV cache"
     texts.append(f"memory: weights{cache} and live activations; no allocator slack or CUDA context (too low)")
     if hardware.idle_power_w is not None and hardware.peak_power_w is not None:

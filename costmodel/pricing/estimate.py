@@ -21,6 +21,7 @@ from costmodel.pricing.configurations import Configurations
 from costmodel.pricing.phase import PhaseCosts, op_rows, phase_costs, savings
 from costmodel.pricing.pricer import PhasePricer
 from costmodel.pricing.saving import ratio_error
+from costmodel.pricing.stages import Stage, idle_share
 from costmodel.pricing.verdict import Verdict, judge
 from costmodel.timing.calibration.range import leaves
 from costmodel.timing.columns import OpColumns, OpTimings, TimeModel
@@ -59,11 +60,31 @@ class PhaseEstimate:
     @property
     def devices(self) -> dict[str, Any]:
         """All devices together, whose shares `dense` and `decomposed` are; how factored weights are split over them."""
-        return {"count": self.workload.devices, **self.pricer.work.split, "whole": self.whole(), "ways": self.ways()}
+        answer = {"count": self.workload.devices, **self.pricer.work.split, "whole": self.whole(), "ways": self.ways()}
+        return answer | ({"pipeline": self.pipeline()} if self.workload.pp > 1 else {})
+
+    def stages(self, chosen: Decomposition | None = None) -> tuple[Stage, ...]:
+        """What one device of each stage of a pipeline holds and does, decomposed unless another is given."""
+        chosen = self.configuration if chosen is None else chosen
+        configuration = Configurations.of(self.pricer.model, chosen)
+        return self.pricer.pipeline(configuration).stages(configuration.kept)
+
+    def pipeline(self) -> dict[str, Any]:
+        """The stages, the microbatches that pass them, and the share of their time in which they wait."""
+        many, answer = self.workload.microbatches, dict[str, Any]()
+        for which, costs, chosen in self._both():
+            stages = self.stages(chosen)
+            bubble = idle_share(stages, many, costs.latency_s)
+            answer[which] = {"bubble": bubble, "stages": [stage.to_json() for stage in stages]}
+        return {"microbatches": many, **answer}
+
+    def _both(self) -> tuple[tuple[str, PhaseCosts, Decomposition], ...]:
+        return ("dense", self.dense, _DENSE), ("decomposed", self.decomposed, self.configuration)
 
     def whole(self) -> dict[str, dict[str, Any]]:
         """Costs of all devices together: parameters once, what each of them holds and does in sum."""
-        count, model = self.workload.devices, self.pricer.model
+        work, model = self.workload, self.pricer.model
+        count = work.devices // work.pp
         summed = (
             "weight_bytes",
             "flops",
@@ -74,13 +95,17 @@ class PhaseEstimate:
             "energy_j",
         )
         answer = {}
-        for name, costs, chosen in (("dense", self.dense, _DENSE), ("decomposed", self.decomposed, self.configuration)):
-            sums = {key: None if getattr(costs, key) is None else count * getattr(costs, key) for key in summed}
+        for name, costs, chosen in self._both():
+            sums: dict[str, Any] = {
+                key: None if getattr(costs, key) is None else count * getattr(costs, key) for key in summed
+            }
+            if work.pp > 1:
+                sums["peak_memory_bytes"] = count * sum(stage.peak_memory_bytes for stage in self.stages(chosen))
             answer[name] = {
                 "params": chosen.params(model),
                 **sums,
                 "tokens_per_s": costs.tokens_per_s,
-                "tokens_per_s_per_device": costs.tokens_per_s / count,
+                "tokens_per_s_per_device": costs.tokens_per_s / work.devices,
             }
         return answer
 

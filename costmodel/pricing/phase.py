@@ -85,9 +85,10 @@ def phase_costs(priced: PhasePricer, decomposition: Decomposition, configuration
 def _communication(priced: PhasePricer, decomposition: Decomposition) -> dict[str, Any]:
     sent = [op for op in priced.ops(decomposition) if op.cost.message_bytes]
     seconds = priced.time_model.times(OpColumns.of(sent)).latency_s if sent else np.zeros(0)
+    many = priced.work.microbatches
     return {
-        "communication_s": float(seconds.sum()),
-        "communication_bytes": sum(op.cost.message_bytes for op in sent),
+        "communication_s": many * float(seconds.sum()),
+        "communication_bytes": many * sum(op.cost.message_bytes for op in sent),
     }
 
 

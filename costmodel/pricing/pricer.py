@@ -18,10 +18,11 @@ from costmodel.arrays import Floats, Ints
 from costmodel.decomposition.factors import Decomposition
 from costmodel.decomposition.sites import site_mask
 from costmodel.errors import InputError
-from costmodel.forward.frame import epilogue_ops, layer_ops, prologue
+from costmodel.forward.frame import INPUT, epilogue_ops, layer_ops, prologue
 from costmodel.forward.ops import Op
 from costmodel.forward.passes import counted_ops, forward_ops
 from costmodel.forward.sharding import rank_of
+from costmodel.forward.stages import FIRST_PARTS, require_stages, send, stage_layers
 from costmodel.forward.workload import Cache, Phase, Workload
 from costmodel.hardware.profile import HardwareProfile
 from costmodel.model import ModelSpec
@@ -29,6 +30,7 @@ from costmodel.pricing.configurations import Configurations
 from costmodel.pricing.costs import COUNTS, TIMES, Additive, PassCosts
 from costmodel.pricing.liveness import Liveness
 from costmodel.pricing.sites import Sites, additive_of
+from costmodel.pricing.stages import Pipeline
 from costmodel.timing.columns import OpColumns, TimeModel
 from costmodel.timing.datasheet import energy_joules
 from costmodel.timing.stacked import Z90, StackTimes
@@ -81,6 +83,7 @@ class PhasePricer:
         self.ratio_error = ratio_error
         """Relative error of the ratio of two passes' times, None where unknown."""
         self.rank = model = rank_of(model, work.tp, work.ep)
+        require_stages(model, work.pp)
         self.share = work = work.of_device
         """What each device runs, and of which workload: the model and the workload themselves on one."""
         stacked = time_model if isinstance(time_model, StackTimes) else None
@@ -99,10 +102,26 @@ class PhasePricer:
         self.linears = Sites(model, work, time_model)
         """The model's decomposable linears."""
         self._mask = None if not model.kinds else site_mask(model)
-        outside = [*prologue(model, work).ops, *epilogue_ops(model, work)]
-        self._outside = self._fixed(
-            outside, sum(model.outer_params.values()), 0, saved_bytes=_vocabulary_saved(model, work)
-        )
+        first, last = prologue(model, work).ops, epilogue_ops(model, work)
+        params = model.outer_params
+        saved = {part: _vocabulary_saved(model, work) * bool(params[part]) for part in ("token_embedding", "lm_head")}
+        if work.pp == 1:
+            self._outside = self._fixed([*first, *last], sum(params.values()), 0, saved_bytes=sum(saved.values()))
+        else:
+            table, copied = params["token_embedding"], model.tie_embeddings
+            at_first = sum(params[part] for part in FIRST_PARTS)
+            at_last = sum(params.values()) - at_first + table * copied
+            saved["lm_head"] += saved["token_embedding"] * copied
+            self.ends = (
+                self._fixed([*first], at_first, 0, saved_bytes=saved["token_embedding"]),
+                self._fixed([send(model, work, INPUT)], 0, 0),
+                self._fixed([*last], at_last, 0, saved_bytes=saved["lm_head"]),
+            )
+            """Costs before the layers, of what a stage sends to the next, and behind the layers."""
+            at_start, sent, at_end = self.ends
+            self._outside = at_start + at_end
+            for _ in range(work.pp - 1):
+                self._outside = self._outside + sent
         layers = [
             self._fixed(
                 [op for op in layer_ops(kind, work, window) if op.site is None],
@@ -116,17 +135,51 @@ class PhasePricer:
         self._liveness = Liveness.of(model, work, self.variants)
 
     def costs(self, configurations: Configurations) -> PassCosts:
-        """Every cost of every configuration."""
+        """Every cost of every configuration; of a pipeline those of one device of each stage together."""
+        if self.work.pp > 1:
+            pipeline = self.pipeline(configurations)
+            whole, many = pipeline.whole(), self.work.microbatches
+            once = self.finish(whole, np.zeros_like(pipeline.live[0]))
+            energy_j = self.energy_j(pipeline.latency(once.latency_s), whole.time("busy_s") * many)
+            return pipeline.costs(once, energy_j)
         return self.finish(*self.additive(configurations))
 
     def additive(self, configurations: Configurations) -> tuple[Additive, Ints]:
         """Additive costs of whole passes, shape (...), and their live activation peaks in bytes, int64 (...)."""
+        layers = self.layer_costs(configurations)
+        extra = self.linears.extra_live(configurations.rank_out)
+        return self._outside + layers.sum(), self._liveness.peak(self.variant_of_layer, configurations.kept, extra)
+
+    def layer_costs(self, configurations: Configurations) -> Additive:
+        """Additive costs of every layer, shape (..., layers); 0 where one is dropped."""
         sites = self.linears.costs(configurations.form, configurations.rank_in, configurations.rank_out)
         sites = sites.repeated(self.rank.loops)
         sites = sites if self._mask is None else sites.where(self._mask)
-        layers = (sites.sum() + self._layers).where(configurations.kept)
-        extra = self.linears.extra_live(configurations.rank_out)
-        return self._outside + layers.sum(), self._liveness.peak(self.variant_of_layer, configurations.kept, extra)
+        return (sites.sum() + self._layers).where(configurations.kept)
+
+    def pipeline(self, configurations: Configurations) -> Pipeline:
+        """The stages of passes, of one microbatch; of a workload that has several stages."""
+        sites, (first, sent, last) = self.layer_costs(configurations), self.ends
+        hidden = self.share.tokens * self.rank.hidden_size * self.share.act_bytes
+        inside, extra = (
+            replace(self._liveness, outer=hidden, empty=hidden),
+            self.linears.extra_live(configurations.rank_out),
+        )
+        parts, live = [], []
+        cut = stage_layers(self.model.num_layers, self.work.pp)
+        for place, layers in enumerate(cut):
+            own, at_end = slice(layers.start, layers.stop), place == len(cut) - 1
+            part = Additive(sites.counts[..., own, :], sites.times[..., own, :]).sum() + (last if at_end else sent)
+            parts.append(part if place else part + first)
+            liveness = inside if place and not at_end else self._liveness
+            live.append(liveness.peak(self.variant_of_layer[own], configurations.kept[..., own], extra[..., own, :]))
+        return Pipeline(
+            work=self.work,
+            parts=parts,
+            seconds=[np.maximum(p.time("device_s"), self.host_seconds(p)) + self.step_s for p in parts],
+            live=live,
+            cache_copies=self.cache_copies,
+        )
 
     def choices(self, form: Ints, rank_in: Ints, rank_out: Ints) -> SiteChoices:
         """The parts of passes whose sites choose among these, int64 (choices, tensors) as in Configurations."""
@@ -148,7 +201,7 @@ class PhasePricer:
 
     def counted_ops(self, decomposition: Decomposition) -> list[tuple[Op, int]]:
         """Those of each different layer once, with how often each runs."""
-        return counted_ops(self.rank, decomposition, self.work, self.linears.way)
+        return counted_ops(self.rank, decomposition, self.share, self.linears.way)
 
     def finish(self, additive: Additive, live: Ints) -> PassCosts:
         """The costs of passes from their sums and their peaks of live activations, int64 (...)."""
@@ -167,8 +220,14 @@ class PhasePricer:
             latency_upper_s=np.maximum(upper, host) + step,
             latency_p05_s=np.maximum(p05, host * host_low) + step_low if has_interval else None,
             latency_p95_s=np.maximum(p95, host * host_high) + step_high if has_interval else None,
-            energy_j=energy_joules(self.hardware, latency, busy),
+            energy_j=self.energy_j(latency, busy),
         )
+
+    def energy_j(self, latency: Floats, busy: Floats) -> Floats | None:
+        """Energy of one device of each stage together, which are busy so long in sum; None where it is unknown."""
+        stages = self.work.pp
+        energy = energy_joules(self.hardware, latency, busy / stages)
+        return None if energy is None else stages * energy
 
     def host_and_step(self, end: int) -> tuple[float, float]:
         """Factor of the host's seconds, and seconds of the step, at an end of the interval: -1 its lower one, 1 its
@@ -205,7 +264,7 @@ def window_kv_bytes(model: ModelSpec, work: Workload, window: int | None) -> int
 
 
 def _vocabulary_saved(model: ModelSpec, work: Workload) -> int:
-    """Bytes that quantised token embeddings and LM heads take less than in the activations' type."""
+    """Bytes that a quantised token embedding, or LM head, takes less than in the activations' type."""
     form = work.vocabulary_form
     if not isinstance(form, WeightFormat):
         return 0
@@ -213,8 +272,7 @@ def _vocabulary_saved(model: ModelSpec, work: Workload) -> int:
         model.vocab_size * model.embed_dim * work.act_bytes,
         form.matrix_bytes(model.vocab_size, model.embed_dim),
     )
-    outer = model.outer_params
-    return (plain - held) * sum(1 for part in ("token_embedding", "lm_head") if outer[part])
+    return plain - held
 
 
 def _check_counts(model: ModelSpec, work: Workload) -> None:

@@ -19,7 +19,6 @@ from costmodel.pricing.configurations import Configurations
 from costmodel.pricing.pricer import PhasePricer
 from costmodel.pricing.saving import saved_pct
 from costmodel.timing.columns import OpColumns
-from costmodel.timing.datasheet import energy_joules
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -182,6 +181,10 @@ def request_of(prefill: PhasePricer, decomposition: Decomposition, new_tokens: i
     Raises:
         InputError: as `decode_steps` does.
     """
+    if prefill.work.microbatches > 1:
+        raise InputError(
+            "a request of microbatches is not priced", value=prefill.work.microbatches, hint="leave --microbatches out"
+        )
     steps = decode_steps(prefill, new_tokens)
     dense, decomposed = (_costs(prefill, steps, each) for each in (Decomposition(), decomposition))
     return Request(prompt_tokens=prefill.work.q_len, new_tokens=new_tokens, dense=dense, decomposed=decomposed)
@@ -194,7 +197,7 @@ def _costs(prefill: PhasePricer, steps: DecodeSteps, decomposition: Decompositio
     if steps.last is not None:
         peak = max(peak, int(steps.last.costs(configuration).peak_memory_bytes))
     latency, busy = steps.times(decomposition)
-    decode_energy = energy_joules(prefill.hardware, latency, busy)
+    decode_energy = prefill.energy_j(latency, busy)
     energy = None
     if whole.energy_j is not None and decode_energy is not None:
         energy = float(whole.energy_j) + float(decode_energy.sum())

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from costmodel.errors import HardwareError, InputError, nearest
 from costmodel.families.load import load_model
 from costmodel.forward.sharding import rank_of
+from costmodel.forward.stages import require_stages
 from costmodel.forward.workload import (
     MAX_BATCH,
     MAX_DEVICES,
@@ -150,6 +151,17 @@ class WorkloadSettings:
             "help": "Times as many devices, which share out the sequences and each layer's experts (expert parallel).",
         },
     )
+    pp: int = field(
+        default=1,
+        metadata={
+            "metavar": "N",
+            "help": "Times as many devices, in stages that each have some of the layers (pipeline parallel).",
+        },
+    )
+    microbatches: int = field(
+        default=1,
+        metadata={"metavar": "M", "help": "Parts of the batch that pass the stages one behind the other."},
+    )
     tp_ways: str | None = field(
         default=None,
         metadata={
@@ -189,6 +201,9 @@ class WorkloadSettings:
                 hint="leave --runtime out: what executes the model says how it is launched",
             )
         rank_of(model, self.tp, self.ep)
+        require_stages(model, self.pp)
+        if self.microbatches > 1 and self.pp == 1:
+            raise InputError("--microbatches pass stages, and there is one", value=self.microbatches, hint="add --pp")
         runtime = self.runtime or (Runtime(stack.runtime) if stack else Runtime.EAGER)
         how: dict[str, Any] = {
             "batch": self.batch,
@@ -206,6 +221,8 @@ class WorkloadSettings:
             "latent": self.latent or (Latent.PLAIN if names_bare_kernels(self.stack) else Latent.ABSORBED),
             "tp": self.tp,
             "ep": self.ep,
+            "pp": self.pp,
+            "microbatches": self.microbatches,
             "ways": self._ways(),
         }
         seq_len = SEQ_LEN if self.seq_len is None else self.seq_len
@@ -247,9 +264,11 @@ class WorkloadSettings:
             ("--new-tokens", self.new_tokens, MAX_NEW_TOKENS),
             ("--tp", self.tp, MAX_DEVICES),
             ("--ep", self.ep, MAX_DEVICES),
+            ("--pp", self.pp, MAX_DEVICES),
+            ("--microbatches", self.microbatches, MAX_BATCH),
         )
         for name, value, limit in options:
-            if value is None and name not in ("--batch", "--tp", "--ep"):
+            if value is None and name not in ("--batch", "--tp", "--ep", "--pp", "--microbatches"):
                 continue
             if isinstance(value, bool) or not isinstance(value, Integral) or not 1 <= int(value) <= limit:
                 raise InputError(f"{name} out of range", value=value, allowed=f"a whole number from 1 to {limit:,}")

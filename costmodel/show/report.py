@@ -102,6 +102,9 @@ def phase_title(phase: PhaseEstimate) -> str:
     if work.stack not in (None, runtime):
         runtime = f"{work.stack} ({runtime})"
     split = f", each of {work.devices} devices" if work.devices > 1 else ""
+    if work.pp > 1:
+        many = f", {work.microbatches} microbatches" if work.microbatches > 1 else ""
+        split = f", one device of each of {work.pp} stages together{many}"
     return (
         f"{work.phase.value}: batch {work.batch}, {length}{logits}, {work.dtype.value}{weights}, {runtime}, "
         f"{work.attention.value} attention, {phase.decomposed.level} level{split}"
@@ -133,6 +136,21 @@ def whole_rows(phase: PhaseEstimate) -> list[tuple[str, str, str, str]]:
             share = "" if name.startswith("tokens_per_s") else saving(before[name], after[name])
             rows.append((label, show(before[name]), show(after[name]), share))
     return rows
+
+
+def stage_rows(phase: PhaseEstimate) -> list[tuple[str, str, str, str, str, str]]:
+    """For each stage of a pipeline, decomposed: what one of its devices holds, and its time of a microbatch."""
+    return [
+        (
+            f"{place + 1}",
+            f"{stage.layers}",
+            amount(stage.weight_bytes, "B"),
+            amount(stage.kv_cache_bytes, "B"),
+            amount(stage.peak_memory_bytes, "B"),
+            duration(stage.latency_s),
+        )
+        for place, stage in enumerate(phase.stages())
+    ]
 
 
 def bounds(costs: PhaseCosts) -> str:

@@ -17,6 +17,8 @@ _NO_ATTENTION = AttentionShape(0, 0, 0, 0, 0, 0)
 BOUNDS = ("compute", "memory", "overhead")
 COLLECTIVES = ("all_reduce", "all_gather", "reduce_scatter", "alltoall")
 """Kinds of operations in which devices exchange what they have."""
+EXCHANGES = (*COLLECTIVES, "send")
+"""The same, and what a stage sends to the next."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

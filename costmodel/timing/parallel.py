@@ -8,7 +8,7 @@ import numpy as np
 
 from costmodel.hardware.profile import HardwareProfile
 from costmodel.timing.collectives import collective_time
-from costmodel.timing.columns import COLLECTIVES, OpColumns, OpTimings, TimeModel
+from costmodel.timing.columns import EXCHANGES, OpColumns, OpTimings, TimeModel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -51,7 +51,7 @@ class ParallelTimes:
             return self.device.times(ops)
         if isinstance(ops.kind, str):
             return self._collectives(ops.kind, ops)
-        sent = np.isin(ops.kind, COLLECTIVES)
+        sent = np.isin(ops.kind, EXCHANGES)
         own = replace(ops, kind=np.where(sent, "elementwise", ops.kind), kernels=np.where(sent, 0, ops.kernels))
         timings = self.device.times(replace(own, message_bytes=None))
         for kind in dict.fromkeys(ops.kind[sent].ravel().tolist()):
@@ -61,11 +61,16 @@ class ParallelTimes:
         return timings
 
     def _collectives(self, kind: str, ops: OpColumns) -> OpTimings:
-        """Operations that are all of one collective, where they have a kernel."""
+        """Operations that are all of one collective, where they have a kernel.
+
+        Sends were not measured: one takes what two devices take to gather two such messages, each sending its own.
+        """
         assert ops.message_bytes is not None
         there = ops.kernels > 0
-        devices = self.ep if kind == "alltoall" else self.tp
-        took = collective_time(self.hardware, kind, devices, ops.message_bytes.astype(np.float64))
+        devices, message = self.ep if kind == "alltoall" else self.tp, ops.message_bytes.astype(np.float64)
+        if kind == "send":
+            kind, devices, message = "all_gather", 2, 2 * message
+        took = collective_time(self.hardware, kind, devices, message)
         latency, start, wire = (
             np.where(there, part, 0.0) for part in (took.latency_s, took.latency_part_s, took.bandwidth_part_s)
         )

@@ -10,7 +10,7 @@ import numpy as np
 from costmodel.arrays import Floats, Ints
 from costmodel.hardware.host import Host
 from costmodel.hardware.stack import Stack
-from costmodel.timing.columns import COLLECTIVES, OVERHEAD_ROW, WHOLE_ROWS, OpColumns, OpTimings, TimeModel
+from costmodel.timing.columns import EXCHANGES, OVERHEAD_ROW, WHOLE_ROWS, OpColumns, OpTimings, TimeModel
 
 Z90 = 1.6448536269514722
 """Standard deviations from the middle to either end of a 90 % interval."""
@@ -22,7 +22,7 @@ _CLASS_OF = {
     "gemm": "gemm",
     "attention": "attention",
     "kv_cache": "cache",
-    **dict.fromkeys(COLLECTIVES, "communication"),
+    **dict.fromkeys(EXCHANGES, "communication"),
 }
 """Class of each kind of operation; every other kind is `other`. Of `communication` a stack says nothing: its factors
 are 1."""

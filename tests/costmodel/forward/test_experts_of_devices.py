@@ -59,6 +59,8 @@ def test_arrays_cost_what_the_operations_of_a_device_cost(name: str, tp: int, ep
     assert phase.decomposed.flops == sum(op.cost.flops for op in ops)
     assert phase.decomposed.hbm_bytes == sum(op.cost.hbm_bytes for op in ops)
     assert phase.decomposed.kernels == sum(op.cost.kernels for op in ops)
+    counted, _ = phase.counted_ops("decomposed")
+    assert sum(many * op.cost.flops for op, many in counted) == phase.decomposed.flops
     assert phase.decomposed.device_s == pytest.approx(timings.latency_s.sum(), rel=1e-12)
 
 

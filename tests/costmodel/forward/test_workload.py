@@ -58,6 +58,8 @@ def test_json_names_every_field() -> None:
         "kv_dtype": DType.FP16,
         "tp": 2,
         "ep": 2,
+        "pp": 2,
+        "microbatches": 2,
     }
     said |= {"routing": Routing.POWER_LAW, "experts": ExpertKernels.LOOPED, "latent": Latent.ABSORBED}
     full = Workload.decode(9, **said).to_json()

@@ -1,0 +1,124 @@
+"""Pipelines: what each stage holds, what they send, and how microbatches fill them."""
+
+from __future__ import annotations
+
+import json
+import shlex
+
+import pytest
+
+from costmodel import explore
+from costmodel.cli import cli, run
+from costmodel.decomposition.factors import Decomposition, LowRank, Site
+from costmodel.errors import InputError
+from costmodel.families.load import load_model
+from costmodel.forward.stages import stage_layers
+from costmodel.forward.workload import Workload
+from costmodel.hardware.profile import load_hardware
+from costmodel.pricing.estimate import PhaseEstimate, estimate
+
+A100 = load_hardware("a100-sxm-80gb")
+LLAMA = load_model("llama2-7b")
+FACTORED = Decomposition({Site(3, t.name): LowRank(256) for t in LLAMA.tensors}, frozenset({9}))
+
+
+def _phase(work: Workload, name: str = "llama2-7b", configuration: Decomposition | None = None) -> PhaseEstimate:
+    return estimate(load_model(name), A100, configuration or Decomposition(), [work]).phases[0]
+
+
+@pytest.mark.parametrize("stages", range(1, 9))
+def test_every_layer_is_on_one_stage_and_stages_are_even(stages: int) -> None:
+    for layers in (8, 12, 31, 32, 80):
+        cut = stage_layers(layers, stages)
+        assert [layer for stage in cut for layer in stage] == list(range(layers))
+        sizes = [len(stage) for stage in cut]
+        assert max(sizes) - min(sizes) <= 1
+        assert sizes[-1] == min(sizes)
+
+
+@pytest.mark.parametrize("tp", [1, 2])
+def test_stages_hold_and_do_the_whole_pass(tp: int) -> None:
+    one, piped = (_phase(Workload.prefill(64, batch=2, tp=tp, pp=pp), configuration=FACTORED) for pp in (1, 4))
+    stages = piped.stages()
+    assert sum(stage.params for stage in stages) == one.decomposed.params == piped.decomposed.params
+    assert sum(stage.flops for stage in stages) == one.decomposed.flops
+    assert sum(stage.kv_cache_bytes for stage in stages) == one.decomposed.kv_cache_bytes
+    assert sum(stage.layers for stage in stages) == 31
+    assert piped.decomposed.peak_memory_bytes == max(stage.peak_memory_bytes for stage in stages)
+    assert piped.decomposed.peak_memory_bytes < one.decomposed.peak_memory_bytes / 3
+    ops, timings = piped.ops()
+    assert [op.cost.message_bytes for op in ops if op.kind == "send"] == [2 * 64 * 4096 * 2] * 3
+    assert piped.decomposed.kernels == sum(op.cost.kernels for op in ops)
+    counted, _ = piped.counted_ops("decomposed")
+    assert sum(many * op.cost.message_bytes for op, many in counted) == sum(op.cost.message_bytes for op in ops)
+    assert piped.decomposed.device_s == pytest.approx(timings.latency_s.sum(), rel=1e-12)
+
+
+def test_a_tied_table_is_on_both_ends() -> None:
+    model = load_model("gpt2")
+    stages = _phase(Workload.prefill(16, pp=3), "gpt2").stages()
+    assert sum(stage.params for stage in stages) == model.num_params + model.vocab_size * model.hidden_size
+
+
+def test_one_batch_passes_the_stages_in_turn_and_gains_no_time() -> None:
+    one, piped = (_phase(Workload.decode(64, pp=pp)).dense for pp in (1, 4))
+    assert piped.device_s == pytest.approx(one.device_s + piped.communication_s, rel=1e-9)
+    assert piped.latency_s >= one.latency_s
+
+
+@pytest.mark.parametrize("many", [1, 2, 4, 8])
+def test_the_bubble_is_that_of_even_stages(many: int) -> None:
+    phase = _phase(Workload.prefill(512, batch=8, pp=4, microbatches=many))
+    bubble = phase.pipeline()["dense"]["bubble"]
+    assert bubble == pytest.approx(3 / (many + 3), abs=0.05)
+
+
+def test_microbatches_of_decode_fill_the_pipeline() -> None:
+    alone, filled = (_phase(Workload.decode(512, batch=8, pp=4, microbatches=many)).dense for many in (1, 4))
+    assert filled.latency_s < 1.3 * alone.latency_s
+    apart = _phase(Workload.decode(512, batch=2, pp=4)).dense
+    assert filled.tokens_per_s > 3 * apart.tokens_per_s
+
+
+def test_a_request_passes_the_stages_at_every_step() -> None:
+    one, piped = (estimate(LLAMA, A100, FACTORED, [Workload.prefill(32, pp=pp)], new_tokens=4).request for pp in (1, 4))
+    assert one is not None
+    assert piped is not None
+    assert piped.decomposed.latency_s >= one.decomposed.latency_s
+    assert piped.decomposed.peak_memory_bytes < one.decomposed.peak_memory_bytes / 3
+
+
+def test_explore_searches_sums_and_refuses_the_fullest_stage() -> None:
+    asked = {"model": "llama-70m", "hw": "a100-sxm-80gb", "phase": "decode", "ranks": [64]}
+    found = explore(**asked, pp=2)  # type: ignore[arg-type]
+    assert "decode.weight_bytes" in [objective["name"] for objective in found.to_json()["objectives"]]
+    with pytest.raises(InputError, match="fullest stage"):
+        explore(**asked, pp=2, objectives=["decode.peak_memory_bytes"])  # type: ignore[arg-type]
+
+
+def test_the_answer_has_every_stage(capsys: pytest.CaptureFixture[str]) -> None:
+    asked = "estimate --model llama2-70b --hw a100-sxm-80gb --tp 2 --pp 4 --phase decode --format json"
+    assert run(cli, asked.split()) == 0
+    answer = json.loads(capsys.readouterr().out)["phases"][0]
+    devices = answer["devices"]
+    assert (devices["count"], devices["tp"], devices["pp"]) == (8, 2, 4)
+    assert [stage["layers"] for stage in devices["pipeline"]["dense"]["stages"]] == [20] * 4
+    assert answer["dense"]["fits"]
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        "--model minilm-l6 --pp 7",
+        "--model llama2-7b --pp 9",
+        "--model llama2-7b --pp 4 --tp 4",
+        "--model llama2-7b --microbatches 2",
+        "--model llama2-7b --pp 2 --microbatches 3 --batch 4",
+        "--model llama2-7b --pp 2 --microbatches 2 --batch 2 --new-tokens 4",
+    ],
+)
+def test_what_cannot_be_cut_is_one_line(options: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(cli, ["estimate", "--hw", "a100-sxm-80gb", *shlex.split(options)]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
