@@ -152,7 +152,7 @@ def run_later(room: Room, copy: Path, *, again: bool) -> None:
         return
     plain = later_tests(room, copy, None)
     if plain.returncode:
-        sys.exit(f"error: {room.name}: the later tests fail without a mutant: {plain.stdout.decode()[-400:]}")
+        sys.exit(f"error: {room.name}: the later tests fail without a mutant: {said(plain)}")
     for name in waiting:
         try:
             done = later_tests(room, copy, name)
@@ -160,7 +160,7 @@ def run_later(room: Room, copy: Path, *, again: bool) -> None:
             later.add(name, "killed")
         else:
             if done.returncode not in _SAYS:
-                sys.exit(f"error: pytest stopped with {done.returncode} on {name}: {done.stdout.decode()[-400:]}")
+                sys.exit(f"error: pytest stopped with {done.returncode} on {name}: {said(done)}")
             later.add(name, _SAYS[done.returncode])
 
 
@@ -169,6 +169,11 @@ def later_tests(room: Room, copy: Path, mutant: str | None) -> subprocess.Comple
     command = [sys.executable, "-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", *room.later]
     own = environment() | {"MUTANT_UNDER_TEST": mutant or ""}
     return subprocess.run(command, cwd=copy / "mutants", env=own, capture_output=True, timeout=900, check=False)
+
+
+def said(done: subprocess.CompletedProcess[bytes]) -> str:
+    """The end of what pytest said; of a file that is not there it says so on stderr."""
+    return (done.stdout + done.stderr).decode()[-400:].strip()
 
 
 def environment() -> dict[str, str]:

@@ -7,6 +7,7 @@ import random
 from dataclasses import replace
 
 import numpy as np
+import pytest
 from exploring import question_of
 
 from costmodel.decomposition.text import Rank
@@ -91,11 +92,17 @@ def test_ranks_beyond_a_shape_are_left_out() -> None:
     assert not set(beyond) & {space.nth_valid(position) for position in range(space.valid_size)}
 
 
-def test_classes_answer_as_a_literal_enumeration() -> None:
+@pytest.mark.parametrize(
+    ("objectives", "limits", "quality"),
+    [
+        (["prefill.latency_s", "decode.hbm_bytes", "params"], ["decode.saved.params_pct>=1"], None),
+        (["quality", "params"], [], "standin:params"),  # the dense model comes first
+    ],
+)
+def test_classes_answer_as_a_literal_enumeration(objectives: list[str], limits: list[str], quality: str | None) -> None:
     space = space_of([4, 12])
     works = [Workload.prefill(24, batch=2), Workload.decode(40)]
-    objectives = ["prefill.latency_s", "decode.hbm_bytes", "params"]
-    question = question_of(space, works, objectives, ["decode.saved.params_pct>=1"])
+    question = question_of(space, works, objectives, limits, quality=quality)
     assert isinstance(space, MixedSpace)
     classes = answer_by_classes(question, MixedClasses(question.tables, space))
     literal = answer_by_classes(question, ListedConfigurations(question.tables, space))

@@ -19,6 +19,8 @@ from validate.speed.timing import MIN_PAIRS, TimingPlan, compare
 
 T_OF_11 = 2.200985
 """97.5 % quantile of Student's t with 11 degrees of freedom, from a table."""
+T_OF_3 = 3.182446
+"""The same with 3 degrees of freedom."""
 RATIO = 0.8
 
 
@@ -58,6 +60,15 @@ def test_the_interval_of_a_drift_between_blocks_by_hand() -> None:
     # one pair fewer than two a block: pairs are taken as independent
     few = np.repeat(RATIO * np.exp(medians), 2)[:23]
     assert width(few.tolist(), [1.0] * 23) != pytest.approx(2 * margin, rel=0.02)
+
+
+def test_the_interval_of_copies_of_which_one_kind_alone_differs_by_hand() -> None:
+    """Welch's test has the three degrees of freedom of the copies that differ; equal spreads would give it six."""
+    levels = np.array([0.0, 0.02, 0.04, 0.12])
+    candidate = RATIO * np.exp(np.tile(levels, 24))
+    reference = np.exp(np.tile([0.0, 1e-4, -1e-4, 0.0], 24))  # scipy warns of none at all
+    margin = T_OF_3 * np.std(levels, ddof=1) / math.sqrt(4)
+    assert width(candidate.tolist(), reference.tolist(), copies=4) == pytest.approx(2 * margin, rel=1e-2)
 
 
 def test_the_order_of_pairs_matters() -> None:
