@@ -65,15 +65,24 @@ def cli(ctx: click.Context, quiet: bool, verbose: bool) -> None:
       costmodel estimate --model llama2-7b --hw a100-sxm-80gb \\
         --decompose "layers=2,17,31 rank=1 form=tucker"
     """
+    say_more_or_less(ctx, "costmodel", quiet=quiet, verbose=verbose)
+
+
+def say_more_or_less(ctx: click.Context, name: str, *, quiet: bool, verbose: bool) -> None:
+    """What -v does: name, version and time on stderr in the end.
+
+    Raises:
+        InputError: when -q is given too.
+    """
     if quiet and verbose:
         raise InputError("-q and -v ask for less and for more", hint="leave one out")
     if verbose:
         began = time.perf_counter()
-        ctx.call_on_close(lambda: _say_time(began))
+        ctx.call_on_close(lambda: _say_time(name, began))
 
 
-def _say_time(began: float) -> None:
-    print(f"costmodel {__version__}: {time.perf_counter() - began:.2f} s", file=sys.stderr)
+def _say_time(name: str, began: float) -> None:
+    print(f"{name} {__version__}: {time.perf_counter() - began:.2f} s", file=sys.stderr)
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -136,9 +136,16 @@ def print_markdown(title: str, columns: Sequence[str], rows: Iterable[Sequence[o
         print(line(row))
 
 
+def is_quiet() -> bool:
+    """Whether the command line asks for less (-q)."""
+    context = click.get_current_context(silent=True)
+    return context is not None and bool(context.find_root().params.get("quiet"))
+
+
 def say(line: str, *, err: bool = False) -> None:
-    """Print a line as it is, but for what a terminal would obey."""
-    click.echo(shown(line), err=err)
+    """Print a line as it is, but for what a terminal would obey; a note on stderr not under -q."""
+    if not (err and is_quiet() and line.startswith(_SOFT)):
+        click.echo(shown(line), err=err)
 
 
 def warn_of(configuration: DecompositionSettings, model: ModelSpec) -> None:
@@ -149,10 +156,8 @@ def warn_of(configuration: DecompositionSettings, model: ModelSpec) -> None:
 
 def print_lines(lines: Iterable[str]) -> None:
     """Print plain lines, long ones wrapped and indented to the width of the terminal; quiet ones not under -q."""
-    context = click.get_current_context(silent=True)
-    quiet = context is not None and bool(context.find_root().params.get("quiet"))
     for line in lines:
-        if quiet and line.startswith(_SOFT):
+        if is_quiet() and line.startswith(_SOFT):
             continue
         text, width = shown(line), text_width()
         print(textwrap.fill(text, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False))

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from costmodel._version import __version__
-from costmodel.cli import LazyGroup, run
+from costmodel.cli import LazyGroup, run, say_more_or_less
 from costmodel.cli.common import format_option
 from costmodel.cli.options import options_of
 from costmodel.errors import CostModelError
@@ -52,6 +52,10 @@ _EXTRA = (
 
 _MAY_FETCH = ("sensitivity", "quality", "apply", "heal")
 """Commands that take checkpoints and data sets from the Hugging Face hub; every other one reads from disk."""
+
+
+_FLAGS = ("-q", "--quiet", "-v", "--verbose")
+"""Options of every command, before its name."""
 
 
 def _module(name: str) -> str:
@@ -99,8 +103,10 @@ class ValidateGroup(LazyGroup):
     help="Exit 1 when the median error of the predicted ratio is above this, or a sample failed.",
 )
 @format_option
+@click.option("-q", "--quiet", is_flag=True, help="Leave notes and lines of progress out on stderr; warnings stay.")
+@click.option("-v", "--verbose", is_flag=True, help="Say on stderr which version ran and how long it took.")
 @click.pass_context
-def cli(ctx: click.Context, /, out: Path, settings: MeasureSettings, **options: Any) -> int:
+def cli(ctx: click.Context, /, out: Path, settings: MeasureSettings, quiet: bool, verbose: bool, **options: Any) -> int:
     """Build really factored models, measure them, and say how wrong the predictions are.
 
     Without a command: sample configurations, check that each model built is the one priced, time it interleaved with
@@ -110,7 +116,8 @@ def cli(ctx: click.Context, /, out: Path, settings: MeasureSettings, **options: 
     Example:
         validate --samples 20 --out my-run
     """
-    asked = given(ctx)
+    say_more_or_less(ctx, "validate", quiet=quiet, verbose=verbose)
+    asked = given(ctx) - {"quiet", "verbose"}
     if ctx.invoked_subcommand is not None:
         if asked:
             hint = f"put the options of {ctx.invoked_subcommand} after its name"
@@ -129,7 +136,8 @@ def cli(ctx: click.Context, /, out: Path, settings: MeasureSettings, **options: 
 def main(argv: list[str] | None = None) -> None:
     """Run the command; every expected failure is one line on stderr and exit code 2 (1 for a failed run)."""
     arguments = sys.argv[1:] if argv is None else argv
-    if not set(arguments[:1]) & set(_MAY_FETCH):
+    command = next((word for word in arguments if word not in _FLAGS), "")
+    if command not in _MAY_FETCH:
         os.environ.setdefault("HF_HUB_OFFLINE", "1")  # models are built or read from disk, never fetched
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     sys.exit(run(cli, argv))

@@ -1,14 +1,21 @@
-"""Progress on stderr: of a run that leaves records, and of one long piece of work. Nothing where no terminal is."""
+"""Progress on stderr: of a run that leaves records, and of one long piece of work: a bar, and where no terminal is a
+line now and then, but not under -q."""
 
 from __future__ import annotations
 
 import sys
+import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from costmodel.cli.common import is_quiet, say
 from costmodel.files.cells import shown
 
+EVERY_S = 60.0
+"""Seconds between lines where no terminal is; what takes less says nothing."""
+
 if TYPE_CHECKING:
-    from rich.progress import Progress, ProgressColumn
+    from rich.progress import Progress, ProgressColumn, TaskID
 
 
 def make_bar(*columns: str | ProgressColumn, **options: Any) -> Progress:
@@ -25,6 +32,27 @@ def make_bar(*columns: str | ProgressColumn, **options: Any) -> Progress:
     return Progress(*columns, console=console, transient=True, disable=not sys.stderr.isatty(), **options)
 
 
+class Lines:
+    """What a bar would show, as a line every EVERY_S where stderr is no terminal.
+
+    Args:
+        clock: seconds, of any origin.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._next = clock() + EVERY_S
+
+    def tell(self, text: str, done: float, total: float | None) -> None:
+        """Say what is being done, if it is time to."""
+        if sys.stderr.isatty() or (now := self._clock()) < self._next or is_quiet():
+            return
+        self._next = now + EVERY_S
+        counts = all(float(value).is_integer() for value in (done, total or 0))
+        share = "" if not total else f", {done:,.0f} of {total:,.0f}" if counts else f", {100 * done / total:.0f} %"
+        say(f"progress: {text}{share}", err=True)
+
+
 class RunProgress:
     """The records made, those failed, and the time left. A context manager.
 
@@ -38,6 +66,7 @@ class RunProgress:
         self._bar = make_bar(SpinnerColumn(), _description(), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
         self._task = self._bar.add_task("starting", total=None)
         self._noun, self._failed = noun, 0
+        self._lines = Lines()
 
     def __enter__(self) -> RunProgress:
         self._bar.start()
@@ -48,7 +77,7 @@ class RunProgress:
 
     def status(self, text: str) -> None:
         """Say what is being done."""
-        self._bar.update(self._task, description=shown(text))
+        self._update(description=shown(text))
 
     def start(self, total: int, done: int) -> None:
         """Count to `total` from the records that are there."""
@@ -58,13 +87,18 @@ class RunProgress:
         """Count a record, and print the reason of a failed one."""
         self._failed += record.status != "ok"
         text = f"measuring, {self._failed} failed" if self._failed else "measuring"
-        self._bar.update(self._task, advance=1, description=shown(text))
+        self._update(advance=1, description=shown(text))
         if record.failure is not None:
             self.note(f"{self._noun} {record.index} failed: {record.failure.reason}")
 
     def note(self, text: str) -> None:
-        """Print a line above the bar."""
+        """Print a line above the bar; a note not under -q."""
+        if is_quiet() and text.startswith("note: "):
+            return
         self._bar.console.print(shown(text), markup=False, highlight=False, soft_wrap=True)
+
+    def _update(self, **values: Any) -> None:
+        _update(self._bar, self._task, self._lines, values)
 
 
 class WorkBar:
@@ -82,6 +116,7 @@ class WorkBar:
             speed_estimate_period=3600,
         )  # one step may take minutes
         self._task = self._bar.add_task("starting", total=None)
+        self._lines = Lines()
 
     def __enter__(self) -> WorkBar:
         self._bar.start()
@@ -92,17 +127,27 @@ class WorkBar:
 
     def show(self, text: str, done: float, total: float) -> None:
         """Say what is being done, and how much of the work is done; a total of 0 is one not known yet."""
-        self._bar.update(self._task, description=shown(text), completed=done, total=total or None)
+        self._update(description=shown(text), completed=done, total=total or None)
 
     def status(self, text: str) -> None:
         """Say what is being done; as much of the work is done as before."""
-        self._bar.update(self._task, description=shown(text))
+        self._update(description=shown(text))
 
     def count(self, done: int, total: int) -> None:
         """How much is done; with another total the time left is estimated anew."""
         if self._bar.tasks[self._task].total != total:
             self._bar.reset(self._task, total=total, completed=done)
-        self._bar.update(self._task, completed=done)
+        self._update(completed=done)
+
+    def _update(self, **values: Any) -> None:
+        _update(self._bar, self._task, self._lines, values)
+
+
+def _update(bar: Progress, task: TaskID, lines: Lines, values: dict[str, Any]) -> None:
+    """Change what a bar shows, and say it in a line where it is time to."""
+    bar.update(task, **values)
+    now = bar.tasks[task]
+    lines.tell(now.description, now.completed, now.total)
 
 
 def _description() -> ProgressColumn:

@@ -1,13 +1,18 @@
-"""Bars of long work: one home for them, and nothing drawn where no terminal is."""
+"""Bars of long work: one home for them, and where no terminal is a line now and then, not under -q."""
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
 import pytest
 
-from validate.cli.progress import RunProgress, WorkBar
+from costmodel._version import __version__
+from costmodel.cli import run
+from costmodel.cli.common import say
+from validate.cli import cli, main
+from validate.cli.progress import EVERY_S, Lines, RunProgress, WorkBar
 
 pytest.importorskip("rich")
 ROOT = Path(__file__).resolve().parents[3]
@@ -24,7 +29,7 @@ def test_bars_have_one_home() -> None:
 
 
 @pytest.mark.parametrize("terminal", [False, True])
-def test_nothing_is_drawn_without_a_terminal(
+def test_no_bar_is_drawn_without_a_terminal(
     terminal: bool, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setenv("TERM", "xterm")
@@ -53,3 +58,66 @@ def test_what_is_said_is_neither_markup_nor_obeyed(
     told = capsys.readouterr().err
     assert text.replace("\x1b", r"\x1b") in told
     assert "\x1b[2J" not in told
+
+
+def test_without_a_terminal_a_line_is_said_now_and_then(capsys: pytest.CaptureFixture[str]) -> None:
+    now = [0.0]
+    lines = Lines(lambda: now[0])
+    for second in range(0, 3 * int(EVERY_S) + 1, 15):
+        now[0] = second
+        lines.tell("measuring", second, 400)
+    told = capsys.readouterr()
+    assert told.out == ""
+    assert told.err.splitlines() == [f"progress: measuring, {at * EVERY_S:.0f} of 400" for at in (1, 2, 3)]
+    now[0] += EVERY_S
+    lines.tell("writing", 0.25, 1)
+    now[0] += EVERY_S
+    lines.tell("reading", 0, None)
+    assert capsys.readouterr().err == "progress: writing, 25 %\nprogress: reading\n"
+
+
+@pytest.mark.parametrize("make", [WorkBar, RunProgress])
+def test_every_bar_says_its_lines(
+    make: type[WorkBar] | type[RunProgress], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("validate.cli.progress.EVERY_S", 0.0)
+    with make() as bar:
+        bar.status("reading the text")
+    assert capsys.readouterr().err == "progress: reading the text\n"
+
+
+def test_quiet_and_verbose_stand_before_a_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    refused = ["report", str(tmp_path / "none")]
+    assert run(cli, ["-v", *refused]) == 2
+    version, error = sorted(capsys.readouterr().err.splitlines(), reverse=True)
+    assert re.fullmatch(rf"validate {re.escape(__version__)}: \d+\.\d\d s", version)
+    assert error.startswith("error: cannot read records")
+    assert run(cli, ["-q", *refused]) == 2
+    assert capsys.readouterr().err.splitlines() == [error]
+    assert run(cli, ["-q", "-v", *refused]) == 2
+    assert "leave one out" in capsys.readouterr().err
+
+
+def test_quiet_leaves_out_notes_and_lines_and_keeps_warnings(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("validate.cli.progress.EVERY_S", 0.0)
+    with cli.make_context("validate", ["-q", "report", "x"]):
+        say("note: one", err=True)
+        say("warning: two", err=True)
+        with RunProgress() as progress:
+            progress.status("measuring")
+            progress.note("note: three")
+            progress.note("warning: four")
+    assert capsys.readouterr().err == "warning: two\nwarning: four\n"
+
+
+@pytest.mark.parametrize(("words", "offline"), [(["-q", "apply"], None), (["apply"], None), (["-v", "report"], "1")])
+def test_flags_before_a_command_do_not_keep_it_from_the_hub(
+    words: list[str], offline: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("validate.cli.run", lambda group, argv: 0)
+    monkeypatch.setattr("os.environ", {})
+    with pytest.raises(SystemExit):
+        main(words)
+    assert os.environ.get("HF_HUB_OFFLINE") == offline
