@@ -11,7 +11,7 @@ from dataclasses import replace
 from costmodel.families.fields import Fields
 from costmodel.forward.cost import FP32_BYTES, INDEX_BYTES, OpCost, elementwise
 from costmodel.forward.ops import Builder
-from costmodel.forward.routing import expert_rows
+from costmodel.forward.routing import chain_work, expert_rows
 from costmodel.model import ModelSpec
 from costmodel.tensors import WeightTensor, mlp_weight
 
@@ -89,18 +89,22 @@ def add_mlp(b: Builder, normed: str, block: str = "mlp", shared: str = "shared_e
         act_write_bytes=scores * FP32_BYTES + rows * (FP32_BYTES + INDEX_BYTES),
         kernels=2,
     )
-    routed = b.add(
-        f"{block}.top_k", "elementwise", chosen, [logits], rows * (FP32_BYTES + INDEX_BYTES) // work.act_bytes
-    )
+    chain = chain_work(model, work)
+    indices = rows * (FP32_BYTES + INDEX_BYTES) // work.act_bytes
+    routed = b.add(f"{block}.top_k", "elementwise", chosen, [logits], indices, experts=chain.routed)
     width = experts.width or hidden
     source = b.site(tensors["fc1_latent_proj"], normed) if experts.width else normed
     moved = elementwise("copy", rows, width, act_bytes=work.act_bytes)
-    source = b.add(f"{block}.experts.dispatch", "elementwise", moved, [source, routed], rows * width)
+    source = b.add(
+        f"{block}.experts.dispatch", "elementwise", moved, [source, routed], rows * width, experts=chain.handed
+    )
     own_rows = expert_rows(model, work)
     source = _exchanged(b, source, own_rows * width)
     output = _exchanged(b, _add_stacks(b, tensors, block, source, own_rows), own_rows * width)
     merged = elementwise("mul", rows, width, act_bytes=work.act_bytes)
-    result = b.add(f"{block}.experts.combine", "elementwise", merged, [output, routed], work.tokens * width)
+    result = b.add(
+        f"{block}.experts.combine", "elementwise", merged, [output, routed], work.tokens * width, experts=chain.summed
+    )
     if experts.width:
         result = b.site(tensors["fc2_latent_proj"], result)
     if not experts.shared_intermediate_size:
@@ -122,13 +126,17 @@ def _add_stacks(b: Builder, tensors: dict[str, WeightTensor], block: str, source
     experts = b.model.experts
     assert experts is not None
     gate, up, down = STACKS
+    chain = chain_work(b.model, b.work)
     if experts.gated:
         first, inner = _stack(b, tensors, gate, source), experts.intermediate_size
-        gated = b.activation(f"{block}.experts.act_fn", first, inner, rows=rows)
-        product = b.pointwise(f"{block}.experts.mul", "mul", [gated, _stack(b, tensors, up, source)], inner, rows=rows)
+        gated = b.activation(f"{block}.experts.act_fn", first, inner, rows=rows, experts=chain.activated)
+        factors = [gated, _stack(b, tensors, up, source)]
+        product = b.pointwise(f"{block}.experts.mul", "mul", factors, inner, rows=rows, experts=chain.multiplied)
     else:
         first = _stack(b, tensors, up, source)
-        product = b.activation(f"{block}.experts.act_fn", first, experts.intermediate_size, rows=rows)
+        product = b.activation(
+            f"{block}.experts.act_fn", first, experts.intermediate_size, rows=rows, experts=chain.activated
+        )
     return _stack(b, tensors, down, product)
 
 

@@ -17,8 +17,8 @@ from costmodel.forward.cost import (
     norm_program,
 )
 from costmodel.forward.merging import merged_widths
-from costmodel.forward.routing import StackWork, stack_work
-from costmodel.forward.work import AttentionShape
+from costmodel.forward.routing import StackWork, grouped_work, stack_work
+from costmodel.forward.work import AttentionShape, ExpertWork
 from costmodel.forward.workload import Workload
 from costmodel.model import ModelSpec
 from costmodel.tensors import WeightTensor
@@ -50,6 +50,7 @@ class Op:
         merged_n: columns of the product that an engine makes of this dense linear and those that read the same input
             (`costmodel.forward.merging`); 0 where it stands alone.
         fp8: whether it is a product of fp8 inputs.
+        experts: what it is of a layer of experts, where they run in one kernel; else None.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Op:
     site: str | None = None
     merged_n: int = 0
     fp8: bool = False
+    experts: ExpertWork[int] | None = None
 
     @property
     def role(self) -> str:
@@ -136,6 +138,7 @@ class Builder:
         site: str | None = None,
         attention: AttentionShape[int] | None = None,
         merged_n: int = 0,
+        experts: ExpertWork[int] | None = None,
     ) -> str:
         """Add any operation; `out_elements` and `workspace` in elements of the activation type."""
         size = self.work.act_bytes
@@ -152,6 +155,7 @@ class Builder:
                 holds=tuple(holds),
                 site=site,
                 merged_n=merged_n,
+                experts=experts,
                 fp8=self.work.fp8 and site is not None,
             )
         )
@@ -165,7 +169,16 @@ class Builder:
         cost, m = site_gemm(self.work, tensor, stack, n, k, bias=tensor.bias), stack.rows
         width = merged_widths(self.model).get(tensor, 0)
         name = self.add(
-            tensor.path, "gemm", cost, [source], m * n, gemm=(m, n, k), holds=holds, site=tensor.name, merged_n=width
+            tensor.path,
+            "gemm",
+            cost,
+            [source],
+            m * n,
+            gemm=(m, n, k),
+            holds=holds,
+            site=tensor.name,
+            merged_n=width,
+            experts=grouped_work(tensor, self.model, self.work),
         )
         if tensor.split != "columns":
             return name
@@ -201,21 +214,40 @@ class Builder:
         workspace = temporaries * size + statistics * rows * FP32_BYTES // self.work.act_bytes
         return self.add(name, "norm", cost, [source], size, workspace=workspace, holds=holds)
 
-    def activation(self, name: str, source: str, columns: int, *, rows: int = 0, holds: Sequence[str] = ()) -> str:
+    def activation(
+        self,
+        name: str,
+        source: str,
+        columns: int,
+        *,
+        rows: int = 0,
+        holds: Sequence[str] = (),
+        experts: ExpertWork[int] | None = None,
+    ) -> str:
         """The MLP's activation; one that is written in Python is a chain of kernels with temporaries."""
         program, rows = activation_program(self.model.activation), rows or self.work.tokens
         cost = elementwise(program, rows, columns, act_bytes=self.work.act_bytes)
         size = rows * columns
         temporaries = ACTIVATIONS[self.model.activation]
-        return self.add(name, "activation", cost, [source], size, workspace=temporaries * size, holds=holds)
+        return self.add(
+            name, "activation", cost, [source], size, workspace=temporaries * size, holds=holds, experts=experts
+        )
 
     def pointwise(
-        self, name: str, program: str, sources: Sequence[str], columns: int, *, rows: int = 0, holds: Sequence[str] = ()
+        self,
+        name: str,
+        program: str,
+        sources: Sequence[str],
+        columns: int,
+        *,
+        rows: int = 0,
+        holds: Sequence[str] = (),
+        experts: ExpertWork[int] | None = None,
     ) -> str:
         """An element-wise operation on whole activations."""
         rows = rows or self.work.tokens
         cost = elementwise(program, rows, columns, act_bytes=self.work.act_bytes)
-        return self.add(name, "elementwise", cost, sources, rows * columns, holds=holds)
+        return self.add(name, "elementwise", cost, sources, rows * columns, holds=holds, experts=experts)
 
     def embed(self, name: str, rows: int, columns: int, sources: Sequence[str] = ()) -> str:
         """A table look-up, of numbers that `sources` made or of the input tokens."""

@@ -9,7 +9,7 @@ from costmodel.decomposition.factors import Decomposition, Factor, LowRank, Site
 from costmodel.forward.cost import OpCost
 from costmodel.forward.frame import INPUT, epilogue_ops, layer_ops, prologue
 from costmodel.forward.ops import Op, site_gemm, summed_rows
-from costmodel.forward.routing import StackWork, stack_work
+from costmodel.forward.routing import StackWork, grouped_work, stack_work
 from costmodel.forward.sharding import WAYS, Stage, split_stages
 from costmodel.forward.stages import send, stage_layers
 from costmodel.forward.workload import Way, Workload
@@ -121,6 +121,7 @@ def factor_ops(
     stack, source = stack_work(tensor, kind, work), dense.inputs
     first, last = factor.ranks
     core, bias = 0 if isinstance(factor, LowRank) else last, tensor.out_features if tensor.bias else 0
+    place = 0
     for stage in split_stages(way, first, last, core, tensor.out_features, tensor.in_features, bias, work.tp):
         if not stage.n:
             continue
@@ -135,7 +136,9 @@ def factor_ops(
             holds=dense.holds if source is dense.inputs else (*dense.holds, *dense.inputs),
             site=dense.site,
             fp8=work.fp8,
+            experts=grouped_work(tensor, kind, work, place) if stage.kind == "gemm" else None,
         )
+        place += stage.kind == "gemm"
         source = (name,)
 
 
@@ -160,4 +163,5 @@ def _place(op: Op, names: dict[str, str], prefix: str) -> Op:
         site=op.site,
         merged_n=op.merged_n,
         fp8=op.fp8,
+        experts=op.experts,
     )

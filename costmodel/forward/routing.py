@@ -16,6 +16,7 @@ import math
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from costmodel.forward.work import NO_EXPERTS, ExpertWork
 from costmodel.forward.workload import ExpertKernels, Latent, Routing, Workload
 from costmodel.model import ModelSpec
 from costmodel.tensors import WeightTensor
@@ -87,3 +88,56 @@ def _scale(weights: list[float], total: int) -> float:
             return scale
         rest -= weight
     return 1.0
+
+
+def grouped_work(
+    tensor: WeightTensor, model: ModelSpec, work: Workload, place: int | None = None
+) -> ExpertWork[int] | None:
+    """What a product of a stack of experts is of its layer, where one kernel makes it of all; else None.
+
+    Args:
+        place: of a factor among those of its weight, from 0; None for the dense weight. Dense gate and up are one
+            kernel; a weight's first factor takes the place of the kernel, or half of one, that its dense product is.
+    """
+    if not tensor.experts or model.experts is None or work.experts is not ExpertKernels.FUSED:
+        return None
+    paired = 2 if model.experts.gated and not tensor.name.endswith("down_proj") else 1
+    extra = {None: 0, 0: paired - 1}.get(place, 2)
+    if tensor.members and place is None:
+        extra = 2
+    hit = stack_work(tensor, model, work).read
+    return NO_EXPERTS._replace(hit=hit, paired=1 if place is not None else paired, extra=extra)
+
+
+class ChainWork(NamedTuple):
+    """What the operations around the products of a layer's experts are of their chain of kernels; None of each where
+    experts run one after the other."""
+
+    routed: ExpertWork[int] | None = None
+    """Of choosing the experts."""
+    handed: ExpertWork[int] | None = None
+    """Of giving them their rows."""
+    activated: ExpertWork[int] | None = None
+    multiplied: ExpertWork[int] | None = None
+    """Of the gate's product with up."""
+    summed: ExpertWork[int] | None = None
+    """Of adding up their results."""
+
+
+def chain_work(model: ModelSpec, work: Workload) -> ChainWork:
+    """The shares of one layer of experts."""
+    experts = model.experts
+    if experts is None or work.experts is not ExpertKernels.FUSED:
+        return ChainWork()
+    rows, width = expert_rows(model, work), experts.width or model.hidden_size
+    chances = hit_chances(experts.number, experts.per_token, work.tokens * work.ep, work.routing)
+    hit, stream = max(1, round(sum(chances[:: work.ep]))), 2 * work.tokens * width
+    inner = rows * (3 if experts.gated else 2) * experts.intermediate_size
+    first = inner // 2 if experts.gated else inner
+    return ChainWork(
+        routed=NO_EXPERTS._replace(hit=hit, layers=1),
+        handed=NO_EXPERTS._replace(hidden=rows * width // 2, stream=stream),
+        activated=NO_EXPERTS._replace(inner=first),
+        multiplied=NO_EXPERTS._replace(inner=inner - first),
+        summed=NO_EXPERTS._replace(hidden=rows * width - rows * width // 2, stream=stream),
+    )

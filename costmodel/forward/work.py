@@ -41,6 +41,28 @@ class AttentionShape(NamedTuple, Generic[Count]):
     head_dim: Count
 
 
+class ExpertWork(NamedTuple, Generic[Count]):
+    """What an operation is of a layer of experts that runs in one chain of kernels."""
+
+    hit: Count
+    """Experts whose weights are read."""
+    paired: Count
+    """Products that one kernel makes together, of which this is one."""
+    extra: Count
+    """Halves of a kernel that it adds to those of a dense layer."""
+    inner: Count
+    """Elements of activations of an expert's inner size, of all rows."""
+    hidden: Count
+    """Of those of its outer size."""
+    stream: Count
+    """Bytes of other activations."""
+    layers: Count
+    """1 for the operation that stands for what a layer takes whatever its size."""
+
+
+NO_EXPERTS = ExpertWork(0, 0, 0, 0, 0, 0, 0)
+
+
 class AttentionWork(NamedTuple, Generic[Count]):
     """What one kernel that never writes the scores does (FlashAttention, arXiv 2205.14135)."""
 

@@ -14,6 +14,7 @@ from costmodel.units import KIB
 
 if TYPE_CHECKING:
     from costmodel.pricing.pricer import PhasePricer
+    from costmodel.timing.columns import TimeModel
 
 
 def assumptions(hardware: HardwareProfile, pricers: tuple[PhasePricer, ...]) -> tuple[str, ...]:
@@ -113,6 +114,8 @@ def _of_one(hardware: HardwareProfile, pricer: PhasePricer) -> list[str]:
             "caches that keep all, and for kernels that take a mask)"
         )
     texts += _blocks(model, work)
+    if model.experts is not None and times.level != "datasheet":
+        texts += _expert_layers(hardware, times)
     if work.tp > 1:
         texts.append(
             f"{work.tp} devices: weights cut as Megatron-LM cuts them, collectives of one server, none hidden behind "
@@ -137,6 +140,19 @@ def _of_one(hardware: HardwareProfile, pricer: PhasePricer) -> list[str]:
             f"energy: peak power while busy, idle power else, from unmeasured figures ({late}too high if memory-bound)"
         )
     return texts
+
+
+def _expert_layers(hardware: HardwareProfile, times: TimeModel) -> list[str]:
+    """How layers of experts are timed, where there is more to say than of other operations."""
+    from costmodel.timing.experts import kernel_of
+
+    kernel = kernel_of(times)
+    if kernel is None:
+        return ["layers of experts: each linear timed as one product of all its rows, unmeasured (either way)"]
+    return [
+        f"layers of experts: by a form fitted to {kernel} measured on {hardware.name}; each factor of a stack as one "
+        "more product of that kernel, which nobody measured (either way)"
+    ]
 
 
 def _blocks(model: ModelSpec, work: Workload) -> list[str]:

@@ -27,7 +27,7 @@ from costmodel.timing.calibration.range import leaves
 from costmodel.timing.columns import OpColumns, OpTimings, TimeModel
 from costmodel.timing.datasheet import DatasheetRoofline
 from costmodel.timing.stacked import StackTimes
-from costmodel.units import si
+from costmodel.units import DType, si
 
 if TYPE_CHECKING:
     from costmodel.pricing.request import Request
@@ -277,6 +277,12 @@ def pricer(
         from costmodel.timing.calibration.load import time_model
 
         times = time_model(hardware, work.dtype, work.runtime, calibration)
+        if model.experts is not None:
+            from costmodel.timing.experts import ExpertTimes, expert_numbers
+
+            if (numbers := expert_numbers(model, work, hardware)) is not None:
+                dtype = DType.FP8 if work.fp8 else DType.BF16
+                times = ExpertTimes(device=times, hardware=hardware, numbers=numbers, dtype=dtype)
     if work.devices > 1:
         from costmodel.timing.parallel import ParallelTimes
 

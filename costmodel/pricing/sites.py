@@ -13,9 +13,9 @@ from costmodel.decomposition.factors import Factor, LowRank
 from costmodel.forward.cost import weight_bytes
 from costmodel.forward.merging import merged_widths
 from costmodel.forward.ops import Collective, summed_rows
-from costmodel.forward.routing import stack_work
+from costmodel.forward.routing import grouped_work, stack_work
 from costmodel.forward.sharding import DENSE_WAYS, WAYS, is_legal, split_stages
-from costmodel.forward.work import gemm_work
+from costmodel.forward.work import NO_EXPERTS, gemm_work
 from costmodel.forward.workload import Way, Workload
 from costmodel.model import ModelSpec
 from costmodel.pricing.configurations import DENSE, TUCKER
@@ -107,7 +107,7 @@ class Sites:
         columns, widths = np.arange(len(splits)), merged_widths(self.model)
         merged_n = np.array([[widths.get(tensor, 0) for tensor in self.model.tensors]], dtype=np.int64)
         n, k, bias = (each[None] for each in (self._out_features, self._in_features, self._bias))
-        costs = self._linears(columns, n, k, bias, merged_n)
+        costs = self._linears(columns, n, k, bias, merged_n, self._experts([None]))
         summed = np.array([DENSE_WAYS[split] == "reduce-hidden" for split in splits])
         return (
             costs + self._collective("all_reduce", self._out_features * summed, self._summed_rows)
@@ -140,7 +140,8 @@ class Sites:
         stages = split_stages(way, first, last, core, out, inner, held, self.work.tp)
         products = [stage for stage in stages if stage.kind == "gemm" and (stage.suffix != ".core" or core.any())]
         n, k, bias = (np.array([getattr(stage, name) for stage in products]) for name in ("n", "k", "bias"))
-        costs = self._linears(columns, n, k, bias)
+        experts = self._experts(list(range(len(products))))
+        costs = self._linears(columns, n, k, bias, experts=None if experts is None else experts[:, columns])
         for stage in stages:
             if stage.kind != "gemm":
                 rows = self._summed_rows if stage.summed else self._rows
@@ -163,7 +164,23 @@ class Sites:
         )
         return additive_of(self.time_model, ops, kernels=kernels)
 
-    def _linears(self, columns: Ints, n: Ints, k: Ints, bias: Ints, merged_n: Ints | None = None) -> Additive:
+    def _experts(self, places: list[int | None]) -> Ints | None:
+        """The `ExpertWork` of each tensor's products at these places (linears, tensors, fields), None where none is of
+        experts in one kernel."""
+        found = [[grouped_work(t, self.model, self.work, place) for t in self.model.tensors] for place in places]
+        if not any(work for row in found for work in row):
+            return None
+        return np.array([[work or NO_EXPERTS for work in row] for row in found], dtype=np.int64)
+
+    def _linears(
+        self,
+        columns: Ints,
+        n: Ints,
+        k: Ints,
+        bias: Ints,
+        merged_n: Ints | None = None,
+        experts: Ints | None = None,
+    ) -> Additive:
         """Costs of linears, summed over the first axis: int64 (linears, sites), of the tensors at `columns`; entries
         with n or k of 0 stand for none."""
         work, m = self.work, self._rows[columns]
@@ -187,6 +204,7 @@ class Sites:
             hbm_bytes=table[3],
             kernels=table[4],
             merged_n=merged_n,
+            experts=experts,
             fp8=some if work.fp8 else None,
         )
         summed = table.sum(axis=1)

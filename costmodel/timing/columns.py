@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from costmodel.arrays import Bools, Floats, Ints
 from costmodel.forward.ops import Op
-from costmodel.forward.work import AttentionShape
+from costmodel.forward.work import NO_EXPERTS, AttentionShape
 
 _NO_ATTENTION = AttentionShape(0, 0, 0, 0, 0, 0)
 BOUNDS = ("compute", "memory", "overhead")
@@ -43,6 +43,9 @@ class OpColumns:
     """Columns of the product that a merging stack makes of a GEMM and its neighbours, 0 where it stands alone."""
     message_bytes: Ints | None = None
     """Of collectives among devices, 0 elsewhere; None where there is none."""
+    experts: Ints | None = None
+    """Of one more axis: the `ExpertWork` of what runs for experts in one kernel, zeros elsewhere; None where nothing
+    does."""
     fp8: Bools | None = None
     """Which GEMMs take both inputs in fp8 and give a result in 16 bits; None where none does."""
 
@@ -57,9 +60,13 @@ class OpColumns:
         attention = None
         if any(op.attention for op in ops):
             attention = np.array([op.attention or _NO_ATTENTION for op in ops], dtype=np.int64)
+        experts = None
+        if any(op.experts for op in ops):
+            experts = np.array([op.experts or NO_EXPERTS for op in ops], dtype=np.int64)
         messages = np.array([op.cost.message_bytes for op in ops], dtype=np.int64)
         return cls(
             attention=attention,
+            experts=experts,
             message_bytes=messages if messages.any() else None,
             kind=np.array([op.kind for op in ops], dtype=np.str_),
             m=shapes[:, 0],

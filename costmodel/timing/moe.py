@@ -134,18 +134,14 @@ def times_of(numbers: MoeNumbers, layers: LayerColumns, hardware: HardwareProfil
     Raises:
         HardwareError: when the device has no rate for the type.
     """
-    flops_per_s, element_bytes = hardware.matrix_rate(dtype), dtype.bits / 8
-    bytes_per_s, tile_bytes_per_s = hardware.memory_bytes_per_s, hardware.memory_bytes_per_s / hardware.cores
+    bytes_per_s = hardware.memory_bytes_per_s
     rows = np.tensordot(np.array(numbers.tile_shares), layers.tiled, axes=1)
     compute, memory, chain, busy = (np.zeros_like(rows) for _ in range(4))
     for n, k in ((layers.products * layers.inner, layers.hidden), (layers.hidden, layers.inner)):
-        wide_n, wide_k = (size ** (1 - numbers.rounding) * _rounded(size) ** numbers.rounding for size in (n, k))
-        work = 2 * rows * wide_n * wide_k / (flops_per_s * numbers.compute)
-        moved = layers.hit * wide_n * wide_k * element_bytes + layers.rows * (2 * n + element_bytes * k)
-        traffic = moved / (bytes_per_s * numbers.memory)
-        walk = _TILE * wide_k * element_bytes / (tile_bytes_per_s * numbers.core_memory)
-        busy = busy + _p_norm(numbers.overlap, work, traffic, walk)
-        compute, memory, chain = compute + work, memory + traffic, chain + walk
+        work, traffic, walk, took = grouped_product(
+            numbers, hardware, dtype, tiled=rows, rows=layers.rows, hit=layers.hit, n=n, k=k
+        )
+        compute, memory, chain, busy = compute + work, memory + traffic, chain + walk, busy + took
     inner_bytes = numbers.inner_copies * layers.all_rows * (layers.products + 1) * layers.inner * 2
     hidden_bytes = numbers.hidden_copies * layers.all_rows * layers.hidden * 2
     beside = (inner_bytes + hidden_bytes + layers.tokens * layers.hidden * 4) / (bytes_per_s * numbers.stream_memory)
@@ -162,6 +158,37 @@ def times_of(numbers: MoeNumbers, layers: LayerColumns, hardware: HardwareProfil
         p05_s=latency * np.exp(numbers.low),
         p95_s=latency * np.exp(numbers.high),
     )
+
+
+def grouped_product(
+    numbers: MoeNumbers,
+    hardware: HardwareProfile,
+    dtype: DType,
+    *,
+    tiled: Floats,
+    rows: Floats,
+    hit: Floats,
+    n: Floats,
+    k: Floats,
+) -> tuple[Floats, Floats, Floats, Floats]:
+    """Seconds of one product of all experts: of arithmetic, of traffic, of a tile's walk, and of the three together.
+
+    Args:
+        tiled: rows of all experts, each expert's rounded up to tiles.
+        rows: the rows themselves.
+        hit: experts whose weights are read.
+        n, k: of one expert's weight.
+
+    Raises:
+        HardwareError: when the device has no rate for the type.
+    """
+    element_bytes, bytes_per_s = dtype.bits / 8, hardware.memory_bytes_per_s
+    wide_n, wide_k = (size ** (1 - numbers.rounding) * _rounded(size) ** numbers.rounding for size in (n, k))
+    work = 2 * tiled * wide_n * wide_k / (hardware.matrix_rate(dtype) * numbers.compute)
+    moved = hit * wide_n * wide_k * element_bytes + rows * (2 * n + element_bytes * k)
+    traffic = moved / (bytes_per_s * numbers.memory)
+    walk = _TILE * wide_k * element_bytes / (bytes_per_s / hardware.cores * numbers.core_memory)
+    return work, traffic, walk, _p_norm(numbers.overlap, work, traffic, walk)
 
 
 def _rounded(size: Floats) -> Floats:

@@ -1,0 +1,118 @@
+"""Layers of experts by the form that was fitted to measured ones, within any calibrated pass.
+
+The form of `costmodel.timing.moe` is a sum over the layer's kernels, and so it is dealt out to the layer's operations:
+each grouped product takes the p-norm of its arithmetic, its traffic and a tile's walk; what stands around them their
+share of the copied activations, and the router the fixed time and that of each expert hit. Gate and up, dense, are one
+product, half of which each is. A factor of a stack is one more grouped product of the same kernel, narrower, and what
+runs beyond the layer's two products costs what a kernel of the device costs beside its work.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from costmodel.arrays import Floats
+from costmodel.forward.work import ExpertWork
+from costmodel.forward.workload import ExpertKernels, Workload
+from costmodel.hardware.profile import HardwareProfile
+from costmodel.model import ModelSpec
+from costmodel.timing.columns import OVERHEAD_ROW, OpColumns, OpTimings, TimeModel
+from costmodel.timing.moe import grouped_product
+from costmodel.timing.moe_file import MoeNumbers, moe_table
+from costmodel.timing.routing import TILES
+from costmodel.units import DType
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class ExpertTimes:
+    """A device's time model with the operations of expert layers by the fitted form."""
+
+    device: TimeModel
+    hardware: HardwareProfile
+    numbers: MoeNumbers
+    dtype: DType
+
+    @property
+    def level(self) -> str:
+        """That of the device's other operations."""
+        return self.device.level
+
+    @property
+    def has_interval(self) -> bool:
+        """Whether `p05_s` and `p95_s` say anything."""
+        return self.device.has_interval
+
+    @property
+    def together(self) -> float:
+        """As of the device's other operations."""
+        return self.device.together
+
+    @property
+    def host_launch_s(self) -> float:
+        """Time the host needs to launch one kernel."""
+        return self.device.host_launch_s
+
+    def times(self, ops: OpColumns) -> OpTimings:
+        """Seconds of each operation; exactly 0 where kernels = 0."""
+        timings = self.device.times(ops)
+        if ops.experts is None:
+            return timings
+        own = ops.experts.any(axis=-1) & (ops.kernels > 0)
+        if not own.any():
+            return timings
+        work = ExpertWork(*ops.experts[own].T.astype(np.float64))
+        m, n, k = (column[own].astype(np.float64) for column in (ops.m, ops.n, ops.k))
+        table = timings.table.copy()
+        table[:, own] = self._times(work, m, n, k, timings.table[OVERHEAD_ROW][own]).table
+        return OpTimings(table)
+
+    def _times(self, work: ExpertWork[Floats], m: Floats, n: Floats, k: Floats, kernel_s: Floats) -> OpTimings:
+        numbers, hardware = self.numbers, self.hardware
+        products = n > 0
+        hit = np.maximum(work.hit, 1)
+        tiles = np.array(TILES, dtype=np.float64)[:, None]
+        tiled = np.tensordot(np.array(numbers.tile_shares), hit * np.ceil(m / hit / tiles) * tiles, axes=1)
+        paired = np.maximum(work.paired, 1)
+        parts = grouped_product(
+            numbers, hardware, self.dtype, tiled=tiled, rows=m, hit=work.hit, n=n * paired, k=np.maximum(k, 1)
+        )
+        compute, memory, walk, busy = (np.where(products, part / paired, 0.0) for part in parts)
+        moved = numbers.inner_copies * work.inner * 2 + numbers.hidden_copies * work.hidden * 2 + work.stream
+        beside = moved / (hardware.memory_bytes_per_s * numbers.stream_memory)
+        overhead = work.layers * (numbers.fixed_s + numbers.expert_s * work.hit) + work.extra / 2 * kernel_s
+        latency = busy + beside + overhead
+        memory = memory + beside
+        return OpTimings.of(
+            compute_s=compute,
+            memory_s=memory,
+            overhead_s=overhead,
+            latency_s=latency,
+            upper_s=np.maximum(compute + memory + walk + overhead, latency),
+            busy_s=busy + beside,
+            p05_s=latency * np.exp(numbers.low) if self.has_interval else latency,
+            p95_s=latency * np.exp(numbers.high) if self.has_interval else latency,
+        )
+
+
+def expert_numbers(model: ModelSpec, work: Workload, hardware: HardwareProfile) -> MoeNumbers | None:
+    """The numbers by which a device's expert layers are priced under a calibration; None where it was not measured with
+    such weights, or experts run one after the other."""
+    if model.experts is None or work.experts is not ExpertKernels.FUSED or work.stored is not None:
+        return None
+    held = work.site_dtype.bits // 8
+    if held != work.input_bytes or held > 2:
+        return None
+    found = moe_table().get((hardware.name, "fp8" if work.fp8 else "bf16"))
+    return found[0] if found else None
+
+
+def kernel_of(times: TimeModel) -> str | None:
+    """The kernel whose measured layers a time model prices experts by, whatever it is wrapped in; None where none."""
+    inner: object = times
+    while not isinstance(inner, ExpertTimes):
+        inner = getattr(inner, "device", None)
+        if inner is None:
+            return None
+    return inner.numbers.kernel
