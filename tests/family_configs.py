@@ -107,6 +107,7 @@ CHOICES: dict[str, dict[str, Any]] = {
     "nemotron_h": {"hybrid_override_pattern": "ME*E", "layers_block_type": None, "moe_latent_size": 12},
     "falcon_h1": {"mamba_rms_norm": True, "projectors_bias": True, "mlp_bias": True, "mamba_d_ssm": None},
     "granitemoehybrid": {"num_local_experts": 0},
+    "granitemoeshared": {"shared_intermediate_size": 0},
     "jamba": {"mamba_proj_bias": True},
     "lfm2": {"conv_bias": True, "full_attn_idxs": [0], "layer_types": None, "block_auto_adjust_ff_dim": False},
     "cohere": {"use_qk_norm": True},

@@ -146,6 +146,9 @@ def find_architecture(fields: Fields, rows: Mapping[str, FamilyRow]) -> Architec
     if not isinstance(model_type, str):
         raise fields.error("model_type", _some(rows))
     row = rows.get(model_type)
+    if row is None and (own := _type_of(classes[0], rows) if classes else None) is not None:
+        notes = (*notes, f"model_type {model_type} is not known: read as the {own} that its class is")
+        model_type, row, fields = own, rows[own], fields.with_values(model_type=own)
     if row is None:
         raise _unsupported(fields, model_type, rows)
     prefix = row.classes[model_type]

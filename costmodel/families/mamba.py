@@ -1,14 +1,14 @@
-"""Mamba and Mamba-2, alone and beside attention: Falcon-Mamba, Nemotron-H, Bamba, Falcon-H1, Granite 4, Jamba."""
+"""Mamba and Mamba-2, alone and beside attention: Falcon-Mamba, Nemotron-H, Bamba, Falcon-H1, Granite 4."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from costmodel.blocks import Experts, StateSpace
 from costmodel.families.decoder import decoder_row
 from costmodel.families.decoder_fields import by_kind, decoder_spec
-from costmodel.families.decoder_layer import extra_params
 from costmodel.families.fields import Fields
 from costmodel.families.row import FamilyRow
 from costmodel.model import ModelSpec
@@ -215,7 +215,8 @@ def _read_granite(fields: Fields, row: FamilyRow) -> ModelSpec:
         size = fields.count("intermediate_size")
         experts = Experts(number=number, per_token=per_token, intermediate_size=size)
     shared = fields.count("shared_intermediate_size", minimum=0)
-    words: dict[str, Any] = {}
+    words = _GRANITE if shared else replace(_GRANITE, ups=())
+    options: dict[str, Any] = {}
     if fields.model_type == "granitemoehybrid":
         block = _mamba2(fields, fields.count("mamba_expand") * fields.count("hidden_size"))
         types = fields.data.get("layer_types") or fields.data.get("layers_block_type") or ["mamba"] * layers
@@ -223,15 +224,15 @@ def _read_granite(fields: Fields, row: FamilyRow) -> ModelSpec:
             raise fields.error("layer_types", f"mamba or attention for each of {layers} layers")
         attending = ("attention", "full_attention")
         kinds = ["attention" if kind in attending else "mamba" for kind in types[:layers]]
-        words = {"recurrent": block, **by_kind(kinds, {"attention": _NO_MAMBA, "mamba": _NO_ATTENTION})}
+        options = {"recurrent": block, **by_kind(kinds, {"attention": _NO_MAMBA, "mamba": _NO_ATTENTION})}
     return decoder_spec(
         fields,
         row,
-        _GRANITE,
-        intermediate_size=shared,
+        words,
+        intermediate_size=shared or fields.count("intermediate_size"),
         mlp_bias=False,
         experts=experts,
-        **words,
+        **options,
     )
 
 
@@ -243,59 +244,3 @@ GRANITE_HYBRID = decoder_row(
     _read_granite,
     norm="rms_norm",
 )
-
-# Jamba: Mamba and attention in turn, every other MLP a mixture of experts
-
-
-def _read_jamba(fields: Fields, row: FamilyRow) -> ModelSpec:
-    hidden, layers = fields.count("hidden_size"), fields.layers("num_hidden_layers")
-    given = fields.data.get("mamba_dt_rank", "auto")
-    bias = fields.flag_or("mamba_proj_bias", False)
-    block = StateSpace(
-        heads=fields.count("mamba_expand") * hidden,
-        head_dim=1,
-        state_dim=fields.count("mamba_d_state"),
-        kernel=fields.count("mamba_d_conv"),
-        rank=-(-hidden // 16) if given == "auto" else fields.count("mamba_dt_rank"),
-        conv_bias=fields.flag_or("mamba_conv_bias", True),
-        bias=bias,
-        out_bias=bias,
-    )
-    number, per_token = fields.count("num_experts"), fields.count("num_experts_per_tok")
-    experts = Experts(number=number, per_token=per_token, intermediate_size=fields.count("intermediate_size"))
-
-    def turn(which: str) -> list[bool]:
-        period, offset = fields.count(f"{which}_layer_period"), fields.count(f"{which}_layer_offset", minimum=0)
-        return [layer % period == offset for layer in range(layers)]
-
-    pairs = zip(turn("attn"), turn("expert"), strict=True)
-    kinds = [
-        ("attention" if attends else "mamba") + (", sparse" if sparse and number > 1 else "")
-        for attends, sparse in pairs
-    ]
-    own = {
-        kind: {
-            **(_NO_MAMBA if kind.startswith("attention") else _NO_ATTENTION),
-            **({} if kind.endswith("sparse") else {"experts": None}),
-        }
-        for kind in kinds
-    }
-    words = Words(
-        norms=("input_layernorm", "pre_ff_layernorm"),
-        mixer="mamba",
-        mlp="feed_forward",
-        rotary=False,
-        final_norm="model.final_layernorm",
-    )
-    return decoder_spec(
-        fields, row, words, recurrent=block, experts=experts if number > 1 else None, **by_kind(kinds, own)
-    )
-
-
-def _jamba_params(spec: ModelSpec) -> int:
-    block = spec.recurrent
-    narrow = block.rank + 2 * block.state_dim if isinstance(block, StateSpace) else 0
-    return extra_params(spec) + narrow
-
-
-JAMBA = decoder_row("jamba", {"jamba": "Jamba"}, _read_jamba, norm="rms_norm", other_params=_jamba_params)

@@ -76,7 +76,7 @@ FAMILIES = Rows(
         ".mamba:BAMBA": "bamba",
         ".mamba:FALCON_H1": "falcon_h1",
         ".mamba:GRANITE_HYBRID": "granitemoehybrid granitemoeshared",
-        ".mamba:JAMBA": "jamba",
+        ".jamba:JAMBA": "jamba",
         ".sparse_words:SPARSE_WORDS": "flex_olmo hy_v3 aria_text mellum hunyuan_v1_moe afmoe laguna granitemoe_swa",
         ".sparse_words:COHERE_MOE": "cohere2_moe",
         ".sparse_words:DBRX": "dbrx",

@@ -191,7 +191,7 @@ def _read_dbrx(fields: Fields, row: FamilyRow) -> ModelSpec:
     attention, inner = (fields.data.get(name) for name in ("attn_config", "ffn_config"))
     if not isinstance(attention, Mapping) or not isinstance(inner, Mapping):
         raise fields.error("ffn_config", "objects attn_config and ffn_config")
-    nested = fields.with_values(**inner, **attention)
+    nested = fields.with_data({**inner, **attention, **fields.data})
     experts = _experts(nested, "moe_num_experts", "moe_top_k", "ffn_hidden_size")
     act = inner.get("ffn_act_fn")
     named = act.get("name", "silu") if isinstance(act, Mapping) else act or "silu"

@@ -123,3 +123,25 @@ def test_deepseek_without_latent_attention_is_never_priced_with_it() -> None:
     assert (spec.model_type, spec.latent) == ("deepseek", None)
     with pytest.raises(ModelError, match="use_mla"):
         spec_from_config(inner, name="test", source="test")
+
+
+def test_fields_that_both_parts_of_dbrx_have_are_no_error() -> None:
+    parts = {
+        "attn_config": {"kv_n_heads": 2},
+        "ffn_config": {"ffn_hidden_size": 24, "moe_num_experts": 4, "moe_top_k": 2},
+    }
+    sizes = {"d_model": 64, "n_heads": 4, "n_layers": 2, "vocab_size": 100, "max_seq_len": 32}
+    doubled = {name: {**values, "model_type": "dbrx_part", "dtype": None} for name, values in parts.items()}
+    one, other = (
+        spec_from_config({"model_type": "dbrx", **sizes, **each}, name="test", source="test")
+        for each in (parts, doubled)
+    )
+    assert one.num_params == other.num_params
+
+
+def test_a_type_that_is_not_known_is_read_as_the_class_that_it_names() -> None:
+    config = {"model_type": "its_own", "architectures": ["LlamaForCausalLM"], **SMALL}
+    spec = spec_from_config(config, name="test", source="test")
+    assert (spec.model_type, any("its_own is not known" in note for note in spec.notes)) == ("llama", True)
+    with pytest.raises(ModelError, match="not supported: got 'its_own'"):
+        spec_from_config({**config, "architectures": ["LlamaForCausalLMEagle3"]}, name="test", source="test")
