@@ -22,7 +22,6 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Generic, Literal, NamedTuple
 
-from costmodel.blocks import DeltaNet, ShortConv, StateSpace
 from costmodel.decomposition.factors import Form
 from costmodel.errors import InputError
 from costmodel.forward.work import Count
@@ -118,6 +117,10 @@ def _sizes(model: ModelSpec) -> dict[str, int]:
     if model.experts is not None:
         sizes["size of an expert"] = model.experts.intermediate_size
         sizes["size of the shared experts"] = model.experts.shared_intermediate_size
+    if model.recurrent is None:
+        return sizes
+    from costmodel.blocks import DeltaNet, ShortConv, StateSpace  # few models have them
+
     match model.recurrent:
         case DeltaNet() as block:
             sizes |= {"linear key heads": block.key_heads, "linear value heads": block.value_heads}
@@ -135,6 +138,10 @@ def _shares(model: ModelSpec, tp: int) -> dict[str, object]:
     if (experts := model.experts) is not None:
         size, shared = experts.intermediate_size // tp, experts.shared_intermediate_size // tp
         own["experts"] = replace(experts, intermediate_size=size, shared_intermediate_size=shared)
+    if model.recurrent is None:
+        return own
+    from costmodel.blocks import DeltaNet, ShortConv, StateSpace
+
     match model.recurrent:
         case DeltaNet() as block:
             key_heads, value_heads = block.key_heads // tp, block.value_heads // tp
@@ -160,6 +167,10 @@ def possible_devices(model: ModelSpec) -> tuple[int, ...]:
 
 def _grouped(model: ModelSpec) -> tuple[int, ...]:
     """Numbers of heads that others share: where there are fewer than devices, several devices hold the same."""
+    if model.recurrent is None:
+        return (model.num_kv_heads,)
+    from costmodel.blocks import StateSpace
+
     groups = (model.recurrent.groups,) if isinstance(model.recurrent, StateSpace) else ()
     return (model.num_kv_heads, *groups)
 
