@@ -9,19 +9,21 @@ two together, each pulled towards zero: what one fabric lacks, the others tell.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
 
 from costmodel.arrays import Floats, Ints
+from costmodel.files.table import read_table
 from costmodel.files.write import write_file
 from costmodel.timing.collectives import ALL_REDUCE, CUSTOM, CollectiveNumbers, times_of
 from costmodel.timing.columns import COLLECTIVES
 from studies.calibrations.moe import summary_of
-from validate.calibration.tables import read_columns
+from validate.errors import RecordError
 
 ROWS_OUT = Path(__file__).with_suffix(".json")
 FABRICS = {
@@ -70,7 +72,7 @@ class Points:
 
 def read(path: Path) -> Points:
     """The points of the table; an own all-reduce was timed twice, of which the faster is the kernel without a host."""
-    raw = read_columns(path)
+    raw: Mapping[str, Sequence[Any]] = read_table(path, RecordError).columns
     best: dict[tuple[object, ...], float] = {}
     for row in zip(
         *(raw[name] for name in ("device", "collective", "library", "num_gpus", "message_elements", "latency_us")),

@@ -18,13 +18,14 @@ import numpy as np
 from scipy.optimize import least_squares
 
 from costmodel.arrays import Bools, Floats
+from costmodel.files.table import read_table
 from costmodel.files.write import write_file
 from costmodel.hardware.profile import HardwareProfile, load_hardware
 from costmodel.pricing.layers import UNGATED
 from costmodel.timing.moe import MoeLayer, layer_columns, times_of
 from costmodel.timing.moe_file import MoeNumbers
 from costmodel.units import DType
-from validate.calibration.tables import read_columns
+from validate.errors import RecordError
 
 ROWS_OUT = Path(__file__).with_suffix(".json")
 DEVICES = ("a100-sxm-80gb", "h100-sxm-80gb", "h200-sxm", "b200-sxm")
@@ -76,7 +77,7 @@ def tables(folder: Path) -> list[Table]:
     """All tables of the folder, the kernel with the most rows first."""
     found = []
     for device in DEVICES:
-        raw = read_columns(folder / f"{device}_moe.parquet")
+        raw: Mapping[str, Sequence[Any]] = read_table(folder / f"{device}_moe.parquet", RecordError).columns
         kinds = list(zip(raw["moe_dtype"], raw["kernel_source"], strict=True))
         for kind, kernel in sorted(set(kinds), key=lambda each: (each[0], -kinds.count(each))):
             chosen = [index for index, each in enumerate(kinds) if each == (kind, kernel)]
