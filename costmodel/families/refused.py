@@ -19,16 +19,17 @@ _LACKS = (
         "recurrent or state-space layers of a kind that no row has",
     ),
     (
+        r"^(kimi_linear|kimi_k3|minimax$|minimax_text|bailing_hybrid|olmo_hybrid|lfm3|plamo|qwen4)",
+        "linear attention of a kind that no row has",
+    ),
+    (r"^(mimo_v2)", "values of another width than the keys"),
+    (
         r"(moe|mixtral|gpt_oss|minimax|llama4|dbrx|arctic|grok|deepseek|kimi|longcat|hunyuan_v1_moe|jetmoe|ling|bailing|step3|ernie4_5_moe)",
         "a mixture of experts of a kind that no row has",
     ),
     (
         r"^(xlnet|reformer|longformer|big_bird|funnel|fnet|nystromformer|convbert|mobilebert|squeezebert|canine|perceiver)",
         "attention or layers of its own kind",
-    ),
-    (
-        r"(lfm3|plamo)",
-        "state-space or linear-attention layers of a kind that no row has",
     ),
     (
         r"^(minicpmv|minicpmo|falcon_perception|ovis)",
