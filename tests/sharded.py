@@ -55,6 +55,13 @@ class Wire:
         self._note("reduce_scatter", whole.numel(), whole)
         return mine(whole, -1)
 
+    def all_to_all(self, rows: torch.Tensor, there: list[int], back: list[int]) -> torch.Tensor:
+        """So many rows to each rank, and so many from each."""
+        received = rows.new_empty(sum(back), rows.shape[1])
+        dist.all_to_all_single(received, rows.contiguous(), back, there)
+        self._note("alltoall", rows.numel(), rows)
+        return received
+
 
 def mine(tensor: torch.Tensor, axis: int) -> torch.Tensor:
     """This rank's share of an axis."""
@@ -117,17 +124,34 @@ def sharded_llama(
     sizes = {"num_attention_heads", "num_key_value_heads", "intermediate_size"}
     shares = {name: value // world if name in sizes else value for name, value in config.to_dict().items()}
     rank = LlamaForCausalLM(LlamaConfig(**shares, attn_implementation="eager")).eval()
+    share_attention(rank, full, factors, ways, wire, ("self_attn", "mlp"))
+    share_ends(rank, full, wire)
+    return rank
+
+
+def share_attention(
+    rank: nn.Module,
+    full: nn.Module,
+    factors: dict[str, Pair],
+    ways: dict[str, str],
+    wire: Wire,
+    blocks: tuple[str, ...] = ("self_attn",),
+) -> None:
+    """Give layers of `rank` the norms of `full`, and this rank's parts of the linears in these blocks."""
     for layer, (part, whole) in enumerate(zip(rank.model.layers, full.model.layers, strict=True)):
         part.input_layernorm, part.post_attention_layernorm = whole.input_layernorm, whole.post_attention_layernorm
-        for block in ("self_attn", "mlp"):
+        for block in blocks:
             for name in [name for name in (*COLUMNS, *ROWS) if hasattr(getattr(whole, block), name)]:
                 weight = getattr(getattr(whole, block), name).weight.detach()
                 own = site(name, weight, factors.get(f"{layer}.{name}"), ways.get(name, ""), wire)
                 setattr(getattr(part, block), name, own)
+
+
+def share_ends(rank: nn.Module, full: nn.Module, wire: Wire) -> None:
+    """Give `rank` the last norm of `full`, and this rank's rows of the token table and of the LM head."""
     rank.model.norm = full.model.norm
     rank.model.embed_tokens = Words(full.model.embed_tokens.weight.detach(), wire)
     rank.lm_head = Linears([mine(full.lm_head.weight.detach(), 0)], [wire.all_gather])
-    return rank
 
 
 def factored(full: LlamaForCausalLM, ranks: dict[str, int]) -> dict[str, Pair]:
@@ -144,31 +168,40 @@ def factored(full: LlamaForCausalLM, ranks: dict[str, int]) -> dict[str, Pair]:
     return factors
 
 
+def run_case(case: dict[str, Any], wire: Wire) -> dict[str, Any]:
+    """Run a case on one rank: parameters, FLOPs, what was sent, and the largest error of its logits against the whole
+    model's."""
+    full = LlamaForCausalLM(LlamaConfig(**case["config"])).eval()
+    factors = factored(full, case["ranks"])
+    tokens = torch.randint(0, full.config.vocab_size, (case["batch"], case["seq_len"]))
+    part = sharded_llama(full, factors, case["ways"], wire)
+    with torch.no_grad(), FlopCounterMode(display=False) as counter:
+        logits = part(tokens, use_cache=False, logits_to_keep=1).logits
+    with torch.no_grad():
+        expected = full(tokens, use_cache=False, logits_to_keep=1).logits
+    return told(part, counter, wire, logits, expected)
+
+
+def told(
+    part: nn.Module, counter: FlopCounterMode, wire: Wire, logits: torch.Tensor, expected: torch.Tensor
+) -> dict[str, Any]:
+    """What a run is held against."""
+    return {
+        "params": sum(parameter.numel() for parameter in part.parameters()),
+        "flops": counter.get_total_flops(),
+        "sent": wire.sent,
+        "error": float((logits - expected).abs().max() / expected.abs().max()),
+    }
+
+
 def run_rank(rank: int, world: int, folder: str, cases: list[dict[str, Any]]) -> None:
-    """Run every case on one rank; rank r writes `r.json`: parameters, FLOPs, what was sent, and the largest error of
-    its logits against the whole model's."""
+    """Run every case on one rank, each by its own `run` where it has one; rank r writes `r.json`."""
     torch.set_num_threads(1)
     dist.init_process_group("gloo", init_method=f"file://{folder}/meet", rank=rank, world_size=world)
     rows = []
     for case in cases:
         torch.manual_seed(7)
-        full = LlamaForCausalLM(LlamaConfig(**case["config"])).eval()
-        factors = factored(full, case["ranks"])
-        tokens = torch.randint(0, full.config.vocab_size, (case["batch"], case["seq_len"]))
-        wire = Wire()
-        part = sharded_llama(full, factors, case["ways"], wire)
-        with torch.no_grad(), FlopCounterMode(display=False) as counter:
-            logits = part(tokens, use_cache=False, logits_to_keep=1).logits
-        with torch.no_grad():
-            expected = full(tokens, use_cache=False, logits_to_keep=1).logits
-        rows.append(
-            {
-                "params": sum(parameter.numel() for parameter in part.parameters()),
-                "flops": counter.get_total_flops(),
-                "sent": wire.sent,
-                "error": float((logits - expected).abs().max() / expected.abs().max()),
-            }
-        )
+        rows.append(case.get("run", run_case)(case, Wire()))
     (Path(folder) / f"{rank}.json").write_text(json.dumps(rows))
     dist.destroy_process_group()
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 import sharded
+import sharded_experts
 
 from costmodel.decomposition.factors import Decomposition, LowRank, Site
 from costmodel.families.registry import spec_from_config
@@ -44,9 +45,33 @@ def ran(case: tuple[dict[str, int], Way, Way]) -> dict[str, Any]:
     return {"config": SIZES, "ranks": ranks, "ways": ways, "batch": BATCH, "seq_len": LENGTH}
 
 
+EXPERTS = {
+    **SIZES,
+    "num_local_experts": 4,
+    "num_experts_per_tok": 2,
+    "sliding_window": None,
+}
+STACKS = {f"1.{name}": 4 for name in sharded_experts.STACKS}
+EXPERT_CASES: list[tuple[dict[str, int], str, Way, Way]] = [
+    ({}, "tp", "replicate", "reduce-rank"),
+    (STACKS, "tp", "replicate", "reduce-rank"),
+    (STACKS, "tp", "gather", "scatter"),
+    ({"0.down_proj": 8}, "tp", "gather", "reduce-hidden"),
+    ({}, "ep", "replicate", "reduce-rank"),
+    (STACKS, "ep", "replicate", "reduce-rank"),
+]
+
+
+def ran_experts(case: tuple[dict[str, int], str, Way, Way]) -> dict[str, Any]:
+    ranks, parallel, rows, columns = case
+    ways = {"gate_proj": rows, "up_proj": rows, "down_proj": columns}
+    shape = {"config": EXPERTS, "batch": 4, "seq_len": LENGTH, "run": sharded_experts.run_case}
+    return {**shape, "ranks": ranks, "ways": ways, "parallel": parallel}
+
+
 @pytest.mark.parametrize("devices", [2, pytest.param(4, marks=pytest.mark.slow)])
 def test_params_flops_and_messages_of_every_device_are_those_of_a_real_run(devices: int, tmp_path: Path) -> None:
-    by_rank = sharded.run(devices, tmp_path, [ran(case) for case in CASES])
+    by_rank = sharded.run(devices, tmp_path, [*map(ran, CASES), *map(ran_experts, EXPERT_CASES)])
     model = spec_from_config({"model_type": "llama", **SIZES}, name="tiny", source="test")
     hardware = load_hardware("a100-sxm-80gb")
     for number, (ranks, rows, columns) in enumerate(CASES):
@@ -62,3 +87,29 @@ def test_params_flops_and_messages_of_every_device_are_those_of_a_real_run(devic
             assert int(costs.params) == real["params"]
             assert int(costs.flops) == real["flops"]
             assert sorted(sent) == sorted(real["sent"])
+    _hold_experts([rank[len(CASES) :] for rank in by_rank], devices)
+
+
+def _hold_experts(by_rank: list[list[dict[str, Any]]], devices: int) -> None:
+    """Of experts that are dealt out rows go where a router sends them: what devices do is held together."""
+    model = spec_from_config({"model_type": "mixtral", **EXPERTS}, name="tiny", source="test")
+    hardware = load_hardware("a100-sxm-80gb")
+    for number, (ranks, parallel, rows, columns) in enumerate(EXPERT_CASES):
+        sites = {Site(int(place[0]), f"experts.{place[2:]}"): LowRank(rank) for place, rank in ranks.items()}
+        configuration = Decomposition(sites)
+        work = Workload.prefill(LENGTH, batch=4, dtype=DType.FP32, ways=(rows, columns), **{parallel: devices})
+        priced = pricer(model, hardware, work)
+        costs = priced.costs(Configurations.of(model, configuration))
+        sent = [(op.kind, op.cost.message_bytes) for op in priced.ops(configuration) if op.cost.message_bytes]
+        reals = [rank[number] for rank in by_rank]
+        for real in reals:
+            assert real["error"] < 1e-5, "the devices together compute another model"
+            assert int(costs.params) == real["params"]
+        assert devices * int(costs.flops) == sum(real["flops"] for real in reals)
+        if parallel == "tp":
+            assert all(sorted(map(tuple, real["sent"])) == sorted(sent) for real in reals)
+            assert all(int(costs.flops) == real["flops"] for real in reals)
+        else:
+            assert {kind for kind, _ in sent} == {"alltoall"}
+            whole = sum(size for real in reals for _, size in real["sent"])
+            assert devices * sum(size for _, size in sent) == whole
