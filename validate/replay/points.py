@@ -1,9 +1,10 @@
 """Measurements of whole models that others published, each put to the model as a question of our own.
 
 A table has the columns `model_config, dtype, batch, seq, phase, kind, measured, hw, stack` and, where they say
-something, `new_tokens, weight_dtype, attention, lm_head, decompose`; other columns pass unread. `kind` is `time` (ms),
-`memory` (MB), `ratio` or `memory_ratio` (factored over dense), or `factored_time` (ms). `seq` is the prompt of a
-prefill or request, the attended length of a decode step; a request is a prefill and `new_tokens` decode steps.
+something, `new_tokens, weight_dtype, attention, lm_head, decompose, tp`; other columns pass unread. `kind` is `time`
+(ms), `memory` (MB of each device), `ratio` or `memory_ratio` (factored over dense), or `factored_time` (ms). `seq` is
+the prompt of a prefill or request, the attended length of a decode step; a request is a prefill and `new_tokens`
+decode steps.
 """
 
 from __future__ import annotations
@@ -202,6 +203,7 @@ def _how(row: Mapping[str, str], stack: Stack, runtime: Runtime) -> dict[str, An
     weight_dtype = row.get("weight_dtype")
     return {
         "batch": _whole(row, "batch", 1),
+        "tp": _whole(row, "tp", 1) if row.get("tp") else 1,
         "dtype": _choice(DType, row["dtype"], "dtype"),
         "weight_dtype": _choice(DType, weight_dtype, "weight_dtype") if weight_dtype else None,
         "attention": _choice(Attention, row.get("attention") or stack.attention, "attention"),

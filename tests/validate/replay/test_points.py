@@ -106,3 +106,11 @@ def test_a_missing_column_is_named(tmp_path: Path, capsys: pytest.CaptureFixture
     path.write_text("hw,stack\nl4,vllm\n")
     assert run(cli, ["points", str(path)]) == 2
     assert "no column model_config" in capsys.readouterr().err
+
+
+def test_a_row_may_be_of_several_devices(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = answers(table(tmp_path / "points.csv", {"kind": "memory", "tp": ""}, {"kind": "memory", "tp": "2"}), capsys)[
+        "rows"
+    ]
+    alone, shared = (float(str(row["predicted"])) for row in rows)
+    assert 0.4 * alone < shared < 0.9 * alone
