@@ -18,6 +18,8 @@ from costmodel.words import Words
 
 _BEHIND = ("post_attention_layernorm", "post_feedforward_layernorm")
 _AROUND = ("input_layernorm", "post_attention_layernorm", "pre_mlp_layernorm", "post_mlp_layernorm")
+_GATE = (("self_attn.gate_proj", "attn_gate"),)
+"""The gate of attention's result, beside the MLP's of the same name."""
 _HEAD_NORMS = Words(qk_norm="head")
 _DBRX = Words(
     norms=("norm_attn_norm.norm_1", "norm_attn_norm.norm_2"),
@@ -102,7 +104,9 @@ def _hunyuan1(fields: Fields, row: FamilyRow) -> ModelSpec:
 
 def _afmoe(fields: Fields, row: FamilyRow) -> ModelSpec:
     layers, scaled = fields.layers("num_hidden_layers"), fields.flag_or("mup_enabled", False)
-    words = Words(placing="sandwich", norms=_AROUND, qk_norm="head", gate="gate_proj", embedding_scale=scaled)
+    words = Words(
+        placing="sandwich", norms=_AROUND, qk_norm="head", gate="gate_proj", names=_GATE, embedding_scale=scaled
+    )
     dense = fields.count("num_dense_layers", minimum=0)
     return decoder_spec(
         fields,

@@ -54,6 +54,7 @@ def test_parameters_and_paths_are_those_of_transformers(model_type: str, change:
     path = spec.layer_prefix if head is not None else spec.layer_prefix.removeprefix("model.")
     for index, layer in enumerate(real.get_submodule(path)):
         kind = spec.kind_of(index)
+        assert len({tensor.name for tensor in kind.tensors}) == len(kind.tensors)
         assert sum(parameter.numel() for parameter in layer.parameters()) >= kind.params_per_layer
         for tensor in kind.tensors:
             if tensor.experts:  # of several dimensions, gate and up in one
