@@ -15,6 +15,7 @@ from costmodel.decomposition.text import Rank
 from costmodel.errors import InputError
 from costmodel.files.write import write_file
 from costmodel.space.settings import parse_ranks
+from validate.cli.options import cluster_at, ray_option
 from validate.cli.progress import WorkBar
 from validate.factors.kinds import Factors
 from validate.sensitivity.file import Sensitivity, load_sensitivity
@@ -73,6 +74,7 @@ _SHOWN = 28
     show_default=True,
     help="Of the quality file: how `validate quality` and `apply` will compute them.",
 )
+@ray_option("Factorise weights")
 @format_option
 def command(
     model: str | None,
@@ -85,6 +87,7 @@ def command(
     rank_multiple: int,
     form: Form,
     factors: Factors,
+    ray: str | None,
     fmt: str,
 ) -> None:
     """Measure what truncating each weight does to its outputs on a text, for every rank, one layer at a time.
@@ -109,16 +112,16 @@ def command(
     else:
         if model is None or text is None or out is None:
             raise InputError("--model, --text and --out are needed", hint="or --from FILE to read an earlier result")
-        found, path = _measure(model, text, out, settings), out
+        found, path = _measure(model, text, out, settings, ray), out
     quality = _write_quality(found, path, as_quality, parsed, rank_multiple, form, factors)
     _print(found, path, quality, fmt)
 
 
-def _measure(model: str, text: Path, out: Path, settings: SensitivitySettings) -> Sensitivity:
+def _measure(model: str, text: Path, out: Path, settings: SensitivitySettings, ray: str | None) -> Sensitivity:
     if not out.parent.is_dir():
         raise InputError("no such folder", value=str(out.parent), hint="make it, or choose another --out")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with WorkBar() as bar:
+    with cluster_at(ray) as cluster, WorkBar() as bar:
         bar.status("loading torch and transformers")
         from transformers.utils import logging
 
@@ -126,7 +129,7 @@ def _measure(model: str, text: Path, out: Path, settings: SensitivitySettings) -
 
         logging.set_verbosity_error()
         logging.disable_progress_bar()
-        found = measure_sensitivity(model, text, out, settings, show=bar.status, count=bar.count)
+        found = measure_sensitivity(model, text, out, settings, show=bar.status, count=bar.count, cluster=cluster)
     if found.run.whole:
         say(f"note: the model was read whole: {found.run.whole}", err=True)
     return found

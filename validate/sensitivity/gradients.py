@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
 from typing import Any
 
@@ -57,6 +58,15 @@ class SiteGradients:
         self.crosses += (g.T @ y).to(torch.float64) / self._predictions
         if not bool(torch.isfinite(self.crosses.sum() + self.squares.sum())):
             raise MeasurementError("non-finite", "a gradient of the loss holds NaN or infinity")
+
+    def to(self, device: torch.device | str) -> SiteGradients:
+        """The same sums on a device, complete: no tokens are added to them."""
+        moved = copy.copy(self)
+        moved._basis = None
+        moved.reduced, moved.squares, moved.crosses = (
+            each.to(device) for each in (self.reduced, self.squares, self.crosses)
+        )
+        return moved
 
 
 class LayerGradients:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ import torch
 
 from costmodel.errors import InputError, ModelError
 from costmodel.families.load import load_model
+from validate.cluster.connection import Cluster
 from validate.devices.opening import torch_device
 from validate.errors import RunError
 from validate.hf.names import DTYPES
@@ -19,7 +21,7 @@ from validate.models.blocks import calibration_inputs, text_blocks
 from validate.models.kept import is_factored
 from validate.models.stream import LayerStream
 from validate.sensitivity.file import Sensitivity, SensitivityRun, load_sensitivity, save_sensitivity
-from validate.sensitivity.run import SensitivityRunner
+from validate.sensitivity.run import Factorise, SensitivityRunner
 from validate.sensitivity.settings import SensitivitySettings
 from validate.store.digests import file_sha256, joined_sha256
 from validate.store.steps import WorkFolder
@@ -39,6 +41,7 @@ def measure_sensitivity(
     *,
     show: Callable[[str], None] = lambda text: None,
     count: Callable[[int, int], None] = lambda done, total: None,
+    cluster: Cluster | None = None,
 ) -> Sensitivity:
     """Measure every site and write the file; continue a killed run, and only read a file that is complete.
 
@@ -49,6 +52,7 @@ def measure_sensitivity(
         settings: how much of the text, how, and where.
         show: told what is being done.
         count: told how many sites are done, and of how many.
+        cluster: whose workers factorise weights; None for this process.
 
     Raises:
         InputError: when an argument, the text or the model does not do.
@@ -56,10 +60,10 @@ def measure_sensitivity(
         MeasurementError: when a number is not finite.
     """
     if not is_factored(Path(model)):
-        return _measure(model, text, out, settings, show=show, count=count)
+        return _measure(model, text, out, settings, show=show, count=count, cluster=cluster)
     show("multiplying the factors")
     with merged_folder(Path(model)) as merged:
-        return _measure(str(merged), text, out, settings, show=show, count=count)
+        return _measure(str(merged), text, out, settings, show=show, count=count, cluster=cluster)
 
 
 def _measure(
@@ -70,6 +74,7 @@ def _measure(
     *,
     show: Callable[[str], None],
     count: Callable[[int, int], None],
+    cluster: Cluster | None,
 ) -> Sensitivity:
     where = torch_device(settings.device).type
     show("reading the checkpoint's index")
@@ -125,8 +130,9 @@ def _measure(
 
     with WorkFolder(out, shared | {"batch": settings.batch, "checkpoint": joined_sha256(files)}) as work:
         show("measuring sites")
-        runner = SensitivityRunner(stream, inputs, targets, work, advance)
-        sites = runner.run()
+        with _factorise(cluster, where, len(stream.spec.tensors)) as factorise:
+            runner = SensitivityRunner(stream, inputs, targets, work, advance, factorise)
+            sites = runner.run()
         run = SensitivityRun(
             **shared,
             checkpoint=joined_sha256(files),
@@ -140,6 +146,14 @@ def _measure(
         save_sensitivity(out, found)
         work.remove()
     return found
+
+
+def _factorise(cluster: Cluster | None, device: str, sites: int) -> AbstractContextManager[Factorise | None]:
+    if cluster is None:
+        return nullcontext()
+    from validate.sensitivity.clustered import factorised_on
+
+    return factorised_on(cluster, device, sites)
 
 
 def _hub_name(path_or_id: str) -> str:

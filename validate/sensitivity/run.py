@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 from torch import nn
@@ -17,12 +17,18 @@ from validate.models.stream import LayerStream
 from validate.models.weights import dense_weight
 from validate.sensitivity.file import sites_from, to_arrays
 from validate.sensitivity.gradients import LayerGradients
-from validate.sensitivity.site import site_spectra
+from validate.sensitivity.site import SiteInput, site_spectra
 from validate.sensitivity.spectra import SiteSpectra
 from validate.store.steps import WorkFolder
 
 Advance = Callable[[int], None]
 """Told how many sites are finished, those of an earlier part of the run at once."""
+
+Factorise = Callable[[Iterable[SiteInput]], Iterator[SiteSpectra]]
+
+
+def _in_turn(sites: Iterable[SiteInput]) -> Iterator[SiteSpectra]:
+    return (site_spectra(site.weight, site.moment, site.gradients) for site in sites)
 
 
 class SensitivityRunner:
@@ -38,6 +44,7 @@ class SensitivityRunner:
         targets: int64 (blocks, length), what is predicted, for loss terms; or None.
         work: where finished steps are kept.
         advance: told of progress.
+        factorise: from a layer's sites to their spectra, in their order.
     """
 
     def __init__(
@@ -47,12 +54,14 @@ class SensitivityRunner:
         targets: torch.Tensor | None,
         work: WorkFolder,
         advance: Advance = lambda sites: None,
+        factorise: Factorise | None = None,
     ) -> None:
         if stream.spec.kinds or stream.spec.experts is not None:
             raise InputError(
                 "sensitivity is measured of models whose layers are all alike, without experts", value=stream.spec.name
             )
         self._stream, self._blocks, self._targets, self._work, self._advance = stream, blocks, targets, work, advance
+        self._factorise = factorise or _in_turn
         self._layers, self._tensors = stream.spec.num_layers, stream.spec.tensors
 
     def run(self) -> dict[Site, SiteSpectra]:
@@ -139,10 +148,16 @@ class SensitivityRunner:
         """Factorise the weights of a layer and keep the spectra."""
         means, found = moments.means(), {}
         fresh = index not in self._work.steps("layer")
-        for tensor in self._tensors:
-            weight = dense_weight(layer.get_submodule(tensor.path))
-            loss = None if gradients is None else gradients.sites.pop(tensor.name)
-            found[Site(index, tensor.name)] = site_spectra(weight, means[tensor.name], loss)
+        given = (
+            SiteInput(
+                weight=dense_weight(layer.get_submodule(tensor.path)),
+                moment=means[tensor.name],
+                gradients=None if gradients is None else gradients.sites.pop(tensor.name),
+            )
+            for tensor in self._tensors
+        )
+        for tensor, spectra in zip(self._tensors, self._factorise(given), strict=True):
+            found[Site(index, tensor.name)] = spectra
             self._advance(int(fresh))
         arrays = {name: torch.from_numpy(array) for name, array in to_arrays(found).items()}
         arrays["seconds"] = torch.tensor(time.monotonic() - started, dtype=torch.float64)

@@ -2,11 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 
 from validate.errors import MeasurementError
 from validate.sensitivity.gradients import SiteGradients
 from validate.sensitivity.spectra import Floats, LossTerms, SiteSpectra
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SiteInput:
+    """What the spectra of a site are computed from; see `site_spectra`."""
+
+    weight: torch.Tensor
+    moment: torch.Tensor
+    gradients: SiteGradients | None
+
+    def to(self, device: torch.device | str) -> SiteInput:
+        """The same on a device."""
+        gradients = None if self.gradients is None else self.gradients.to(device)
+        return SiteInput(weight=self.weight.to(device), moment=self.moment.to(device), gradients=gradients)
 
 
 def site_spectra(weight: torch.Tensor, moment: torch.Tensor, gradients: SiteGradients | None = None) -> SiteSpectra:
