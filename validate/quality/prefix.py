@@ -1,5 +1,5 @@
-"""Hidden states that the dense model has before its layers on a text: configurations that leave the first layers dense
-start from them."""
+"""Hidden states that the dense model has before its layers on a text, and after them: configurations that leave the
+first layers dense start from them, and the dense model's own predictions take its head alone."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ KEPT_BYTES = 2 * 2**30
 
 
 class DensePrefix:
-    """States before each layer, a tensor per batch; none where layers hand on more than their hidden states.
+    """States before each layer and after the last, a tensor per batch; none where layers hand on more than these.
 
     Args:
         pretrained: dense.
@@ -43,7 +43,7 @@ class DensePrefix:
         for index, layer in enumerate(layers):
             if index and index % self._stride == 0:
                 hooks.append(layer.register_forward_pre_hook(partial(self._keep, index, batch), with_kwargs=True))
-            hooks.append(layer.register_forward_hook(self._look))
+            hooks.append(layer.register_forward_hook(partial(self._look, index, batch)))
         try:
             yield
         finally:
@@ -51,17 +51,18 @@ class DensePrefix:
                 hook.remove()
 
     @contextlib.contextmanager
-    def starting(self, first: int, batch: int) -> Iterator[bool]:
+    def starting(self, first: int, batch: int, *, body: Any = None) -> Iterator[bool]:
         """Let the model, as it is now, run from the states before its first layer that is not the dense one.
 
         Args:
-            first: number of that layer.
+            first: number of that layer; that of all layers where none is to run.
+            body: of another model with the same dense layers; None for the one that states were recorded of.
 
         Yields:
             Whether some layers are skipped.
         """
-        start = first - first % self._stride
-        layers: Any = self._body.get_submodule(self._path)
+        start = first if first == self._layers else first - first % self._stride
+        layers: Any = (self._body if body is None else body).get_submodule(self._path)
         if not self.usable or start == 0 or start > len(layers) or (start, batch) not in self._states:
             yield False
             return
@@ -88,7 +89,9 @@ class DensePrefix:
         elif self.usable:
             self._states[index, batch] = args[0].detach()
 
-    def _look(self, _: Any, __: Any, output: Any) -> None:
+    def _look(self, index: int, batch: int, _: Any, __: Any, output: Any) -> None:
         self._tuples = isinstance(output, tuple)
         if self._tuples and len(output) > 1:
             self.forget()
+        elif self.usable and index == self._layers - 1:
+            self._states[self._layers, batch] = (output[0] if self._tuples else output).detach()

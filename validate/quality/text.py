@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import nn
@@ -18,7 +19,8 @@ from validate.store.digests import Source
 SAME = 1e-5
 """Nats by which log-probabilities may differ when layers are skipped; where they do by more, none are."""
 KEPT_BYTES = 4 * 2**30
-"""Dense predictions that are kept in memory; larger ones are computed again, which takes a dense pass for each case."""
+"""Dense predictions that are kept in memory; larger ones are computed again for each case, by the head alone from the
+states after the last layer."""
 
 
 class TextMeasure:
@@ -33,18 +35,28 @@ class TextMeasure:
         source: where the text is from.
         batch: blocks that run together; the same for all that is compared, since roundings depend on it.
         kept_bytes: see KEPT_BYTES.
+        reuse: whether to start from the dense model's hidden states; else every layer runs each time.
     """
 
     def __init__(
-        self, pretrained: Pretrained, blocks: Blocks, source: Source, *, batch: int = 8, kept_bytes: int = KEPT_BYTES
+        self,
+        pretrained: Pretrained,
+        blocks: Blocks,
+        source: Source,
+        *,
+        batch: int = 8,
+        kept_bytes: int = KEPT_BYTES,
+        reuse: bool = True,
     ) -> None:
         self._model, self._device = pretrained.model, pretrained.device
         self._blocks, self._source, self._batch = blocks, source, batch
         self._cached = {} if pretrained.spec.is_encoder else {"use_cache": False}
         size = 4 * sum(blocks.tokens) * pretrained.spec.vocab_size
-        self._twin = clone(self._model) if size > kept_bytes else None
+        self._twin: Any = clone(self._model) if size > kept_bytes else None
+        self._twin_body = self._twin if pretrained.body is pretrained.model else getattr(self._twin, "base_model", None)
         self._kept: list[torch.Tensor] = []
         self._prefix = DensePrefix(pretrained, blocks.inputs.numel())
+        self._prefix.usable = reuse
         self._layers = pretrained.spec.num_layers
         self._dense: TextRecord | None = None
 
@@ -74,15 +86,16 @@ class TextMeasure:
             return self._measure(remember=False, first=first)
 
     def _check_prefix(self) -> None:
-        """Skip layers from now on only where the dense model, started at its last, predicts what it does whole."""
+        """Skip layers from now on only where the dense model, started at its last or behind it, predicts what it does
+        whole."""
         inputs, targets = next(self._batches())
-        with self._prefix.starting(self._layers - 1, 0) as skipping:
-            if not skipping:
-                return
-            own = self._predict(self._model, inputs, targets)
         whole = self._kept[0] if self._twin is None else self._predict(self._model, inputs, targets)
-        if not torch.allclose(own, whole, rtol=0, atol=SAME):
-            self._prefix.forget()
+        for start in (self._layers - 1, self._layers):
+            with self._prefix.starting(start, 0):
+                own = self._predict(self._model, inputs, targets)
+            if not torch.allclose(own, whole, rtol=0, atol=SAME):
+                self._prefix.forget()
+                return
 
     def _measure(self, *, remember: bool, first: int = 0) -> TextRecord:
         rows: list[torch.Tensor] = []
@@ -94,7 +107,7 @@ class TextMeasure:
                 if self._twin is None:
                     self._kept.append(own)
             else:
-                dense = self._kept[index] if self._twin is None else self._predict(self._twin, inputs, targets)
+                dense = self._kept[index] if self._twin is None else self._predict_dense(index, inputs, targets)
             rows.append(_sums(own, dense, targets))
         nll, kl, flips, hits = torch.cat(rows, dim=1)
         tokens = self._blocks.tokens
@@ -118,6 +131,11 @@ class TextMeasure:
         parts = (torch.split(each, self._batch) for each in (blocks.inputs, blocks.targets))
         for inputs, targets in zip(*parts, strict=True):
             yield inputs.to(self._device), targets.to(self._device)
+
+    def _predict_dense(self, batch: int, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """The dense model's log-probabilities, again."""
+        with self._prefix.starting(self._layers, batch, body=self._twin_body):
+            return self._predict(self._twin, inputs, targets)
 
     def _predict(self, model: nn.Module, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Log-probabilities where something is asked: float32 (predictions, vocabulary)."""

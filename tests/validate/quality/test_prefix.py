@@ -47,6 +47,30 @@ def test_starting_from_cached_states_gives_the_same_sums(config: dict[str, Any],
     assert measure.measure() == dense
 
 
+@pytest.mark.parametrize("config", [LLAMA, BERT, GPT2], ids=["llama", "bert", "gpt2"])
+def test_dense_predictions_too_large_to_keep_take_the_head_alone(config: dict[str, Any], tmp_path: Path) -> None:
+    pretrained = opened(checkpoint(tmp_path, config))
+    whole, measure = (text_measure(pretrained, kept_bytes=0, reuse=reuse) for reuse in (False, True))
+    assert measure.dense == whole.dense
+    passes = {}
+    for name, each in (("whole", whole), ("head", measure)):
+        runs: list[int] = []
+        path = pretrained.spec.layer_prefix
+        layers: Any = each._twin_body.get_submodule(path)
+        hooks = [
+            layer.get_submodule(next(iter(layer._modules))).register_forward_hook(lambda *_, runs=runs: runs.append(1))
+            for layer in layers
+        ]
+        decomposition = case(pretrained, "layers=1 form=drop").decomposition
+        with Replacement(pretrained.body, pretrained.spec, decomposition, WeightFactors()):
+            passes[name] = each.measure(0), len(runs)
+        for hook in hooks:
+            hook.remove()
+    assert passes["whole"][0] == passes["head"][0]
+    assert passes["whole"][1] > passes["head"][1] == 0
+    assert not any(measure.measure().kl)
+
+
 def test_of_many_states_some_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pretrained = opened(checkpoint(tmp_path, LLAMA))
     size = 6 * 32 * 64 * 4
