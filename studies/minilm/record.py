@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import msgspec
 
 from studies.comparison.record import Compared
 from validate.interval import Interval
 from validate.quality.intervals import rank_correlations
+
+Cosines = tuple[float, ...]
 
 
 class Judged(Compared, frozen=True, kw_only=True):
@@ -24,8 +28,13 @@ class Judged(Compared, frozen=True, kw_only=True):
 
     def correlation(self, dense: Judged) -> tuple[Interval, Interval]:
         """Spearman's with the scores, and its change against dense; paired 95 % intervals over pairs."""
-        return rank_correlations(self.cosines, dense.cosines, dense.scores)
+        return _correlations(tuple(self.cosines), tuple(dense.cosines), tuple(dense.scores))
 
     def beside(self, other: Judged, dense: Judged) -> Interval:
         """Spearman's above another's, with its paired 95 % interval."""
-        return rank_correlations(self.cosines, other.cosines, dense.scores)[1]
+        return _correlations(tuple(self.cosines), tuple(other.cosines), tuple(dense.scores))[1]
+
+
+@cache
+def _correlations(own: Cosines, other: Cosines, scores: Cosines) -> tuple[Interval, Interval]:
+    return rank_correlations(own, other, scores)
