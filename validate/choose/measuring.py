@@ -8,6 +8,7 @@ from pathlib import Path
 
 from costmodel.decomposition.factors import Decomposition
 from validate.choose.settings import Settings
+from validate.cluster.connection import Cluster
 from validate.errors import RunError
 from validate.quality.case import QualityCase
 from validate.quality.clustered import ClusterEvaluator
@@ -27,12 +28,15 @@ class TextQuality:
         text: the file to predict.
         folder: where quality.jsonl is kept.
         progress: shows how far measuring is.
+        cluster: whose workers measure; None for this process.
 
     Raises:
         InputError: when checkpoint or text cannot be read.
     """
 
-    def __init__(self, settings: Settings, text: Path, folder: Path, progress: ShowProgress) -> None:
+    def __init__(
+        self, settings: Settings, text: Path, folder: Path, progress: ShowProgress, cluster: Cluster | None = None
+    ) -> None:
         self._settings = QualitySettings(
             model=settings.model,
             text=str(text),
@@ -46,9 +50,14 @@ class TextQuality:
             device=settings.device,
             seed=settings.seed,
         )
-        self._folder, self._progress = folder, progress
+        self._folder, self._progress, self._cluster = folder, progress, cluster
         self.job = Job.read(self._settings)
         self._evaluator: Evaluator | ClusterEvaluator | None = None
+
+    def close(self) -> None:
+        """End the workers of a cluster that the model is open on."""
+        if self._evaluator is not None:
+            self._evaluator.close()
 
     def sampled(self, count: int) -> list[QualityRecord]:
         """Records of a seeded sample of the space, failed ones included."""
@@ -75,7 +84,12 @@ class TextQuality:
             self.job.keep(journal)
             job = replace(self.job, cases=list(cases))
             self._evaluator = measure_missing(
-                job, journal, self._progress, evaluator=self._evaluator, more_to_come=True
+                job,
+                journal,
+                self._progress,
+                evaluator=self._evaluator,
+                more_to_come=True,
+                cluster=self._cluster,
             )
             found = {record.id: record for record in journal.records}
         return [found[self._id(case)] for case in cases]

@@ -30,6 +30,7 @@ from validate.choose.settings import Settings
 from validate.choose.stages import Stages
 from validate.choose.texts import SEARCH, VERIFY, check_texts, write_halves
 from validate.choose.verdict import choice
+from validate.cluster.connection import Cluster
 from validate.quality.measure import ShowProgress
 from validate.quality.records import QualityRecord
 from validate.sensitivity.settings import SensitivitySettings
@@ -51,13 +52,21 @@ class Loop:
         folder: where everything is kept.
         tell: told one line about each stage.
         progress: shows how far measuring is.
+        cluster: whose workers measure sensitivity and quality; None for this process. Times are taken here.
 
     Raises:
         CostModelError: when the inputs do not fit together, before anything is measured.
     """
 
-    def __init__(self, settings: Settings, folder: Path, tell: Callable[[str], None], progress: ShowProgress) -> None:
-        self._settings, self._folder, self._progress = settings, folder, progress
+    def __init__(
+        self,
+        settings: Settings,
+        folder: Path,
+        tell: Callable[[str], None],
+        progress: ShowProgress,
+        cluster: Cluster | None = None,
+    ) -> None:
+        self._settings, self._folder, self._progress, self._cluster = settings, folder, progress, cluster
         self._setup = settings.setup()
         self._ranks = settings.rank_list
         _check_ranks(self._setup.model, self._ranks, settings.multiple)
@@ -84,7 +93,7 @@ class Loop:
         run("search", self._search)
         run("quality, half searched on", lambda: self._quality(SEARCHED))
         run("quality, other half", lambda: self._quality(VERIFIED))
-        self._texts.clear()  # nothing of the model stays in memory while times are taken
+        self._close()  # nothing of the model stays in memory while times are taken
         run("latency", self._latency)
         run(f"latency again, choice within {self._settings.accept:g}", self._latency_again)
         run("refit", self._refit)
@@ -108,6 +117,7 @@ class Loop:
                 fisher=True,
                 device=settings.device,
             ),
+            cluster=self._cluster,
         )
         return f"{len(found.sites)} sites"
 
@@ -241,10 +251,16 @@ class Loop:
     def _text(self, name: str) -> TextQuality:
         """Loaded when first needed; one model at a time."""
         if name not in self._texts:
-            self._texts.clear()
+            self._close()
             text = {SEARCHED: SEARCH, VERIFIED: VERIFY}[name]
-            self._texts[name] = TextQuality(self._settings, self._folder / text, self._folder / name, self._progress)
+            folder = self._folder
+            self._texts[name] = TextQuality(self._settings, folder / text, folder / name, self._progress, self._cluster)
         return self._texts[name]
+
+    def _close(self) -> None:
+        for text in self._texts.values():
+            text.close()
+        self._texts.clear()
 
 
 def _nll(record: QualityRecord) -> float:

@@ -26,7 +26,7 @@ from validate.choose.baselines import RULES
 from validate.choose.settings import NAME as SETTINGS
 from validate.choose.settings import SMALL, Settings, Sizes
 from validate.choose.verdict import Verdict
-from validate.cli.options import given
+from validate.cli.options import cluster_at, given, ray_option
 from validate.cli.progress import RunProgress
 from validate.interval import interval_text
 
@@ -46,6 +46,7 @@ from validate.interval import interval_text
 )
 @click.option("--small", is_flag=True, help="Sizes of a trial of a minute or two; options given count all the same.")
 @click.option("--report", "report_only", is_flag=True, help="Only make the report of DIR again, from its records.")
+@ray_option("Measure sensitivity and quality")
 @click.pass_context
 def command(
     ctx: click.Context,
@@ -58,6 +59,7 @@ def command(
     out: Path,
     small: bool,
     report_only: bool,
+    ray: str | None,
 ) -> None:
     """Find the best low-rank configurations of a checkpoint in the whole space, and prove them against baselines.
 
@@ -89,7 +91,8 @@ def command(
         from validate.choose.run import Loop
 
         settings = Settings(model=model, text=text, calibration_text=calibration_text, hw=hw, **asdict(sizes))
-        Loop(settings, out, say, lambda: RunProgress("configuration")).run()
+        with cluster_at(ray) as cluster:
+            Loop(settings, out, say, lambda: RunProgress("configuration"), cluster).run()
     accept = sizes.accept if "accept" in asked else None
     verdict, lines = write_report(out, accept)
     _print_tallies(verdict)

@@ -17,7 +17,7 @@ pytest.importorskip("ray")
 
 import killing
 import psutil
-from resumable import make_inputs
+from resumable import COMMANDS, make_inputs
 
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:.*:ResourceWarning")]
 NODE = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard": False}
@@ -95,3 +95,10 @@ def test_killed_workers_and_a_killed_command_leave_the_records_of_one_process(
     assert lines(out) == calm
     assert len({record["id"] for record in calm}) == 12
     assert not [text for text in log.read_text().splitlines() if "ray" in text.lower()]  # Ray keeps its words to itself
+
+
+def test_sensitivity_on_a_cluster_is_that_of_one_process(given: Path, cluster: Any, tmp_path: Path) -> None:
+    command, log = COMMANDS["sensitivity"], tmp_path / "log"
+    killing.finish(command.make(given, tmp_path / "calm"), log)
+    killing.finish([*command.make(given, tmp_path / "out"), "--ray", cluster.address], log)
+    assert command.read(tmp_path / "out") == command.read(tmp_path / "calm")
