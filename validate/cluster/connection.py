@@ -10,7 +10,6 @@ import threading
 from typing import Any
 
 from costmodel.errors import InputError
-from validate.devices.threads import usable_cores
 from validate.errors import RunError, reason_of
 
 AUTO = "auto"
@@ -89,6 +88,8 @@ def _connected(address: str) -> Any:
         except ConnectionError:
             if address != AUTO:
                 raise
+            from validate.devices.threads import usable_cores  # loads psutil, which reading commands do without
+
             ray.init(
                 address="local",
                 num_cpus=usable_cores(),
