@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +14,12 @@ from costmodel.model import ModelSpec
 MANIFEST = "factored.json"
 """What such a folder has."""
 _METHOD = "low_rank"
+_BY_LAYER = ("layer_types", "mlp_layer_types", "no_rope_layers")
+"""Fields with an entry for each layer."""
+_PLACES = ("mlp_only_layers",)
+"""Fields that are places of layers."""
+_FIRST = "first_k_dense_replace"
+"""How many layers are dense before those with experts begin."""
 
 
 def is_factored(folder: Path) -> bool:
@@ -40,10 +46,36 @@ def kept_model(folder: Path) -> tuple[ModelSpec, Mapping[str, Any]]:
 
 
 def kept_fields(config: Mapping[str, Any], spec: ModelSpec, dropped: Collection[int]) -> dict[str, Any]:
-    """The fields of a configuration that count layers, or have an entry for each, for those that are kept."""
+    """The fields of a configuration that count layers, or have an entry for each, for those that are kept.
+
+    Raises:
+        ModelError: when a configuration with these fields has layers of other kinds than those kept: its family tells a
+            layer's kind by its place.
+    """
     generic = "num_hidden_layers"
+    kept = [layer for layer in range(spec.num_layers) if layer not in dropped]
     names = (generic, spec.family.aliases.get(generic, generic))
     fields: dict[str, Any] = {name: config[name] - len(dropped) for name in names if name in config}
-    if isinstance(types := config.get("layer_types"), list):
-        fields["layer_types"] = [kind for layer, kind in enumerate(types) if layer not in dropped]
+    for name in _BY_LAYER:
+        if isinstance(entries := config.get(name), list) and len(entries) == spec.num_layers:
+            fields[name] = [entries[layer] for layer in kept]
+    for name in _PLACES:
+        if isinstance(places := config.get(name), list):
+            fields[name] = [kept.index(layer) for layer in places if layer in kept]
+    if type(first := config.get(_FIRST)) is int:
+        fields[_FIRST] = sum(layer < first for layer in kept)
+    if dropped and kept:
+        left = spec_from_config({**config, **fields}, name=spec.name, source=spec.name)
+        if _layers(left, range(len(kept))) != _layers(spec, kept):
+            raise ModelError(
+                "config.json cannot say which layers are left",
+                value=f"without layers {', '.join(map(str, sorted(dropped)))}",
+                hint="its family tells a layer's kind by its place: drop layers so that the order of kinds stays",
+            )
     return fields
+
+
+def _layers(spec: ModelSpec, layers: Iterable[int]) -> list[tuple[str, int, int | None]]:
+    """Kind, parameters and window of each layer."""
+    kinds = spec.layer_kinds or ("",) * spec.num_layers
+    return [(kinds[layer], spec.layer_params(layer), spec.sliding_windows[layer]) for layer in layers]

@@ -11,12 +11,15 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 from checkpoints import dense_folder, factored_folder  # noqa: E402
+from expert_configs import experts as experts_of  # noqa: E402
 from tokenizers import Tokenizer, models, pre_tokenizers  # noqa: E402
 from validating import BERT, GPT2, LLAMA  # noqa: E402
 
 from costmodel.cli import run  # noqa: E402
+from costmodel.errors import ModelError  # noqa: E402
+from costmodel.families.registry import spec_from_config  # noqa: E402
 from validate.cli import cli  # noqa: E402
-from validate.models.kept import kept_model  # noqa: E402
+from validate.models.kept import kept_fields, kept_model  # noqa: E402
 from validate.quality.records import QUALITY  # noqa: E402
 from validate.sensitivity.file import load_sensitivity  # noqa: E402
 from validate.speed.records import read_samples  # noqa: E402
@@ -90,3 +93,24 @@ def test_a_folder_in_int8_is_scored_and_not_timed(root: Path, tmp_path: Path) ->
     assert run(cli, ["quality", "--model", str(out), *few, "--out", str(tmp_path / "quality")]) == 0
     assert run(cli, ["--model", str(out), "--out", str(tmp_path / "no")]) == 2
     assert json.loads((out / "config.json").read_text())["quantization_config"]["weight_dtype"] == "int8"
+
+
+@pytest.mark.parametrize(
+    ("dropped", "first", "experts"),
+    [(0, 1, [False, True]), (2, 2, [False, False]), (1, 1, [False, True])],
+)
+def test_a_dense_first_layer_counts_only_where_it_is_kept(dropped: int, first: int, experts: list[bool]) -> None:
+    config = {**experts_of("deepseek_v3"), "num_hidden_layers": 3, "first_k_dense_replace": 2}
+    spec = spec_from_config(config, name="tiny", source="tiny")
+    fields = kept_fields(config, spec, [dropped])
+    assert fields == {"num_hidden_layers": 2, "first_k_dense_replace": first}
+    left = spec_from_config({**config, **fields}, name="tiny", source="tiny")
+    assert [left.kind_of(layer).experts is not None for layer in range(2)] == experts
+
+
+def test_kinds_told_by_their_place_are_not_shifted() -> None:
+    config = {**experts_of("qwen3_moe"), "num_hidden_layers": 4, "decoder_sparse_step": 2}
+    spec = spec_from_config(config, name="tiny", source="tiny")
+    assert kept_fields(config, spec, [0, 1])["num_hidden_layers"] == 2
+    with pytest.raises(ModelError, match="which layers are left"):
+        kept_fields(config, spec, [0])
