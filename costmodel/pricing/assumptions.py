@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from costmodel.decomposition.factors import FORMS, Decomposition, break_even_rank
@@ -14,7 +15,6 @@ from costmodel.units import KIB
 
 if TYPE_CHECKING:
     from costmodel.pricing.pricer import PhasePricer
-    from costmodel.timing.columns import TimeModel
 
 
 def assumptions(hardware: HardwareProfile, pricers: tuple[PhasePricer, ...]) -> tuple[str, ...]:
@@ -114,8 +114,8 @@ def _of_one(hardware: HardwareProfile, pricer: PhasePricer) -> list[str]:
             "caches that keep all, and for kernels that take a mask)"
         )
     texts += _blocks(model, work)
-    if model.experts is not None and times.level != "datasheet":
-        texts += _expert_layers(hardware, times)
+    if model.experts is not None and times.level not in ("datasheet", "samples"):
+        texts += _expert_layers(pricer)
     if work.tp > 1:
         texts.append(
             f"{work.tp} devices: weights cut as Megatron-LM cuts them, collectives of one server, none hidden behind "
@@ -142,17 +142,23 @@ def _of_one(hardware: HardwareProfile, pricer: PhasePricer) -> list[str]:
     return texts
 
 
-def _expert_layers(hardware: HardwareProfile, times: TimeModel) -> list[str]:
+def _expert_layers(pricer: PhasePricer) -> list[str]:
     """How layers of experts are timed, where there is more to say than of other operations."""
-    from costmodel.timing.experts import kernel_of
+    from costmodel.timing.experts import beyond, numbers_of
 
-    kernel = kernel_of(times)
-    if kernel is None:
+    numbers = numbers_of(pricer.time_model)
+    if numbers is None:
         return ["layers of experts: each linear timed as one product of all its rows, unmeasured (either way)"]
-    return [
-        f"layers of experts: by a form fitted to {kernel} measured on {hardware.name}; each factor of a stack as one "
-        "more product of that kernel, which nobody measured (either way)"
+    texts = [
+        f"layers of experts: by a form fitted to {numbers.kernel} measured on {pricer.hardware.name}, 90 % of layers "
+        f"within {math.exp(numbers.low):.2f} to {math.exp(numbers.high):.2f} of it; each factor of a stack as one more "
+        "product of that kernel, which nobody measured (either way)"
     ]
+    if outside := beyond(numbers, pricer.model, pricer.work):
+        texts.append(
+            f"layers of experts: not measured at {', '.join(outside)}, the interval twice as wide (either way)"
+        )
+    return texts
 
 
 def _blocks(model: ModelSpec, work: Workload) -> list[str]:

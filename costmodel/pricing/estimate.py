@@ -277,7 +277,7 @@ def pricer(
         from costmodel.timing.calibration.load import time_model
 
         times = time_model(hardware, work.dtype, work.runtime, calibration)
-        if model.experts is not None:
+        if model.experts is not None and calibration.passes is None:
             from costmodel.timing.experts import ExpertTimes, expert_numbers
 
             if (numbers := expert_numbers(model, work, hardware)) is not None:

@@ -5,11 +5,14 @@ each grouped product takes the p-norm of its arithmetic, its traffic and a tile'
 share of the copied activations, and the router the fixed time and that of each expert hit. Gate and up, dense, are one
 product, half of which each is. A factor of a stack is one more grouped product of the same kernel, narrower, and what
 runs beyond the layer's two products costs what a kernel of the device costs beside its work.
+
+The form's errors go with the shape of an expert, which the layers of a model share, and so a pass keeps all of the
+interval: `times` spreads it by what a pass leaves of intervals of operations (`TimeModel.together`, in logarithms).
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -20,7 +23,7 @@ from costmodel.hardware.profile import HardwareProfile
 from costmodel.model import ModelSpec
 from costmodel.timing.columns import OVERHEAD_ROW, OpColumns, OpTimings, TimeModel
 from costmodel.timing.moe import grouped_product
-from costmodel.timing.moe_file import MoeNumbers, moe_table
+from costmodel.timing.moe_file import WIDEN, MeasuredSizes, MoeNumbers, moe_table
 from costmodel.timing.routing import TILES
 from costmodel.units import DType
 
@@ -91,28 +94,51 @@ class ExpertTimes:
             latency_s=latency,
             upper_s=np.maximum(compute + memory + walk + overhead, latency),
             busy_s=busy + beside,
-            p05_s=latency * np.exp(numbers.low) if self.has_interval else latency,
-            p95_s=latency * np.exp(numbers.high) if self.has_interval else latency,
+            p05_s=latency * np.exp(numbers.low / self.together) if self.has_interval else latency,
+            p95_s=latency * np.exp(numbers.high / self.together) if self.has_interval else latency,
         )
 
 
 def expert_numbers(model: ModelSpec, work: Workload, hardware: HardwareProfile) -> MoeNumbers | None:
     """The numbers by which a device's expert layers are priced under a calibration; None where it was not measured with
-    such weights, or experts run one after the other."""
+    such weights, or experts run one after the other. Beyond the measured layers the interval is wider."""
     if model.experts is None or work.experts is not ExpertKernels.FUSED or work.stored is not None:
         return None
     held = work.site_dtype.bits // 8
     if held != work.input_bytes or held > 2:
         return None
     found = moe_table().get((hardware.name, "fp8" if work.fp8 else "bf16"))
-    return found[0] if found else None
+    if not found:
+        return None
+    numbers = found[0]
+    if not beyond(numbers, model, work):
+        return numbers
+    return replace(numbers, low=numbers.low * WIDEN, high=numbers.high * WIDEN)
 
 
-def kernel_of(times: TimeModel) -> str | None:
-    """The kernel whose measured layers a time model prices experts by, whatever it is wrapped in; None where none."""
+def beyond(numbers: MoeNumbers, model: ModelSpec, work: Workload) -> list[str]:
+    """Which sizes of a layer of experts lie outside of those that the numbers were fitted to, in words."""
+    if model.experts is None:
+        return []
+    sizes = MeasuredSizes(
+        tokens=work.of_device.tokens * work.ep,
+        hidden_size=model.experts.width or model.hidden_size,
+        intermediate_size=model.experts.intermediate_size // work.tp,
+        top_k=model.experts.per_token,
+        experts=model.experts.number,
+    )
+    return [
+        f"{name} {size} ({low} to {high})"
+        for name, size, (low, high) in zip(sizes._fields, sizes, numbers.measured, strict=True)
+        if not low <= size <= high
+    ]
+
+
+def numbers_of(times: TimeModel) -> MoeNumbers | None:
+    """The numbers that a time model prices experts by, whatever it is wrapped in; None where none."""
     inner: object = times
     while not isinstance(inner, ExpertTimes):
         inner = getattr(inner, "device", None)
         if inner is None:
             return None
-    return inner.numbers.kernel
+    return inner.numbers

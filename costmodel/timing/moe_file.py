@@ -6,6 +6,7 @@ import functools
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, NamedTuple, TypeVar
 
 from costmodel.errors import CalibrationError, InputError
 from costmodel.files.node import Node
@@ -17,7 +18,9 @@ SCHEMA = 1
 DEFAULT_DEVICE = "h100-sxm-80gb"
 """Whose numbers a device takes that neither was measured nor has a measured device of its architecture."""
 WIDEN = 2.0
-"""Factor on the interval, in logarithms, of a device that was not measured. No measurement says it."""
+"""Factor on the interval, in logarithms, of a device that was not measured, and of a layer beyond those that were. No
+measurement says it."""
+_LARGEST = 1 << 40
 _NUMBERS = {
     "compute": (1e-3, 10.0),
     "memory": (1e-3, 10.0),
@@ -34,6 +37,19 @@ _NUMBERS = {
 }
 
 
+Size = TypeVar("Size")
+
+
+class MeasuredSizes(NamedTuple, Generic[Size]):
+    """Sizes of a layer of experts: of all devices, but for `intermediate_size`, that of one device."""
+
+    tokens: Size
+    hidden_size: Size
+    intermediate_size: Size
+    top_k: Size
+    experts: Size
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MoeNumbers:
     """The numbers of one kernel.
@@ -48,6 +64,7 @@ class MoeNumbers:
         inner_copies, hidden_copies: times that activations of all rows pass through memory.
         fixed_s, expert_s: time of a layer, and of each expert hit.
         low, high: ln of the factors to the ends of the 90 % interval, of shapes held out.
+        measured: least and most of each size of the layers that they were fitted to.
     """
 
     kernel: str
@@ -64,6 +81,7 @@ class MoeNumbers:
     expert_s: float
     low: float
     high: float
+    measured: MeasuredSizes[tuple[int, int]]
 
 
 def numbers_for(hardware: HardwareProfile, dtype: DType, kernel: str | None = None) -> tuple[MoeNumbers, str]:
@@ -121,7 +139,7 @@ def read_moe(path: Path) -> Mapping[tuple[str, str], tuple[MoeNumbers, ...]]:
     part["schema"].integer(SCHEMA, SCHEMA)
     table: dict[tuple[str, str], tuple[MoeNumbers, ...]] = {}
     for node in part["kernels"].items(1):
-        row = node.table(["device", "dtype", "kernel", "source", "tile_shares", *_NUMBERS])
+        row = node.table(["device", "dtype", "kernel", "source", "tile_shares", "measured", *_NUMBERS])
         row["source"].text()
         shares = row["tile_shares"].array((3,), 0, 1)
         if abs(shares.sum() - 1) > 1e-3:
@@ -130,6 +148,7 @@ def read_moe(path: Path) -> Mapping[tuple[str, str], tuple[MoeNumbers, ...]]:
         fixed_s, expert_s = (values.pop(name) * 1e-6 for name in ("fixed_us", "expert_us"))
         numbers = MoeNumbers(
             kernel=row["kernel"].text(),
+            measured=_measured(row["measured"]),
             tile_shares=tuple((shares / shares.sum()).tolist()),
             fixed_s=fixed_s,
             expert_s=expert_s,
@@ -138,3 +157,12 @@ def read_moe(path: Path) -> Mapping[tuple[str, str], tuple[MoeNumbers, ...]]:
         key = row["device"].text(), row["dtype"].choice(("bf16", "fp8"))
         table[key] = (*table.get(key, ()), numbers)
     return table
+
+
+def _measured(node: Node) -> MeasuredSizes[tuple[int, int]]:
+    sizes = node.table(MeasuredSizes._fields)
+    ends = {name: sizes[name].array((2,), 1, _LARGEST) for name in MeasuredSizes._fields}
+    for name, (low, high) in ends.items():
+        if low > high:
+            raise sizes[name].wrong("the least, then the most")
+    return MeasuredSizes(**{name: (int(low), int(high)) for name, (low, high) in ends.items()})

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,7 @@ from costmodel.files.write import write_file
 from costmodel.hardware.profile import HardwareProfile, load_hardware
 from costmodel.pricing.layers import UNGATED
 from costmodel.timing.moe import MoeLayer, layer_columns, times_of
-from costmodel.timing.moe_file import MoeNumbers
+from costmodel.timing.moe_file import MeasuredSizes, MoeNumbers
 from costmodel.units import DType
 from validate.errors import RecordError
 
@@ -31,6 +31,7 @@ ROWS_OUT = Path(__file__).with_suffix(".json")
 DEVICES = ("a100-sxm-80gb", "h100-sxm-80gb", "h200-sxm", "b200-sxm")
 ALL_GATED = ("a100-sxm-80gb",)
 """Devices whose table is of an older version of the benchmark, which gave every expert a gate."""
+UNKNOWN = MeasuredSizes(*((1, 1),) * len(MeasuredSizes._fields))
 FOLDS, ROWS, SEED = 7, 3000, 0
 PRIOR = np.array([-0.5, -0.2, 0.0, -0.35, 1.0, -1.0, 0.0, 0.0, -0.35, -0.7, 2.7, -4.3])
 WIDTH = np.array([0.5, 0.5, 1.5, 0.7, 0.7, 1.0, 2.0, 2.0, 1.5, 1.5, 1.0, 1.5])
@@ -57,6 +58,11 @@ class Table:
         if len(set(shapes)) > 1:
             return "whole expert shapes held out", shapes
         return "whole tp and ep held out", [(layer.tp, layer.ep) for layer in self.layers]
+
+    def sizes(self) -> MeasuredSizes[tuple[int, int]]:
+        """Least and most of each size."""
+        rows = [(x.tokens, x.hidden_size, x.intermediate_size // x.tp, x.top_k, x.experts) for x in self.layers]
+        return MeasuredSizes(*((min(column), max(column)) for column in zip(*rows, strict=True)))
 
     def take(self, mask: Bools) -> Table:
         """Some of the rows."""
@@ -127,6 +133,7 @@ def numbers_of(x: Floats, kernel: str, low: float = 0.0, high: float = 0.0) -> M
         expert_s=float(np.exp(x[11]) * 1e-6),
         low=low,
         high=high,
+        measured=UNKNOWN,
     )
 
 
@@ -167,10 +174,12 @@ def entry(table: Table, numbers: MoeNumbers) -> str:
         "source": SOURCE.format(rows=len(table.layers)),
         "tile_shares": [round(share, 4) for share in numbers.tile_shares],
     }
-    names = [name for name in MoeNumbers.__slots__ if name not in (*values, "fixed_s", "expert_s")]
+    measured = ", ".join(f"{name} = {list(ends)}" for name, ends in numbers.measured._asdict().items())
+    names = [name for name in MoeNumbers.__slots__ if name not in (*values, "fixed_s", "expert_s", "measured")]
     values |= {name: float(f"{getattr(numbers, name):.5g}") for name in names}
     values |= {"fixed_us": float(f"{numbers.fixed_s * 1e6:.5g}"), "expert_us": float(f"{numbers.expert_s * 1e6:.5g}")}
-    return "[[kernels]]\n" + "".join(f"{name} = {json.dumps(value)}\n" for name, value in values.items())
+    lines = [f"{name} = {json.dumps(value)}\n" for name, value in values.items()]
+    return "[[kernels]]\n" + "".join([*lines, f"measured = {{ {measured} }}\n"])
 
 
 def summary_of(predicted: Floats, measured: Floats) -> dict[str, float]:
@@ -198,7 +207,7 @@ def main(folder: Path, out: Path) -> None:
         predicted = held_out(table)
         off = np.log(table.measured_s / predicted)
         low, high = min(0.0, float(np.quantile(off, 0.05))), max(0.0, float(np.quantile(off, 0.95)))
-        numbers = numbers_of(fit(table), table.kernel, low, high)
+        numbers = replace(numbers_of(fit(table), table.kernel, low, high), measured=table.sizes())
         texts.append(entry(table, numbers))
         about = {"kind": f"moe {table.dtype.value}", "subset": f"{table.hardware.name}, {table.kernel}"}
         inside = np.mean((off >= low) & (off <= high))

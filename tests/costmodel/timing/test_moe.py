@@ -93,7 +93,7 @@ def test_a_file_whose_shares_do_not_add_up_is_refused(tmp_path) -> None:
         'schema = 1\n[[kernels]]\ndevice = "x"\ndtype = "bf16"\nkernel = "k"\nsource = "s"\n'
         "tile_shares = [0.5, 0.5, 0.5]\ncompute = 0.5\nmemory = 0.5\ncore_memory = 1.0\nstream_memory = 0.5\n"
         "overlap = 2.0\nrounding = 0.5\ninner_copies = 1.0\nhidden_copies = 1.0\nfixed_us = 1.0\nexpert_us = 0.0\n"
-        "low = -0.1\nhigh = 0.1\n"
+        "low = -0.1\nhigh = 0.1\nmeasured = {}\n"
     )
     with pytest.raises(CalibrationError, match="tile_shares"):
         read_moe(path)
