@@ -6,6 +6,7 @@ import importlib.util
 import logging
 import os
 import signal
+import socket
 import threading
 from typing import Any
 
@@ -15,6 +16,10 @@ from validate.errors import RunError, reason_of
 AUTO = "auto"
 STORE_BYTES = 512 * 2**20
 """Of the store of objects that a cluster started for one run has; what is larger goes to disk."""
+ANSWER_S = 5.0
+"""Seconds in which a cluster's head must take a connection."""
+_OF_ONE_RUN = "of_one_run"
+"""Resource that marks such a cluster: Ray finds it on this machine, but it ends with its run, so no other run joins."""
 _QUIET = {
     "RAY_USAGE_STATS_ENABLED": "0",  # statistics of use would go to its makers
     "RAY_SCHEDULER_EVENTS": "0",
@@ -77,17 +82,18 @@ class Cluster:
 
 
 def _connected(address: str) -> Any:
+    named = os.environ.get("RAY_ADDRESS", AUTO) or AUTO
+    if address == AUTO and named != "local":
+        address = require_ray(named) or AUTO
+    if address != AUTO:
+        _require_listening(address)
     import ray
 
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.CRITICAL}
     in_main = threading.current_thread() is threading.main_thread()
     handler = signal.getsignal(signal.SIGTERM)
     try:
-        try:
-            ray.init(address=address, **quiet)
-        except ConnectionError:
-            if address != AUTO:
-                raise
+        if named == "local" or not _joined(ray, address, quiet):
             from validate.devices.threads import usable_cores  # loads psutil, which reading commands do without
 
             ray.init(
@@ -95,6 +101,7 @@ def _connected(address: str) -> Any:
                 num_cpus=usable_cores(),
                 include_dashboard=False,
                 object_store_memory=STORE_BYTES,
+                resources={_OF_ONE_RUN: 1},
                 **quiet,
             )
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
@@ -104,3 +111,35 @@ def _connected(address: str) -> Any:
         if in_main and handler is not None:
             signal.signal(signal.SIGTERM, handler)  # Ray's own would end the process without a word on what is safe
     return ray
+
+
+def _joined(ray: Any, address: str, quiet: dict[str, Any]) -> bool:
+    """Join the cluster at the address; False where auto finds none, or one that another run started for itself."""
+    try:
+        ray.init(address=address, **quiet)
+    except ConnectionError:
+        if address != AUTO:
+            raise
+        return False
+    if address == AUTO and _OF_ONE_RUN in ray.cluster_resources():
+        ray.shutdown()
+        return False
+    return True
+
+
+def _require_listening(address: str) -> None:
+    """Raise where nothing takes connections: Ray itself tries for long, and writes on stderr that it does.
+
+    Raises:
+        RunError: when nothing does.
+    """
+    host, _, port = address.rpartition(":")
+    reasons = []
+    for name in (host, socket.gethostname()) if host in ("localhost", "127.0.0.1") else (host,):
+        try:
+            with socket.create_connection((name.strip("[]"), int(port)), timeout=ANSWER_S):
+                return
+        except (OSError, OverflowError) as error:
+            reasons.append(reason_of(error, 200))
+    hint = f"{reasons[0]}; run `ray start --head --port=PORT` on HOST"
+    raise RunError("no Ray cluster listens there", value=address, hint=hint)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import socket
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ pytest.importorskip("filelock")
 
 from costmodel.errors import InputError
 from validate.cli import cli
-from validate.cluster.connection import require_ray
+from validate.cluster.connection import Cluster, require_ray
 from validate.cluster.places import kind_of_device, places
+from validate.errors import RunError
 
 
 def node(name: str, *, alive: bool = True, **resources: float) -> dict[str, Any]:
@@ -74,3 +76,17 @@ def test_without_ray_the_option_names_the_extra_and_nothing_is_made(
     with pytest.raises(InputError, match=r"not installed.*\[ray\]"):
         CliRunner().invoke(cli, call, catch_exceptions=False, standalone_mode=False)
     assert not out.exists()
+
+
+@pytest.mark.parametrize("given", ["--ray", "RAY_ADDRESS"])
+def test_an_address_where_nothing_listens_is_an_error_and_starts_no_cluster(
+    given: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: object())
+    with socket.socket() as bound:  # bound, and nobody listens
+        bound.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{bound.getsockname()[1]}"
+        monkeypatch.setenv("RAY_ADDRESS", "" if given == "--ray" else address)
+        cluster = Cluster(address if given == "--ray" else "auto")
+        with pytest.raises(RunError, match=f"no Ray cluster listens there.*{address}"):
+            _ = cluster.ray
