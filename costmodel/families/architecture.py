@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from costmodel.errors import ModelError
 from costmodel.families.fields import Fields
-from costmodel.families.refused import what_is_lacking
+from costmodel.families.refused import lacks_something, what_is_lacking
 from costmodel.families.row import FamilyRow
 
 _TEXT_KEYS = (
@@ -146,7 +146,8 @@ def find_architecture(fields: Fields, rows: Mapping[str, FamilyRow]) -> Architec
     if not isinstance(model_type, str):
         raise fields.error("model_type", _some(rows))
     row = rows.get(model_type)
-    if row is None and (own := _type_of(classes[0], rows) if classes else None) is not None:
+    own = _type_of(classes[0], rows) if classes and row is None and not lacks_something(model_type) else None
+    if own is not None:
         notes = (*notes, f"model_type {model_type} is not known: read as the {own} that its class is")
         model_type, row, fields = own, rows[own], fields.with_values(model_type=own)
     if row is None:

@@ -41,7 +41,13 @@ _LACKS = (
 
 def what_is_lacking(name: str) -> str:
     """What a model of this type or class has that no row prices; a general word where nothing is known of it."""
-    for pattern, words in _LACKS:
-        if re.search(pattern, name.lower()):
-            return words
-    return "nothing is known of this architecture"
+    return _lacking(name) or "nothing is known of this architecture"
+
+
+def lacks_something(name: str) -> bool:
+    """Whether a model of this type is known to have what no row prices."""
+    return _lacking(name) is not None
+
+
+def _lacking(name: str) -> str | None:
+    return next((words for pattern, words in _LACKS if re.search(pattern, name.lower())), None)

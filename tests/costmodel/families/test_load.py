@@ -196,7 +196,7 @@ FIELDS = [
     ({**LLAMA, "model_type": 3}, "model_type: got 3"),
     ({**LLAMA, "model_type": "rwkv"}, "architecture not supported: got 'rwkv'; allowed: llama, mistral, qwen2"),
     ({**LLAMA, "model_type": "t5"}, "architecture not supported.*an encoder-decoder"),
-    ({**LLAMA, "model_type": "Llama"}, "architecture not supported"),
+    ({**LLAMA, "model_type": "Llama", "architectures": None}, "architecture not supported"),
     ({**LLAMA, "architectures": ["MixtralForCausalLM"]}, "architectures: got.*Mixtral.*LlamaForCausalLM"),
     ({**QWEN, "architectures": ["Qwen2MoeForCausalLM"]}, "architectures"),
     ({**LLAMA, "architectures": "LlamaForCausalLM"}, "architectures"),
