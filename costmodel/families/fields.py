@@ -92,9 +92,11 @@ class Fields:
         return default if name not in self.data else self.count(name)
 
     def layers(self, name: str) -> int:
-        """The number of layers: the override when there is one, else field `name`."""
-        own = self.count(name)
-        return own if self.num_layers is None else self.num_layers
+        """The number of layers: the override when there is one, within the field's limits too, else field `name`."""
+        if self.num_layers is None:
+            return self.count(name)
+        self.count(name)
+        return self.with_values(**{name: self.num_layers}).count(name)
 
     def flag(self, name: str, default: bool) -> bool:
         """true or false; null is neither."""

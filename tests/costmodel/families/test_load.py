@@ -126,6 +126,13 @@ def test_unknown_keys_are_ignored() -> None:
     )
 
 
+@pytest.mark.parametrize("num_layers", [0, -1, 1_001, 2**31])
+def test_a_number_of_layers_that_no_model_has_is_refused(num_layers: int) -> None:
+    for config in (LLAMA, GPT2):
+        with pytest.raises(ModelError, match=f"got {num_layers}; allowed: a whole number from 1 to 1,000"):
+            build(config, num_layers)
+
+
 @pytest.mark.parametrize("num_layers", [1, 3, 9])
 def test_number_of_layers_can_be_replaced(num_layers: int) -> None:
     for config in (LLAMA, MISTRAL, QWEN, BERT, ROBERTA, GPT2, OPT):
