@@ -30,10 +30,11 @@ class DensePrefix:
         spec = pretrained.spec
         self._body, self._path, self._layers = pretrained.body, spec.layer_prefix, spec.num_layers
         size = tokens * spec.hidden_size * next(pretrained.model.parameters()).element_size()
-        self._stride = math.ceil(size * self._layers / kept_bytes)
+        room = kept_bytes // size
+        self._stride = math.ceil(self._layers / max(room, 1))
         self._states: dict[tuple[int, int], torch.Tensor] = {}
         self._tuples = False
-        self.usable = True
+        self.usable = room > 0
 
     @contextlib.contextmanager
     def recording(self, batch: int) -> Iterator[None]:

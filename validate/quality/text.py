@@ -56,7 +56,7 @@ class TextMeasure:
         self._twin_body = self._twin if pretrained.body is pretrained.model else getattr(self._twin, "base_model", None)
         self._kept: list[torch.Tensor] = []
         self._prefix = DensePrefix(pretrained, blocks.inputs.numel())
-        self._prefix.usable = reuse
+        self._prefix.usable &= reuse
         self._layers = pretrained.spec.num_layers
         self._dense: TextRecord | None = None
 

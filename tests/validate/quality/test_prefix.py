@@ -78,10 +78,14 @@ def test_of_many_states_some_are_kept(tmp_path: Path, monkeypatch: pytest.Monkey
     assert made._stride == 1
     made = prefix.DensePrefix(pretrained, 6 * 32, kept_bytes=2 * size)
     assert made._stride == 2
+    assert made.usable
+    assert not prefix.DensePrefix(pretrained, 6 * 32, kept_bytes=size - 1).usable  # not one of them fits
     monkeypatch.setattr(prefix.DensePrefix.__init__, "__kwdefaults__", {"kept_bytes": 2 * size})
     measuring = evaluator(pretrained, text=text_measure(pretrained))
     assert measuring.measure(DENSE, 0).failure is None
     record = measuring.measure(case(pretrained, "layers=2 rank=2"), 1)
+    assert measuring._text is not None
+    assert sum(each.nbytes for each in measuring._text._prefix._states.values()) <= 2 * size
     monkeypatch.undo()
     truth = evaluator(pretrained)
     truth.measure(DENSE, 0)
