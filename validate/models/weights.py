@@ -62,7 +62,7 @@ class SourceWeights:
                 raise ShapeError(f"{entry.path.name}: {found}", entry.shape, tensor.shape)
             self._where[names[0]], self.shapes[names[0]] = found, entry.shape
             self._kinds[names[0]] = entry.kind
-        self._types = list(dict.fromkeys(self._kinds.values()))
+        self._types = list(dict.fromkeys(each for kinds in self._kinds.values() for each in kinds.split(", ")))
 
     @property
     def dtype(self) -> str:
@@ -94,7 +94,9 @@ class SourceWeights:
         """The type to factor a tensor in, so that its factors are rounded to `dtype` once: the one that holds what is
         stored as well; fp32 at most."""
         known = {kind: each for each, kind in DTYPES.values()} | {"F64": torch.float64}
-        wide = torch.promote_types(known.get(self._kinds[name], dtype), dtype)
+        wide = dtype
+        for kind in self._kinds[name].split(", "):  # of each piece
+            wide = torch.promote_types(known.get(kind, dtype), wide)
         return wide if wide.itemsize <= 4 else torch.float32
 
     def read(self, name: str, dtype: torch.dtype) -> torch.Tensor:

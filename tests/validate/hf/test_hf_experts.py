@@ -21,7 +21,7 @@ from checkpoints import (  # noqa: E402
     sign,
 )
 from expert_configs import EXPERTS, experts  # noqa: E402
-from safetensors.torch import load_file  # noqa: E402
+from safetensors.torch import load_file, save_file  # noqa: E402
 
 import validate.hf  # noqa: E402, F401
 from costmodel.cli import run  # noqa: E402
@@ -102,12 +102,20 @@ def test_merged_is_an_ordinary_checkpoint_and_whitened_factors_fit_each_expert(m
 
 def test_experts_that_files_hold_apart_are_read_as_transformers_stacks_them(tmp_path: Path) -> None:
     dense = dense_folder(tmp_path / "dense", experts("mixtral"))
-    stored = load_file(dense / "model.safetensors")
+    path = dense / "model.safetensors"
+    stored = load_file(path)
     assert "model.layers.0.block_sparse_moe.experts.0.w1.weight" in stored
     model: Any = open_pretrained(str(dense)).model
     weights = SourceWeights(StoredTensors(dense), model)
     for name, tensor in model.state_dict().items():
         assert torch.equal(weights.read(name, torch.float32), tensor), name
+    first = "model.layers.0.block_sparse_moe.experts.0.w2.weight"
+    save_file({name: each if name == first else each.bfloat16() for name, each in stored.items()}, path)
+    weights = SourceWeights(StoredTensors(dense), model)
+    assert weights.stored_types == "bf16, fp32"
+    kinds = {name: weights.wide_type(name, torch.bfloat16) for name in weights.shapes if "experts.down_proj" in name}
+    assert kinds.pop("model.layers.0.mlp.experts.down_proj") is torch.float32  # as its widest piece
+    assert set(kinds.values()) == {torch.bfloat16}
 
 
 def test_a_manifest_whose_experts_do_not_fit_is_refused(tmp_path: Path) -> None:
