@@ -101,13 +101,32 @@ def test_a_response_is_the_change_of_the_embedding_to_first_order(tmp_path: Path
     assert np.allclose((probes * change[:, None]).sum(2).T.flatten().numpy(), measured, atol=1e-5)
 
 
-def test_a_comparison_continues_and_makes_its_page(tmp_path: Path) -> None:
-    model, out = checkpoint(tmp_path / "model", BERT, kind="Model", scale=2.0), tmp_path / "out"
-    call = [
-        *("--model", str(model), "--pairs", str(pairs(tmp_path / "judged.jsonl", 1)), "--blocks", "12"),
-        *("--calibration-pairs", str(pairs(tmp_path / "known.jsonl", 2, 60))),
-        *("--out", str(out), "--removed", "0.15"),
+def compared(folder: Path) -> list[str]:
+    """Arguments of the study on a small model, whose results are under `out` in the folder."""
+    model = checkpoint(folder / "model", BERT, kind="Model", scale=2.0)
+    return [
+        *("--model", str(model), "--pairs", str(pairs(folder / "judged.jsonl", 1)), "--blocks", "12"),
+        *("--calibration-pairs", str(pairs(folder / "known.jsonl", 2, 60))),
+        *("--out", str(folder / "out"), "--removed", "0.15"),
     ]
+
+
+def test_a_comparison_continues_behind_a_line_cut_off(tmp_path: Path) -> None:
+    call, file = [*compared(tmp_path), "--methods", "svd"], tmp_path / "out" / FILE
+    assert CliRunner().invoke(command, call, catch_exceptions=False).exit_code == 0
+    whole = file.read_text()
+    dense = whole.splitlines(keepends=True)[0]
+    file.write_text(dense + '{"method": "cut o')  # killed while it wrote
+    assert CliRunner().invoke(command, call, catch_exceptions=False).exit_code == 0
+    assert file.read_text().startswith(dense)
+    assert [row.method for row in read_lines(file, Judged)] == ["dense", "svd"]
+    with pytest.raises(Exception, match="other texts or weights"):
+        CliRunner().invoke(command, [*call, "--length", "20"], catch_exceptions=False)
+
+
+@pytest.mark.slow
+def test_a_comparison_of_all_methods_continues_and_makes_its_page(tmp_path: Path) -> None:
+    call, out = compared(tmp_path), tmp_path / "out"
     first = CliRunner().invoke(command, [*call, "--methods", "svd"], catch_exceptions=False)
     assert first.exit_code == 0, first.output
     kept = (out / FILE).read_text()
@@ -122,5 +141,3 @@ def test_a_comparison_continues_and_makes_its_page(tmp_path: Path) -> None:
     assert all(f"| {method} |" in page for method in METHODS)
     assert "- 15%: ours " in page
     assert (out / "compared.png").stat().st_size > 0
-    with pytest.raises(Exception, match="other texts or weights"):
-        CliRunner().invoke(command, [*call, "--length", "20"], catch_exceptions=False)

@@ -30,7 +30,9 @@ SIZES = {
     "max_position_embeddings": 64,
 }
 EVERYWHERE = {f"{layer}.{name}": 4 for layer in (0, 1) for name in (*sharded.COLUMNS, *sharded.ROWS)}
-CASES: list[tuple[dict[str, int], Way, Way]] = [
+Case = tuple[dict[str, int], Way, Way]
+ExpertCase = tuple[dict[str, int], str, Way, Way]
+CASES: list[Case] = [
     ({}, "replicate", "reduce-rank"),
     (EVERYWHERE, "replicate", "reduce-rank"),
     (EVERYWHERE, "gather", "scatter"),
@@ -39,7 +41,7 @@ CASES: list[tuple[dict[str, int], Way, Way]] = [
 ]
 
 
-def ran(case: tuple[dict[str, int], Way, Way]) -> dict[str, Any]:
+def ran(case: Case) -> dict[str, Any]:
     ranks, rows, columns = case
     ways = {**dict.fromkeys(sharded.COLUMNS, rows), **dict.fromkeys(sharded.ROWS, columns)}
     return {"config": SIZES, "ranks": ranks, "ways": ways, "batch": BATCH, "seq_len": LENGTH}
@@ -52,7 +54,7 @@ EXPERTS = {
     "sliding_window": None,
 }
 STACKS = {f"1.{name}": 4 for name in sharded_experts.STACKS}
-EXPERT_CASES: list[tuple[dict[str, int], str, Way, Way]] = [
+EXPERT_CASES: list[ExpertCase] = [
     ({}, "tp", "replicate", "reduce-rank"),
     (STACKS, "tp", "replicate", "reduce-rank"),
     (STACKS, "tp", "gather", "scatter"),
@@ -62,19 +64,30 @@ EXPERT_CASES: list[tuple[dict[str, int], str, Way, Way]] = [
 ]
 
 
-def ran_experts(case: tuple[dict[str, int], str, Way, Way]) -> dict[str, Any]:
+def ran_experts(case: ExpertCase) -> dict[str, Any]:
     ranks, parallel, rows, columns = case
     ways = {"gate_proj": rows, "up_proj": rows, "down_proj": columns}
     shape = {"config": EXPERTS, "batch": 4, "seq_len": LENGTH, "run": sharded_experts.run_case}
     return {**shape, "ranks": ranks, "ways": ways, "parallel": parallel}
 
 
-@pytest.mark.parametrize("devices", [2, pytest.param(4, marks=pytest.mark.slow)])
-def test_params_flops_and_messages_of_every_device_are_those_of_a_real_run(devices: int, tmp_path: Path) -> None:
-    by_rank = sharded.run(devices, tmp_path, [*map(ran, CASES), *map(ran_experts, EXPERT_CASES)])
+FEW = (CASES[3:4], [EXPERT_CASES[3], EXPERT_CASES[-1]])
+"""Factored weights and dense ones, and experts shared out in both ways."""
+ALL = (CASES, EXPERT_CASES)
+
+
+@pytest.mark.parametrize(
+    ("devices", "cases"),
+    [(2, FEW), *(pytest.param(count, ALL, marks=pytest.mark.slow) for count in (2, 4))],
+    ids=["2-few", "2", "4"],
+)
+def test_params_flops_and_messages_of_every_device_are_those_of_a_real_run(
+    devices: int, cases: tuple[list[Case], list[ExpertCase]], tmp_path: Path
+) -> None:
+    by_rank = sharded.run(devices, tmp_path, [*map(ran, cases[0]), *map(ran_experts, cases[1])])
     model = spec_from_config({"model_type": "llama", **SIZES}, name="tiny", source="test")
     hardware = load_hardware("a100-sxm-80gb")
-    for number, (ranks, rows, columns) in enumerate(CASES):
+    for number, (ranks, rows, columns) in enumerate(cases[0]):
         sites = {(int(place[0]), place[2:]): rank for place, rank in ranks.items()}
         configuration = Decomposition({Site(*site): LowRank(rank) for site, rank in sites.items()})
         work = Workload.prefill(LENGTH, batch=BATCH, dtype=DType.FP32, tp=devices, ways=(rows, columns))
@@ -87,14 +100,14 @@ def test_params_flops_and_messages_of_every_device_are_those_of_a_real_run(devic
             assert int(costs.params) == real["params"]
             assert int(costs.flops) == real["flops"]
             assert sorted(sent) == sorted(real["sent"])
-    _hold_experts([rank[len(CASES) :] for rank in by_rank], devices)
+    _hold_experts([rank[len(cases[0]) :] for rank in by_rank], devices, cases[1])
 
 
-def _hold_experts(by_rank: list[list[dict[str, Any]]], devices: int) -> None:
+def _hold_experts(by_rank: list[list[dict[str, Any]]], devices: int, cases: list[ExpertCase]) -> None:
     """Of experts that are dealt out rows go where a router sends them: what devices do is held together."""
     model = spec_from_config({"model_type": "mixtral", **EXPERTS}, name="tiny", source="test")
     hardware = load_hardware("a100-sxm-80gb")
-    for number, (ranks, parallel, rows, columns) in enumerate(EXPERT_CASES):
+    for number, (ranks, parallel, rows, columns) in enumerate(cases):
         sites = {Site(int(place[0]), f"experts.{place[2:]}"): LowRank(rank) for place, rank in ranks.items()}
         configuration = Decomposition(sites)
         work = Workload.prefill(LENGTH, batch=4, dtype=DType.FP32, ways=(rows, columns), **{parallel: devices})
