@@ -23,5 +23,5 @@ def require_sums(workloads: Sequence[Workload], metrics: Sequence[str]) -> None:
         raise InputError(
             "peak memory is that of the fullest stage, which is not searched",
             value="peak_memory_bytes",
-            hint="ask for weight_bytes, those of all stages together",
+            hint="ask for weight_bytes, those of all stages together, or in recommend for --smaller",
         )

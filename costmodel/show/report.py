@@ -200,13 +200,14 @@ def op_groups(phase: PhaseEstimate) -> list[tuple[str, str, str, str, str, str]]
 
 
 def _grouped(phase: PhaseEstimate, which: Literal["dense", "decomposed"]) -> dict[str, dict[str, Any]]:
-    counts, timings = phase.counted_ops(which)
+    """Of all microbatches, so that what is counted and the times add up to those of the pass."""
+    (counts, timings), many = phase.counted_ops(which), phase.workload.microbatches
     groups: dict[str, dict[str, Any]] = {}
     for (op, count), latency, bound in zip(counts, timings.latency_s.tolist(), timings.bound(), strict=True):
         bound = "communication" if op.cost.message_bytes else bound
         entry = groups.setdefault(op.role, {"count": 0, "seconds": 0.0, "bounds": {}})
-        entry["count"] += count
-        entry["seconds"] += count * latency
+        entry["count"] += many * count
+        entry["seconds"] += many * count * latency
         entry["bounds"][bound] = entry["bounds"].get(bound, 0.0) + count * latency
     return groups
 

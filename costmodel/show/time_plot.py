@@ -39,11 +39,11 @@ def segments(phase: PhaseEstimate, which: Literal["dense", "decomposed"], least_
     Args:
         least_s: roles of a class that take less become one segment, called after the class.
     """
-    ops, timings = phase.ops(which)
+    (ops, timings), many = phase.ops(which), phase.workload.microbatches
     spent: dict[tuple[str, str], float] = {}
     for op, latency_s in zip(ops, timings.latency_s.tolist(), strict=True):
         key = (group_of(op, phase.pricer.model), op.role)
-        spent[key] = spent.get(key, 0.0) + latency_s
+        spent[key] = spent.get(key, 0.0) + many * latency_s
     parts = []
     for group in GROUPS:
         own = {role: latency_s for (name, role), latency_s in spent.items() if name == group}

@@ -16,6 +16,8 @@ from costmodel.forward.stages import stage_layers
 from costmodel.forward.workload import Workload
 from costmodel.hardware.profile import load_hardware
 from costmodel.pricing.estimate import PhaseEstimate, estimate
+from costmodel.show.report import op_groups
+from costmodel.show.time_plot import segments
 
 A100 = load_hardware("a100-sxm-80gb")
 LLAMA = load_model("llama2-7b")
@@ -78,6 +80,13 @@ def test_microbatches_of_decode_fill_the_pipeline() -> None:
     assert filled.latency_s < 1.3 * alone.latency_s
     apart = _phase(Workload.decode(512, batch=2, pp=4)).dense
     assert filled.tokens_per_s > 3 * apart.tokens_per_s
+
+
+def test_where_the_time_goes_adds_up_to_the_time_of_all_microbatches() -> None:
+    phase = _phase(Workload.decode(512, batch=8, pp=4, microbatches=4), configuration=FACTORED)
+    assert sum(part.latency_s for part in segments(phase, "decomposed")) == pytest.approx(phase.decomposed.device_s)
+    groups = op_groups(phase)
+    assert {row[0]: row[2] for row in groups}["send"] == str(4 * 3)
 
 
 def test_a_request_passes_the_stages_at_every_step() -> None:
