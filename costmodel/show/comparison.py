@@ -37,7 +37,7 @@ def place(hardware: str, work: Workload, *, phase: bool = True) -> dict[str, str
     return {
         "device": hardware,
         "stack": work.stack or "bare",
-        "devices": f"{work.devices}",
+        "devices": _shared_out(work),
         **({"phase": work.phase.value} if phase else {}),
         "batch": f"{work.batch}",
         "tokens": length,
@@ -95,12 +95,18 @@ def where(hardware: str, work: Workload, among: Sequence[Workload] = ()) -> str:
     """A place in words: `l4, vllm, decode, batch 32`; of several questions what else tells it from the others."""
     parts = [hardware, work.stack or ("bare" if any(other.stack for other in among) else "")]
     if any(other.devices > 1 for other in (work, *among)):
-        parts.append(f"{work.devices} device{'s' if work.devices > 1 else ''}")
+        parts.append(_said("devices", _shared_out(work)) or "1 device")
     parts += [work.phase.value, f"batch {work.batch}"]
     alike = [other for other in among if other.phase is work.phase]
     if len({(other.q_len, other.kv_len) for other in alike}) > 1:
         parts.append(f"{work.q_len if work.phase is Phase.PREFILL else work.kv_len} tokens")
     return ", ".join(part for part in parts if part)
+
+
+def _shared_out(work: Workload) -> str:
+    """How many devices, and where not all of them share out each weight, which way: `4 (tp 2, pp 2)`."""
+    ways = ", ".join(f"{name} {size}" for name, size in work.split.items() if size > 1)
+    return f"{work.devices} ({ways})" if max(work.ep, work.pp) > 1 else f"{work.devices}"
 
 
 def saving_text(saved: float | None, low: float | None, high: float | None) -> tuple[str, str]:
@@ -115,7 +121,8 @@ def _said(key: str, value: str) -> str:
     if key == "stack":
         return "" if value == "bare" else value
     if key == "devices":
-        return "" if value == "1" else f"{value} devices"
+        number, space, how = value.partition(" ")
+        return "" if value == "1" else f"{number} devices{space}{how}"
     return f"batch {value}" if key == "batch" else f"{value} tokens"
 
 

@@ -16,6 +16,7 @@ from costmodel.forward.stages import stage_layers
 from costmodel.forward.workload import Workload
 from costmodel.hardware.profile import load_hardware
 from costmodel.pricing.estimate import PhaseEstimate, estimate
+from costmodel.show.comparison import place, where
 from costmodel.show.report import op_groups
 from costmodel.show.time_plot import segments
 
@@ -113,6 +114,13 @@ def test_the_answer_has_every_stage(capsys: pytest.CaptureFixture[str]) -> None:
     assert (devices["count"], devices["tp"], devices["pp"]) == (8, 2, 4)
     assert [stage["layers"] for stage in devices["pipeline"]["dense"]["stages"]] == [20] * 4
     assert answer["dense"]["fits"]
+
+
+def test_a_place_says_which_way_its_devices_share_the_model() -> None:
+    cut = {"batch": 4, "tp": 2}
+    assert where("l4", Workload.decode(8, **cut)) == "l4, 2 devices, decode, batch 4"
+    assert where("l4", Workload.decode(8, pp=2, **cut)) == "l4, 4 devices (tp 2, pp 2), decode, batch 4"
+    assert place("l4", Workload.decode(8, ep=2, batch=2))["devices"] == "2 (ep 2)"
 
 
 @pytest.mark.parametrize(
