@@ -12,7 +12,7 @@ from costmodel.cli.options import options_of
 from costmodel.decomposition.settings import DecompositionSettings
 from costmodel.errors import InputError
 from costmodel.files.write import write_file
-from costmodel.pricing.estimate import Estimate, estimate
+from costmodel.pricing.estimate import Estimate, PhaseEstimate, estimate
 from costmodel.pricing.likely import Likely, likely
 from costmodel.pricing.setup import SEVERAL, WorkloadSettings
 from costmodel.show import report
@@ -129,6 +129,12 @@ def _compare(results: Sequence[Estimate], show_ops: bool, fmt: str) -> None:
         print_comparison(estimates_table(results), fmt)
 
 
+def _part(phase: PhaseEstimate) -> str:
+    """What a list of operations is of, where it is not the whole pass."""
+    many = phase.workload.microbatches
+    return f", one microbatch of {many}" if many > 1 else ""
+
+
 def _print(result: Estimate, others: Sequence[Likely], show_ops: bool) -> None:
     plain = not result.decomposition.factors and not result.decomposition.dropped
     shown = (0, 1) if plain else (0, 1, 2, 3)
@@ -163,7 +169,8 @@ def _print(result: Estimate, others: Sequence[Likely], show_ops: bool) -> None:
         )
         if show_ops:
             columns_of_ops = ["operation", "m x n x k", "FLOPs", "traffic", "FLOP/B", "time", "limited by"]
-            print_table(f"{phase.workload.phase.value}: operations", columns_of_ops, report.op_lines(phase), fold=False)
+            title = f"{phase.workload.phase.value}: operations{_part(phase)}"
+            print_table(title, columns_of_ops, report.op_lines(phase), fold=False)
     if result.request:
         tokens = f"{result.request.prompt_tokens} prompt tokens, {result.request.new_tokens} new"
         costs(f"request: {tokens}", report.request_rows(result.request))

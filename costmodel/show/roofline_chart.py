@@ -238,7 +238,9 @@ def _marks(phase: PhaseEstimate, variant: Literal["dense", "factored"], model: M
 
 def group_of(op: Op, model: ModelSpec) -> str:
     """The key of GROUPS that an operation's colour stands for."""
-    return model.tensor(op.site).group if op.site else {"gemm": "head", "attention": "attention"}.get(op.kind, "vector")
+    if op.site:
+        return model.tensor(op.site).group
+    return {"gemm": "head", "attention": "attention", "alltoall": "mlp"}.get(op.kind, "vector")
 
 
 def _mark(op: Op, latency: float, everything: float, variant: Literal["dense", "factored"], model: ModelSpec) -> Mark:

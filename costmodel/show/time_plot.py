@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,8 @@ _SMALL = 0.01
 """Roles of a class that take less than this share of the longest bar become one segment."""
 _WIDTH = 10.0
 _BAR = 0.7
+_LETTERS = 115
+"""Of a panel's title in one line."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,7 +37,8 @@ class Segment:
 
 
 def segments(phase: PhaseEstimate, which: Literal["dense", "decomposed"], least_s: float = 0.0) -> list[Segment]:
-    """The device's time of a pass by role, class by class in the order of GROUPS and by execution within each.
+    """The device's time of a pass, of all its microbatches, by role: class by class in the order of GROUPS and by
+    execution within each.
 
     Args:
         least_s: roles of a class that take less become one segment, called after the class.
@@ -118,6 +122,8 @@ def _panel(axes: Any, phase: PhaseEstimate, plain: bool, theme: Theme) -> set[st
             bar[0].set_gid(part.role)
             start += part.latency_s
         text = seconds(costs.latency_s, 3)
+        if phase.workload.pp > 1:
+            text = f"{seconds(costs.device_s, 3)} in all,\n{text} latency"
         if costs.host_s > costs.device_s:
             axes.plot([costs.host_s] * 2, [height - 0.42, height + 0.42], color=colours["ink"], lw=2)
             text = f"{seconds(costs.host_s, 3)} to launch"
@@ -139,7 +145,8 @@ def _panel(axes: Any, phase: PhaseEstimate, plain: bool, theme: Theme) -> set[st
     axes.xaxis.set_major_formatter(EngFormatter(unit="s"))
     saved = phase.saved["latency_pct"]
     verdict = "" if plain or saved is None else f"; latency saved: {percent(saved / 100)}"
-    axes.set_title(f"{phase_title(phase)}{verdict}", fontsize=9, loc="left", color=colours["ink"])
+    title = textwrap.fill(f"{phase_title(phase)}{verdict}", _LETTERS)
+    axes.set_title(title, fontsize=9, loc="left", color=colours["ink"])
     return {part.group for _, _, parts in rows for part in parts}
 
 
@@ -162,10 +169,10 @@ def _name_segments(axes: Any) -> None:
         red, green, blue = to_rgb(bar.get_facecolor())
         ink = "#000000" if 0.299 * red + 0.587 * green + 0.114 * blue > 0.5 else "#ffffff"
         at = (bar.get_x() + bar.get_width() / 2, bar.get_y() + bar.get_height() / 2)
-        for rotation, size_pt in ((0, 7.5), (90, 7.5), (90, 6.5)):
-            text = axes.text(
-                *at, bar.get_gid(), ha="center", va="center", fontsize=size_pt, color=ink, rotation=rotation
-            )
+        role = bar.get_gid()
+        short = role.removeprefix("experts.")
+        for name, rotation, size_pt in ((role, 0, 7.5), (short, 0, 7.5), (short, 90, 7.5), (short, 90, 6.5)):
+            text = axes.text(*at, name, ha="center", va="center", fontsize=size_pt, color=ink, rotation=rotation)
             size = text.get_window_extent(renderer)
             if size.width + 2 <= box.width and size.height + 2 <= box.height:
                 break

@@ -30,6 +30,21 @@ def test_bars_add_up_and_no_name_leaves_its_segment() -> None:
             assert any(f.x0 <= box.x0 and box.x1 <= f.x1 and f.y0 <= box.y0 and box.y1 <= f.y1 for f in frames)
 
 
+def test_bars_of_stages_hold_all_microbatches_and_titles_stay_on_the_picture() -> None:
+    pytest.importorskip("matplotlib")
+    model = load_model("gpt2")
+    workload = Workload.prefill(64, batch=4, pp=4, microbatches=4)
+    result = estimate(model, load_hardware("a100-sxm-80gb"), parse_decomposition(["rank=64"], model), [workload])
+    parts = segments(result.phases[0], "dense")
+    assert sum(part.latency_s for part in parts) == pytest.approx(result.phases[0].dense.device_s)
+    figure = time_figure(result)
+    figure.draw_without_rendering()
+    (axes,) = figure.axes
+    titles = [child.get_window_extent() for child in axes.get_children() if "microbatches" in str(child)]
+    assert titles
+    assert all(box.x1 <= figure.bbox.x1 for box in titles)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [(["--plot", "x.pdf"], "allowed: .png, .svg"), (["--plot", "x.png", "--batch", "1,2"], "one question")],
