@@ -94,8 +94,8 @@ def command(
     \b
     Example:
         validate quality fit my-quality --sensitivity my-model.sensitivity --out quality.json
-        costmodel explore --model my-model --hw a100-sxm-80gb --objectives latency_s,quality \\
-            --quality quality.json --ranks 25%,50%,75%
+        costmodel explore --model my-model --hw a100-sxm-80gb --phase decode \\
+            --objectives latency_s,quality --quality quality.json --ranks 25%,50%,80%
     """
     from validate.predictor.evidence import read_evidence
     from validate.predictor.fit import fit_predictor

@@ -42,7 +42,9 @@ _SHORT = {"latency_pct": "time", "energy_pct": "energy", "memory_pct": "mem."}
     show_default=True,
     help="Factors of the measured models.",
 )
-@click.option("--dtype", default="fp16", show_default=True, help="Of the measured models.")
+@click.option(
+    "--dtype", default="fp16", show_default=True, help="Of the measured models: fp32, tf32, fp16, bf16 or fp8."
+)
 @click.option(
     "--attention",
     type=click.Choice([each.value for each in Attention]),
@@ -66,8 +68,8 @@ def command(
     """Predict a measured table of likelihood-scoring runs, beside the lines to beat.
 
     FILE is a CSV with the columns layers (empty: dense), rank, benchmark, batch_size, param_reduction_pct,
-    latency_s_per_batch, energy_j_per_batch_4gpu, memory_mib_per_gpu, gpu_utilisation_pct. Of a predicted benchmark
-    only the dense row is looked at.
+    latency_s_per_batch, energy_j_per_batch_4gpu, memory_mib_per_gpu, power_w_4gpu, gpu_utilisation_pct. Of a predicted
+    benchmark only the dense row is looked at.
 
     \b
     Example:

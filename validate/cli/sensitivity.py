@@ -100,8 +100,8 @@ def command(
     Example:
         validate sensitivity --model my-model --text book.txt \\
             --out my-model.sensitivity --as-quality
-        costmodel explore --model my-model --hw a100-sxm-80gb \\
-            --objectives latency_s,quality --ranks 25%,50%,75% \\
+        costmodel explore --model my-model --hw a100-sxm-80gb --phase decode \\
+            --objectives latency_s,quality --ranks 25%,50%,80% \\
             --quality my-model.sensitivity.quality.json
     """
     parsed = parse_ranks(ranks)
