@@ -94,7 +94,8 @@ OPTIONS: list[tuple[list[str], str]] = [
     (["--hw", "epyc-9654", "--dtype", "tf32"], "epyc-9654 has no matrix rate for --dtype: got 'tf32'"),
     (
         ["--hw", "epyc-9654", "--dtype", "fp32", "--runtime", "graph"],
-        "epyc-9654 is a CPU, which replays no graph: got 'graph'; allowed: eager; use --runtime eager",
+        "epyc-9654 is a CPU, which replays no graph: got 'graph'; allowed: eager; use --runtime eager or a stack of "
+        "CPUs, and ask about other devices apart",
     ),
     (["--model", "bert-base", "--phase", "decode"], "bert-base is an encoder and has no decode phase"),
     (["--model", "bert-base", "--kv-len", "9"], "bert-base is an encoder and has no decode phase: got '--kv-len 9'"),
