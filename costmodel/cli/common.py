@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 _SOFT = ("assumption: ", "note: ")
+_COMMAND = "next: costmodel"
 """How lines begin that -q leaves out."""
 
 
@@ -155,9 +156,14 @@ def warn_of(configuration: DecompositionSettings, model: ModelSpec) -> None:
 
 
 def print_lines(lines: Iterable[str]) -> None:
-    """Print plain lines, long ones wrapped and indented to the width of the terminal; quiet ones not under -q."""
+    """Print plain lines, long ones wrapped and indented to the width of the terminal, but for commands to run, which
+    are to be copied; quiet ones not under -q.
+    """
     for line in lines:
         if is_quiet() and line.startswith(_SOFT):
             continue
         text, width = shown(line), text_width()
+        if line.startswith(_COMMAND):
+            print(text)
+            continue
         print(textwrap.fill(text, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False))
