@@ -163,7 +163,7 @@ def _cell(value: object) -> object:
         return f"{value:,}"
     if isinstance(value, dict):
         return ", ".join(f"{name.replace('_', ' ')} {_cell(part)}" for name, part in value.items())
-    if isinstance(value, list):
+    if isinstance(value, list | tuple):
         runs = [(len(list(run)), entry) for entry, run in itertools.groupby(value)]
         return ", ".join(f"{count} x {'none' if entry is None else entry}" for count, entry in runs) or None
     return value if value != "" else None

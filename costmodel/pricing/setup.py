@@ -120,7 +120,11 @@ class WorkloadSettings:
         },
     )
     host: str | None = field(
-        default=None, metadata={"metavar": "NAME", "help": "Class of the host that launches.  [default: the device's]"}
+        default=None,
+        metadata={
+            "metavar": "NAME",
+            "help": "Class of the host that launches: `costmodel stacks list`.  [default: the device's]",
+        },
     )
     cache: Cache | None = field(
         default=None, metadata={"help": "How the KV cache is kept.  [default: static, or the stack's]"}
