@@ -159,7 +159,7 @@ class SensitivityRunner:
         for tensor, spectra in zip(self._tensors, self._factorise(given), strict=True):
             found[Site(index, tensor.name)] = spectra
             self._advance(int(fresh))
-        arrays = {name: torch.from_numpy(array) for name, array in to_arrays(found).items()}
+        arrays = {name: torch.tensor(array) for name, array in to_arrays(found).items()}  # a worker's are read-only
         arrays["seconds"] = torch.tensor(time.monotonic() - started, dtype=torch.float64)
         self._work.save("layer", index, arrays)
 

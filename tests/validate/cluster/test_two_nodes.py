@@ -102,3 +102,4 @@ def test_sensitivity_on_a_cluster_is_that_of_one_process(given: Path, cluster: A
     killing.finish(command.make(given, tmp_path / "calm"), log)
     killing.finish([*command.make(given, tmp_path / "out"), "--ray", cluster.address], log)
     assert command.read(tmp_path / "out") == command.read(tmp_path / "calm")
+    assert "Warning" not in log.read_text()
