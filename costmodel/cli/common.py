@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
 F = TypeVar("F", bound=Callable[..., Any])
 _SOFT = ("assumption: ", "note: ")
-_COMMAND = "next: costmodel"
 """How lines begin that -q leaves out."""
+_COMMAND = "next: costmodel"
+"""How lines begin that are commands to copy."""
 
 
 class NamingGroup(click.Group):

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from scipy.stats import spearmanr
+
 from studies.comparison.record import dense_of, read_lines
 from studies.minilm.record import Judged
 from studies.smollm2.record import Measured, read_measured
@@ -32,14 +34,14 @@ def _losses(rows: list[Measured], size: float) -> list[str]:
     here = {row.method: row for row in rows if row.asked == size}
 
     def cell(method: str) -> str:
-        return f"{here[method].above(dense).value:.3f}" if method in here else "-"
+        return f"{here[method].loss - dense.loss:.3f}" if method in here else "-"
 
     return [cell(method) for method in ("ours, sequential", "ours, whitened", "svd-llm", "drop influence")]
 
 
 def _correlations(rows: list[Judged], size: float) -> list[str]:
     dense = dense_of(rows)
-    here = {row.method: row.correlation(dense)[0].value for row in rows if row.asked == size}
+    here = {row.method: spearmanr(row.cosines, dense.scores).statistic for row in rows if row.asked == size}
     return [f"{here['ours']:.3f}", f"{here['svd-llm']:.3f}", f"{max(here[rule] for rule in RULES):.3f}"]
 
 
