@@ -21,41 +21,20 @@ from costmodel.forward.work import ExpertWork
 from costmodel.forward.workload import ExpertKernels, Workload
 from costmodel.hardware.profile import HardwareProfile
 from costmodel.model import ModelSpec
+from costmodel.timing.around import TimesAroundDevice
 from costmodel.timing.columns import OVERHEAD_ROW, OpColumns, OpTimings, TimeModel
-from costmodel.timing.moe import grouped_product
+from costmodel.timing.moe import grouped_product, with_traffic_beside
 from costmodel.timing.moe_file import WIDEN, MeasuredSizes, MoeNumbers, moe_table
 from costmodel.timing.routing import TILES
 from costmodel.units import DType
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class ExpertTimes:
+class ExpertTimes(TimesAroundDevice):
     """A device's time model with the operations of expert layers by the fitted form."""
 
-    device: TimeModel
-    hardware: HardwareProfile
     numbers: MoeNumbers
     dtype: DType
-
-    @property
-    def level(self) -> str:
-        """That of the device's other operations."""
-        return self.device.level
-
-    @property
-    def has_interval(self) -> bool:
-        """Whether `p05_s` and `p95_s` say anything."""
-        return self.device.has_interval
-
-    @property
-    def together(self) -> float:
-        """As of the device's other operations."""
-        return self.device.together
-
-    @property
-    def host_launch_s(self) -> float:
-        """Time the host needs to launch one kernel."""
-        return self.device.host_launch_s
 
     def times(self, ops: OpColumns) -> OpTimings:
         """Seconds of each operation; exactly 0 where kernels = 0."""
@@ -85,17 +64,15 @@ class ExpertTimes:
         moved = numbers.inner_copies * work.inner * 2 + numbers.hidden_copies * work.hidden * 2 + work.stream
         beside = moved / (hardware.memory_bytes_per_s * numbers.stream_memory)
         overhead = work.layers * (numbers.fixed_s + numbers.expert_s * work.hit) + work.extra / 2 * kernel_s
-        latency = busy + beside + overhead
-        memory = memory + beside
-        return OpTimings.of(
-            compute_s=compute,
-            memory_s=memory,
-            overhead_s=overhead,
-            latency_s=latency,
-            upper_s=np.maximum(compute + memory + walk + overhead, latency),
-            busy_s=busy + beside,
-            p05_s=latency * np.exp(numbers.low / self.together) if self.has_interval else latency,
-            p95_s=latency * np.exp(numbers.high / self.together) if self.has_interval else latency,
+        return with_traffic_beside(
+            compute=compute,
+            memory=memory,
+            walk=walk,
+            busy=busy,
+            beside=beside,
+            overhead=overhead,
+            low=numbers.low / self.together if self.has_interval else 0.0,
+            high=numbers.high / self.together if self.has_interval else 0.0,
         )
 
 

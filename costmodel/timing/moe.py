@@ -146,6 +146,37 @@ def times_of(numbers: MoeNumbers, layers: LayerColumns, hardware: HardwareProfil
     hidden_bytes = numbers.hidden_copies * layers.all_rows * layers.hidden * 2
     beside = (inner_bytes + hidden_bytes + layers.tokens * layers.hidden * 4) / (bytes_per_s * numbers.stream_memory)
     overhead = numbers.fixed_s + numbers.expert_s * layers.hit
+    return with_traffic_beside(
+        compute=compute,
+        memory=memory,
+        walk=chain,
+        busy=busy,
+        beside=beside,
+        overhead=overhead,
+        low=numbers.low,
+        high=numbers.high,
+    )
+
+
+def with_traffic_beside(
+    *,
+    compute: Floats,
+    memory: Floats,
+    walk: Floats,
+    busy: Floats,
+    beside: Floats,
+    overhead: Floats,
+    low: float,
+    high: float,
+) -> OpTimings:
+    """Times of products of experts with what runs beside them.
+
+    Args:
+        compute, memory, walk, busy: seconds of the products, as `grouped_product` gives them.
+        beside: seconds of traffic that nothing overlaps with.
+        overhead: seconds that no size changes.
+        low, high: ends of the 90 % interval, in logarithms of the latency; 0 where there is none.
+    """
     latency = busy + beside + overhead
     memory = memory + beside
     return OpTimings.of(
@@ -153,10 +184,10 @@ def times_of(numbers: MoeNumbers, layers: LayerColumns, hardware: HardwareProfil
         memory_s=memory,
         overhead_s=overhead,
         latency_s=latency,
-        upper_s=np.maximum(compute + memory + chain + overhead, latency),
+        upper_s=np.maximum(compute + memory + walk + overhead, latency),
         busy_s=busy + beside,
-        p05_s=latency * np.exp(numbers.low),
-        p95_s=latency * np.exp(numbers.high),
+        p05_s=latency * np.exp(low),
+        p95_s=latency * np.exp(high),
     )
 
 

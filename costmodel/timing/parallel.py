@@ -6,44 +6,22 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from costmodel.hardware.profile import HardwareProfile
+from costmodel.timing.around import TimesAroundDevice
 from costmodel.timing.collectives import collective_time
-from costmodel.timing.columns import EXCHANGES, OpColumns, OpTimings, TimeModel
+from costmodel.timing.columns import EXCHANGES, OpColumns, OpTimings
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class ParallelTimes:
+class ParallelTimes(TimesAroundDevice):
     """A device's time model beside the time of collectives, which nothing overlaps with.
 
     While it waits for others a device counts as idle.
     """
 
-    device: TimeModel
-    hardware: HardwareProfile
     tp: int
     """Devices that share out each weight."""
     ep: int
     """Groups of them that share out experts, among which all-to-alls go."""
-
-    @property
-    def level(self) -> str:
-        """That of the device's own operations."""
-        return self.device.level
-
-    @property
-    def has_interval(self) -> bool:
-        """Whether `p05_s` and `p95_s` say anything."""
-        return self.device.has_interval
-
-    @property
-    def together(self) -> float:
-        """As of the device's own operations."""
-        return self.device.together
-
-    @property
-    def host_launch_s(self) -> float:
-        """Time the host needs to launch one kernel."""
-        return self.device.host_launch_s
 
     def times(self, ops: OpColumns) -> OpTimings:
         """Seconds of each operation; exactly 0 where kernels = 0."""
