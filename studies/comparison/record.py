@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import msgspec
+
+from costmodel.cli.common import say
+from validate.errors import RunError
 
 DENSE = "dense"
 
@@ -61,3 +65,50 @@ def append(path: Path, row: Line) -> None:
 def dense_of(rows: Sequence[Line]) -> Line:
     """The dense model's row."""
     return next(row for row in rows if row.method == DENSE)
+
+
+class Comparison(Protocol[Line]):
+    """A model and its texts, by the digests that its lines carry."""
+
+    text: str
+    calibration: str
+    weights: str
+
+    def measure(self, method: str, removed: float) -> Line:
+        """One line."""
+
+
+def measure_missing(
+    path: Path,
+    kind: type[Line],
+    comparison: Comparison[Line],
+    wanted: Sequence[tuple[str, float]],
+    *,
+    until: float | None,
+    told: Callable[[Line], str],
+) -> list[Line]:
+    """Measure dense and what is wanted of the file's missing lines, each written when it is known; all lines.
+
+    Args:
+        wanted: method and share removed.
+        until: `time.monotonic()` after which no further line is begun.
+        told: what is said of a new line.
+
+    Raises:
+        RunError: when the file's lines are of other texts or weights.
+    """
+    rows = read_lines(path, kind)
+    for row in rows[:1]:
+        if (row.text, row.calibration, row.weights) != (comparison.text, comparison.calibration, comparison.weights):
+            raise RunError("the records are of other texts or weights", value=str(path), hint="choose another --out")
+    done = {(row.method, row.asked) for row in rows}
+    for method, size in ((DENSE, 0.0), *wanted):
+        if (method, size) in done:
+            continue
+        if until is not None and time.monotonic() > until:
+            say("stopped; the same command continues")
+            break
+        row = comparison.measure(method, size)
+        append(path, row)
+        say(told(row))
+    return read_lines(path, kind)

@@ -17,12 +17,10 @@ from pathlib import Path
 import click
 
 from costmodel.cli import run
-from costmodel.cli.common import say
-from studies.comparison.record import DENSE, append, read_lines
+from studies.comparison.record import measure_missing
 from studies.minilm.compare import METHODS, Comparison
 from studies.minilm.page import write_page
 from studies.minilm.record import Judged
-from validate.errors import RunError
 
 SIZES = (0.05, 0.1, 0.2, 0.3, 0.4)
 FILE = "compared.jsonl"
@@ -54,24 +52,17 @@ def command(
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     comparison = Comparison(model, pairs, calibration, blocks=blocks, length=length)
-    rows = read_lines(folder / FILE, Judged)
-    for row in rows[:1]:
-        if (row.text, row.calibration, row.weights) != (comparison.text, comparison.calibration, comparison.weights):
-            raise RunError(
-                "the records are of other texts or weights", value=str(folder / FILE), hint="choose another --out"
-            )
-    done = {(row.method, row.asked) for row in rows}
-    wanted = [(DENSE, 0.0), *((method, size) for size in removed or SIZES for method in methods or METHODS)]
-    for method, size in wanted:
-        if (method, size) in done:
-            continue
-        if stop_after is not None and time.monotonic() - began > stop_after:
-            say("stopped; the same command continues")
-            break
-        row = comparison.measure(method, size)
-        append(folder / FILE, row)
-        say(f"{method} at {100 * row.removed:.1f} %: embeddings change by {row.change:.4f}, {row.seconds:.0f} s")
-    write_page(read_lines(folder / FILE, Judged), folder, comparison.layers_share)
+    rows = measure_missing(
+        folder / FILE,
+        Judged,
+        comparison,
+        [(method, size) for size in removed or SIZES for method in methods or METHODS],
+        until=None if stop_after is None else began + stop_after,
+        told=lambda row: (
+            f"{row.method} at {100 * row.removed:.1f} %: embeddings change by {row.change:.4f}, {row.seconds:.0f} s"
+        ),
+    )
+    write_page(rows, folder, comparison.layers_share)
 
 
 if __name__ == "__main__":

@@ -20,15 +20,13 @@ import click
 import torch
 
 from costmodel.cli import run
-from costmodel.cli.common import say
 from costmodel.decomposition.factors import Decomposition
 from studies.comparison.allocate import allocate, curvatures
 from studies.comparison.baselines import AsvdFactors, FwsvdFactors, dropped, share_removed, uniform
-from studies.comparison.record import append
+from studies.comparison.record import measure_missing
 from studies.comparison.statistics import Statistics, causal_statistics
 from studies.smollm2.page import write_page
-from studies.smollm2.record import Measured, read_measured
-from validate.errors import RunError
+from studies.smollm2.record import Measured
 from validate.factors.kinds import Factors
 from validate.factors.replace import Replacement, StageMaker, WeightFactors
 from validate.factors.sequential import SequentialFactors
@@ -214,24 +212,15 @@ def command(
     comparison = Comparison(
         model, text, calibration, blocks=blocks, calibration_blocks=calibration_blocks, length=length, scratch=kept
     )
-    rows = read_measured(folder / FILE)
-    for row in rows[:1]:
-        if (row.text, row.calibration, row.weights) != (comparison.text, comparison.calibration, comparison.weights):
-            raise RunError(
-                "the records are of other texts or weights", value=str(folder / FILE), hint="choose another --out"
-            )
-    done = {(row.method, row.asked) for row in rows}
-    wanted = [("dense", 0.0), *((method, size) for size in removed or SIZES for method in methods or METHODS)]
-    for method, size in wanted:
-        if (method, size) in done:
-            continue
-        if stop_after is not None and time.monotonic() - began > stop_after:
-            say("stopped; the same command continues")
-            break
-        row = comparison.measure(method, size)
-        append(folder / FILE, row)
-        say(f"{method} at {100 * row.removed:.1f} %: {row.loss:.4f} nats, {row.seconds:.0f} s")
-    write_page(read_measured(folder / FILE), folder)
+    rows = measure_missing(
+        folder / FILE,
+        Measured,
+        comparison,
+        [(method, size) for size in removed or SIZES for method in methods or METHODS],
+        until=None if stop_after is None else began + stop_after,
+        told=lambda row: f"{row.method} at {100 * row.removed:.1f} %: {row.loss:.4f} nats, {row.seconds:.0f} s",
+    )
+    write_page(rows, folder)
 
 
 if __name__ == "__main__":
