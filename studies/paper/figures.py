@@ -43,6 +43,8 @@ def draw(results: Results, folder: Path) -> dict[str, str]:
     }
     paired = f"bars: paired 95 % intervals over {len(results.tokens)} blocks of text"
     notes = {"accuracy": "bars: 95 % intervals (Wilson); lines: the dense model, and dotted what guessing gives"}
+    if results.of("sets"):
+        makers["sets"] = _sets
     if results.tasks:
         makers["accuracy"] = draw_accuracy
     folder.mkdir(parents=True, exist_ok=True)
@@ -198,6 +200,18 @@ def _budget(results: Results) -> Any:
         axes.set_title(panel, fontsize=9.5)
         axes.set_xlabel("change of NLL, nats per token")
     scale([axes.xaxis for axes in row], results.of("budget"))
+    draw_legend(figure, [PLAIN, WHITENED, DROPPED])
+    return figure
+
+
+def _sets(results: Results) -> Any:
+    figure, row = make_axes(1, 1, (6.4, 4.1))
+    for kind in (PLAIN, WHITENED, DROPPED):
+        found = results.of("sets", series=kind)
+        draw_line(row[0], [100 * each.removed for each in found], found, kind)
+    row[0].set_xlabel("parameters removed, %")
+    row[0].set_title("The paper's ten sets of layers, all tensors at rank 1", fontsize=9.5)
+    scale_changes(row)
     draw_legend(figure, [PLAIN, WHITENED, DROPPED])
     return figure
 

@@ -91,6 +91,7 @@ def findings(results: Results) -> list[Finding]:
         "position": _position,
         "spacing": _spacing,
         "budget": _budget,
+        "sets": _sets,
     }
     found: list[Finding] = []
     for study, make in makers.items():
@@ -163,7 +164,7 @@ def _spacing(results: Results) -> Iterator[Claim]:
     for kind in (*KINDS, DROPPED):
         pairs, singles = results.of("spacing", series=kind), results.singles(kind)
         inner = [pair for pair in pairs if 0 not in layers_of(pair)]
-        nearest = min(float(pair.point.x) for pair in pairs)
+        nearest = min((float(pair.point.x) for pair in pairs), default=0.0)
         for what, some in (("all pairs", pairs), ("without the first layer", inner)):
             near = [pair for pair in some if pair.point.x == nearest]
             far = [pair for pair in some if float(pair.point.x) >= third]
@@ -184,3 +185,12 @@ def _budget(results: Results) -> Iterator[Claim]:
                         claim = f"{kind}, {panel}: {few.point.x} costs less than {other.point.x}"
                         claim += f" (the first layer in {FIRST[touched]})"
                         yield claim, partial(results.difference, [other], [few])
+
+
+def _sets(results: Results) -> Iterator[Claim]:
+    dropped = {each.point.x: each for each in results.of("sets", series=DROPPED)}
+    for kind in KINDS:
+        for each in results.of("sets", series=kind):
+            if each.point.x in dropped:
+                claim = f"{kind}: rank 1 in layers {each.point.x} costs less than dropping them"
+                yield claim, partial(results.difference, [dropped[each.point.x]], [each])

@@ -24,6 +24,21 @@ MODERATE = 0.25
 PLAIN, WHITENED, DROPPED = "plain", "whitened", "dropped"
 FEW = "all tensors, rank 1"
 """How the places of few layers in the study of budgets begin."""
+PAPER_LAYERS = 32
+PAPER_SETS: tuple[tuple[int, ...], ...] = (
+    (2, 29),
+    (2, 17, 31),
+    (2, 8, 14, 20, 26),
+    (4, 8, 12, 16, 20, 24, 28),
+    (*range(2, 30, 3), 31),
+    tuple(range(0, 32, 2)),
+    (1, 3, 5, 7, 9, *range(10, 19), 20, 22, 24, 26, 28, 30),
+    (1, 3, 5, 7, 9, *range(10, 30)),
+    (0, 2, 4, 6, *range(8, 32)),
+    tuple(range(32)),
+)
+"""The ten sets of layers of Llama 2 7B that the paper timed and scored, from 6 to 96 % of the parameters (the authors'
+artifact, MIT)."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +46,7 @@ class Point:
     """One configuration in one study.
 
     Attributes:
-        study: rank, tensor, count, position, spacing or budget.
+        study: rank, tensor, count, position, spacing, budget or sets.
         panel: part of the study's figure.
         series: what is compared: plain, whitened, dropped, with the rank where that varies.
         x: place in the panel: a number, or a name.
@@ -47,7 +62,15 @@ class Point:
 
 def case_studies(spec: ModelSpec) -> list[Point]:
     """Every point of every study, without the dense model."""
-    return [*_rank(spec), *_tensor(spec), *_count(spec), *_position(spec), *_spacing(spec), *_budget(spec)]
+    return [
+        *_rank(spec),
+        *_tensor(spec),
+        *_count(spec),
+        *_position(spec),
+        *_spacing(spec),
+        *_budget(spec),
+        *paper_sets(spec),
+    ]
 
 
 def spread(spec: ModelSpec, count: int) -> list[int]:
@@ -182,6 +205,29 @@ def _budget(spec: ModelSpec) -> Iterator[Point]:
                 found = matched(spec, tensors, size, many) if len(many) > count else None
                 if found is not None:
                     yield from _both("budget", panel, f"{name}, {where}", found)
+
+
+def paper_sets(spec: ModelSpec) -> Iterator[Point]:
+    """The paper's ten sets at rank 1, moved to the same share of this model's depth; of a model of less than half the
+    paper's layers too many would fall on each other, and there are none."""
+    if 2 * spec.num_layers < PAPER_LAYERS:
+        return
+    scale = (spec.num_layers - 1) / (PAPER_LAYERS - 1)
+    for layers in dict.fromkeys(tuple(dict.fromkeys(round(layer * scale) for layer in own)) for own in PAPER_SETS):
+        yield from _both("sets", "all", _numbers(layers), factored(spec, layers, spec.groups["all"], None))
+        if len(layers) < spec.num_layers:
+            yield _dropped("sets", "all", _numbers(layers), layers)
+
+
+def _numbers(layers: Sequence[int]) -> str:
+    """Layers with those that follow each other as ranges: 0, 2, 5-9."""
+    runs: list[list[int]] = []
+    for layer in layers:
+        if runs and layer == runs[-1][-1] + 1:
+            runs[-1].append(layer)
+        else:
+            runs.append([layer])
+    return ", ".join(f"{run[0]}-{run[-1]}" if len(run) > 1 else str(run[0]) for run in runs)
 
 
 def _listed(layers: Sequence[int]) -> str:

@@ -20,6 +20,7 @@ TITLES = {
     "position": "Which layer: the first, the last?",
     "spacing": "Neighbours or layers far apart?",
     "budget": "All tensors of few layers, or one tensor of all?",
+    "sets": "The paper's ten sets of layers, scaled",
     "accuracy": "Accuracy, the paper's measure",
     "whitening": "Plain beside whitened at equal size",
 }
@@ -154,7 +155,7 @@ def _points(found: Sequence[Found], cell: Callable[[Found], str]) -> list[str]:
     rows: dict[tuple[str, str, str], dict[str, Found]] = {}
     for each in found:
         kind, _, suffix = each.point.series.partition(", ")
-        shared = each.point.study in ("count", "position", "spacing")  # dropped layers belong to every rank
+        shared = each.point.study in ("count", "position", "spacing", "sets")  # dropped layers belong to every rank
         place = str(each.point.x)
         if isinstance(each.point.x, float):
             place = f"{100 * each.point.x:.0f} % of break-even" if each.point.x else "rank 1"

@@ -21,7 +21,7 @@ from costmodel.decomposition.factors import break_even_rank
 from costmodel.model import ModelSpec
 from studies.paper.figures import draw
 from studies.paper.findings import Finding, Twin, findings, twins
-from studies.paper.points import case_studies, factored, matched, removed, spread
+from studies.paper.points import PAPER_SETS, case_studies, factored, matched, paper_sets, removed, spread
 from studies.paper.report import to_json, to_markdown
 from studies.paper.results import Results
 from studies.paper.tests_of_claims import Difference, holm, paired_p, verdict
@@ -142,6 +142,35 @@ def test_studies_fit_the_model_and_budgets_match(config: dict[str, Any]) -> None
         assert len(group) >= 3
         assert max(group) - min(group) < 0.012  # ranks of a tiny model are coarse
     assert {point.study for point in points} == {"rank", "tensor", "count", "position", "spacing", "budget"}
+
+
+def test_the_papers_sets_are_its_own_at_its_depth_and_keep_their_share_of_another() -> None:
+    def sets(num_layers: int) -> list[tuple[int, ...]]:
+        spec = tiny_spec({**LLAMA, "num_hidden_layers": num_layers})
+        found = [p.case.decomposition for p in paper_sets(spec) if p.series == "plain"]
+        assert all({factor.ranks[0] for factor in each.factors.values()} == {1} for each in found)
+        return [tuple(sorted({site.layer for site in each.factors})) for each in found]
+
+    assert sets(32) == list(PAPER_SETS)
+    assert [len(layers) for layers in sets(32)] == [2, 3, 5, 7, 11, 16, 20, 25, 28, 32]
+    assert sets(30)[:4] == [(2, 27), (2, 16, 29), (2, 7, 13, 19, 24), (4, 7, 11, 15, 19, 22, 26)]
+    assert sets(30)[-1] == tuple(range(30))
+    assert not sets(8)
+
+
+def test_the_papers_sets_have_claims_a_figure_and_a_table(tmp_path: Path) -> None:
+    config = {**LLAMA, "num_hidden_layers": 16}
+    spec = tiny_spec(config)
+    points = list(paper_sets(spec))
+    cases = {case.id(spec, "model"): case for case in (DENSE, *(point.case for point in points))}
+    deep = Results(points, [record(spec, config, case, index) for index, case in enumerate(cases.values())])
+    claims = [each for each in findings(deep) if each.study == "sets" and each.measure == "nll"]
+    assert len(claims) == 2 * 6  # three sets are one at half the depth, and nothing is left where all are dropped
+    assert all(each.verdict == "holds" for each in claims if each.claim.startswith("whitened"))  # half the damage
+    assert [each.point.x for each in deep.of("sets", series="dropped")][1] == "1, 8, 15"
+    page = to_markdown(deep, findings(deep), [], {"sets": "sets.png"})
+    assert "| 1, 8, 15 | " in page
+    assert deep.of("sets", series="plain")[1].change.value < deep.of("sets", series="plain")[-1].change.value
 
 
 def test_budgets_compare_like_with_like(found: list[Finding]) -> None:
