@@ -225,8 +225,8 @@ def parse_limit(text: str, priced: Priced) -> list[Limit]:
     """Read `NAME OP NUMBER`, the number in the name's unit or with one; without a phase it holds in every phase priced.
 
     Raises:
-        InputError: on a malformed text, an unknown name, a unit of something else, a number that is not finite, or a
-            negative bound of something that cannot be negative.
+        InputError: on a malformed text, a lone =, an unknown name, a unit of something else, a number that is not
+            finite, or a negative bound of something that cannot be negative.
     """
     match = _LIMIT.fullmatch(text)
     if not match:
@@ -238,6 +238,11 @@ def parse_limit(text: str, priced: Priced) -> list[Limit]:
         )
     name, sign, number = match.groups()
     objectives = parse_objective(name, priced)
+    if sign == "=":
+        bound = ">=" if objectives[0].maximise else "<="
+        raise InputError(
+            "a limit with =", value=text, hint=f"write {name}{bound}{number} for a bound, {name}=={number} for exactly that"
+        )
     value = parse_amount(number, unit_of(name), name)
     if not math.isfinite(value):
         raise InputError("a limit must be finite", value=number)
@@ -245,5 +250,4 @@ def parse_limit(text: str, priced: Priced) -> list[Limit]:
         raise InputError("a negative limit on what is never negative", value=text, allowed="0 or more")
     if objectives[0].saving in _PERCENT and value > 100:
         raise InputError("more than 100 % cannot be saved", value=text, allowed="at most 100")
-    sign = "==" if sign == "=" else sign
     return [Limit(objective=objective, sign=sign, value=value) for objective in objectives]

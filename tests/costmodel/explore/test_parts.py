@@ -154,6 +154,8 @@ def test_every_name_has_a_meaning_a_unit_and_the_direction_that_the_objective_ha
         (lambda: parse_objectives(["params", "params"], ONE), "twice"),
         (lambda: parse_limit("latency_s", ONE), "not a limit"),
         (lambda: parse_limit("latency_s<=", ONE), "not a limit"),
+        (lambda: parse_limit("latency_s=10ms", ONE), "latency_s<=10ms for a bound, latency_s==10ms for exactly"),
+        (lambda: parse_limit("saved.latency_pct = 20%", ONE), "saved.latency_pct>=20% for a bound"),
         (lambda: parse_limit("latency_s<=fast", ONE), "not a number"),
         (lambda: parse_limit("latency_s<=10GB", ONE), "not a unit.*10ms"),
         (lambda: parse_limit("saved.latency_pct>=10ms", ONE), "not a unit.*20%"),
