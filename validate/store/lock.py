@@ -14,8 +14,30 @@ from validate.errors import RunError
 NAME = "lock"
 
 
-def lock_folder(folder: Path, *, busy: type[CostModelError] = RunError) -> filelock.FileLock:
-    """Take the lock of a folder, which is made where it does not exist; `release()` of what it returns gives it back.
+class FolderLock:
+    """A lock that is held; a context manager, and `release()`, give it back. Nothing is left to a finalizer, which an
+    interpreter that shuts down may run too late.
+
+    Args:
+        lock: taken once.
+    """
+
+    def __init__(self, lock: filelock.BaseFileLock) -> None:
+        self._lock = lock
+
+    def __enter__(self) -> FolderLock:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.release()
+
+    def release(self) -> None:
+        """Give the lock back; once it is, nothing happens."""
+        self._lock.release(force=True)
+
+
+def lock_folder(folder: Path, *, busy: type[CostModelError] = RunError) -> FolderLock:
+    """Take the lock of a folder, which is made where it does not exist.
 
     Args:
         busy: the kind of error where another process has it.
@@ -25,7 +47,7 @@ def lock_folder(folder: Path, *, busy: type[CostModelError] = RunError) -> filel
         RunError: when the folder cannot be written to.
     """
     path = folder / NAME
-    lock = filelock.FileLock(path, blocking=False)
+    lock = filelock.FileLock(path, blocking=False, thread_local=False)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire()
@@ -35,9 +57,12 @@ def lock_folder(folder: Path, *, busy: type[CostModelError] = RunError) -> filel
         raise busy("folder is in use by another run", value=str(folder), hint=hint) from error
     except OSError as error:
         raise RunError("cannot write to folder", value=str(folder), hint=error.strerror or str(error)) from error
+    except BaseException:
+        lock.release(force=True)
+        raise
     with contextlib.suppress(OSError):  # a full disk, or a system that locks content: the number is a help only
         path.write_text(f"{os.getpid()}\n", encoding="utf-8")
-    return lock
+    return FolderLock(lock)
 
 
 def _owner(path: Path) -> str:
