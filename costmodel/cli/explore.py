@@ -10,6 +10,7 @@ import click
 from costmodel.cli.common import compare_format_option, print_lines, print_table, write_csv, write_json
 from costmodel.cli.comparison import print_comparison
 from costmodel.cli.options import options_of
+from costmodel.cli.progress import Working
 from costmodel.cli.repeat import repeated
 from costmodel.cli.space import print_every_digit
 from costmodel.decomposition.recipe import recipe_text, require_suffix
@@ -111,21 +112,24 @@ def command(
     if drawn is not None and len(workloads) > 1:
         raise InputError("a file is of one question", value=drawn, hint="explore one device, stack and workload")
     results = []
-    for workload in workloads:
-        setup = workload.setup()
-        results.append(
-            explore(
-                space.of(setup.model),
-                setup.hardware,
-                setup.workloads,
-                top=top,
-                limits=limits,
-                quality=quality,
-                objectives=objectives.split(",") if objectives is not None else None,
-                calibration=setup.calibration,
-                new_tokens=setup.new_tokens,
+    with Working("exploring") as working:
+        for number, workload in enumerate(workloads, 1):
+            setup = workload.setup()
+            several = f", question {number} of {len(workloads)}" if len(workloads) > 1 else ""
+            working.status(f"exploring {setup.model.name} on {setup.hardware.name}{several}")
+            results.append(
+                explore(
+                    space.of(setup.model),
+                    setup.hardware,
+                    setup.workloads,
+                    top=top,
+                    limits=limits,
+                    quality=quality,
+                    objectives=objectives.split(",") if objectives is not None else None,
+                    calibration=setup.calibration,
+                    new_tokens=setup.new_tokens,
+                )
             )
-        )
     result = results[0]
     if save_recipe is not None:
         write_file(Path(save_recipe), recipe_text(result.best, result.space.model).encode())

@@ -13,6 +13,7 @@ import click
 from costmodel.cli.common import compare_format_option, print_lines, warn_of, write_csv, write_json
 from costmodel.cli.comparison import print_comparison
 from costmodel.cli.options import options_of
+from costmodel.cli.progress import Working
 from costmodel.decomposition.presets import Preset
 from costmodel.decomposition.recipe import recipe_text, require_suffix
 from costmodel.decomposition.settings import DecompositionSettings
@@ -84,8 +85,11 @@ def command(
     setups = [settings.setup() for settings in workloads]
     only = named.load(setups[0].model) if named.named else None
     warn_of(named, setups[0].model)
-    found = recommend_each(setups, goal, max_damage=max_damage, quality=quality, only=only)
-    rows = [(row, next_command(row, workloads[place])) for place, row in found]
+    rows = []
+    with Working("recommending") as working:
+        for place, row in recommend_each(setups, goal, max_damage=max_damage, quality=quality, only=only):
+            rows.append((row, next_command(row, workloads[place])))
+            working.status(f"recommending, question {place + 1} of {len(setups)}")
     if save_recipe is not None:
         _save([row for row, _ in rows], Path(save_recipe))
     if fmt == "json":

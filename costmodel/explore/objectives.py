@@ -241,7 +241,9 @@ def parse_limit(text: str, priced: Priced) -> list[Limit]:
     if sign == "=":
         bound = ">=" if objectives[0].maximise else "<="
         raise InputError(
-            "a limit with =", value=text, hint=f"write {name}{bound}{number} for a bound, {name}=={number} for exactly that"
+            "a limit with =",
+            value=text,
+            hint=f"write {name}{bound}{number} for a bound, {name}=={number} for exactly that",
         )
     value = parse_amount(number, unit_of(name), name)
     if not math.isfinite(value):

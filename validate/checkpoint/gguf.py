@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.util
 import json
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -38,11 +39,19 @@ class Imported:
     sha256: str
 
 
-def import_gguf(file: Path, out: Path, dtype: Literal["fp32", "bf16", "fp16"]) -> Imported:
+def import_gguf(
+    file: Path,
+    out: Path,
+    dtype: Literal["fp32", "bf16", "fp16"],
+    status: Callable[[str], None] = lambda text: None,
+) -> Imported:
     """Write the folder `out`, which must not exist.
 
     The result computes what the quantised file stands for, and is no better: a quantised weight is widened, not
     restored.
+
+    Args:
+        status: told what is being done.
 
     Raises:
         InputError: when the file is missing or no GGUF, the package gguf is not installed, or `out` exists.
@@ -56,6 +65,7 @@ def import_gguf(file: Path, out: Path, dtype: Literal["fp32", "bf16", "fp16"]) -
     digest = sha256_of(file)
     kind = DTYPES[dtype][0]
     with new_folder(out, {"gguf": digest, "dtype": dtype}) as place:
+        status(f"dequantising {file.name}")
         try:
             read: Any = transformers.AutoModelForCausalLM.from_pretrained(
                 str(file.parent), gguf_file=file.name, dtype=kind, local_files_only=True, trust_remote_code=False
@@ -66,6 +76,7 @@ def import_gguf(file: Path, out: Path, dtype: Literal["fp32", "bf16", "fp16"]) -
             model = _plain(read, kind)
         except Exception as error:  # transformers raises many kinds
             raise ModelError("cannot read GGUF", value=str(file), hint=reason_of(error)) from error
+        status(f"writing {out}")
         model.save_pretrained(place.folder)
         tokenizer.save_pretrained(place.folder)
         found = Imported(

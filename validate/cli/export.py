@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from costmodel.cli.common import NamingGroup, say
+from costmodel.cli.progress import Working
 from costmodel.errors import InputError
 from costmodel.units import seconds, si
 
@@ -50,7 +51,8 @@ def onnx(folder: Path, out: Path) -> None:
     require_onnx()
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    off = export_folder(folder, out)
+    with Working(f"exporting {folder}") as working:
+        off = export_folder(folder, out, working.status)
     say(
         f"{out}: {si(out.stat().st_size, 'B')}, outputs of ONNX Runtime and PyTorch differ by at most {off:.1e} of the "
         f"largest, {seconds(time.monotonic() - started, 3)}"

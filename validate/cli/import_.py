@@ -8,6 +8,7 @@ from typing import Literal
 import click
 
 from costmodel.cli.common import NamingGroup, say
+from costmodel.cli.progress import Working
 from validate.calibration.folder import write_ops
 from validate.calibration.importers import FRAMEWORKS, import_aiconfigurator
 
@@ -40,8 +41,9 @@ def aiconfigurator(
         pip install aiconfigurator-core
         validate import aiconfigurator --system h200_sxm --out h200-times
     """
-    ops = import_aiconfigurator(system, folder=data, framework=framework, dtype=dtype, hardware=hardware)
-    write_ops(out, ops)
+    with Working(f"reading the times of {system}"):
+        ops = import_aiconfigurator(system, folder=data, framework=framework, dtype=dtype, hardware=hardware)
+        write_ops(out, ops)
     for entry in ops.manifest.provenance:
         say(f"{entry['points']:>7,} {', '.join(entry['classes'])} from {entry['source']}")
     say(f"wrote {out}; next: validate fit {out} --out {ops.manifest.hardware}.json")
@@ -65,6 +67,7 @@ def gguf(file: Path, dtype: Literal["fp32", "bf16", "fp16"], out: Path) -> None:
 
     logging.set_verbosity_error()
     logging.disable_progress_bar()
-    found = import_gguf(file, out, dtype)
+    with Working(f"reading {file}") as working:
+        found = import_gguf(file, out, dtype, working.status)
     types = ", ".join(f"{count} {name}" for name, count in found.types.items())
     say(f"{out}: {found.architecture}, {found.params:,} parameters in {dtype}, dequantised from {types}")

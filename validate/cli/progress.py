@@ -9,10 +9,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from costmodel.cli.common import is_quiet, say
+from costmodel.cli.progress import EVERY_S
 from costmodel.files.cells import shown
-
-EVERY_S = 60.0
-"""Seconds between lines where no terminal is; what takes less says nothing."""
 
 if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn, TaskID

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -16,8 +17,11 @@ from validate.runtimes.export import CachedPass, Exported, export_onnx, names_of
 from validate.runtimes.passes import TOLERANCE, largest_difference
 
 
-def export_folder(folder: Path, out: Path) -> float:
+def export_folder(folder: Path, out: Path, status: Callable[[str], None] = lambda text: None) -> float:
     """Write a file in fp32.
+
+    Args:
+        status: told what is being done.
 
     Returns:
         The largest difference between ONNX Runtime's and PyTorch's outputs, relative to the largest, over a prompt and
@@ -29,6 +33,7 @@ def export_folder(folder: Path, out: Path) -> float:
     """
     if not folder.is_dir():
         raise ModelError("no such folder", value=str(folder))
+    status(f"reading {folder}")
     opened = open_factored if is_factored(folder) else open_pretrained
     pretrained = opened(folder, dtype=torch.float32)
     spec, model = pretrained.spec, pretrained.model
@@ -36,7 +41,9 @@ def export_folder(folder: Path, out: Path) -> float:
     temporary = out.with_name(f".{out.name}.writing")
     beside = temporary.with_name(f"{temporary.name}.data")
     try:
+        status(f"exporting {spec.name}")
         export_onnx(model, shape, temporary)
+        status("comparing ONNX Runtime's outputs with PyTorch's")
         session = open_session(temporary)
         inputs, outputs = names_of(shape.num_layers)
         reference = CachedPass(model, shape.windows).eval()

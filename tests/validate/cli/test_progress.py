@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import time
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import pytest
 from costmodel._version import __version__
 from costmodel.cli import run
 from costmodel.cli.common import say
+from costmodel.errors import InputError
 from validate.cli import cli, main
 from validate.cli.progress import EVERY_S, Lines, RunProgress, WorkBar
 
@@ -84,6 +86,48 @@ def test_every_bar_says_its_lines(
     with make() as bar:
         bar.status("reading the text")
     assert capsys.readouterr().err == "progress: reading the text\n"
+
+
+@pytest.mark.parametrize(
+    ("words", "work", "said"),
+    [
+        (["export", "onnx", "folder", "--out", "x.onnx"], "validate.runtimes.folder.export_folder", "exporting folder"),
+        (["import", "gguf", "x.gguf", "--out", "out"], "validate.checkpoint.gguf.import_gguf", "reading x.gguf"),
+    ],
+)
+def test_work_of_one_piece_says_its_lines(
+    words: list[str],
+    work: str,
+    said: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    told: list[str] = []
+
+    def waited_for(text: str) -> None:
+        began = time.monotonic()
+        while not any(line.startswith(f"progress: {text}, ") for line in told):
+            assert time.monotonic() - began < 30, told
+            time.sleep(0.001)
+
+    def slow(*args: object) -> None:
+        waited_for(said)
+        status = args[-1]
+        assert callable(status)
+        status("writing")
+        waited_for("writing")
+        raise InputError("enough")
+
+    pytest.importorskip("torch")
+    pytest.importorskip("transformers")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(work, slow)
+    monkeypatch.setattr("validate.runtimes.export.require_onnx", lambda: None)
+    monkeypatch.setattr("costmodel.cli.progress.EVERY_S", 0.001)
+    monkeypatch.setattr("costmodel.cli.progress.say", lambda line, err: told.append(line))
+    assert run(cli, words) == 2
+    assert capsys.readouterr().err == "error: enough\n"
 
 
 def test_quiet_and_verbose_stand_before_a_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

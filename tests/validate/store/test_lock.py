@@ -8,8 +8,10 @@ from typing import Any
 
 import pytest
 
-filelock = pytest.importorskip("filelock")
+pytest.importorskip("filelock")
 pytest.importorskip("torch")
+
+import filelock
 
 from validate.errors import RunError
 from validate.speed.records import SAMPLES
@@ -24,7 +26,7 @@ def taken(monkeypatch: pytest.MonkeyPatch) -> list[Any]:
     """Every lock that is made, kept alive so that no finalizer releases it."""
     locks: list[Any] = []
 
-    class Kept(filelock.FileLock):  # type: ignore[name-defined,misc]
+    class Kept(filelock.FileLock):
         def __init__(self, *args: Any, **options: Any) -> None:
             super().__init__(*args, **options)
             locks.append(self)
