@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
-import subprocess
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +11,7 @@ from costmodel.files.node import Node
 from costmodel.files.read import read_json
 from costmodel.files.write import write_file
 from validate.choose.settings import Settings
-from validate.errors import RecordError, RunError
+from validate.errors import RecordError
 from validate.predictor.evidence import read_evidence
 from validate.predictor.fit import fit_predictor
 from validate.predictor.fitted_file import fitted_content
@@ -85,31 +82,3 @@ def load_points(path: Path) -> int:
 
 def _content(path: Path, required: Sequence[str] = ()) -> dict[str, Node]:
     return Node(str(path), read_json(path, "fitted quality file", RecordError), RecordError).entries(required)
-
-
-def run_validate(words: Sequence[str], log: Path) -> None:
-    """Run a `validate` command in a process of its own; what it prints goes to `log`, its progress to the terminal.
-
-    Raises:
-        RunError: when it fails, with the last line that it wrote to stderr.
-        KeyboardInterrupt: when it was interrupted.
-    """
-    terminal = os.isatty(2)
-    with log.open("w", encoding="utf-8") as stream:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "validate", *words],
-            stdout=stream,
-            stderr=None if terminal else subprocess.PIPE,
-            text=True,
-        )
-        try:
-            _, errors = process.communicate()
-        except BaseException:
-            process.terminate()  # it closes its records and leaves
-            process.wait()
-            raise
-    if process.returncode == 130:
-        raise KeyboardInterrupt
-    if process.returncode:
-        last = (errors or "see above").strip().splitlines()[-1].removeprefix("error: ")
-        raise RunError(f"`validate {words[0]}` failed" if words[0][0] != "-" else "measuring latency failed", hint=last)

@@ -17,8 +17,9 @@ from costmodel.forward.workload import Phase
 from costmodel.model import ModelSpec
 from costmodel.space.make import resolve_ranks
 from validate.choose.baselines import baselines
+from validate.choose.child import run_validate
 from validate.choose.dropping import Dropping, search_dropping
-from validate.choose.fitted import fit_name, run_validate, write_quality
+from validate.choose.fitted import fit_name, write_quality
 from validate.choose.measuring import TextQuality
 from validate.choose.points import CONFIGS, Plan, Point, decompositions, distinct, round_name
 from validate.choose.points import NAME as PLAN

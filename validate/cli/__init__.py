@@ -16,6 +16,7 @@ from costmodel.cli import LazyGroup, run, say_more_or_less
 from costmodel.cli.common import format_option
 from costmodel.cli.options import options_of
 from costmodel.errors import CostModelError
+from validate.choose.child import end_with_parent
 from validate.cli.options import given, run_options
 from validate.speed.settings import MeasureSettings
 
@@ -135,6 +136,7 @@ def cli(ctx: click.Context, /, out: Path, settings: MeasureSettings, quiet: bool
 
 def main(argv: list[str] | None = None) -> None:
     """Run the command; every expected failure is one line on stderr and exit code 2 (1 for a failed run)."""
+    end_with_parent()
     arguments = sys.argv[1:] if argv is None else argv
     command = next((word for word in arguments if word not in _FLAGS), "")
     if command not in _MAY_FETCH:
