@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 pytest.importorskip("scipy")
 pytest.importorskip("sklearn")
+pytest.importorskip("safetensors")
 
+from predicting import made_records, made_sensitivity, write_records
 from scipy import optimize
 
 from validate.predictor import nulls
+from validate.predictor.evidence import read_evidence
 from validate.predictor.points import Floats
 
 
@@ -64,3 +69,32 @@ def test_no_rising_function_has_a_smaller_absolute_error(data: tuple[Floats, Flo
     found = nulls._rising(feature, change)(x)
     assert (np.diff(found) >= 0).all()
     assert absolute(found, y) == pytest.approx(least.fun, rel=1e-9)
+
+
+def test_every_null_model_predicts_each_fold_by_the_others(tmp_path: Path) -> None:
+    """From what it is named after: errors summed over sites, counted here from the singular values."""
+    found = made_sensitivity(gradients=False)
+    evidence = read_evidence([write_records(tmp_path, made_records(found, 60))], found)
+    points, folds = evidence.points, np.arange(59) % 3
+    frobenius, stable = np.zeros(59), np.zeros(59)
+    for place, layer, column in np.argwhere(points.ranks >= 0).tolist():
+        name = found.spec.tensors[column].name
+        (spectra,) = (site for key, site in found.sites.items() if (key.layer, key.tensor) == (layer, name))
+        squares, rank = spectra.singular_values**2, int(points.ranks[place, layer, column])
+        frobenius[place] += squares[rank:].sum() / squares.sum()
+        own = squares.sum() / squares[0]
+        stable[place] += own / (own + rank)
+    models = {
+        "constant": (nulls._constant, points.removed),
+        "line in parameters removed": (nulls._line, points.removed),
+        "parameters removed, rising link": (nulls._rising, points.removed),
+        "Frobenius error, rising link": (nulls._rising, frobenius),
+        "stable rank / rank, rising link": (nulls._rising, stable),
+    }
+    predictions = nulls.null_predictions(evidence, folds)
+    assert list(predictions) == list(models)
+    for name, (model, feature) in models.items():
+        for fold in range(3):
+            out = folds == fold
+            expected = model(feature[~out], points.change[~out])(feature[out])
+            assert predictions[name][out] == pytest.approx(expected, rel=1e-6)

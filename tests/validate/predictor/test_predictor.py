@@ -34,7 +34,7 @@ from scipy import stats
 
 from costmodel.cli import cli as costmodel_cli
 from costmodel.cli import run
-from costmodel.decomposition.factors import Decomposition, LowRank, Site, Tucker
+from costmodel.decomposition.factors import Decomposition
 from costmodel.decomposition.text import Rank
 from costmodel.explore.quality import load_quality
 from costmodel.space.make import design_space
@@ -43,15 +43,13 @@ from validate.cli.quality_fit_report import print_fit
 from validate.errors import FitError, RecordError, RunError
 from validate.predictor import additivity, crossval
 from validate.predictor import fit as fit_module
-from validate.predictor.additivity import additivity_rows
 from validate.predictor.crossval import candidates, nested, random_folds
-from validate.predictor.errors import error_rows, in_bands, mean_interval
 from validate.predictor.evidence import Evidence, read_evidence
 from validate.predictor.fit import CROSS, OTHERS, PredictorFit, _without, fit_predictor
 from validate.predictor.fitting import fit_score
 from validate.predictor.interval import Band
 from validate.predictor.nulls import null_predictions
-from validate.predictor.parts import Cover, families, find_covers, linked
+from validate.predictor.parts import Cover, families, find_covers
 from validate.predictor.quality_file import quality_content, score_of_change
 from validate.predictor.score import Form, compress, expand
 from validate.predictor.task_link import fit_tasks
@@ -234,16 +232,7 @@ def test_relatives_of_what_is_held_out_whole_are_not_fitted_to() -> None:
 
 
 def test_families_are_resampled_together(monkeypatch: pytest.MonkeyPatch) -> None:
-    rng = np.random.default_rng(0)
-    values = np.repeat(rng.normal(size=40), 4)
-    alone, together = mean_interval(values), mean_interval(values, np.repeat(np.arange(40), 4))
-    assert together[1] - together[0] == pytest.approx(2 * (alone[1] - alone[0]), rel=0.15)
-    assert mean_interval(values, np.arange(160)) == alone
-    assert mean_interval(values[:16], np.repeat(np.arange(4), 4)) == (None, None)
-    rows = error_rows("p", values, values, {"null": values + values**2}, families=np.repeat(np.arange(40), 4))
-    single = error_rows("p", values, values, {"null": values + values**2})
-    assert rows[1]["difference_low"] < single[1]["difference_low"]
-
+    """In the bootstrap of the interactions."""
     evidence = evidence_of(made_sensitivity(gradients=False), count=61)
     drawn: list[Any] = []
 
@@ -256,9 +245,6 @@ def test_families_are_resampled_together(monkeypatch: pytest.MonkeyPatch) -> Non
     assert len(drawn) == 1 + additivity.REFITS == 1001
     assert all((counts[::2] == counts[1::2]).all() for counts in drawn)
     assert any(counts.max() > 1 for counts in drawn)
-    covers = [Cover(whole=9, parts=(0, 1)), Cover(whole=8, parts=(2, 3)), Cover(whole=7, parts=(3, 9))]
-    assert linked(covers).tolist() == [0, 0, 0]
-    assert linked(covers[:2]).tolist() == [0, 1]
 
 
 def test_an_overfitted_form_would_be_seen(few_folds: None) -> None:
@@ -434,56 +420,6 @@ def test_what_is_printed(
         assert words in out
 
 
-def test_additivity_is_measured_on_parts() -> None:
-    found = made_sensitivity()
-    first, second = {Site(0, "q_proj"): LowRank(3)}, {Site(4, "up_proj"): Tucker(5, 5)}
-    cases = [QualityCase(decomposition=Decomposition(each)) for each in (first, second, {**first, **second})]
-    cases += [
-        QualityCase(decomposition=Decomposition(first, frozenset({2}))),
-        QualityCase(decomposition=Decomposition(dropped=frozenset({2}))),
-    ]
-    changes = [0.1, 0.2, 0.45, 0.35, 0.2]
-    records = [
-        made_record(case, found.spec, change, index)
-        for index, (case, change) in enumerate(zip(cases, changes, strict=True), start=200)
-    ]
-    evidence = evidence_from(found, [*made_records(found, 60), *records])
-    first_place = len(evidence.points) - 5
-    covers = find_covers(evidence)
-    assert {(cover.whole - first_place, *sorted(part - first_place for part in cover.parts)) for cover in covers} == {
-        (2, 0, 1),
-        (3, 0, 4),
-    }
-    rows = additivity_rows(evidence, evidence.points.change, covers, families(evidence, covers))
-    (row,) = (row for row in rows if row["against"] == "parts" and row["class"] == "all")
-    assert row["difference_nats"] == pytest.approx((0.15 + 0.05) / 2)
-    assert row["excess"] == pytest.approx(np.exp(np.mean(compress(np.array([0.45, 0.35])) - compress(0.3))) - 1)
-
-
-def test_cuts_across_layers_are_told_from_cuts_within() -> None:
-    found = made_sensitivity()
-    sites = [Site(0, "q_proj"), Site(0, "k_proj"), Site(4, "up_proj")]
-    parts = [{site: LowRank(3 + place)} for place, site in enumerate(sites)]
-    wholes = [{**parts[0], **parts[1]}, {**parts[1], **parts[2]}]  # in one layer, in two
-    cases = [QualityCase(decomposition=Decomposition(each)) for each in (*parts, *wholes)]
-    records = [
-        made_record(case, found.spec, change, index)
-        for index, (case, change) in enumerate(zip(cases, [0.1, 0.2, 0.1, 0.45, 0.25], strict=True), start=200)
-    ]
-    evidence = evidence_from(found, [*made_records(found, 60), *records])
-    first = len(evidence.points) - 5
-    covers = [Cover(whole=first + 3, parts=(first, first + 1)), Cover(whole=first + 4, parts=(first + 1, first + 2))]
-    rows = additivity_rows(evidence, evidence.points.change, covers, families(evidence, covers))
-    cut = {row["class"]: row for row in rows if row["group"] == "cut"}
-    assert {name: (row["points"], round(row["difference_nats"], 6)) for name, row in cut.items()} == {
-        "across layers": (1, -0.05),
-        "within layers": (1, 0.15),
-    }
-    bands = {(row["group"], row["class"]) for row in rows if row["group"].startswith("expected change, ")}
-    assert bands == {("expected change, across layers", "0.2 to 1"), ("expected change, within layers", "0.2 to 1")}
-    assert {row["against"] for row in rows if "cut" in row["group"] or "," in row["group"]} == {"parts"}
-
-
 def test_a_fitted_sum_is_not_taken_for_parts(fit: PredictorFit, capsys: pytest.CaptureFixture[str]) -> None:
     """What strengthens and masks is said of measured parts alone."""
     fitted = [row for row in fit.additivity if row["against"] == "fitted sum"]
@@ -527,13 +463,6 @@ def test_dropped_layers_are_not_all_of_one_family() -> None:
     assert len(set(family.tolist())) == len(sets) - 2
 
 
-def test_folds_hold_as_many_points_as_families_allow() -> None:
-    family = np.concatenate([np.zeros(12, dtype=int), np.ones(7, dtype=int), np.arange(2, 83)])
-    sizes = np.bincount(random_folds(family, 10, 0))
-    assert (sorted(sizes)[-1], min(sizes), len(sizes)) == (12, 9, 10)
-    assert len(set(random_folds(np.arange(103), 10, 1)[:20].tolist())) > 5  # in random order
-
-
 def test_halves_make_up_the_wholes(folder: Path, printed: dict[str, Any]) -> None:
     """Measured beside them, they give sums for all of the configurations that were halved."""
     found = made_sensitivity()
@@ -575,18 +504,6 @@ def test_intervals_are_local_and_cover() -> None:
     assert 0.87 < held[small].mean() < 0.93
     assert 0.87 < held[~small].mean() < 0.93
     assert (high - low)[small].max() < (high - low)[~small].max() / 3
-
-
-def test_bands_take_every_point_once() -> None:
-    measured = np.array([-0.01, 0.049, 0.05, 0.199, 0.2, 0.99, 1.0, 7.0])
-    bands = in_bands(measured)
-    assert [int(bands[name].sum()) for name in bands] == [8, 2, 2, 2, 2]
-    rows = error_rows("p", measured, measured + 0.1, {"null": measured - 0.3})
-    assert rows[0]["mean_abs"] == pytest.approx(0.1)
-    assert (rows[1]["difference"], rows[1]["ratio"]) == (pytest.approx(-0.2), pytest.approx(1 / 3))
-    assert rows[0]["spearman"] == pytest.approx(stats.spearmanr(measured, measured).statistic)
-    assert rows[2]["judged"] is False
-    assert rows[3]["difference_low"] is None
 
 
 def test_what_cannot_be_fitted_is_refused(tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from collections.abc import Callable
 from fractions import Fraction
@@ -13,10 +14,11 @@ import pytest
 pytest.importorskip("scipy")
 pytest.importorskip("safetensors")
 
-from predicting import made_record, made_records, made_sensitivity, write_records
+from predicting import TRUTH, made_record, made_records, made_sensitivity, write_records
 
 from costmodel.decomposition.factors import Decomposition, LowRank, Site, Tucker
-from validate.predictor.crossval import INNER, SEED, candidates, choose, random_folds
+from validate.predictor import crossval
+from validate.predictor.crossval import INNER, OUTER, SEED, Chosen, HeldOut, candidates, choose, nested, random_folds
 from validate.predictor.evidence import Evidence, read_evidence
 from validate.predictor.fitting import fit_score
 from validate.predictor.interval import Band, half_widths, nearest_quantiles
@@ -76,6 +78,46 @@ def test_a_form_is_not_chosen_for_what_it_learned_by_heart(evidence: Evidence) -
     chosen = choose(tried, change, part, part)
     in_sample = compress(chosen.score.predict(tried[0].inputs)) - compress(change)
     assert chosen.ranking[0] > 1.1 * math.sqrt(np.mean(in_sample**2))
+
+
+def test_each_fold_is_predicted_by_the_form_and_the_interval_that_the_rest_chose(
+    evidence: Evidence, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    tried, change = candidates(evidence)[:2], evidence.points.change
+    families = np.arange(len(change)) // 2
+    made: list[Chosen] = []
+    asked: list[list[int]] = []
+
+    def fake(found: object, values: Floats, groups: Floats, part: Floats, advance: object) -> Chosen:
+        assert (found, values is change, groups is families, advance) == (tried, True, True, told)
+        asked.append(part.tolist())
+        residual = np.array([0.1, 0.2, 0.3]) * len(made)
+        band = Band(predicted=np.array([0.0, 1.0, 2.0]), residual=residual)
+        score = dataclasses.replace(TRUTH, drop=0.1 * len(made))
+        made.append(Chosen(candidate=tried[len(made) % 2], score=score, band=band, ranking=[0.0]))
+        return made[-1]
+
+    def told() -> None:
+        """Nothing to tell."""
+
+    monkeypatch.setattr(crossval, "choose", fake)
+    held_out, folds = nested(tried, change, families, told)
+    assert (folds == random_folds(families, OUTER, SEED)).all()
+    assert len(made) == OUTER == 10
+    assert held_out.forms == [each.candidate.form.name for each in made]
+    for fold, chosen in enumerate(made):
+        out = np.flatnonzero(folds == fold)
+        assert sorted([*out.tolist(), *asked[fold]]) == list(range(len(change)))
+        predicted = chosen.score.predict(chosen.candidate.inputs.subset(out))
+        assert held_out.predicted[out].tolist() == predicted.tolist()
+        low, high = chosen.band.around(predicted)
+        assert (held_out.low[out].tolist(), held_out.high[out].tolist()) == (low.tolist(), high.tolist())
+
+
+def test_a_change_at_the_end_of_its_interval_is_covered() -> None:
+    ends = {"low": np.array([1.0, 1.0, 1.0, 1.0]), "high": np.array([2.0, 2.0, 2.0, 2.0])}
+    held_out = HeldOut(predicted=np.ones(4), forms=[], **ends)
+    assert held_out.covered(np.array([1.0, 2.0, 0.99, 2.01])).tolist() == [True, True, False, False]
 
 
 @pytest.mark.parametrize("count", range(1, 51))
