@@ -11,11 +11,12 @@ The lists hold what `studies.smollm2.run` measured, one for each kind of factors
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 
 import click
+import numpy as np
 
 from costmodel.cli import run
 from costmodel.cli.common import say
@@ -24,6 +25,8 @@ from studies.smollm2.record import Measured, read_measured
 from studies.smollm2.run import FILE, METHODS
 from validate.errors import RunError
 from validate.interval import Interval
+from validate.predictor.task_link import accuracy_at, fit_curve
+from validate.quality.intervals import change
 from validate.quality.records import QUALITY
 from validate.quality.summary import Row, TaskRow
 from validate.quality.summary import rows as paired
@@ -39,6 +42,10 @@ METRICS = {
     "mmlu": "acc",
 }
 """The metric of each benchmark that is usually given."""
+BESIDE = "svd-llm"
+"""The baseline whose accuracy stands beside each."""
+FEWEST = 6
+"""Configurations from which on accuracies are told from losses."""
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120})
@@ -80,29 +87,44 @@ def kind_of(row: Measured) -> str:
 
 
 def to_markdown(compared: Sequence[Measured], records: Sequence[Row]) -> str:
-    """A line for each method and size: shares of right answers, and their change against dense over all items.
+    """A line for each method and size, and what a task's accuracy is off by where it is told from the loss.
 
     Args:
-        compared: what was asked for.
+        compared: what was asked for, the dense model among it.
         records: of `validate quality`, paired with its dense model.
     """
     dense = next(row for row in records if row.record.is_dense)
     tasks = {row.task: row for row in dense.tasks if METRICS.get(row.task) == row.metric}
     items = ", ".join(f"{name} {row.items} ({row.metric})" for name, row in tasks.items())
+    asked = {
+        (row.method, row.asked): (row, record)
+        for row in sorted(compared, key=lambda row: (row.asked, row.loss))
+        if (record := next((each for each in records if _is_of(each, row)), None)) is not None
+    }
     lines = [
         "# Accuracy of the compared configurations",
         "",
-        f"Items: {items}. Right answers in percent; in brackets the change against dense, 95 % interval.",
+        f"Items: {items}. Right answers in percent; in brackets the change against dense, and in the last column the "
+        f"difference from {BESIDE} at the same size, each with its paired 95 % interval. Every task counts alike.",
         "",
-        "| method | removed | " + " | ".join(tasks) + " | mean |",
-        "|---|---|" + "---|" * (len(tasks) + 1),
-        _line("dense", 0.0, dense, list(tasks)),
+        f"| method | removed | {' | '.join(tasks)} | mean | beside {BESIDE} |",
+        "|---|---|" + "---|" * (len(tasks) + 2),
+        f"| dense | 0.0 % | {' | '.join(f'{100 * row.value.value:.1f}' for row in tasks.values())} "
+        f"| {100 * fmean(row.value.value for row in tasks.values()):.1f} | - |",
     ]
-    for row in sorted(compared, key=lambda row: (row.asked, row.loss)):
-        record = next((each for each in records if _is_of(each, row)), None)
-        if record is not None:
-            lines.append(_line(row.method, row.removed, record, list(tasks)))
-    lines.append("| by chance | | " + " | ".join(f"{100 * (row.chance or 0):.1f}" for row in tasks.values()) + " | |")
+    for (method, size), (row, record) in asked.items():
+        own = {each.task: each for each in record.tasks if METRICS.get(each.task) == each.metric}
+        cells = [_cell(own[name].value.value, own[name].change) for name in tasks]
+        mean = _cell(fmean(own[name].value.value for name in tasks), _mean_change(record, dense, tasks))
+        other = asked.get((BESIDE, size))
+        beside = "-" if other is None or method == BESIDE else _change(_mean_change(record, other[1], tasks))
+        lines.append(f"| {method} | {100 * row.removed:.1f} % | {' | '.join(cells)} | {mean} | {beside} |")
+    lines.append(
+        f"| by chance | - | {' | '.join(f'{100 * (row.chance or 0):.1f}' for row in tasks.values())} | - | - |"
+    )
+    plain = next((row for row in compared if row.method == "dense"), None)
+    if plain is not None and len(asked) >= FEWEST:
+        lines += _from_loss(tasks, [(row.loss - plain.loss, record) for row, record in asked.values()])
     return "\n".join(lines) + "\n"
 
 
@@ -111,17 +133,59 @@ def _is_of(record: Row, row: Measured) -> bool:
     return record.record.config == row.config and factors in (kind_of(row), "none") and not record.record.is_dense
 
 
-def _line(method: str, removed: float, row: Row, tasks: Sequence[str]) -> str:
-    own = {each.task: each for each in row.tasks if METRICS.get(each.task) == each.metric}
-    cells = [_cell(own[name], dense=row.record.is_dense) for name in tasks]
-    mean = fmean(own[name].value.value for name in tasks)
-    return f"| {method} | {100 * removed:.1f} % | " + " | ".join(cells) + f" | {100 * mean:.1f} |"
+def _mean_change(row: Row, other: Row, tasks: Mapping[str, TaskRow]) -> Interval:
+    """Of the mean over tasks, paired by item: an item counts by its share of its task."""
+
+    def scored(each: Row) -> list[float]:
+        asked = {task.name: task.metrics[METRICS[task.name]] for task in each.record.tasks if task.name in tasks}
+        return [float(value) / tasks[name].items for name in tasks for value in asked[name]]
+
+    return change(scored(row), scored(other), [1 / task.items for task in tasks.values() for _ in range(task.items)])
 
 
-def _cell(row: TaskRow, *, dense: bool) -> str:
-    change: Interval = row.change
-    ends = f"[{100 * change.low:+.1f}, {100 * change.high:+.1f}]"
-    return f"{100 * row.value.value:.1f}" + ("" if dense else f" ({100 * change.value:+.1f} {ends})")
+def _from_loss(tasks: Mapping[str, TaskRow], measured: Sequence[tuple[float, Row]]) -> list[str]:
+    """Each accuracy from the change of NLL by the curve through the other configurations."""
+    changes = np.array([loss for loss, _ in measured])
+    lines = [
+        "",
+        f"## Accuracy told from the loss, {len(measured)} configurations, each by the curve through the others",
+        "",
+        "Mean absolute errors in points. *Noise* is what the accuracy of so many items is off by itself; the null "
+        "model is the median of the others. Tasks on which dense is not better than guessing have no curve.",
+        "",
+        "| task | dense, above chance | error | null model | noise |",
+        "|---|---|---|---|---|",
+    ]
+    for name, row in tasks.items():
+        chance, dense = row.chance or 0.0, row.value.value
+        values = np.array([_value(record, name) for _, record in measured])
+        if row.chance is None or (row.value.low or 0.0) <= chance:
+            lines.append(f"| {name} | {100 * (dense - chance):+.1f} | not informative | - | - |")
+            continue
+        error, null = np.zeros(len(values)), np.zeros(len(values))
+        for place in range(len(values)):
+            others = np.arange(len(values)) != place
+            scale, power = fit_curve(chance, dense, changes[others], values[others])
+            error[place] = abs(accuracy_at(changes[place : place + 1], chance, dense, scale, power)[0] - values[place])
+            null[place] = abs(np.median(values[others]) - values[place])
+        noise = np.sqrt(2 / np.pi * values * (1 - values) / row.items).mean()
+        lines.append(
+            f"| {name} | {100 * (dense - chance):+.1f} | {100 * error.mean():.1f} | {100 * null.mean():.1f} "
+            f"| {100 * noise:.1f} |"
+        )
+    return lines
+
+
+def _value(row: Row, name: str) -> float:
+    return next(each for each in row.tasks if each.task == name and each.metric == METRICS[name]).value.value
+
+
+def _cell(value: float, against: Interval) -> str:
+    return f"{100 * value:.1f} ({_change(against)})"
+
+
+def _change(change: Interval) -> str:
+    return f"{100 * change.value:+.1f} [{100 * (change.low or 0):+.1f}, {100 * (change.high or 0):+.1f}]"
 
 
 if __name__ == "__main__":

@@ -94,5 +94,36 @@ def test_a_line_is_of_the_record_of_its_configuration_and_factors() -> None:
         ["| ours, sequential", "20.0 %"],
     ]
     assert [line.split(" | ")[2].split()[0] for line in lines[:3]] == ["75.0", "25.0", "50.0"]
-    assert lines[3].startswith("| by chance | | 25.0")
+    assert lines[3].startswith("| by chance | - | 25.0")
     assert "(-50.0 [" in lines[1]
+
+
+def test_the_mean_is_paired_with_dense_and_with_the_baseline_of_the_same_size() -> None:
+    measured = rows(
+        [
+            answered(Decomposition(), "none", "1110" * 10),
+            answered(HALF, "whitened", "1000" * 10),
+            answered(HALF, "sequential", "1100" * 10),
+        ]
+    )
+    page = to_markdown([compared("ours, sequential", 0.2, HALF), compared("svd-llm", 0.2, HALF)], measured)
+    cells = {line.split(" | ")[0][2:]: line.split(" | ") for line in page.splitlines() if line.startswith("| ")}
+    assert cells["ours, sequential"][3].startswith("50.0 (-25.0 [")
+    assert cells["ours, sequential"][4].startswith("+25.0 [+")
+    assert cells["svd-llm"][4] == "- |"
+
+
+def test_accuracies_that_follow_the_loss_are_told_from_it() -> None:
+    shares = [(0.1, 36), (0.3, 33), (0.5, 30), (1.0, 25), (1.6, 20), (2.5, 15), (4.0, 12)]
+    ranks = [parse_decomposition([f"rank={rank}%"], SPEC) for rank in range(90, 20, -10)]
+    records = [answered(Decomposition(), "none", "1" * 38 + "0" * 2)]
+    records += [
+        answered(config, "whitened", "1" * right + "0" * (40 - right))
+        for config, (_, right) in zip(ranks, shares, strict=True)
+    ]
+    compared_ones = [compared("ours, whitened", loss, config) for config, (loss, _) in zip(ranks, shares, strict=True)]
+    page = to_markdown([compared("dense", 0.0, Decomposition()), *compared_ones], rows(records))
+    line = next(line for line in page.splitlines() if line.startswith("| arc_easy | "))
+    error, null = map(float, line.split(" | ")[2:4])
+    assert error < 5 < 15 < null
+    assert "told from the loss" not in to_markdown(compared_ones, rows(records))

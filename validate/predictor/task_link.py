@@ -46,7 +46,7 @@ class TaskLink:
 
     def accuracy(self, change: Floats) -> Floats:
         """Of changes of NLL in nats, float64 (n)."""
-        return _curve(change, self.chance, self.dense, self.scale, self.power)
+        return accuracy_at(change, self.chance, self.dense, self.scale, self.power)
 
     def interval(self, change: Floats) -> tuple[Floats, Floats]:
         """The ends of the 90 % intervals of accuracies as measured on these items, of predicted changes of NLL."""
@@ -121,8 +121,11 @@ def fit_tasks(
             out = fold_of == fold
             if not out.any():
                 continue
-            fitted = task.chance, dense, *_fit(task.chance, dense, change[~out], values[~out])
-            found["predicted"][out], found["measured"][out] = _curve(guess[out], *fitted), _curve(change[out], *fitted)
+            fitted = task.chance, dense, *fit_curve(task.chance, dense, change[~out], values[~out])
+            found["predicted"][out], found["measured"][out] = (
+                accuracy_at(guess[out], *fitted),
+                accuracy_at(change[out], *fitted),
+            )
             found["constant"][out] = np.median(values[~out])
         places, residual = compress(guess), np.abs(found["predicted"] - values)
         order, half = np.argsort(places, kind="stable"), np.zeros(len(values))
@@ -131,7 +134,7 @@ def fit_tasks(
             half[fold_of == fold] = half_widths(places[others], residual[others], places[fold_of == fold])
         low, high = _around(found["predicted"], half)
         covered, width = (low <= values) & (values <= high), high - low
-        scale, power = _fit(task.chance, dense, change, values)
+        scale, power = fit_curve(task.chance, dense, change, values)
         links.append(
             TaskLink(
                 task=task.name,
@@ -168,11 +171,11 @@ def fit_tasks(
     return links, rows
 
 
-def _fit(chance: float, dense: float, change: Floats, values: Floats) -> tuple[float, float]:
-    """Scale and power."""
+def fit_curve(chance: float, dense: float, change: Floats, values: Floats) -> tuple[float, float]:
+    """Scale, nats, and power of the curve through accuracies at changes of NLL, nats, float64 (n) each."""
 
     def residual(vector: Floats) -> Floats:
-        fitted = _curve(change, chance, dense, float(np.exp(vector[0])), float(np.exp(vector[1])))
+        fitted = accuracy_at(change, chance, dense, float(np.exp(vector[0])), float(np.exp(vector[1])))
         return np.append(fitted - values, 0.02 * vector)
 
     best = optimize.least_squares(residual, [0.0, 0.0], bounds=([-5.0, -1.5], [4.0, 1.5]))
@@ -184,7 +187,8 @@ def _around(accuracy: Floats, half: Floats) -> tuple[Floats, Floats]:
     return np.clip(accuracy - half, 0.0, 1.0), np.clip(accuracy + half, 0.0, 1.0)
 
 
-def _curve(change: Floats, chance: float, dense: float, scale: float, power: float) -> Floats:
+def accuracy_at(change: Floats, chance: float, dense: float, scale: float, power: float) -> Floats:
+    """Of changes of NLL in nats, float64 (n)."""
     return np.asarray(chance + (dense - chance) * np.exp(-((np.maximum(change, 0.0) / scale) ** power)))
 
 
