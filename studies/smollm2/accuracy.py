@@ -11,7 +11,7 @@ The lists hold what `studies.smollm2.run` measured, one for each kind of factors
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
 
@@ -44,6 +44,7 @@ METRICS = {
 """The metric of each benchmark that is usually given."""
 BESIDE = "svd-llm"
 """The baseline whose accuracy stands beside each."""
+GROWS = "truthfulqa_mc2"
 FEWEST = 6
 """Configurations from which on accuracies are told from losses."""
 
@@ -95,6 +96,7 @@ def to_markdown(compared: Sequence[Measured], records: Sequence[Row]) -> str:
     """
     dense = next(row for row in records if row.record.is_dense)
     tasks = {row.task: row for row in dense.tasks if METRICS.get(row.task) == row.metric}
+    telling = {name: row for name, row in tasks.items() if _is_telling(row)}
     items = ", ".join(f"{name} {row.items} ({row.metric})" for name, row in tasks.items())
     asked = {
         (row.method, row.asked): (row, record)
@@ -104,24 +106,24 @@ def to_markdown(compared: Sequence[Measured], records: Sequence[Row]) -> str:
     lines = [
         "# Accuracy of the compared configurations",
         "",
-        f"Items: {items}. Right answers in percent; in brackets the change against dense, and in the last column the "
-        f"difference from {BESIDE} at the same size, each with its paired 95 % interval. Every task counts alike.",
+        f"Items: {items}. Right answers in percent; in brackets the change against dense, and beside {BESIDE} the "
+        "difference from it at the same size, each with its paired 95 % interval. Every task of a mean counts alike. "
+        f"Dense is better than guessing on {', '.join(telling) or 'none'} alone; {GROWS} grows with damage, for a "
+        "model that knows nothing spreads its probability over true answers too.",
         "",
-        f"| method | removed | {' | '.join(tasks)} | mean | beside {BESIDE} |",
-        "|---|---|" + "---|" * (len(tasks) + 2),
-        f"| dense | 0.0 % | {' | '.join(f'{100 * row.value.value:.1f}' for row in tasks.values())} "
-        f"| {100 * fmean(row.value.value for row in tasks.values()):.1f} | - |",
+        f"| method | removed | {' | '.join(tasks)} | mean | beside {BESIDE} | mean of those better than guessing "
+        f"| beside {BESIDE} |",
+        "|---|---|" + "---|" * (len(tasks) + 4),
+        _line("dense", 0.0, [*map(_percent, tasks.values()), _mean(dense, tasks), "-", _mean(dense, telling), "-"]),
     ]
     for (method, size), (row, record) in asked.items():
-        own = {each.task: each for each in record.tasks if METRICS.get(each.task) == each.metric}
-        cells = [_cell(own[name].value.value, own[name].change) for name in tasks]
-        mean = _cell(fmean(own[name].value.value for name in tasks), _mean_change(record, dense, tasks))
-        other = asked.get((BESIDE, size))
-        beside = "-" if other is None or method == BESIDE else _change(_mean_change(record, other[1], tasks))
-        lines.append(f"| {method} | {100 * row.removed:.1f} % | {' | '.join(cells)} | {mean} | {beside} |")
-    lines.append(
-        f"| by chance | - | {' | '.join(f'{100 * (row.chance or 0):.1f}' for row in tasks.values())} | - | - |"
-    )
+        other = asked.get((BESIDE, size)) if method != BESIDE else None
+        cells = [f"{_percent(each)} ({_change(each.change)})" for each in _of(record, tasks)]
+        for some in (tasks, telling):
+            cells += _means(record, dense, other[1] if other else None, some)
+        lines.append(_line(method, row.removed, cells))
+    chances = ["-" if row.chance is None else f"{100 * row.chance:.1f}" for row in tasks.values()]
+    lines.append(f"| by chance | - | {' | '.join([*chances, '-', '-', '-', '-'])} |")
     plain = next((row for row in compared if row.method == "dense"), None)
     if plain is not None and len(asked) >= FEWEST:
         lines += _from_loss(tasks, [(row.loss - plain.loss, record) for row, record in asked.values()])
@@ -131,6 +133,28 @@ def to_markdown(compared: Sequence[Measured], records: Sequence[Row]) -> str:
 def _is_of(record: Row, row: Measured) -> bool:
     factors = record.record.factors
     return record.record.config == row.config and factors in (kind_of(row), "none") and not record.record.is_dense
+
+
+def _is_telling(row: TaskRow) -> bool:
+    """Whether the dense model is better than guessing, by the lower end of its interval."""
+    return row.chance is not None and (row.value.low or 0.0) > row.chance
+
+
+def _of(row: Row, tasks: Collection[str]) -> list[TaskRow]:
+    own = {each.task: each for each in row.tasks if METRICS.get(each.task) == each.metric}
+    return [own[name] for name in tasks]
+
+
+def _means(row: Row, dense: Row, other: Row | None, tasks: Mapping[str, TaskRow]) -> tuple[str, str]:
+    """The mean with its change, and its difference from another row's; dashes where there is none."""
+    if not tasks:
+        return "-", "-"
+    mean = f"{_mean(row, tasks)} ({_change(_mean_change(row, dense, tasks))})"
+    return mean, "-" if other is None else _change(_mean_change(row, other, tasks))
+
+
+def _mean(row: Row, tasks: Collection[str]) -> str:
+    return f"{100 * fmean(each.value.value for each in _of(row, tasks)):.1f}" if tasks else "-"
 
 
 def _mean_change(row: Row, other: Row, tasks: Mapping[str, TaskRow]) -> Interval:
@@ -158,8 +182,8 @@ def _from_loss(tasks: Mapping[str, TaskRow], measured: Sequence[tuple[float, Row
     ]
     for name, row in tasks.items():
         chance, dense = row.chance or 0.0, row.value.value
-        values = np.array([_value(record, name) for _, record in measured])
-        if row.chance is None or (row.value.low or 0.0) <= chance:
+        values = np.array([_of(record, [name])[0].value.value for _, record in measured])
+        if not _is_telling(row):
             lines.append(f"| {name} | {100 * (dense - chance):+.1f} | not informative | - | - |")
             continue
         error, null = np.zeros(len(values)), np.zeros(len(values))
@@ -176,12 +200,12 @@ def _from_loss(tasks: Mapping[str, TaskRow], measured: Sequence[tuple[float, Row
     return lines
 
 
-def _value(row: Row, name: str) -> float:
-    return next(each for each in row.tasks if each.task == name and each.metric == METRICS[name]).value.value
+def _line(method: str, removed: float, cells: Sequence[str]) -> str:
+    return f"| {method} | {100 * removed:.1f} % | {' | '.join(cells)} |"
 
 
-def _cell(value: float, against: Interval) -> str:
-    return f"{100 * value:.1f} ({_change(against)})"
+def _percent(row: TaskRow) -> str:
+    return f"{100 * row.value.value:.1f}"
 
 
 def _change(change: Interval) -> str:
