@@ -116,6 +116,7 @@ def seconds(value: float, digits: int = 4, pad: bool = False) -> str:
 
 _SCALES = {"": 1.0, "k": 1e3, "K": 1e3, "M": 1e6, "G": 1e9, "T": 1e12, "P": 1e15}
 _BINARY = {"Ki": 2.0**10, "Mi": 2.0**20, "Gi": 2.0**30, "Ti": 2.0**40}
+_LONG = {"min": 60.0, "h": 3600.0}
 _SMALL = {"": 1.0, "m": 1e-3, "u": 1e-6, "\N{MICRO SIGN}": 1e-6, "n": 1e-9}
 _LEAST_BARE = {"%": 1.0, "B": 1e6}
 """Below this a number without a unit is more likely a share of 1, or gigabytes, than what it says."""
@@ -125,20 +126,24 @@ _AMOUNT = re.compile(r"([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?|[+-]?(?:nan|in
 def parse_amount(text: str, unit: str, what: str = "amount") -> float:
     """A number with a unit, in SI: `parse_amount("10ms", "s") == 0.01`; without one it is in `unit` itself.
 
-    Prefixes of bytes are decimal, KiB to TiB binary; a B after a prefix may be left out: `24G`. `unit` empty: a count,
+    Prefixes of bytes are decimal, KiB to TiB binary; a B after a prefix may be left out: `24G`. Percent stay percent.
+    Letters may be of either case where that leaves one meaning: `24gb` and `10MS`, not `5mj`. `unit` empty: a count,
     such as `7B` or `350M` parameters.
 
     Raises:
-        InputError: when the text is no number, or has a unit of something else.
+        InputError: when the text is no number, or has a unit of something else, or one that may mean two things.
     """
     match = _AMOUNT.fullmatch(text.strip())
     if not match:
         raise InputError(f"{what}: not a number", value=text, allowed=_allowed(unit))
     known = _units(unit)
     name = match[2].strip()
-    if name not in known:
+    alike = [name] if name in known else [other for other in known if other.lower() == name.lower()]
+    if not alike:
         raise InputError(f"{what}: not a unit of it", value=text, allowed=_allowed(unit))
-    return float(match[1]) * known[name]
+    if len({known[other] for other in alike}) > 1:
+        raise InputError(f"{what}: a unit that may mean two things", value=text, hint=f"write {' or '.join(alike)}")
+    return float(match[1]) * known[alike[0]]
 
 
 def require_unit(text: str, amount: float, unit: str, what: str) -> None:
@@ -166,7 +171,8 @@ def _units(unit: str) -> Mapping[str, float]:
         return scales | {f"{prefix}{letter}": factor for prefix, factor in scales.items() for letter in ("B", "b")}
     if unit in ("s", "J"):
         scales = _SMALL | ({} if unit == "s" else {"k": 1e3, "M": 1e6})
-        return {"": 1.0, **{f"{prefix}{unit}": factor for prefix, factor in scales.items()}}
+        names = {"": 1.0, **{f"{prefix}{unit}": factor for prefix, factor in scales.items()}}
+        return names | (_LONG if unit == "s" else {})
     if unit:
         return {"": 1.0, unit: 1.0, **{f"{prefix}{unit}": factor for prefix, factor in _SCALES.items()}}
     return _SCALES | {"B": 1e9}
@@ -176,7 +182,7 @@ def _allowed(unit: str) -> str:
     """Examples of what `parse_amount` takes."""
     examples = {
         "B": "24GB, 512MiB or bytes",
-        "s": "10ms, 2.5s or seconds",
+        "s": "10ms, 2.5s, 5min or seconds",
         "%": "20% or 20",
         "J": "5J, 200mJ or joules",
     }

@@ -46,7 +46,27 @@ COMMANDS = {
         (
             "recommend --model llama-70m --hw l4 --batch 1,8 --faster 5%",
             "recommend --model bert-base --hw t4 --smaller 25%",
+            "recommend --model gpt2 --hw amd-epyc-2t,l4 --stack vllm --phase decode --smaller 20%",
         ),
+    ),
+    "comparison": (
+        "What `costmodel estimate --format json` prints of several devices, stacks or workloads",
+        (
+            "estimate --model llama-70m --hw l4,t4 --decompose 'layers=2 rank=64' --new-tokens 8",
+            "estimate --model gpt2 --hw amd-epyc-2t,l4 --stack vllm --phase decode",
+            "estimate --model llama-70m --hw a100-sxm-80gb --tp 1,2 --decompose 'rank=64'",
+        ),
+    ),
+    "explorations": (
+        "What `costmodel explore --format json` prints of several devices, stacks or workloads",
+        (
+            "explore --model gpt2 --hw amd-epyc-2t,l4 --stack vllm --phase decode --ranks 64",
+            "explore --model gpt2 --hw l4 --tp 1,2 --phase decode --ranks 64 --limit 'params<=50000000'",
+        ),
+    ),
+    "rooflines": (
+        "What `costmodel roofline --format json` prints of several devices, stacks or workloads",
+        ("roofline --model gpt2 --hw l4,t4 --dtype bf16", "roofline --model llama-70m --hw l4,t4 --phase prefill"),
     ),
     "space": (
         "What `costmodel space --format json` prints",

@@ -14,10 +14,12 @@ from costmodel.explore.explore import Exploration
 from costmodel.explore.recommendation import Recommendation
 from costmodel.pricing.comparison import comparison_json
 from costmodel.pricing.estimate import Estimate
+from costmodel.pricing.several import Refusal
 from costmodel.show import exploration
 from costmodel.show.comparison import Table, estimates_table, explorations_table
-from costmodel.show.recommendation import csv_row, recommendations_table
-from costmodel.show.report import csv_rows
+from costmodel.show.recommendation import csv_rows as recommended_rows
+from costmodel.show.recommendation import recommendations_json, recommendations_table
+from costmodel.show.report import comparison_csv_rows, csv_rows
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -59,7 +61,7 @@ class Shown(ABC):
         return f"<table>{title}<thead><tr>{head}</tr></thead><tbody>{body}</tbody></table><ul>{notes}</ul>"
 
     def to_frame(self) -> Any:
-        """The rows of the command's CSV as a pandas DataFrame; the next commands of recommendations are left empty.
+        """The rows of the command's CSV as a pandas DataFrame.
 
         Raises:
             InputError: when pandas is not installed.
@@ -131,9 +133,20 @@ class ExplorationAnswer(Shown, Exploration):
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Comparison(Shown, Sequence[EstimateAnswer]):
-    """Estimates of one configuration side by side."""
+    """Estimates of one configuration side by side: a sequence of those that there are; `refused` has the others."""
 
-    results: tuple[EstimateAnswer, ...]
+    answers: tuple[EstimateAnswer | Refusal, ...]
+    """Of each question in order."""
+
+    @property
+    def results(self) -> tuple[EstimateAnswer, ...]:
+        """The estimates."""
+        return tuple(each for each in self.answers if isinstance(each, EstimateAnswer))
+
+    @property
+    def refused(self) -> tuple[Refusal, ...]:
+        """The questions that cannot be answered, and why."""
+        return tuple(each for each in self.answers if isinstance(each, Refusal))
 
     def __len__(self) -> int:
         return len(self.results)
@@ -146,7 +159,7 @@ class Comparison(Shown, Sequence[EstimateAnswer]):
 
     def to_dict(self) -> dict[str, Any]:
         """The command's JSON of several."""
-        return comparison_json(self.results)
+        return comparison_json(self.answers)
 
     def plot(self) -> Figure:
         """What is left of each row's dense latency, with the interval of the saving; of dense models, their latencies.
@@ -159,17 +172,31 @@ class Comparison(Shown, Sequence[EstimateAnswer]):
         return comparison_figure(self.results)
 
     def _table(self) -> Table:
-        return estimates_table(self.results)
+        return estimates_table(self.answers)
 
     def _rows(self) -> list[dict[str, object]]:
-        return [row for result in self.results for row in csv_rows(result)]
+        return [row for each in self.answers for row in comparison_csv_rows(each)]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Recommendations(Shown, Sequence[Recommendation]):
-    """Recommendations, one for each device, stack and workload."""
+    """Recommendations, one for each device, stack and workload: a sequence of those that there are; `refused` has the
+    others."""
 
-    rows: tuple[Recommendation, ...]
+    answers: tuple[Recommendation | Refusal, ...]
+    """Of each question in order."""
+    following: tuple[str | None, ...]
+    """The next command of each."""
+
+    @property
+    def rows(self) -> tuple[Recommendation, ...]:
+        """The recommendations."""
+        return tuple(each for each in self.answers if isinstance(each, Recommendation))
+
+    @property
+    def refused(self) -> tuple[Refusal, ...]:
+        """The questions that cannot be answered, and why."""
+        return tuple(each for each in self.answers if isinstance(each, Refusal))
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -181,8 +208,8 @@ class Recommendations(Shown, Sequence[Recommendation]):
         return iter(self.rows)
 
     def to_dict(self) -> dict[str, Any]:
-        """The command's rows, without the next commands."""
-        return {"rows": [{**row.to_json(""), "next": None} for row in self.rows]}
+        """The command's JSON."""
+        return recommendations_json(self.answers, self.following)
 
     def plot(self) -> Figure:
         """What each recommendation leaves of the cost that the goal is about, beside the goal.
@@ -195,7 +222,11 @@ class Recommendations(Shown, Sequence[Recommendation]):
         return recommendations_figure(self.rows)
 
     def _table(self) -> Table:
-        return recommendations_table(self.rows)
+        return recommendations_table(self.answers)
 
     def _rows(self) -> list[dict[str, object]]:
-        return [csv_row(row, None) for row in self.rows]
+        return [
+            line
+            for row, command in zip(self.answers, self.following, strict=True)
+            for line in recommended_rows(row, command)
+        ]

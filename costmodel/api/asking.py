@@ -27,7 +27,7 @@ from costmodel.api.options import (
     decomposition_of,
     hardware_of,
     model_of,
-    setup_of,
+    question_of,
     texts_of,
 )
 from costmodel.decomposition.factors import Form
@@ -35,9 +35,12 @@ from costmodel.errors import InputError
 from costmodel.explore.explore import explore as explored
 from costmodel.explore.goal import Goal
 from costmodel.explore.recommend import recommend_each
+from costmodel.explore.recommendation import Recommendation
 from costmodel.forward.workload import Workload
 from costmodel.pricing.estimate import estimate as estimated
 from costmodel.pricing.setup import Setup
+from costmodel.pricing.several import Question, answer_each
+from costmodel.show.next_command import next_command
 from costmodel.space.base import SpaceKind
 from costmodel.space.settings import SpaceSettings
 from costmodel.timing.calibration.load import find_calibration
@@ -80,18 +83,21 @@ def estimate(
         CostModelError: in one line.
     """
     if workloads is None:
-        setup = setup_of(model, hw, calibration, options)
+        setup = question_of(model, hw, calibration, options).setup()
     else:
         works = tuple(cast("list[Workload]", _several(workloads)))
         for work in works:
             _check_kinds({"workloads": work}, Workload, "passes: Workload.prefill or Workload.decode")
         setup = _given(model, hw, works, calibration, options)
-    decomposition = decomposition_of(decompose, setup.model)
+    return _estimated(setup, decompose)
+
+
+def _estimated(setup: Setup, decompose: Specs) -> EstimateAnswer:
     return EstimateAnswer.of(
         estimated(
             setup.model,
             setup.hardware,
-            decomposition,
+            decomposition_of(decompose, setup.model),
             setup.workloads,
             calibration=setup.calibration,
             new_tokens=setup.new_tokens,
@@ -109,14 +115,16 @@ def compare(
     calibration: Corrections = "auto",
     **options: Unpack[Shared],
 ) -> Comparison:
-    """One configuration on several devices, stacks and batches, as `costmodel estimate --hw A,B --batch 1,32` does."""
-    decompose = texts_of("decompose", decompose) if isinstance(decompose, Iterator) else decompose
-    places = _places(hw, stack, batch)
-    results = [
-        estimate(model, device, decompose, calibration=calibration, **_with(options, name, size))
-        for device, name, size in places
-    ]
-    return Comparison(results=tuple(results))
+    """One configuration on several devices, stacks and batches, as `costmodel estimate --hw A,B --batch 1,32` does.
+
+    What cannot be answered is in `refused` with its reason, while the rest is answered.
+
+    Raises:
+        CostModelError: in one line, where none can be answered.
+    """
+    specs = texts_of("decompose", decompose) if isinstance(decompose, Iterator) else decompose
+    questions = _questions(model, hw, stack, batch, calibration, options)
+    return Comparison(answers=tuple(answer_each(questions, lambda setup: _estimated(setup, specs))))
 
 
 def explore(
@@ -156,7 +164,7 @@ def explore(
     """
     _check_kinds({"top": top, "rank_multiple": rank_multiple}, Integral, "a whole number")
     _check_kinds({"quality": quality}, str | None, "a name or a file")
-    setup = setup_of(model, hw, calibration, options)
+    setup = question_of(model, hw, calibration, options).setup()
     if ranks is not None and not isinstance(ranks, str):
         ranks = ",".join(map(str, ranks if isinstance(ranks, Iterable) else [ranks]))
     settings = SpaceSettings(
@@ -203,18 +211,23 @@ def recommend(
     _check_kinds({"max_damage": max_damage}, Real | None, "a number")
     _check_kinds({"quality": quality}, str | None, "a name or a file")
     goal = Goal.of(faster, smaller, fits)
-    setups = [
-        setup_of(model, device, calibration, _with(options, name, size))
-        for device, name, size in _places(hw, stack, batch)
-    ]
-    found = recommend_each(setups, goal, max_damage=max_damage, quality=quality)
-    return Recommendations(rows=tuple(row for _, row in found))
+    questions = _questions(model, hw, stack, batch, calibration, options)
+    found = recommend_each(questions, goal, max_damage=max_damage, quality=quality)
+    following = (
+        next_command(row, questions[at].settings) if isinstance(row, Recommendation) else None for at, row in found
+    )
+    return Recommendations(answers=tuple(row for _, row in found), following=tuple(following))
 
 
-def _places(
-    hw: Hardware | Sequence[Hardware], stack: str | Sequence[str | None] | None, batch: int | Sequence[int]
-) -> list[tuple[Hardware, str | None, int]]:
-    """Each combination.
+def _questions(
+    model: Model,
+    hw: Hardware | Sequence[Hardware],
+    stack: str | Sequence[str | None] | None,
+    batch: int | Sequence[int],
+    calibration: Corrections,
+    options: Shared,
+) -> list[Question]:
+    """A question for each combination.
 
     Raises:
         InputError: when there is none.
@@ -224,7 +237,10 @@ def _places(
     for name, several in (("hw", devices), ("stack", stacks), ("batch", batches)):
         if not several:
             raise InputError(f"no {name}", value="[]", allowed="one or several")
-    return list(itertools.product(devices, stacks, batches))
+    return [
+        question_of(model, device, calibration, _with(options, name, size))
+        for device, name, size in itertools.product(devices, stacks, batches)
+    ]
 
 
 def _check_kinds(values: Mapping[str, object], kind: type | UnionType, allowed: str) -> None:

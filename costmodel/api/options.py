@@ -26,7 +26,8 @@ from costmodel.forward.workload import (
 )
 from costmodel.hardware.profile import HardwareProfile, load_hardware
 from costmodel.model import ModelSpec
-from costmodel.pricing.setup import Setup, WorkloadSettings
+from costmodel.pricing.setup import WorkloadSettings
+from costmodel.pricing.several import Question
 from costmodel.timing.calibration.record import Calibration
 from costmodel.units import DType
 
@@ -76,8 +77,8 @@ _USUAL = ("runtime", "attention", "cache", "latent")
 """Options that may be None, for the usual."""
 
 
-def setup_of(model: Model, hw: Hardware, calibration: Corrections, options: Options) -> Setup:
-    """What a question names, loaded and checked as the command does.
+def question_of(model: Model, hw: Hardware, calibration: Corrections, options: Options) -> Question:
+    """What a question names, loaded; its options are the command's.
 
     Raises:
         CostModelError: in one line.
@@ -90,9 +91,10 @@ def setup_of(model: Model, hw: Hardware, calibration: Corrections, options: Opti
     corrected = calibration if isinstance(calibration, Calibration) else None
     text = "none" if calibration is None or corrected is not None else str(calibration)
     found, device = model_of(model), hardware_of(hw)
-    settings = WorkloadSettings(model=found.name, hw=device.name, calibration=text, **given)  # type: ignore[arg-type]
-    setup = settings.setup(found, device)
-    return setup if corrected is None else replace(setup, calibration=corrected)
+    names = {"model": found.name if isinstance(model, ModelSpec) else str(model)}
+    names["hw"] = device.name if isinstance(hw, HardwareProfile) else str(hw)
+    settings = WorkloadSettings(**names, calibration=text, **given)  # type: ignore[arg-type]
+    return replace(Question.of(settings, found, device), calibration=corrected)
 
 
 def _option(name: str, value: object) -> object:

@@ -6,7 +6,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from costmodel.cli.common import print_lines, print_markdown, print_table
+from costmodel.forward.workload import Workload
 from costmodel.pricing.estimate import Estimate
+from costmodel.pricing.several import Place, Refusal
 from costmodel.show.comparison import Table
 
 
@@ -22,10 +24,16 @@ def print_comparison(table: Table, fmt: str) -> None:
         print_lines(table.notes)
 
 
-def distinct_phases(results: Sequence[Estimate]) -> list[Estimate]:
+def distinct_phases(results: Sequence[Estimate | Refusal]) -> list[Estimate | Refusal]:
     """The results without phases that an earlier one has: a prefill says nothing of what decode steps attend to."""
-    seen, kept = set(), []
+    seen: set[tuple[str, Workload | Place]] = set()
+    kept: list[Estimate | Refusal] = []
     for result in results:
+        if isinstance(result, Refusal):
+            places = tuple(place for place in result.places if (result.hardware, place) not in seen)
+            seen |= {(result.hardware, place) for place in places}
+            kept += [replace(result, places=places)] if places else []
+            continue
         own = {phase.workload: phase for phase in result.phases if (result.hardware.name, phase.workload) not in seen}
         seen |= {(result.hardware.name, work) for work in own}
         if own:

@@ -14,7 +14,8 @@ from costmodel.errors import InputError
 from costmodel.files.write import write_file
 from costmodel.pricing.estimate import Estimate, PhaseEstimate, estimate
 from costmodel.pricing.likely import Likely, likely
-from costmodel.pricing.setup import SEVERAL, WorkloadSettings
+from costmodel.pricing.setup import SEVERAL, Setup, WorkloadSettings
+from costmodel.pricing.several import Refusal, answer_each, questions_of
 from costmodel.show import report
 from costmodel.show.figure import Theme, file_kind
 from costmodel.units import percent
@@ -65,10 +66,11 @@ def command(
         from costmodel.decomposition.recipe import require_suffix
 
         require_suffix(save_recipe)
-    setups = [workload.setup() for workload in workloads]
-    warn_of(configuration, setups[0].model)
-    results = [
-        estimate(
+    questions = questions_of(workloads)
+    warn_of(configuration, questions[0].model)
+
+    def priced(setup: Setup) -> Estimate:
+        return estimate(
             setup.model,
             setup.hardware,
             configuration.load(setup.model),
@@ -76,13 +78,13 @@ def command(
             calibration=setup.calibration,
             new_tokens=setup.new_tokens,
         )
-        for setup in setups
-    ]
+
+    results = answer_each(questions, priced)
     if len(results) > 1:
         from costmodel.cli.comparison import distinct_phases
 
         results = distinct_phases(results)
-    result = results[0]
+    result = next(each for each in results if isinstance(each, Estimate))
     if plot_file is not None:
         from costmodel.show.time_plot import time_plot
 
@@ -94,7 +96,8 @@ def command(
     if len(results) > 1 or fmt == "markdown":
         _compare(results, show_ops, fmt)
         return
-    others = likely(result.model, result.hardware, result.decomposition, setups[0].workloads, workloads[0].calibration)
+    works = tuple(phase.workload for phase in result.phases)
+    others = likely(result.model, result.hardware, result.decomposition, works, workloads[0].calibration)
     if fmt == "json":
         write_json(result.to_json() | {"likely": [each.to_json() for each in others]})
     elif fmt == "csv":
@@ -108,7 +111,7 @@ def command(
         print_lines([f"wrote {plot_file}"] if plot_file is not None else [])
 
 
-def _compare(results: Sequence[Estimate], show_ops: bool, fmt: str) -> None:
+def _compare(results: Sequence[Estimate | Refusal], show_ops: bool, fmt: str) -> None:
     if fmt == "json":
         from costmodel.pricing.comparison import comparison_json
 
@@ -117,11 +120,12 @@ def _compare(results: Sequence[Estimate], show_ops: bool, fmt: str) -> None:
         write_csv(
             {"hardware": result.hardware.name, **phase.workload.to_json(), **row}
             for result in results
+            if isinstance(result, Estimate)
             for phase in result.phases
             for row in phase.op_rows()
         )
     elif fmt == "csv":
-        write_csv(row for result in results for row in report.csv_rows(result))
+        write_csv(row for each in results for row in report.comparison_csv_rows(each))
     else:
         from costmodel.cli.comparison import print_comparison
         from costmodel.show.comparison import estimates_table

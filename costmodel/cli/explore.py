@@ -21,7 +21,8 @@ from costmodel.explore.machines import by_machine, devices_of, fewest_devices
 from costmodel.explore.milder import milder
 from costmodel.explore.text import count_text
 from costmodel.files.write import write_file
-from costmodel.pricing.setup import SEVERAL, WorkloadSettings
+from costmodel.pricing.setup import SEVERAL, Setup, WorkloadSettings
+from costmodel.pricing.several import Refusal, answer_each, questions_of
 from costmodel.show.comparison import explorations_table
 from costmodel.show.exploration import (
     csv_rows,
@@ -38,6 +39,8 @@ from costmodel.show.figure import file_kind
 from costmodel.show.report import phase_title
 from costmodel.space.settings import SpaceSettings
 
+_SHARED = ("schema", "model", "space", "form", "ranks")
+"""What an exploration that is refused has in common with the others of its comparison."""
 _SHOWN = 24
 """Rows of the frontier in the table; JSON and CSV have all."""
 
@@ -111,26 +114,30 @@ def command(
     drawn = next((file for file in (plot_file, report_file, save_recipe) if file is not None), None)
     if drawn is not None and len(workloads) > 1:
         raise InputError("a file is of one question", value=drawn, hint="explore one device, stack and workload")
-    results = []
+
+    def explored(setup: Setup) -> Exploration:
+        return explore(
+            space.of(setup.model),
+            setup.hardware,
+            setup.workloads,
+            top=top,
+            limits=limits,
+            quality=quality,
+            objectives=objectives.split(",") if objectives is not None else None,
+            calibration=setup.calibration,
+            new_tokens=setup.new_tokens,
+        )
+
+    questions = questions_of(workloads)
     with Working("exploring") as working:
-        for number, workload in enumerate(workloads, 1):
-            setup = workload.setup()
-            several = f", question {number} of {len(workloads)}" if len(workloads) > 1 else ""
-            working.status(f"exploring {setup.model.name} on {setup.hardware.name}{several}")
-            results.append(
-                explore(
-                    space.of(setup.model),
-                    setup.hardware,
-                    setup.workloads,
-                    top=top,
-                    limits=limits,
-                    quality=quality,
-                    objectives=objectives.split(",") if objectives is not None else None,
-                    calibration=setup.calibration,
-                    new_tokens=setup.new_tokens,
-                )
-            )
-    result = results[0]
+
+        def begin(number: int) -> None:
+            several = f", question {number} of {len(questions)}" if len(questions) > 1 else ""
+            question = questions[number - 1]
+            working.status(f"exploring {question.model.name} on {question.hardware.name}{several}")
+
+        results = answer_each(questions, explored, begin)
+    result = next(each for each in results if isinstance(each, Exploration))
     if save_recipe is not None:
         write_file(Path(save_recipe), recipe_text(result.best, result.space.model).encode())
     if plot_file is not None:
@@ -155,22 +162,30 @@ def command(
         print_lines(f"wrote {file}" for file in (plot_file, report_file, save_recipe) if file is not None)
 
 
-def _compare(results: Sequence[Exploration], fmt: str) -> None:
+def _compare(results: Sequence[Exploration | Refusal], fmt: str) -> None:
+    answered = [each for each in results if isinstance(each, Exploration)]
     if fmt == "json":
+        answers = [each.to_json() for each in answered]
+        told = iter(answers)
         phases = [
-            {
-                "workload": {**each.workloads[-1].to_json(), **_place(each)},
-                **each.to_json(),
-            }
+            {**each.rows(answers[0])[-1], **{key: answers[0][key] for key in _SHARED}, "hardware": each.hardware}
+            if isinstance(each, Refusal)
+            else {"workload": {**each.workloads[-1].to_json(), **_place(each)}, **next(told)}
             for each in results
         ]
-        machines = [_machine(group) for group in by_machine(results) if len(group) > 1]
+        machines = [_machine(group) for group in by_machine(answered) if len(group) > 1]
         listed = {"machines": machines} if machines else {}
-        write_json({"schema": SCHEMA, "model": results[0].space.model.name, "phases": phases, **listed})
+        write_json({"schema": SCHEMA, "model": answered[0].space.model.name, "phases": phases, **listed})
     elif fmt == "csv":
-        write_csv({**_place(each), **row} for each in results for row in csv_rows(each))
+        write_csv(row for each in results for row in _csv_rows(each))
     else:
         print_comparison(explorations_table(results), fmt)
+
+
+def _csv_rows(result: Exploration | Refusal) -> list[dict[str, object]]:
+    if isinstance(result, Refusal):
+        return result.csv_rows()[-1:]
+    return [{**_place(result), **row} for row in csv_rows(result)]
 
 
 def _place(result: Exploration) -> dict[str, object]:

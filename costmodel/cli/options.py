@@ -4,7 +4,8 @@ A field of a frozen dataclass becomes an option: its name is the parameter's, wi
 default it is required. Its type decides what is taken: `int`, `float`, `str` and `Path` as they are, a `Literal` or an
 `Enum` a choice, `bool` a flag, `tuple[str, ...]` a repeatable option; `| None` adds nothing. `metadata` has `help`, and
 where it differs from that: `option` (`--hw`, or several names), `metavar`, `low` and `high`, the least and the greatest
-number, and `type`, an own type of click. A default that is words ends the help: `[default: physical cores]`.
+number, `unit`, in which the number is and with which it may be written (`s`, `%`), and `type`, an own type of click. A
+default that is words ends the help: `[default: physical cores]`.
 
     @dataclass(frozen=True, slots=True, kw_only=True)
     class Size:
@@ -20,6 +21,7 @@ from __future__ import annotations
 import enum
 import functools
 import itertools
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import MISSING, Field, fields
 from pathlib import Path
@@ -27,6 +29,9 @@ from types import NoneType
 from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
 
 import click
+
+from costmodel.errors import InputError
+from costmodel.units import parse_amount
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -73,6 +78,26 @@ def _value(value: Any, kind: Any) -> Any:
     if isinstance(kind, type) and issubclass(kind, enum.Enum) and value is not None:
         return kind(value)
     return value
+
+
+class Amount(click.ParamType[float]):
+    """A number with its unit or without one: `Amount("s")` takes 90, 90s and 1.5min, in seconds all."""
+
+    name = "amount"
+
+    def __init__(self, unit: str, low: float | None = None, high: float | None = None) -> None:
+        self.unit = unit
+        self.low, self.high = (-math.inf if low is None else low), (math.inf if high is None else high)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        what = param.opts[0] if param is not None and param.opts else "amount"
+        amount = float(value) if isinstance(value, int | float) else parse_amount(str(value), self.unit, what)
+        if not self.low <= amount <= self.high:
+            most = "" if self.high == math.inf else f" to {self.high:g}"
+            raise InputError(
+                f"{what} out of range", value=value, allowed=f"{'' if most else 'from '}{self.low:g}{most} {self.unit}"
+            )
+        return amount
 
 
 class _Commas(click.ParamType[tuple[Any, ...]]):
@@ -130,6 +155,8 @@ def _number(field: Field[Any], kind: Any) -> Any:
     if kind is Path:
         return click.Path(path_type=Path)
     low, high = field.metadata.get("low"), field.metadata.get("high")
+    if unit := field.metadata.get("unit"):
+        return Amount(unit, low, high)
     if low is None and high is None:
         return kind
     return click.IntRange(low, high) if kind is int else click.FloatRange(low, high)

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
-import enum
-import shlex
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -23,14 +21,9 @@ from costmodel.explore.recommend import recommend_each
 from costmodel.explore.recommendation import Recommendation
 from costmodel.files.write import write_file
 from costmodel.pricing.setup import SEVERAL, WorkloadSettings
-from costmodel.show.recommendation import csv_row, recommendations_table
-
-SCHEMA = 1
-"""Version of the JSON output."""
-_ROWS_OWN = ("model", "hw", "phase", "batch", "seq_len", "kv_len", "new_tokens")
-"""Fields of a question that a row answers for itself."""
-_MEASURED = ("--dtype", "--runtime", "--attention", "--calibration")
-"""Options that `validate` takes too."""
+from costmodel.pricing.several import Refusal, questions_of
+from costmodel.show.next_command import next_command
+from costmodel.show.recommendation import csv_rows, recommendations_json, recommendations_table
 
 
 @click.command()
@@ -82,59 +75,54 @@ def command(
     if save_recipe is not None:
         require_suffix(save_recipe)
     named = DecompositionSettings(preset=preset, recipe=recipe)
-    setups = [settings.setup() for settings in workloads]
-    only = named.load(setups[0].model) if named.named else None
-    warn_of(named, setups[0].model)
-    rows = []
+    questions = questions_of(workloads)
+    model = questions[0].model
+    only = named.load(model) if named.named else None
+    warn_of(named, model)
+    how: dict[str, Any] = {"max_damage": max_damage, "quality": quality, "only": only}
     with Working("recommending") as working:
-        for place, row in recommend_each(setups, goal, max_damage=max_damage, quality=quality, only=only):
-            rows.append((row, next_command(row, workloads[place])))
-            working.status(f"recommending, question {place + 1} of {len(setups)}")
+
+        def begin(number: int) -> None:
+            working.status(f"recommending, question {number} of {len(questions)}")
+
+        found = recommend_each(questions, goal, begin=begin, **how)
+    rows = [row for _, row in found]
+    following = [next_command(row, workloads[at]) if isinstance(row, Recommendation) else None for at, row in found]
     if save_recipe is not None:
-        _save([row for row, _ in rows], Path(save_recipe))
+        _save(rows, Path(save_recipe))
     if fmt == "json":
-        head = {"schema": SCHEMA, "model": rows[0][0].model.name, "goal": str(goal)}
-        damage = {"metric": rows[0][0].damage_metric, "stand_in": not rows[0][0].measured}
-        write_json({**head, "damage": damage, "rows": [row.to_json(following) for row, following in rows]})
+        write_json(recommendations_json(rows, following))
     elif fmt == "csv":
-        write_csv(csv_row(row, following) for row, following in rows)
+        write_csv(line for row, command in zip(rows, following, strict=True) for line in csv_rows(row, command))
     else:
-        print_comparison(recommendations_table([row for row, _ in rows]), fmt)
-        steps = [following for row, following in rows if row.verdict.code == "yes" and row.config]
-        if steps and fmt == "table":
-            others = f"next, of the other rows: --format json or csv ({len(steps) - 1} of them)"
-            print_lines([f"next: {steps[0]}", *([others] if len(steps) > 1 else [])])
+        print_comparison(recommendations_table(rows), fmt)
+        if fmt == "table":
+            print_lines(_steps(rows, following))
 
 
-def next_command(row: Recommendation, settings: WorkloadSettings) -> str:
-    """What to run to verify a recommendation, or to see where the time goes where there is none."""
-    work = row.workload
-    words = ["--model", settings.model, "--hw", settings.hw, "--phase", work.phase.value, "--batch", str(work.batch)]
-    words += ["--seq-len", str(work.q_len)] if work.phase.value == "prefill" else ["--kv-len", str(work.kv_len)]
-    said = _said(settings)
-    here = [*words, *(word for option in said.items() for word in option)]
-    if row.config is None or row.spec is None or row.spec == "dense":
-        return shlex.join(["costmodel", "roofline", *here])
-    first = shlex.join(["costmodel", "estimate", *here, "--decompose", row.spec, "--save-recipe", "recipe.toml"])
-    there = [*words, *(word for name in _MEASURED if name in said for word in (name, said[name]))]
-    return f"{first} && {shlex.join(['validate', *there, '--configs', 'recipe.toml'])}"
+def _steps(rows: Sequence[Recommendation | Refusal], following: Sequence[str | None]) -> list[str]:
+    """The next command of the first row with a configuration, and where those of the others are."""
+    steps = [
+        (row, command)
+        for row, command in zip(rows, following, strict=True)
+        if isinstance(row, Recommendation) and row.config is not None and row.verdict.reason == "reached"
+    ]
+    if not steps:
+        return []
+    row, command = steps[0]
+    lines = [f"next: {command}"]
+    if not row.held_by_one:
+        lines.append(f"note: validate measures on one device, and the dense model needs more than one {row.hardware}")
+    elif row.workload.devices > 1:
+        lines.append("note: validate measures on one device; what several of them save is predicted")
+    if len(steps) > 1:
+        lines.append(f"next, of the other rows: --format json or csv ({len(steps) - 1} of them)")
+    return lines
 
 
-def _said(settings: WorkloadSettings) -> dict[str, str]:
-    """The options of a question that are not its defaults, but for those of which a row has its own."""
-    said = {}
-    for item in dataclasses.fields(settings):
-        value = getattr(settings, item.name)
-        if item.name in _ROWS_OWN or value is None or value == item.default:
-            continue
-        option = item.metadata.get("option", f"--{item.name.replace('_', '-')}")
-        name = option if isinstance(option, str) else option[0]
-        said[name] = str(value.value if isinstance(value, enum.Enum) else value)
-    return said
-
-
-def _save(rows: Sequence[Recommendation], path: Path) -> None:
-    found = next((row for row in rows if row.config is not None and row.config.factors), None)
+def _save(rows: Sequence[Recommendation | Refusal], path: Path) -> None:
+    answered = [row for row in rows if isinstance(row, Recommendation)]
+    found = next((row for row in answered if row.config is not None and row.config.factors), None)
     if found is None or found.config is None:
         raise InputError("nothing is recommended, and no recipe was written", value=str(path))
     write_file(path, recipe_text(found.config, found.model).encode())

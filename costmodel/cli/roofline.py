@@ -16,7 +16,8 @@ from costmodel.errors import InputError
 from costmodel.files.write import write_file
 from costmodel.pricing.comparison import comparison_json
 from costmodel.pricing.estimate import Estimate, estimate
-from costmodel.pricing.setup import SEVERAL, WorkloadSettings
+from costmodel.pricing.setup import SEVERAL, Setup, WorkloadSettings
+from costmodel.pricing.several import IMPOSSIBLE, Refusal, answer_each, questions_of
 from costmodel.show.comparison import rooflines_table
 from costmodel.show.figure import SUFFIXES, Theme, figure_bytes, file_kind
 from costmodel.show.roofline_chart import RooflineChart
@@ -64,17 +65,15 @@ def command(
     kind = file_kind(path, (*SUFFIXES, "html")) if path else ""
     if path and len(workloads) > 1:
         raise InputError("a picture shows one question", value=f"{len(workloads)} of them", hint="leave -o out")
-    results: list[Estimate] = []
-    for workload in workloads:
-        setup = workload.setup()
+    questions = questions_of(workloads)
+    warn_of(configuration, questions[0].model)
+
+    def priced(setup: Setup) -> Estimate:
         decomposition = configuration.load(setup.model)
-        if not results:
-            warn_of(configuration, setup.model)
-        results.append(
-            estimate(setup.model, setup.hardware, decomposition, setup.workloads, calibration=setup.calibration)
-        )
-    results = distinct_phases(results)
-    chart = RooflineChart.of(results[0])
+        return estimate(setup.model, setup.hardware, decomposition, setup.workloads, calibration=setup.calibration)
+
+    results = distinct_phases(answer_each(questions, priced))
+    chart = RooflineChart.of(next(each for each in results if isinstance(each, Estimate)))
     if path:
         write_file(path, _drawn(chart, kind, theme))
     if len(results) > 1 or fmt == "markdown":
@@ -88,26 +87,38 @@ def command(
         _print(chart, output)
 
 
-def _compare(results: Sequence[Estimate], fmt: str) -> None:
-    charts = [(result, RooflineChart.of(result)) for result in results]
+def _compare(results: Sequence[Estimate | Refusal], fmt: str) -> None:
+    charts = [(result, RooflineChart.of(result)) for result in results if isinstance(result, Estimate)]
     if fmt == "json":
         answer = comparison_json(results)
         panels = [panel.to_json() for _, chart in charts for panel in chart.panels]
+        told = iter(panels)
         phases = [
-            {"workload": entry["workload"], **panel} for entry, panel in zip(answer["phases"], panels, strict=True)
+            {"workload": entry["workload"], **(_refused(entry, panels[0]) if _is_refused(entry) else next(told))}
+            for entry in answer["phases"]
         ]
         write_json({"schema": SCHEMA, "model": answer["model"], "hardware": answer["hardware"], "phases": phases})
     elif fmt == "csv":
-        write_csv(
+        rows = [
             {"hardware": result.hardware.name, "stack": phase.workload.stack, "batch": phase.workload.batch}
             | {"q_len": phase.workload.q_len, "kv_len": phase.workload.kv_len, "phase": panel.phase}
             | {**mark.to_json(), "roles": " ".join(mark.roles)}
             for result, chart in charts
             for phase, panel in zip(result.phases, chart.panels, strict=True)
             for mark in panel.marks
-        )
+        ]
+        write_csv([*rows, *(row for each in results if isinstance(each, Refusal) for row in each.csv_rows())])
     else:
         print_comparison(rooflines_table(results), fmt)
+
+
+def _is_refused(entry: dict[str, Any]) -> bool:
+    return bool(entry["verdict"]["code"] == IMPOSSIBLE)
+
+
+def _refused(entry: dict[str, Any], like: dict[str, Any]) -> dict[str, Any]:
+    """A phase that cannot be answered: nothing but what was asked, and why not."""
+    return {**dict.fromkeys(like), "phase": entry["workload"]["phase"], "verdict": entry["verdict"]["text"]}
 
 
 def _drawn(chart: RooflineChart, kind: str, theme: Theme) -> bytes:

@@ -7,12 +7,12 @@ the least, exactly (`by_layer.sets`). A yes keeps the goal at the pessimistic en
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
 
-from costmodel.arrays import Floats
+from costmodel.arrays import Floats, Ints
 from costmodel.decomposition.factors import Decomposition, Form
 from costmodel.decomposition.prior import DESTROYED, METRIC
 from costmodel.decomposition.text import Rank, describe
@@ -21,16 +21,17 @@ from costmodel.explore.by_layer.quality import LayerQuality
 from costmodel.explore.by_layer.sets import LayerSets
 from costmodel.explore.goal import Goal
 from costmodel.explore.quality import PRIOR, QualityTable, load_quality
-from costmodel.explore.recommendation import Quantised, Reason, Recommendation, Verdict
+from costmodel.explore.reasons import missed, most_text, reached_verdict, unfit_text
+from costmodel.explore.recommendation import Quantised, Recommendation, Verdict
 from costmodel.explore.sums import require_sums
 from costmodel.explore.tables import CostBatch, CostTables
 from costmodel.forward.workload import Workload
 from costmodel.hardware.profile import HardwareProfile
-from costmodel.hardware.stack import names_bare_kernels
 from costmodel.model import ModelSpec
-from costmodel.pricing.estimate import PhaseEstimate, estimate, pricer
+from costmodel.pricing.estimate import estimate, pricer
 from costmodel.pricing.phase import PhaseCosts
 from costmodel.pricing.setup import Setup
+from costmodel.pricing.several import Place, Question, Refusal, answer_each
 from costmodel.space.base import DesignSpace
 from costmodel.space.kinds import HomogeneousSpace
 from costmodel.space.make import design_space
@@ -82,16 +83,28 @@ def recommend(
     batch, configuration = _tried(tables, space, damage, only)
     saved, low, high = goal.saved(batch, phase)
     nats = batch.quality()
-    dense = estimate(model, hardware, Decomposition(), [work], calibration=calibration).phases[0]
+    answer = estimate(model, hardware, Decomposition(), [work], calibration=calibration)
+    dense = answer.phases[0]
     needed = goal.least_pct(float(getattr(dense.dense, goal.metric)))
     sure = saved if low is None else low
-    reached = np.flatnonzero((sure >= needed) & (nats <= ceiling) & (low is not None))
+    peak = _peaks(batch, work)
+    held = peak <= hardware.memory_bytes
+    reached = np.flatnonzero((sure >= needed) & (nats <= ceiling) & held & (low is not None))
     chosen = int(reached[np.lexsort((-saved[reached], nats[reached]))[0]]) if len(reached) else None
     config = None if chosen is None else configuration(chosen)
-    reason, text = _why(dense, goal, needed, ceiling, saved, low, nats, damage, _most(saved, only))
-    verdict = Verdict(code="no", reason=reason, text=text)
+    alive = peak[nats <= ceiling]
+    best = float(saved.max())
     if chosen is not None:
-        verdict = _yes(goal, needed, chosen, saved, sure)
+        verdict = reached_verdict(goal, needed, chosen, saved, sure, dense.dense, hardware)
+        best = float(saved[held].max())
+    elif not (alive <= hardware.memory_bytes).any():
+        verdict = Verdict(code="no", reason="does-not-fit", text=unfit_text(int(alive.min()), work, hardware))
+    else:
+        best = float(saved[held].max())
+        ends = None if low is None else low[held]
+        at_most = most_text(best, only)
+        reason, text = missed(dense, goal, needed, ceiling, saved[held], ends, nats[held], damage, at_most)
+        verdict = Verdict(code="no", reason=reason, text=text)
     return Recommendation(
         model=model,
         hardware=hardware.name,
@@ -103,43 +116,50 @@ def recommend(
         saved_pct=_at(saved, chosen),
         saved_p05_pct=_at(low, chosen),
         saved_p95_pct=_at(high, chosen),
-        most_saved_pct=float(saved.max()),
+        most_saved_pct=best,
         damage=_at(nats, chosen),
         damage_metric=damage.metric,
         measured=not damage.stand_in,
         quantised=tuple(_quantised(model, hardware, work, goal, calibration, config, dense.dense)),
+        warnings=answer.warnings,
+        held_by_one=_held_by_one(dense.dense, model, hardware, work),
     )
 
 
 def recommend_each(
-    setups: Iterable[Setup],
+    questions: Sequence[Question],
     goal: Goal,
     *,
     max_damage: float | None = None,
     quality: str | None = None,
     only: Decomposition | None = None,
-) -> Iterator[tuple[int, Recommendation]]:
-    """The place of a question and its recommendation, for each device and workload of several questions; what two of
-    them ask, lengths of another phase apart, is answered once. Other arguments and errors as of `recommend`."""
-    seen = set()
-    for place, setup in enumerate(setups):
-        for work in setup.workloads:
-            if (setup.hardware, work) in seen:
-                continue
-            seen.add((setup.hardware, work))
-            yield (
-                place,
-                recommend(
-                    setup.model,
-                    setup.hardware,
-                    work,
-                    goal,
-                    calibration=setup.calibration,
-                    max_damage=max_damage,
-                    quality=quality,
-                    only=only,
-                ),
-            )
+    begin: Callable[[int], None] | None = None,
+) -> list[tuple[int, Recommendation | Refusal]]:
+    """The place of a question and its recommendation, for each device and workload of several questions, or why it
+    cannot be answered; what two of them ask, lengths of another phase apart, is answered once. `begin` is told the
+    number of each question before it is answered; other arguments as of `recommend`.
+
+    Raises:
+        CostModelError: of the first question, where none can be answered.
+    """
+    seen: set[tuple[HardwareProfile, Workload]] = set()
+
+    def answer(setup: Setup) -> list[Recommendation]:
+        new = [work for work in setup.workloads if (setup.hardware, work) not in seen]
+        seen.update((setup.hardware, work) for work in new)
+        how = {"max_damage": max_damage, "quality": quality, "only": only, "calibration": setup.calibration}
+        return [recommend(setup.model, setup.hardware, work, goal, **how) for work in new]  # type: ignore[arg-type]
+
+    rows: list[tuple[int, Recommendation | Refusal]] = []
+    refused: set[tuple[str, Place]] = set()
+    for place, found in enumerate(answer_each(questions, answer, begin)):
+        if isinstance(found, Refusal):
+            found = replace(found, places=tuple(each for each in found.places if (found.hardware, each) not in refused))
+            refused.update((found.hardware, each) for each in found.places)
+            rows += [(place, replace(found, places=(each,))) for each in found.places]
+        else:
+            rows += [(place, row) for row in found]
+    return rows
 
 
 def _tried(
@@ -191,69 +211,23 @@ def _space(model: ModelSpec) -> HomogeneousSpace:
     return space
 
 
+def _peaks(batch: CostBatch, work: Workload) -> Ints:
+    """Bytes that the fullest device needs at the peak of each configuration; of a pipeline, whose fullest stage is not
+    searched, an equal share of the weights, which is the least that it can be."""
+    costs = batch.phase(work.phase.value)
+    return costs.peak_memory_bytes if work.pp == 1 else costs.weight_bytes // work.pp
+
+
+def _held_by_one(dense: PhaseCosts, model: ModelSpec, hardware: HardwareProfile, work: Workload) -> bool:
+    """Whether one device alone holds the dense pass."""
+    if work.devices == 1:
+        return dense.fits
+    alone = replace(work, tp=1, ep=1, pp=1, microbatches=1)
+    return estimate(model, hardware, Decomposition(), [alone]).phases[0].dense.fits
+
+
 def _at(values: Floats | None, place: int | None) -> float | None:
     return None if values is None or place is None else float(values[place])
-
-
-def _yes(goal: Goal, needed: float, chosen: int, saved: Floats, sure: Floats) -> Verdict:
-    if chosen == 0:
-        return Verdict(code="yes", reason="fits", text="dense as it is")
-    if goal.kind != "faster":
-        return Verdict(code="yes", reason="reached", text=f"saves {saved[chosen]:.1f} %, {needed:.1f} % are needed")
-    text = f"saves {saved[chosen]:.1f} %, {sure[chosen]:.1f} % at the pessimistic end"
-    return Verdict(code="yes", reason="reached", text=text)
-
-
-def _why(
-    dense: PhaseEstimate,
-    goal: Goal,
-    needed: float,
-    ceiling: float,
-    saved: Floats,
-    low: Floats | None,
-    nats: Floats,
-    damage: QualityTable,
-    at_most: str,
-) -> tuple[Reason, str]:
-    """Why no configuration reaches the goal, as if none did."""
-    if float(saved.max()) < needed:
-        return _limit(dense, goal, at_most)
-    if low is None:
-        return "uncertain", "no calibration says how sure a saving is"
-    if float(low.max()) < needed:
-        best = int(saved.argmax())
-        return "uncertain", f"{at_most}, and {low[best]:.1f} % at the pessimistic end of that"
-    least = float(nats[low >= needed].min())
-    of = f"a damage of {least:.2g} nats by a prior" if damage.metric == METRIC else f"{least:.2g} {damage.metric}"
-    return "damage", f"reached at {of} only, and {ceiling:g} is the most allowed"
-
-
-def _most(saved: Floats, only: Decomposition | None) -> str:
-    """The most that is saved, in words: by any configuration, or by the one that was judged."""
-    most = float(saved.max())
-    if only is not None:
-        return f"this configuration saves {f'{most:.1f} %' if most > 0 else 'none'}"
-    return f"at most {most:.1f} %" if most > 0 else "no configuration saves any"
-
-
-def _limit(dense: PhaseEstimate, goal: Goal, at_most: str) -> tuple[Reason, str]:
-    """What keeps every configuration from the goal."""
-    if goal.kind != "faster":
-        return "floor", f"{at_most}: the rest is not in weights that can be factored"
-    costs = dense.dense
-    if costs.host_s >= costs.device_s:
-        bare = names_bare_kernels(dense.workload.stack)
-        how = "; name a --stack, or try --runtime graph" if bare else ""
-        return "launch-bound", f"launch-bound: the host's launches set the pace; {at_most}{how}"
-    ops, timings = dense.ops("dense")
-    sites = np.array([op.site is not None for op in ops])
-    whole, own = float(timings.latency_s.sum()), float(timings.latency_s[sites].sum())
-    share = 100 * own * costs.device_s / whole / costs.latency_s
-    bounds = np.array(timings.bound())
-    work = float(timings.latency_s[sites & (bounds == "compute")].sum())
-    if 2 * work > own:
-        return "compute-bound", f"compute-bound: smaller products run less efficiently; {at_most}"
-    return "floor", f"at the floor: {share:.0f} % of the time is in weights, and more kernels eat the rest; {at_most}"
 
 
 def _quantised(

@@ -11,8 +11,11 @@ from costmodel.explore.goal import Goal
 from costmodel.forward.workload import Workload
 from costmodel.model import ModelSpec
 from costmodel.pricing.phase import PhaseCosts
+from costmodel.pricing.several import IMPOSSIBLE, Refusal
 
-Reason = Literal["reached", "launch-bound", "compute-bound", "floor", "damage", "uncertain", "fits"]
+Reason = Literal[
+    "reached", "launch-bound", "compute-bound", "floor", "damage", "uncertain", "fits", "does-not-fit", "impossible"
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +52,8 @@ class Recommendation:
         saved_pct, saved_p05_pct, saved_p95_pct: of the goal's cost by that configuration, with its 90 % interval.
         most_saved_pct: the most that any configuration tried saves, whatever it damages.
         damage: of the configuration, in the unit of `damage_metric`.
+        held_by_one: whether one device alone holds the dense pass.
+        warnings: what a user should know of the dense pass, such as more tokens than the model has positions.
     """
 
     model: ModelSpec
@@ -66,8 +71,10 @@ class Recommendation:
     damage_metric: str
     measured: bool
     quantised: tuple[Quantised, ...]
+    warnings: tuple[str, ...]
+    held_by_one: bool
 
-    def to_json(self, following: str) -> dict[str, Any]:
+    def to_json(self, following: str | None) -> dict[str, Any]:
         """The contract's row; `following` is the next command."""
         work = self.workload
         return {
@@ -86,9 +93,38 @@ class Recommendation:
             "saved_of": self.goal.metric,
             "spec": self.spec,
             "damage": self.damage,
+            "warnings": list(self.warnings),
         }
 
     @property
     def spec(self) -> str | None:
         """The configuration as SPECs."""
         return None if self.config is None else describe(self.config, self.model)
+
+
+def refusal_json(refusal: Refusal, goal: Goal) -> list[dict[str, Any]]:
+    """The contract's rows of a question that cannot be answered: where it was asked, and why not."""
+    names = (
+        "dense",
+        "config",
+        "saved_pct",
+        "saved_p05_pct",
+        "saved_p95_pct",
+        "most_saved_pct",
+        "next",
+        "spec",
+        "damage",
+    )
+    return [
+        {
+            "hardware": refusal.hardware,
+            "stack": place.stack,
+            "workload": {**place.to_json(), "hardware": refusal.hardware},
+            "verdict": {"code": "no", "reason": IMPOSSIBLE, "text": refusal.text},
+            "quantised": [],
+            "saved_of": goal.metric,
+            "warnings": [],
+            **dict.fromkeys(names),
+        }
+        for place in refusal.places
+    ]

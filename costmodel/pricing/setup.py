@@ -183,7 +183,7 @@ class WorkloadSettings:
         Raises:
             CostModelError: in one line, naming the option.
         """
-        self._check_numbers()
+        self.require_numbers()
         if self.phase not in PHASES:
             raise InputError("unknown phase", value=self.phase, allowed=", ".join(PHASES))
         named = None if self.dtype is None else DType.parse(self.dtype, "dtype", RUN_DTYPES)
@@ -260,7 +260,8 @@ class WorkloadSettings:
             )
         return tuple(known[name] for name in names)
 
-    def _check_numbers(self) -> None:
+    def require_numbers(self) -> None:
+        """Raise InputError where a number is out of range."""
         options: tuple[tuple[str, object, int], ...] = (
             ("--batch", self.batch, MAX_BATCH),
             ("--seq-len", self.seq_len, MAX_LENGTH - 1),

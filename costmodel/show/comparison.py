@@ -12,12 +12,17 @@ from costmodel.decomposition.text import describe
 from costmodel.explore.text import count_text, objective_text
 from costmodel.forward.workload import Phase, Workload
 from costmodel.pricing.estimate import Estimate, PhaseEstimate
+from costmodel.pricing.several import IMPOSSIBLE, Place, Refusal
 from costmodel.show.report import amount, configuration_text, duration, energy, rate
 from costmodel.timing.columns import BOUNDS
 from costmodel.units import percent, si
 
 if TYPE_CHECKING:
     from costmodel.explore import Exploration
+
+
+_VERDICTS = ("verdict", "fits", "configuration")
+"""Columns that say of a row that it cannot be answered; else the last one does."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -31,7 +36,7 @@ class Table:
     notes: tuple[str, ...] = ()
 
 
-def place(hardware: str, work: Workload, *, phase: bool = True) -> dict[str, str]:
+def place(hardware: str, work: Workload | Place, *, phase: bool = True) -> dict[str, str]:
     """What was asked of where: the cells that tell one answer of a comparison from another."""
     length = f"{work.q_len}" if work.phase is Phase.PREFILL else f"{work.kv_len}"
     return {
@@ -45,53 +50,79 @@ def place(hardware: str, work: Workload, *, phase: bool = True) -> dict[str, str
 
 
 def table(
-    title: str, places: Sequence[dict[str, str]], cells: Sequence[dict[str, str]], notes: Sequence[str] = ()
+    title: str, places: Sequence[dict[str, str]], cells: Sequence[dict[str, str] | None], notes: Sequence[str] = ()
 ) -> Table:
-    """A table of places and cells, one of each a row; what is the same in every place goes to the title."""
+    """A table of places and cells, one of each a row; what is the same in every place goes to the title. A row without
+    cells, of which not all are, is one that cannot be answered."""
+    columns = next(row for row in cells if row is not None)
+    verdicts = [column for column in columns if column in _VERDICTS][:1] or [*columns][-1:]
+    empty = {column: IMPOSSIBLE if column in verdicts else "-" for column in columns}
     varying = [key for key in places[0] if len({row[key] for row in places}) > 1] or ["device"]
     same = [_said(key, value) for key, value in places[0].items() if key not in varying]
     return Table(
         title=", ".join(part for part in (title, *same) if part),
-        columns=(*varying, *cells[0]),
+        columns=(*varying, *columns),
         rows=tuple(
-            (*(row[key] for key in varying), *values.values()) for row, values in zip(places, cells, strict=True)
+            (*(row[key] for key in varying), *(empty if values is None else values).values())
+            for row, values in zip(places, cells, strict=True)
         ),
         left=len(varying),
         notes=tuple(dict.fromkeys(notes)),
     )
 
 
-def estimates_table(results: Sequence[Estimate]) -> Table:
-    """Estimates of one configuration, a row for each phase."""
-    first = results[0]
+def estimates_table(results: Sequence[Estimate | Refusal]) -> Table:
+    """Estimates of one configuration, a row for each phase; at least one is none that was refused."""
+    first = next(result for result in results if isinstance(result, Estimate))
     plain = not first.decomposition.factors and not first.decomposition.dropped
-    phases = [(result, phase) for result in results for phase in result.phases]
-    works = [phase.workload for _, phase in phases]
-    notes = []
-    for result, phase in phases:
-        if not plain and phase.verdict.code != "gain":
-            notes.append(f"{where(result.hardware.name, phase.workload, works)}: {phase.verdict.text}")
+    works = _works(results)
+    places, cells, notes = [], list[dict[str, str] | None](), []
+    for result in results:
+        if isinstance(result, Refusal):
+            places += [place(result.hardware, work) for work in result.places]
+            cells += [None] * len(result.places)
+            notes += refusal_notes(result, works)
+            continue
+        for phase in result.phases:
+            places.append(place(result.hardware.name, phase.workload))
+            cells.append(_dense_cells(phase) if plain else _cells(phase))
+            if not plain and phase.verdict.code != "gain":
+                notes.append(f"{where(result.hardware.name, phase.workload, works)}: {phase.verdict.text}")
         notes += [f"warning: {text}" for text in result.warnings]
-    return table(
-        f"{first.model.name}: {configuration_text(first.decomposition, first.model)}",
-        [place(result.hardware.name, phase.workload) for result, phase in phases],
-        [_dense_cells(phase) if plain else _cells(phase) for _, phase in phases],
-        notes,
-    )
+    return table(f"{first.model.name}: {configuration_text(first.decomposition, first.model)}", places, cells, notes)
 
 
-def rooflines_table(results: Sequence[Estimate]) -> Table:
-    """Where passes lie on their devices' rooflines, a row for each phase: intensity, rate, and what limits the time."""
-    first = results[0]
-    phases = [(result, phase) for result in results for phase in result.phases]
-    return table(
-        f"{first.model.name}: {configuration_text(first.decomposition, first.model)}",
-        [place(result.hardware.name, phase.workload) for result, phase in phases],
-        [_bound_cells(phase) for _, phase in phases],
-    )
+def rooflines_table(results: Sequence[Estimate | Refusal]) -> Table:
+    """Where passes lie on their devices' rooflines, a row for each phase: intensity, rate, and what limits the time; at
+    least one of the results is none that was refused."""
+    first = next(result for result in results if isinstance(result, Estimate))
+    works = _works(results)
+    places, cells, notes = [], list[dict[str, str] | None](), []
+    for result in results:
+        if isinstance(result, Refusal):
+            places += [place(result.hardware, work) for work in result.places]
+            cells += [None] * len(result.places)
+            notes += refusal_notes(result, works)
+            continue
+        places += [place(result.hardware.name, phase.workload) for phase in result.phases]
+        cells += [_bound_cells(phase) for phase in result.phases]
+    return table(f"{first.model.name}: {configuration_text(first.decomposition, first.model)}", places, cells, notes)
 
 
-def where(hardware: str, work: Workload, among: Sequence[Workload] = ()) -> str:
+def _works(results: Sequence[Estimate | Refusal]) -> list[Workload | Place]:
+    """What was asked in each row."""
+    works: list[Workload | Place] = []
+    for result in results:
+        works += result.places if isinstance(result, Refusal) else [phase.workload for phase in result.phases]
+    return works
+
+
+def refusal_notes(refusal: Refusal, works: Sequence[Workload | Place]) -> list[str]:
+    """Why a question of a comparison is not answered: a line for each of its rows."""
+    return [f"{where(refusal.hardware, work, works)}: {refusal.text}" for work in refusal.places]
+
+
+def where(hardware: str, work: Workload | Place, among: Sequence[Workload | Place] = ()) -> str:
     """A place in words: `l4, vllm, decode, batch 32`; of several questions what else tells it from the others."""
     parts = [hardware, work.stack or ("bare" if any(other.stack for other in among) else "")]
     if any(other.devices > 1 for other in (work, *among)):
@@ -103,7 +134,7 @@ def where(hardware: str, work: Workload, among: Sequence[Workload] = ()) -> str:
     return ", ".join(part for part in parts if part)
 
 
-def _shared_out(work: Workload) -> str:
+def _shared_out(work: Workload | Place) -> str:
     """How many devices, and where not all of them share out each weight, which way: `4 (tp 2, pp 2)`."""
     ways = ", ".join(f"{name} {size}" for name, size in work.split.items() if size > 1)
     return f"{work.devices} ({ways})" if max(work.ep, work.pp) > 1 else f"{work.devices}"
@@ -163,11 +194,16 @@ def _bound_cells(phase: PhaseEstimate) -> dict[str, str]:
     }
 
 
-def explorations_table(results: Sequence[Exploration]) -> Table:
+def explorations_table(results: Sequence[Exploration | Refusal]) -> Table:
     """Explorations of one model, a row for each: how many configurations keep the limits, the first of them, and what
-    it changes against dense."""
-    first = results[0]
+    it changes against dense; at least one is none that was refused."""
+    answered = [result for result in results if not isinstance(result, Refusal)]
+    first = answered[0]
     phases = "" if len(first.workloads) == 1 else " and ".join(work.phase.value for work in first.workloads)
+    works = [result.places[-1] if isinstance(result, Refusal) else result.workloads[-1] for result in results]
+    notes: list[str] = []
+    for result in results:
+        notes += refusal_notes(result, works)[-1:] if isinstance(result, Refusal) else _notes(result)
     return table(
         ", ".join(
             part
@@ -178,9 +214,9 @@ def explorations_table(results: Sequence[Exploration]) -> Table:
             )
             if part
         ),
-        [place(result.hardware, result.workloads[-1], phase=not phases) for result in results],
-        [_first_cells(result) for result in results],
-        [*(note for result in results for note in _notes(result)), *_machine_notes(results)],
+        [place(result.hardware, work, phase=not phases) for result, work in zip(results, works, strict=True)],
+        [None if isinstance(result, Refusal) else _first_cells(result) for result in results],
+        [*notes, *_machine_notes(answered)],
     )
 
 

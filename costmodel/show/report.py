@@ -14,6 +14,7 @@ from costmodel.model import ModelSpec
 from costmodel.pricing.estimate import Estimate, PhaseEstimate
 from costmodel.pricing.phase import PhaseCosts
 from costmodel.pricing.saving import saved_pct
+from costmodel.pricing.several import Refusal
 from costmodel.units import percent, seconds, si, significant
 
 if TYPE_CHECKING:
@@ -310,3 +311,8 @@ def csv_rows(result: Estimate) -> list[dict[str, object]]:
                 }
             )
     return rows
+
+
+def comparison_csv_rows(result: Estimate | Refusal) -> list[dict[str, object]]:
+    """The rows of one question of a comparison; of one that cannot be answered its places and why."""
+    return result.csv_rows() if isinstance(result, Refusal) else csv_rows(result)

@@ -51,7 +51,7 @@ class DatasheetRoofline:
                 f"{hardware.name} is a CPU, which replays no graph",
                 value=runtime.value,
                 allowed=Runtime.EAGER.value,
-                hint="use --runtime eager or a stack of CPUs, and ask about other devices apart",
+                hint="use --runtime eager or a stack of CPUs",
             )
         fp8 = dtype is DType.FP8
         host = 0.0 if hardware.asynchronous else hardware.host_launch_s

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from costmodel.errors import InputError, nearest, shorten
-from costmodel.units import COMPUTE_DTYPES, KV_DTYPES, DType, seconds, si, significant
+from costmodel.units import COMPUTE_DTYPES, KV_DTYPES, DType, parse_amount, seconds, si, significant
 
 
 @pytest.mark.parametrize(
@@ -152,3 +152,30 @@ def test_nearest_prefers_what_begins_alike() -> None:
     assert nearest("h100-sxm-80g", known, count=1) == "did you mean h100-sxm-80gb?"
     assert nearest("zzz", known).startswith("known: a100-pcie-80gb, ")
     assert nearest("", known).startswith("known: ")
+
+
+@pytest.mark.parametrize(
+    ("unit", "text", "amount"),
+    [
+        ("B", "24gb", 24e9),
+        ("B", "24GiB", 24 * 2**30),
+        ("B", "24 gib", 24 * 2**30),
+        ("B", "24 GB", 24e9),
+        ("B", "24g", 24e9),
+        ("%", "20 %", 20),
+        ("s", "10 ms", 0.01),
+        ("s", "10MS", 0.01),
+        ("s", "5 min", 300),
+        ("", "350m", 350e6),
+        ("J", "5 KJ", 5e3),
+        ("tok/s", "2 KTok/s", 2e3),
+    ],
+)
+def test_an_amount_is_read_with_its_unit_in_either_case(unit: str, text: str, amount: float) -> None:
+    assert parse_amount(text, unit) == pytest.approx(amount)
+
+
+@pytest.mark.parametrize(("unit", "text"), [("J", "5mj"), ("s", "24GB"), ("%", "20ms"), ("B", "1 2GB"), ("s", "ten")])
+def test_an_amount_that_means_two_things_or_another_is_refused(unit: str, text: str) -> None:
+    with pytest.raises(InputError):
+        parse_amount(text, unit)

@@ -78,8 +78,8 @@ class Sizes:
     accept: float = option(
         0.05, "Increase of NLL per token that the choice may have; kept for later calls.", metavar="NATS", low=0
     )
-    budget: float = option(5.5, "Of one comparison of latencies.", metavar="SECONDS", low=0.1, high=3600)
-    precision: float = option(2.0, "At which a comparison stops earlier.", metavar="PCT", low=0.1, high=50)
+    budget: float = option(5.5, "Of one comparison of latencies.", metavar="SECONDS", unit="s", low=0.1, high=3600)
+    precision: float = option(2.0, "At which a comparison stops earlier.", metavar="PCT", unit="%", low=0.1, high=50)
     seed: int = option(0, "Of samples and random baselines.", low=0)
     threads: int | None = option(None, "Threads on a CPU.  [default: as `validate`]", low=1)
     device: Literal["cpu", "cuda"] = option("cpu", "Where models are measured.")

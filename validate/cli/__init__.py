@@ -14,7 +14,7 @@ import click
 from costmodel._version import __version__
 from costmodel.cli import LazyGroup, run, say_more_or_less
 from costmodel.cli.common import format_option
-from costmodel.cli.options import options_of
+from costmodel.cli.options import Amount, options_of
 from costmodel.errors import CostModelError
 from validate.choose.child import end_with_parent
 from validate.cli.options import given, run_options
@@ -99,7 +99,7 @@ class ValidateGroup(LazyGroup):
 @run_options("validation", "sample", records="Where records and report go.")
 @click.option(
     "--fail-above",
-    type=click.FloatRange(0),
+    type=Amount("%", 0),
     metavar="PCT",
     help="Exit 1 when the median error of the predicted ratio is above this, or a sample failed.",
 )

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import contextlib
-import re
+import math
 import signal
 import tempfile
 import time
 from dataclasses import replace
-from fractions import Fraction
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +18,7 @@ from costmodel.cli.options import options_of
 from costmodel.decomposition.factors import Decomposition
 from costmodel.decomposition.settings import DecompositionSettings
 from costmodel.errors import DecompositionError, InputError
-from costmodel.units import require_unit, si
+from costmodel.units import parse_amount, require_unit, si
 from validate.checkpoint.choice import Choice, Chosen
 from validate.checkpoint.settings import ApplySettings
 from validate.cli.apply_report import print_written
@@ -36,8 +35,6 @@ if TYPE_CHECKING:  # these load torch
 
 _LENGTH = 256
 """Tokens of a block of calibration text, as `validate quality` takes them."""
-_UNITS = {"": 1, "K": 10**3, "M": 10**6, "G": 10**9, "KI": 2**10, "MI": 2**20, "GI": 2**30}
-_SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,6})?) ?([KMG]I?|)B?", re.ASCII | re.IGNORECASE)
 
 
 @click.command()
@@ -175,17 +172,16 @@ def _as_verified(chosen: Chosen, configuration: DecompositionSettings, settings:
 
 
 def parse_size(text: str) -> int:
-    """Bytes of `5GB`, `500MB`, `2GiB`; decimal unless with an i.
+    """Bytes of `5GB`, `500MB`, `2GiB`, as `parse_amount` takes them.
 
     Raises:
         InputError: when it is no size, none at all, or a small number without a unit.
     """
-    match = _SIZE.fullmatch(text.strip())
-    size = int(Fraction(match[1]) * _UNITS[match[2].upper()]) if match else 0
-    if size < 1:
+    size = parse_amount(text, "B", "--max-shard-size")
+    if not 1 <= size < math.inf:
         raise InputError("--max-shard-size", value=text, allowed="a size such as 5GB, 500MB or 2GiB")
     require_unit(text, size, "B", "--max-shard-size")
-    return size
+    return int(size)
 
 
 def _makers(

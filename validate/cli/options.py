@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 import click
 from click.core import ParameterSource
 
+from costmodel.cli.options import Amount
 from validate.cluster.connection import Cluster, require_ray
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -44,7 +45,7 @@ def run_options(folder: str, noun: str, *, records: str = "Where records go.", m
             ),
             click.option(
                 "--stop-after",
-                type=click.FloatRange(1),
+                type=Amount("s", 1),
                 metavar="SECONDS",
                 help=f"Start no further {noun} after this long, and report; --resume continues.",
             ),

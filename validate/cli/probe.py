@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from costmodel.cli.common import say
-from costmodel.cli.options import options_of
+from costmodel.cli.options import Amount, options_of
 from costmodel.errors import InputError
 from costmodel.forward.workload import Runtime
 from costmodel.hardware.profile import HardwareProfile
@@ -39,7 +39,7 @@ _LIMITS = {"cpu": (1024, 0.1, 0.008), "cuda": (16384, 0.02, 0.1)}
 @click.option("--resume", is_flag=True, help=f"Continue the probe in DIR; {STARTS}.")
 @click.option(
     "--stop-after",
-    type=click.FloatRange(1),
+    type=Amount("s", 1),
     metavar="SECONDS",
     help="Begin no operation after this time; --resume continues.",
 )

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from costmodel.cli.options import Amount
 from validate.cli.reporting import finish
 from validate.quality.records import QUALITY
 from validate.speed.records import SAMPLES, read_samples
@@ -13,7 +14,7 @@ from validate.speed.records import SAMPLES, read_samples
 
 @click.command()
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
-@click.option("--fail-above", type=click.FloatRange(0), metavar="PCT", help="Exit 1 when the median error is above.")
+@click.option("--fail-above", type=Amount("%", 0), metavar="PCT", help="Exit 1 when the median error is above.")
 @click.option(
     "--format",
     "fmt",

@@ -79,7 +79,10 @@ class MeasureSettings:
         2.0,
         "Stop a comparison when its 95 % interval is this narrow, to each side.",
         metavar="PCT",
+        unit="%",
         low=0.1,
         high=50,
     )
-    budget: float = option(5.5, "Stop a comparison after this long anyway.", metavar="SECONDS", low=0.1, high=3600)
+    budget: float = option(
+        5.5, "Stop a comparison after this long anyway.", metavar="SECONDS", unit="s", low=0.1, high=3600
+    )

@@ -31,7 +31,13 @@ MAX_SEED = 2**63 - 1
 
 
 def option(
-    default: Any, words: str, *, metavar: str | None = None, low: float | None = None, high: float | None = None
+    default: Any,
+    words: str,
+    *,
+    metavar: str | None = None,
+    low: float | None = None,
+    high: float | None = None,
+    unit: str | None = None,
 ) -> Any:
     """A field of a settings record, a dataclass, that the command line has an option for.
 
@@ -40,8 +46,9 @@ def option(
         words: its line of `--help`.
         metavar: what a value is called there.
         low, high: the least and the greatest value.
+        unit: of a number that may be written with it: `s` or `%`.
     """
-    about = {"help": words, "metavar": metavar, "low": low, "high": high}
+    about = {"help": words, "metavar": metavar, "low": low, "high": high, "unit": unit}
     known = {key: value for key, value in about.items() if value is not None}
     return field(metadata=known) if default is ... else field(default=default, metadata=known)
 

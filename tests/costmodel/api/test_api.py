@@ -73,13 +73,28 @@ def test_the_other_questions_are_the_commands_too(capsys: pytest.CaptureFixture[
     question = ["--model", "gpt2", "--hw", "l4,t4", "--batch", "1,8", "--phase", "decode"]
     command = said(capsys, "estimate", *question, "--decompose", "rank=50%")
     assert cm.compare("gpt2", ["l4", "t4"], "rank=50%", batch=[1, 8], phase="decode").to_dict() == command
-    rows = said(capsys, "recommend", *question, "--faster", "5%")["rows"]
+    command = said(capsys, "recommend", *question, "--faster", "5%")
     answer = cm.recommend("gpt2", ["l4", "t4"], faster="5%", batch=[1, 8], phase="decode")
-    assert [{**row, "next": None} for row in rows] == json.loads(json.dumps(answer.to_dict()))["rows"]
+    assert json.loads(json.dumps(answer.to_dict())) == command
     asked = ["--model", "bert-base", "--hw", "l4", "--ranks", "64", "--limit", "saved.params_pct>=20%"]
     explored = said(capsys, "explore", *asked)
     found = cm.explore("bert-base", "l4", ranks="64", limits="saved.params_pct>=20%")
     assert {**json.loads(json.dumps(found.to_dict())), "elapsed_s": 0} == {**explored, "elapsed_s": 0}
+
+
+def test_what_cannot_be_answered_is_refused_as_the_command_does(capsys: pytest.CaptureFixture[str]) -> None:
+    question = ["--model", "gpt2", "--hw", "amd-epyc-2t,l4", "--phase", "decode", "--stack", "vllm"]
+    devices = ["amd-epyc-2t", "l4"]
+    several = cm.compare("gpt2", devices, phase="decode", stack="vllm")
+    assert json.loads(json.dumps(several.to_dict())) == said(capsys, "estimate", *question)
+    wanted = cm.recommend("gpt2", devices, faster="5%", phase="decode", stack="vllm")
+    assert json.loads(json.dumps(wanted.to_dict())) == said(capsys, "recommend", *question, "--faster", "5%")
+    for answer in (several, wanted):
+        assert (len(answer), len(answer.refused)) == (1, 1)
+        assert "replays no graph" in answer.refused[0].text
+        assert "impossible" in repr(answer)
+    with pytest.raises(cm.HardwareError, match="replays no graph"):
+        cm.compare("gpt2", "amd-epyc-2t", phase="decode", stack="vllm")
 
 
 def test_objects_and_files_ask_the_same_question(tmp_path: Path) -> None:

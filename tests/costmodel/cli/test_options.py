@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from costmodel.cli.estimate import command as estimate_command
 from costmodel.cli.explore import command as explore_command
 from costmodel.cli.options import options_of
+from costmodel.errors import InputError
 from costmodel.pricing.setup import WorkloadSettings
 from costmodel.space.settings import SpaceSettings
 
@@ -33,6 +34,7 @@ class Sample:
     dry_run: bool = False
     words: tuple[str, ...] = ()
     out: Path | None = None
+    wait: float = field(default=5.5, metadata={"unit": "s", "low": 0.1, "high": 600})
 
 
 @click.command()
@@ -88,3 +90,15 @@ def test_commands_take_every_setting_of_the_library() -> None:
     for shared, commands in pairs:
         for each in commands:
             assert {part.name for part in fields(shared)} <= {option.name for option in each.params}
+
+
+@pytest.mark.parametrize(("text", "seconds"), [("90", 90.0), ("500ms", 0.5), ("2 S", 2.0), ("1.5min", 90.0)])
+def test_a_number_may_be_written_with_its_unit(text: str, seconds: float) -> None:
+    assert f"wait={seconds}" in printed("--name", "x", "--wait", text)
+
+
+@pytest.mark.parametrize("text", ["0.01", "20min", "5GB", "nan"])
+def test_a_number_out_of_range_or_of_another_unit_is_refused(text: str) -> None:
+    told = CliRunner().invoke(command, ["--name", "x", "--wait", text])
+    assert isinstance(told.exception, InputError)
+    assert "--wait" in str(told.exception)

@@ -96,7 +96,44 @@ def test_each_number_of_devices_is_answered_as_if_alone(ask: Any) -> None:
     both = json.loads(ask(*question, "--tp", "1,2", "--format", "json"))
     assert alone["frontier"] == both["phases"][1]["frontier"]
     assert "machines" not in alone
-    assert "does not divide num_heads 12 of gpt2" in ask(*question, "--tp", "1,5", code=2)
+    assert "does not divide num_heads 12 of gpt2" in ask(*question, "--tp", "5,7", code=2)
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        ("estimate", ["--decompose", "rank=50%"]),
+        ("roofline", []),
+        ("explore", ["--ranks", "64"]),
+        ("recommend", ["--smaller", "20%"]),
+    ],
+)
+@pytest.mark.parametrize(
+    ("devices", "how", "why"),
+    [
+        ("amd-epyc-2t,l4", ["--stack", "vllm"], "replays no graph"),
+        ("t4,l4", ["--dtype", "bf16"], "no matrix rate"),
+    ],
+)
+def test_a_row_that_cannot_be_answered_says_why_and_the_others_are_answered(
+    command: str, words: list[str], devices: str, how: list[str], why: str, ask: Any
+) -> None:
+    question = [command, "--model", "gpt2", "--phase", "decode", *words, *how]
+    answer = json.loads(ask(*question, "--hw", devices, "--format", "json"))
+    rows = answer["rows" if command == "recommend" else "phases"]
+    assert [row["workload"]["hardware"] for row in rows] == devices.split(",")
+    refused, answered = rows
+    assert why in json.dumps(refused["verdict"])
+    assert set(answered) <= set(refused)
+    alone = json.loads(ask(*question, "--hw", "l4,l40", "--format", "json"))
+    one = alone["rows" if command == "recommend" else "phases"][0]
+    assert {**answered, "elapsed_s": 0} == {**one, "elapsed_s": 0}
+    table = " ".join(ask(*question, "--hw", devices).split())
+    assert "impossible" in table
+    assert why in table
+    assert why in ask(*question, "--hw", devices, "--format", "csv")
+    assert "impossible" in ask(*question, "--hw", devices, "--format", "markdown")
+    assert why in ask(*question, "--hw", devices.partition(",")[0], code=2)
 
 
 def test_a_picture_of_several_and_a_bad_value_among_them_are_refused(ask: Any) -> None:

@@ -181,6 +181,52 @@ def test_the_next_command_asks_the_same_question(capsys: pytest.CaptureFixture[s
     assert {"--runtime graph", "--dtype fp16"} <= {f"{a} {b}" for a, b in itertools.pairwise(shlex.split(measure))}
 
 
+def test_what_no_device_holds_is_no_yes_and_what_several_hold_is(ask: Any) -> None:
+    question = ["recommend", "--model", "llama2-70b", "--phase", "decode", "--smaller", "20%", "--format", "json"]
+    unfit, fitted = json.loads(ask(*question, "--hw", "t4,a100-sxm-80gb"))["rows"]
+    assert unfit["verdict"]["reason"] == "does-not-fit"
+    assert unfit["config"] is None
+    peak = fitted["dense"]["peak_memory_bytes"]
+    assert peak > 80e9 >= peak * (1 - fitted["saved_pct"] / 100)
+    assert "dense does not fit" in fitted["verdict"]["text"]
+    assert "validate" not in fitted["next"]
+
+
+def test_of_several_devices_validate_follows_on_one_where_one_holds_the_model(ask: Any) -> None:
+    question = ["recommend", "--model", "gpt2", "--hw", "l4", "--phase", "decode", "--tp", "2", "--smaller", "20%"]
+    (row,) = json.loads(ask(*question, "--format", "json"))["rows"]
+    estimate, _, measure = row["next"].partition(" && ")
+    assert "--tp 2" in estimate
+    assert measure.startswith("validate ")
+    assert "--tp" not in measure
+    assert "validate measures on one device" in ask(*question)
+
+
+@pytest.mark.parametrize("measured", [False, pytest.param(True, marks=pytest.mark.slow)])
+def test_the_next_commands_run_as_they_are_printed(
+    measured: bool, ask: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    sizes = {"hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 3, "num_attention_heads": 4}
+    config = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "vocab_size": 128, **sizes}
+    (tmp_path / "my model.json").write_text(json.dumps(config))
+    question = ["recommend", "--model", "my model.json", "--hw", "amd-epyc-2t,l4", "--kv-len", "9", "--phase", "decode"]
+    ran = []
+    for goal in (["--smaller", "20%"], ["--faster", "99%"], ["--smaller", "20%", "--tp", "2", "--stack", "vllm"]):
+        for row in json.loads(ask(*question, *goal, "--format", "json"))["rows"]:
+            for command in (row["next"] or "").split(" && "):
+                words = shlex.split(command)
+                ran += words[:2]
+                if words[:1] == ["costmodel"]:
+                    ask(*words[1:])
+                elif measured and "amd-epyc-2t" in words:
+                    pytest.importorskip("torch")
+                    from validate.cli import cli as measuring
+
+                    assert run(measuring, words[1:]) == 0
+    assert {"estimate", "roofline", "validate"} <= set(ran)
+
+
 @pytest.mark.parametrize("preset", ["uniform-50", "mlp-only"])
 def test_a_preset_alone_is_what_a_no_speaks_of(preset: str, ask: Any) -> None:
     question = ["recommend", "--model", "gpt2", "--hw", "l4", "--phase", "decode", "--faster", "20%"]

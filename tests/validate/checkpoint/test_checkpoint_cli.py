@@ -265,6 +265,7 @@ def test_a_signal_leaves_no_folder_and_the_command_continues(kind: signal.Signal
         ("500MB", 5 * 10**8),
         ("2GiB", 2 * 2**30),
         ("1.5 kb", 1500),
+        ("1e9", 10**9),
         ("7B", 7),
         ("7000000", 7000000),
         ("3M", 3 * 10**6),
@@ -274,7 +275,7 @@ def test_sizes(text: str, size: int) -> None:
     assert parse_size(text) == size
 
 
-@pytest.mark.parametrize("text", ["", "GB", "-1GB", "0", "5", "0.1", "5XB", "1e9", "5 GB B", "٣GB"])
+@pytest.mark.parametrize("text", ["", "GB", "-1GB", "0", "5", "0.1", "5XB", "5 GB B", "٣GB"])
 def test_no_sizes(text: str) -> None:
     with pytest.raises(InputError, match="--max-shard-size"):
         parse_size(text)
