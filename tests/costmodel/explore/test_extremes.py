@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 from cases import few_or_all
 from exploring import all_but, quality_data, question_of, small_model, with_live_peaks
@@ -14,6 +16,9 @@ from costmodel.explore.answer import Answer
 from costmodel.explore.by_class.answer import answer_by_classes
 from costmodel.explore.by_class.listing import ListedConfigurations
 from costmodel.explore.by_site.answer import answer_by_sites
+from costmodel.explore.by_site.extremes import extremes
+from costmodel.explore.by_site.problem import SiteProblem
+from costmodel.explore.tables import COLUMN
 from costmodel.forward.workload import Runtime, Workload
 from costmodel.space.make import design_space
 
@@ -78,6 +83,44 @@ def test_extremes_equal_listing(kind: str, seed: int, step: int, tmp_path: Path)
             assert high >= listed.quantiles[quantile] - slack
         if seed == 0 and name in exact:
             assert found.exact == ("min", "max", "mean"), name
+
+
+@pytest.mark.parametrize("states", [1, 5])
+def test_of_a_sum_over_sites_and_neighbours_both_ends_and_the_mean_are_exact(states: int, tmp_path: Path) -> None:
+    """Whatever interactions do: it is minimised and maximised site by site."""
+    space = design_space(small_model(tmp_path), "per-site", ranks=[4, 16, 60])
+    path = tmp_path / "quality.json"
+    path.write_text(json.dumps(quality_data(space, 1, states=states)))
+    question = question_of(space, [Workload.decode(200)], ["quality"], top=1, quality=str(path))
+    found = extremes(question.tables, [SiteProblem.of(question.tables)], question.objectives[0])
+    assert found.exact == ("min", "max", "mean")
+    assert found.mean is not None
+    assert found.minimum < found.mean < found.maximum
+
+
+def test_passes_that_are_longest_at_unlike_choices_have_a_longest_request_that_is_exact(tmp_path: Path) -> None:
+    """Though no configuration takes the longest of both: times made up, the device's alone, as under graphs."""
+    model = small_model(tmp_path)
+    space = design_space(model, "per-site", ranks=[4, 16], keep=all_but(model, [0, 3], ["q_proj", "down_proj"]))
+    works = [
+        Workload.prefill(512, batch=4, runtime=Runtime.GRAPH),
+        Workload.decode(513, batch=4, runtime=Runtime.GRAPH),
+    ]
+    question = question_of(space, works, ["request.latency_s"], top=1, new_tokens=5)
+    tables, column = question.tables, COLUMN["device_s"]
+    assert tables.request is not None
+    for name, longest in (("prefill", 1), ("step", 2)):
+        delta = tables.parts[name].delta.copy()
+        delta[:, 1:, column] = -tables.parts[name].base[column] // 50
+        delta[:, longest, column] *= -1
+        tables.parts[name] = replace(tables.parts[name], delta=delta)
+    tables.phases["prefill"] = tables.parts["prefill"]
+    tables.request = replace(tables.request, first=tables.parts["step"])
+    found = extremes(tables, [SiteProblem.of(tables)], question.objectives[0])
+    listed = np.asarray(question.objectives[0].values(ListedConfigurations(tables, space).batch))
+    assert found.exact == ("min", "max", "mean")
+    assert (found.minimum, found.maximum) == pytest.approx((listed.min(), listed.max()), rel=1e-9)
+    assert found.mean == pytest.approx(listed.mean(), rel=1e-9)
 
 
 def test_extremes_hold_what_is_reported(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from costmodel.timing.calibration.base import Base
 from costmodel.timing.calibration.net import Net
 from costmodel.timing.calibration.shaped import FormKind, ShapedForm, StreamForm, nominal_work
 from costmodel.units import DType
-from validate.calibration import few, process
+from validate.calibration import errors, few, process
 from validate.calibration.base import fit_base
 from validate.calibration.errors import error_row, speedup_rows, speedups
 from validate.calibration.file import calibration_bytes
@@ -290,9 +290,9 @@ def test_a_summary_is_of_relative_errors_in_percent() -> None:
 
 
 def grid_of(widths: int, seed: int) -> OpTable:
-    """All products of some widths, at two numbers of rows."""
+    """All products of some widths, at three numbers of rows."""
     sizes = np.arange(1, widths + 1) * 32.0
-    shape = np.array([(m, n, k) for m in (1, 64) for n in sizes for k in sizes]).T
+    shape = np.array([(m, n, k) for m in (1, 64, 256) for n in sizes for k in sizes]).T
     seconds = np.random.default_rng(seed).uniform(1, 2, shape.shape[1]) * shape[1] * shape[2]
     return OpTable(kind="gemm", shape=shape, seconds=seconds)
 
@@ -326,10 +326,18 @@ def test_speed_ups_are_of_all_ranks_below_both_widths() -> None:
         "bias_pct": pytest.approx(error.mean(), rel=1e-3),
         "sign_pct": pytest.approx(100 * ((ours > 1) == (true > 1))[clear].mean(), rel=1e-3),
     }
-    assert len(expected) == 110
+    assert len(expected) == 165
     assert speedup_rows("gemm", "folds", predicted[:36], table.take(np.arange(36))) == []  # too few cases
     wide = OpTable(kind="gemm", shape=np.stack([np.ones(82), *[np.arange(1, 83) * 32.0] * 2]), seconds=np.ones(82))
     assert [len(each) for each in speedups(wide.seconds, wide)] == [0, 0]
+
+
+def test_a_prediction_of_no_change_is_no_prediction_of_a_speed_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a hundred clear cases sixty are faster; twenty more within five percent have no sign."""
+    ours, true = np.ones(120), np.array([1.2] * 60 + [0.8] * 40 + [1.04] * 20)
+    monkeypatch.setattr(errors, "speedups", lambda predicted, table: (ours, true))
+    (row,) = speedup_rows("gemm", "folds", ours, grid_of(2, 0))
+    assert row["sign_pct"] == 40.0
 
 
 @pytest.mark.parametrize(
