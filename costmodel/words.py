@@ -81,8 +81,6 @@ class Words:
     """Whether embeddings are multiplied by a number (Gemma, Granite)."""
     residual_scale: bool = False
     """Whether what is added to the residual is multiplied by a number (Granite)."""
-    attention_softcap: bool = False
-    """Whether scores pass a tanh, which fused kernels leave out (Gemma 2)."""
     logit_kernels: int = 0
     """Element-wise kernels on the logits: a multiplier 1, a soft cap 3."""
     embedding: str = "model.embed_tokens"

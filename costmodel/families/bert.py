@@ -122,7 +122,7 @@ def _epilogue(b: Builder) -> None:
 
 def _pretraining(spec: ModelSpec, labels: int) -> Head:
     """A masked LM's head, and next-sentence prediction behind the pooler."""
-    parts = masked_lm_parts(spec, *_CLS)
+    parts = masked_lm_parts(spec, *BERT_LM)
     relation = linear("cls.seq_relationship", 2, spec.hidden_size, first_token=True)
     return Head(kind="pretraining", parts=(*parts, relation), pooler=True)
 
@@ -136,11 +136,12 @@ def _either(bert: MakeHead, roberta: MakeHead) -> MakeHead:
     return make
 
 
-_CLS = ("cls.predictions.transform.dense", "cls.predictions.transform.LayerNorm", "cls.predictions.decoder")
+BERT_LM = ("cls.predictions.transform.dense", "cls.predictions.transform.LayerNorm", "cls.predictions.decoder")
+"""Module paths of BERT's masked LM head: its linear, its norm, and the product with the embedding."""
 _LM_HEAD = ("lm_head.dense", "lm_head.layer_norm", "lm_head.decoder")
 HEADS: Heads = {
     "Model": no_head,
-    "ForMaskedLM": _either(masked_lm(*_CLS), masked_lm(*_LM_HEAD)),
+    "ForMaskedLM": _either(masked_lm(*BERT_LM), masked_lm(*_LM_HEAD)),
     "ForPreTraining": _pretraining,
     "ForSequenceClassification": _either(
         classifier("sequence_classification", "classifier", first_token=True, pooler=True),

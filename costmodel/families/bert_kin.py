@@ -5,21 +5,16 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
+from costmodel.families.bert import BERT_LM
 from costmodel.families.bert import HEADS as BERT_HEADS
-from costmodel.families.decoder import decoder_row
-from costmodel.families.encoders import BERT_LAYER, encoder_spec
+from costmodel.families.encoders import BERT_WORDS, BY_FIRST_TOKEN, LINEAR_HEADS, encoder_row, encoder_spec
 from costmodel.families.fields import Fields
-from costmodel.families.heads import Heads, MakeHead, classifier, masked_lm, masked_lm_parts, no_head
+from costmodel.families.heads import Heads, MakeHead, classifier, masked_lm, masked_lm_parts
 from costmodel.families.row import FamilyRow
 from costmodel.head import Head, linear, norm
 from costmodel.model import ModelSpec
 from costmodel.words import Words
 
-_TABLES: dict[str, Any] = {
-    "embedding": "embeddings.word_embeddings",
-    "position_table": "embeddings.position_embeddings",
-    "embedding_norm": "embeddings.LayerNorm",
-}
 _ENCODER_ONLY = "only the encoder is supported, without cross-attention"
 
 
@@ -34,19 +29,15 @@ def _spec(fields: Fields, row: FamilyRow, words: Words, **values: Any) -> ModelS
 
 # ALBERT: one layer that runs many times
 
-_ALBERT = Words(
-    placing="after",
+_ALBERT = replace(
+    BERT_WORDS,
     norms=("attention.LayerNorm", "full_layer_layer_norm"),
-    attention="attention",
     qkv=("query", "key", "value"),
     out="dense",
-    mlp="",
     ups=("ffn",),
     down="ffn_output",
     names=(("dense", "attn_output"), ("ffn", "intermediate"), ("ffn_output", "output")),
-    rotary=False,
     projection="encoder.embedding_hidden_mapping_in",
-    **_TABLES,
 )
 
 
@@ -75,13 +66,11 @@ def _albert_pretraining(spec: ModelSpec, labels: int) -> Head:
     return Head(kind="pretraining", parts=(*parts, order), pooler=True)
 
 
-ALBERT = decoder_row(
+ALBERT = encoder_row(
     "albert",
     {"albert": "Albert"},
     _read_albert,
-    norm="layer_norm",
     layers="encoder.albert_layer_groups.0.albert_layers",
-    causal=False,
     heads={
         **{end: BERT_HEADS[end] for end in ("Model", "ForTokenClassification", "ForQuestionAnswering")},
         "ForMaskedLM": masked_lm("predictions.dense", "predictions.LayerNorm", "predictions.decoder"),
@@ -96,12 +85,11 @@ ALBERT = decoder_row(
 
 def _read_roformer(fields: Fields, row: FamilyRow) -> ModelSpec:
     fields.refuse("rotary_value", "values that positions turn are not supported")
-    words = Words(placing="after", norms=("attention.output.LayerNorm", "output.LayerNorm"), **BERT_LAYER, **_TABLES)
     head_dim = fields.head_dim("num_attention_heads", "hidden_size")
     return _spec(
         fields,
         row,
-        words,
+        replace(BERT_WORDS, rotary=True),
         position_rows=0,
         embed_dim=fields.count_or_none("embedding_size") or fields.count("hidden_size"),
         narrow_embeddings=True,
@@ -109,24 +97,11 @@ def _read_roformer(fields: Fields, row: FamilyRow) -> ModelSpec:
     )
 
 
-ROFORMER = decoder_row(
+ROFORMER = encoder_row(
     "roformer",
     {"roformer": "RoFormer"},
     _read_roformer,
-    norm="layer_norm",
-    layers="encoder.layer",
-    causal=False,
-    heads={
-        "Model": no_head,
-        "ForMaskedLM": masked_lm(
-            "cls.predictions.transform.dense", "cls.predictions.transform.LayerNorm", "cls.predictions.decoder"
-        ),
-        "ForSequenceClassification": classifier(
-            "sequence_classification", "classifier.dense", "classifier.out_proj", first_token=True
-        ),
-        "ForTokenClassification": classifier("token_classification", "classifier"),
-        "ForQuestionAnswering": classifier("question_answering", "qa_outputs"),
-    },
+    heads={**LINEAR_HEADS, "ForMaskedLM": masked_lm(*BERT_LM), "ForSequenceClassification": BY_FIRST_TOKEN},
 )
 
 # BERT with tables of a page's layout, and BERT, RoBERTa with norms before their blocks
@@ -142,17 +117,10 @@ _BEFORE: dict[str, tuple[tuple[str, str], str]] = {
 def _read_bert_kin(fields: Fields, row: FamilyRow) -> ModelSpec:
     kind, rows = fields.model_type, fields.count("max_position_embeddings")
     if kind == "layoutlm":
-        words = Words(
-            placing="after",
-            norms=("attention.output.LayerNorm", "output.LayerNorm"),
-            rotary=False,
-            **BERT_LAYER,
-            **_TABLES,
-        )
         tables = 4 * fields.count("max_2d_position_embeddings") * fields.count("hidden_size")
-        return _spec(fields, row, words, pooler=True, other_outer_params=tables)
+        return _spec(fields, row, BERT_WORDS, pooler=True, other_outer_params=tables)
     norms, last = _BEFORE[kind]
-    words = Words(norms=norms, final_norm=last, rotary=False, **BERT_LAYER, **_TABLES)
+    words = replace(BERT_WORDS, placing="pre", norms=norms, final_norm=last)
     reserved = 0 if kind == "megatron-bert" else fields.count("pad_token_id", 1, minimum=0) + 1
     if rows <= reserved:
         raise fields.error("max_position_embeddings", f"more than pad_token_id + 1 = {reserved}")
@@ -180,22 +148,16 @@ def _of_type(heads: Heads, model_type: str) -> dict[str, MakeHead]:
     return {end: made(make) for end, make in heads.items()}
 
 
-BERT_KIN = decoder_row(
+BERT_KIN = encoder_row(
     "bert-kin",
     {"layoutlm": "LayoutLM", "megatron-bert": "MegatronBert"},
     _read_bert_kin,
-    norm="layer_norm",
-    layers="encoder.layer",
-    causal=False,
     heads=_of_type(BERT_HEADS, "bert"),
 )
-ROBERTA_KIN = decoder_row(
+ROBERTA_KIN = encoder_row(
     "roberta-kin",
     {"roberta-prelayernorm": "RobertaPreLayerNorm", "xlm-roberta-xl": "XLMRobertaXL"},
     _read_bert_kin,
-    norm="layer_norm",
-    layers="encoder.layer",
-    causal=False,
     heads=_of_type({end: BERT_HEADS[end] for end in BERT_HEADS if end != "ForPreTraining"}, "roberta"),
 )
 
@@ -203,14 +165,7 @@ ROBERTA_KIN = decoder_row(
 
 
 def _read_rembert(fields: Fields, row: FamilyRow) -> ModelSpec:
-    words = Words(
-        placing="after",
-        norms=("attention.output.LayerNorm", "output.LayerNorm"),
-        rotary=False,
-        projection="encoder.embedding_hidden_mapping_in",
-        **BERT_LAYER,
-        **_TABLES,
-    )
+    words = replace(BERT_WORDS, projection="encoder.embedding_hidden_mapping_in")
     width = fields.count("input_embedding_size")
     if width == fields.count("hidden_size"):
         raise fields.error("input_embedding_size", "another width than hidden_size")
@@ -235,13 +190,10 @@ def _rembert_lm(spec: ModelSpec, labels: int) -> Head:
     return Head(kind="masked_lm", parts=parts)
 
 
-REMBERT = decoder_row(
+REMBERT = encoder_row(
     "rembert",
     {"rembert": "RemBert"},
     _read_rembert,
-    norm="layer_norm",
-    layers="encoder.layer",
-    causal=False,
     heads={**{end: BERT_HEADS[end] for end in BERT_HEADS if end != "ForPreTraining"}, "ForMaskedLM": _rembert_lm},
 )
 
@@ -249,14 +201,7 @@ REMBERT = decoder_row(
 
 
 def _read_dpr(fields: Fields, row: FamilyRow) -> ModelSpec:
-    words = Words(
-        placing="after",
-        norms=("attention.output.LayerNorm", "output.LayerNorm"),
-        rotary=False,
-        **BERT_LAYER,
-        **_TABLES,
-    )
-    return _spec(fields, row, words, head_width=fields.count("projection_dim", 0, minimum=0))
+    return _spec(fields, row, BERT_WORDS, head_width=fields.count("projection_dim", 0, minimum=0))
 
 
 def _dpr_head(spec: ModelSpec, labels: int) -> Head:
@@ -264,12 +209,9 @@ def _dpr_head(spec: ModelSpec, labels: int) -> Head:
     return Head(kind="none", parts=(linear("encode_proj", width, spec.hidden_size, first_token=True),) if width else ())
 
 
-DPR = decoder_row(
+DPR = encoder_row(
     "dpr",
     {"dpr": "DPR"},
     _read_dpr,
-    norm="layer_norm",
-    layers="encoder.layer",
-    causal=False,
     heads={"QuestionEncoder": _dpr_head, "ContextEncoder": _dpr_head},
 )

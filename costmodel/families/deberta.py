@@ -6,11 +6,13 @@ relative positions, in each layer. They stay dense here: a factored one would pa
 
 from __future__ import annotations
 
-from costmodel.families.decoder import decoder_row
-from costmodel.families.decoder_fields import decoder_spec
+from dataclasses import replace
+
+from costmodel.families.bert import BERT_LM
 from costmodel.families.decoder_layer import decoder_tensors, words_of
+from costmodel.families.encoders import BERT_WORDS, LINEAR_HEADS, encoder_row, encoder_spec
 from costmodel.families.fields import Fields
-from costmodel.families.heads import Heads, classifier, masked_lm, no_head
+from costmodel.families.heads import classifier, masked_lm
 from costmodel.families.row import FamilyRow
 from costmodel.forward.attention import add_attention
 from costmodel.forward.cost import batched_gemm
@@ -18,7 +20,6 @@ from costmodel.forward.frame import INPUT
 from costmodel.forward.ops import Builder
 from costmodel.model import ModelSpec
 from costmodel.tensors import WeightTensor
-from costmodel.words import Words
 
 _KINDS = ("c2p", "p2c")
 """Content with positions of keys, positions of queries with content."""
@@ -30,29 +31,13 @@ def _read(fields: Fields, row: FamilyRow) -> ModelSpec:
     hidden, relative = fields.count("hidden_size"), fields.flag_or("relative_attention", False)
     if not fields.flag_or("legacy", True):
         raise fields.error("legacy", "true")
-    words = Words(
-        placing="after",
-        norms=("attention.output.LayerNorm", "output.LayerNorm"),
-        attention="attention",
-        qkv=("self.query_proj", "self.key_proj", "self.value_proj"),
-        out="output.dense",
-        mlp="",
-        ups=("intermediate.dense",),
-        down="output.dense",
-        names=(
-            ("self.query_proj", "query"),
-            ("self.key_proj", "key"),
-            ("self.value_proj", "value"),
-            ("attention.output.dense", "attn_output"),
-            (".output.dense", "output"),
-            ("intermediate.dense", "intermediate"),
-        ),
-        rotary=False,
+    projections = {f"self.{name}_proj": name for name in ("query", "key", "value")}
+    words = replace(
+        BERT_WORDS,
+        qkv=tuple(projections),
+        names=(*projections.items(), *BERT_WORDS.names),
         relative=_kinds(fields) if relative else (),
         relative_shared=fields.flag_or("share_att_key", False),
-        embedding="embeddings.word_embeddings",
-        position_table="embeddings.position_embeddings",
-        embedding_norm="embeddings.LayerNorm",
     )
     positions = fields.count("max_position_embeddings")
     table = 2 * _span(fields, positions) if relative else 0
@@ -60,14 +45,10 @@ def _read(fields: Fields, row: FamilyRow) -> ModelSpec:
     width = fields.data.get("embedding_size")
     if width not in (None, hidden):
         raise fields.error("embedding_size", f"hidden_size {hidden}")
-    return decoder_spec(
+    return encoder_spec(
         fields,
         row,
         words,
-        bias=True,
-        mlp_bias=True,
-        final_norm=False,
-        embedding_norm=True,
         position_rows=positions if fields.flag_or("position_biased_input", True) else 0,
         token_types=fields.count("type_vocab_size", minimum=0),
         relative_rows=table,
@@ -143,24 +124,18 @@ def _relative(b: Builder, query: str, key: str) -> list[str]:
     return products
 
 
-HEADS: Heads = {
-    "Model": no_head,
-    "ForMaskedLM": masked_lm(
-        "cls.predictions.transform.dense", "cls.predictions.transform.LayerNorm", "cls.predictions.decoder"
-    ),
-    "ForSequenceClassification": classifier("sequence_classification", "pooler.dense", "classifier", first_token=True),
-    "ForTokenClassification": classifier("token_classification", "classifier"),
-    "ForQuestionAnswering": classifier("question_answering", "qa_outputs"),
-    "ForMultipleChoice": classifier("multiple_choice", "pooler.dense", "classifier", first_token=True, outputs=1),
-}
-DEBERTA = decoder_row(
+DEBERTA = encoder_row(
     "deberta",
     {"deberta-v2": "DebertaV2"},
     _read,
-    norm="layer_norm",
-    layers="encoder.layer",
-    causal=False,
-    heads=HEADS,
+    heads={
+        **LINEAR_HEADS,
+        "ForMaskedLM": masked_lm(*BERT_LM),
+        "ForSequenceClassification": classifier(
+            "sequence_classification", "pooler.dense", "classifier", first_token=True
+        ),
+        "ForMultipleChoice": classifier("multiple_choice", "pooler.dense", "classifier", first_token=True, outputs=1),
+    },
     tensors=_tensors,
     other_params=_other_params,
     layer=_layer,

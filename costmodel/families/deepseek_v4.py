@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from costmodel.blocks import CompressedAttention, Experts
+from costmodel.blocks import CompressedAttention
 from costmodel.families.decoder_fields import by_kind
-from costmodel.families.experts import add_mlp, expert_tensors
+from costmodel.families.experts import add_mlp, expert_tensors, read_experts
 from costmodel.families.fields import Fields
 from costmodel.families.rope import longest_sequence
 from costmodel.families.rotary import add_epilogue, add_prologue, add_rotated, number_positions
@@ -54,11 +54,8 @@ def _read(fields: Fields, row: FamilyRow) -> ModelSpec:
         streams=fields.count("hc_mult"),
         window=fields.count("sliding_window"),
     )
-    number, per_token, size = (
-        fields.count(name) for name in ("n_routed_experts", "num_experts_per_tok", "moe_intermediate_size")
-    )
-    if per_token > number:
-        raise fields.error("num_experts_per_tok", f"at most the {number} experts")
+    size = fields.count("moe_intermediate_size")
+    names = ("n_routed_experts", "num_experts_per_tok", "moe_intermediate_size")
     kinds = _kinds(fields, layers)
     rates = _rates(fields)
     indexed = {
@@ -87,7 +84,7 @@ def _read(fields: Fields, row: FamilyRow) -> ModelSpec:
         qkv_bias=False,
         attn_out_bias=False,
         mlp_bias=fields.flag_or("mlp_bias", False),
-        experts=Experts(number=number, per_token=per_token, intermediate_size=size, shared_intermediate_size=size),
+        experts=read_experts(fields, *names, shared_intermediate_size=size),
         compressed=block,
         tie_embeddings=fields.flag_or("tie_word_embeddings", False),
         pre_norm=True,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from costmodel.families.bert import HEADS as BERT_HEADS
-from costmodel.families.decoder import decoder_row
+from costmodel.families.decoder import Read, decoder_row
 from costmodel.families.decoder_fields import decoder_spec
 from costmodel.families.fields import Fields
 from costmodel.families.heads import Heads, classifier, masked_lm, no_head
@@ -14,28 +16,25 @@ from costmodel.model import ModelSpec
 from costmodel.words import Words
 
 _QKV = (("q_lin", "query"), ("k_lin", "key"), ("v_lin", "value"), ("q", "query"), ("k", "key"), ("v", "value"))
-_BERT_MLP: dict[str, Any] = {
-    "mlp": "",
-    "ups": ("intermediate.dense",),
-    "down": "output.dense",
-    "names": (
-        *_QKV,
-        ("out_lin", "attn_output"),
-        ("o", "attn_output"),
-        ("output.dense", "output"),
-        ("intermediate.dense", "intermediate"),
-        ("lin1", "intermediate"),
-        ("lin2", "output"),
-    ),
-}
-BERT_LAYER: dict[str, Any] = {
-    "attention": "attention",
-    "qkv": ("self.query", "self.key", "self.value"),
-    "out": "output.dense",
-    "mlp": "",
-    "ups": ("intermediate.dense",),
-    "down": "output.dense",
-    "names": (
+_NAMES = (
+    *_QKV,
+    ("out_lin", "attn_output"),
+    ("o", "attn_output"),
+    ("output.dense", "output"),
+    ("intermediate.dense", "intermediate"),
+    ("lin1", "intermediate"),
+    ("lin2", "output"),
+)
+BERT_WORDS = Words(
+    placing="after",
+    norms=("attention.output.LayerNorm", "output.LayerNorm"),
+    attention="attention",
+    qkv=("self.query", "self.key", "self.value"),
+    out="output.dense",
+    mlp="",
+    ups=("intermediate.dense",),
+    down="output.dense",
+    names=(
         ("self.query", "query"),
         ("self.key", "key"),
         ("self.value", "value"),
@@ -43,13 +42,20 @@ BERT_LAYER: dict[str, Any] = {
         (".output.dense", "output"),
         ("intermediate.dense", "intermediate"),
     ),
-}
-"""The words of a layer whose linears are called as BERT's."""
-_LINEAR_HEADS: Heads = {
+    rotary=False,
+    embedding="embeddings.word_embeddings",
+    position_table="embeddings.position_embeddings",
+    embedding_norm="embeddings.LayerNorm",
+)
+"""BERT's layer and embeddings; what is put together as it is differs in a word or two."""
+BY_FIRST_TOKEN = classifier("sequence_classification", "classifier.dense", "classifier.out_proj", first_token=True)
+"""Sequences classified by their first token, without a pooler."""
+LINEAR_HEADS: Heads = {
     "Model": no_head,
     "ForTokenClassification": classifier("token_classification", "classifier"),
     "ForQuestionAnswering": classifier("question_answering", "qa_outputs"),
 }
+"""Heads of one linear over each token."""
 
 
 def encoder_spec(fields: Fields, row: FamilyRow, words: Words, **values: Any) -> ModelSpec:
@@ -58,32 +64,35 @@ def encoder_spec(fields: Fields, row: FamilyRow, words: Words, **values: Any) ->
     return decoder_spec(fields, row, words, **options)
 
 
+def encoder_row(name: str, classes: Mapping[str, str], read: Read, *, heads: Heads, **options: Any) -> FamilyRow:
+    """The row of a family with BERT's norms and module path of layers, unless `options` of `decoder_row` say
+    otherwise."""
+    kept: dict[str, Any] = {"norm": "layer_norm", "layers": "encoder.layer", **options}
+    return decoder_row(name, classes, read, causal=False, heads=heads, **kept)
+
+
 # DistilBERT
 
 
 def _read_distilbert(fields: Fields, row: FamilyRow) -> ModelSpec:
-    words = Words(
-        placing="after",
+    words = replace(
+        BERT_WORDS,
         norms=("sa_layer_norm", "output_layer_norm"),
-        attention="attention",
         qkv=("q_lin", "k_lin", "v_lin"),
         out="out_lin",
-        **{**_BERT_MLP, "mlp": "ffn", "ups": ("lin1",), "down": "lin2"},
-        rotary=False,
-        embedding="embeddings.word_embeddings",
-        position_table="embeddings.position_embeddings",
-        embedding_norm="embeddings.LayerNorm",
+        mlp="ffn",
+        ups=("lin1",),
+        down="lin2",
+        names=_NAMES,
     )
     return encoder_spec(fields, row, words, position_rows=fields.count("max_position_embeddings"))
 
 
-DISTILBERT = decoder_row(
+DISTILBERT = encoder_row(
     "distilbert",
     {"distilbert": "DistilBert"},
     _read_distilbert,
-    norm="layer_norm",
     layers="transformer.layer",
-    causal=False,
     aliases={
         "hidden_size": "dim",
         "num_hidden_layers": "n_layers",
@@ -92,7 +101,7 @@ DISTILBERT = decoder_row(
         "hidden_act": "activation",
     },
     heads={
-        **_LINEAR_HEADS,
+        **LINEAR_HEADS,
         "ForMaskedLM": masked_lm("vocab_transform", "vocab_layer_norm", "vocab_projector"),
         "ForSequenceClassification": classifier(
             "sequence_classification", "pre_classifier", "classifier", first_token=True
@@ -105,17 +114,13 @@ DISTILBERT = decoder_row(
 
 
 def _read_mpnet(fields: Fields, row: FamilyRow) -> ModelSpec:
-    words = Words(
-        placing="after",
+    words = replace(
+        BERT_WORDS,
         norms=("attention.LayerNorm", "output.LayerNorm"),
         attention="attention.attn",
         qkv=("q", "k", "v"),
         out="o",
-        **_BERT_MLP,
-        rotary=False,
-        embedding="embeddings.word_embeddings",
-        position_table="embeddings.position_embeddings",
-        embedding_norm="embeddings.LayerNorm",
+        names=_NAMES,
     )
     rows = fields.count("max_position_embeddings")
     buckets = fields.count("relative_attention_num_buckets", 32)
@@ -130,19 +135,14 @@ def _read_mpnet(fields: Fields, row: FamilyRow) -> ModelSpec:
     )
 
 
-MPNET = decoder_row(
+MPNET = encoder_row(
     "mpnet",
     {"mpnet": "MPNet"},
     _read_mpnet,
-    norm="layer_norm",
-    layers="encoder.layer",
-    causal=False,
     heads={
-        **_LINEAR_HEADS,
+        **LINEAR_HEADS,
         "ForMaskedLM": masked_lm("lm_head.dense", "lm_head.layer_norm", "lm_head.decoder"),
-        "ForSequenceClassification": classifier(
-            "sequence_classification", "classifier.dense", "classifier.out_proj", first_token=True
-        ),
+        "ForSequenceClassification": BY_FIRST_TOKEN,
         "ForMultipleChoice": BERT_HEADS["ForMultipleChoice"],
     },
 )
@@ -153,19 +153,10 @@ MPNET = decoder_row(
 def _read_electra(fields: Fields, row: FamilyRow) -> ModelSpec:
     fields.refuse("is_decoder", "only the encoder is supported, without cross-attention")
     fields.refuse("add_cross_attention", "only the encoder is supported, without cross-attention")
-    words = Words(
-        placing="after",
-        norms=("attention.output.LayerNorm", "output.LayerNorm"),
-        **BERT_LAYER,
-        rotary=False,
-        embedding="embeddings.word_embeddings",
-        position_table="embeddings.position_embeddings",
-        embedding_norm="embeddings.LayerNorm",
-    )
     return encoder_spec(
         fields,
         row,
-        words,
+        BERT_WORDS,
         embed_dim=fields.count("embedding_size"),
         narrow_embeddings=True,
         position_rows=fields.count("max_position_embeddings"),
@@ -173,21 +164,16 @@ def _read_electra(fields: Fields, row: FamilyRow) -> ModelSpec:
     )
 
 
-ELECTRA = decoder_row(
+ELECTRA = encoder_row(
     "electra",
     {"electra": "Electra"},
     _read_electra,
-    norm="layer_norm",
-    layers="encoder.layer",
-    causal=False,
     heads={
-        **_LINEAR_HEADS,
+        **LINEAR_HEADS,
         "ForMaskedLM": masked_lm("generator_predictions.dense", "generator_predictions.LayerNorm", "generator_lm_head"),
         "ForPreTraining": classifier(
             "pretraining", "discriminator_predictions.dense", "discriminator_predictions.dense_prediction", outputs=1
         ),
-        "ForSequenceClassification": classifier(
-            "sequence_classification", "classifier.dense", "classifier.out_proj", first_token=True
-        ),
+        "ForSequenceClassification": BY_FIRST_TOKEN,
     },
 )

@@ -7,7 +7,9 @@ gate_proj, up_proj and down_proj of all experts is one tensor of the layer with 
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
+from costmodel.blocks import Experts
 from costmodel.families.fields import Fields
 from costmodel.forward.cost import FP32_BYTES, INDEX_BYTES, OpCost, elementwise
 from costmodel.forward.ops import Builder
@@ -26,6 +28,28 @@ def read_sparse_layers(fields: Fields, layers: int, first_dense: int) -> list[bo
     if not isinstance(types, list) or not all(kind in ("dense", "sparse") for kind in types) or len(types) < layers:
         raise fields.error("mlp_layer_types", f"dense or sparse for each of {layers} layers")
     return [kind == "sparse" for kind in types[:layers]]
+
+
+def read_experts(fields: Fields, number: str, per_token: str, size: str, shared: str = "", **values: Any) -> Experts:
+    """The mixture of experts of a layer.
+
+    Args:
+        number, per_token, size: names of the fields of the experts, those of a token, and an expert's width.
+        shared: name of the field of the number of shared experts, each of an expert's width; empty for none.
+        values: fields of Experts in place of what is read here for them.
+
+    Raises:
+        ModelError: for a field that is missing or out of bounds, and for more experts of a token than there are.
+    """
+    count, width = fields.count(number), fields.count(size)
+    if fields.count(per_token) > count:
+        raise fields.error(per_token, f"at most the {count} experts")
+    return Experts(
+        number=count,
+        per_token=fields.count(per_token),
+        intermediate_size=width,
+        **{"shared_intermediate_size": width * fields.count(shared, minimum=0) if shared else 0, **values},
+    )
 
 
 def expert_tensors(

@@ -23,12 +23,11 @@ _AROUND = (
 )
 _WORDS = {
     "gemma": Words(embedding_scale=True),
-    "gemma2": Words(embedding_scale=True, placing="sandwich", norms=_AROUND, attention_softcap=True, logit_kernels=3),
+    "gemma2": Words(embedding_scale=True, placing="sandwich", norms=_AROUND, logit_kernels=3),
     "gemma3_text": Words(embedding_scale=True, placing="sandwich", norms=_AROUND, qk_norm="head"),
     "vaultgemma": Words(
         embedding_scale=True,
         norms=("input_layernorm", "pre_feedforward_layernorm"),
-        attention_softcap=True,
         logit_kernels=3,
     ),
 }

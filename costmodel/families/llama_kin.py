@@ -17,7 +17,8 @@ from costmodel.words import Words
 _BEHIND = ("post_attention_layernorm", "post_feedforward_layernorm")
 _AROUND = ("input_layernorm", "post_norm1", "post_attention_layernorm", "post_norm2")
 _PLAIN = Words()
-_SCALED = Words(embedding_scale=True, residual_scale=True, logit_kernels=1)
+SCALED = Words(embedding_scale=True, residual_scale=True, logit_kernels=1)
+"""Granite's: numbers multiply embeddings, residuals and logits."""
 _HEAD_NORMS = Words(qk_norm="head")
 _HUNYUAN = Words(qk_norm="head", qk_norm_names=("query_layernorm", "key_layernorm"))
 _QWEN2 = {
@@ -77,16 +78,16 @@ _KIN: dict[str, tuple[str, Words, Callable[[Fields], dict[str, Any]]]] = {
         Words(placing="post", norms=_BEHIND, qk_norm="head"),
         lambda fields: {"bias": False, "mlp_bias": False, "sliding_windows": _exaone_windows(fields)},
     ),
-    "granite": ("Granite", _SCALED, lambda fields: {}),
+    "granite": ("Granite", SCALED, lambda fields: {}),
     "granite_swa": (
         "GraniteSWA",
-        replace(_SCALED, sinks=True),
+        replace(SCALED, sinks=True),
         lambda fields: {"sliding_windows": every_fourth_full(fields)},
     ),
     "helium": ("Helium", Words(out_bias=False), lambda fields: {}),
     "hunyuan_v1_dense": ("HunYuanDenseV1", _HUNYUAN, lambda fields: {"mlp_bias": False}),
     "hunyuan_vl_text": ("HunYuanVLText", _HUNYUAN, lambda fields: {"mlp_bias": False}),
-    "hyperclovax": ("HyperCLOVAX", _SCALED, lambda fields: {}),
+    "hyperclovax": ("HyperCLOVAX", SCALED, lambda fields: {}),
     "ministral": ("Ministral", _PLAIN, _of_ministral),
     "ministral3": ("Ministral3", _PLAIN, _of_ministral),
     "iquestcoder": ("IQuestCoder", _PLAIN, lambda fields: {}),
@@ -121,7 +122,7 @@ def _smollm_windows(fields: Fields) -> tuple[int | None, ...]:
 def _read(fields: Fields, row: FamilyRow) -> ModelSpec:
     _, words, values = _KIN[fields.model_type]
     if fields.model_type == "hyperclovax" and fields.flag_or("use_post_norm", True):
-        words = replace(_SCALED, placing="sandwich", norms=_AROUND)
+        words = replace(SCALED, placing="sandwich", norms=_AROUND)
     return decoder_spec(fields, row, words, **values(fields))
 
 

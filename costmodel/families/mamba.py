@@ -1,14 +1,14 @@
-"""Mamba and Mamba-2, alone and beside attention: Falcon-Mamba, Nemotron-H, Bamba, Falcon-H1, Granite 4."""
+"""Mamba and Mamba-2, alone and beside attention: Falcon-Mamba, Nemotron-H, Bamba, Falcon-H1."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 from typing import Any
 
 from costmodel.blocks import Experts, StateSpace
 from costmodel.families.decoder import decoder_row
 from costmodel.families.decoder_fields import by_kind, decoder_spec
+from costmodel.families.experts import read_experts
 from costmodel.families.fields import Fields
 from costmodel.families.row import FamilyRow
 from costmodel.model import ModelSpec
@@ -143,13 +143,11 @@ def _read_nemotron(fields: Fields, row: FamilyRow) -> ModelSpec:
 
 
 def _nemotron_experts(fields: Fields) -> Experts:
-    number, per_token = fields.count("n_routed_experts"), fields.count("num_experts_per_tok")
-    if per_token > number:
-        raise fields.error("num_experts_per_tok", f"at most the {number} experts")
-    return Experts(
-        number=number,
-        per_token=per_token,
-        intermediate_size=fields.count("moe_intermediate_size"),
+    return read_experts(
+        fields,
+        "n_routed_experts",
+        "num_experts_per_tok",
+        "moe_intermediate_size",
         shared_intermediate_size=fields.count("moe_shared_expert_intermediate_size"),
         gated=False,
         width=fields.count_or_none("moe_latent_size") or 0,
@@ -158,45 +156,34 @@ def _nemotron_experts(fields: Fields) -> Experts:
 
 NEMOTRON_H = decoder_row("nemotron-h", {"nemotron_h": "NemotronH"}, _read_nemotron, norm="rms_norm")
 
-# Bamba, Falcon-H1, Granite 4: Mamba-2 in place of attention, or beside it
+# Bamba, Falcon-H1: Mamba-2 in place of attention, or beside it
 
 _FEED_FORWARD = Words(
     norms=("input_layernorm", "pre_ff_layernorm"), mixer="mamba", mlp="feed_forward", final_norm="model.final_layernorm"
 )
-_GRANITE = Words(
-    mixer="mamba",
-    experts="block_sparse_moe",
-    mlp="shared_mlp",
-    ups=("input_linear",),
-    packed_gate=True,
-    down="output_linear",
-    embedding_scale=True,
-    residual_scale=True,
-    logit_kernels=1,
-)
-_NO_MAMBA: dict[str, object] = {"recurrent": None}
-_NO_ATTENTION: dict[str, object] = {"attends": False}
+MIXED: dict[str, dict[str, object]] = {"attention": {"recurrent": None}, "mamba": {"attends": False}}
+"""Kind of a layer -> what it has otherwise than the model."""
 
 
-def _mamba2(fields: Fields, width: int, **values: Any) -> StateSpace:
+def mamba2(fields: Fields, width: int, **values: Any) -> StateSpace:
+    """Mamba-2 as Bamba, Falcon-H1 and Granite name its fields; `width` of all heads together."""
     heads = fields.count("mamba_n_heads")
     return _state_space(fields, _NAMES, head_dim=_inner(fields, heads, width, "mamba_n_heads"), **values)
 
 
 def _read_bamba(fields: Fields, row: FamilyRow) -> ModelSpec:
-    block = _mamba2(fields, fields.count("mamba_expand") * fields.count("hidden_size"))
+    block = mamba2(fields, fields.count("mamba_expand") * fields.count("hidden_size"))
     attending = fields.data.get("attn_layer_indices") or []
     if not isinstance(attending, list):
         raise fields.error("attn_layer_indices", "a list of numbers of layers")
     layers = fields.layers("num_hidden_layers")
     kinds = ["attention" if layer in attending else "mamba" for layer in range(layers)]
-    own = {"attention": _NO_MAMBA, "mamba": _NO_ATTENTION}
-    return decoder_spec(fields, row, _FEED_FORWARD, recurrent=block, **by_kind(kinds, own))
+    return decoder_spec(fields, row, _FEED_FORWARD, recurrent=block, **by_kind(kinds, MIXED))
 
 
 def _read_falcon_h1(fields: Fields, row: FamilyRow) -> ModelSpec:
     width = fields.count_or_none("mamba_d_ssm") or fields.count("mamba_expand") * fields.count("hidden_size")
-    block = _mamba2(
+    block = mamba2(
         fields,
         width,
         out_bias=fields.flag_or("projectors_bias", False),
@@ -205,42 +192,5 @@ def _read_falcon_h1(fields: Fields, row: FamilyRow) -> ModelSpec:
     return decoder_spec(fields, row, _FEED_FORWARD, recurrent=block)
 
 
-def _read_granite(fields: Fields, row: FamilyRow) -> ModelSpec:
-    layers, number = fields.layers("num_hidden_layers"), fields.count("num_local_experts", minimum=0)
-    experts = None
-    if number:
-        per_token = fields.count("num_experts_per_tok")
-        if per_token > number:
-            raise fields.error("num_experts_per_tok", f"at most the {number} experts")
-        size = fields.count("intermediate_size")
-        experts = Experts(number=number, per_token=per_token, intermediate_size=size)
-    shared = fields.count("shared_intermediate_size", minimum=0)
-    words = _GRANITE if shared else replace(_GRANITE, ups=())
-    options: dict[str, Any] = {}
-    if fields.model_type == "granitemoehybrid":
-        block = _mamba2(fields, fields.count("mamba_expand") * fields.count("hidden_size"))
-        types = fields.data.get("layer_types") or fields.data.get("layers_block_type") or ["mamba"] * layers
-        if not isinstance(types, list) or len(types) < layers:
-            raise fields.error("layer_types", f"mamba or attention for each of {layers} layers")
-        attending = ("attention", "full_attention")
-        kinds = ["attention" if kind in attending else "mamba" for kind in types[:layers]]
-        options = {"recurrent": block, **by_kind(kinds, {"attention": _NO_MAMBA, "mamba": _NO_ATTENTION})}
-    return decoder_spec(
-        fields,
-        row,
-        words,
-        intermediate_size=shared or fields.count("intermediate_size"),
-        mlp_bias=False,
-        experts=experts,
-        **options,
-    )
-
-
 BAMBA = decoder_row("bamba", {"bamba": "Bamba"}, _read_bamba, norm="rms_norm")
 FALCON_H1 = decoder_row("falcon-h1", {"falcon_h1": "FalconH1"}, _read_falcon_h1, norm="rms_norm")
-GRANITE_HYBRID = decoder_row(
-    "granite-hybrid",
-    {"granitemoehybrid": "GraniteMoeHybrid", "granitemoeshared": "GraniteMoeShared"},
-    _read_granite,
-    norm="rms_norm",
-)

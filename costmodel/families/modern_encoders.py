@@ -6,8 +6,7 @@ from dataclasses import replace
 from typing import Any
 
 from costmodel.families.bert import HEADS as BERT_HEADS
-from costmodel.families.decoder import decoder_row
-from costmodel.families.encoders import BERT_LAYER, encoder_spec
+from costmodel.families.encoders import BERT_WORDS, BY_FIRST_TOKEN, encoder_row, encoder_spec
 from costmodel.families.fields import Fields
 from costmodel.families.heads import classifier, masked_lm, masked_lm_parts, no_head
 from costmodel.families.row import FamilyRow
@@ -37,13 +36,12 @@ def _eurobert_lm(spec: ModelSpec, labels: int) -> Head:
     return Head(kind="masked_lm", parts=(last,))
 
 
-EUROBERT = decoder_row(
+EUROBERT = encoder_row(
     "eurobert",
     {"eurobert": "EuroBert"},
     _read_eurobert,
     norm="rms_norm",
     layers="layers",
-    causal=False,
     heads={
         "Model": no_head,
         "ForMaskedLM": _eurobert_lm,
@@ -107,13 +105,11 @@ def _modern_head(kind: Any, outputs: int | None = None) -> Any:
 
 
 _BY_SEQUENCE = ("sequence_classification", "multiple_choice")
-MODERNBERT = decoder_row(
+MODERNBERT = encoder_row(
     "modernbert",
     {"modernbert": "ModernBert"},
     _read_modernbert,
-    norm="layer_norm",
     layers="layers",
-    causal=False,
     strided_heads=True,
     heads={
         "Model": no_head,
@@ -153,13 +149,11 @@ def _read_gated(fields: Fields, row: FamilyRow) -> ModelSpec:
 
 _NOMIC_LM = ("cls.predictions.transform.dense", "cls.predictions.transform.layer_norm", "cls.predictions.decoder")
 _GTE_LM = ("lm_head.dense", "lm_head.layer_norm", "lm_head.decoder")
-NOMIC_BERT = decoder_row(
+NOMIC_BERT = encoder_row(
     "nomic-bert",
     {"nomic_bert": "NomicBert", "gte": "Gte", "new": "New"},
     _read_gated,
-    norm="layer_norm",
     layers="layers",
-    causal=False,
     aliases={
         "n_embd": "hidden_size",
         "n_head": "num_attention_heads",
@@ -187,12 +181,11 @@ NOMIC_BERT = decoder_row(
 def _read_esm(fields: Fields, row: FamilyRow) -> ModelSpec:
     fields.refuse("is_folding_model", "folding heads are not supported")
     learned = fields.choice("position_embedding_type", "absolute", ("absolute", "rotary")) == "absolute"
-    words = Words(
+    words = replace(
+        BERT_WORDS,
+        placing="pre",
         norms=("attention.LayerNorm", "LayerNorm"),
-        **BERT_LAYER,
         rotary=not learned,
-        embedding="embeddings.word_embeddings",
-        position_table="embeddings.position_embeddings",
         embedding_norm="embeddings.layer_norm",
         tables="rotary_embeddings",
         final_norm="encoder.emb_layer_norm_after",
@@ -210,19 +203,14 @@ def _read_esm(fields: Fields, row: FamilyRow) -> ModelSpec:
     )
 
 
-ESM = decoder_row(
+ESM = encoder_row(
     "esm",
     {"esm": "Esm"},
     _read_esm,
-    norm="layer_norm",
-    layers="encoder.layer",
-    causal=False,
     heads={
         "Model": no_head,
         "ForMaskedLM": masked_lm("lm_head.dense", "lm_head.layer_norm", "lm_head.decoder"),
-        "ForSequenceClassification": classifier(
-            "sequence_classification", "classifier.dense", "classifier.out_proj", first_token=True
-        ),
+        "ForSequenceClassification": BY_FIRST_TOKEN,
         "ForTokenClassification": classifier("token_classification", "classifier"),
     },
 )

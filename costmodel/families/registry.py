@@ -75,7 +75,7 @@ FAMILIES = Rows(
         ".mamba:NEMOTRON_H": "nemotron_h",
         ".mamba:BAMBA": "bamba",
         ".mamba:FALCON_H1": "falcon_h1",
-        ".mamba:GRANITE_HYBRID": "granitemoehybrid granitemoeshared",
+        ".granite:GRANITE_HYBRID": "granitemoehybrid granitemoeshared",
         ".jamba:JAMBA": "jamba",
         ".sparse_words:SPARSE_WORDS": "flex_olmo hy_v3 aria_text mellum hunyuan_v1_moe afmoe laguna granitemoe_swa",
         ".sparse_words:COHERE_MOE": "cohere2_moe",

@@ -9,8 +9,9 @@ from typing import Any
 from costmodel.blocks import Experts
 from costmodel.families.decoder import decoder_row
 from costmodel.families.decoder_fields import by_kind, decoder_spec, windows_by_type
-from costmodel.families.experts import read_sparse_layers
+from costmodel.families.experts import read_experts, read_sparse_layers
 from costmodel.families.fields import Fields
+from costmodel.families.granite import GRANITE, granite_experts, granite_spec
 from costmodel.families.llama_kin import every_fourth_full
 from costmodel.families.row import FamilyRow
 from costmodel.model import ModelSpec
@@ -32,21 +33,9 @@ _DBRX = Words(
 )
 
 
-def _experts(fields: Fields, number: str, per_token: str, size: str, shared: str = "", **values: Any) -> Experts:
-    width, count = fields.count(size), fields.count(number)
-    if fields.count(per_token) > count:
-        raise fields.error(per_token, f"at most the {count} experts")
-    return Experts(
-        number=count,
-        per_token=fields.count(per_token),
-        intermediate_size=width,
-        **{"shared_intermediate_size": width * fields.count(shared, minimum=0) if shared else 0, **values},
-    )
-
-
 def _of_size(fields: Fields, **values: Any) -> Experts:
     """The experts by the names that most types give to their fields."""
-    return _experts(fields, "num_experts", "num_experts_per_tok", "moe_intermediate_size", **values)
+    return read_experts(fields, "num_experts", "num_experts_per_tok", "moe_intermediate_size", **values)
 
 
 def _mixed(sparse: Sequence[bool]) -> dict[str, Any]:
@@ -61,12 +50,12 @@ def _sliding(fields: Fields, **options: Any) -> tuple[int | None, ...]:
 
 
 def _aria(fields: Fields, row: FamilyRow) -> ModelSpec:
-    experts = _experts(fields, "moe_num_experts", "moe_topk", "intermediate_size", "moe_num_shared_experts")
+    experts = read_experts(fields, "moe_num_experts", "moe_topk", "intermediate_size", "moe_num_shared_experts")
     return decoder_spec(fields, row, Words(), experts=experts)
 
 
 def _flex_olmo(fields: Fields, row: FamilyRow) -> ModelSpec:
-    experts = _experts(fields, "num_experts", "num_experts_per_tok", "intermediate_size")
+    experts = read_experts(fields, "num_experts", "num_experts_per_tok", "intermediate_size")
     words = Words(placing="post", norms=_BEHIND, qk_norm="whole")
     return decoder_spec(fields, row, words, experts=experts, mlp_bias=False)
 
@@ -98,7 +87,7 @@ def _hunyuan1(fields: Fields, row: FamilyRow) -> ModelSpec:
         raise fields.error("moe_intermediate_size", f"intermediate_size {inner}, and one shared expert")
     for name in ("use_cla", "use_mla"):
         fields.refuse(name, "attention of another kind is not supported")
-    experts = _experts(fields, "num_experts", "moe_topk", "intermediate_size", shared_intermediate_size=inner)
+    experts = read_experts(fields, "num_experts", "moe_topk", "intermediate_size", shared_intermediate_size=inner)
     return decoder_spec(fields, row, words, experts=experts, mlp_bias=False)
 
 
@@ -149,29 +138,8 @@ def _laguna(fields: Fields, row: FamilyRow) -> ModelSpec:
 
 
 def _granite_swa(fields: Fields, row: FamilyRow) -> ModelSpec:
-    words = Words(
-        sinks=True,
-        experts="block_sparse_moe",
-        mlp="shared_mlp",
-        ups=("input_linear",),
-        packed_gate=True,
-        down="output_linear",
-        embedding_scale=True,
-        residual_scale=True,
-        logit_kernels=1,
-    )
-    shared = fields.count("shared_intermediate_size", minimum=0)
-    if not shared:
-        words = replace(words, ups=())
-    return decoder_spec(
-        fields,
-        row,
-        words,
-        intermediate_size=shared or fields.count("intermediate_size"),
-        mlp_bias=False,
-        experts=_experts(fields, "num_local_experts", "num_experts_per_tok", "intermediate_size"),
-        sliding_windows=every_fourth_full(fields),
-    )
+    words = replace(GRANITE, sinks=True)
+    return granite_spec(fields, row, words, granite_experts(fields), sliding_windows=every_fourth_full(fields))
 
 
 _READERS: Mapping[str, tuple[str, Callable[[Fields, FamilyRow], ModelSpec]]] = {
@@ -196,7 +164,7 @@ def _read_dbrx(fields: Fields, row: FamilyRow) -> ModelSpec:
     if not isinstance(attention, Mapping) or not isinstance(inner, Mapping):
         raise fields.error("ffn_config", "objects attn_config and ffn_config")
     nested = fields.with_data({**inner, **attention, **fields.data})
-    experts = _experts(nested, "moe_num_experts", "moe_top_k", "ffn_hidden_size")
+    experts = read_experts(nested, "moe_num_experts", "moe_top_k", "ffn_hidden_size")
     act = inner.get("ffn_act_fn")
     named = act.get("name", "silu") if isinstance(act, Mapping) else act or "silu"
     return decoder_spec(
@@ -231,7 +199,7 @@ def _read_cohere(fields: Fields, row: FamilyRow) -> ModelSpec:
         intermediate_size=fields.count_or_none("prefix_dense_intermediate_size") or inner,
         mlp_bias=False,
         norm_bias=False,
-        experts=_experts(fields, "num_experts", "num_experts_per_tok", "intermediate_size", "num_shared_experts"),
+        experts=read_experts(fields, "num_experts", "num_experts_per_tok", "intermediate_size", "num_shared_experts"),
         sliding_windows=windows,
         **_mixed(sparse),
     )
