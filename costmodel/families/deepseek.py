@@ -16,7 +16,7 @@ from costmodel.families.decoder_fields import by_kind
 from costmodel.families.experts import add_mlp, expert_tensors, read_sparse_layers
 from costmodel.families.fields import Fields
 from costmodel.families.rope import longest_sequence
-from costmodel.families.rotary import add_prologue, add_rotated, number_positions
+from costmodel.families.rotary import add_prologue, add_rotated, rotary_row
 from costmodel.families.row import FamilyRow
 from costmodel.forward.frame import INPUT, Start, add_head
 from costmodel.forward.latent import add_indexer, add_latent_attention
@@ -254,9 +254,9 @@ def _layer(b: Builder, window: int | None) -> None:
     _added(b, "mlp", residual, output, holds=[INPUT, *attended.weights])
 
 
-DEEPSEEK = FamilyRow(
-    name="deepseek",
-    classes={
+DEEPSEEK = rotary_row(
+    "deepseek",
+    {
         "deepseek_v2": "DeepseekV2",
         "deepseek_v3": "DeepseekV3",
         "deepseek_v32": "DeepseekV32",
@@ -266,14 +266,10 @@ DEEPSEEK = FamilyRow(
         "minicpm3": "MiniCPM3",
         "youtu": "Youtu",
     },
-    read=_read,
-    tensors=_tensors,
+    _read,
+    _tensors,
+    _layer,
     other_params=_other_params,
-    layer_path="model.layers",
-    norm="rms_norm",
-    upcasts_softmax=True,
-    positions=number_positions,
     prologue=_prologue,
-    layer=_layer,
     epilogue=_epilogue,
 )

@@ -13,7 +13,7 @@ from costmodel.families.decoder_fields import by_kind
 from costmodel.families.experts import add_mlp, expert_tensors, read_experts
 from costmodel.families.fields import Fields
 from costmodel.families.rope import longest_sequence
-from costmodel.families.rotary import add_epilogue, add_prologue, add_rotated, number_positions
+from costmodel.families.rotary import add_epilogue, add_prologue, add_rotated, rotary_row
 from costmodel.families.row import FamilyRow
 from costmodel.forward.compressed import (
     add_compressed_attention,
@@ -201,17 +201,15 @@ def _epilogue(b: Builder) -> None:
     add_epilogue(b)
 
 
-DEEPSEEK_V4 = FamilyRow(
-    name="deepseek-v4",
-    classes={"deepseek_v4": "DeepseekV4"},
+DEEPSEEK_V4 = rotary_row(
+    "deepseek-v4",
+    {"deepseek_v4": "DeepseekV4"},
+    _read,
+    _tensors,
+    _layer,
     aliases={"intermediate_size": "moe_intermediate_size", "num_local_experts": "n_routed_experts"},
-    read=_read,
-    tensors=_tensors,
     other_params=_other_params,
-    layer_path="model.layers",
-    norm="rms_norm",
-    positions=number_positions,
+    upcasts_softmax=False,
     prologue=_prologue,
-    layer=_layer,
     epilogue=_epilogue,
 )

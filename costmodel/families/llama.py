@@ -7,17 +7,16 @@ from __future__ import annotations
 
 from costmodel.families.fields import Fields
 from costmodel.families.rope import longest_sequence
+from costmodel.families.rotary import add_rotated, read_layer_types, rotary_row
 from costmodel.families.row import FamilyRow
 from costmodel.forward.attention import add_attention
-from costmodel.forward.cost import FP32_BYTES, elementwise
-from costmodel.forward.frame import INPUT, POSITIONS, Start, add_head, add_positions
+from costmodel.forward.frame import INPUT
 from costmodel.forward.ops import Builder
 from costmodel.model import ModelSpec
 from costmodel.tensors import WeightTensor, attention_weight, mlp_weight
 
 _POSITIONS = {"llama": 2048, "mistral": 131072, "qwen2": 32768, "qwen3": 32768}
 """Default of max_position_embeddings in each class."""
-_TABLES = "model.rotary_emb"
 
 
 def _read(fields: Fields, row: FamilyRow) -> ModelSpec:
@@ -85,17 +84,11 @@ def _sliding_windows(fields: Fields, model_type: str, layers: int) -> tuple[int 
 
 
 def _layer_types(fields: Fields, layers: int) -> list[str] | None:
-    """The field `layer_types`, cut to the overriding number of layers if there is one; None when absent or null."""
-    types = fields.data.get("layer_types")
-    if types is None:
-        return None
-    known = ("full_attention", "sliding_attention")
-    if not isinstance(types, list) or not all(kind in known for kind in types):
-        raise fields.error("layer_types", f"a list of {' and '.join(known)}")
-    own = fields.count("num_hidden_layers")
-    if len(types) != own or layers > own:
+    """The field `layer_types`, of which these classes have one for each of the configuration's own layers."""
+    types, own = fields.data.get("layer_types"), fields.count("num_hidden_layers")
+    if isinstance(types, list) and len(types) != own:
         raise fields.error("layer_types", f"one entry for each of {max(own, layers)} layers", f"found: {len(types)}")
-    return types[:layers]
+    return read_layer_types(fields, layers)
 
 
 def _tensors(spec: ModelSpec) -> tuple[WeightTensor, ...]:
@@ -111,19 +104,6 @@ def _tensors(spec: ModelSpec) -> tuple[WeightTensor, ...]:
     )
 
 
-def _positions(b: Builder) -> None:
-    add_positions(b, kernels=2)
-
-
-def _prologue(b: Builder) -> Start:
-    work, head_dim = b.work, b.model.head_dim
-    words = b.embed("model.embed_tokens", work.tokens, b.model.hidden_size)
-    program = "rotary_tables_fp32" if work.act_bytes == FP32_BYTES else "rotary_tables"
-    cost = elementwise(program, work.q_len, head_dim, act_bytes=work.act_bytes)
-    b.add(_TABLES, "rope", cost, [POSITIONS], 2 * work.q_len * head_dim)
-    return Start(words, tuple(op.name for op in b.ops))
-
-
 def _layer(b: Builder, window: int | None) -> None:
     model, work = b.model, b.work
     q, k, v, o, gate, up, down = model.tensors
@@ -137,8 +117,8 @@ def _layer(b: Builder, window: int | None) -> None:
     query = projected_heads(q, "q_norm", model.num_heads)
     key = projected_heads(k, "k_norm", model.num_kv_heads)
     value = b.site(v, normed, holds=[INPUT])
-    turned_query = _rotate(b, "q", query, model.q_size)
-    turned_key = _rotate(b, "k", key, model.kv_size, holds=(query,))
+    turned_query = add_rotated(b, "q", query, model.q_size)
+    turned_key = add_rotated(b, "k", key, model.kv_size, holds=[query])
     attended = add_attention(b, "self_attn", turned_query, [turned_key, value], window)
     projected = b.site(o, attended.output, holds=[normed, turned_query, *attended.held])
     residual = b.pointwise("add_attention", "add", [INPUT, projected], model.hidden_size)
@@ -150,27 +130,11 @@ def _layer(b: Builder, window: int | None) -> None:
     b.pointwise("add_mlp", "add", [residual, output], model.hidden_size, holds=[INPUT, *attended.weights])
 
 
-def _rotate(b: Builder, which: str, source: str, columns: int, holds: tuple[str, ...] = ()) -> str:
-    cost = elementwise("rotate", b.work.tokens, columns, act_bytes=b.work.act_bytes)
-    size = b.work.tokens * columns
-    return b.add(f"self_attn.rotary_{which}", "rope", cost, [source, _TABLES], size, workspace=2 * size, holds=holds)
-
-
-def _epilogue(b: Builder) -> None:
-    add_head(b, b.norm("model.norm", INPUT))
-
-
-LLAMA = FamilyRow(
-    name="llama",
-    classes={"llama": "Llama", "mistral": "Mistral", "qwen2": "Qwen2", "qwen3": "Qwen3"},
-    read=_read,
-    tensors=_tensors,
-    layer_path="model.layers",
-    norm="rms_norm",
+LLAMA = rotary_row(
+    "llama",
+    {"llama": "Llama", "mistral": "Mistral", "qwen2": "Qwen2", "qwen3": "Qwen3"},
+    _read,
+    _tensors,
+    _layer,
     verified=True,
-    upcasts_softmax=True,
-    positions=_positions,
-    prologue=_prologue,
-    layer=_layer,
-    epilogue=_epilogue,
 )

@@ -14,11 +14,9 @@ from costmodel.families.fields import Fields
 from costmodel.families.moe_types import MOE_TYPES, MoeType
 from costmodel.families.rope import longest_sequence
 from costmodel.families.rotary import (
-    add_epilogue,
-    add_prologue,
     add_rotated,
-    number_positions,
     read_layer_types,
+    rotary_row,
 )
 from costmodel.families.row import FamilyRow
 from costmodel.forward.attention import add_attention
@@ -221,20 +219,8 @@ def _layer(b: Builder, window: int | None) -> None:
 
 
 def _row(name: str, types: Collection[str], norm: NormKind) -> FamilyRow:
-    return FamilyRow(
-        name=name,
-        classes={model_type: MOE_TYPES[model_type].prefix for model_type in types},
-        read=_read,
-        tensors=_tensors,
-        other_params=_other_params,
-        layer_path="model.layers",
-        norm=norm,
-        upcasts_softmax=True,
-        positions=number_positions,
-        prologue=add_prologue,
-        layer=_layer,
-        epilogue=add_epilogue,
-    )
+    prefixes = {model_type: MOE_TYPES[model_type].prefix for model_type in types}
+    return rotary_row(name, prefixes, _read, _tensors, _layer, other_params=_other_params, norm=norm)
 
 
 MOE = _row("moe", [name for name in MOE_TYPES if name != "phimoe"], "rms_norm")

@@ -10,7 +10,7 @@ from costmodel.blocks import DeltaNet, Experts
 from costmodel.families.experts import add_mlp, expert_tensors
 from costmodel.families.fields import Fields
 from costmodel.families.rope import longest_sequence
-from costmodel.families.rotary import add_epilogue, add_prologue, add_rotated, number_positions, read_layer_types
+from costmodel.families.rotary import add_rotated, read_layer_types, rotary_row
 from costmodel.families.row import FamilyRow
 from costmodel.forward.attention import add_attention
 from costmodel.forward.delta import add_delta_rule, delta_of
@@ -167,17 +167,11 @@ def _full(b: Builder, normed: str, window: int | None) -> tuple[str, tuple[str, 
     return b.site(o, gated, holds=[normed, query, *attended.held]), attended.weights
 
 
-QWEN_HYBRID = FamilyRow(
-    name="qwen-hybrid",
-    classes={"qwen3_next": "Qwen3Next", "qwen3_5_text": "Qwen3_5", "qwen3_5_moe_text": "Qwen3_5Moe"},
-    read=_read,
-    tensors=_tensors,
+QWEN_HYBRID = rotary_row(
+    "qwen-hybrid",
+    {"qwen3_next": "Qwen3Next", "qwen3_5_text": "Qwen3_5", "qwen3_5_moe_text": "Qwen3_5Moe"},
+    _read,
+    _tensors,
+    _layer,
     other_params=_other_params,
-    layer_path="model.layers",
-    norm="rms_norm",
-    upcasts_softmax=True,
-    positions=number_positions,
-    prologue=add_prologue,
-    layer=_layer,
-    epilogue=add_epilogue,
 )

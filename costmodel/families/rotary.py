@@ -1,13 +1,17 @@
-"""What decoders with rotary positions and RMSNorm share: the tables, turned queries and keys, embeddings and head."""
+"""What decoders with rotary positions share: the tables, turned queries and keys, embeddings and head, their row."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
 
 from costmodel.families.fields import Fields
+from costmodel.families.row import FamilyRow
 from costmodel.forward.cost import FP32_BYTES, elementwise
 from costmodel.forward.frame import INPUT, POSITIONS, Start, add_head, add_positions
 from costmodel.forward.ops import Builder
+from costmodel.model import ModelSpec
+from costmodel.tensors import WeightTensor
 
 TABLES = "model.rotary_emb"
 ATTENTION_TYPES = ("full_attention", "sliding_attention")
@@ -50,3 +54,25 @@ def read_layer_types(fields: Fields, layers: int, known: Sequence[str] = ATTENTI
     if len(types) < layers:
         raise fields.error("layer_types", f"one entry for each of {layers} layers", f"found: {len(types)}")
     return types[:layers]
+
+
+def rotary_row(
+    name: str,
+    classes: Mapping[str, str],
+    read: Callable[[Fields, FamilyRow], ModelSpec],
+    tensors: Callable[[ModelSpec], tuple[WeightTensor, ...]],
+    layer: Callable[[Builder, int | None], None],
+    **options: Any,
+) -> FamilyRow:
+    """The row of a decoder with rotary positions and RMSNorm; arguments as of FamilyRow, `options` in place of what is
+    given here."""
+    made: dict[str, Any] = {
+        "layer_path": "model.layers",
+        "norm": "rms_norm",
+        "upcasts_softmax": True,
+        "positions": number_positions,
+        "prologue": add_prologue,
+        "epilogue": add_epilogue,
+        **options,
+    }
+    return FamilyRow(name=name, classes=classes, read=read, tensors=tensors, layer=layer, **made)
