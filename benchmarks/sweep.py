@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -18,7 +19,6 @@ import numpy as np
 
 from costmodel.arrays import Floats, Ints
 from costmodel.errors import InputError
-from costmodel.explore.distribution import bin_counts
 from costmodel.explore.objectives import Objective
 from costmodel.explore.tables import COLUMN, CostTables
 from costmodel.pricing.costs import COUNTS
@@ -47,6 +47,12 @@ class Sweep:
     counted: int
     counts: tuple[int, ...]
     elapsed_s: float
+
+
+def bin_counts(values: Floats | Ints, edges: Sequence[float] | Floats) -> Ints:
+    """Values in each bin of `edges`, with the bins' rule; what a literal enumeration uses."""
+    inner = np.asarray(edges)[1:-1]
+    return np.bincount(np.searchsorted(inner, values, side="right"), minlength=len(inner) + 1)
 
 
 class _Pricer:

@@ -1,13 +1,27 @@
-"""Peak of live activations by its definition on the layer graph: the oracle of every faster form."""
+"""One pass as a graph, and the peak of live activations by its definition on it: the oracle of every faster form."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import networkx as nx
 
-if TYPE_CHECKING:
-    import networkx as nx
+from costmodel.decomposition.factors import Decomposition
+from costmodel.forward.ops import Op
+from costmodel.forward.passes import forward_ops
+from costmodel.forward.workload import Workload
+from costmodel.model import ModelSpec
 
-    from costmodel.forward.ops import Op
+
+def build_graph(model: ModelSpec, decomposition: Decomposition, work: Workload) -> nx.DiGraph[str]:
+    """A node per operation, named as the operation, with the Op as attribute `op` and its place in execution order as
+    `position`; edges from the operation that makes a tensor to those that read it or keep it alive carry `kind` (read
+    or hold) and `bytes`, the size of the tensor."""
+    graph: nx.DiGraph[str] = nx.DiGraph()
+    for position, op in enumerate(forward_ops(model, decomposition, work)):
+        graph.add_node(op.name, op=op, position=position)
+        for kind, sources in (("hold", op.holds), ("read", op.inputs)):
+            for source in sources:
+                graph.add_edge(source, op.name, kind=kind, bytes=graph.nodes[source]["op"].out_bytes)
+    return graph
 
 
 def peak_live_bytes(graph: nx.DiGraph[str]) -> int:

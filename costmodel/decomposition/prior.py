@@ -11,13 +11,11 @@ mild one from a destroyed one.
 
 from __future__ import annotations
 
-import math
-
 import numpy as np
 
 from costmodel.arrays import Floats, Ints
-from costmodel.decomposition.factors import Decomposition, Form, LowRank, break_even_rank
-from costmodel.decomposition.sites import site_columns, site_mask
+from costmodel.decomposition.factors import Form, break_even_rank
+from costmodel.decomposition.sites import site_mask
 from costmodel.model import ModelSpec
 
 NATS = 2.5
@@ -40,18 +38,3 @@ def layer_weights(model: ModelSpec) -> Floats:
 def rank_damage(ranks: Ints, out_features: int, in_features: int, form: Form) -> Floats:
     """The part of a site's damage that its rank decides, 1 for nothing kept; ranks int64 of any shape."""
     return np.exp(-SHARPNESS * ranks / max(1, break_even_rank(out_features, in_features, form)))
-
-
-def prior_damage(decomposition: Decomposition, model: ModelSpec) -> float:
-    """The prior of one configuration in nats; 0 for the dense model. A dropped layer counts as if nothing were kept."""
-    weights, columns = layer_weights(model), site_columns(model)
-    total = sum(float(weights[layer]) for layer, _ in columns if layer in decomposition.dropped)
-    for site, factor in decomposition.factors.items():
-        if site not in columns or site.layer in decomposition.dropped:
-            continue
-        tensor = model.tensors[columns[site]]
-        form: Form = "svd" if isinstance(factor, LowRank) else "tucker"
-        rank = math.sqrt(factor.ranks[0] * factor.ranks[1])
-        kept = rank_damage(np.array(rank), tensor.out_features, tensor.in_features, form)
-        total += float(weights[site.layer] * kept)
-    return total

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any
@@ -104,12 +103,6 @@ def weighted_mean(values: Floats | Ints, counts: Counts, total: int) -> float:
     lowest = int(exponents.min())
     units = np.ldexp(mantissas, 53).astype(np.int64).astype(object) << (exponents - lowest).astype(object)
     return float(Fraction(int((units * counts).sum()), total) * Fraction(2) ** (lowest - 53))
-
-
-def bin_counts(values: Floats | Ints, edges: Sequence[float] | Floats) -> Ints:
-    """Values in each bin of `edges`, with the bins' rule; what a literal enumeration uses."""
-    inner = np.asarray(edges)[1:-1]
-    return np.bincount(np.searchsorted(inner, values, side="right"), minlength=len(inner) + 1)
 
 
 def _reach(below: Counts, q: str, total: int) -> int:

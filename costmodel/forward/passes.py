@@ -1,4 +1,4 @@
-"""The forward pass of a configuration: the list of operations that arrays, rows and the layer graph are made from."""
+"""The forward pass of a configuration: the list of operations that arrays, rows and graphs are made from."""
 
 from __future__ import annotations
 

@@ -52,21 +52,13 @@ class MoeLayer:
     gated: bool = True
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class MoeTime:
-    """Seconds of a layer on its busiest device, with the ends of the 90 % interval, and what they stand on."""
-
-    latency_s: float
-    p05_s: float
-    p95_s: float
-    level: str
-
-
-def moe_layer_time(layer: MoeLayer, hardware: HardwareProfile, dtype: DType, kernel: str | None = None) -> MoeTime:
-    """The time of one layer.
+def moe_layer_times(
+    layers: Sequence[MoeLayer], hardware: HardwareProfile, dtype: DType, kernel: str | None = None
+) -> tuple[OpTimings, str]:
+    """Seconds of layers on their busiest devices with the ends of the 90 % interval, and what they stand on.
 
     Args:
-        layer: shapes, routing and parallelism.
+        layers: shapes, routing and parallelism.
         hardware: a profile; one without measured layers takes after a sibling's numbers on its own peaks.
         dtype: of weights and inputs; bf16 numbers serve fp16 too.
         kernel: name of the implementation as the file has it, or None for the device's usual one.
@@ -75,16 +67,6 @@ def moe_layer_time(layer: MoeLayer, hardware: HardwareProfile, dtype: DType, ker
         InputError: when a size is out of range or does not divide.
         HardwareError: when the device has no rate for the type.
     """
-    times, level = moe_layer_times([layer], hardware, dtype, kernel)
-    return MoeTime(
-        latency_s=float(times.latency_s[0]), p05_s=float(times.p05_s[0]), p95_s=float(times.p95_s[0]), level=level
-    )
-
-
-def moe_layer_times(
-    layers: Sequence[MoeLayer], hardware: HardwareProfile, dtype: DType, kernel: str | None = None
-) -> tuple[OpTimings, str]:
-    """Columns of the times of many layers, and their level; arguments and errors as `moe_layer_time`."""
     numbers, level = numbers_for(hardware, dtype, kernel)
     return times_of(numbers, layer_columns(layers), hardware, dtype), level
 

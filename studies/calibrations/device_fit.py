@@ -9,6 +9,8 @@ from functools import reduce
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from costmodel.errors import CalibrationError
 from costmodel.files.node import Node
 from costmodel.forward.workload import Runtime
@@ -17,7 +19,7 @@ from costmodel.timing.calibration.base import Base
 from costmodel.timing.calibration.elsewhere import Differs
 from costmodel.timing.calibration.file import SCHEMA, read_elsewhere
 from costmodel.timing.calibration.load import load_calibration
-from costmodel.timing.calibration.shaped import FORMS, FormName
+from costmodel.timing.calibration.shaped import FORMS, FormName, StreamForm
 from costmodel.units import DType
 from studies.calibrations.beside import NOT_FITTED, beside_entry, beside_row
 from studies.calibrations.few_points import few_points_row
@@ -27,7 +29,7 @@ from studies.calibrations.taken_over import attention_form, form_of, judged
 from studies.calibrations.transfer import llama_rows
 from validate.calibration.fit import ALIGNMENT_SOURCE, fit_form, fit_streams, form_errors
 from validate.calibration.shaped import joined
-from validate.calibration.streams import StreamTable, related, stream_to_json
+from validate.calibration.streams import WORST, StreamTable, stream_to_json
 from validate.calibration.tables import OpTable, read_tables
 
 WIDEN = 2.0
@@ -134,6 +136,20 @@ def _streams(
         for kind, form in load_calibration(out / f"{other}.json").streams.items()
     }
     return entries, [], [{"classes": sorted(entries), "points": 0, **_vidur(RECIPES[other]), "note": source}]
+
+
+def related(form: StreamForm, bandwidth_ratio: float, widen: float) -> StreamForm:
+    """The form on another device: the same fixed time and efficiency at another bandwidth, the interval widened, the
+    correction dropped."""
+    nothing = np.zeros(0)
+    return replace(
+        form,
+        base=replace(form.base, bytes_per_s=form.base.bytes_per_s * bandwidth_ratio),
+        log2_bytes=nothing,
+        ln_factor=nothing,
+        low=max(form.low * widen, -WORST),
+        high=min(form.high * widen, WORST),
+    )
 
 
 def _attention_taken_over(

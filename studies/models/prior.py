@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 import sys
 import tempfile
 from collections.abc import Iterator
@@ -13,14 +14,31 @@ from typing import Any
 import numpy as np
 
 from costmodel.arrays import Floats
-from costmodel.decomposition.factors import load_decomposition
-from costmodel.decomposition.prior import NATS, prior_damage
+from costmodel.decomposition.factors import Decomposition, Form, LowRank, load_decomposition
+from costmodel.decomposition.prior import NATS, layer_weights, rank_damage
+from costmodel.decomposition.sites import site_columns
 from costmodel.families.load import load_model
+from costmodel.model import ModelSpec
 
 STUDIES = Path(__file__).resolve().parents[1]
 PARTS = ("sampled", "case_studies", "parts", "asked")
 LEAST, MOST = 0.002, 8.0
 """Changes of NLL in nats: smaller ones are noise, larger ones count as this much."""
+
+
+def prior_damage(decomposition: Decomposition, model: ModelSpec) -> float:
+    """The prior of one configuration in nats; 0 for the dense model. A dropped layer counts as if nothing were kept."""
+    weights, columns = layer_weights(model), site_columns(model)
+    total = sum(float(weights[layer]) for layer, _ in columns if layer in decomposition.dropped)
+    for site, factor in decomposition.factors.items():
+        if site not in columns or site.layer in decomposition.dropped:
+            continue
+        tensor = model.tensors[columns[site]]
+        form: Form = "svd" if isinstance(factor, LowRank) else "tucker"
+        rank = math.sqrt(factor.ranks[0] * factor.ranks[1])
+        kept = rank_damage(np.array(rank), tensor.out_features, tensor.in_features, form)
+        total += float(weights[site.layer] * kept)
+    return total
 
 
 def records(name: str) -> Iterator[dict[str, Any]]:

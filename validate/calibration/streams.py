@@ -19,7 +19,7 @@ _STIFFNESS = 0.3
 """Weight of the squared differences between neighbouring knots, in points."""
 TOLERANCE = (0.1, 1e-6)
 """Relative and absolute: an error counts in multiples of the larger of 10 % and 1 us, the resolution of such tables."""
-_WORST = 0.7
+WORST = 0.7
 """Largest |ln| of an interval's end."""
 
 
@@ -91,21 +91,7 @@ def held_out_halves(table: StreamTable, *, flops_per_s: float, bytes_per_s: floa
 def with_interval(form: StreamForm, residual: Floats) -> StreamForm:
     """The form with the 90 % interval of ln(measured / predicted) on points that the fit had not seen."""
     low, high = ends(residual)
-    return replace(form, low=float(np.clip(low, -_WORST, 0)), high=float(np.clip(high, 0, _WORST)))
-
-
-def related(form: StreamForm, bandwidth_ratio: float, widen: float) -> StreamForm:
-    """The form on another device: the same fixed time and efficiency at another bandwidth, the interval widened, the
-    correction dropped."""
-    nothing = np.zeros(0)
-    return replace(
-        form,
-        base=replace(form.base, bytes_per_s=form.base.bytes_per_s * bandwidth_ratio),
-        log2_bytes=nothing,
-        ln_factor=nothing,
-        low=max(form.low * widen, -_WORST),
-        high=min(form.high * widen, _WORST),
-    )
+    return replace(form, low=float(np.clip(low, -WORST, 0)), high=float(np.clip(high, 0, WORST)))
 
 
 def stream_to_json(form: StreamForm, source: str) -> dict[str, Any]:

@@ -44,7 +44,6 @@ class PredictorFit:
         chosen: the form and its coefficients, fitted to everything.
         band: intervals from the residuals of all held-out predictions.
         held_out: predictions that nothing was fitted to.
-        nulls: of the null models, in the same folds.
         errors: rows of `error_rows`, cross-validated and by stratum.
         additivity, interactions: rows of `additivity_rows` and `interaction_rows`.
         links, tasks: of NLL to accuracy, and rows of their errors.
@@ -54,7 +53,6 @@ class PredictorFit:
     chosen: Chosen
     band: Band
     held_out: HeldOut
-    nulls: Mapping[str, Floats]
     errors: Sequence[Mapping[str, Any]]
     additivity: Sequence[Mapping[str, Any]]
     interactions: Sequence[Mapping[str, Any]]
@@ -120,8 +118,7 @@ def fit_predictor(evidence: Evidence, show: Show = lambda text, done, total: Non
     related = families(evidence, covers)
     held_out, folds = nested(found, change, related, advance)
     chosen = choose(found, change, related, np.arange(len(points)), lambda: advance("fitting"))
-    nulls = null_predictions(evidence, folds)
-    errors = _errors(evidence, held_out, nulls, related)
+    errors = _errors(evidence, held_out, null_predictions(evidence, folds), related)
     for stratum in ("form", "layers"):
         errors += _without(evidence, chosen.candidate, stratum, related, lambda: advance("holding out strata"))
     form = replace(chosen.candidate.form, shared=False, pair=False)
@@ -132,7 +129,6 @@ def fit_predictor(evidence: Evidence, show: Show = lambda text, done, total: Non
         chosen=chosen,
         band=Band.of(held_out.predicted, change),
         held_out=held_out,
-        nulls=nulls,
         errors=errors,
         additivity=additivity_rows(evidence, straight, covers, related),
         interactions=interaction_rows(chosen.candidate, change, related),

@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from exploring import all_but, question_of
 
-from benchmarks.sweep import sweep
+from benchmarks.sweep import bin_counts, sweep
 from costmodel.errors import InputError
 from costmodel.explore.by_class.homogeneous import HomogeneousClasses
 from costmodel.explore.by_class.listing import ListedConfigurations
-from costmodel.explore.distribution import bin_counts, distribution, histogram_edges
+from costmodel.explore.distribution import distribution, histogram_edges
 from costmodel.families.load import load_model
 from costmodel.forward.workload import Runtime, Workload
 from costmodel.space.make import design_space

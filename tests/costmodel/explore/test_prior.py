@@ -10,7 +10,7 @@ from exploring import small_model
 
 from costmodel.cli import cli, run
 from costmodel.decomposition.factors import Decomposition
-from costmodel.decomposition.prior import DESTROYED, METRIC, WITHIN, prior_damage
+from costmodel.decomposition.prior import DESTROYED, METRIC, WITHIN
 from costmodel.decomposition.text import parse_decomposition
 from costmodel.explore import explore
 from costmodel.explore.quality import load_quality
@@ -18,7 +18,7 @@ from costmodel.families.load import load_model
 from costmodel.forward.workload import Workload
 from costmodel.hardware.profile import load_hardware
 from costmodel.space.make import design_space
-from studies.models.prior import held_out_factor, rank_correlation
+from studies.models.prior import held_out_factor, prior_damage, rank_correlation
 
 LLAMA = load_model("llama2-7b")
 QUESTION = ["explore", "--model", "smollm2-135m", "--hw", "l4", "--phase", "decode", "--runtime", "graph"]

@@ -15,7 +15,6 @@ import pytest
 
 from costmodel.cli import cli, run
 from costmodel.decomposition.factors import Decomposition
-from costmodel.decomposition.prior import prior_damage
 from costmodel.decomposition.text import parse_decomposition
 from costmodel.errors import CostModelError, InputError
 from costmodel.explore.goal import Goal
@@ -23,6 +22,7 @@ from costmodel.explore.recommend import recommend
 from costmodel.families.load import load_model
 from costmodel.pricing.estimate import estimate
 from costmodel.pricing.setup import WorkloadSettings
+from studies.models.prior import prior_damage
 from validate.plans.configs_file import load_configs
 
 NEWCOMER = ["--hw", "l4,h100-sxm-80gb,amd-epyc-2t", "--batch", "1,32", "--phase", "decode", "--faster", "20%"]

@@ -16,7 +16,7 @@ transformers = pytest.importorskip("transformers")
 from cases import MODEL_TYPES, few_or_all, random_config, random_decomposition, random_workload, spec_of  # noqa: E402
 from dispatch import Kernels, LiveBytes  # noqa: E402
 from factored import TORCH_DTYPES, build, filled_cache, run, tokens_of  # noqa: E402
-from liveness import peak_live_bytes  # noqa: E402
+from liveness import build_graph, peak_live_bytes  # noqa: E402
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 from transformers.activations import ACT2FN  # noqa: E402
 
@@ -24,7 +24,6 @@ from costmodel.decomposition.factors import Decomposition, LowRank, Site, Tucker
 from costmodel.families.load import load_model  # noqa: E402
 from costmodel.forward.cost import ACTIVATIONS, activation_program, elementwise  # noqa: E402
 from costmodel.forward.frame import epilogue_ops, layer_ops, prologue  # noqa: E402
-from costmodel.forward.graph import build_graph  # noqa: E402
 from costmodel.forward.ops import Op, live_bytes  # noqa: E402
 from costmodel.forward.passes import forward_ops  # noqa: E402
 from costmodel.forward.work import keys_held  # noqa: E402

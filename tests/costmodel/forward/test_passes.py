@@ -8,12 +8,11 @@ from collections import Counter
 import networkx as nx
 import pytest
 from cases import random_config, random_decomposition, random_workload, spec_of
-from liveness import peak_live_bytes
+from liveness import build_graph, peak_live_bytes
 
 from costmodel.decomposition.factors import Decomposition, LowRank, Site, Tucker
 from costmodel.families.load import load_model
 from costmodel.forward.cost import OpCost
-from costmodel.forward.graph import build_graph
 from costmodel.forward.ops import Op, live_bytes
 from costmodel.forward.passes import counted_ops, forward_ops
 from costmodel.forward.workload import Attention, Workload

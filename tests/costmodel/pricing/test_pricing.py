@@ -11,12 +11,11 @@ import pytest
 from cases import MODEL_TYPES, random_config, random_decomposition, random_workload, spec_of
 from hypothesis import given
 from hypothesis import strategies as st
-from liveness import peak_live_bytes
+from liveness import build_graph, peak_live_bytes
 
 from costmodel.decomposition.factors import Decomposition, Factor, LowRank, Site, Tucker
 from costmodel.errors import DecompositionError, InputError
 from costmodel.families.load import load_model
-from costmodel.forward.graph import build_graph
 from costmodel.forward.passes import forward_ops
 from costmodel.forward.workload import Runtime, Workload
 from costmodel.hardware.profile import HardwareProfile, load_hardware

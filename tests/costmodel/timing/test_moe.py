@@ -1,20 +1,25 @@
 """Layers of experts: routing adds up, more work never takes less time, bad input is named."""
 
 import dataclasses
-import itertools
 
 import numpy as np
 import pytest
 
 from costmodel.errors import CalibrationError, CostModelError, InputError
 from costmodel.hardware.profile import load_hardware
-from costmodel.timing.moe import MoeLayer, moe_layer_time
+from costmodel.timing.moe import MoeLayer, moe_layer_times
 from costmodel.timing.moe_file import moe_table, read_moe
 from costmodel.timing.routing import expert_rows, routed
 from costmodel.units import DType
 
 LAYER = MoeLayer(tokens=64, hidden_size=4096, intermediate_size=1536, top_k=8, experts=128)
 H100 = load_hardware("h100-sxm-80gb")
+
+
+def seconds(**changes: object) -> float:
+    """The time of a layer that differs in these fields."""
+    times, _ = moe_layer_times([dataclasses.replace(LAYER, **changes)], H100, DType.BF16)  # type: ignore[arg-type]
+    return float(times.latency_s[0])
 
 
 @pytest.mark.parametrize("distribution", ["balanced", "power_law_1.01", "power_law_1.2", "power_law_1"])
@@ -41,31 +46,28 @@ def test_a_power_law_hits_fewer_experts_and_loads_the_busiest_device_more() -> N
 def test_a_larger_layer_never_takes_less_time(name: str, field: str) -> None:
     hardware, dtype = load_hardware(name), DType.BF16 if name != "amd-epyc-2t" else DType.FP32
     sizes = [getattr(LAYER, field) * factor for factor in (1, 2, 4)]
-    times = [moe_layer_time(dataclasses.replace(LAYER, **{field: size}), hardware, dtype) for size in sizes]
-    assert all(a.latency_s < b.latency_s for a, b in itertools.pairwise(times))
-    assert all(each.p05_s <= each.latency_s <= each.p95_s for each in times)
+    layers = [dataclasses.replace(LAYER, **{field: size}) for size in sizes]
+    times, _ = moe_layer_times(layers, hardware, dtype)
+    assert (np.diff(times.latency_s) > 0).all()
+    assert ((times.p05_s <= times.latency_s) & (times.latency_s <= times.p95_s)).all()
 
 
 def test_more_tokens_take_longer_and_more_devices_less() -> None:
-    times = [
-        moe_layer_time(dataclasses.replace(LAYER, tokens=tokens), H100, DType.BF16).latency_s
-        for tokens in (1, 4, 16, 512, 8192)
-    ]
+    times = [seconds(tokens=tokens) for tokens in (1, 4, 16, 512, 8192)]
     assert times == sorted(times)
     for way in ({"tp": 4}, {"ep": 4}):
-        assert moe_layer_time(dataclasses.replace(LAYER, **way), H100, DType.BF16).latency_s < times[3]
+        assert seconds(**way) < times[3]
 
 
 def test_experts_without_a_gate_are_faster_by_at_most_a_third() -> None:
-    gated, plain = (
-        moe_layer_time(dataclasses.replace(LAYER, gated=gated), H100, DType.BF16).latency_s for gated in (True, False)
-    )
+    gated, plain = (seconds(gated=gated) for gated in (True, False))
     assert 0.6 * gated < plain < gated
 
 
 def test_a_device_that_was_not_measured_says_so_and_is_less_sure() -> None:
-    own, other = (moe_layer_time(LAYER, load_hardware(name), DType.BF16) for name in ("h100-sxm-80gb", "l40s"))
-    assert (own.level, other.level) == ("probes", "generation")
+    names = ("h100-sxm-80gb", "l40s")
+    (own, own_level), (other, level) = (moe_layer_times([LAYER], load_hardware(name), DType.BF16) for name in names)
+    assert (own_level, level) == ("probes", "generation")
     assert other.p95_s / other.latency_s > own.p95_s / own.latency_s
 
 
@@ -75,15 +77,15 @@ def test_a_device_that_was_not_measured_says_so_and_is_less_sure() -> None:
 )
 def test_what_makes_no_sense_is_an_error_of_one_line(change: dict[str, object]) -> None:
     with pytest.raises(InputError) as error:
-        moe_layer_time(dataclasses.replace(LAYER, **change), H100, DType.BF16)
+        seconds(**change)
     assert "\n" not in str(error.value)
 
 
 def test_a_type_that_the_device_lacks_and_an_unknown_kernel_are_errors() -> None:
     with pytest.raises(CostModelError):
-        moe_layer_time(LAYER, load_hardware("a100-sxm-80gb"), DType.FP8)
+        moe_layer_times([LAYER], load_hardware("a100-sxm-80gb"), DType.FP8)
     with pytest.raises(InputError):
-        moe_layer_time(LAYER, H100, DType.BF16, kernel="nobody's")
+        moe_layer_times([LAYER], H100, DType.BF16, kernel="nobody's")
 
 
 def test_a_file_whose_shares_do_not_add_up_is_refused(tmp_path) -> None:

@@ -20,6 +20,7 @@ from costmodel.timing.calibration.file import MAX_FILE_BYTES
 from costmodel.timing.calibration.load import load_calibration, time_model
 from costmodel.timing.calibration.shaped import nominal_work
 from costmodel.units import DType
+from studies.calibrations.device_fit import related
 from validate.calibration import few as fit_few
 from validate.calibration import many as fit_many
 from validate.calibration import process as fit_process_module
@@ -34,7 +35,7 @@ from validate.calibration.net import Pairs, Training, train, train_several
 from validate.calibration.process import fit_process
 from validate.calibration.shaped import cross_predict, fit_once, folds_of, summary
 from validate.calibration.spread import fit_spread
-from validate.calibration.streams import StreamTable, fit_stream, held_out_halves, related
+from validate.calibration.streams import StreamTable, fit_stream, held_out_halves
 from validate.calibration.tables import OpTable, read_tables, tables_of
 from validate.calibration.tiles import fit_tiles
 from validate.cli import cli
