@@ -31,9 +31,9 @@ from costmodel.pricing.costs import COUNTS, TIMES, Additive, PassCosts
 from costmodel.pricing.liveness import Liveness
 from costmodel.pricing.sites import Sites, additive_of
 from costmodel.pricing.stages import Pipeline
-from costmodel.timing.columns import OpColumns, TimeModel
+from costmodel.timing.columns import Z90, OpColumns, TimeModel
 from costmodel.timing.datasheet import energy_joules
-from costmodel.timing.stacked import Z90, StackTimes
+from costmodel.timing.stacked import StackTimes
 from costmodel.weights import WeightFormat
 
 _LARGEST = 1 << 62

@@ -14,6 +14,8 @@ from costmodel.forward.ops import Op
 from costmodel.forward.work import NO_EXPERTS, AttentionShape
 
 _NO_ATTENTION = AttentionShape(0, 0, 0, 0, 0, 0)
+Z90 = 1.645
+"""Standard deviations of a normal distribution from its middle to either end of its central 90 %."""
 BOUNDS = ("compute", "memory", "overhead")
 COLLECTIVES = ("all_reduce", "all_gather", "reduce_scatter", "alltoall")
 """Kinds of operations in which devices exchange what they have."""

@@ -16,13 +16,10 @@ from costmodel.hardware.profile import HardwareProfile
 from costmodel.timing.calibration.base import Base
 from costmodel.timing.calibration.record import GENERATION
 from costmodel.timing.calibration.shaped import Alignment
-from costmodel.timing.columns import OpColumns, OpTimings, TimeModel
+from costmodel.timing.columns import Z90, OpColumns, OpTimings, TimeModel
 from costmodel.timing.datasheet import half_of
 from costmodel.timing.efficiencies import generation_of
 from costmodel.units import DType
-
-_NINETY = 1.645
-"""Standard deviations of a normal distribution between its middle and the ends of its central 90 %."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -95,7 +92,7 @@ class GenerationRoofline:
             busy = np.where(mask, base.busy(work, traffic), busy)
             overhead = np.where(mask, ops.kernels * base.fixed_s, overhead)
         latency = busy + overhead
-        reach = np.exp(_NINETY * self.log_sd)
+        reach = np.exp(Z90 * self.log_sd)
         return OpTimings.of(
             compute_s=compute,
             memory_s=memory,
@@ -146,5 +143,5 @@ class SiblingTimes:
         here, there = self.here.times(ops).latency_s, self.there.times(ops).latency_s
         ratio = np.where(there > 0, here / np.maximum(there, np.finfo(np.float64).tiny), 0.0)
         found = OpTimings(self.sibling.times(ops).table * ratio)
-        reach = np.exp(_NINETY * self.log_sd)
+        reach = np.exp(Z90 * self.log_sd)
         return found.with_interval(found.latency_s / reach, found.latency_s * reach)

@@ -10,10 +10,8 @@ import numpy as np
 from costmodel.arrays import Floats, Ints
 from costmodel.hardware.host import Host
 from costmodel.hardware.stack import Stack
-from costmodel.timing.columns import EXCHANGES, OVERHEAD_ROW, WHOLE_ROWS, OpColumns, OpTimings, TimeModel
+from costmodel.timing.columns import EXCHANGES, OVERHEAD_ROW, WHOLE_ROWS, Z90, OpColumns, OpTimings, TimeModel
 
-Z90 = 1.6448536269514722
-"""Standard deviations from the middle to either end of a 90 % interval."""
 _OF_GENERATION = 0.3
 """What a pass under a stack keeps of the kernels' intervals of a device that was not measured, which are of single
 kernels; of 0.3 and 0.45 it is the one by which the intervals of published passes, their source left out, hold 85 and

@@ -75,7 +75,8 @@ class Training:
     def _step(self, model: nn.Module, optimizer: Optimizer, state: State) -> None:
         wall, cpu = time.monotonic(), time.process_time()
         blocks = self.batches.at(state.step)
-        with exact(self.recipe.threads), torch.autocast(self.device.type, torch.bfloat16):
+        mixed = torch.autocast(self.device.type, torch.bfloat16, enabled=self.recipe.mixed)
+        with exact(self.recipe.threads), mixed:
             loss = self._loss(model, blocks, state.step)
             loss.backward()  # type: ignore[no-untyped-call]
             value = float(loss.detach())

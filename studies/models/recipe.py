@@ -42,6 +42,7 @@ class Recipe:
         max_bytes: of the corpus; None for all.
         seed: of initial weights, order and masks.
         threads: sums are split by threads, so other numbers of threads give other roundings.
+        mixed: whether products are in bfloat16, which processors without instructions for it take long to emulate.
     """
 
     family: Family
@@ -63,6 +64,7 @@ class Recipe:
     max_bytes: int | None = None
     seed: int = 0
     threads: int = 2
+    mixed: bool = True
 
     @property
     def is_masked(self) -> bool:
@@ -74,7 +76,9 @@ class Recipe:
         return hashlib.sha256(json.dumps(self.to_json(), sort_keys=True).encode()).hexdigest()
 
     def to_json(self) -> dict[str, Any]:
-        return {**asdict(self), "family": str(self.family)}
+        """The fields; `mixed` only where it is not, so that records from before there was a choice are of the same."""
+        found = {**asdict(self), "family": str(self.family)}
+        return {name: value for name, value in found.items() if name != "mixed" or not value}
 
     def check(self) -> Recipe:
         """The recipe itself.

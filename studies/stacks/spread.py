@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from costmodel.arrays import Floats
-from costmodel.timing.stacked import Z90
+from costmodel.timing.columns import Z90
 from studies.stacks.components import Point
 
 _PRIOR_SOURCES = 1

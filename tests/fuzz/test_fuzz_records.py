@@ -27,7 +27,7 @@ from validate.quality.records import QUALITY
 from validate.quality.settings import QualitySettings
 from validate.quality.summary import bands, rows
 from validate.speed.metrics import evaluate
-from validate.speed.records import SAMPLES, encode
+from validate.speed.records import SAMPLES
 from validate.speed.report import page
 from validate.speed.settings import MeasureSettings
 from validate.store.settings import load_settings, resumed
@@ -55,7 +55,7 @@ def lines(records: list[bytes], place: int, changed: bytes) -> bytes:
 
 @cases(150)
 def test_timed_samples(cases: int, tmp_path: Path) -> None:
-    good = [encode(each) for each in RUN]
+    good = [SAMPLES.encode(each) for each in RUN]
     path = tmp_path / "samples.jsonl"
 
     def law(content: bytes) -> None:
@@ -69,7 +69,7 @@ def test_timed_samples(cases: int, tmp_path: Path) -> None:
 @cases(4, part=50)
 def test_the_report_of_timed_samples(cases: int, tmp_path: Path) -> None:
     """The whole command, with the fit, the figures and the page."""
-    good = [encode(each) for each in RUN]
+    good = [SAMPLES.encode(each) for each in RUN]
 
     def law(content: bytes) -> None:
         (tmp_path / "samples.jsonl").write_bytes(lines(good, 3, content))
@@ -156,7 +156,7 @@ def _law_of(path: Path, read: Callable[[], object]) -> Callable[[bytes], None]:
 
 
 def test_every_reader_refuses_numbers_of_thousands_of_digits_and_deep_nests(tmp_path: Path) -> None:
-    for record, kind in ((json.loads(encode(RUN[0])), SAMPLES), (OP, OPS)):
+    for record, kind in ((json.loads(SAMPLES.encode(RUN[0])), SAMPLES), (OP, OPS)):
         for odd in ("9" * 400, "9" * 5000, "[" * 1000 + "]" * 1000, "{" * 3):
             text = json.dumps({**record, "index": "@"}).replace('"@"', odd)
             (tmp_path / kind.file).write_text(text + "\n")
@@ -165,7 +165,7 @@ def test_every_reader_refuses_numbers_of_thousands_of_digits_and_deep_nests(tmp_
 
 
 def test_one_damaged_record_is_named_with_its_line(tmp_path: Path) -> None:
-    good = [encode(each) for each in RUN]
+    good = [SAMPLES.encode(each) for each in RUN]
     for name, value in (("phase", "both"), ("dtype", "x"), ("runtime", 3), ("lm_head", None), ("kv_len", 1e30)):
         data = json.loads(good[2])
         data["workload"][name] = value

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from costmodel.forward.workload import Runtime
 from costmodel.hardware.profile import HardwareProfile
 from costmodel.timing.calibration.base import Base
 from costmodel.timing.calibration.file import SCHEMA
@@ -18,6 +17,7 @@ from costmodel.timing.calibration.shaped import FORMS, Alignment, FormKind, Form
 from costmodel.units import DType
 from validate.calibration.errors import coverage_pct, error_row, speedup_rows
 from validate.calibration.file import calibration_bytes
+from validate.calibration.folder import MeasuredOps
 from validate.calibration.net import Training
 from validate.calibration.shaped import FITS, FOLDS, Device, FittedForm, fit_shaped, rounded
 from validate.calibration.streams import StreamTable, fit_stream, held_out_halves, stream_to_json, with_interval
@@ -58,37 +58,25 @@ class Fit:
 
 
 def fit_calibration(
-    tables: Mapping[FormKind, OpTable],
+    ops: MeasuredOps,
     hardware: HardwareProfile,
-    dtype: DType,
     *,
     served: Sequence[DType] = (),
-    runtimes: Sequence[Runtime] = (Runtime.EAGER, Runtime.GRAPH),
-    streams: Iterable[StreamTable] = (),
-    borrowed: Mapping[str, Mapping[str, Any]] | None = None,
-    provenance: Sequence[Mapping[str, Any]],
-    alignment: Alignment | None = ALIGNMENT,
-    host_launch_s: float | None = None,
     show: Callable[[str, float, float], None] = lambda *_: None,
 ) -> Fit:
     """Fit every class that was measured.
 
     Args:
-        tables: by kind; GEMMs must be among them.
+        ops: the measurements, GEMMs among them; without kernels that only move data, GEMM's bandwidth and fixed time
+            stand in.
         hardware: the device's profile: where searches begin, and cores and cache for the features.
-        dtype: of the measurements.
         served: further types that the file may serve.
-        runtimes: ways of running that it serves.
-        streams: kernels that only move data, by class; without any, GEMM's bandwidth and fixed time stand in.
-        borrowed: entries of further classes as the file has them, taken from another device.
-        provenance: where the measurements come from.
-        alignment: what widths cost that were not measured; dropped where the table holds such widths.
-        host_launch_s: host time per kernel where it was measured.
         show: told what is being done, how many fits are done, and of how many.
 
     Raises:
         FitError: when there are no GEMMs, or too few to hold some out.
     """
+    tables, manifest = ops.tables, ops.manifest
     if "gemm" not in tables:
         raise FitError("no GEMMs to fit", hint="a calibration stands on them")
     forms: dict[FormName, FittedForm] = {}
@@ -102,20 +90,18 @@ def fit_calibration(
 
     fitted()
     for kind, table in tables.items():
-        forms[kind] = fit_form(kind, table, hardware, dtype, alignment=alignment, fitted=fitted)
+        forms[kind] = fit_form(kind, table, hardware, ops.dtype, fitted=fitted)
         errors += form_errors(kind, forms[kind], table)
     gemm = forms["gemm"].form.base
-    entries, rows = fit_streams(list(streams), gemm, hardware)
-    if borrowed:
-        entries = {**entries, **{kind: dict(entry) for kind, entry in borrowed.items()}}
+    entries, rows = fit_streams(ops.streams, gemm, hardware)
     content = {
         "schema": SCHEMA,
         "hardware": hardware.name,
-        "dtypes": [each.value for each in (dtype, *served)],
-        "runtimes": [each.value for each in runtimes],
+        "dtypes": [each.value for each in (ops.dtype, *served)],
+        "runtimes": manifest.runtimes,
         "level": "probes",
-        "host_launch_s": host_launch_s,
-        "provenance": [dict(each) for each in provenance],
+        "host_launch_s": manifest.host_launch_s,
+        "provenance": manifest.provenance,
         "errors": errors + rows,
         "streams": entries,
         "forms": {name: form.to_json(ALIGNMENT_SOURCE) for name, form in forms.items()},

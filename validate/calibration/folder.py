@@ -59,10 +59,6 @@ class MeasuredOps:
     def dtype(self) -> DType:
         return DType(self.manifest.dtype)
 
-    @property
-    def runtimes(self) -> list[Runtime]:
-        return [Runtime(each) for each in self.manifest.runtimes]
-
 
 def write_ops(folder: Path, ops: MeasuredOps) -> None:
     """Write the folder, the manifest last.

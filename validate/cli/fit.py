@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
 
 from costmodel.cli.common import format_option, print_table, write_csv, write_json
 from costmodel.errors import InputError
 from costmodel.files.write import write_file
 from costmodel.forward.workload import Runtime
 from costmodel.hardware.profile import load_hardware
-from costmodel.timing.calibration.shaped import FormKind
 from costmodel.units import COMPUTE_DTYPES, DType
 from validate.calibration.fit import fit_calibration
-from validate.calibration.folder import MANIFEST, read_ops
-from validate.calibration.tables import OpTable, read_tables
+from validate.calibration.folder import MANIFEST, Manifest, MeasuredOps, read_ops
+from validate.calibration.tables import read_tables
 from validate.cli.fit_records import fit_records, is_records
 from validate.cli.progress import WorkBar
 
@@ -89,28 +90,27 @@ def command(
     if out is None:
         raise InputError("--out is missing", hint="name the calibration file to write")
     folder = paths[0] if len(paths) == 1 and (paths[0] / MANIFEST).is_file() else None
-    more: dict[str, Any] = {}
-    tables: Mapping[FormKind, OpTable]
-    if folder is not None:
-        ops = read_ops(folder)
-        tables, manifest = ops.tables, ops.manifest
-        hardware, dtype = hardware or manifest.hardware, dtype or manifest.dtype
-        more = {"streams": ops.streams, "runtimes": ops.runtimes, "host_launch_s": manifest.host_launch_s}
-        provenance = manifest.provenance
-    else:
-        tables = read_tables(paths)
-        provenance = [
-            {"classes": sorted(tables), "source": ", ".join(path.name for path in paths), "licence": "unknown"}
-        ]
+    ops = read_ops(folder) if folder is not None else None
+    tables = read_tables(paths) if ops is None else ops.tables
+    hardware = hardware or (ops.manifest.hardware if ops else None)
     if hardware is None:
         raise InputError("--hw is missing", hint=f"name the device's profile, or give a folder with {MANIFEST}")
     profile = load_hardware(hardware)
-    kind = DType.parse(dtype or "bf16", allowed=COMPUTE_DTYPES)
-    if not profile.asynchronous:
-        more.setdefault("runtimes", [Runtime.EAGER])
+    kind = DType.parse(dtype or (ops.manifest.dtype if ops else "bf16"), allowed=COMPUTE_DTYPES)
     served = [DType.parse(each, "--also", COMPUTE_DTYPES) for each in also]
+    if ops is None:
+        sources = ", ".join(path.name for path in paths)
+        manifest = Manifest(
+            hardware=profile.name,
+            dtype=kind.value,
+            runtimes=[each.value for each in (Runtime if profile.asynchronous else [Runtime.EAGER])],
+            provenance=[{"classes": sorted(tables), "source": sources, "licence": "unknown"}],
+        )
+        ops = MeasuredOps(manifest=manifest, tables=tables)
+    else:
+        ops = replace(ops, manifest=msgspec.structs.replace(ops.manifest, dtype=kind.value))
     with WorkBar() as bar:
-        fit = fit_calibration(tables, profile, kind, served=served, provenance=provenance, show=bar.show, **more)
+        fit = fit_calibration(ops, profile, served=served, show=bar.show)
     write_file(out, fit.to_bytes())
     _print(out, fit.content["errors"], profile.name, fmt)
 

@@ -15,7 +15,14 @@ from validate.cluster.connection import Cluster, require_ray
 
 F = TypeVar("F", bound=Callable[..., Any])
 
-
+ranks_option = click.option(
+    "--ranks",
+    default="1,5%,10%,15%,20%,25%,30%,40%,50%,60%,70%,80%,90%,100%",
+    metavar="R1,R2,...",
+    help="Of the quality file: numbers, ranges 64-512:64, "
+    "shares of break-even 50%, as in `explore`.  [default: 1 and shares from 5% to 100%]",
+)
+"""Ranks that a quality file has entries for."""
 STARTS = "where DIR holds none and other options say what to run, start one"
 """What `--resume` does without a run."""
 

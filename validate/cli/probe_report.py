@@ -53,18 +53,10 @@ def fit_device(
         provenance=provenance,
         host_launch_s=launch,
     )
-    write_ops(out, MeasuredOps(manifest=manifest, tables=tables, streams=streams))
+    ops = MeasuredOps(manifest=manifest, tables=tables, streams=streams)
+    write_ops(out, ops)
     with WorkBar() as bar:
-        fit = fit_calibration(
-            tables,
-            profile,
-            kind,
-            streams=streams,
-            runtimes=runtimes,
-            provenance=provenance,
-            host_launch_s=launch,
-            show=bar.show,
-        )
+        fit = fit_calibration(ops, profile, show=bar.show)
     write_file(out / CALIBRATION, fit.to_bytes())
     columns = ["class", "subset", "points", "mean", "median", "p95", "bias"]
     cells = [

@@ -12,6 +12,7 @@ from costmodel.decomposition.factors import FORMS, Form
 from costmodel.files.write import write_file
 from costmodel.show.figure import file_kind
 from costmodel.space.settings import parse_ranks
+from validate.cli.options import ranks_option
 from validate.cli.progress import WorkBar
 from validate.cli.quality_fit_report import print_fit
 from validate.factors.kinds import Factors
@@ -20,7 +21,6 @@ SCHEMA = 1
 """Version of the JSON output."""
 _SHOWN = ("predictor", "provenance", "errors", "additivity", "tasks", "task_errors", "link")
 """What the JSON output has of the quality file."""
-_RANKS = "1,5%,10%,15%,20%,25%,30%,40%,50%,60%,70%,80%,90%,100%"
 
 
 @click.command()
@@ -38,13 +38,7 @@ _RANKS = "1,5%,10%,15%,20%,25%,30%,40%,50%,60%,70%,80%,90%,100%"
     type=click.Choice(get_args(Factors)),
     help="Which records to fit, and what the file is for.  [default: the only kind that there is, or plain]",
 )
-@click.option(
-    "--ranks",
-    default=_RANKS,
-    metavar="R1,R2,...",
-    help="Of the quality file: numbers, ranges 64-512:64, "
-    "shares of break-even 50%, as in `explore`.  [default: 1 and shares from 5% to 100%]",
-)
+@ranks_option
 @click.option(
     "--out",
     type=click.Path(path_type=Path),

@@ -15,7 +15,7 @@ from costmodel.decomposition.text import Rank
 from costmodel.errors import InputError
 from costmodel.files.write import write_file
 from costmodel.space.settings import parse_ranks
-from validate.cli.options import cluster_at, ray_option
+from validate.cli.options import cluster_at, ranks_option, ray_option
 from validate.cli.progress import WorkBar
 from validate.factors.kinds import Factors
 from validate.sensitivity.file import Sensitivity, load_sensitivity
@@ -26,7 +26,6 @@ from validate.sensitivity.table import site_rows
 SCHEMA = 1
 """Version of the JSON output."""
 _BESIDE = "beside the sensitivity file"
-_RANKS = "1,5%,10%,15%,20%,25%,30%,40%,50%,60%,70%,80%,90%,100%"
 _SHOWN = 28
 """Rows of the table; JSON and CSV have all."""
 
@@ -51,13 +50,7 @@ _SHOWN = 28
     metavar="[FILE]",
     help=f"Also write a quality file for `costmodel explore --quality`.  [default: {_BESIDE}, .quality.json]",
 )
-@click.option(
-    "--ranks",
-    default=_RANKS,
-    metavar="R1,R2,...",
-    help="Of the quality file: numbers, ranges 64-512:64, "
-    "shares of break-even 50%, as in `explore`.  [default: 1 and shares from 5% to 100%]",
-)
+@ranks_option
 @click.option(
     "--rank-multiple",
     type=int,

@@ -3,9 +3,11 @@ torch."""
 
 from __future__ import annotations
 
+import functools
 import math
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -20,6 +22,7 @@ FEWEST = 32
 SEED = 0
 
 Floats = NDArray[np.float64]
+Ints = NDArray[np.int64]
 
 
 IDENTICAL = Interval(0.0, 0.0, 0.0)
@@ -124,25 +127,54 @@ def rank_correlations(
 
     Ranks are those among the items drawn. Without distinct values the correlation is 0: no order was found.
     """
-    rows = np.asarray([candidate, dense, scores], dtype=np.float64)
-    own, other = _spearman(rows[0], rows[2]), _spearman(rows[1], rows[2])
-    drawn = np.random.default_rng(SEED).integers(rows.shape[1], size=(RESAMPLES, rows.shape[1]))
-    spread = [_spearman(rows[side][drawn], rows[2][drawn]) for side in (0, 1)]
+    values = np.asarray(candidate, dtype=np.float64)
+    drawn = _drawn(tuple(dense), tuple(scores))
+    rows = [_ranks(np.asarray(each, dtype=np.float64)) for each in (candidate, dense, scores)]
+    own, other = _correlation(rows[0], rows[2]), _correlation(rows[1], rows[2])
+    spread = _correlation(_ranks(values[drawn.items]), drawn.scores)
     ends = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
-    own_low, own_high = np.quantile(spread[0], ends)
-    low, high = np.quantile(spread[0] - spread[1], ends)
+    own_low, own_high = np.quantile(spread, ends)
+    low, high = np.quantile(spread - drawn.dense, ends)
     value = Interval(float(own), float(own_low), float(own_high))
     return value, Interval(float(own - other), float(low), float(high))
 
 
-def _spearman(first: Floats, second: Floats) -> Floats:
-    """Along the last axis; ties have their mean rank."""
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class _Drawn:
+    """What every candidate's bootstrap has in common.
+
+    Attributes:
+        items: drawn, (resamples, items).
+        scores: ranks of their scores.
+        dense: correlations of the dense model's values with them, (resamples,).
+    """
+
+    items: Ints
+    scores: Floats
+    dense: Floats
+
+
+@functools.lru_cache(maxsize=1)
+def _drawn(dense: tuple[float, ...], scores: tuple[float, ...]) -> _Drawn:
+    items = np.random.default_rng(SEED).integers(len(dense), size=(RESAMPLES, len(dense)))
+    ranks = _ranks(np.asarray(scores, dtype=np.float64)[items])
+    return _Drawn(
+        items=items, scores=ranks, dense=_correlation(_ranks(np.asarray(dense, dtype=np.float64)[items]), ranks)
+    )
+
+
+def _ranks(values: Floats) -> Floats:
+    """Along the last axis, from their mean; ties have their mean rank."""
     from scipy import stats
 
-    ranks = [stats.rankdata(each, axis=-1) for each in (first, second)]
-    ranks = [each - each.mean(-1, keepdims=True) for each in ranks]
-    scale = np.sqrt((ranks[0] ** 2).sum(-1) * (ranks[1] ** 2).sum(-1))
-    found: Floats = np.where(scale > 0, (ranks[0] * ranks[1]).sum(-1) / np.where(scale > 0, scale, 1.0), 0.0)
+    ranks: Floats = stats.rankdata(values, axis=-1)
+    return ranks - ranks.mean(-1, keepdims=True)
+
+
+def _correlation(first: Floats, second: Floats) -> Floats:
+    """Of centred values along the last axis, 0 where one has no distinct ones."""
+    scale = np.sqrt((first**2).sum(-1) * (second**2).sum(-1))
+    found: Floats = np.where(scale > 0, (first * second).sum(-1) / np.where(scale > 0, scale, 1.0), 0.0)
     return found
 
 

@@ -29,7 +29,7 @@ from costmodel.hardware.stack import Stack, load_stack
 from costmodel.pricing.estimate import estimate
 from costmodel.pricing.phase import PhaseCosts
 from costmodel.timing.calibration.load import find_calibration
-from costmodel.timing.stacked import Z90
+from costmodel.timing.columns import Z90
 from costmodel.units import DType
 
 KINDS = {"time": "ms", "factored_time": "ms", "memory": "MB", "ratio": "ratio", "memory_ratio": "ratio"}

@@ -231,20 +231,6 @@ SAMPLES = RecordFormat(
 """The records of a timing run."""
 
 
-def encode(sample: Sample) -> bytes:
-    """The line of a sample, newline included."""
-    return SAMPLES.encode(sample)
-
-
-def decode(line: bytes, where: str) -> Sample:
-    """Read one line.
-
-    Raises:
-        RecordError: when it is not a sample of this schema version; `where` names it.
-    """
-    return SAMPLES.decode(line, where)
-
-
 def read_samples(paths: Path | Iterable[Path]) -> list[Sample]:
     """Samples of files or of folders that hold a samples.jsonl, in order; a line cut off at the end is left out.
 

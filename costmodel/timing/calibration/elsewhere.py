@@ -9,11 +9,10 @@ from typing import Literal
 import numpy as np
 
 from costmodel.arrays import Floats
+from costmodel.timing.columns import Z90
 
 Differs = Literal["laboratory", "stack"]
 DIFFERS: tuple[Differs, ...] = ("laboratory", "stack")
-_NORMAL_90 = 1.645
-"""Standard deviations from the mean to the 5 % and the 95 % quantile of a normal distribution."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -36,7 +35,7 @@ class Elsewhere:
     def quantiles(self, size: Floats) -> tuple[Floats, Floats]:
         """ln of the factors from prediction to the 5 % and the 95 % quantile there, rows in, rows out."""
         cells = np.searchsorted(self.size_edges, size, side="right")
-        return self.bias[cells] - _NORMAL_90 * self.sd[cells], self.bias[cells] + _NORMAL_90 * self.sd[cells]
+        return self.bias[cells] - Z90 * self.sd[cells], self.bias[cells] + Z90 * self.sd[cells]
 
 
 def widest(

@@ -23,8 +23,7 @@ from costmodel.hardware.stack import CLASSES, Stack, load_stack
 from costmodel.pricing.estimate import estimate, pricer
 from costmodel.pricing.phase import PhaseCosts
 from costmodel.timing.calibration.load import find_calibration
-from costmodel.timing.columns import OpColumns
-from costmodel.timing.stacked import Z90
+from costmodel.timing.columns import Z90, OpColumns
 
 MODEL, DEVICE = load_model("llama-70m"), load_hardware("a100-sxm-80gb")
 WORK = Workload.decode(600, batch=4, runtime=Runtime.GRAPH)

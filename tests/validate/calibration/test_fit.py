@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import pytest
+from measured_ops import measured
 
 from costmodel.cli import run
 from costmodel.files.table import Table
@@ -281,11 +282,8 @@ def test_a_whole_calibration(quick: None, tmp_path: Path) -> None:
             kind="elementwise", moved=2 ** np.linspace(12, 28, 20), seconds=3e-6 + 2 ** np.linspace(12, 28, 20) / 1.4e12
         )
     ]
-    provenance = [{"classes": ["gemm"], "source": "made up", "licence": "none"}]
     shown: list[tuple[str, float, float]] = []
-    fit = fit_calibration(
-        tables, A100, DType.BF16, streams=streams, provenance=provenance, show=lambda *each: shown.append(each)
-    )  # type: ignore[arg-type]
+    fit = fit_calibration(measured(tables, streams), A100, show=lambda *each: shown.append(each))
     assert [done / total for _, done, total in shown] == pytest.approx(np.linspace(0, 1, 13))
     path = tmp_path / "made-up.json"
     path.write_bytes(fit.to_bytes())
@@ -307,9 +305,9 @@ def test_what_cannot_be_fitted_is_refused(quick: None) -> None:
     with pytest.raises(FitError, match=r"the calibration is too large: got 3\d{5}; allowed: up to 300000 bytes"):
         calibration_bytes({"schema": 1, "forms": {"gemm": [0.123456] * 34_000}})
     with pytest.raises(FitError, match="no GEMMs to fit"):
-        fit_calibration({}, A100, DType.BF16, provenance=[])
+        fit_calibration(measured({}), A100)
     with pytest.raises(FitError, match="too few gemm points to fit and to hold some out"):
-        fit_calibration({"gemm": gemm_table(12)}, A100, DType.BF16, provenance=[])
+        fit_calibration(measured({"gemm": gemm_table(12)}), A100)
 
 
 def test_tables_of_files(tmp_path: Path) -> None:
@@ -362,13 +360,7 @@ def test_fit_from_the_command_line(
 ) -> None:
     for training in ("_TEACHER", "_STUDENT"):
         monkeypatch.setattr(fit_few, training, dataclasses.replace(QUICK, epochs=3))
-    manifest = Manifest(
-        hardware="a100-sxm-80gb",
-        dtype="bf16",
-        runtimes=["eager", "graph"],
-        provenance=[{"classes": ["gemm"], "source": "made up", "licence": "none"}],
-    )
-    write_ops(tmp_path / "times", MeasuredOps(manifest=manifest, tables={"gemm": gemm_table(60)}))
+    write_ops(tmp_path / "times", measured({"gemm": gemm_table(60)}))
     out = tmp_path / "made-up.json"
     assert run(cli, ["fit", str(tmp_path / "times"), "--out", str(out), "--also", "fp16", "--format", "json"]) == 0
     shown = json.loads(capsys.readouterr().out)

@@ -30,7 +30,7 @@ from validate.calibration.whole.passes import MIN_SAMPLES, Passes, _parts
 from validate.calibration.whole.samples import SamplesFit, fit_samples
 from validate.cli import main as validate
 from validate.errors import FitError
-from validate.speed.records import Identity, Sample, encode
+from validate.speed.records import SAMPLES, Identity, Sample
 
 HARDWARE = load_hardware("epyc-9654")
 BASIS = RooflineBasis.of(HARDWARE, DType.FP32, Runtime.EAGER)
@@ -77,7 +77,7 @@ def fitted() -> SamplesFit:
 
 def run_folder(folder: Path, samples: list[Sample]) -> Path:
     folder.mkdir(exist_ok=True)
-    (folder / "samples.jsonl").write_bytes(b"".join(map(encode, samples)))
+    (folder / "samples.jsonl").write_bytes(b"".join(map(SAMPLES.encode, samples)))
     return folder
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from measured_ops import measured
 
 from costmodel.hardware.profile import load_hardware
 from costmodel.timing.calibration.shaped import FormKind, nominal_work
@@ -177,7 +178,7 @@ def streams() -> list[StreamTable]:
 def test_the_error_table_is_of_what_was_held_out(decode: OpTable, streams: list[StreamTable]) -> None:
     """Each row beside its own computation from the predictions and the measurements."""
     tables: dict[FormKind, OpTable] = {"gemm": table_of("gemm"), "decode": decode}
-    fit = fit_calibration(tables, A100, DType.BF16, streams=streams, provenance=[])
+    fit = fit_calibration(measured(tables, streams), A100)
     rows = {(row["kind"], row["subset"], row["protocol"]): row for row in fit.content["errors"]}
     for kind, table in tables.items():
         predicted = fit.forms[kind].held_out_s

@@ -27,7 +27,7 @@ from validate.calibration.whole.passes import FOLDS, Passes, _parts
 from validate.calibration.whole.samples import MIN_MODELS, SamplesFit, fit_samples
 from validate.cli import main as validate
 from validate.speed.metrics import evaluate
-from validate.speed.records import ModelRecord, Sample, encode
+from validate.speed.records import SAMPLES, ModelRecord, Sample
 
 HARDWARE = load_hardware("epyc-9654")
 BASIS = RooflineBasis.of(HARDWARE, DType.FP32, Runtime.EAGER)
@@ -185,7 +185,7 @@ def test_the_report_shows_the_held_out_errors(
     tmp_path: Path, samples: list[Sample], fit: SamplesFit, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The level `samples` of a run's own report is not in sample either."""
-    (tmp_path / "samples.jsonl").write_bytes(b"".join(map(encode, samples)))
+    (tmp_path / "samples.jsonl").write_bytes(b"".join(map(SAMPLES.encode, samples)))
     with pytest.raises(SystemExit) as caught:
         validate(["report", str(tmp_path), "--format", "json"])
     assert caught.value.code == 0

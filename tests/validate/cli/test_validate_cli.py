@@ -75,20 +75,20 @@ def test_a_run_of_each_family(
 def test_the_gate(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     from validating import sample
 
-    from validate.speed.records import encode
+    from validate.speed.records import SAMPLES
 
-    (tmp_path / "samples.jsonl").write_bytes(encode(sample(["rank=2"], 0.5)))
+    (tmp_path / "samples.jsonl").write_bytes(SAMPLES.encode(sample(["rank=2"], 0.5)))
     assert invoke(capsys, "report", str(tmp_path), "--fail-above", "1000")[0] == 0
     code, _, err = invoke(capsys, "report", str(tmp_path), "--fail-above", "1")
     assert code == 1
     assert err.startswith("error: median error ")
     assert err.endswith("of the ratio is above 1 %\n")
-    (tmp_path / "samples.jsonl").write_bytes(encode(sample([], 1.0)))
+    (tmp_path / "samples.jsonl").write_bytes(SAMPLES.encode(sample([], 1.0)))
     assert invoke(capsys, "report", str(tmp_path), "--fail-above", "1")[::2] == (
         1,
         "error: no sample to compare with --fail-above\n",
     )
-    (tmp_path / "samples.jsonl").write_bytes(encode(sample(["rank=2"], None)))
+    (tmp_path / "samples.jsonl").write_bytes(SAMPLES.encode(sample(["rank=2"], None)))
     assert invoke(capsys, "report", str(tmp_path), "--fail-above", "1")[::2] == (1, "error: 1 samples failed\n")
 
 

@@ -439,7 +439,7 @@ def test_an_interrupt_reports_what_there_is(
         return measure(self, case, index)
 
     monkeypatch.setattr(Evaluator, "measure", interrupted)
-    words = ["--model", made["model"], "--text", made["text"], "--out", made["out"], "--samples", "4000", *SMALL]
+    words = ["--model", made["model"], "--text", made["text"], "--out", made["out"], "--samples", "40", *SMALL]
     code, out, err = invoke(capsys, *words, "--format", "json")
     assert code == 130
     assert err.splitlines()[-1] == "error: interrupted"

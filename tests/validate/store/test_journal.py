@@ -16,7 +16,7 @@ from validating import sample
 
 from costmodel.errors import InputError
 from validate.errors import RecordError, RunError
-from validate.speed.records import SAMPLES, decode, encode, read_samples
+from validate.speed.records import SAMPLES, read_samples
 from validate.store.journal import Journal
 from validate.store.record_format import Failure
 
@@ -25,10 +25,10 @@ ROOT = Path(__file__).resolve().parents[3]
 
 def test_a_line_is_read_back_equal() -> None:
     record = sample(["rank=3"], 0.8, repeat=0.81)
-    line = encode(record)
+    line = SAMPLES.encode(record)
     assert line.count(b"\n") == 1
     assert line.endswith(b"\n")
-    assert decode(line, "here") == record
+    assert SAMPLES.decode(line, "here") == record
     spec = record.spec()
     assert spec.num_layers == 3
     assert record.decomposition(spec).to_json() == record.config
@@ -49,16 +49,16 @@ def test_appended_records_are_there_after_reopening(tmp_path: Path) -> None:
 @pytest.mark.parametrize("cut", [1, 10, 200])
 def test_a_half_written_last_line_is_cut_off(tmp_path: Path, cut: int) -> None:
     first, second = sample(["rank=1"], 0.9), sample(["rank=2"], 0.9)
-    (tmp_path / "samples.jsonl").write_bytes(encode(first) + encode(second)[:-cut])
+    (tmp_path / "samples.jsonl").write_bytes(SAMPLES.encode(first) + SAMPLES.encode(second)[:-cut])
     assert read_samples(tmp_path) == [first]
     with Journal(tmp_path, SAMPLES, resume=True) as journal:
-        assert journal.repaired_bytes == len(encode(second)) - cut
+        assert journal.repaired_bytes == len(SAMPLES.encode(second)) - cut
         journal.append(second)
-    assert (tmp_path / "samples.jsonl").read_bytes() == encode(first) + encode(second)
+    assert (tmp_path / "samples.jsonl").read_bytes() == SAMPLES.encode(first) + SAMPLES.encode(second)
 
 
 def test_a_damaged_line_in_the_middle_is_an_error(tmp_path: Path) -> None:
-    (tmp_path / "samples.jsonl").write_bytes(b'{"schema": 1, "id"\n' + encode(sample(["rank=1"], 0.9)))
+    (tmp_path / "samples.jsonl").write_bytes(b'{"schema": 1, "id"\n' + SAMPLES.encode(sample(["rank=1"], 0.9)))
     with pytest.raises(RecordError, match=r"samples\.jsonl:1: sample is not JSON"):
         Journal(tmp_path, SAMPLES, resume=True)
     with pytest.raises(RecordError, match=r"samples\.jsonl:1"):
@@ -75,7 +75,7 @@ def test_a_damaged_line_in_the_middle_is_an_error(tmp_path: Path) -> None:
 )
 def test_other_versions_and_shapes_are_refused(line: bytes, message: str) -> None:
     with pytest.raises(RecordError, match=message):
-        decode(line, "there")
+        SAMPLES.decode(line, "there")
 
 
 def test_records_of_an_earlier_run_are_not_overwritten(tmp_path: Path) -> None:
@@ -115,7 +115,7 @@ def test_refused_input_leaves_what_others_wrote_meanwhile(made: bool, tmp_path: 
 
 
 def test_doubled_records_are_found(tmp_path: Path) -> None:
-    (tmp_path / "samples.jsonl").write_bytes(encode(sample(["rank=1"], 0.9)) * 2)
+    (tmp_path / "samples.jsonl").write_bytes(SAMPLES.encode(sample(["rank=1"], 0.9)) * 2)
     with pytest.raises(RecordError, match="sample twice"):
         Journal(tmp_path, SAMPLES, resume=True)
 
@@ -128,7 +128,7 @@ def test_a_later_record_replaces_a_failed_one(tmp_path: Path) -> None:
         for record in (bad, second, bad, first):
             journal.append(record)
         assert journal.records == [first, second]
-    assert (tmp_path / "samples.jsonl").read_bytes() == b"".join(map(encode, (bad, second, bad, first)))
+    assert (tmp_path / "samples.jsonl").read_bytes() == b"".join(map(SAMPLES.encode, (bad, second, bad, first)))
     assert read_samples(tmp_path) == [first, second]
     with Journal(tmp_path, SAMPLES, resume=True) as journal:
         assert journal.records == [first, second]
@@ -177,7 +177,7 @@ def test_a_full_disk_is_one_line_and_loses_nothing(tmp_path: Path, monkeypatch: 
         with pytest.raises(RunError, match="No space left on device; 1 samples are safe"):
             journal.append(second)
         monkeypatch.undo()
-        assert (tmp_path / "samples.jsonl").read_bytes() == encode(first)
+        assert (tmp_path / "samples.jsonl").read_bytes() == SAMPLES.encode(first)
         journal.append(second)
     assert read_samples(tmp_path) == [first, second]
 
