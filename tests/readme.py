@@ -6,12 +6,15 @@ block under the comment `<!-- not run: reason -->` is not run. `make demo` stand
 
 from __future__ import annotations
 
+import contextlib
+import importlib
+import io
 import re
 import shlex
-import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
+
+from costmodel.cli import run as run_command
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -72,19 +75,15 @@ def makefile_command(target: str) -> str:
 
 
 def run(command: str) -> str:
-    """What a command prints; `costmodel` and `validate` run from this interpreter's environment."""
+    """What `costmodel ...` or `validate ...` prints at the top of the repository."""
     command = makefile_command("demo") if command == "make demo" else command
     program, *arguments = shlex.split(command)
-    done = subprocess.run(
-        [sys.executable, "-c", f"from {program}.cli import main; main()", *arguments],
-        capture_output=True,
-        text=True,
-        cwd=ROOT,
-        timeout=300,
-        check=False,
-    )
-    assert not done.stderr, f"{command}: {done.stderr}"
-    return "".join(f"{line.rstrip()}\n" for line in done.stdout.splitlines())
+    group = importlib.import_module(f"{program}.cli").cli
+    printed, errors = io.StringIO(), io.StringIO()
+    with contextlib.chdir(ROOT), contextlib.redirect_stdout(printed), contextlib.redirect_stderr(errors):
+        run_command(group, arguments)
+    assert not errors.getvalue(), f"{command}: {errors.getvalue()}"
+    return "".join(f"{line.rstrip()}\n" for line in printed.getvalue().splitlines())
 
 
 def matches(shown: str, printed: str) -> bool:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import io
 import json
 import math
 import re
@@ -96,32 +98,16 @@ def fit(folder: Path, forms: list[int]) -> PredictorFit:
         return fit_predictor(read_evidence([folder / "records"], made_sensitivity()))
 
 
-WITHOUT_TORCH = """
-import sys
-
-class Absent:
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in ("torch", "transformers", "tensorly", "lm_eval"):
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-
-sys.meta_path.insert(0, Absent())
-from validate.cli import main
-from validate.predictor import additivity, crossval, fit
-additivity.REFITS, crossval.OUTER, every = 20, 5, fit.candidates
-fit.candidates = lambda evidence: [every(evidence)[int(place)] for place in sys.argv[1].split(",")]
-main(sys.argv[2:])
-"""
-
-
 @pytest.fixture(scope="module")
-def printed(folder: Path, forms: list[int]) -> dict[str, Any]:
-    """What the command prints as JSON where torch cannot be imported; its quality file is beside the records."""
-    words = ["records", "--sensitivity", "tiny.sensitivity", "--ranks", "25%,50%,75%", "--out", "quality.json"]
-    words += ["--plot", "figure.svg", "--parts", "parts.json", "--parts-of", "10", "--format", "json"]
-    command = [sys.executable, "-c", WITHOUT_TORCH, ",".join(map(str, forms)), "quality", "fit", *words]
-    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=folder)
-    assert (done.returncode, done.stderr) == (0, "")
-    found: dict[str, Any] = json.loads(done.stdout)
+def printed(folder: Path, fit: PredictorFit) -> dict[str, Any]:
+    """What the command prints of this fit as JSON; its quality file is beside the records."""
+    words = [str(folder / "records"), "--sensitivity", str(folder / "tiny.sensitivity"), "--ranks", "25%,50%,75%"]
+    for option, name in {"--out": "quality.json", "--plot": "figure.svg", "--parts": "parts.json"}.items():
+        words += [option, str(folder / name)]
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as out:
+        patch.setattr(fit_module, "fit_predictor", lambda evidence, show: fit)
+        assert run(cli, ["quality", "fit", *words, "--parts-of", "10", "--format", "json"]) == 0
+    found: dict[str, Any] = json.loads(out.getvalue())
     return found
 
 
@@ -396,6 +382,34 @@ def test_explore_finds_a_frontier(folder: Path, content: dict[str, Any], capsys:
     ]
     assert run(costmodel_cli, ["explore", *words]) == 0
     assert len(json.loads(capsys.readouterr().out)["frontier"]) > 5
+
+
+WITHOUT_TORCH = """
+import sys
+
+class Absent:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] in ("torch", "transformers", "tensorly", "lm_eval"):
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
+
+sys.meta_path.insert(0, Absent())
+from validate.cli import main
+from validate.predictor import additivity, crossval, fit
+additivity.REFITS, crossval.OUTER, crossval.INNER, every = 4, 3, 3, fit.candidates
+fit.candidates = lambda evidence: every(evidence)[5:6]
+main(sys.argv[1:])
+"""
+
+
+def test_the_command_needs_no_torch(folder: Path, tmp_path: Path) -> None:
+    write_records(tmp_path / "records", made_records(made_sensitivity(), 90, tasks=True))
+    words = ["records", "--sensitivity", str(folder / "tiny.sensitivity"), "--ranks", "25%", "--out", "quality.json"]
+    words += ["--plot", "figure.svg", "--parts", "parts.json", "--format", "json"]
+    command = [sys.executable, "-c", WITHOUT_TORCH, "quality", "fit", *words]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["quality_file"] == "quality.json"
+    assert {path.name for path in tmp_path.iterdir()} >= {"quality.json", "figure.svg", "parts.json"}
 
 
 def test_what_is_printed(
