@@ -26,13 +26,12 @@ LLAMA = Recipe(
     kv_heads=2,
     length=64,
     batch=8,
-    steps=80,
+    steps=120,
     warmup=6,
     rate=2e-2,
     matrix_rate=1e-2,
     max_bytes=3_000_000,
     threads=1,
-    mixed=False,
 )
 BERT = Recipe(
     family=Family.BERT,
@@ -51,7 +50,6 @@ BERT = Recipe(
     masked_share=0.3,
     max_bytes=1_500_000,
     threads=1,
-    mixed=False,
 )
 
 

@@ -167,8 +167,9 @@ def _ranks(values: Floats) -> Floats:
     """Along the last axis, from their mean; ties have their mean rank."""
     from scipy import stats
 
-    ranks: Floats = stats.rankdata(values, axis=-1)
-    return ranks - ranks.mean(-1, keepdims=True)
+    ranks = stats.rankdata(values, axis=-1)
+    centred: Floats = ranks - ranks.mean(-1, keepdims=True)
+    return centred
 
 
 def _correlation(first: Floats, second: Floats) -> Floats:

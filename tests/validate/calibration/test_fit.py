@@ -19,7 +19,7 @@ from costmodel.hardware.profile import load_hardware
 from costmodel.timing.calibration.base import Base
 from costmodel.timing.calibration.file import MAX_FILE_BYTES
 from costmodel.timing.calibration.load import load_calibration, time_model
-from costmodel.timing.calibration.shaped import nominal_work
+from costmodel.timing.calibration.shaped import FormKind, nominal_work
 from costmodel.units import DType
 from studies.calibrations.device_fit import related
 from validate.calibration import few as fit_few
@@ -34,7 +34,7 @@ from validate.calibration.fit import device_of, fit_calibration
 from validate.calibration.folder import Manifest, MeasuredOps, read_ops, write_ops
 from validate.calibration.net import Pairs, Training, train, train_several
 from validate.calibration.process import fit_process
-from validate.calibration.shaped import cross_predict, fit_once, folds_of, summary
+from validate.calibration.shaped import fit_once, folds_of, summary
 from validate.calibration.spread import fit_spread
 from validate.calibration.streams import StreamTable, fit_stream, held_out_halves
 from validate.calibration.tables import OpTable, read_tables, tables_of
@@ -71,13 +71,13 @@ def attention_table(count: int, seed: int = 0) -> OpTable:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     """Fits of a second: what is taught, not how well."""
-    monkeypatch.setattr(fit_few, "TAUGHT", 600)
+    monkeypatch.setattr(fit_few, "TAUGHT", 300)
     monkeypatch.setattr(fit_few, "TEACHERS", 1)
     monkeypatch.setattr(fit_few, "_TEACHER", dataclasses.replace(fit_few._TEACHER, epochs=20))
     monkeypatch.setattr(fit_few, "_STUDENT", dataclasses.replace(QUICK, epochs=30))
-    monkeypatch.setattr(fit_shaped, "PAIRS", 2000)
-    monkeypatch.setattr(fit_tiles_module, "STEPS", 8)
-    monkeypatch.setattr(fit_process_module, "STEPS", 8)
+    monkeypatch.setattr(fit_shaped, "PAIRS", 500)
+    monkeypatch.setattr(fit_tiles_module, "STEPS", 5)
+    monkeypatch.setattr(fit_process_module, "STEPS", 5)
 
 
 def test_known_coefficients_are_recovered() -> None:
@@ -146,10 +146,10 @@ def test_growing_work_is_kept_from_getting_cheaper() -> None:
     rng = np.random.default_rng(0)
     x = rng.uniform(0, 1, (300, 1))
     y = 0.3 * x[:, 0] + 0.2 * np.sin(9 * x[:, 0])
-    smaller, larger = np.sort(rng.uniform(0, 1, (2000, 2)), axis=1).T[:, :, None]
-    pairs = Pairs(smaller=smaller, larger=larger, gap=np.zeros(2000))
+    smaller, larger = np.sort(rng.uniform(0, 1, (600, 2)), axis=1).T[:, :, None]
+    pairs = Pairs(smaller=smaller, larger=larger, gap=np.zeros(600))
     grid = np.linspace(0, 1, 200)[:, None]
-    settings = Training(hidden=(32, 32), epochs=150, batch=50, rate=1e-2, order=0.0)
+    settings = Training(hidden=(32, 32), epochs=70, batch=50, rate=1e-2, order=0.0)
     free = train(x, y, settings)
     ordered = train(x, y, dataclasses.replace(settings, order=10.0), pairs)
     assert np.diff(free(grid)).min() < -1e-3
@@ -209,15 +209,15 @@ def test_intervals_of_few_points_cover_nine_in_ten_too() -> None:
 
 
 def test_tiles_and_process_learn_what_they_should() -> None:
-    table = gemm_table(250, noise=0.02)
+    table = gemm_table(120, noise=0.02)
     tiles = fit_tiles(
         table.shape, table.seconds, flops_per_s=3e14, bytes_per_s=2e12, cores=108, cache_bytes=4e7, element_bytes=2
     )
     fresh = gemm_table(300, seed=9)
     assert summary(tiles.seconds(fresh.shape), fresh)["mean_pct"] < 12
     rng = np.random.default_rng(0)
-    x = rng.uniform(-1, 1, (200, 3))
-    y = np.sin(3 * x[:, 0]) + 0.05 * rng.standard_normal(200)
+    x = rng.uniform(-1, 1, (100, 3))
+    y = np.sin(3 * x[:, 0]) + 0.05 * rng.standard_normal(100)
     process = fit_process(x, y)
     unseen = rng.uniform(-1, 1, (500, 3))
     assert np.abs(process(unseen) - np.sin(3 * unseen[:, 0])).mean() < 0.15
@@ -276,7 +276,7 @@ def test_speedups_of_pairs() -> None:
 
 
 def test_a_whole_calibration(quick: None, tmp_path: Path) -> None:
-    tables = {"gemm": gemm_table(150, noise=0.03), "decode": attention_table(80)}
+    tables: dict[FormKind, OpTable] = {"gemm": gemm_table(90, noise=0.03), "decode": attention_table(50)}
     streams = [
         StreamTable(
             kind="elementwise", moved=2 ** np.linspace(12, 28, 20), seconds=3e-6 + 2 ** np.linspace(12, 28, 20) / 1.4e12
@@ -298,7 +298,6 @@ def test_a_whole_calibration(quick: None, tmp_path: Path) -> None:
     assert read.latency_s == pytest.approx(ours.latency_s, rel=0.01)
     assert summary(read.latency_s, table)["mean_pct"] < 8
     assert time_model(A100, DType.BF16, Runtime.GRAPH, found).level == "probes"
-    assert (cross_predict(table, device_of(A100, DType.BF16, "gemm"), QUICK, folds=2) > 0).all()
 
 
 def test_what_cannot_be_fitted_is_refused(quick: None) -> None:
