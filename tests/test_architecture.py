@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import importlib.util
 import json
 import pkgutil
@@ -84,7 +85,8 @@ def modules(package: str) -> Iterator[tuple[str, Path]]:
         yield ".".join(parts[:-1] if parts[-1] == "__init__" else parts), path
 
 
-def imports(source: str, module: str, is_package: bool = False) -> set[str]:
+@functools.cache
+def imports(source: str, module: str, is_package: bool = False) -> frozenset[str]:
     """Dotted names that a module's text imports anywhere; of `from a import b` both `a` and `a.b`."""
     package = module if is_package else module.rpartition(".")[0]
     found: set[str] = set()
@@ -94,7 +96,7 @@ def imports(source: str, module: str, is_package: bool = False) -> set[str]:
         elif isinstance(node, ast.ImportFrom):
             origin = importlib.util.resolve_name("." * node.level + (node.module or ""), package)
             found |= {origin, *(f"{origin}.{alias.name}" for alias in node.names)}
-    return found
+    return frozenset(found)
 
 
 def covers(name: str, module: str) -> bool:
