@@ -14,6 +14,7 @@ from costmodel.timing.calibration.base import Base
 from costmodel.timing.calibration.net import Net
 from costmodel.timing.calibration.shaped import FormKind, ShapedForm, StreamForm, nominal_work
 from costmodel.units import DType
+from studies.calibrations.device_fit import related
 from validate.calibration import errors, few, process
 from validate.calibration.base import fit_base
 from validate.calibration.errors import error_row, speedup_rows, speedups
@@ -23,7 +24,7 @@ from validate.calibration.grown import grown_pairs, grown_shapes
 from validate.calibration.net import TrainedNet, _cycle
 from validate.calibration.shaped import cooled, folds_of, joined, rounded, summary
 from validate.calibration.spread import ends, fit_spread, no_spread
-from validate.calibration.streams import StreamTable, fit_stream, related, stream_to_json, with_interval
+from validate.calibration.streams import StreamTable, fit_stream, stream_to_json, with_interval
 from validate.calibration.tables import Floats, OpTable
 from validate.calibration.tiles import SPLITS, TILES, TileModel
 
