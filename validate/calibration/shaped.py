@@ -158,9 +158,9 @@ def folds_of(groups: npt.NDArray[np.int64], folds: int, seed: int) -> npt.NDArra
 
 def rounded(values: Any, digits: int = 6) -> Any:
     """Numbers of so many significant digits, arrays as nested lists."""
-    if isinstance(values, float | int):
-        return float(f"{values:.{digits}g}")
-    return [rounded(each, digits) for each in np.asarray(values).tolist()] if np.ndim(values) else float(values)
+    if np.ndim(values):
+        return [rounded(each, digits) for each in np.asarray(values).tolist()]
+    return float(f"{float(values):.{digits}g}")
 
 
 def cooled(warm: OpTable, base: Base, element_bytes: int) -> OpTable:

@@ -5,10 +5,13 @@ from __future__ import annotations
 import dataclasses
 import json
 import math
+import warnings
+from pathlib import Path
 
 import numpy as np
 import pytest
 
+from costmodel.files.table import Table
 from costmodel.hardware.profile import load_hardware
 from costmodel.timing.calibration.base import Base
 from costmodel.timing.calibration.net import Net
@@ -20,13 +23,15 @@ from validate.calibration.base import fit_base
 from validate.calibration.errors import error_row, speedup_rows, speedups
 from validate.calibration.file import calibration_bytes
 from validate.calibration.fit import _multiple, device_of
+from validate.calibration.folder import Manifest, MeasuredOps, read_ops, write_ops
 from validate.calibration.grown import grown_pairs, grown_shapes
 from validate.calibration.net import TrainedNet, _cycle
 from validate.calibration.shaped import cooled, folds_of, joined, rounded, summary
 from validate.calibration.spread import ends, fit_spread, no_spread
 from validate.calibration.streams import StreamTable, fit_stream, stream_to_json, with_interval
-from validate.calibration.tables import Floats, OpTable
+from validate.calibration.tables import Floats, OpTable, tables_of
 from validate.calibration.tiles import SPLITS, TILES, TileModel
+from validate.errors import RecordError
 
 BASE = Base(flops_per_s=2e14, bytes_per_s=1e12, fixed_s=3e-6, overlap=1.5)
 RANGES: dict[FormKind, tuple[list[float], list[float]]] = {
@@ -105,6 +110,13 @@ def test_a_cells_interval_leans_on_its_neighbours_and_on_all() -> None:
         assert (spread.low[cell], spread.high[cell]) == pytest.approx((min(low, 0), max(high, 0)))
     nothing = no_spread().quantiles(base_s, size, np.ones(400, dtype=bool))
     assert not np.concatenate(nothing).any()
+
+
+def test_sizes_are_parted_where_points_lie_on_both_sides() -> None:
+    base_s, residual = np.linspace(1e-6, 1e-3, 40), np.linspace(-0.1, 0.1, 40)
+    for largest, edges in ((1100.0, [16.5, 64.5, 256.5]), (1101.0, [16.5, 64.5, 256.5, 1100.0])):
+        assert fit_spread(base_s, np.linspace(16.0, largest, 40), residual).size_edges.tolist() == edges
+    assert fit_spread(base_s, np.linspace(16.5, 64.0, 40), residual).size_edges.tolist() == []
 
 
 def micros(model: TileModel, m: float, n: float, k: float) -> float:
@@ -247,6 +259,7 @@ def test_numbers_are_rounded_to_significant_digits_as_deep_as_they_lie() -> None
     assert rounded(np.array([[1.23456789, 2e-9], [0.0, -98.76543211]])) == [[1.23457, 2e-9], [0.0, -98.7654]]
     assert rounded(np.float64(0.123456789)) == 0.123457
     assert rounded(np.array([1.0])) == [1.0]
+    assert (rounded(np.float32(0.123456), 3), rounded(np.array(23456), 3)) == (0.123, 23500.0)
 
 
 def test_rows_of_two_tables_are_joined_and_warm_ones_cooled() -> None:
@@ -477,3 +490,54 @@ def test_between_the_measured_shapes_of_attention_a_process_teaches_what_it_saw(
     assert (between[:, :60] == table.shape).all()
     assert (between >= form.low[:, None]).all()
     assert (between <= form.high[:, None]).all()
+
+
+def test_a_processs_hyperparameters_are_searched_within_bounds() -> None:
+    """Amplitude, a length for each input, and noise: the search begins at the variance, at 4 and at a tenth of it."""
+    kernel = process._kernel(0.5, 2)
+    assert np.exp(kernel.theta) == pytest.approx([0.5, 4.0, 4.0, 0.05])
+    lengths = [math.log(0.1), math.log(100)]
+    assert kernel.bounds == pytest.approx(np.array([[-12, 4], lengths, lengths, [-14, 2]]))
+    assert np.exp(process._kernel(0.0, 1).theta) == pytest.approx([1e-6, 4.0, 1e-6])
+
+
+def test_of_a_search_only_that_it_ended_at_a_bound_is_not_warned_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    def search(objective: object, start: Floats, bounds: object) -> tuple[Floats, float]:
+        warnings.warn("something else", UserWarning, stacklevel=1)
+        return start, 0.0
+
+    monkeypatch.setattr(process, "_search", search)
+    features = np.arange(12.0)[:, None]
+    with pytest.warns(UserWarning, match="something else"):
+        process.fit_process(features, features[:, 0])
+
+
+def test_measured_streams_are_read_by_class_and_the_manifest_whole(tmp_path: Path) -> None:
+    manifest = Manifest(
+        hardware="l4", dtype="fp16", runtimes=["eager"], provenance=[{"source": "x"}], host_launch_s=5e-6
+    )
+    streams = [
+        StreamTable(kind="elementwise", moved=np.array([1024.0, 4096.0]), seconds=np.array([2e-6, 3e-6])),
+        StreamTable(kind="norm", moved=np.array([512.0]), seconds=np.array([4e-6])),
+    ]
+    folder = tmp_path / "ops"
+    write_ops(folder, MeasuredOps(manifest=manifest, tables={"gemm": table_of("gemm", 4)}, streams=streams))
+    found = read_ops(folder)
+    assert found.manifest == manifest
+    assert [(each.kind, each.moved.tolist()) for each in found.streams] == [
+        (each.kind, each.moved.tolist()) for each in streams
+    ]
+    assert [each.seconds.tolist() for each in found.streams] == [[2e-6, 3e-6], [4e-6]]
+    (folder / "tables.json").unlink()
+    with pytest.raises(RecordError, match="list of measured operations"):
+        read_ops(folder)
+
+
+def test_what_is_too_large_is_named_by_its_row() -> None:
+    columns = {"m": [1, 2**20], "n": [32, 2**20], "k": [32, 2**20], "latency_us": [1.0, 1.0]}
+    with pytest.raises(RecordError, match="m in row 2: got"):
+        tables_of(Table(file="here", columns=columns, error=RecordError))
+    names = ("batch_size", "q_len", "past_len", "num_heads", "num_key_value_heads", "head_dim", "latency_us")
+    rows = [[1, 1, 15, 8, 2, 64, 9.0], [1, 1, 15, 8, 3, 64, 9.0]]
+    with pytest.raises(RecordError, match="num_key_value_heads in row 2: got 3; allowed: a divisor"):
+        tables_of(Table(file="here", columns=dict(zip(names, zip(*rows, strict=True), strict=True)), error=RecordError))
