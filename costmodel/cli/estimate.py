@@ -56,7 +56,7 @@ def command(
                dense restores, drop skips whole layers; both without rank
     A later SPEC wins site by site; --preset, --recipe or --config applies first.
 
-    --hw, --stack, --tp, --batch, --seq-len and --kv-len repeat or take commas: a comparison.
+    --hw, --stack, --tp, --ep, --pp, --batch, --seq-len and --kv-len repeat or take commas: a comparison.
     """
     if plot_file is not None:
         file_kind(Path(plot_file))

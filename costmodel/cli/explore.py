@@ -94,7 +94,7 @@ def command(
     and the Pareto frontier. `guarantee` says whether all of that is exact within the model, and if not, how far off it
     can be; the assumptions say how far off the model can be.
 
-    --hw, --stack, --tp, --batch, --seq-len and --kv-len repeat or take commas: a comparison.
+    --hw, --stack, --tp, --ep, --pp, --batch, --seq-len and --kv-len repeat or take commas: a comparison.
 
     \b
     Example:
@@ -199,8 +199,10 @@ def _place(result: Exploration) -> dict[str, object]:
 def _machine(group: Sequence[Exploration]) -> dict[str, object]:
     """Of one question to several numbers of devices, the fewest of which some configuration keeps the limits."""
     found = fewest_devices(group)
-    numbers = [devices_of(result) for result in group]
-    return {**_place(group[0]), "tp": numbers, "fewest": None if found is None else devices_of(found)}
+    splits = [result.workloads[0].split for result in group]
+    names = dict.fromkeys(name for split in splits for name in split)
+    numbers = {name: [split.get(name, 1) for split in splits] for name in names}
+    return {**_place(group[0]), **numbers, "fewest": None if found is None else devices_of(found)}
 
 
 def _print(result: Exploration) -> None:

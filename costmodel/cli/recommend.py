@@ -64,7 +64,7 @@ def command(
     interval; a no says why, and what the most is that any configuration saves. Damage is a prior that knows no weights
     until it was measured: verify what is recommended.
 
-    --hw, --stack, --tp, --batch, --seq-len and --kv-len repeat or take commas: a row for each.
+    --hw, --stack, --tp, --ep, --pp, --batch, --seq-len and --kv-len repeat or take commas: a row for each.
 
     \b
     Example:

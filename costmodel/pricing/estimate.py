@@ -63,6 +63,14 @@ class PhaseEstimate:
         answer = {"count": self.workload.devices, **self.pricer.work.split, "whole": self.whole(), "ways": self.ways()}
         return answer | ({"pipeline": self.pipeline()} if self.workload.pp > 1 else {})
 
+    @property
+    def working_s(self) -> float:
+        """Seconds in which a device works on the decomposed pass: the latency, or of a pipeline the sum over its stages
+        of their time for all microbatches, without the time in which they wait for each other."""
+        if self.workload.pp == 1:
+            return self.decomposed.latency_s
+        return self.workload.microbatches * sum(stage.latency_s for stage in self.stages())
+
     def stages(self, chosen: Decomposition | None = None) -> tuple[Stage, ...]:
         """What one device of each stage of a pipeline holds and does, decomposed unless another is given."""
         chosen = self.configuration if chosen is None else chosen

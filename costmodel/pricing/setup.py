@@ -38,7 +38,7 @@ SEQ_LEN = 512
 """Tokens of the prompt unless told otherwise."""
 PHASES = ("prefill", "decode", "both")
 """What may be asked for."""
-SEVERAL = ("hw", "stack", "tp", "batch", "seq_len", "kv_len")
+SEVERAL = ("hw", "stack", "tp", "ep", "pp", "batch", "seq_len", "kv_len")
 """Settings that a question may name several of: one answer for each combination."""
 
 

@@ -185,12 +185,12 @@ def _bound_cells(phase: PhaseEstimate) -> dict[str, str]:
     _, timings = phase.ops()
     seconds, bounds = timings.latency_s, np.array(timings.bound())
     whole = float(seconds.sum())
-    costs = phase.decomposed
+    costs, working_s = phase.decomposed, phase.working_s
     return {
         "intensity": f"{costs.arithmetic_intensity:.3g} FLOP/B",
-        "achieved": si(costs.flops / costs.latency_s, "FLOP/s"),
+        "achieved": si(costs.flops / working_s, "FLOP/s"),
         **{f"{name}-bound": percent(float(seconds[bounds == name].sum()) / whole, 0) for name in BOUNDS},
-        "host": percent(max(0.0, 1 - costs.device_s / costs.latency_s), 0),
+        "host": percent(max(0.0, 1 - costs.device_s / working_s), 0),
     }
 
 
@@ -222,14 +222,15 @@ def explorations_table(results: Sequence[Exploration | Refusal]) -> Table:
 
 def _machine_notes(results: Sequence[Exploration]) -> list[str]:
     """Where numbers of devices are compared under limits, the least that keeps them, a line for each machine."""
-    from costmodel.explore.machines import by_machine, devices_of, fewest_devices
+    from costmodel.explore.machines import by_machine, fewest_devices
 
     notes = []
     for group in by_machine(results):
         if len(group) > 1 and group[0].question.limits:
             found, place = fewest_devices(group), where(group[0].hardware, group[0].workloads[0])
-            numbers = ", ".join(str(devices_of(result)) for result in group)
-            count = f"{devices_of(found)} of {numbers} devices" if found else f"none of {numbers} devices"
+            numbers = ", ".join(_shared_out(result.workloads[0]) for result in group)
+            first = _shared_out(found.workloads[0]) if found else "none"
+            count = f"{first} of {numbers} devices"
             notes.append(f"{place}: the fewest within the limits: {count}")
     return notes
 

@@ -90,6 +90,18 @@ def test_the_fewest_devices_within_the_limits_are_named(ask: Any, most_params: i
     assert told in " ".join(ask(*limited).split())
 
 
+def test_stages_and_experts_are_compared_as_devices_are(ask: Any) -> None:
+    question = ["--model", "mixtral-8x7b", "--hw", "h100-sxm-80gb", "--phase", "decode", "--batch", "2", "--ep", "1,2"]
+    rows = json.loads(ask("estimate", *question, "--pp", "1,2", "--format", "json"))["phases"]
+    split = [(row["workload"].get("ep", 1), row["workload"].get("pp", 1)) for row in rows]
+    assert split == [(1, 1), (1, 2), (2, 1), (2, 2)]
+    few = ["explore", "--model", "gpt2", "--hw", "l4", "--phase", "decode", "--ranks", "64", "--tp", "2", "--pp", "2,1"]
+    (machine,) = json.loads(ask(*few, "--limit", "params<=1e9", "--format", "json"))["machines"]
+    assert (machine["tp"], machine["pp"], machine["fewest"]) == ([2, 2], [1, 2], 2)
+    told = " ".join(ask(*few, "--limit", "params<=1e9").split())
+    assert "within the limits: 2 of 2, 4 (tp 2, pp 2) devices" in told
+
+
 def test_each_number_of_devices_is_answered_as_if_alone(ask: Any) -> None:
     question = ["explore", "--model", "gpt2", "--hw", "a100-sxm-80gb", "--phase", "decode", "--ranks", "64"]
     alone = json.loads(ask(*question, "--tp", "2", "--format", "json"))

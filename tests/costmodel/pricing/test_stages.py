@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import shlex
+from typing import Any
 
 import pytest
 
+from costmodel import estimate as cm_estimate
 from costmodel import explore
 from costmodel.cli import cli, run
 from costmodel.decomposition.factors import Decomposition, LowRank, Site
@@ -16,9 +18,10 @@ from costmodel.forward.stages import stage_layers
 from costmodel.forward.workload import Workload
 from costmodel.hardware.profile import load_hardware
 from costmodel.pricing.estimate import PhaseEstimate, estimate
-from costmodel.show.comparison import place, where
+from costmodel.show.comparison import place, rooflines_table, where
 from costmodel.show.report import op_groups
 from costmodel.show.time_plot import segments
+from costmodel.units import percent, si
 
 A100 = load_hardware("a100-sxm-80gb")
 LLAMA = load_model("llama2-7b")
@@ -96,6 +99,33 @@ def test_a_request_passes_the_stages_at_every_step() -> None:
     assert piped is not None
     assert piped.decomposed.latency_s >= one.decomposed.latency_s
     assert piped.decomposed.peak_memory_bytes < one.decomposed.peak_memory_bytes / 3
+
+
+@pytest.mark.parametrize("options", [{"pp": 2, "stack": "vllm"}, {"pp": 5, "phase": "prefill"}])
+def test_a_searched_pipeline_costs_what_its_estimate_says(options: Any) -> None:
+    asked = {"phase": "decode", "batch": 2, **options}
+    names = ("latency_s", "energy_j", "hbm_bytes", "weight_bytes", "kv_cache_bytes", "latency_p95_s")
+    objectives = [f"{asked['phase']}.{name}" for name in names]
+    found = explore("llama-70m", "a100-sxm-80gb", ranks=[64], objectives=objectives, top=1, **asked).to_json()
+    top = found["top"][0]
+    configuration = Decomposition.from_json(top["config"], load_model("llama-70m"), where="the first")
+    costs = cm_estimate("llama-70m", "a100-sxm-80gb", configuration, **asked).to_json()["phases"][0]["decomposed"]
+    assert {name: costs[name] for name in names} == {
+        name: pytest.approx(top["objectives"][f"{asked['phase']}.{name}"], rel=1e-12) for name in names
+    }
+
+
+def test_a_comparison_of_rooflines_has_the_rate_at_which_a_device_works() -> None:
+    asked = [Workload.prefill(64, batch=4, pp=pp, microbatches=pp) for pp in (1, 4)]
+    one, piped = (estimate(LLAMA, A100, Decomposition(), [work]) for work in asked)
+    bubble = piped.phases[0].pipeline()["decomposed"]["bubble"]
+    costs = piped.phases[0].decomposed
+    assert one.phases[0].working_s == one.phases[0].decomposed.latency_s
+    assert piped.phases[0].working_s == pytest.approx(4 * (1 - bubble) * costs.latency_s)
+    table = rooflines_table([one, piped])
+    row = dict(zip(table.columns, table.rows[1], strict=True))
+    assert row["achieved"] == si(costs.flops / (4 * (1 - bubble) * costs.latency_s), "FLOP/s")
+    assert row["host"] == percent(1 - costs.device_s / piped.phases[0].working_s, 0)
 
 
 def test_explore_searches_sums_and_refuses_the_fullest_stage() -> None:
