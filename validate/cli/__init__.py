@@ -17,7 +17,7 @@ from costmodel.cli.common import format_option
 from costmodel.cli.options import Amount, options_of
 from costmodel.errors import CostModelError
 from validate.choose.child import end_with_parent
-from validate.cli.options import given, run_options
+from validate.cli.options import given, ray_option, run_options
 from validate.speed.settings import MeasureSettings
 
 _COMMANDS = {
@@ -97,6 +97,7 @@ class ValidateGroup(LazyGroup):
 @click.version_option(__version__, prog_name="validate")
 @options_of(MeasureSettings, "settings")
 @run_options("validation", "sample", records="Where records and report go.")
+@ray_option("Time samples")
 @click.option(
     "--fail-above",
     type=Amount("%", 0),

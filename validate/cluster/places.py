@@ -59,7 +59,8 @@ def places(
     Args:
         nodes: as `ray.nodes()` lists them; those that are not alive have no place.
         threads: of a worker on a CPU; None for all of its node, of which it is then the only one.
-        alone: one worker on each node's processors, whatever its threads: times are not taken beside each other.
+        alone: one worker on each node, which takes all its processors whatever its threads: times are not taken beside
+            each other, nor beside what else the cluster runs.
 
     Raises:
         InputError: when GPUs are of several kinds, or no node has so many processors.
@@ -71,13 +72,21 @@ def places(
     for node in alive:
         cores = int(node["Resources"].get("CPU", 0))
         taken = cores if threads is None else threads
-        count = 0 if not 0 < taken <= cores else 1 if alone else cores // taken
+        count = cores // taken if taken else 0
+        if alone and count:
+            taken, count = cores, 1
         found += [_place(node, number, cpus=taken, gpus=0) for number in range(count)]
     if alive and not found:
         most = max(int(node["Resources"].get("CPU", 0)) for node in alive)
         allowed = f"up to {most}, the processors of one node of the cluster"
         raise InputError("--threads", value=threads or "all", allowed=allowed)
     return found
+
+
+def left_out(nodes: Sequence[Mapping[str, Any]], found: Sequence[Place]) -> list[str]:
+    """Addresses of the nodes that are alive and have none of these places."""
+    taken = {place.node_id for place in found}
+    return [node["NodeManagerAddress"] for node in nodes if node["Alive"] and node["NodeID"] not in taken]
 
 
 def _on_gpus(nodes: Sequence[Mapping[str, Any]]) -> list[Place]:

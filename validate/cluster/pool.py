@@ -10,10 +10,10 @@ from typing import Any, Generic
 
 from costmodel.errors import InputError
 from validate.cluster.connection import Cluster
-from validate.cluster.places import Kind, Place, kind_of_device, places
+from validate.cluster.places import Kind, Place, kind_of_device, left_out, places
 from validate.cluster.worker import C, R, Refused, Task, Worker, shared_variables
 from validate.errors import RunError, reason_of
-from validate.store.record_format import Failure
+from validate.store.record_format import WORKER, Failure
 
 TRIES = 3
 """Workers that may die over one item before it counts as failed, and while they open on one node before that node is
@@ -54,9 +54,6 @@ class Pool(Generic[C, R]):
         threads, alone: see `places`.
         most: workers that there is work for; None for all that there is room for.
 
-    Attributes:
-        note: told of workers that died.
-
     Raises:
         InputError: when devices of nodes are unlike, or none is of the kind that is asked for.
         RunError: when the cluster cannot be joined.
@@ -80,7 +77,26 @@ class Pool(Generic[C, R]):
         self._stillborn: dict[str, int] = {}
         self._first: tuple[str, Mapping[str, Any]] | None = None
         self._looked, self._reason = -LOOK_S, ""
-        self.note: Callable[[str], None] = lambda text: None
+        self._note: Callable[[str], None] = lambda text: None
+
+    def tell(self, note: Callable[[str], None]) -> None:
+        """Where to say that a worker died; and now, which nodes get none."""
+        self._note = note
+        nodes = self._ray.nodes()
+        if names := left_out(nodes, places(nodes, self._kind, threads=self._threads, alone=self._alone)):
+            why = "without a GPU" if self._kind == "cuda" else "with too few processors"
+            note(f"note: nodes {why} are left out: {', '.join(names)}")
+
+    def environment(self, workers: int = 1) -> Mapping[str, Any]:
+        """What the first worker measures with, once so many are open.
+
+        Raises:
+            InputError, RunError: as `results`.
+        """
+        while self._first is None or sum(seat.awaits is None for seat in self._seats) < workers:
+            self._staff()
+            self._wait({})
+        return self._first[1]
 
     def results(self, items: Iterable[C]) -> Iterator[R]:
         """The result of every item, in their order; an item is taken when a worker is free.
@@ -176,12 +192,12 @@ class Pool(Generic[C, R]):
             return []
         errand.deaths += 1
         if errand.deaths < TRIES:
-            self.note(f"a worker on {seat.place.node} died; what it measured is measured again")
+            self._note(f"a worker on {seat.place.node} died; what it measured is measured again")
             return [errand]
         short = isinstance(error, self._ray.exceptions.OutOfMemoryError)
         kind = "out-of-memory" if short else "worker-died"
         reason = f"{TRIES} workers died over it, the last on {seat.place.node}"
-        done[errand.number] = self._lost(errand.item, Failure(stage="worker", kind=kind, reason=reason))
+        done[errand.number] = self._lost(errand.item, Failure(stage=WORKER, kind=kind, reason=reason))
         return []
 
     def _dismiss(self, seat: _Seat[C]) -> None:

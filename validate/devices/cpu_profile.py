@@ -11,7 +11,7 @@ import psutil
 import torch
 
 from validate.devices.cpu import last_level_cache_bytes
-from validate.devices.device import Device
+from validate.devices.facts import KnownDevice
 
 BUFFER_BYTES = 256 * 2**20
 _REPEATS = 8
@@ -21,7 +21,7 @@ _DOUBLE_PUMPED = {("AuthenticAMD", 25)}
 """Vendor and family whose 512-bit operations take two cycles (Zen 4)."""
 
 
-def profile_text(device: Device) -> str:
+def profile_text(device: KnownDevice) -> str:
     """The profile in the schema of hw_profiles/README.md; every figure is marked unverified.
 
     Takes about a second, for the bandwidth. It is named after the processor and the number of threads.

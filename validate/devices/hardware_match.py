@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 from costmodel.errors import HardwareError
 from costmodel.files.write import write_file
 from costmodel.hardware.profile import HardwareProfile, load_hardware
-from validate.devices.device import Device
+from validate.devices.facts import KnownDevice
 from validate.store.journal import PROFILE
 
 _GPUS = (
@@ -45,12 +46,15 @@ def match_profile(device_name: str) -> str | None:
     return next((name for pattern, name in _GPUS if re.search(pattern, device_name, re.IGNORECASE)), None)
 
 
-def hardware_for(option: str, device: Device, folder: Path) -> HardwareProfile:
+def hardware_for(
+    option: str, device: KnownDevice, folder: Path, measured: Callable[[], str] | None = None
+) -> HardwareProfile:
     """The profile that `--hw` asks for.
 
     Args:
         option: a name, a path, or auto.
         device: what auto looks at; a CPU gets a minimal profile of its own in `folder`, kept for a resumed run.
+        measured: the text of that profile, where the device is another machine's; None measures this one.
 
     Raises:
         HardwareError: when there is no such profile, or auto knows nothing of the GPU.
@@ -61,9 +65,7 @@ def hardware_for(option: str, device: Device, folder: Path) -> HardwareProfile:
     if device.kind == "cpu":
         path = folder / PROFILE
         if not path.exists():
-            from validate.devices.cpu_profile import profile_text
-
-            write_file(path, profile_text(device).encode())
+            write_file(path, (measured() if measured else _profile_text(device)).encode())
         return load_hardware(path)
     name = match_profile(device.name)
     if name is None:
@@ -72,7 +74,13 @@ def hardware_for(option: str, device: Device, folder: Path) -> HardwareProfile:
     return load_hardware(name)
 
 
-def mismatch(device: Device, hardware: HardwareProfile) -> str | None:
+def _profile_text(device: KnownDevice) -> str:
+    from validate.devices.cpu_profile import profile_text  # loads torch
+
+    return profile_text(device)
+
+
+def mismatch(device: KnownDevice, hardware: HardwareProfile) -> str | None:
     """A sentence where the predictions are of another device than is measured, None where nothing says so."""
     kind = "cpu" if device.kind == "cpu" else "gpu"
     known = match_profile(device.name) if kind == "gpu" else None

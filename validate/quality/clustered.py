@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from validate.cluster.checkpoint import require_checkpoint
 from validate.cluster.connection import Cluster
 from validate.cluster.places import Kind
 from validate.cluster.pool import Pool
@@ -16,7 +17,6 @@ from validate.quality.case import QualityCase
 from validate.quality.job import Job
 from validate.quality.records import QualityRecord, unmeasured
 from validate.quality.same import require_same
-from validate.store.digests import checkpoint_sha256
 from validate.store.record_format import Failure
 
 if TYPE_CHECKING:  # loads torch, which only workers need
@@ -52,14 +52,7 @@ class QualityTask:
             RunError: naming the node, where its weights or tasks are others.
             CostModelError: as `open_evaluator`.
         """
-        folder = self.job.folder
-        if not folder.is_dir():
-            hint = "the checkpoint must be at the same path on every node"
-            raise RunError(f"node {node} has no such folder", value=str(folder), hint=hint)
-        found = checkpoint_sha256(folder)
-        if found != self.job.model.sha256:
-            allowed = f"SHA-256 {self.job.model.sha256[:12]}..., as where the command runs"
-            raise RunError(f"node {node} has other weights in {folder}", value=f"{found[:12]}...", allowed=allowed)
+        require_checkpoint(self.job.folder, self.job.model.sha256, node)
         job = replace(self.job, settings=replace(self.job.settings, device=kind))
         if job.fixed["tasks"] != self.fixed["tasks"]:
             raise RunError(f"node {node} has other files of tasks", value=job.fixed["tasks"])
@@ -136,7 +129,7 @@ class ClusterEvaluator:
 
     def tell(self, note: Callable[[str], None]) -> None:
         """Where to say that a worker died."""
-        self._pool.note = note
+        self._pool.tell(note)
 
     def close(self) -> None:
         """End the workers."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from costmodel.decomposition.factors import load_decomposition
 from costmodel.errors import InputError
@@ -12,15 +12,13 @@ from costmodel.families.load import load_model, read_config
 from costmodel.forward.workload import Attention, ExpertKernels, Phase, Runtime
 from costmodel.model import ModelSpec
 from costmodel.units import DType
+from validate.devices.facts import KnownDevice
 from validate.models.kept import is_factored
 from validate.plans.case import Case
 from validate.plans.configs_file import load_configs
 from validate.plans.sampling import WorkloadChoice, given_cases, sample_cases
 from validate.runtimes.stacks import COMPILE, ONNX, stack_options
 from validate.speed.settings import MeasureSettings
-
-if TYPE_CHECKING:  # loads torch
-    from validate.devices.device import Device
 
 CONFIGURATION = "decomposition.json"
 """The file of a factored folder that says which it is."""
@@ -87,7 +85,7 @@ def dtype_of(option: str, kind: str) -> DType:
     return DType(option) if option != "auto" else DType.FP32 if kind == "cpu" else DType.BF16
 
 
-def workloads(settings: MeasureSettings, spec: ModelSpec, device: Device, dtype: DType) -> WorkloadChoice:
+def workloads(settings: MeasureSettings, spec: ModelSpec, device: KnownDevice, dtype: DType) -> WorkloadChoice:
     """The levels to draw workloads from: those asked for, else those that suit the device."""
     kind = device.kind
     levels: dict[str, Any] = _CPU if kind == "cpu" else _CUDA

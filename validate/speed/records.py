@@ -6,9 +6,9 @@ docs/validate.md describes each key. Times are in seconds, sizes in bytes, energ
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, Self, TypeVar
 
 import msgspec
 
@@ -41,6 +41,17 @@ class ModelRecord(Record, frozen=True, kw_only=True):
     """`random`, or the folder that the weights came from."""
     factors: Literal["random", "factorised"]
     """Whether factors are random matrices of the right shapes or were computed from the weights."""
+
+    @classmethod
+    def of(cls, config: Mapping[str, Any], spec: ModelSpec, folder: Path | None) -> Self:
+        """The record of a model whose weights are from a folder; from None, random."""
+        return cls(
+            name=spec.name,
+            config=dict(config),
+            num_layers=spec.num_layers,
+            weights=folder.name if folder else "random",
+            factors="factorised" if folder else "random",
+        )
 
 
 class Prediction(Record, frozen=True, kw_only=True):

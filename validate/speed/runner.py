@@ -1,11 +1,10 @@
-"""From cases to records: build, check, measure, append; one failure never stops the run."""
+"""From cases to records: build, check, measure; one failure never stops the run."""
 
 from __future__ import annotations
 
 import datetime
-import math
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,10 +24,7 @@ from validate.speed.predictions import Predictor
 from validate.speed.records import Identity, Memory, Outputs, Prediction, Sample, Timing
 from validate.speed.subject import Pair, Subject
 from validate.speed.timing import TimingPlan, compare
-from validate.store.journal import Journal
 from validate.store.record_format import Failure
-
-Progress = Callable[[Sample], None]
 
 
 @dataclass(slots=True)
@@ -46,33 +42,22 @@ class _Attempt:
 
 
 class Runner:
-    """Measures cases on a device and appends a record for each.
+    """Measures cases on a device.
 
     Args:
         subject: the dense model.
         predictor: prices each case beforehand.
         plan: precision and budget of each comparison.
-        journal: where records go; cases that it holds are skipped.
     """
 
-    def __init__(self, subject: Subject, predictor: Predictor, plan: TimingPlan, journal: Journal[Sample]) -> None:
-        self._subject, self._predictor, self._plan, self._journal = subject, predictor, plan, journal
+    def __init__(self, subject: Subject, predictor: Predictor, plan: TimingPlan) -> None:
+        self._subject, self._predictor, self._plan = subject, predictor, plan
         self._device: Device = subject.device
         self._environment = environment(self._device)
 
-    def run(self, cases: Iterable[Case], progress: Progress, deadline: float = math.inf) -> None:
-        """Measure every case that has no record yet, until `deadline` by the monotonic clock.
-
-        Raises:
-            RunError: when a record cannot be written.
-            KeyboardInterrupt: passed on; what was recorded is safe.
-        """
-        done = {sample.id for sample in self._journal.records}
-        for case in cases:
-            if case.id not in done and time.monotonic() < deadline:
-                sample = self.measure(case)
-                self._journal.append(sample)
-                progress(sample)
+    def measured(self, cases: Iterable[Case]) -> Iterator[Sample]:
+        """The record of each case, in their order; one is begun when it is asked for."""
+        return map(self.measure, cases)
 
     def measure(self, case: Case) -> Sample:
         """The record of one case, failed or not."""

@@ -69,13 +69,7 @@ class Subject:
         self._weight_factors = WeightFactors() if weights else None
         self.remake = None if weights else RandomMatrices(seed, device.torch_device, TORCH_DTYPES[dtype])
         """Makes a matrix of the dense model again; None with real weights."""
-        self.record = ModelRecord(
-            name=spec.name,
-            config=dict(config),
-            num_layers=spec.num_layers,
-            weights=weights.name if weights else artefact.name if artefact else "random",
-            factors="factorised" if weights or artefact else "random",
-        )
+        self.record = ModelRecord.of(config, spec, weights or artefact)
 
     def candidate(self, decomposition: Decomposition) -> nn.Module:
         """A tree of its own with the decomposition applied; what it does not replace it shares with `model`.

@@ -158,6 +158,10 @@ def device_of(environment: Mapping[str, Any]) -> tuple[str, str, int]:
     return name or "unknown device", kind, part["threads"].integer(1, 1 << 20) if "threads" in part else 1
 
 
+WORKER = "worker"
+"""The stage of a failure that is not the sample's own: the processes on a cluster that were to measure it died."""
+
+
 class Failure(Record, frozen=True, kw_only=True):
     """Why a sample has no measurement."""
 

@@ -38,7 +38,7 @@ def test_workers_on_processors_take_their_threads_or_a_whole_node() -> None:
     nodes = [node("a", CPU=8), node("b", CPU=3), node("c", CPU=0)]
     assert seats(nodes, "cpu") == [("a", 0, 8, 0), ("b", 0, 3, 0)]
     assert seats(nodes, "cpu", threads=4) == [("a", 0, 4, 0), ("a", 1, 4, 0)]
-    assert seats(nodes, "cpu", threads=2, alone=True) == [("a", 0, 2, 0), ("b", 0, 2, 0)]
+    assert seats(nodes, "cpu", threads=2, alone=True) == [("a", 0, 8, 0), ("b", 0, 3, 0)]
     with pytest.raises(InputError, match=r"--threads: got '?9'?; allowed: up to 8"):
         places(nodes, "cpu", threads=9)
 

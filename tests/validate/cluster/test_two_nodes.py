@@ -19,6 +19,8 @@ import killing
 import psutil
 from resumable import COMMANDS, make_inputs
 
+from validate.speed.records import read_samples
+
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore:.*:ResourceWarning")]
 NODE = {"num_cpus": 1, "object_store_memory": 80 * 2**20, "include_dashboard": False}
 TIMED = ("seconds", "started")
@@ -95,6 +97,43 @@ def test_killed_workers_and_a_killed_command_leave_the_records_of_one_process(
     assert lines(out) == calm
     assert len({record["id"] for record in calm}) == 12
     assert not [text for text in log.read_text().splitlines() if "ray" in text.lower()]  # Ray keeps its words to itself
+
+
+def test_times_of_killed_workers_and_a_killed_command_are_of_the_same_samples(
+    given: Path, cluster: Any, tmp_path: Path
+) -> None:
+    command, log, out = COMMANDS["samples"], tmp_path / "log", tmp_path / "out"
+    killing.finish(command.make(given, tmp_path / "calm"), log)
+    call = [*command.make(given, out), "--ray", cluster.address]
+
+    def done() -> list[Any]:
+        return read_samples(out) if (out / "samples.jsonl").exists() else []
+
+    child = killing.start(call, log)
+    until(lambda: len(done()) >= 1, child, log)
+    for worker in workers(cluster)[:1]:
+        worker.kill()
+    until(lambda: len(done()) >= 3, child, log)
+    os.kill(child.pid, signal.SIGKILL)
+    child.join()
+    killing.finish([*call, "--resume"], log)
+    assert command.read(out) == command.read(tmp_path / "calm")
+    assert [sample.index for sample in done()] == list(range(6))
+    assert {sample.environment["threads"] for sample in done()} == {1}
+
+
+@pytest.mark.parametrize("command", ["samples", "quality"])
+def test_workers_with_other_weights_than_the_command_are_refused(
+    given: Path, cluster: Any, tmp_path: Path, command: str
+) -> None:
+    log, out = tmp_path / "log", tmp_path / "out"
+    call = [*COMMANDS[command].make(given, out), "--ray", cluster.address]
+    child = killing.start(call, log, prepare=killing.other_weights)
+    child.join()
+    (line,) = [text for text in log.read_text().splitlines() if text.startswith("error: ")]
+    assert child.exitcode == 1
+    assert "has other weights in" in line
+    assert not (out / f"{command}.jsonl").read_bytes()
 
 
 def test_sensitivity_on_a_cluster_is_that_of_one_process(given: Path, cluster: Any, tmp_path: Path) -> None:

@@ -33,6 +33,7 @@ from validate.runtimes.compiled import compiled_pass, require_compiler  # noqa: 
 from validate.runtimes.export import CachedPass, names_of  # noqa: E402
 from validate.runtimes.onnx import onnx_pass  # noqa: E402
 from validate.runtimes.stacks import stack_options  # noqa: E402
+from validate.speed.recording import record_missing  # noqa: E402
 from validate.speed.records import SAMPLES, read_samples  # noqa: E402
 from validate.speed.runner import Runner  # noqa: E402
 from validate.speed.subject import Subject  # noqa: E402
@@ -149,7 +150,7 @@ def test_a_sample_by_a_stack_holds_both_differences(tmp_path: Path, monkeypatch:
     decomposition = Decomposition({Site(0, "q_proj"): LowRank(5)}, dropped=frozenset({1}))
     case = Case(index=0, spec=subject.spec, decomposition=decomposition, work=work)
     with Journal(tmp_path / "run", SAMPLES, resume=False) as journal:
-        Runner(subject, predictor(), plan, journal).run([case], lambda sample: None)
+        record_missing(Runner(subject, predictor(), plan).measured, [case], journal, lambda sample: None)
     (sample,) = read_samples(tmp_path / "run")
     assert sample.status == "ok", sample.failure
     assert sample.work() == work
@@ -161,7 +162,7 @@ def test_a_sample_by_a_stack_holds_both_differences(tmp_path: Path, monkeypatch:
         return lambda: plain() + 1
 
     monkeypatch.setattr(passes, "compiled_pass", other)
-    failure = Runner(subject, predictor(), plan, journal).measure(case).failure
+    failure = Runner(subject, predictor(), plan).measure(case).failure
     assert failure is not None
     assert (failure.stage, failure.kind) == ("timing", "identity")
 

@@ -20,6 +20,7 @@ from costmodel.units import DType  # noqa: E402
 from validate.devices.cpu import CpuDevice  # noqa: E402
 from validate.errors import RunError  # noqa: E402
 from validate.plans.case import Case  # noqa: E402
+from validate.speed.recording import record_missing  # noqa: E402
 from validate.speed.records import SAMPLES, Sample, read_samples  # noqa: E402
 from validate.speed.runner import Runner  # noqa: E402
 from validate.speed.subject import Subject, resident_bytes  # noqa: E402
@@ -35,7 +36,7 @@ def runner(tmp_path: Path, config: dict[str, Any] = LLAMA, device: Any = None) -
     subject = Subject(config, tiny_spec(config), device, DType.FP32)
     journal = Journal(tmp_path / "run", SAMPLES, resume=True)
     hardware = "epyc-9654" if subject.device.kind == "cpu" else "h100-sxm-80gb"
-    return Runner(subject, predictor(hardware), PLAN, journal), subject, journal
+    return Runner(subject, predictor(hardware), PLAN), subject, journal
 
 
 def case(
@@ -112,8 +113,8 @@ def test_records_are_appended_and_not_measured_again(tmp_path: Path) -> None:
     run, subject, journal = runner(tmp_path)
     cases = [case(subject, specs, index) for index, specs in enumerate([[], ["rank=2"], ["rank=3"]])]
     seen: list[Sample] = []
-    run.run(cases[:2], seen.append)
-    run.run(cases, seen.append)
+    record_missing(run.measured, cases[:2], journal, seen.append)
+    record_missing(run.measured, cases, journal, seen.append)
     assert [record.index for record in seen] == [0, 1, 2]
     assert [record.id for record in read_samples(journal.folder)] == [each.id for each in cases]
 
@@ -179,7 +180,7 @@ def test_a_fault_is_recorded_and_the_run_goes_on(tmp_path: Path, fault: str, mon
         else:
             monkeypatch.undo()
 
-    run.run(cases, progress)
+    record_missing(run.measured, cases, journal, progress)
     assert [record.status for record in done] == ["ok", "failed", "ok"]
     failure = done[1].failure
     assert failure is not None
@@ -217,7 +218,7 @@ def test_a_failing_factorisation_of_real_weights_is_recorded(tmp_path: Path, mon
     spec = tiny_spec(LLAMA)
     Subject(LLAMA, spec, CpuDevice(1), DType.FP32).model.save_pretrained(tmp_path / "model")
     subject = Subject(LLAMA, spec, CpuDevice(1), DType.FP32, weights=tmp_path / "model")
-    run = Runner(subject, predictor(), PLAN, Journal(tmp_path / "run", SAMPLES, resume=False))
+    run = Runner(subject, predictor(), PLAN)
     good = run.measure(case(subject, ["rank=4 form=tucker"]))
     assert (good.status, good.model.weights, good.model.factors) == ("ok", "model", "factorised")
     monkeypatch.setattr("torch.linalg.svd", boom(RuntimeError("failed to converge")))
@@ -228,10 +229,10 @@ def test_a_failing_factorisation_of_real_weights_is_recorded(tmp_path: Path, mon
 
 
 def test_a_full_disk_ends_the_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    run, subject, _ = runner(tmp_path)
+    run, subject, journal = runner(tmp_path)
     monkeypatch.setattr(Journal, "_write", boom(OSError(28, "No space left on device")))
     with pytest.raises(RunError, match="No space left on device; 0 samples are safe, --resume continues"):
-        run.run([case(subject, ["rank=1"])], lambda record: None)
+        record_missing(run.measured, [case(subject, ["rank=1"])], journal, lambda record: None)
 
 
 def test_an_interrupt_is_passed_on_after_the_last_whole_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -242,7 +243,7 @@ def test_an_interrupt_is_passed_on_after_the_last_whole_record(tmp_path: Path, m
         monkeypatch.setattr("validate.speed.runner.compare", boom(KeyboardInterrupt()))  # type: ignore[arg-type]
 
     with pytest.raises(KeyboardInterrupt):
-        run.run(cases, progress)
+        record_missing(run.measured, cases, journal, progress)
     assert [record.index for record in read_samples(journal.folder)] == [1]
 
 
