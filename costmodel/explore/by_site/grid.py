@@ -85,7 +85,7 @@ class _Run:
     def __init__(self, problem: SiteProblem, cells: Ints, values: Floats, links: Floats, bins: int) -> None:
         self.problem, self.cells, self.values, self.links, self.bins = problem, cells, values, links, bins
         self.states = problem.num_states
-        self.small = np.int16 if cells.shape[-1] < 1 << 15 else np.int64
+        self.small = np.int16 if 2 * cells.shape[-1] <= 1 << 15 else np.int64
         self.taken: dict[tuple[int, int, int], Ints] = {}
         """(layer, state, tensor) -> int (2, bins): choice + choices x (row that it came from)."""
         self.came: list[Ints] = []

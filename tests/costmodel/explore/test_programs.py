@@ -188,6 +188,23 @@ def test_a_grid_has_from_256_to_a_quarter_of_a_million_bins() -> None:
     assert made.costs("two", choice[None]) == made.costs("two", made.every()).min()
 
 
+@pytest.mark.parametrize("choices", [16_384, 16_385, 40_000])
+def test_a_site_may_have_tens_of_thousands_of_choices(choices: int) -> None:
+    """Of which the last is no less found than the first."""
+    opened = np.zeros((2, 1, choices), dtype=bool)
+    opened[..., [0, 1, choices - 1]] = True
+    one, two = np.zeros(opened.shape), np.zeros(opened.shape)
+    one[..., 1], two[..., 1], one[..., -1], two[..., -1] = 5.0, -1.0, 9.0, -3.0
+    nothing = {name: np.zeros((1, 1, 1)) for name in ("one", "two")}
+    made = Toy(
+        opened, np.zeros(opened.shape, dtype=int), 1, {"one": one, "two": two}, nothing, {"one": 0.0, "two": 0.0}
+    )
+    found = grid(made.problem, FIRST, SECOND, 100, work=1)
+    assert found.choices[-1].tolist() == [[choices - 1], [choices - 1]]
+    assert found.choices[0].tolist() == [[0], [0]]
+    assert found.least[-1] == -6
+
+
 @dataclass
 class Classes:
     """Numbers of configurations by class."""
