@@ -46,6 +46,9 @@ from costmodel.space.settings import SpaceSettings
 from costmodel.timing.calibration.load import find_calibration
 from costmodel.timing.calibration.record import Calibration
 
+_EXPLORE = ("space", "form", "ranks", "rank_multiple", "keep", "objectives", "limits", "top", "quality")
+"""What `explore` takes beside the workload."""
+
 
 @overload
 def estimate(
@@ -83,7 +86,7 @@ def estimate(
         CostModelError: in one line.
     """
     if workloads is None:
-        setup = question_of(model, hw, calibration, options).setup()
+        setup = question_of(model, hw, calibration, options, ("decompose", "workloads")).setup()
     else:
         works = tuple(cast("list[Workload]", _several(workloads)))
         for work in works:
@@ -123,7 +126,7 @@ def compare(
         CostModelError: in one line, where none can be answered.
     """
     specs = texts_of("decompose", decompose) if isinstance(decompose, Iterator) else decompose
-    questions = _questions(model, hw, stack, batch, calibration, options)
+    questions = _questions(model, hw, stack, batch, calibration, options, ("decompose",))
     return Comparison(answers=tuple(answer_each(questions, lambda setup: _estimated(setup, specs))))
 
 
@@ -164,7 +167,7 @@ def explore(
     """
     _check_kinds({"top": top, "rank_multiple": rank_multiple}, Integral, "a whole number")
     _check_kinds({"quality": quality}, str | None, "a name or a file")
-    setup = question_of(model, hw, calibration, options).setup()
+    setup = question_of(model, hw, calibration, options, _EXPLORE).setup()
     if ranks is not None and not isinstance(ranks, str):
         ranks = ",".join(map(str, ranks if isinstance(ranks, Iterable) else [ranks]))
     settings = SpaceSettings(
@@ -210,8 +213,9 @@ def recommend(
     """
     _check_kinds({"max_damage": max_damage}, Real | None, "a number")
     _check_kinds({"quality": quality}, str | None, "a name or a file")
+    own = ("faster", "smaller", "fits", "max_damage", "quality")
+    questions = _questions(model, hw, stack, batch, calibration, options, own)
     goal = Goal.of(faster, smaller, fits)
-    questions = _questions(model, hw, stack, batch, calibration, options)
     found = recommend_each(questions, goal, max_damage=max_damage, quality=quality)
     following = (
         next_command(row, questions[at].settings) if isinstance(row, Recommendation) else None for at, row in found
@@ -226,6 +230,7 @@ def _questions(
     batch: int | Sequence[int],
     calibration: Corrections,
     options: Shared,
+    own: Sequence[str],
 ) -> list[Question]:
     """A question for each combination.
 
@@ -238,7 +243,7 @@ def _questions(
         if not several:
             raise InputError(f"no {name}", value="[]", allowed="one or several")
     return [
-        question_of(model, device, calibration, _with(options, name, size))
+        question_of(model, device, calibration, _with(options, name, size), own)
         for device, name, size in itertools.product(devices, stacks, batches)
     ]
 

@@ -72,13 +72,31 @@ class Options(Shared, total=False):
 
 
 _KNOWN = (*Shared.__annotations__, "batch", "stack")
+_ALWAYS = ("model", "hw", "calibration")
+_SYNONYMS = {
+    "limit": "limits",
+    "objective": "objectives",
+    "rank": "ranks",
+    "hardware": "hw",
+    "device": "hw",
+    "gpu": "hw",
+    "batch_size": "batch",
+    "seqlen": "seq_len",
+    "spec": "decompose",
+    "config": "decompose",
+    "recipe": "decompose",
+}
+"""What options are called elsewhere."""
+_SEVERAL = "give several in lists to compare, or to recommend"
 _TEXTS = ("dtype", "weight_dtype", "kv_dtype", "stack", "host", "tp_ways")
 _USUAL = ("runtime", "attention", "cache", "latent")
 """Options that may be None, for the usual."""
 
 
-def question_of(model: Model, hw: Hardware, calibration: Corrections, options: Options) -> Question:
-    """What a question names, loaded; its options are the command's.
+def question_of(
+    model: Model, hw: Hardware, calibration: Corrections, options: Options, own: Iterable[str] = ()
+) -> Question:
+    """What a question names, loaded; its options are the command's, and `own` are further names that it takes.
 
     Raises:
         CostModelError: in one line.
@@ -86,14 +104,19 @@ def question_of(model: Model, hw: Hardware, calibration: Corrections, options: O
     given: dict[str, object] = {}
     for name, value in cast("dict[str, object]", options).items():
         if name not in _KNOWN:
-            raise InputError("unknown option", value=name, hint=nearest(name, _KNOWN))
+            names = (*_KNOWN, *_ALWAYS, *own)
+            meant = _SYNONYMS.get(name)
+            hint = f"did you mean {meant}?" if meant in names else nearest(name, names)
+            raise InputError("unknown option", value=name, hint=hint)
+        if name in ("batch", "stack") and isinstance(value, list | tuple):
+            raise InputError(f"one {name} is asked of here", value=value, hint=_SEVERAL)
         given[name] = _option(name, value)
     corrected = calibration if isinstance(calibration, Calibration) else None
     text = "none" if calibration is None or corrected is not None else str(calibration)
     found, device = model_of(model), hardware_of(hw)
-    names = {"model": found.name if isinstance(model, ModelSpec) else str(model)}
-    names["hw"] = device.name if isinstance(hw, HardwareProfile) else str(hw)
-    settings = WorkloadSettings(**names, calibration=text, **given)  # type: ignore[arg-type]
+    given["model"] = found.name if isinstance(model, ModelSpec) else str(model)
+    given["hw"] = device.name if isinstance(hw, HardwareProfile) else str(hw)
+    settings = WorkloadSettings(calibration=text, **given)  # type: ignore[arg-type]
     return replace(Question.of(settings, found, device), calibration=corrected)
 
 
@@ -125,12 +148,14 @@ def model_of(model: Model) -> ModelSpec:
     return model if isinstance(model, ModelSpec) else load_model(model)
 
 
-def hardware_of(hw: Hardware) -> HardwareProfile:
+def hardware_of(hw: Hardware | list[Hardware] | tuple[Hardware, ...]) -> HardwareProfile:
     """A device by name or path, or itself.
 
     Raises:
-        CostModelError: when there is none, in one line.
+        CostModelError: when there is none, or several, in one line.
     """
+    if isinstance(hw, list | tuple) or (isinstance(hw, str) and "," in hw and not Path(hw).exists()):
+        raise InputError("one device is asked of here", value=hw, hint=_SEVERAL)
     if not isinstance(hw, str | Path | HardwareProfile):
         raise InputError("no device", value=hw, allowed="a name, a path, or what load_hardware returns")
     return hw if isinstance(hw, HardwareProfile) else load_hardware(hw)

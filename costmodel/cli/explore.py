@@ -18,7 +18,7 @@ from costmodel.errors import InputError
 from costmodel.explore import Exploration, explore
 from costmodel.explore.explore import SCHEMA, best_warnings
 from costmodel.explore.machines import by_machine, devices_of, fewest_devices
-from costmodel.explore.milder import milder
+from costmodel.explore.milder import milder, opening
 from costmodel.explore.text import count_text
 from costmodel.files.write import write_file
 from costmodel.pricing.setup import SEVERAL, Setup, WorkloadSettings
@@ -139,7 +139,7 @@ def command(
         results = answer_each(questions, explored, begin)
     result = next(each for each in results if isinstance(each, Exploration))
     if save_recipe is not None:
-        write_file(Path(save_recipe), recipe_text(result.best, result.space.model).encode())
+        write_file(Path(save_recipe), recipe_text(opening(result).best, result.space.model).encode())
     if plot_file is not None:
         from costmodel.show.explore_plot import frontier_plot
 

@@ -32,3 +32,9 @@ def milder(result: Exploration) -> tuple[Found, ...] | None:
     found = answer(dataclasses.replace(question, tables=tables, limits=(*question.limits, alive))).top
     ahead = next((place for place, each in enumerate(found) if not space.choices(each.number).any()), len(found))
     return found[:ahead]
+
+
+def opening(result: Exploration) -> Exploration:
+    """The exploration as it is shown to people: where the first is likely destroyed, `top` has those alive instead."""
+    alive = milder(result)
+    return result if not alive else dataclasses.replace(result, answer=dataclasses.replace(result.answer, top=alive))

@@ -123,8 +123,15 @@ def load_hardware(name_or_path: str | Path) -> HardwareProfile:
         return _builtin(name_or_path.lower())
     if os.path.dirname(name_or_path) or name_or_path.endswith(".toml") or os.path.exists(name_or_path):
         return _load(Path(name_or_path))
+    if name_or_path.lower() in _THIS_MACHINE:
+        hint = f"auto is this machine, once `validate probe --out my-device` measured it; known: {', '.join(known)}"
+        raise HardwareError("no name of a device", value=name_or_path, hint=hint)
     hint = f"{nearest(name_or_path, known)} (`costmodel hw list` lists all; a path to a .toml file works too)"
     raise HardwareError("unknown hardware", value=name_or_path, hint=hint)
+
+
+_THIS_MACHINE = frozenset({"cpu", "gpu", "cuda", "here", "local", "this", "host", "localhost", "cuda:0"})
+"""Names under which other tools know the machine that they run on."""
 
 
 @cache

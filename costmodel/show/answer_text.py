@@ -14,11 +14,12 @@ if TYPE_CHECKING:
     from costmodel.pricing.estimate import Estimate
 
 
-def answer_text(result: Exploration, priced: Estimate) -> str:
+def answer_text(result: Exploration, priced: Estimate, among: str = "") -> str:
     """What was asked for and what is first, beside dense; where nothing keeps the limits, what comes nearest.
 
     Args:
         priced: `result.estimate_best()`.
+        among: which of the configurations that keep the limits are listed, where not all are.
     """
     question, answer = result.question, result.answer
     limits = " and ".join(map(str, question.limits))
@@ -30,7 +31,7 @@ def answer_text(result: Exploration, priced: Estimate) -> str:
     which = (
         "the best" if result.measured else "the one with the most" if objective.maximise else "the one with the least"
     )
-    kept = f" that keep {limits}" if limits else ""
+    kept = (f" that keep {limits}" if limits else "") + (f" {among}" if among else "")
     text = f"{asked}, {which} {'by ' if result.measured else ''}{objective.name}{kept} is "
     text += f"{configuration_text(result.best, result.space.model)}: "
     dense, saved = question.dense(), result.saved_pct(first.objectives)

@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from costmodel.decomposition.text import describe
+from costmodel.explore.milder import milder
 from costmodel.explore.text import count_text, objective_text
 from costmodel.forward.workload import Phase, Workload
 from costmodel.pricing.estimate import Estimate, PhaseEstimate
 from costmodel.pricing.several import IMPOSSIBLE, Place, Refusal
+from costmodel.show.exploration import ALIVE
 from costmodel.show.report import amount, configuration_text, duration, energy, rate
 from costmodel.timing.columns import BOUNDS
 from costmodel.units import percent, si
@@ -246,7 +248,10 @@ def _first_cells(result: Exploration) -> dict[str, str]:
     }
     if not answer.top:
         return {**cells, "first": "-", "saved": "-", "configuration": "none"}
-    top = answer.top[0]
+    alive = milder(result)
+    if alive == ():
+        return {**cells, "first": "-", "saved": "-", "configuration": "none alive is ahead of dense"}
+    top = (alive or answer.top)[0]
     value = top.objectives[objective.name]
     return {
         **cells,
@@ -258,4 +263,5 @@ def _first_cells(result: Exploration) -> dict[str, str]:
 
 def _notes(result: Exploration) -> list[str]:
     limits = [f"within {', '.join(map(str, result.question.limits))}"] if result.question.limits else []
-    return [*limits, f"guarantee: {result.answer.guarantee}"]
+    alive = [] if milder(result) is None else [f"first: {ALIVE}"]
+    return [*limits, *alive, f"guarantee: {result.answer.guarantee}"]

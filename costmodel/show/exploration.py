@@ -12,6 +12,9 @@ from costmodel.explore.answer import Found
 from costmodel.explore.distribution import Distribution
 from costmodel.explore.text import bars, objective_text
 
+ALIVE = f"with less than {DESTROYED:g} nat of damage by the prior"
+"""How those are told of that the prior leaves alive, where the first of all is destroyed."""
+
 
 def distribution_title(spreads: Iterable[Distribution | None]) -> str:
     """What the distributions are over, and how far a sample can be off."""
@@ -75,7 +78,7 @@ def milder_title(result: Exploration) -> str:
     """What the list of models that are likely alive is ordered by."""
     objective = result.question.objectives[0]
     order = f"{'Most' if objective.maximise else 'Least'} {objective.name} (saved)"
-    return f"{order} with less than {DESTROYED:g} nat of damage by the prior"
+    return f"{order} {ALIVE}"
 
 
 def damage_title(result: Exploration) -> str:

@@ -10,8 +10,10 @@ import numpy as np
 from costmodel.decomposition.factors import break_even_rank
 from costmodel.decomposition.sites import column_labels
 from costmodel.errors import InputError
+from costmodel.explore.milder import opening
 from costmodel.explore.objectives import Objective, Priced, parse_objectives
 from costmodel.show.answer_text import answer_text, trust_lines
+from costmodel.show.exploration import ALIVE
 from costmodel.show.page import make_page
 from costmodel.units import unit_of
 
@@ -47,6 +49,7 @@ def explore_page(result: Exploration, command: str) -> str:
     Raises:
         InputError: when fewer than two objectives were asked for.
     """
+    whole, result = result, opening(result)
     question, space, answer = result.question, result.space, result.answer
     if len(question.objectives) < 2:
         raise InputError(
@@ -68,7 +71,7 @@ def explore_page(result: Exploration, command: str) -> str:
     priced = result.estimate_best()
     data = {
         "title": f"{model.name} on {result.hardware}",
-        "answer": answer_text(result, priced),
+        "answer": answer_text(result, priced, "" if result is whole else ALIVE),
         "trust": trust_lines(result, priced),
         "assumptions": list(priced.assumptions),
         "measured": result.measured,

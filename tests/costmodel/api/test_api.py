@@ -244,3 +244,46 @@ def test_explore_has_the_signature_of_its_question() -> None:
     assert inspect.signature(cm.explore) == inspect.signature(asking.explore)
     asked = set(inspect.signature(asking.explore).parameters)
     assert asked - {"options"} <= set(re.findall(r"[a-z_]+", str(asking.explore.__doc__)))
+
+
+@pytest.mark.parametrize(
+    ("ask", "hint"),
+    [
+        (lambda: cm.explore("gpt2", "l4", limit="params<=5"), "did you mean limits?"),  # type: ignore[call-arg]
+        (lambda: cm.explore("gpt2", "l4", objectivs="params"), "did you mean objectives?"),  # type: ignore[call-arg]
+        (lambda: cm.recommend("gpt2", "l4", fater="20%"), "did you mean faster or"),  # type: ignore[call-arg]
+        (lambda: cm.estimate("gpt2", "l4", batch_size=3), "did you mean batch?"),  # type: ignore[call-overload]
+        (lambda: cm.compare("gpt2", "l4", spec="rank=50%"), "did you mean decompose?"),  # type: ignore[call-arg]
+        (lambda: cm.estimate("gpt2", ["l4", "t4"]), "lists to compare"),  # type: ignore[call-overload]
+        (lambda: cm.estimate("gpt2", "l4,t4"), "lists to compare"),
+        (lambda: cm.estimate("gpt2", "l4", batch=[1, 2]), "lists to compare"),  # type: ignore[call-overload]
+        (lambda: cm.estimate("gpt2", "cpu"), "auto is this machine"),
+    ],
+)
+def test_a_near_miss_is_told_what_was_meant(ask: Callable[[], object], hint: str) -> None:
+    with pytest.raises(cm.CostModelError) as told:
+        ask()
+    assert hint in str(told.value)
+
+
+@pytest.mark.parametrize(
+    ("words", "ask"),
+    [
+        (["estimate", "--hw", "l5"], lambda: cm.estimate("gpt2", "l5")),
+        (["estimate", "--hw", "cpu"], lambda: cm.estimate("gpt2", "cpu")),
+        (["estimate", "--hw", "l4", "--batch", "0"], lambda: cm.estimate("gpt2", "l4", batch=0)),
+        (["estimate", "--hw", "l4", "--tp", "5"], lambda: cm.estimate("gpt2", "l4", tp=5)),
+        (["estimate", "--hw", "l4", "--stack", "vlm"], lambda: cm.estimate("gpt2", "l4", stack="vlm")),
+        (["estimate", "--hw", "l4", "--decompose", "rank=x"], lambda: cm.estimate("gpt2", "l4", "rank=x")),
+        (["explore", "--hw", "l4", "--limit", "parms<=5"], lambda: cm.explore("gpt2", "l4", limits="parms<=5")),
+        (["recommend", "--hw", "l4", "--faster", "0.2"], lambda: cm.recommend("gpt2", "l4", faster="0.2")),
+    ],
+)
+def test_an_error_is_the_commands_line(
+    words: list[str], ask: Callable[[], object], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(cli, [*words, "--model", "gpt2"]) == 2
+    printed = capsys.readouterr().err
+    with pytest.raises(cm.CostModelError) as told:
+        ask()
+    assert printed == f"error: {told.value}\n"

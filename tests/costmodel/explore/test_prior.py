@@ -11,6 +11,7 @@ from exploring import small_model
 from costmodel.cli import cli, run
 from costmodel.decomposition.factors import Decomposition
 from costmodel.decomposition.prior import DESTROYED, METRIC, WITHIN
+from costmodel.decomposition.recipe import load_recipe
 from costmodel.decomposition.text import parse_decomposition
 from costmodel.explore import explore
 from costmodel.explore.quality import load_quality
@@ -71,7 +72,9 @@ def test_nothing_is_called_best_without_a_measurement(capsys: pytest.CaptureFixt
         assert 0 <= each["damage"] < 1
 
 
-def test_a_table_opens_with_a_model_that_is_alive_and_json_keeps_its_order(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_table_opens_with_a_model_that_is_alive_and_json_keeps_its_order(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
     question = ["explore", "--model", "qwen2.5-1.5b", "--hw", "l4", "--phase", "prefill", "--top", "2"]
     assert run(cli, question) == 0
     text = capsys.readouterr().out
@@ -79,6 +82,13 @@ def test_a_table_opens_with_a_model_that_is_alive_and_json_keeps_its_order(capsy
     assert alive < everything
     first = next(line.split() for line in text[alive:].splitlines() if line.split()[:1] == ["1"])
     assert 0.5 < float(first[-1]) < DESTROYED
+    recipe = tmp_path / "recipe.toml"
+    assert run(cli, [*question, "--save-recipe", str(recipe)]) == 0
+    capsys.readouterr()
+    model = load_model("qwen2.5-1.5b")
+    assert prior_damage(parse_decomposition(load_recipe(recipe), model), model) == pytest.approx(float(first[-1]), 0.01)
+    assert run(cli, [*question, "--hw", "l40"]) == 0
+    assert " ".join(first[1:3]) in " ".join(capsys.readouterr().out.split())
     assert run(cli, [*question, "--format", "json"]) == 0
     top = json.loads(capsys.readouterr().out)["top"]
     assert top[0]["damage"] > DESTROYED
