@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 from costmodel.errors import DecompositionError, nearest
 from costmodel.head import CAUSAL_LM, Head
-from costmodel.tensors import WeightTensor, expert_address, split_experts
+from costmodel.tensors import WeightTensor, expert_address, split_experts, with_merged_widths
 from costmodel.units import DType
 
 if TYPE_CHECKING:  # of the models that have them alone, which import them
@@ -166,8 +166,8 @@ class ModelSpec:
     """Each kind in the order of the layers, as the model whose layers are all of it; empty where all are alike."""
     tensors: tuple[WeightTensor, ...] = field(init=False, repr=False)
     """The decomposable weights of one layer, in the order of the forward pass; of several kinds those of the first, and
-    after them those of the others that no kind before has in the same shape. A name comes twice where kinds have it
-    in different shapes."""
+    after them those of the others that no kind before has in the same shape beside the same neighbours. A name comes
+    twice where kinds have it in different shapes, or merge it with others."""
 
     def __post_init__(self) -> None:
         names = dict.fromkeys(self.layer_kinds)
@@ -178,7 +178,7 @@ class ModelSpec:
 
     def _own_tensors(self) -> tuple[WeightTensor, ...]:
         """The weights of a layer where all are alike."""
-        tensors = split_experts(self.family.tensors(self), self.own_experts)
+        tensors = with_merged_widths(split_experts(self.family.tensors(self), self.own_experts))
         if not self.plain_tensors and not self.tensor_forms:
             return tensors
         plain, forms = self.plain_tensors, dict(self.tensor_forms)

@@ -40,6 +40,9 @@ class WeightTensor:
     """How a quantised checkpoint holds it, where it has other weights in another form."""
     over_cache: bool = False
     """Whether it runs over all cached positions, not over the new tokens: plain latent attention's kv_b_proj."""
+    merged_n: int = 0
+    """Columns of the product that an engine makes of it and of the layer's weights that read the same input, all dense;
+    0 where it stands alone. Layers that merge it with other neighbours have it as another weight."""
 
     def over_the_cache(self) -> WeightTensor:
         """The same weight over all cached positions."""
@@ -71,6 +74,21 @@ def attention_weight(name: str, path: str, out_features: int, in_features: int, 
 def mlp_weight(name: str, path: str, out_features: int, in_features: int, *, bias: bool) -> WeightTensor:
     """A weight of the group `mlp`."""
     return replace(attention_weight(name, path, out_features, in_features, bias=bias), group="mlp")
+
+
+_MERGED = (("q_proj", "k_proj", "v_proj"), ("query", "key", "value"), ("gate_proj", "up_proj"))
+"""Groups of names of weights that read the same input."""
+
+
+def with_merged_widths(tensors: tuple[WeightTensor, ...]) -> tuple[WeightTensor, ...]:
+    """The tensors of one layer, each with the width of the product that it would be part of."""
+    widths = {tensor.name: tensor.out_features for tensor in tensors}
+    merged: dict[str, int] = {}
+    for group in _MERGED:
+        members = [name for name in group if name in widths]
+        if len(members) > 1:
+            merged |= dict.fromkeys(members, sum(widths[name] for name in members))
+    return tuple(replace(each, merged_n=merged[each.name]) if each.name in merged else each for each in tensors)
 
 
 _NUMBER = re.compile(r"0|[1-9][0-9]{0,8}", re.ASCII)

@@ -29,11 +29,14 @@ def site_columns(model: ModelSpec) -> dict[tuple[int, str], int]:
 
 
 def column_labels(model: ModelSpec) -> list[str]:
-    """A name for each of the model's tensors that no other has: with its shape where kinds differ in it."""
+    """A name for each of the model's tensors that no other has: with its shape where kinds differ in it, and with the
+    kinds where they differ in its neighbours."""
     names = [tensor.name for tensor in model.tensors]
+    shapes = [f"{tensor.name} ({tensor.out_features} x {tensor.in_features})" for tensor in model.tensors]
+    labels = [name if names.count(name) == 1 else shape for name, shape in zip(names, shapes, strict=True)]
     return [
-        tensor.name
-        if names.count(tensor.name) == 1
-        else f"{tensor.name} ({tensor.out_features} x {tensor.in_features})"
-        for tensor in model.tensors
+        label
+        if labels.count(label) == 1
+        else f"{shape[:-1]}, {'; '.join(name for name, kind in model.kinds.items() if tensor in kind.tensors)})"
+        for tensor, label, shape in zip(model.tensors, labels, shapes, strict=True)
     ]

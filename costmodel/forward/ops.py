@@ -16,7 +16,6 @@ from costmodel.forward.cost import (
     gemm,
     norm_program,
 )
-from costmodel.forward.merging import merged_widths
 from costmodel.forward.routing import StackWork, grouped_work, stack_work
 from costmodel.forward.work import AttentionShape, ExpertWork
 from costmodel.forward.workload import Workload
@@ -47,8 +46,8 @@ class Op:
         inputs: names of the operations whose results it reads.
         holds: names of results that it does not read but that a Python frame keeps alive until it is done.
         site: the decomposable tensor that this is the linear of, else None.
-        merged_n: columns of the product that an engine makes of this dense linear and those that read the same input
-            (`costmodel.forward.merging`); 0 where it stands alone.
+        merged_n: columns of the product that an engine makes of this dense linear and those that read the same input;
+            0 where it stands alone.
         fp8: whether it is a product of fp8 inputs.
         experts: what it is of a layer of experts, where they run in one kernel; else None.
     """
@@ -167,7 +166,6 @@ class Builder:
         n, k = tensor.out_features, tensor.in_features
         stack = stack_work(tensor, self.model, self.work)
         cost, m = site_gemm(self.work, tensor, stack, n, k, bias=tensor.bias), stack.rows
-        width = merged_widths(self.model).get(tensor, 0)
         name = self.add(
             tensor.path,
             "gemm",
@@ -177,7 +175,7 @@ class Builder:
             gemm=(m, n, k),
             holds=holds,
             site=tensor.name,
-            merged_n=width,
+            merged_n=tensor.merged_n,
             experts=grouped_work(tensor, self.model, self.work),
         )
         if tensor.split != "columns":

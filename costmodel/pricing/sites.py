@@ -11,7 +11,6 @@ import numpy as np
 from costmodel.arrays import Ints
 from costmodel.decomposition.factors import Factor, LowRank
 from costmodel.forward.cost import weight_bytes
-from costmodel.forward.merging import merged_widths
 from costmodel.forward.ops import Collective, summed_rows
 from costmodel.forward.routing import grouped_work, stack_work
 from costmodel.forward.sharding import DENSE_WAYS, WAYS, is_legal, split_stages
@@ -104,8 +103,8 @@ class Sites:
 
     def _dense_costs(self, splits: list[Split]) -> Additive:
         """Costs of every tensor as it is, (tensors,); where its columns are split, what it gives is summed."""
-        columns, widths = np.arange(len(splits)), merged_widths(self.model)
-        merged_n = np.array([[widths.get(tensor, 0) for tensor in self.model.tensors]], dtype=np.int64)
+        columns = np.arange(len(splits))
+        merged_n = np.array([[tensor.merged_n for tensor in self.model.tensors]], dtype=np.int64)
         n, k, bias = (each[None] for each in (self._out_features, self._in_features, self._bias))
         costs = self._linears(columns, n, k, bias, merged_n, self._experts([None]))
         summed = np.array([DENSE_WAYS[split] == "reduce-hidden" for split in splits])
