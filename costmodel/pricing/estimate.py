@@ -12,7 +12,7 @@ from costmodel.decomposition.factors import Decomposition
 from costmodel.errors import InputError
 from costmodel.forward.ops import Op
 from costmodel.forward.workload import Workload
-from costmodel.hardware.host import host_of
+from costmodel.hardware.host import host_of, measured_host
 from costmodel.hardware.profile import HardwareProfile
 from costmodel.hardware.stack import load_stack, names_bare_kernels
 from costmodel.model import ModelSpec
@@ -297,10 +297,13 @@ def pricer(
         times = ParallelTimes(device=times, hardware=hardware, tp=work.tp, ep=work.ep)
     bare = names_bare_kernels(work.stack)
     if work.stack is not None and not bare and (calibration is None or calibration.stack is None):
+        host = host_of(work.host, hardware)
+        if work.host is None and calibration is not None and calibration.module_launch_s is not None:
+            host = measured_host(host, calibration.module_launch_s)
         times = StackTimes(
             device=times,
             stack=load_stack(work.stack),
-            host=host_of(work.host, hardware),
+            host=host,
             element_bytes=work.act_bytes,
         )
     return PhasePricer(model, work, hardware, times, ratio_error(calibration, work.dtype))

@@ -101,6 +101,7 @@ def fit_calibration(
         "runtimes": manifest.runtimes,
         "level": "probes",
         "host_launch_s": manifest.host_launch_s,
+        **({} if manifest.module_launch_s is None else {"module_launch_s": manifest.module_launch_s}),
         "provenance": manifest.provenance,
         "errors": errors + rows,
         "streams": entries,

@@ -45,6 +45,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     provenance: list[dict[str, Any]]
     """One entry per source: classes, source, licence, method, points."""
     host_launch_s: float | None = None
+    module_launch_s: float | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -100,13 +101,14 @@ def _manifest(folder: Path) -> Manifest:
     part = content.entries(["schema", "hardware", "dtype", "runtimes", "provenance"])
     if part["schema"].integer(0, 10**6) != SCHEMA:
         raise part["schema"].wrong(str(SCHEMA))
-    host = part.get("host_launch_s")
+    host, modules = part.get("host_launch_s"), part.get("module_launch_s")
     return Manifest(
         hardware=part["hardware"].text(),
         dtype=part["dtype"].choice([each.value for each in COMPUTE_DTYPES]),
         runtimes=[each.choice([way.value for way in Runtime]) for each in part["runtimes"].items(1)],
         provenance=[{key: each.value for key, each in entry.entries().items()} for entry in part["provenance"].items()],
         host_launch_s=None if host is None or host.value is None else host.number(0, 1),
+        module_launch_s=None if modules is None or modules.value is None else modules.number(1e-9, 1),
     )
 
 

@@ -17,6 +17,7 @@ from validate.calibration.shaped import rounded
 from validate.cli.progress import WorkBar
 from validate.devices.device import Device
 from validate.devices.environment import environment
+from validate.probes.launch import module_launch_seconds
 from validate.probes.microbench import host_launch_seconds, tables_from
 from validate.probes.rank_figure import rank_plot
 from validate.probes.ranks import MULTIPLES, noise, rank_effects, rank_points
@@ -33,6 +34,7 @@ def fit_device(
     quiet = quiet_seconds(records)
     tables, streams = tables_from(quiet, kind.bits // 8)
     launch = host_launch_seconds(device) if profile.asynchronous else None
+    modules = module_launch_seconds(device) if profile.asynchronous else None
     runtimes = [Runtime.EAGER, Runtime.GRAPH] if profile.asynchronous else [Runtime.EAGER]
     passes = 1 + max(record.turn for record in records)
     provenance = [
@@ -52,6 +54,7 @@ def fit_device(
         runtimes=[each.value for each in runtimes],
         provenance=provenance,
         host_launch_s=launch,
+        module_launch_s=modules,
     )
     ops = MeasuredOps(manifest=manifest, tables=tables, streams=streams)
     write_ops(out, ops)

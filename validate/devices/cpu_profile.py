@@ -24,7 +24,8 @@ _DOUBLE_PUMPED = {("AuthenticAMD", 25)}
 def profile_text(device: KnownDevice) -> str:
     """The profile in the schema of hw_profiles/README.md; every figure is marked unverified.
 
-    Takes about a second, for the bandwidth. It is named after the processor and the number of threads.
+    Takes about a second, for the bandwidth. It is named after the processor and the number of threads; its description
+    says how many sockets and NUMA nodes the machine has, whose memories are priced as one.
     """
     threads = torch.get_num_threads()
     name = f"{re.sub('[^a-z0-9]+', '-', device.name.lower()).strip('-') or 'cpu'}-{threads}t"
@@ -62,13 +63,20 @@ def profile_text(device: KnownDevice) -> str:
         f"host_launch_us = {_figure(launch_seconds() * 1e6, 'launch')}",
         f"kernel_floor_us = {_figure(0.0, 'estimate')}",
     ]
-    description = re.sub(r"[^ -~]|[\"\\]", " ", f"{device.name}, {threads} thread(s), written by validate")
+    where = "".join(f" of {count} {what}(s)" for what, count in memory_places().items() if count)
+    description = re.sub(r"[^ -~]|[\"\\]", " ", f"{device.name}, {threads} thread(s){where}, written by validate")
     lines = ["schema = 1", f'name = "{name}"', f'description = "{description}"', 'kind = "cpu"']
     if architecture := "amx" if "amx_bf16" in flags else isa if isa in ("avx2", "avx512") else None:
         lines.append(f'architecture = "{architecture}"')
     lines += ["", "[sources]"]
     lines += [f'{key} = "{text}"' for key, text in sources.items()]
     return "\n".join([*lines, "", "[figures]", *figures]) + "\n"
+
+
+def memory_places(system: Path = Path("/sys/devices/system")) -> dict[str, int]:
+    """Sockets and NUMA nodes of the machine as Linux lists them; 0 where it does not."""
+    packages = {path.read_text().strip() for path in system.glob("cpu/cpu[0-9]*/topology/physical_package_id")}
+    return {"socket": len(packages), "NUMA node": len(list(system.glob("node/node[0-9]*")))}
 
 
 def read_bandwidth(buffer_bytes: int = BUFFER_BYTES) -> float:

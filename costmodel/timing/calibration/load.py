@@ -44,7 +44,7 @@ _KEYS = (
     "streams",
     "errors",
 )
-_OPTIONAL = ("elsewhere", "stack")
+_OPTIONAL = ("elsewhere", "stack", "module_launch_s")
 
 
 def load_calibration(path: str | Path) -> Calibration:
@@ -90,6 +90,7 @@ def _of_text(text: str, path: Path) -> Calibration:
     return Calibration(
         **_about(path, part),
         host_launch_s=None if launch.value is None else launch.number(0, 1),
+        module_launch_s=part["module_launch_s"].number(1e-9, 1) if "module_launch_s" in part else None,
         shaped=MappingProxyType(shaped),
         streams=MappingProxyType(dict(read_streams(part["streams"]))),
         passes=passes,

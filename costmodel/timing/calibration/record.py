@@ -33,6 +33,7 @@ class Calibration:
         provenance: where the measurements come from, an entry each.
         errors: rows of its error table, on held-out points.
         host_launch_s: measured host time per kernel, or None where the profile's figure stands.
+        module_launch_s: the same where transformers' modules launch it, which says how fast the host of a stack is.
         shaped, streams: the forms by class of operation; empty where there is one form for all.
         stack: name of the stack whose passes it was fitted to, which it serves alone; None for PyTorch's own.
         passes: what whole passes were fitted with: one form for all, or corrections of the forms by class.
@@ -52,4 +53,5 @@ class Calibration:
     streams: Mapping[str, StreamForm]
     passes: AdditiveForm | ScaledForm | None = None
     stack: str | None = None
+    module_launch_s: float | None = None
     sibling: Calibration | None = None

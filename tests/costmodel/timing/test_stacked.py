@@ -18,11 +18,11 @@ from costmodel.decomposition.text import parse_decomposition
 from costmodel.families.load import load_model
 from costmodel.forward.workload import Cache, Runtime, Workload
 from costmodel.hardware import stack as stacks
-from costmodel.hardware.profile import load_hardware
+from costmodel.hardware.profile import load_hardware, profile_folder
 from costmodel.hardware.stack import CLASSES, Stack, load_stack
 from costmodel.pricing.estimate import estimate, pricer
 from costmodel.pricing.phase import PhaseCosts
-from costmodel.timing.calibration.load import find_calibration
+from costmodel.timing.calibration.load import find_calibration, load_calibration
 from costmodel.timing.columns import Z90, OpColumns
 
 MODEL, DEVICE = load_model("llama-70m"), load_hardware("a100-sxm-80gb")
@@ -113,6 +113,23 @@ def test_the_host_launches_what_the_stack_leaves_unmerged(monkeypatch: pytest.Mo
     gemms = 7 * MODEL.num_layers + 1
     assert costs.host_s == pytest.approx(gemms * 0.5 * 1e-3)
     assert costs.latency_s == costs.host_s
+
+
+def test_a_probed_host_serves_every_stack_that_it_launches_unless_a_class_is_named(tmp_path: Path) -> None:
+    content = json.loads((profile_folder() / "calibrations" / "a100-sxm-80gb.json").read_text())
+    half_s = (load_stack("transformers").launch_s or 0) / 2
+    (tmp_path / "probed.json").write_text(json.dumps({**content, "module_launch_s": half_s}))
+    probed = load_calibration(tmp_path / "probed.json")
+    for stack in ("transformers", "transformers-4.35", "torchscript", "fastertransformer", "vllm", "eager"):
+        runtime = Runtime(load_stack(stack).runtime)
+        shipped = find_calibration("auto", DEVICE, WORK.dtype, runtime)
+        work = Workload.decode(600, stack=stack, runtime=runtime)
+        before, after, named = (
+            pricer(MODEL, DEVICE, each, calibration).time_model.host_launch_s
+            for each, calibration in ((work, shipped), (work, probed), (replace(work, host="epyc-a100"), probed))
+        )
+        assert after == pytest.approx(before if stack in ("vllm", "eager") else before / 2)
+        assert named == before
 
 
 def test_a_step_adds_its_time_to_every_pass_and_steps_of_a_request(monkeypatch: pytest.MonkeyPatch) -> None:

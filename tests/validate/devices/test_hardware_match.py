@@ -15,7 +15,7 @@ from costmodel.errors import HardwareError
 from costmodel.hardware.profile import load_hardware
 from costmodel.units import DType
 from validate.devices.cpu import CpuDevice
-from validate.devices.cpu_profile import read_bandwidth
+from validate.devices.cpu_profile import memory_places, read_bandwidth
 from validate.devices.environment import environment
 from validate.devices.hardware_match import hardware_for, match_profile, mismatch
 from validate.devices.nvml import Nvml
@@ -191,3 +191,15 @@ def test_predictions_of_another_device_than_is_measured_are_warned_of(
     text = mismatch(types.SimpleNamespace(kind=kind, name=name), load_hardware(predicted))  # type: ignore[arg-type]
     assert (text is not None) == unlike
     assert text is None or (name in text and predicted in text)
+
+
+def test_sockets_and_numa_nodes_are_those_that_linux_lists(tmp_path: Path) -> None:
+    for cpu, package in enumerate((0, 0, 1, 1)):
+        topology = tmp_path / "cpu" / f"cpu{cpu}" / "topology"
+        topology.mkdir(parents=True)
+        (topology / "physical_package_id").write_text(f"{package}\n")
+    for node in range(4):
+        (tmp_path / "node" / f"node{node}").mkdir(parents=True)
+    (tmp_path / "node" / "online").write_text("0-3\n")
+    assert memory_places(tmp_path) == {"socket": 2, "NUMA node": 4}
+    assert memory_places(tmp_path / "nowhere") == {"socket": 0, "NUMA node": 0}

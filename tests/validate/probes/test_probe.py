@@ -20,6 +20,7 @@ from validate.cli import cli
 from validate.devices.cpu import CpuDevice
 from validate.devices.device import Work
 from validate.errors import RunError
+from validate.probes.launch import module_launch_seconds
 from validate.probes.microbench import Microbench, host_launch_seconds, tables_from
 from validate.probes.plan import Op, ProbePlan, probe_plan
 from validate.probes.records import OPS, quiet_seconds
@@ -191,6 +192,7 @@ def test_no_weight_is_read_again_before_the_cache_has_forgotten_it(bench: Microb
     assert len(bench.gemm((1, 8, 8))) > 100
     assert len(bench.gemm((1, 1 << 12, stretch // (4 << 12) + 1))) == 1
     assert 0 < host_launch_seconds(bench.device, 50) < 1e-2
+    assert 0 < module_launch_seconds(bench.device, 2) < 1
 
 
 @pytest.mark.slow
