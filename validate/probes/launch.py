@@ -16,7 +16,7 @@ from costmodel.units import DType
 from validate.devices.device import Device
 from validate.models.build import build_model
 
-_TINY = {
+_TINY: dict[str, Any] = {
     "model_type": "llama",
     "hidden_size": 64,
     "intermediate_size": 128,
