@@ -9,14 +9,19 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
+from exploring import question_of
 
 from costmodel.arrays import Floats
+from costmodel.errors import InputError
 from costmodel.explore.by_class.answer import best, frontier
 from costmodel.explore.by_site import chain
 from costmodel.explore.by_site.chain import minimise
 from costmodel.explore.by_site.grid import grid
 from costmodel.explore.by_site.hull import evaluate, fill, hull
-from costmodel.explore.by_site.problem import Functional, SiteProblem
+from costmodel.explore.by_site.problem import Functional, SiteProblem, ceiling
+from costmodel.families.load import load_model
+from costmodel.forward.workload import Workload
+from costmodel.space.make import design_space
 
 FIRST, SECOND = Functional(weights={("one", "x"): 1.0}), Functional(weights={("two", "x"): 1.0})
 
@@ -203,6 +208,19 @@ def test_a_site_may_have_tens_of_thousands_of_choices(choices: int) -> None:
     assert found.choices[-1].tolist() == [[choices - 1], [choices - 1]]
     assert found.choices[0].tolist() == [[0], [0]]
     assert found.least[-1] == -6
+
+
+def test_a_limit_is_kept_up_to_a_ceiling_of_the_cost_itself() -> None:
+    """Of rates and savings too: the time of as many tokens, and what is left of the dense model's."""
+    space = design_space(load_model("bert-base"), "per-site", ranks=[64])
+    limits = ["tokens_per_s>=1000", "latency_s<=0.5", "saved.latency_pct>=20", "saved.speedup>=1.5"]
+    question = question_of(space, [Workload.prefill(128, batch=2)], ["latency_s"], limits)
+    dense = float(np.asarray(question.objectives[0].values(question.tables.dense)))
+    found = [ceiling(question.tables, limit) for limit in question.limits]
+    assert found == pytest.approx([256 / 1000, 0.5, 0.8 * dense, dense / 1.5])
+    better = question_of(space, [Workload.prefill(128)], ["latency_s"], ["latency_s>=0.5"])
+    with pytest.raises(InputError, match="worse side"):
+        ceiling(better.tables, better.limits[0])
 
 
 @dataclass
