@@ -5,20 +5,23 @@ from __future__ import annotations
 import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, cast
 
 import numpy as np
 import pytest
-from exploring import question_of
+from exploring import all_but, question_of, small_model
 
 from costmodel.arrays import Floats
 from costmodel.errors import InputError
 from costmodel.explore.by_class.answer import best, frontier
+from costmodel.explore.by_class.listing import ListedConfigurations
 from costmodel.explore.by_site import chain
 from costmodel.explore.by_site.chain import minimise
 from costmodel.explore.by_site.grid import grid
 from costmodel.explore.by_site.hull import evaluate, fill, hull
 from costmodel.explore.by_site.problem import Functional, SiteProblem, ceiling
+from costmodel.explore.by_site.tangents import leading
 from costmodel.families.load import load_model
 from costmodel.forward.workload import Workload
 from costmodel.space.make import design_space
@@ -221,6 +224,21 @@ def test_a_limit_is_kept_up_to_a_ceiling_of_the_cost_itself() -> None:
     better = question_of(space, [Workload.prefill(128)], ["latency_s"], ["latency_s>=0.5"])
     with pytest.raises(InputError, match="worse side"):
         ceiling(better.tables, better.limits[0])
+
+
+@pytest.mark.parametrize(("length", "batch"), [(1, 1), (4096, 4096), (4096, 1)])
+def test_where_the_device_or_the_host_leads_throughout_one_tangent_is_the_requests_latency(
+    length: int, batch: int, tmp_path: Path
+) -> None:
+    model = small_model(tmp_path)
+    space = design_space(model, "per-site", ranks=[4, 60], keep=all_but(model, [0, 3], ["q_proj", "down_proj"]))
+    work = [Workload.prefill(length, batch=batch), Workload.decode(length + 1, batch=batch)]
+    question = question_of(space, work, ["request.latency_s"], new_tokens=4)
+    problem, every = SiteProblem.of(question.tables), space.valid_choices(0, space.valid_size)
+    found = leading(question.tables, [problem], question.objectives[0])
+    assert found is not None
+    truth = np.asarray(question.objectives[0].values(ListedConfigurations(question.tables, space).batch))
+    assert evaluate(problem, found, every) == pytest.approx(truth, rel=1e-9)
 
 
 @dataclass

@@ -440,6 +440,18 @@ def test_a_streams_correction_follows_what_the_base_cannot_say_and_never_falls()
     assert [len(each) for each in (table.take(moved > 2**21).moved, table.take(slice(3)).seconds)] == [35, 3]
 
 
+def test_a_few_wild_streams_do_not_move_the_base() -> None:
+    moved = 2.0 ** np.linspace(12, 28, 60)
+    seconds = 3e-6 + moved / 1.4e12
+    wild = np.where(np.arange(60) % 12 == 5, 6.0, 1.0)
+    plain, found = (
+        fit_stream(StreamTable(kind="norm", moved=moved, seconds=each), flops_per_s=1e14, bytes_per_s=2e12).base
+        for each in (seconds, seconds * wild)
+    )
+    assert found.bytes_per_s == pytest.approx(plain.bytes_per_s, rel=0.1)
+    assert found.fixed_s == pytest.approx(plain.fixed_s, rel=0.1)
+
+
 def test_groups_of_a_table_are_its_weights_or_its_heads() -> None:
     gemm = OpTable(
         kind="gemm",
