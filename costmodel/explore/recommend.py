@@ -2,7 +2,8 @@
 
 Searched are the homogeneous configurations whose rank is one of SHARES of each tensor's break-even rank, rounded down
 to a multiple that matrix units like: every set of tensors, every number of layers, and of the layers those that damage
-the least, exactly (`by_layer.sets`). A yes keeps the goal at the pessimistic end of the saving's 90 % interval.
+the least, exactly (`by_layer.sets`); where layers have different tensors, those of `prefixes`. A yes keeps the goal at
+the pessimistic end of the saving's 90 % interval.
 """
 
 from __future__ import annotations
@@ -15,11 +16,13 @@ import numpy as np
 from costmodel.arrays import Floats, Ints
 from costmodel.decomposition.factors import Decomposition, Form
 from costmodel.decomposition.prior import DESTROYED, METRIC
+from costmodel.decomposition.sites import site_mask
 from costmodel.decomposition.text import Rank, describe
 from costmodel.errors import InputError
 from costmodel.explore.by_layer.quality import LayerQuality
 from costmodel.explore.by_layer.sets import LayerSets
 from costmodel.explore.goal import Goal
+from costmodel.explore.prefixes import prefixes
 from costmodel.explore.quality import PRIOR, QualityTable, load_quality
 from costmodel.explore.reasons import missed, most_text, reached_verdict, unfit_text
 from costmodel.explore.recommendation import Quantised, Recommendation, Verdict
@@ -68,7 +71,7 @@ def recommend(
         only: the one configuration to judge; None to search.
 
     Raises:
-        InputError: when layers of the model have different tensors, quality does not fit, or max_damage is no damage.
+        InputError: when quality does not fit, or max_damage is no damage.
     """
     if max_damage is not None and not max_damage >= 0:
         raise InputError("the most damage allowed", value=max_damage, allowed="a number from 0")
@@ -169,7 +172,9 @@ def _tried(
     if only is not None:
         choices = np.stack([space.choices(number) for number in (0, space.index(only))])
         return tables.batch(choices), lambda place: space.decomposition(choices[place])
-    assert isinstance(space, HomogeneousSpace)
+    if not isinstance(space, HomogeneousSpace):
+        choices = prefixes(space, damage)
+        return tables.batch(choices), lambda place: space.decomposition(choices[place])
     sets = LayerSets(tables, space, LayerQuality.of(damage, space))
     return sets.batch, lambda place: space.config(next(sets.members(place))[1])
 
@@ -194,20 +199,16 @@ def _space_of(model: ModelSpec, only: Decomposition) -> DesignSpace:
     return design_space(model, "per-site", ranks=ranks, form=form)
 
 
-def _space(model: ModelSpec) -> HomogeneousSpace:
+def _space(model: ModelSpec) -> DesignSpace:
     multiple = _WIDE if model.hidden_size >= _WIDE_MODEL else _NARROW
     shares = [Rank.parse(f"{share}%") for share in SHARES]
+    if not site_mask(model).all():
+        return design_space(model, "per-site", ranks=shares, rank_multiple=multiple)
     space = design_space(model, "homogeneous", ranks=shares, rank_multiple=multiple)
-    if not isinstance(space, HomogeneousSpace):
-        raise InputError(
-            "layers of this model have different tensors, of which no configuration can be recommended",
-            value=model.name,
-            hint="use costmodel explore",
-        )
+    assert isinstance(space, HomogeneousSpace)
     if len(space.valid_pairs) * len(space.layers) > _MOST_CLASSES:
         coarse = [Rank.parse(f"{share}%") for share in (25, 50, 75)]
         space = design_space(model, "homogeneous", ranks=coarse, rank_multiple=multiple)
-        assert isinstance(space, HomogeneousSpace)
     return space
 
 

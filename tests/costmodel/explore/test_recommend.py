@@ -15,8 +15,9 @@ import pytest
 
 from costmodel.cli import cli, run
 from costmodel.decomposition.factors import Decomposition
+from costmodel.decomposition.sites import site_mask
 from costmodel.decomposition.text import parse_decomposition
-from costmodel.errors import CostModelError, InputError
+from costmodel.errors import InputError
 from costmodel.explore.goal import Goal
 from costmodel.explore.recommend import recommend
 from costmodel.families.load import load_model
@@ -161,10 +162,16 @@ def test_the_table_markdown_and_csv_have_a_row_each(ask: Any) -> None:
     assert len(list(csv.DictReader(io.StringIO(ask(*question, "--format", "csv"))))) == 2
 
 
-def test_layers_of_different_tensors_are_refused_in_a_line() -> None:
-    setup = WorkloadSettings(model="deepseek-v3", hw="b200-sxm", phase="decode").setup()
-    with pytest.raises(CostModelError, match="different tensors"):
-        recommend(setup.model, setup.hardware, setup.workloads[0], Goal.of(smaller="20%"))
+def test_layers_of_different_tensors_are_answered_as_estimate_prices_them() -> None:
+    setup = WorkloadSettings(model="deepseek-v3", hw="b200-sxm", phase="decode", tp=8).setup()
+    (work,), model = setup.workloads, setup.model
+    assert not site_mask(model).all()
+    row = recommend(model, setup.hardware, work, Goal.of(smaller="20%"))
+    assert row.verdict.code == "yes"
+    assert row.config is not None
+    priced = estimate(model, setup.hardware, row.config, [work]).phases[0]
+    assert priced.saved["weight_bytes_pct"] == pytest.approx(row.saved_pct)
+    assert parse_decomposition(str(row.spec).split(" + "), model) == row.config
 
 
 def test_the_next_command_asks_the_same_question(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
