@@ -34,13 +34,30 @@ class NamingGroup(click.Group):
         known = self.list_commands(ctx)
         if args and args[0] not in known and not args[0].startswith("-"):
             raise InputError("unknown command", value=args[0], hint=nearest(args[0], known))
-        return super().resolve_command(ctx, args)
+        name, command, rest = super().resolve_command(ctx, args)
+        if command is not None and not isinstance(command, click.Group):
+            _warn_of_repeated(command, ctx, rest)
+        return name, command, rest
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        _warn_of_repeated(self, ctx.parent, args)
+        return super().parse_args(ctx, args)
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Each command with the whole of its first sentence, where click cuts what is longer than a line."""
         commands = {name: self.get_command(ctx, name) for name in self.list_commands(ctx)}
         with formatter.section("Commands"):
             formatter.write_dl([(name, each.get_short_help_str(1000)) for name, each in commands.items() if each])
+
+
+def _warn_of_repeated(command: click.Command, parent: click.Context | None, args: Sequence[str]) -> None:
+    """Say which options are given twice that count once: nothing that is asked for is replaced in silence."""
+    parsing = click.Context(command, parent=parent, resilient_parsing=True)
+    order = command.make_parser(parsing).parse_args(list(args))[2]
+    for option in dict.fromkeys(order):
+        once = isinstance(option, click.Option) and not (option.multiple or option.count or option.is_flag)
+        if once and (times := order.count(option)) > 1:
+            click.echo(f"warning: {option.opts[-1]} is given {times} times, the last counts", err=True)
 
 
 def format_option(function: F) -> F:

@@ -168,7 +168,8 @@ def _find(given: str | Path) -> Path:
         if given != "" and path.exists():
             return path
     except (OSError, ValueError) as error:  # a name too long, a NUL byte, a folder that may not be entered
-        raise ModelError("cannot look up model", value=str(given), hint=str(error)) from error
+        reason = getattr(error, "strerror", None) or str(error)
+        raise ModelError("cannot look up model", value=str(given), hint=reason) from error
     if isinstance(given, str) and is_hub_name(given):
         return hub_config(given)
     allowed = "a built-in name, a config.json or a folder with one, or owner/name on the Hugging Face hub"

@@ -11,6 +11,8 @@ import json
 from pathlib import Path
 from typing import Any, BinaryIO
 
+from costmodel.files.open import open_file
+
 _HEAD = "lm_head.weight"
 _EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "embed_in.weight", "word_embeddings.weight")
 """How the names of token embeddings end."""
@@ -54,7 +56,8 @@ _ENDINGS = tuple(f".{name}" for name in _EMBEDDINGS)
 
 def _listed(index: Path) -> list[Path]:
     """The files of an index that hold the tensors in question."""
-    names = json.loads(index.read_bytes())
+    with open_file(index) as stream:
+        names = json.loads(stream.read())
     names = names.get("weight_map") if isinstance(names, dict) else None
     if not isinstance(names, dict):
         raise ValueError("no weight_map")
@@ -63,7 +66,7 @@ def _listed(index: Path) -> list[Path]:
 
 
 def _places(path: Path) -> dict[str, Place]:
-    with path.open("rb") as stream:
+    with open_file(path, _MAX_HEADER) as stream:
         length = int.from_bytes(stream.read(8), "little")
         if length > _MAX_HEADER:
             raise ValueError("no header of safetensors")

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from costmodel.errors import CostModelError, shorten
+from costmodel.files.open import open_file
 
 MAX_BYTES = 64 * 10**6
 """Larger files are refused unread; a configuration of the largest models takes a megabyte."""
@@ -87,7 +88,7 @@ def read_text(path: str | Path, what: str, error: type[CostModelError], *, limit
         CostModelError: of class `error`, when the file cannot be read, is too large or is not UTF-8.
     """
     try:
-        with Path(path).open("rb") as stream:
+        with open_file(path, limit + 1) as stream:
             content = stream.read(limit + 1)
     except (OSError, ValueError) as cause:  # ValueError: a NUL byte in the name
         reason = getattr(cause, "strerror", None) or str(cause)

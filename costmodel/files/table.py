@@ -7,16 +7,21 @@ with more or fewer cells than there are columns, and a column's name that comes 
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping, Sequence
+import io
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO
 
 from costmodel.errors import CostModelError
 from costmodel.files.node import LARGE, Node
+from costmodel.files.open import open_file
 
 if TYPE_CHECKING:
     from costmodel.arrays import Floats
+
+_LONGEST = 16 * 10**6
+"""Letters of a line of CSV."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -84,8 +89,8 @@ def read_table(path: Path, error: type[CostModelError]) -> Table:
 def _read_csv(path: Path, error: type[CostModelError]) -> dict[str, Sequence[object]]:
     values: list[str] = []  # of all rows one after the other: a list per row would take three times as long to keep
     try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            rows = (row for row in csv.reader(stream) if row)
+        with io.TextIOWrapper(open_file(path), encoding="utf-8-sig", newline="") as stream:
+            rows = (row for row in csv.reader(_lines(stream)) if row)
             names = [name.strip() for name in next(rows, [])]
             _require_distinct(names, path, error)
             for row in rows:
@@ -98,6 +103,14 @@ def _read_csv(path: Path, error: type[CostModelError]) -> dict[str, Sequence[obj
     return {name: values[place :: len(names)] for place, name in enumerate(names)}
 
 
+def _lines(stream: TextIO) -> Iterator[str]:
+    """Lines of a text, none of which is so long that it is no table: a device may have no end."""
+    while line := stream.readline(_LONGEST):
+        if len(line) == _LONGEST:
+            raise ValueError(f"a line of more than {_LONGEST:,} letters")
+        yield line
+
+
 def _read_parquet(path: Path, error: type[CostModelError]) -> dict[str, Sequence[object]]:
     try:
         import pyarrow
@@ -106,11 +119,17 @@ def _read_parquet(path: Path, error: type[CostModelError]) -> dict[str, Sequence
         hint = "pip install 'costmodel[parquet]', or convert it to CSV"
         raise error(f"{path}: reading Parquet needs pyarrow", hint=hint) from None
     try:
-        with path.open("rb") as stream:  # a path itself may be a folder, and its parts become columns
+        with open_file(path) as stream:  # a path itself may be a folder, and its parts become columns
             table = pyarrow.parquet.ParquetFile(stream).read(use_threads=False)
         _require_distinct(table.column_names, path, error)
         return {name: table[name].to_pylist() for name in table.column_names}
-    except (OSError, ValueError, ArithmeticError, pyarrow.ArrowException) as cause:
+    except (
+        OSError,
+        ValueError,
+        ArithmeticError,
+        LookupError,
+        pyarrow.ArrowException,
+    ) as cause:  # LookupError: a time zone
         raise error(f"{path}: cannot read as Parquet", hint=getattr(cause, "strerror", None) or str(cause)) from cause
 
 

@@ -17,7 +17,7 @@ from validate.hf.check import is_factored
 from validate.hf.errors import FactoredCheckpointError
 from validate.models.classes import LeftOutError
 from validate.models.headers import StoredTensors
-from validate.models.weights import ShapeError, is_finite, require_finite
+from validate.models.weights import ShapeError, is_finite, require_finite, require_weight
 
 
 def require_dense(folder: Path) -> None:
@@ -88,6 +88,9 @@ def read_model(
     """
     require_dense(folder)
     stored = StoredTensors(folder)
+    for name, entry in stored.entries.items():
+        if entry.kind.startswith("C"):  # complex: transformers would drop the imaginary part
+            require_weight(entry, name)
     try:
         model, report = kind.from_pretrained(
             str(folder),
@@ -112,7 +115,11 @@ def read_model(
         raise ModelError("folder lacks weights of the model", value=missing[0], hint=f"{len(missing)} missing")
     if left := sorted(name for name in map(str, report["unexpected_keys"]) if not may_leave(name)):
         raise LeftOutError(left, type(model).__name__)
+    whole = stored.assembled(model)
     for name, tensor in model.state_dict().items():
+        place = whole.find([name], str(model.base_model_prefix)) if tensor.is_floating_point() else None
+        if place is not None:
+            require_weight(whole.entries[place], place)
         if not is_finite(tensor, tensor.dtype):
             found = stored.find([name], str(model.base_model_prefix))
             require_finite(tensor if found is None else stored.read(found), name, dtype)

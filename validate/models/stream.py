@@ -24,7 +24,7 @@ from validate.models.headers import StoredTensors
 from validate.models.pretrained import locate, open_pretrained
 from validate.models.reading import require_dense, require_own_weights
 from validate.models.tokenizers import read_tokenizer
-from validate.models.weights import ShapeError, SourceWeights
+from validate.models.weights import KindError, ShapeError, SourceWeights
 
 ReadWeight = Callable[[str, torch.dtype], torch.Tensor]
 """From a tensor's name in the model to the tensor, in memory of its own."""
@@ -66,7 +66,7 @@ class LayerStream:
         self.whole = ""
         try:
             self._read: ReadWeight = SourceWeights(stored, model).read
-        except ShapeError:
+        except (ShapeError, KindError):
             raise
         except ModelError as error:  # names that only transformers knows, or nobody
             self._read = _read_whole(path_or_id)

@@ -13,10 +13,12 @@ from costmodel.errors import ModelError
 from validate.errors import MeasurementError
 from validate.hf.names import DTYPES
 from validate.models.classes import tensors_of
-from validate.models.headers import StoredTensors
+from validate.models.headers import Entry, StoredTensors
 from validate.store.digests import sha256_of
 
 _CHUNK = 1 << 24
+_KINDS = ("F64", "F32", "BF16", "F16")
+"""Safetensors' names of the types that weights are read from."""
 
 
 class ShapeError(ModelError):
@@ -31,6 +33,25 @@ class ShapeError(ModelError):
         )
 
 
+class KindError(ModelError):
+    """A stored weight of a type that its values cannot be taken from as they are."""
+
+
+def require_weight(entry: Entry, name: str) -> None:
+    """Make sure that a stored weight is of floating point, wide enough to need no scales beside it.
+
+    Raises:
+        KindError: when it is complex, whole numbers, or quantised.
+    """
+    if odd := [kind for kind in entry.kind.split(", ") if kind not in _KINDS]:
+        raise KindError(
+            f"{entry.path.name}: {name} is of a type that weights are not read from",
+            value=odd[0],
+            allowed=", ".join(_KINDS),
+            hint="a quantised checkpoint is dequantised first",
+        )
+
+
 class SourceWeights:
     """The tensors of a folder's safetensors files by their names in a model, as `from_pretrained` would take them.
 
@@ -42,7 +63,7 @@ class SourceWeights:
         files: the weight files.
 
     Raises:
-        ModelError: when a tensor is missing, or of another shape than config.json says.
+        ModelError: when a tensor is missing, of another shape than config.json says, or of a type that is no weight's.
     """
 
     def __init__(self, stored: StoredTensors, model: nn.Module) -> None:
@@ -60,6 +81,8 @@ class SourceWeights:
             entry = stored.entries[found]
             if entry.shape != tuple(tensor.shape):
                 raise ShapeError(f"{entry.path.name}: {found}", entry.shape, tensor.shape)
+            if tensor.is_floating_point():
+                require_weight(entry, found)
             self._where[names[0]], self.shapes[names[0]] = found, entry.shape
             self._kinds[names[0]] = entry.kind
         self._types = list(dict.fromkeys(each for kinds in self._kinds.values() for each in kinds.split(", ")))

@@ -21,6 +21,7 @@ from costmodel.decomposition.factors import Site
 from costmodel.decomposition.sites import site_columns
 from costmodel.errors import CostModelError
 from costmodel.families.registry import spec_from_config
+from costmodel.files.open import is_special
 from costmodel.files.write import write_file
 from costmodel.model import ModelSpec
 from validate.errors import RecordError
@@ -118,6 +119,8 @@ def read_tensors(path: str | Path) -> tuple[dict[str, str], Arrays]:
     Raises:
         RecordError: when it cannot be read or is damaged.
     """
+    if is_special(Path(path)):  # safetensors would wait for a pipe
+        raise RecordError("cannot read sensitivity file", value=str(path), hint="a pipe or a device")
     try:
         with safe_open(path, framework="np") as file:
             return file.metadata() or {}, {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from costmodel.errors import ModelError
+from costmodel.files.open import open_file
 from validate.errors import weightless
 from validate.store.record_format import Record
 
@@ -17,7 +18,7 @@ def sha256_of(path: str | Path) -> str:
     Raises:
         OSError: when it cannot be read.
     """
-    with Path(path).open("rb") as stream:
+    with open_file(path) as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 

@@ -11,6 +11,7 @@ import msgspec
 
 from costmodel.errors import CostModelError
 from costmodel.files.node import Node
+from costmodel.files.open import open_file
 from costmodel.files.read import decode_json
 from validate.errors import RecordError
 from validate.store.decode import convert_to
@@ -133,7 +134,8 @@ class RecordFormat(Generic[R]):
     def _read(self, path: Path) -> Iterator[R]:
         file = path / self.file if path.is_dir() else path
         try:
-            content = file.read_bytes()
+            with open_file(file) as stream:
+                content = stream.read()
         except OSError as error:
             raise RecordError("cannot read records", value=str(file), hint=error.strerror or str(error)) from error
         complete = content[: content.rfind(b"\n") + 1]

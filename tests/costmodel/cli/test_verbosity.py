@@ -28,3 +28,18 @@ def test_verbose_says_the_time_on_stderr(capsys: pytest.CaptureFixture[str]) -> 
     assert plain.err == ""
     assert verbose.err.startswith("costmodel ")
     assert run(cli, ["-v", "-q", *QUESTION]) == 2
+
+
+@pytest.mark.parametrize(
+    ("more", "warned"),
+    [
+        (["--phase", "prefill", "--phase", "decode"], "--phase is given 3 times, the last counts"),
+        (["--dtype", "fp16", "--dtype=fp16"], "--dtype is given 2 times, the last counts"),
+        (["--hw", "t4"], None),
+    ],
+)
+def test_an_option_given_twice_that_counts_once_is_said(
+    more: list[str], warned: str | None, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(cli, [*QUESTION, *more, "--format", "json"]) == 0
+    assert capsys.readouterr().err == (f"warning: {warned}\n" if warned else "")
