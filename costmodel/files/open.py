@@ -7,10 +7,9 @@ import io
 import os
 import stat
 from pathlib import Path
-from typing import BinaryIO
 
 
-def open_file(path: str | Path, limit: int = -1) -> BinaryIO:
+def open_file(path: str | Path, limit: int = -1) -> io.BufferedReader | io.BytesIO:
     """A file's bytes; of a pipe, such as a shell's `<(command)`, what is written to it, up to `limit` bytes.
 
     Raises:

@@ -164,6 +164,13 @@ def test_every_reader_refuses_numbers_of_thousands_of_digits_and_deep_nests(tmp_
                 kind.read(tmp_path)
 
 
+def test_a_turn_of_no_time_is_refused_even_beside_others(tmp_path: Path) -> None:
+    for times in ([0, 0, 950], [0], [-1, 5]):
+        (tmp_path / OPS.file).write_text(json.dumps({**OP, "times_ns": times}) + "\n")
+        with pytest.raises(CostModelError, match="times_ns"):
+            OPS.read(tmp_path)
+
+
 def test_one_damaged_record_is_named_with_its_line(tmp_path: Path) -> None:
     good = [SAMPLES.encode(each) for each in RUN]
     for name, value in (("phase", "both"), ("dtype", "x"), ("runtime", 3), ("lm_head", None), ("kv_len", 1e30)):

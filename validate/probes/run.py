@@ -80,7 +80,7 @@ def _take(bench: Microbench, turn: int, op: Op) -> OpRecord:
         bench.device.release()
         failure = Failure(stage="timing", kind=kind_of(error), reason=reason_of(error))
         return OpRecord(id=name, status="failed", failure=failure, turn=turn, kind=kind, shape=shape)
-    nanoseconds = tuple(round(1e9 * each) for each in times)
+    nanoseconds = tuple(max(1, round(1e9 * each)) for each in times)
     after = throttling()
     stops = after.periods - before.periods if before and after else 0
     return OpRecord(
