@@ -20,13 +20,13 @@ from costmodel.units import DType
 from studies.calibrations.device_fit import related
 from validate.calibration import errors, few, process
 from validate.calibration.base import fit_base
-from validate.calibration.errors import error_row, speedup_rows, speedups
+from validate.calibration.errors import coverage_pct, error_row, speedup_rows, speedups
 from validate.calibration.file import calibration_bytes
-from validate.calibration.fit import _multiple, device_of
+from validate.calibration.fit import _multiple, device_of, form_errors
 from validate.calibration.folder import Manifest, MeasuredOps, read_ops, write_ops
 from validate.calibration.grown import grown_pairs, grown_shapes
 from validate.calibration.net import TrainedNet, _cycle
-from validate.calibration.shaped import cooled, folds_of, joined, rounded, summary
+from validate.calibration.shaped import FittedForm, cooled, folds_of, joined, rounded, summary
 from validate.calibration.spread import ends, fit_spread, no_spread
 from validate.calibration.streams import StreamTable, fit_stream, stream_to_json, with_interval
 from validate.calibration.tables import Floats, OpTable, tables_of
@@ -553,3 +553,22 @@ def test_what_is_too_large_is_named_by_its_row() -> None:
     rows = [[1, 1, 15, 8, 2, 64, 9.0], [1, 1, 15, 8, 3, 64, 9.0]]
     with pytest.raises(RecordError, match="num_key_value_heads in row 2: got 3; allowed: a divisor"):
         tables_of(Table(file="here", columns=dict(zip(names, zip(*rows, strict=True), strict=True)), error=RecordError))
+
+
+def test_a_forms_errors_are_of_all_of_what_is_low_rank_and_of_the_base_alone() -> None:
+    form, table = form_of("gemm"), table_of("gemm", 200)
+    net = TrainedNet(centre=np.zeros(1), scale=np.ones(1), weights=(), biases=())
+    held_out_s = table.seconds * np.linspace(0.9, 1.2, 200)
+    rows = form_errors("gemm", FittedForm(form=form, net=net, held_out_s=held_out_s), table)
+    low, folds = table.low_rank(), "5 folds over whole (n, k) pairs"
+    assert 5 < low.sum() < 150
+    assert [(row["kind"], row["subset"], row["protocol"]) for row in rows] == [
+        ("gemm", "all", folds),
+        ("gemm", "low-rank: min(n, k) <= 512, max >= 2048", folds),
+        ("gemm", "all, base without correction", "in sample"),
+    ]
+    base_s = form.base_seconds(table.shape)
+    expected = [summary(held_out_s, table), summary(held_out_s[low], table.take(low)), summary(base_s, table)]
+    for row, figures in zip(rows, expected, strict=True):
+        assert {name: row[name] for name in figures} == pytest.approx(dict(figures), rel=1e-2)
+    assert rows[0]["coverage_pct"] == pytest.approx(coverage_pct(base_s, held_out_s, table, 0), rel=1e-2)
