@@ -22,13 +22,13 @@ from validate.calibration import errors, few, process
 from validate.calibration.base import fit_base
 from validate.calibration.errors import coverage_pct, error_row, speedup_rows, speedups
 from validate.calibration.file import calibration_bytes
-from validate.calibration.fit import _multiple, device_of, form_errors
+from validate.calibration.fit import _multiple, device_of, fit_streams, form_errors
 from validate.calibration.folder import Manifest, MeasuredOps, read_ops, write_ops
 from validate.calibration.grown import grown_pairs, grown_shapes
 from validate.calibration.net import TrainedNet, _cycle
 from validate.calibration.shaped import FittedForm, cooled, folds_of, joined, rounded, summary
 from validate.calibration.spread import ends, fit_spread, no_spread
-from validate.calibration.streams import StreamTable, fit_stream, stream_to_json, with_interval
+from validate.calibration.streams import StreamTable, fit_stream, held_out_halves, stream_to_json, with_interval
 from validate.calibration.tables import Floats, OpTable, tables_of
 from validate.calibration.tiles import SPLITS, TILES, TileModel
 from validate.errors import RecordError
@@ -572,3 +572,41 @@ def test_a_forms_errors_are_of_all_of_what_is_low_rank_and_of_the_base_alone() -
     for row, figures in zip(rows, expected, strict=True):
         assert {name: row[name] for name in figures} == pytest.approx(dict(figures), rel=1e-2)
     assert rows[0]["coverage_pct"] == pytest.approx(coverage_pct(base_s, held_out_s, table, 0), rel=1e-2)
+
+
+def test_a_streams_errors_are_of_the_sizes_that_were_held_out() -> None:
+    hardware = load_hardware("a100-sxm-80gb")
+    rng, moved = np.random.default_rng(6), 2.0 ** np.linspace(12, 34, 40)
+    table = StreamTable(
+        kind="norm", moved=moved, seconds=(3e-6 + moved / 1.4e12) * np.exp(0.15 * rng.standard_normal(40))
+    )
+    entries, (row,) = fit_streams([table], BASE, hardware)
+    unseen, predicted = held_out_halves(table, flops_per_s=BASE.flops_per_s, bytes_per_s=hardware.memory_bytes_per_s)
+    error = predicted / unseen.seconds - 1
+    near = [
+        abs(guess - true) <= max(true / 10, 1e-6)
+        for guess, true in zip(predicted.tolist(), unseen.seconds.tolist(), strict=True)
+    ]
+    assert 0 < sum(near) < 20
+    assert row == {
+        "kind": "norm",
+        "subset": "all",
+        "protocol": "fitted on every other size",
+        "points": 20,
+        "mean_pct": pytest.approx(100 * np.abs(error).mean(), rel=1e-2),
+        "median_pct": pytest.approx(100 * np.median(np.abs(error)), rel=1e-2),
+        "p95_pct": pytest.approx(100 * np.quantile(np.abs(error), 0.95), rel=1e-2),
+        "bias_pct": pytest.approx(100 * error.mean(), rel=1e-2),
+        "within_10pct_or_1us_pct": pytest.approx(100 * sum(near) / 20, rel=1e-2),
+    }
+    assert entries["elementwise"] == {
+        "base": {"flops_per_s": 2e14, "bytes_per_s": 1e12, "fixed_s": 3e-6, "overlap": 1.5},
+        "log2_bytes": [],
+        "ln_factor": [],
+        "low": -0.5,
+        "high": 0.5,
+        "source": "not measured: bandwidth and fixed time of the GEMMs",
+    }
+    low, high = ends(np.log(unseen.seconds / predicted))
+    assert (entries["norm"]["low"], entries["norm"]["high"]) == pytest.approx((low, high), rel=1e-2)
+    assert entries["norm"]["source"] == "measured"
