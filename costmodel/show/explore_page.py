@@ -75,6 +75,7 @@ def explore_page(result: Exploration, command: str) -> str:
         "trust": trust_lines(result, priced),
         "assumptions": list(priced.assumptions),
         "measured": result.measured,
+        "alive": result is not whole,
         "subtitle": _subtitle(result),
         "guarantee": answer.guarantee,
         "configurations": f"{space.size:,}"

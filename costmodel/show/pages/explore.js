@@ -1,7 +1,7 @@
 const POINTS = DATA.points, COLUMNS = DATA.columns, TENSORS = DATA.tensors;
 const column = (name) => COLUMNS.findIndex((each) => each.name === name);
 const DENSE = POINTS[0];
-const FIRST = DATA.measured ? "Best" : "First";
+const FIRST = DATA.measured ? "Best" : DATA.alive ? "First alive" : "First";
 // A cost's saving in percent, where the page has both; shown beside it and not again.
 const savingOf = (index) => column(COLUMNS[index].name.replace(/^(\w+\.)?(\w+?)(_s|_bytes|_j)?$/, (_, part, metric) => `${part || `${PHASE}.`}saved.${metric}_pct`));
 const PHASE = (COLUMNS.find((each) => each.name.includes(".saved.params")) || { name: "" }).name.split(".")[0];
