@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -13,6 +12,7 @@ import click
 from costmodel.cli.table import RULE, Table
 from costmodel.errors import InputError, nearest
 from costmodel.files.cells import cell, shown
+from costmodel.files.indented import indented
 
 if TYPE_CHECKING:
     from costmodel.decomposition.settings import DecompositionSettings
@@ -86,8 +86,7 @@ def compare_format_option(function: F) -> F:
 
 def write_json(value: object, stream: IO[str] | None = None) -> None:
     """Print `value` as JSON; NaN and infinities are refused, since JSON has none."""
-    json.dump(value, stream or sys.stdout, indent=2, allow_nan=False)
-    (stream or sys.stdout).write("\n")
+    (stream or sys.stdout).write(f"{indented(value)}\n")
 
 
 def write_csv(rows: Iterable[Mapping[str, object]], stream: IO[str] | None = None) -> None:
