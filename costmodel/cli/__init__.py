@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import codecs
 import contextlib
+import gc
 import importlib
 import importlib.util
 import io
@@ -31,6 +32,8 @@ _COMMANDS = {
     "models": "list and show built-in models",
 }
 """Command name (= module under `costmodel.cli`) and its line in `--help`; modules are imported on use."""
+_OBJECTS = 100_000
+"""New objects after which a command looks for cycles: by default it would search all that it imports, many times."""
 _MAX_MESSAGE = 400
 """Longer messages of click, which quotes arguments whole, are cut in the middle."""
 
@@ -87,6 +90,7 @@ def _say_time(name: str, began: float) -> None:
 
 def main(argv: list[str] | None = None) -> None:
     """Run the command; every expected failure is one line on stderr and exit code 2 (1 for a failed run)."""
+    gc.set_threshold(_OBJECTS)
     sys.exit(run(cli, argv))
 
 
