@@ -210,14 +210,16 @@ class Workload:
 
     @property
     def of_device(self) -> Workload:
-        """What one device runs at once: `batch` is its share of the sequences of one microbatch.
+        """What one device runs at once: `batch` is its share of the sequences of one microbatch. Named without stack,
+        host and runtime, on which no list of operations depends, so that passes under several share their lists.
 
         Raises:
             InputError: when the sequences cannot be dealt out evenly.
         """
         self.require_shares()
-        parts = self.ep * self.microbatches
-        return self if parts == 1 else replace(self, batch=self.batch // parts)
+        batch = self.batch // (self.ep * self.microbatches)
+        device = replace(self, batch=batch, stack=None, host=None, runtime=Runtime.EAGER)
+        return self if device == self else device
 
     def require_shares(self) -> None:
         """Raise InputError unless the sequences can be dealt out evenly."""

@@ -85,7 +85,7 @@ class PhasePricer:
         self.rank = model = rank_of(model, work.tp, work.ep)
         require_stages(model, work.pp)
         self.share = work = work.of_device
-        """What each device runs, and of which workload: the model and the workload themselves on one."""
+        """What each device runs, and of which workload: the model itself on one device."""
         stacked = time_model if isinstance(time_model, StackTimes) else None
         self.step_s = stacked.step_s if stacked else 0.0
         """Seconds that a pass takes beside its operations."""
