@@ -28,6 +28,13 @@ def site_columns(model: ModelSpec) -> dict[tuple[int, str], int]:
     return {(layer, names[column]): column for layer, column in np.argwhere(site_mask(model)).tolist()}
 
 
+@functools.lru_cache(maxsize=64)
+def site_places(model: ModelSpec) -> dict[tuple[int, str], int]:
+    """(layer, name of a tensor) -> the site's place in an array over (layers, tensors) made flat."""
+    width = len(model.tensors)
+    return {(layer, name): layer * width + column for (layer, name), column in site_columns(model).items()}
+
+
 def column_labels(model: ModelSpec) -> list[str]:
     """A name for each of the model's tensors that no other has: with its shape where kinds differ in it, and with the
     kinds where they differ in its neighbours."""

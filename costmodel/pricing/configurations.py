@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -9,7 +10,7 @@ import numpy as np
 
 from costmodel.arrays import Bools, Ints
 from costmodel.decomposition.factors import Decomposition, LowRank
-from costmodel.decomposition.sites import site_columns
+from costmodel.decomposition.sites import site_places
 from costmodel.model import ModelSpec
 
 DENSE, SVD, TUCKER = 0, 1, 2
@@ -35,21 +36,15 @@ class Configurations:
         """
         shape = (model.num_layers, len(model.tensors))
         arrays = np.zeros((3, *shape), dtype=np.int64)
-        columns = site_columns(model)
-        limits = [min(tensor.out_features, tensor.in_features) for tensor in model.tensors]
-        rows = []
-        for (layer, name), factor in decomposition.factors.items():
-            column = columns.get((layer, name), -1)
-            first, last = factor.ranks
-            if not (column >= 0 and min(first, last) >= 1 and max(first, last) <= limits[column]):
+        if decomposition.factors:
+            known, factors = site_places(model), decomposition.factors.values()
+            places = np.array([known.get(site, -1) for site in decomposition.factors])
+            ranks = np.array([factor.ranks for factor in factors])
+            if places.min() < 0 or not _possible(ranks, _limits(model)[places % shape[1]]):
                 decomposition.check(model)
-            rows.append((layer * shape[1] + column, SVD if isinstance(factor, LowRank) else TUCKER, first, last))
-        if rows:
-            table = np.array(rows)
-            if table.dtype.kind != "i":  # a rank that is no whole number
-                decomposition.check(model)
-            places, *values = table.T
-            arrays.reshape(3, -1)[:, places] = values
+            forms, first, last = arrays.reshape(3, -1)
+            forms[places] = [SVD if isinstance(factor, LowRank) else TUCKER for factor in factors]
+            first[places], last[places] = ranks.T
         kept = np.ones(shape[0], dtype=np.bool_)
         if decomposition.dropped:
             decomposition.check(model)
@@ -60,3 +55,14 @@ class Configurations:
     def stack(cls, several: Sequence[Configurations]) -> Configurations:
         """Configurations of one model along a new first axis."""
         return cls(*(np.stack([getattr(one, name) for one in several]) for name in cls.__slots__))
+
+
+@functools.lru_cache(maxsize=64)
+def _limits(model: ModelSpec) -> Ints:
+    """The largest rank of each tensor, int64 (tensors,)."""
+    return np.array([min(tensor.out_features, tensor.in_features) for tensor in model.tensors], dtype=np.int64)
+
+
+def _possible(ranks: Ints, limits: Ints) -> bool:
+    """Whether all ranks, of shape (sites, 2), are whole numbers of at least 1 and none is above its site's limit."""
+    return ranks.dtype.kind == "i" and bool(ranks.min() >= 1 and (ranks <= limits[:, None]).all())

@@ -14,6 +14,7 @@ COUNTS = ("params", "weight_bytes", "flops", "vector_flops", "hbm_bytes", "kerne
 TIMES = ("device_s", "lower_s", "upper_s", "busy_s", "p05_s", "p95_s", "host_s")
 """Seconds that add up: on the device, and of the host (`host_s`) that launches its work."""
 _PLACES = {name: place for names in (COUNTS, TIMES) for place, name in enumerate(names)}
+_SECONDS = frozenset(TIMES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,7 +29,7 @@ class Additive:
         """Costs of this shape by name; those not named are 0."""
         costs = cls(np.zeros((*shape, len(COUNTS)), dtype=np.int64), np.zeros((*shape, len(TIMES))))
         for name, values in named.items():
-            (costs.times if name in TIMES else costs.counts)[..., _PLACES[name]] = values
+            (costs.times if name in _SECONDS else costs.counts)[..., _PLACES[name]] = values
         return costs
 
     def count(self, name: str) -> Ints:

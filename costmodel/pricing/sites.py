@@ -166,6 +166,8 @@ class Sites:
     def _experts(self, places: list[int | None]) -> Ints | None:
         """The `ExpertWork` of each tensor's products at these places (linears, tensors, fields), None where none is of
         experts in one kernel."""
+        if self.model.experts is None:
+            return None
         found = [[grouped_work(t, self.model, self.work, place) for t in self.model.tensors] for place in places]
         if not any(work for row in found for work in row):
             return None

@@ -13,7 +13,6 @@ ROWS = 4096
 """Calls with more rows than this are bulk pricing and are not remembered."""
 _BITS = 21
 _MIX = np.uint64(0x9E3779B97F4A7C15)  # 2^64 / golden ratio: consecutive keys land far apart (Knuth, TAOCP 6.4)
-_EMPTY = -1
 
 
 class Memo:
@@ -23,7 +22,9 @@ class Memo:
     """
 
     def __init__(self) -> None:
-        self._pairs = np.full((1 << SLOTS_LOG2, 2), _EMPTY, dtype=np.int64)
+        self._pairs = np.zeros((1 << SLOTS_LOG2, 2), dtype=np.int64)
+        """Key and value of each slot. No key is 0, since sizes are at least 1, and zeros that nobody has written to
+        take no memory."""
 
     def get(self, shape: Floats, compute: Callable[[Floats], Floats]) -> Floats:
         """The values at `shape` (3, rows), computed once where they are not known; `compute` must not mix rows."""
@@ -37,13 +38,8 @@ class Memo:
         missing = pairs[:, 0] != keys
         values: Floats = pairs[:, 1].copy().view(np.float64)
         if missing.any():
-            unknown = keys[missing]
-            firsts: dict[int, int] = {}
-            for place, key in enumerate(unknown.tolist()):
-                firsts.setdefault(key, place)
-            once = list(firsts.values())
-            found = compute(shape[:, missing][:, once])
-            known = dict(zip(firsts, found.tolist(), strict=True))
-            values[missing] = [known[key] for key in unknown.tolist()]
-            self._pairs[slots[missing][once]] = np.stack([unknown[once], found.view(np.int64)], axis=1)
+            unknown, firsts, places = np.unique(keys[missing], return_index=True, return_inverse=True)
+            found = compute(shape[:, missing][:, firsts])
+            values[missing] = found[places]
+            self._pairs[slots[missing][firsts]] = np.stack([unknown, found.view(np.int64)], axis=1)
         return values
