@@ -141,7 +141,7 @@ class RequestTable:
         bound = np.searchsorted(self.growth, host / self.first.quantum_s - device)
         quantum = np.float64(self.first.quantum_s)
         steps = bound * host + (count - bound) * (device * quantum) + self.after_s[bound]
-        steps = steps + count * self.first.pricer.step_s
+        steps = steps + count * self.first.pricer.time_model.step_s
         busy = count * (columns[..., COLUMN["busy_s"]] * quantum) + self.busy_s
         energy = energy_joules(self.first.pricer.hardware, steps, busy)
         return RequestArrays(

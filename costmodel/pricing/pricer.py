@@ -31,9 +31,8 @@ from costmodel.pricing.costs import COUNTS, TIMES, Additive, PassCosts
 from costmodel.pricing.liveness import Liveness
 from costmodel.pricing.sites import Sites, additive_of
 from costmodel.pricing.stages import Pipeline
-from costmodel.timing.columns import Z90, OpColumns, TimeModel
+from costmodel.timing.columns import OpColumns, TimeModel
 from costmodel.timing.datasheet import energy_joules
-from costmodel.timing.stacked import StackTimes
 from costmodel.weights import WeightFormat
 
 _LARGEST = 1 << 62
@@ -86,11 +85,7 @@ class PhasePricer:
         require_stages(model, work.pp)
         self.share = work = work.of_device
         """What each device runs, and of which workload: the model itself on one device."""
-        stacked = time_model if isinstance(time_model, StackTimes) else None
-        self.step_s = stacked.step_s if stacked else 0.0
-        """Seconds that a pass takes beside its operations."""
-        self._spreads = (stacked.host_spread, stacked.step_spread) if stacked else (0.0, 0.0)
-        self._low, self._high = self.host_and_step(-1), self.host_and_step(1)
+        self._low, self._high = time_model.host_and_step(-1), time_model.host_and_step(1)
         self.cache_copies = 2 if work.cache is Cache.GROWING and work.phase is Phase.DECODE else 1
         """KV caches at the peak of a pass: a growing one lives beside the one that it was copied from."""
         _check_counts(model, work)
@@ -176,7 +171,7 @@ class PhasePricer:
         return Pipeline(
             work=self.work,
             parts=parts,
-            seconds=[np.maximum(p.time("device_s"), self.host_seconds(p)) + self.step_s for p in parts],
+            seconds=[np.maximum(p.time("device_s"), self.host_seconds(p)) + self.time_model.step_s for p in parts],
             live=live,
             cache_copies=self.cache_copies,
         )
@@ -205,7 +200,7 @@ class PhasePricer:
 
     def finish(self, additive: Additive, live: Ints) -> PassCosts:
         """The costs of passes from their sums and their peaks of live activations, int64 (...)."""
-        host, step, has_interval = self.host_seconds(additive), self.step_s, self.time_model.has_interval
+        host, step, has_interval = self.host_seconds(additive), self.time_model.step_s, self.time_model.has_interval
         device, lower, upper, busy, p05, p95 = (additive.time(name) for name in TIMES[:-1])
         latency = np.maximum(device, host) + step
         (host_low, step_low), (host_high, step_high) = self._low, self._high
@@ -229,18 +224,9 @@ class PhasePricer:
         energy = energy_joules(self.hardware, latency, busy / stages)
         return None if energy is None else stages * energy
 
-    def host_and_step(self, end: int) -> tuple[float, float]:
-        """Factor of the host's seconds, and seconds of the step, at an end of the interval: -1 its lower one, 1 its
-        upper one, 0 the prediction."""
-        host, step = (float(np.exp(end * Z90 * spread)) for spread in self._spreads)
-        return host, self.step_s * step
-
     def host_seconds(self, additive: Additive) -> Floats:
-        """Time of the host to launch passes. Of bare kernels it is one product, not a sum of rounded ones."""
-        if isinstance(self.time_model, StackTimes):
-            return additive.time("host_s")
-        seconds: Floats = np.float64(self.time_model.host_launch_s) * additive.count("kernels")
-        return seconds
+        """Time of the host to launch passes."""
+        return self.time_model.host_seconds(additive.count("kernels"), additive.time("host_s"))
 
     def _fixed(self, ops: list[Op], params: int, kv_bytes: int, saved_bytes: int = 0) -> Additive:
         """Costs of operations that no configuration changes, shape (); their weights have the activations' type but

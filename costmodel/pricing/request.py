@@ -106,7 +106,7 @@ class DecodeSteps:
         additive, _ = self.first.additive(configuration)
         grown = self.growth(configuration.kept)
         device_s, host_s = additive.time("device_s") + grown.device_s, self.first.host_seconds(additive)
-        latency = np.maximum(device_s, host_s) + self.first.step_s
+        latency = np.maximum(device_s, host_s) + self.first.time_model.step_s
         return latency, additive.time("busy_s") + grown.busy_s
 
 

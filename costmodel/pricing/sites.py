@@ -21,7 +21,6 @@ from costmodel.pricing.configurations import DENSE, TUCKER
 from costmodel.pricing.costs import Additive
 from costmodel.tensors import Split, WeightTensor
 from costmodel.timing.columns import OpColumns, OpTimings, TimeModel
-from costmodel.timing.stacked import StackTimes
 
 
 class Sites:
@@ -235,7 +234,6 @@ def additive_of(time_model: TimeModel, ops: OpColumns, **counts: Ints | int) -> 
     latency, low, high = summed.latency_s, summed.p05_s, summed.p95_s
     if time_model.together < 1:
         low, high = (latency + time_model.together * (end - latency) for end in (low, high))
-    launched = time_model.launches(ops) if isinstance(time_model, StackTimes) else ops.kernels
     return Additive.of(
         latency.shape,
         **counts,
@@ -245,5 +243,5 @@ def additive_of(time_model: TimeModel, ops: OpColumns, **counts: Ints | int) -> 
         busy_s=summed.busy_s,
         p05_s=low,
         p95_s=high,
-        host_s=launched.sum(0) * np.float64(time_model.host_launch_s),
+        host_s=time_model.launches(ops).sum(0) * np.float64(time_model.host_launch_s),
     )

@@ -5,11 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from costmodel.hardware.profile import HardwareProfile
+from costmodel.timing.bare import BareKernels
 from costmodel.timing.columns import TimeModel
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class TimesAroundDevice:
+class TimesAroundDevice(BareKernels):
     """What a time model says of itself is what the device's says; `times` is for those that build on it."""
 
     device: TimeModel

@@ -225,5 +225,19 @@ class TimeModel(Protocol):
     def together(self) -> float:
         """How much of the intervals of operations the interval of their sum keeps: 1 where errors go together."""
 
+    @property
+    def step_s(self) -> float:
+        """Seconds of a pass beside all of its operations."""
+
+    def host_and_step(self, end: int) -> tuple[float, float]:
+        """Factor of the host's seconds, and seconds of the step, at an end of the interval: -1 its lower one, 1 its
+        upper one, 0 the prediction."""
+
     def times(self, ops: OpColumns) -> OpTimings:
         """Seconds of each operation; exactly 0 where kernels = 0."""
+
+    def launches(self, ops: OpColumns) -> Ints | Floats:
+        """What the host launches for each entry."""
+
+    def host_seconds(self, kernels: Ints, summed_s: Floats) -> Floats:
+        """Time of the host to launch passes of so many kernels, whose launches take `summed_s` one by one."""

@@ -15,12 +15,13 @@ from costmodel.arrays import Floats
 from costmodel.errors import HardwareError
 from costmodel.forward.workload import Runtime
 from costmodel.hardware.profile import HardwareProfile
+from costmodel.timing.bare import BareKernels
 from costmodel.timing.columns import OpColumns, OpTimings
 from costmodel.units import DType
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class DatasheetRoofline:
+class DatasheetRoofline(BareKernels):
     """The ideal roofline from a profile's peaks, with the fixed time that each kernel takes.
 
     compute = matrix flops / matrix peak (fp8's for GEMMs in fp8) + vector flops / vector peak;

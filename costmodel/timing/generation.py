@@ -13,6 +13,7 @@ import numpy as np
 
 from costmodel.arrays import Bools
 from costmodel.hardware.profile import HardwareProfile
+from costmodel.timing.bare import BareKernels
 from costmodel.timing.calibration.base import Base
 from costmodel.timing.calibration.record import GENERATION
 from costmodel.timing.calibration.shaped import Alignment
@@ -23,7 +24,7 @@ from costmodel.units import DType
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class GenerationRoofline:
+class GenerationRoofline(BareKernels):
     """The roofline that devices of a generation achieve.
 
     Attributes:
@@ -120,7 +121,7 @@ class GenerationRoofline:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class SiblingTimes:
+class SiblingTimes(BareKernels):
     """A sibling's calibration on another device: each operation's time x its generation's time here / there.
 
     Attributes:

@@ -80,19 +80,15 @@ class StackTimes:
         return self.device.host_launch_s if launch_s is None else launch_s * self.host.slowness
 
     @property
-    def host_spread(self) -> float:
-        """Standard deviation of the logarithm of the host's seconds."""
-        return float(np.hypot(self.stack.launch_spread, self.host.spread)) if self.stack.launch_s else 0.0
-
-    @property
     def step_s(self) -> float:
         """Seconds of a pass beside all of its operations."""
         return self.stack.step_s
 
-    @property
-    def step_spread(self) -> float:
-        """Standard deviation of the logarithm of `step_s`."""
-        return self.stack.spread
+    def host_and_step(self, end: int) -> tuple[float, float]:
+        """Factor of the host's seconds, and seconds of the step, at an end of the interval."""
+        host_spread = float(np.hypot(self.stack.launch_spread, self.host.spread)) if self.stack.launch_s else 0.0
+        host, step = (float(np.exp(end * Z90 * spread)) for spread in (host_spread, self.stack.spread))
+        return host, self.step_s * step
 
     def times(self, ops: OpColumns) -> OpTimings:
         """Seconds of each operation; exactly 0 where kernels = 0."""
@@ -113,6 +109,10 @@ class StackTimes:
         """Operations that the host launches for each entry: of a merged product its share."""
         launched = ops.kernels * self._by_class(ops, self.stack.launches)
         return np.asarray(launched * self._share(ops), dtype=np.float64)
+
+    def host_seconds(self, kernels: Ints, summed_s: Floats) -> Floats:
+        """Each class has launches of its own: their sum."""
+        return summed_s
 
     def _share(self, ops: OpColumns) -> Floats | float:
         """The part of a merged product that each operation is; 1 where it stands alone."""

@@ -103,7 +103,7 @@ def _device_lead(tables: CostTables, objective: Objective) -> list[tuple[Functio
     for part, time, least, most in passes:
         table = tables.parts[part]
         device = Functional(weights={(part, time): table.quantum_s})
-        factor, _ = table.pricer.host_and_step(_ENDS.get(time, 0))
+        factor, _ = table.pricer.time_model.host_and_step(_ENDS.get(time, 0))
         host = Functional(weights={(part, "host_s"): factor * table.quantum_s})
         found.append(
             (
@@ -118,7 +118,7 @@ def _larger(tables: CostTables, part: str, time: str) -> list[Functional]:
     """Weighted means of a device time and the host's launch time, which their maximum is never below."""
     table = tables.parts[part]
     launch = table.pricer.time_model.host_launch_s
-    factor, step = table.pricer.host_and_step(_ENDS.get(time, 0))
+    factor, step = table.pricer.time_model.host_and_step(_ENDS.get(time, 0))
     host, device, tick = (part, "host_s"), (part, time), table.quantum_s
     shares = _SHARES if launch else (1.0,)
     return [
@@ -140,7 +140,9 @@ def _request_tangents(tables: CostTables, objective: Objective) -> list[Function
     for share in _SHARES if launch and count else (1.0,):
         bound = round((1 - share) * count)
         weights = {device: (count - bound) * first.quantum_s, host: bound * first.quantum_s}
-        steps.append(Functional(weights=weights, constant=float(request.after_s[bound]) + count * first.pricer.step_s))
+        steps.append(
+            Functional(weights=weights, constant=float(request.after_s[bound]) + count * first.pricer.time_model.step_s)
+        )
     zero = Functional(weights={})
     if objective.metric == "tpot_s":
         return [zero.plus(each, 1 / count) for each in steps]

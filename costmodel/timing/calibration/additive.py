@@ -15,6 +15,7 @@ from costmodel.arrays import Floats
 from costmodel.errors import CalibrationError
 from costmodel.files.node import Node
 from costmodel.hardware.profile import HardwareProfile
+from costmodel.timing.bare import BareKernels
 from costmodel.timing.calibration.passes import CLASSES, REACH_KEYS, Reach, class_masks, read_reach
 from costmodel.timing.columns import OpColumns, OpTimings
 from costmodel.units import DType
@@ -109,7 +110,7 @@ def read_additive(part: Mapping[str, Node]) -> AdditiveForm:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class AdditiveTimes:
+class AdditiveTimes(BareKernels):
     """The time model of an `AdditiveForm`."""
 
     form: AdditiveForm

@@ -9,6 +9,7 @@ import numpy as np
 
 from costmodel.arrays import Floats
 from costmodel.forward.work import AttentionShape
+from costmodel.timing.bare import BareKernels
 from costmodel.timing.calibration.shaped import FormName, ShapedForm, StreamForm
 from costmodel.timing.columns import TIMING_ROWS, OpColumns, OpTimings
 
@@ -22,7 +23,7 @@ different ones whose errors are their own (in quadrature, a factor of about 0.4)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class CalibratedTimes:
+class CalibratedTimes(BareKernels):
     """Times from a calibration.
 
     GEMMs and fused attention by shape; kernels that move data by the bandwidth of their class, or of `elementwise`

@@ -13,6 +13,7 @@ import numpy as np
 
 from costmodel.arrays import Floats
 from costmodel.files.node import Node
+from costmodel.timing.bare import BareKernels
 from costmodel.timing.calibration.passes import CLASSES, REACH_KEYS, Reach, class_masks, read_reach
 from costmodel.timing.calibration.probes import CalibratedTimes
 from costmodel.timing.columns import OpColumns, OpTimings
@@ -41,7 +42,7 @@ class ScaledForm:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
-class ScaledTimes:
+class ScaledTimes(BareKernels):
     """The time model of a `ScaledForm` on the probes' one."""
 
     form: ScaledForm

@@ -24,6 +24,7 @@ from costmodel.pricing.configurations import Configurations
 from costmodel.pricing.costs import PassCosts
 from costmodel.pricing.estimate import estimate, pricer
 from costmodel.pricing.pricer import PhasePricer, window_kv_bytes
+from costmodel.timing.bare import BareKernels
 from costmodel.timing.columns import OpColumns
 from costmodel.timing.datasheet import energy_joules
 from costmodel.units import DType
@@ -181,7 +182,7 @@ def test_identical_layers_are_priced_once(monkeypatch: pytest.MonkeyPatch) -> No
     asked = []
     priced = pricer(model, hardware, Workload.prefill(64))
 
-    class Counting:
+    class Counting(BareKernels):
         level, has_interval, host_launch_s, together = "datasheet", False, 0.0, 1.0
 
         def times(self, ops: OpColumns) -> object:
