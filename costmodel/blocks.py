@@ -18,6 +18,10 @@ class Experts:
     """Whether an expert is down(act(gate(x)) * up(x)), else down(act(up(x)))."""
     width: int = 0
     """Of what experts read and write, where two linears lead there and back (Nemotron 3); 0 for hidden_size."""
+    width_names: tuple[str, str] = ("fc1_latent_proj", "fc2_latent_proj")
+    """Names of these two linears below the mixture of experts."""
+    width_norm: str = ""
+    """Name of a norm over what the second one reads (Kimi K3); empty for none."""
     router_bias: bool = False
     """Whether a number for each expert corrects the router's choice, as a parameter."""
 
@@ -58,6 +62,25 @@ class LatentAttention:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class BlockIndexer:
+    """What chooses the blocks of positions that a query looks at, those of the highest scores of a few heads against
+    one cached key of each position (MiniMax-M3)."""
+
+    heads: int
+    width: int
+    """Of a head, and of the key."""
+    block: int
+    """Positions of a block."""
+    top: int
+    """Blocks that a query looks at."""
+
+    @property
+    def seen(self) -> int:
+        """Positions that a query looks at."""
+        return self.block * self.top
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class DeltaNet:
     """Linear attention by the gated delta rule (Yang et al., arXiv 2412.06464): a matrix of key_dim x value_dim for
     each value head in place of a cache that grows, behind a short causal convolution of queries, keys and values."""
@@ -70,6 +93,17 @@ class DeltaNet:
     """Of one head."""
     kernel: int
     """Positions that the convolution sees."""
+    by_channel: bool = False
+    """Whether each feature of a key decays by itself (Kimi Delta Attention, arXiv 2510.26692), not each head."""
+    decay_rank: int = 0
+    """Features between the two linears that make decays; 0 for one linear."""
+    gate_rank: int = 0
+    """Features between the two linears that make the gate of the result; 0 for one linear."""
+
+    @property
+    def decays(self) -> int:
+        """Decays of all heads together."""
+        return self.value_heads * (self.key_dim if self.by_channel else 1)
 
     @property
     def keys(self) -> int:
@@ -90,6 +124,29 @@ class DeltaNet:
     def state(self) -> int:
         """Elements that are kept of each sequence, whatever its length."""
         return self.value_heads * self.key_dim * self.value_dim + self.convolved * self.kernel
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lightning:
+    """Linear attention with a decay of each head that is no parameter (Lightning Attention, arXiv 2401.04658): a matrix
+    of head_dim x head_dim for each head in place of a cache that grows, a norm over all heads and a gate behind."""
+
+    heads: int
+    head_dim: int
+    chunk: int
+    """Positions of a prompt that run at once."""
+    qk_norm: bool = False
+    """Whether q and k pass a norm over head_dim and rotary positions."""
+
+    @property
+    def values(self) -> int:
+        """Features of all heads together."""
+        return self.heads * self.head_dim
+
+    @property
+    def state(self) -> int:
+        """Elements that are kept of each sequence, whatever its length."""
+        return self.values * self.head_dim
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,6 +199,22 @@ class ShortConv:
     """Positions that it sees."""
     bias: bool = False
     """Of the convolution and of the linears around it."""
+
+    @property
+    def state(self) -> int:
+        """Elements that are kept of each sequence, whatever its length."""
+        return self.width * self.kernel
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LinearUnit:
+    """A real-gated linear recurrent unit (RG-LRU, arXiv 2402.19427): one number of each feature in place of a cache
+    that grows, behind a short causal convolution; its two gates read the features of one head each."""
+
+    width: int
+    heads: int
+    kernel: int
+    """Positions that the convolution sees."""
 
     @property
     def state(self) -> int:

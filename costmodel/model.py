@@ -12,7 +12,18 @@ from costmodel.tensors import WeightTensor, expert_address, split_experts, with_
 from costmodel.units import DType
 
 if TYPE_CHECKING:  # of the models that have them alone, which import them
-    from costmodel.blocks import AltUp, CompressedAttention, DeltaNet, Experts, LatentAttention, ShortConv, StateSpace
+    from costmodel.blocks import (
+        AltUp,
+        BlockIndexer,
+        CompressedAttention,
+        DeltaNet,
+        Experts,
+        LatentAttention,
+        Lightning,
+        LinearUnit,
+        ShortConv,
+        StateSpace,
+    )
     from costmodel.weights import WeightFormat
     from costmodel.words import Words
 
@@ -77,6 +88,8 @@ class ModelSpec:
     """Heads of keys and values; fewer than num_heads with grouped-query attention."""
     head_dim: int
     """Width of one head; num_heads x head_dim need not be hidden_size (Qwen3, some Mistrals)."""
+    value_dim: int = 0
+    """Width of one head's values where it is not that of its keys (MiMo-V2), else 0."""
     vocab_size: int
     max_positions: int
     """Longest sequence that the model was made for."""
@@ -114,9 +127,11 @@ class ModelSpec:
     """The mixture of experts in place of the MLP, None in dense layers."""
     latent: LatentAttention | None = None
     """The sizes of latent attention, None where keys and values are projected as they are."""
+    indexer: BlockIndexer | None = None
+    """The sizes of what chooses blocks of positions for plain attention, None where it looks at all."""
     compressed: CompressedAttention | None = None
     """The sizes of attention to compressed entries (DeepSeek-V4), None where there is none."""
-    recurrent: DeltaNet | StateSpace | ShortConv | None = None
+    recurrent: DeltaNet | Lightning | LinearUnit | StateSpace | ShortConv | None = None
     """The sizes of linear attention, of a state space or of a short convolution, None where there is none."""
     attends: bool = True
     """Whether attention looks back at a cache; a layer may do so beside a state space (Falcon-H1)."""
@@ -222,8 +237,23 @@ class ModelSpec:
 
     @property
     def kv_size(self) -> int:
-        """Features of all key heads together, and of all value heads."""
+        """Features of all key heads together."""
         return self.num_kv_heads * self.head_dim
+
+    @property
+    def value_width(self) -> int:
+        """Features of one head's values."""
+        return self.value_dim or self.head_dim
+
+    @property
+    def value_size(self) -> int:
+        """Features of all value heads together."""
+        return self.num_kv_heads * self.value_width
+
+    @property
+    def mixed_size(self) -> int:
+        """Features of attention's result, all query heads together."""
+        return self.num_heads * self.value_width
 
     @property
     def rotary_dim(self) -> int:
@@ -238,7 +268,9 @@ class ModelSpec:
             return 0
         if self.compressed is not None:
             return self.compressed.cached(self.head_dim)
-        return self.latent.cached + self.latent.index_cached if self.latent else 2 * self.kv_size
+        if self.latent is not None:
+            return self.latent.cached + self.latent.index_cached
+        return self.kv_size + self.value_size + (self.indexer.width if self.indexer else 0)
 
     @property
     def state_size(self) -> int:

@@ -44,6 +44,9 @@ class Words:
     """Module name below `attention` of a norm over what `out` reads (BitNet); empty for none."""
     mixer: str = "mixer"
     """Module path of a state space or short convolution, in layers that have one."""
+    linear: tuple[str, str, str, str] = ("qkv_proj", "output_gate", "norm", "out_proj")
+    """Module names below `mixer` of Lightning Attention's linear to q, k and v, its gate, its norm and the linear
+    back."""
     experts: str = ""
     """Module path of a mixture of experts beside the MLP; empty where it stands in the MLP's place, under its path."""
     shared: str = "shared_experts"
@@ -81,6 +84,9 @@ class Words:
     """Whether embeddings are multiplied by a number (Gemma, Granite)."""
     residual_scale: bool = False
     """Whether what is added to the residual is multiplied by a number (Granite)."""
+    residual_blocks: int = 0
+    """Sums of earlier blocks of layers that a layer's inputs are weighed from, its own among them (attention residuals,
+    Kimi K3); 0 for none."""
     logit_kernels: int = 0
     """Element-wise kernels on the logits: a multiplier 1, a soft cap 3."""
     embedding: str = "model.embed_tokens"

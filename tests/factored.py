@@ -13,6 +13,7 @@ from torch import nn
 from costmodel.decomposition.factors import Decomposition, Factor, LowRank
 from costmodel.forward.workload import LmHead, Workload
 from costmodel.model import ModelSpec
+from studies.families.reference import body_name
 
 EAGER = {"attn_implementation": "eager", "experts_implementation": "eager"}
 TORCH_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -41,10 +42,10 @@ def factored_reference(config: dict[str, Any], spec: ModelSpec, decomposition: D
     settings = transformers.CONFIG_MAPPING[spec.model_type].from_dict(config)
     causal = spec.generates and type(settings) in transformers.MODEL_FOR_CAUSAL_LM_MAPPING
     if causal:
-        model = transformers.AutoModelForCausalLM.from_config(settings, **EAGER).eval()
+        model = transformers.AutoModelForCausalLM.from_config(settings, **EAGER).eval().requires_grad_(False)
     else:
-        kind = getattr(transformers, f"{spec.family.classes[spec.model_type]}Model")
-        model = kind._from_config(settings, **EAGER).eval()
+        kind = getattr(transformers, body_name(spec))
+        model = kind._from_config(settings, **EAGER).eval().requires_grad_(False)
     return factor(model, spec, decomposition, torch.float32, "cpu")
 
 
@@ -101,10 +102,13 @@ def filled_cache(model: Any, spec: ModelSpec, work: Workload, *, static: bool = 
         kind = spec.kind_of(layer)
         if not kind.cache_width:
             continue
-        shape = (work.batch, kind.num_kv_heads, past, kind.head_dim)
-        cache.update(
-            torch.zeros(shape, dtype=dtype, device=device), torch.zeros(shape, dtype=dtype, device=device), layer
+        keys, values = (
+            torch.zeros((work.batch, kind.num_kv_heads, past, width), dtype=dtype, device=device)
+            for width in (kind.head_dim, kind.value_width)
         )
+        cache.update(keys, values, layer)
+        if kind.indexer is not None:
+            cache.layers[layer].update_index(keys.new_zeros(work.batch, 1, past, kind.indexer.width))
     return cache
 
 

@@ -26,17 +26,35 @@ _WRAPPED = {
     "audioflamingo3": "qwen2",
     "aya_vision": "cohere2",
     "cohere2_vision": "cohere2",
+    "blip-2": "opt",
+    "deepseek_vl": "llama",
+    "deepseek_vl_hybrid": "llama",
+    "emu3": "llama",
     "exaone4_5": "exaone4",
     "fast_vlm": "qwen2",
+    "fun_asr_nano": "qwen3",
+    "fuyu": "persimmon",
     "gemma3": "gemma3_text",
     "gemma3n": "gemma3n_text",
     "gemma4": "gemma4_text",
     "gemma4_unified": "gemma4_unified_text",
     "glm4v": "glm4v_text",
+    "glm46v": "glm4v_text",
     "glm4v_moe": "glm4v_moe_text",
+    "glm_ocr": "glm_ocr_text",
+    "glmasr": "llama",
+    "got_ocr2": "qwen2",
+    "granite4_vision": "granite",
+    "granite_docling": "llama",
+    "granite_speech": "granite",
+    "hunyuan_vl": "hunyuan_vl_text",
+    "hyperclovax_vision_v2": "hyperclovax",
+    "instructblip": "opt",
     "idefics2": "mistral",
     "idefics3": "llama",
     "internvl": "qwen2",
+    "janus": "llama",
+    "kimi_k25": "deepseek_v3",
     "lfm2_vl": "lfm2",
     "lighton_ocr": "qwen3",
     "mllama": "mllama_text_model",
@@ -45,27 +63,40 @@ _WRAPPED = {
     "llava_next": "llama",
     "llava_next_video": "llama",
     "llava_onevision": "qwen2",
+    "minicpmv4_6": "qwen3_5_text",
+    "minimax_m3_vl": "minimax_m3_vl_text",
     "mistral3": "mistral",
+    "musicflamingo": "qwen2",
+    "nemotron_h_omni": "nemotron_h",
     "ovis2": "qwen2",
+    "paddleocr_vl": "ernie4_5",
     "perception_lm": "llama",
     "video_llama_3": "qwen2",
     "paligemma": "gemma",
+    "qianfan_ocr": "qwen3",
     "qwen2_audio": "qwen2",
     "qwen2_vl": "qwen2_vl_text",
     "qwen2_5_vl": "qwen2_5_vl_text",
     "qwen2_5_omni": "qwen2_5_omni_text",
+    "qwen2_5_omni_thinker": "qwen2_5_omni_text",
     "qwen3_asr": "qwen3",
     "qwen3_omni_moe": "qwen3_omni_moe_text",
+    "qwen3_omni_moe_thinker": "qwen3_omni_moe_text",
     "qwen3_5": "qwen3_5_text",
     "qwen3_5_moe": "qwen3_5_moe_text",
     "qwen3_vl": "qwen3_vl_text",
+    "step3p7": "step3p5",
     "qwen3_vl_moe": "qwen3_vl_moe_text",
+    "shieldgemma2": "gemma3_text",
     "smolvlm": "llama",
+    "vibevoice": "qwen2",
     "video_llava": "llama",
     "vipllava": "llama",
     "voxtral": "llama",
 }
 """model_type of a model around a language model -> the language model's, where its part does not say."""
+_ONE_INSIDE = ("minimax_m3_vl", "step3p7")
+"""Types around one language model, whatever its part calls itself."""
 _WRAPPER_ENDS = (
     "ForConditionalGeneration",
     "ForCausalLM",
@@ -85,6 +116,7 @@ _FLAT = {
     "phi3_v": "phi3",
     "phi4_multimodal": "phi3",
     "phi4mm": "phi3",
+    "step3p7": "step3p5",
     "qwen2_vl": "qwen2_vl_text",
     "qwen2_5_vl": "qwen2_5_vl_text",
 }
@@ -97,13 +129,32 @@ _SAME = {
     "llava_mistral": "mistral",
     "llava_qwen": "qwen2",
     "llava_qwen2": "qwen2",
+    "minimax_m3": "minimax_m3_vl_text",
+    "minimax_m3_text": "minimax_m3_vl_text",
     "granite4_vision_text": "granite",
     "granite_docling_text": "llama",
     "paddleocr_vl_text": "ernie4_5",
     "qwen3_asr_text": "qwen3",
 }
 """model_type of a language model inside another -> the one that is the same."""
-_OTHER_TOWERS = {"qwen2_audio": "audio", "qwen3_asr": "audio", "voxtral": "audio"}
+_OTHER_TOWERS = {
+    "qwen2_audio": "audio",
+    "qwen3_asr": "audio",
+    "voxtral": "audio",
+    "fun_asr_nano": "audio",
+    "glmasr": "audio",
+    "granite_speech": "audio",
+    "musicflamingo": "audio",
+    "vibevoice": "audio",
+}
+_RENAMED = {"BailingMoeV3": "BailingHybrid"}
+"""How classes of a repository's own code begin -> how those of transformers of the same layers do."""
+_BY_CLASS = {
+    ("bailing_moe", "BailingMoeV2ForCausalLM"): "bailing_moe_v2",
+    ("bert", "JinaBertForMaskedLM"): "jina_bert",
+    ("bert", "JinaBertModel"): "jina_bert",
+}
+"""model_type and class of configurations whose class alone says which layers they have -> their type here."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -145,9 +196,12 @@ def find_architecture(fields: Fields, rows: Mapping[str, FamilyRow]) -> Architec
         fields = fields.with_values(model_type=model_type)
     if not isinstance(model_type, str):
         raise fields.error("model_type", _some(rows))
+    if classes and (model_type, classes[0]) in _BY_CLASS:
+        model_type = _BY_CLASS[model_type, classes[0]]
+        fields = fields.with_values(model_type=model_type)
     row = rows.get(model_type)
-    own = _type_of(classes[0], rows) if classes and row is None and not lacks_something(model_type) else None
-    if own is not None:
+    own = _type_of(classes[0], rows) if classes and row is None else None
+    if own is not None and (not lacks_something(model_type) or _kin(own, model_type)):
         notes = (*notes, f"model_type {model_type} is not known: read as the {own} that its class is")
         model_type, row, fields = own, rows[own], fields.with_values(model_type=own)
     if row is None:
@@ -170,11 +224,11 @@ def _text_model(fields: Fields, rows: Mapping[str, FamilyRow]) -> tuple[Fields, 
     if not path and (not isinstance(outer, str) or outer in rows or _flat_type(fields, outer) is None):
         return fields, ""
     found = _classes(fields)
-    if any(not name.endswith(_WRAPPER_ENDS) for name in found):
+    if any(not name.endswith(_WRAPPER_ENDS) and _letters(name) != _letters(str(outer)) for name in found):
         raise fields.error("architectures", f"classes that end in {', '.join(_WRAPPER_ENDS)}")
     kind = str(outer) if isinstance(outer, str) else (found or ["?"])[0]
     values = dict(inner)
-    inside = _declared(values, rows) if path else None
+    inside = _declared(values, rows) if path and kind not in _ONE_INSIDE else None
     if inside is None or (inside == outer and inside not in rows):
         inside = _flat_type(fields, kind) or _WRAPPED.get(kind)
     values["model_type"] = inside
@@ -188,6 +242,16 @@ def _text_model(fields: Fields, rows: Mapping[str, FamilyRow]) -> tuple[Fields, 
     if inside not in rows:
         raise _unsupported(fields, f"{kind} around {inside}", rows)
     return fields.with_data(values), kind
+
+
+def _kin(model_type: str, other: str) -> bool:
+    """Whether two types begin with the same word: a type that is not known, and that of its class."""
+    return model_type.partition("_")[0] == other.partition("_")[0]
+
+
+def _letters(name: str) -> str:
+    """The small letters and digits of a name: a class that is called as its model_type is the whole model."""
+    return "".join(letter for letter in name.lower() if letter.isalnum())
 
 
 def _declared(values: Mapping[str, object], rows: Mapping[str, FamilyRow]) -> str | None:
@@ -215,7 +279,10 @@ def _classes(fields: Fields) -> list[str]:
         return []
     if not isinstance(value, list) or not all(isinstance(entry, str) for entry in value):
         raise fields.error("architectures", "a list of names of classes")
-    return value
+    return [
+        next((new + entry.removeprefix(old) for old, new in _RENAMED.items() if entry.startswith(old)), entry)
+        for entry in value
+    ]
 
 
 def _type_of(name: str, rows: Mapping[str, FamilyRow]) -> str | None:

@@ -12,7 +12,7 @@ from costmodel.families.bert import BERT_LM
 from costmodel.families.decoder_layer import decoder_tensors, words_of
 from costmodel.families.encoders import BERT_WORDS, LINEAR_HEADS, encoder_row, encoder_spec
 from costmodel.families.fields import Fields
-from costmodel.families.heads import classifier, masked_lm
+from costmodel.families.heads import Heads, classifier, masked_lm
 from costmodel.families.row import FamilyRow
 from costmodel.forward.attention import add_attention
 from costmodel.forward.cost import batched_gemm
@@ -36,7 +36,7 @@ def _read(fields: Fields, row: FamilyRow) -> ModelSpec:
         BERT_WORDS,
         qkv=tuple(projections),
         names=(*projections.items(), *BERT_WORDS.names),
-        relative=_kinds(fields) if relative else (),
+        relative=relative_products(fields) if relative else (),
         relative_shared=fields.flag_or("share_att_key", False),
     )
     positions = fields.count("max_position_embeddings")
@@ -65,7 +65,8 @@ def _span(fields: Fields, positions: int) -> int:
     return positions
 
 
-def _kinds(fields: Fields) -> tuple[str, ...]:
+def relative_products(fields: Fields) -> tuple[str, ...]:
+    """Which products with relative positions the scores have, of c2p and p2c."""
     value = fields.data.get("pos_att_type") or []
     kinds = value.lower().split("|") if isinstance(value, str) else value
     if not isinstance(kinds, list) or not all(isinstance(kind, str) and kind.strip() in _KINDS for kind in kinds):
@@ -124,18 +125,18 @@ def _relative(b: Builder, query: str, key: str) -> list[str]:
     return products
 
 
+HEADS: Heads = {
+    **LINEAR_HEADS,
+    "ForMaskedLM": masked_lm(*BERT_LM),
+    "ForSequenceClassification": classifier("sequence_classification", "pooler.dense", "classifier", first_token=True),
+    "ForMultipleChoice": classifier("multiple_choice", "pooler.dense", "classifier", first_token=True, outputs=1),
+}
+"""The heads of all versions."""
 DEBERTA = encoder_row(
     "deberta",
     {"deberta-v2": "DebertaV2"},
     _read,
-    heads={
-        **LINEAR_HEADS,
-        "ForMaskedLM": masked_lm(*BERT_LM),
-        "ForSequenceClassification": classifier(
-            "sequence_classification", "pooler.dense", "classifier", first_token=True
-        ),
-        "ForMultipleChoice": classifier("multiple_choice", "pooler.dense", "classifier", first_token=True, outputs=1),
-    },
+    heads=HEADS,
     tensors=_tensors,
     other_params=_other_params,
     layer=_layer,

@@ -11,6 +11,7 @@ from typing import Any
 from costmodel.families.decoder_layer import add_layer, decoder_tensors, extra_params, words_of
 from costmodel.families.fields import Fields
 from costmodel.families.heads import DECODER_HEADS, Heads
+from costmodel.families.residuals import add_weighed
 from costmodel.families.row import FamilyRow
 from costmodel.forward.cost import FP32_BYTES, elementwise
 from costmodel.forward.frame import INPUT, LM_HEAD, POSITIONS, Start, add_head, add_positions
@@ -101,7 +102,8 @@ def add_decoder_prologue(b: Builder) -> Start:
 def add_decoder_epilogue(b: Builder) -> None:
     """The final norm, a pooler, the head, and what is done to logits."""
     words, model, batch = words_of(b.model), b.model, b.work.batch
-    last = b.norm(words.final_norm, INPUT) if model.final_norm else INPUT
+    last = add_weighed(b, "model.output_attn_res", INPUT)
+    last = b.norm(words.final_norm, last) if model.final_norm else last
     if model.pooler:
         last = b.linear("pooler.dense", batch, model.hidden_size, model.hidden_size, last, bias=True)
         last = b.pointwise("pooler.activation", "tanh", [last], model.hidden_size, rows=batch)

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from costmodel.blocks import ShortConv, StateSpace
 from costmodel.families.experts import add_mlp, expert_tensors
+from costmodel.families.indexer_layer import add_block_indexer, indexer_params, indexer_tensors
+from costmodel.families.latent_layer import add_latent_block, latent_params, latent_tensors
+from costmodel.families.recurrent_layer import add_mixer, mixer_params, mixer_tensors
+from costmodel.families.residuals import add_weighed, residual_params
 from costmodel.forward.attention import add_attention
 from costmodel.forward.cost import OpCost, elementwise
 from costmodel.forward.frame import INPUT
 from costmodel.forward.ops import Builder
-from costmodel.forward.state_space import add_short_conv, add_state_space, recurrent_params, recurrent_tensors
 from costmodel.model import ModelSpec
 from costmodel.tensors import WeightTensor, attention_weight, mlp_weight
 from costmodel.words import Words
@@ -27,10 +29,11 @@ def words_of(spec: ModelSpec) -> Words:
 
 
 def decoder_tensors(spec: ModelSpec) -> tuple[WeightTensor, ...]:
-    """Those of a state space or convolution; q, k, v or all at once, attention's output; experts; the MLP's."""
-    block, words = _block_of(spec), words_of(spec)
-    mixer = recurrent_tensors(block, words.mixer, spec.hidden_size) if block else ()
-    attention = attention_tensors(spec) if spec.attends else ()
+    """Those of linear attention, a state space or convolution; of attention; of experts; of the MLP."""
+    words, attention = words_of(spec), tuple[WeightTensor, ...]()
+    mixer = mixer_tensors(spec)
+    if spec.attends:
+        attention = latent_tensors(spec) if spec.latent else attention_tensors(spec)
     experts = expert_tensors(spec, words.experts or words.mlp, words.shared) if spec.experts else ()
     return (*mixer, *attention, *experts, *(mlp_tensors(spec) if _has_mlp(spec) else ()))
 
@@ -38,9 +41,9 @@ def decoder_tensors(spec: ModelSpec) -> tuple[WeightTensor, ...]:
 def attention_tensors(spec: ModelSpec) -> tuple[WeightTensor, ...]:
     """q, k, v or all at once, a gate, and attention's output."""
     words, hidden = words_of(spec), spec.hidden_size
-    wide = (spec.q_size, spec.kv_size, spec.kv_size)[: len(words.qkv)]
+    wide = (spec.q_size, spec.kv_size, spec.value_size)[: len(words.qkv)]
     if len(words.qkv) == 1 and not words.shared_cache:
-        wide = (spec.q_size + 2 * spec.kv_size,)
+        wide = (spec.q_size + spec.kv_size + spec.value_size,)
     out_bias = spec.attn_out_bias if words.out_bias is None else words.out_bias
     out = _name(words, words.attention, words.out)
     return (
@@ -48,8 +51,9 @@ def attention_tensors(spec: ModelSpec) -> tuple[WeightTensor, ...]:
             attention_weight(_name(words, "", leaf), f"{words.attention}.{leaf}", size, hidden, bias=spec.qkv_bias)
             for leaf, size in zip(words.qkv, wide, strict=True)
         ),
+        *indexer_tensors(spec, words.attention),
         *_gate_tensors(spec),
-        attention_weight(out, f"{words.attention}.{words.out}", hidden, spec.q_size, bias=out_bias),
+        attention_weight(out, f"{words.attention}.{words.out}", hidden, spec.mixed_size, bias=out_bias),
     )
 
 
@@ -58,7 +62,7 @@ def _gate_tensors(spec: ModelSpec) -> tuple[WeightTensor, ...]:
     words = words_of(spec)
     if not words.gate:
         return ()
-    wide = spec.num_heads if words.gate_by_head else spec.q_size
+    wide = spec.num_heads if words.gate_by_head else spec.mixed_size
     path = f"{words.attention}.{words.gate}"
     return (attention_weight(_name(words, words.attention, words.gate), path, wide, spec.hidden_size, bias=False),)
 
@@ -81,11 +85,6 @@ def _name(words: Words, path: str, leaf: str) -> str:
     return called.get(f"{path}.{leaf}", called.get(leaf, leaf))
 
 
-def _block_of(spec: ModelSpec) -> StateSpace | ShortConv | None:
-    """The state space or short convolution of a layer."""
-    return spec.recurrent if isinstance(spec.recurrent, StateSpace | ShortConv) else None
-
-
 def _has_mlp(spec: ModelSpec) -> bool:
     """Whether a plain MLP stands in a layer, alone or beside experts."""
     words = words_of(spec)
@@ -95,7 +94,7 @@ def _has_mlp(spec: ModelSpec) -> bool:
 def extra_params(spec: ModelSpec) -> int:
     """Parameters of one layer beside its tensors and its norms over hidden_size: other norms, sinks, a router, a state
     space's own."""
-    words, block = words_of(spec), _block_of(spec)
+    words = words_of(spec)
     sizes = {
         "none": 0,
         "head": 2 * spec.head_dim,
@@ -104,11 +103,17 @@ def extra_params(spec: ModelSpec) -> int:
     }
     norms = sizes[words.qk_norm] * (2 if words.qk_norm_bias else 1)
     norms = norms // 2 if words.shared_cache else norms
-    norms = (norms + (spec.q_size if words.attention_norm else 0)) * spec.norm_affine
+    norms = (norms + (spec.mixed_size if words.attention_norm else 0)) * spec.norm_affine
+    norms = latent_params(spec) if spec.latent else norms
+    norms += indexer_params(spec.indexer)
     attention = norms + (spec.num_heads if words.sinks else 0) if spec.attends else 0
     inner = spec.intermediate_size if words.mlp_norm and _has_mlp(spec) else 0
     router = spec.experts.number * (spec.hidden_size + spec.experts.router_bias) if spec.experts else 0
-    return attention + inner + router + (recurrent_params(block) if block else 0)
+    if spec.experts and spec.experts.width_norm:
+        inner += spec.experts.width
+    if words.residual_blocks:
+        inner += 2 * residual_params(spec)
+    return attention + inner + router + mixer_params(spec)
 
 
 def add_layer(b: Builder, window: int | None) -> None:
@@ -135,7 +140,8 @@ def add_layer(b: Builder, window: int | None) -> None:
     for which in ("attention", "mlp"):
         if not (_mixes(b.model) if which == "attention" else _feeds(b.model)):
             continue
-        source = normed(residual) if before else residual
+        read = add_weighed(b, f"{which}_res", residual)
+        source = normed(read) if before else read
         if which == "attention":
             result, weights = _mix(b, source, window)
         else:
@@ -162,17 +168,14 @@ def _scaled(b: Builder, which: str, source: str) -> str:
 
 def _mix(b: Builder, normed: str, window: int | None) -> tuple[str, tuple[str, ...]]:
     """What mixes positions: its result, and attention weights that live to the end of the layer."""
-    block, words = _block_of(b.model), words_of(b.model)
-    if block is None:
-        return add_attention_block(b, normed, window)
-    tensors = {each.name: each for each in b.model.tensors if each.path.startswith(f"{words.mixer}.")}
-    if isinstance(block, ShortConv):
-        return add_short_conv(b, block, words.mixer, tensors, normed), ()
-    result = add_state_space(b, block, words.mixer, tensors, normed)
-    if not b.model.attends:
-        return result, ()
-    attended, weights = add_attention_block(b, normed, window)
-    return b.pointwise("add_mixers", "add", [result, attended], b.model.hidden_size), weights
+    if b.model.attends:
+        add = add_latent_block if b.model.latent else add_attention_block
+        if b.model.recurrent is None:
+            return add(b, normed, window)
+        result = add_mixer(b, normed)
+        attended, weights = add(b, normed, window)
+        return b.pointwise("add_mixers", "add", [result, attended], b.model.hidden_size), weights
+    return add_mixer(b, normed), ()
 
 
 def add_attention_block(b: Builder, normed: str, window: int | None) -> tuple[str, tuple[str, ...]]:
@@ -196,14 +199,15 @@ def add_attention_block(b: Builder, normed: str, window: int | None) -> tuple[st
         value = b.norm(
             f"{words.attention}.v_norm", value, rows=b.work.tokens * model.num_kv_heads, columns=model.head_dim
         )
+    add_block_indexer(b, words.attention, normed)
     keys_values = list(dict.fromkeys([key, value])) if own else [query]  # those of another layer are not this one's
     attended = add_attention(b, words.attention, query, keys_values, window, append=own)
     result = attended.output
     if words.attention_norm:
-        result = b.norm(f"{words.attention}.{words.attention_norm}", result, columns=model.q_size)
+        result = b.norm(f"{words.attention}.{words.attention_norm}", result, columns=model.mixed_size)
     if words.gate:
         gate = site(words.gate, normed, [result])
-        result = b.pointwise(f"{words.attention}.gated", "mul", [result, gate], model.q_size)
+        result = b.pointwise(f"{words.attention}.gated", "mul", [result, gate], model.mixed_size)
     return site(words.out, result, [normed, query, *attended.held]), attended.weights
 
 

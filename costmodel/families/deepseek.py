@@ -1,5 +1,5 @@
-"""DeepSeek-V2 to V3.2, Kimi K2, GLM-4.7 Flash and GLM-5: latent attention, dense first layers, then a mixture of
-experts with shared ones; MiniCPM 3 and Youtu: the same attention, every layer dense.
+"""DeepSeek-V2 to V3.2, Kimi K2, Mistral 4, A.X K1, GLM-4.7 Flash and GLM-5: latent attention, dense first layers, then
+a mixture of experts with shared ones; MiniCPM 3 and Youtu: the same attention, every layer dense.
 
 Defaults of absent fields are those of the configuration classes of transformers 5.23; Kimi K2 has DeepSeek-V3's
 classes. What predicts several tokens ahead (`num_nextn_predict_layers`) is no part of the language model and left out.
@@ -15,14 +15,14 @@ from costmodel.blocks import Experts, LatentAttention
 from costmodel.families.decoder_fields import by_kind
 from costmodel.families.experts import add_mlp, expert_tensors, read_sparse_layers
 from costmodel.families.fields import Fields
+from costmodel.families.latent_layer import add_latent_block, latent_params, latent_tensors
 from costmodel.families.rope import longest_sequence
-from costmodel.families.rotary import add_prologue, add_rotated, rotary_row
+from costmodel.families.rotary import add_prologue, rotary_row
 from costmodel.families.row import FamilyRow
 from costmodel.forward.frame import INPUT, Start, add_head
-from costmodel.forward.latent import add_indexer, add_latent_attention
 from costmodel.forward.ops import Builder
 from costmodel.model import ModelSpec
-from costmodel.tensors import WeightTensor, attention_weight
+from costmodel.tensors import WeightTensor
 
 _INDEXED = ("deepseek_v32", "glm_moe_dsa")
 """Types whose attention looks at the positions that an indexer chooses."""
@@ -162,7 +162,7 @@ def _takes_choice(fields: Fields, layers: int) -> list[bool]:
 
 def _kinds(fields: Fields, layers: int, defaults: dict[str, int]) -> tuple[str, ...]:
     """dense or sparse for each layer; GLM has them as a list, without which GLM-4.7's first layer alone is dense."""
-    listed = fields.data.get("mlp_layer_types") is not None and fields.model_type == "glm_moe_dsa"
+    listed = fields.data.get("mlp_layer_types") is not None and fields.model_type in ("glm_moe_dsa", "axk1")
     if listed or fields.model_type == "glm4_moe_lite":
         sparse = read_sparse_layers(fields, layers, 1)
     else:
@@ -196,62 +196,24 @@ def _epilogue(b: Builder) -> None:
 
 
 def _tensors(spec: ModelSpec) -> tuple[WeightTensor, ...]:
-    latent, hidden, heads = spec.latent, spec.hidden_size, spec.num_heads
-    assert latent is not None
-    queries = heads * latent.key_dim
-    if latent.query_rank is None:
-        first = [("q_proj", queries, hidden, False)]
-    else:
-        first = [
-            ("q_a_proj", latent.query_rank, hidden, spec.qkv_bias),
-            ("q_b_proj", queries, latent.query_rank, False),
-        ]
-    rest = [
-        ("kv_a_proj_with_mqa", latent.cached, hidden, spec.qkv_bias),
-        ("kv_b_proj", heads * (latent.nope_dim + latent.value_dim), latent.kv_rank, False),
-        ("o_proj", hidden, heads * latent.value_dim, spec.attn_out_bias),
-    ]
-    if latent.index_heads:
-        rest[:0] = [
-            ("indexer.wq_b", latent.index_heads * latent.index_dim, latent.query_rank or hidden, False),
-            ("indexer.wk", latent.index_dim, hidden, False),
-        ]
-    attention = [attention_weight(name, f"self_attn.{name}", n, k, bias=bias) for name, n, k, bias in first + rest]
-    return (*(each.over_the_cache() if each.name == "kv_b_proj" else each for each in attention), *expert_tensors(spec))
+    return (*latent_tensors(spec), *expert_tensors(spec))
 
 
 def _other_params(spec: ModelSpec) -> int:
-    """Norms of the narrow vectors, the router, and an indexer's norm and weights of its heads."""
-    latent = spec.latent
-    assert latent is not None
-    router = spec.experts.number * spec.hidden_size if spec.experts else 0
-    indexer = 2 * latent.index_dim + latent.index_heads * spec.hidden_size if latent.index_heads else 0
-    return latent.kv_rank + (latent.query_rank or 0) + router + indexer
+    """What latent attention has beside its linears, the router, and in A.X K1 a norm behind the experts."""
+    rows = spec.experts.number + (spec.model_type == "axk1") if spec.experts else 0
+    return latent_params(spec) + rows * spec.hidden_size
 
 
 def _layer(b: Builder, window: int | None) -> None:
-    model, latent = b.model, b.model.latent
-    assert latent is not None
-    tensors = {tensor.name: tensor for tensor in model.tensors}
     normed = b.norm("input_layernorm", INPUT)
-    if latent.query_rank is None:
-        query = b.site(tensors["q_proj"], normed, holds=[INPUT])
-    else:
-        narrow = b.site(tensors["q_a_proj"], normed, holds=[INPUT])
-        narrow = b.norm("self_attn.q_a_layernorm", narrow, columns=latent.query_rank)
-        query = b.site(tensors["q_b_proj"], narrow, holds=[INPUT, normed])
-        if latent.index_heads:
-            add_indexer(b, "self_attn", normed, narrow, tensors)
-    compressed = b.site(tensors["kv_a_proj_with_mqa"], normed, holds=[INPUT, query])
-    cached = b.norm("self_attn.kv_a_layernorm", compressed, columns=latent.kv_rank, holds=[query])
-    query = add_rotated(b, "q", query, model.num_heads * latent.rope_dim, holds=[cached])
-    key = add_rotated(b, "k", cached, latent.rope_dim, holds=[query, compressed])
-    attended = add_latent_attention(b, "self_attn", query, key, tensors["kv_b_proj"], window)
-    projected = b.site(tensors["o_proj"], attended.output, holds=[normed, query])
+    projected, weights = add_latent_block(b, normed, window)
     residual = _added(b, "attention", INPUT, projected)
     normed = b.norm("post_attention_layernorm", residual)
     output = add_mlp(b, normed)
-    _added(b, "mlp", residual, output, holds=[INPUT, *attended.weights])
+    if b.model.model_type == "axk1" and b.model.experts:
+        output = b.norm("mlp.post_mlp_layernorm", output)
+    _added(b, "mlp", residual, output, holds=[INPUT, *weights])
 
 
 DEEPSEEK = rotary_row(
@@ -263,6 +225,8 @@ DEEPSEEK = rotary_row(
         "glm_moe_dsa": "GlmMoeDsa",
         "kimi_k2": "DeepseekV3",
         "glm4_moe_lite": "Glm4MoeLite",
+        "mistral4": "Mistral4",
+        "axk1": "AXK1",
         "minicpm3": "MiniCPM3",
         "youtu": "Youtu",
     },

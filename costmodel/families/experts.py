@@ -68,12 +68,16 @@ def expert_tensors(
     inner, size, gated = experts.width or hidden, experts.intermediate_size, experts.gated
     stacks = _linears("experts.", f"{block}.experts", size, inner, experts.number, bias=bias, gated=gated)
     if experts.width:
-        into, back = ("fc1_latent_proj", inner, hidden), ("fc2_latent_proj", hidden, inner)
-        first, last = (mlp_weight(name, f"{block}.{name}", n, k, bias=spec.mlp_bias) for name, n, k in (into, back))
+        into, back = zip(experts.width_names, ((inner, hidden), (hidden, inner)), strict=True)
+        first, last = (mlp_weight(name, f"{block}.{name}", *shape, bias=spec.mlp_bias) for name, shape in (into, back))
         stacks = (first, *stacks, last)
     if not (size := experts.shared_intermediate_size):
         return stacks
-    return (*stacks, *_linears(f"{shared}.", f"{block}.{shared}", size, hidden, bias=spec.mlp_bias, gated=gated))
+    shares = _linears(f"{shared}.", f"{block}.{shared}", size, hidden, bias=spec.mlp_bias, gated=gated)
+    if spec.words is not None and spec.words.packed_gate and spec.words.ups:
+        (name,), path = spec.words.ups, f"{block}.{shared}"
+        shares = (mlp_weight(f"{shared}.{name}", f"{path}.{name}", 2 * size, hidden, bias=spec.mlp_bias), shares[-1])
+    return (*stacks, *shares)
 
 
 def _linears(
@@ -89,8 +93,11 @@ def _linears(
 
 def _add_linears(b: Builder, normed: str, tensors: dict[str, WeightTensor], name: str, inner: int) -> str:
     """down(act(gate(x)) * up(x)) of the tensors whose names begin with `name`, or down(act(up(x))) without a gate."""
-    path = tensors[f"{name}up_proj"].path.removesuffix(".up_proj")
-    if f"{name}gate_proj" in tensors:
+    path, words = tensors[f"{name}down_proj"].path.removesuffix(".down_proj"), b.model.words
+    if words is not None and words.packed_gate and words.ups and f"{name}{words.ups[0]}" in tensors:
+        packed = b.site(tensors[f"{name}{words.ups[0]}"], normed)
+        product = b.pointwise(f"{path}.mul", "mul", [b.activation(f"{path}.act_fn", packed, inner), packed], inner)
+    elif f"{name}gate_proj" in tensors:
         gated = b.activation(f"{path}.act_fn", b.site(tensors[f"{name}gate_proj"], normed), inner)
         product = b.pointwise(f"{path}.mul", "mul", [gated, b.site(tensors[f"{name}up_proj"], normed)], inner)
     else:
@@ -117,7 +124,7 @@ def add_mlp(b: Builder, normed: str, block: str = "mlp", shared: str = "shared_e
     indices = rows * (FP32_BYTES + INDEX_BYTES) // work.act_bytes
     routed = b.add(f"{block}.top_k", "elementwise", chosen, [logits], indices, experts=chain.routed)
     width = experts.width or hidden
-    source = b.site(tensors["fc1_latent_proj"], normed) if experts.width else normed
+    source = b.site(tensors[experts.width_names[0]], normed) if experts.width else normed
     moved = elementwise("copy", rows, width, act_bytes=work.act_bytes)
     source = b.add(
         f"{block}.experts.dispatch", "elementwise", moved, [source, routed], rows * width, experts=chain.handed
@@ -130,7 +137,9 @@ def add_mlp(b: Builder, normed: str, block: str = "mlp", shared: str = "shared_e
         f"{block}.experts.combine", "elementwise", merged, [output, routed], work.tokens * width, experts=chain.summed
     )
     if experts.width:
-        result = b.site(tensors["fc2_latent_proj"], result)
+        if experts.width_norm:
+            result = b.norm(f"{block}.{experts.width_norm}", result, columns=width)
+        result = b.site(tensors[experts.width_names[1]], result)
     if not experts.shared_intermediate_size:
         return result
     passed = _add_linears(b, normed, tensors, f"{shared}.", experts.shared_intermediate_size)

@@ -142,6 +142,9 @@ def _read_gated(fields: Fields, row: FamilyRow) -> ModelSpec:
     if packed:
         fields.require("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "vocab_size")
         fields.choice("position_embedding_type", "rope", ("rope",))
+    if not gte:
+        fields.refuse("num_experts", "a mixture of experts is not supported")
+        fields.choice("activation_function", "swiglu", ("swiglu",))
     types = fields.count("type_vocab_size", 0, minimum=0)
     positions = fields.count("max_position_embeddings", 8192)
     return encoder_spec(fields, row, words, bias=gte, mlp_bias=False, token_types=types, max_positions=positions)

@@ -40,7 +40,7 @@ def with_module_formats(spec: ModelSpec, fields: Fields) -> ModelSpec:
         return spec
 
     def apart(layer: int) -> Apart:
-        plain, forms = set[str](), dict[str, WeightFormat]()
+        plain, forms = set(spec.kind_of(layer).plain_tensors), dict[str, WeightFormat]()
         for tensor in spec.kind_of(layer).tensors:
             path = f"{spec.layer_prefix}.{layer}.{tensor.path}"
             own = _listed(path, listed) or (experts if tensor.experts else None)

@@ -1,15 +1,21 @@
-"""OLMo: LayerNorms without weights. OLMo 2 and 3: norms behind each block, and over q and k whole."""
+"""OLMo: LayerNorms without weights. OLMo 2 and 3: norms behind each block, and over q and k whole. OLMo Hybrid: three
+layers of linear attention, with norms before each block, to one as OLMo 3's."""
 
 from __future__ import annotations
 
+from dataclasses import replace
+
+from costmodel.blocks import DeltaNet
 from costmodel.families.decoder import decoder_row
-from costmodel.families.decoder_fields import decoder_spec, windows_by_type
+from costmodel.families.decoder_fields import by_kind, decoder_spec, windows_by_type
 from costmodel.families.fields import Fields
+from costmodel.families.rotary import read_layer_types
 from costmodel.families.row import FamilyRow
 from costmodel.model import ModelSpec
 from costmodel.words import Words
 
 _BEHIND = Words(placing="post", norms=("post_attention_layernorm", "post_feedforward_layernorm"), qk_norm="whole")
+_LINEAR = Words(mixer="linear_attn")
 
 
 def _read_olmo(fields: Fields, row: FamilyRow) -> ModelSpec:
@@ -23,5 +29,31 @@ def _read_olmo2(fields: Fields, row: FamilyRow) -> ModelSpec:
     return decoder_spec(fields, row, _BEHIND, sliding_windows=windows)
 
 
+def _read_hybrid(fields: Fields, row: FamilyRow) -> ModelSpec:
+    layers, heads = fields.layers("num_hidden_layers"), fields.count("num_attention_heads")
+    key_heads = fields.count_or_none("linear_num_key_heads") or heads
+    key_dim = fields.count_or_none("linear_key_head_dim") or 3 * fields.count("hidden_size") // (4 * key_heads)
+    delta = DeltaNet(
+        key_heads=key_heads,
+        value_heads=fields.count_or_none("linear_num_value_heads") or heads,
+        key_dim=key_dim,
+        value_dim=fields.count_or_none("linear_value_head_dim") or 2 * key_dim,
+        kernel=fields.count("linear_conv_kernel_dim"),
+    )
+    types = read_layer_types(fields, layers, ("linear_attention", "full_attention"))
+    if types is None:
+        types = ["full_attention" if layer % 4 == 3 else "linear_attention" for layer in range(layers)]
+        types[-1] = types[-1] if "full_attention" in types else "full_attention"
+    rotary = fields.data.get("rope_parameters") or {}
+    turned = bool(fields.data.get("rope_theta") or (isinstance(rotary, dict) and rotary.get("rope_theta")))
+    words = replace(_BEHIND, rotary=turned)
+    own: dict[str, dict[str, object]] = {
+        "linear_attention": {"attends": False, "words": replace(_LINEAR, rotary=turned), "pre_norm": True},
+        "full_attention": {"recurrent": None},
+    }
+    return decoder_spec(fields, row, words, recurrent=delta, mlp_bias=False, **by_kind(types, own))
+
+
 OLMO = decoder_row("olmo", {"olmo": "Olmo"}, _read_olmo, norm="layer_norm")
 OLMO2 = decoder_row("olmo2", {"olmo2": "Olmo2", "olmo3": "Olmo3"}, _read_olmo2, norm="rms_norm")
+OLMO_HYBRID = decoder_row("olmo-hybrid", {"olmo_hybrid": "OlmoHybrid"}, _read_hybrid, norm="rms_norm")

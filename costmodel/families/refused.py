@@ -15,14 +15,24 @@ _LACKS = (
     ),
     (r"(wav2vec|hubert|wavlm|seamless|speech|audio|musicgen|encodec|mimi|bark|vits)", "an audio model"),
     (
-        r"(mamba|rwkv|xlstm|recurrent_gemma|zamba|hyena|retnet)",
+        r"^(zamba)",
+        "transformer blocks whose weights several layers share, with adapters of each",
+    ),
+    (
+        r"^(longcat)",
+        "layers of two attentions and two MLPs around one mixture of experts, some of whose experts are none",
+    ),
+    (r"^(mistral_large4)", "layers that take the cache of an earlier one, with an indexer of its own kind"),
+    (r"^(glm5_next|hy_v4|inkling2|muse_spark|axk2)", "streams or gates of the residual of a kind that no row has"),
+    (r"^(inkling|zaya)", "attention and convolutions of a kind that no row has"),
+    (
+        r"(mamba|rwkv|xlstm|hyena|retnet)",
         "recurrent or state-space layers of a kind that no row has",
     ),
     (
-        r"^(kimi_linear|kimi_k3|minimax$|minimax_text|bailing_hybrid|olmo_hybrid|lfm3|plamo|qwen4)",
+        r"^(lfm3|plamo|qwen4)",
         "linear attention of a kind that no row has",
     ),
-    (r"^(mimo_v2)", "values of another width than the keys"),
     (
         r"(moe|mixtral|gpt_oss|minimax|llama4|dbrx|arctic|grok|deepseek|kimi|longcat|hunyuan_v1_moe|jetmoe|ling|bailing|step3|ernie4_5_moe)",
         "a mixture of experts of a kind that no row has",

@@ -68,22 +68,25 @@ def add_attention(
         append: whether these are new keys and values; else those in the cache are an earlier layer's.
     """
     model, work = b.model, b.work
+    width = (model.head_dim + model.value_width) // 2  # a fused kernel's bytes and FLOPs are those of both together
     keys, held = keys_held(work.q_len, work.kv_len, window), tuple[str, ...]()
     if not model.is_encoder and append:
         new = work.q_len if window is None else min(work.q_len, window)
-        cost = kv_append(work.batch, model.num_kv_heads, new, model.head_dim, act_bytes=work.act_bytes)
+        cost = kv_append(work.batch, model.num_kv_heads, new, width, act_bytes=work.act_bytes)
         if work.cache is Cache.GROWING and work.q_len < work.kv_len:
-            cost = kv_grow(work.batch, model.num_heads, keys, new, model.head_dim, act_bytes=work.act_bytes)
+            cost = kv_grow(work.batch, model.num_heads, keys, new, width, act_bytes=work.act_bytes)
         beyond = window is not None and work.kv_len > window and work.q_len > 1
-        copied = 2 * work.batch * keys * model.kv_size if beyond and work.q_len < work.kv_len else 0
+        copied = work.batch * keys * (model.kv_size + model.value_size) if beyond and work.q_len < work.kv_len else 0
         appended = b.add(f"{prefix}.kv_append", "kv_cache", cost, keys_values, copied)
         if beyond:
             held = (appended,) if copied else tuple(keys_values)
         keys_values = [appended]
     if work.attention is Attention.FUSED:
-        shape = AttentionShape(work.batch, work.q_len, keys, model.num_heads, model.num_kv_heads, model.head_dim)
-        causal = not model.is_encoder
-        cost = fused_attention(shape, act_bytes=work.act_bytes, causal=causal, window=window, cached=causal)
+        causal, most = not model.is_encoder, model.indexer.seen if model.indexer else keys
+        read = min(keys, most) if work.q_len == 1 else keys
+        shape = AttentionShape(work.batch, work.q_len, read, model.num_heads, model.num_kv_heads, width)
+        visible = window if most >= keys else most
+        cost = fused_attention(shape, act_bytes=work.act_bytes, causal=causal, window=visible, cached=causal)
         sources = [query, *(name for name in keys_values if name != query)]
         logsumexp = work.tokens * model.num_heads * FP32_BYTES // work.act_bytes
         name = b.add(
@@ -91,7 +94,7 @@ def add_attention(
             "attention",
             cost,
             sources,
-            work.tokens * model.q_size,
+            work.tokens * model.mixed_size,
             workspace=logsumexp,
             holds=held,
             attention=shape,
@@ -106,12 +109,13 @@ def _add_unfused(
     model, work, size = b.model, b.work, b.work.act_bytes
     heads = work.batch * model.num_heads
     rows, scores = heads * work.q_len, heads * work.q_len * keys
-    one_operand = work.batch * model.num_kv_heads * keys * model.head_dim * size
+    per_width = work.batch * model.num_kv_heads * keys * size
     grouped = model.num_kv_heads != model.num_heads
     if grouped:
-        wide = heads * keys * model.head_dim
-        cost = OpCost(kv_read_bytes=2 * one_operand, act_write_bytes=2 * wide * size, kernels=2)
-        keys_values = [b.add(f"{prefix}.repeat_kv", "attention", cost, keys_values, 2 * wide, holds=held)]
+        both = model.head_dim + model.value_width
+        wide = heads * keys * both
+        cost = OpCost(kv_read_bytes=per_width * both, act_write_bytes=wide * size, kernels=2)
+        keys_values = [b.add(f"{prefix}.repeat_kv", "attention", cost, keys_values, wide, holds=held)]
     from_cache = not grouped and not model.is_encoder
     locals_ = [*keys_values, *held]
 
@@ -122,10 +126,10 @@ def _add_unfused(
         cost = elementwise("copy", work.tokens, model.q_size, act_bytes=size)
         return b.add(f"{prefix}.{name}", "elementwise", cost, [source], work.tokens * model.q_size)
 
-    def product(name: str, n: int, k: int, sources: Sequence[str], holds: Sequence[str]) -> str:
+    def product(name: str, n: int, k: int, width: int, sources: Sequence[str], holds: Sequence[str]) -> str:
         cost = batched_gemm(heads, work.q_len, n, k, act_bytes=size)
         if from_cache:
-            cost += OpCost(act_read_bytes=-one_operand, kv_read_bytes=one_operand)
+            cost += OpCost(act_read_bytes=-per_width * width, kv_read_bytes=per_width * width)
         return b.add(f"{prefix}.{name}", "attention", cost, sources, heads * work.q_len * n, holds=holds)
 
     def pointwise(name: str, program: str, sources: list[str], extra: OpCost, workspace: int = 0) -> str:
@@ -136,7 +140,7 @@ def _add_unfused(
     strided = work.batch > 1 and model.num_heads > 1 and (work.q_len > 1 or model.family.strided_heads)
     key, value = keys_values[0], keys_values[-1]
     sources = [folded("copy_query", query, strided), folded("copy_key", key, strided and loose)]
-    weights = product("scores", keys, model.head_dim, sources, [query, *locals_])
+    weights = product("scores", keys, model.head_dim, model.head_dim, sources, [query, *locals_])
     weights = pointwise("scale", "scale", [weights], OpCost())
     if not model.is_encoder:
         mask_bytes = work.batch * work.q_len * keys * size
@@ -147,15 +151,15 @@ def _add_unfused(
         program, temporaries = ("softmax_upcast_bf16", 3) if work.dtype is DType.BF16 else ("softmax_upcast", 2)
     weights = pointwise("softmax", program, [weights], OpCost(), temporaries * scores)
     value = folded("copy_value", value, strided and loose)
-    context = product("context", model.head_dim, keys, [weights, value], [query, *locals_])
+    context = product("context", model.value_width, keys, model.value_width, [weights, value], [query, *locals_])
     if work.q_len > 1 and model.num_heads > 1:
-        cost = elementwise("copy", work.tokens, model.q_size, act_bytes=size)
+        cost = elementwise("copy", work.tokens, model.mixed_size, act_bytes=size)
         context = b.add(
             f"{prefix}.merge_heads",
             "elementwise",
             cost,
             [context],
-            work.tokens * model.q_size,
+            work.tokens * model.mixed_size,
             holds=[*locals_, query],
         )
     return Attended(context, (weights,), held)

@@ -2,6 +2,8 @@
 
 A prompt runs in chunks of 64 positions, padded to whole ones, as transformers' own code does: for C positions of one
 head 2 (2 C^2 k + C^2 v + 3 C k v) FLOPs of matrix products (the triangular system beside them counts as vector work).
+Where each feature of a key decays by itself, products of queries and keys are no matrix products but vector work; the
+solved system is multiplied with values and keys instead: 2 (C^2 k + 2 C^2 v + 3 C k v) FLOPs.
 The convolution's FLOPs are counted as torch's counter does, padding included.
 A step of one token updates the state element by element, without a matrix product.
 """
@@ -54,9 +56,10 @@ def add_delta_rule(b: Builder, prefix: str, sources: list[str]) -> str:
         )
     else:
         chunks = -(-work.q_len // CHUNK)
-        square = 2 * delta.key_dim + delta.value_dim
+        square = delta.key_dim + delta.value_dim + (delta.value_dim if delta.by_channel else delta.key_dim)
         flops = FMA * heads * chunks * (CHUNK * CHUNK * square + 3 * CHUNK * state)
-        solved = heads * chunks * CHUNK * CHUNK * (delta.key_dim + delta.value_dim)
+        paired = CHUNK + 6 * delta.key_dim if delta.by_channel else delta.key_dim + delta.value_dim
+        solved = heads * chunks * CHUNK * CHUNK * paired
         cost = OpCost(
             flops=flops,
             vector_flops=solved,

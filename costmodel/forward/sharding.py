@@ -119,11 +119,15 @@ def _sizes(model: ModelSpec) -> dict[str, int]:
         sizes["size of the shared experts"] = model.experts.shared_intermediate_size
     if model.recurrent is None:
         return sizes
-    from costmodel.blocks import DeltaNet, ShortConv, StateSpace  # few models have them
+    from costmodel.blocks import DeltaNet, Lightning, LinearUnit, ShortConv, StateSpace  # few models have them
 
     match model.recurrent:
         case DeltaNet() as block:
             sizes |= {"linear key heads": block.key_heads, "linear value heads": block.value_heads}
+        case Lightning() as block:
+            sizes["linear heads"] = block.heads
+        case LinearUnit() as block:
+            sizes["heads of the recurrent unit"] = block.heads
         case StateSpace() as block:
             sizes["heads of the state space"] = block.heads
         case ShortConv() as block:
@@ -140,12 +144,16 @@ def _shares(model: ModelSpec, tp: int) -> dict[str, object]:
         own["experts"] = replace(experts, intermediate_size=size, shared_intermediate_size=shared)
     if model.recurrent is None:
         return own
-    from costmodel.blocks import DeltaNet, ShortConv, StateSpace
+    from costmodel.blocks import DeltaNet, Lightning, LinearUnit, ShortConv, StateSpace
 
     match model.recurrent:
         case DeltaNet() as block:
             key_heads, value_heads = block.key_heads // tp, block.value_heads // tp
             own["recurrent"] = replace(block, key_heads=key_heads, value_heads=value_heads)
+        case Lightning() as block:
+            own["recurrent"] = replace(block, heads=block.heads // tp)
+        case LinearUnit() as block:
+            own["recurrent"] = replace(block, width=block.width // tp, heads=block.heads // tp)
         case StateSpace() as block:
             own["recurrent"] = replace(block, heads=block.heads // tp, groups=max(1, block.groups // tp))
         case ShortConv() as block:

@@ -51,7 +51,7 @@ def add_short_conv(b: Builder, block: ShortConv, path: str, tensors: dict[str, W
     """Add a gated short convolution and the linears around it."""
     inner = b.site(tensors["in_proj"], source)
     gated = b.pointwise(f"{path}.gate_in", "mul", [inner], block.width)
-    convolved = _convolved(b, path, block.width, block.kernel, gated)
+    convolved = add_convolution(b, path, block.width, block.kernel, gated)
     result = b.pointwise(f"{path}.gate_out", "mul", [convolved, inner], block.width)
     return b.site(tensors["out_proj"], result)
 
@@ -59,7 +59,7 @@ def add_short_conv(b: Builder, block: ShortConv, path: str, tensors: dict[str, W
 def add_state_space(b: Builder, block: StateSpace, path: str, tensors: dict[str, WeightTensor], source: str) -> str:
     """Add the convolution, the recurrence and the linears around them."""
     inner = b.site(tensors["in_proj"], source)
-    mixed = _convolved(b, path, block.convolved, block.kernel, inner)
+    mixed = add_convolution(b, path, block.convolved, block.kernel, inner)
     mixed = b.pointwise(f"{path}.act", "silu", [mixed], block.convolved)
     sources = [mixed, inner]
     if block.rank:
@@ -81,7 +81,7 @@ def _narrow_norms(block: StateSpace) -> tuple[tuple[str, int], ...]:
     return (("dt_layernorm", block.rank), ("b_layernorm", block.state_dim), ("c_layernorm", block.state_dim))
 
 
-def _convolved(b: Builder, path: str, width: int, kernel: int, source: str) -> str:
+def add_convolution(b: Builder, path: str, width: int, kernel: int, source: str) -> str:
     """A causal convolution of each feature by itself."""
     work, size = b.work, b.work.act_bytes
     summed = FMA * work.batch * (work.q_len + kernel - 1) * width * kernel

@@ -183,12 +183,18 @@ def _blocks(model: ModelSpec, work: Workload) -> list[str]:
             "attention to compressed entries: the window and the chosen entries are read, the entries "
             "of a prompt made in one kernel (either way)"
         )
+    if model.indexer is not None:
+        texts.append(
+            f"chosen blocks: of the cache a step reads {model.indexer.seen} positions, and the indexer's keys of all "
+            "(either way)"
+        )
     if model.recurrent is None:
         return texts
-    from costmodel.blocks import DeltaNet, StateSpace
+    from costmodel.blocks import DeltaNet, Lightning, StateSpace
 
-    if isinstance(model.recurrent, DeltaNet):
-        texts.append("linear attention: chunks of 64 positions in one kernel, the state in fp32 (either way)")
+    if isinstance(model.recurrent, DeltaNet | Lightning):
+        chunk = model.recurrent.chunk if isinstance(model.recurrent, Lightning) else 64
+        texts.append(f"linear attention: chunks of {chunk} positions in one kernel, the state in fp32 (either way)")
     if isinstance(model.recurrent, StateSpace):
         texts.append("state-space layers: the scan of a prompt in one kernel, the state in fp32 (either way)")
     return texts

@@ -15,6 +15,13 @@ _NO_PARAMETERS = ("rope_scaling", "torch_dtype", "dtype", "_attn_implementation"
 """Fields that change no parameter, some of whose published values transformers cannot build."""
 _SAME = {"kimi_k2": "deepseek_v3"}
 """model_type that transformers does not know -> the one whose classes it has."""
+_BODIES = {"step3p5": "Step3p7TextModel"}
+"""model_type of a language model -> its class, where that has another name than those of repositories begin with."""
+
+
+def body_name(spec: ModelSpec) -> str:
+    """The class of a model without its head."""
+    return _BODIES.get(spec.model_type, f"{spec.family.classes[spec.model_type]}Model")
 
 
 def reference_model(config: Mapping[str, Any], spec: ModelSpec, **options: Any) -> Any:
@@ -42,7 +49,7 @@ def reference_model(config: Mapping[str, Any], spec: ModelSpec, **options: Any) 
             return kind._from_config(settings, **options)
         if spec.head.kind == "causal_lm" and type(settings) in transformers.MODEL_FOR_CAUSAL_LM_MAPPING:
             return transformers.AutoModelForCausalLM.from_config(settings, **options)
-        body = getattr(transformers, f"{spec.family.classes[spec.model_type]}Model", None)
+        body = getattr(transformers, body_name(spec), None)
         if body is None:
             raise LookupError(f"transformers has no class of {model_type}")
         return body._from_config(settings, **options)

@@ -121,7 +121,7 @@ def workloads(settings: MeasureSettings, spec: ModelSpec, device: KnownDevice, d
 def _cached_tokens(spec: ModelSpec, memory_bytes: int, dtype: DType) -> int:
     """Tokens whose keys and values fit twice, for candidate and reference, beside up to two models."""
     room = 0.8 * memory_bytes - 2.2 * dtype.bytes_for(spec.num_params)
-    return max(1, int(room / 2 / dtype.bytes_for(2 * spec.num_layers * spec.kv_size)))
+    return max(1, int(room / 2 / dtype.bytes_for(spec.num_layers * (spec.kv_size + spec.value_size))))
 
 
 def cases(settings: MeasureSettings, spec: ModelSpec, choice: WorkloadChoice) -> list[Case]:

@@ -43,8 +43,10 @@ COMMON: dict[str, Any] = {
 }
 
 
-HEADLESS = ("qwen3_vl_moe_text", "qwen3_omni_moe_text", "glm4v_moe_text")
-"""Types of which transformers has the body alone."""
+HEADLESS = ("qwen3_vl_moe_text", "qwen3_omni_moe_text", "glm4v_moe_text", "mistral4")
+"""Types of which transformers has the body alone, or no head among its classes of causal LMs."""
+LATENT = ("glm4_moe_lite", "glm_moe_dsa", "mistral4", "axk1")
+"""Types of other names than DeepSeek's with its latent attention and its experts."""
 
 
 def random_config(rng: random.Random, model_type: str) -> dict[str, Any]:
@@ -63,7 +65,7 @@ def random_config(rng: random.Random, model_type: str) -> dict[str, Any]:
     if model_type in ("qwen3_moe", "glm4_moe", "gpt_oss", "llama4_text", "minimax_m2") or rng.random() < 0.2:
         config |= (
             {}
-            if model_type in ("qwen2_moe", "olmoe", "granitemoe", "glm4_moe_lite", "glm_moe_dsa", "minicpm3", "youtu")
+            if model_type in ("qwen2_moe", "olmoe", "granitemoe", "minicpm3", "youtu", *LATENT)
             or model_type.startswith("deepseek")
             else {"head_dim": rng.choice([4, 8])}
         )
@@ -88,11 +90,10 @@ def random_config(rng: random.Random, model_type: str) -> dict[str, Any]:
         "solar_open",
         "glm4_moe",
         "glm4v_moe_text",
-        "glm4_moe_lite",
         "deepseek_v3",
         "deepseek_v2",
         "deepseek_v32",
-        "glm_moe_dsa",
+        *LATENT,
     ):
         config |= {"n_routed_experts": 4, "n_shared_experts": rng.choice([1, 2]), "n_group": 1, "topk_group": 1}
         config |= {"moe_intermediate_size": rng.randint(3, 20), "first_k_dense_replace": rng.choice([0, 1])}
@@ -119,12 +120,16 @@ def random_config(rng: random.Random, model_type: str) -> dict[str, Any]:
         config["num_hash_layers"] = 0
         del config["intermediate_size"]  # which is the experts' width by another name
         return config
-    if model_type == "glm4_moe_lite":
+    if model_type in ("glm4_moe_lite", "axk1"):
         config |= {"mlp_layer_types": rng.choice([None, ["sparse"] * layers])}
     if model_type == "minicpm3":
         config |= {"mlp_bias": rng.random() < 0.5, "tie_word_embeddings": rng.random() < 0.5}
-    if model_type.startswith("deepseek") or model_type in ("glm4_moe_lite", "glm_moe_dsa", "minicpm3", "youtu"):
-        config |= {"q_lora_rank": rng.choice([None, 6]), "kv_lora_rank": 10, "qk_nope_head_dim": 6}
+    if model_type.startswith("deepseek") or model_type in (*LATENT, "minicpm3", "youtu"):
+        config |= {
+            "q_lora_rank": 6 if model_type == "axk1" else rng.choice([None, 6]),
+            "kv_lora_rank": 10,
+            "qk_nope_head_dim": 6,
+        }
         config |= {"qk_rope_head_dim": 4, "v_head_dim": rng.choice([5, 8]), "num_key_value_heads": 4}
     if model_type in ("deepseek_v32", "glm_moe_dsa"):
         config |= {"q_lora_rank": 6, "index_n_heads": 2, "index_head_dim": 6, "index_topk": rng.choice([2, 40])}
@@ -173,6 +178,8 @@ ROWS = (
     "deepseek_v4",
     "glm_moe_dsa",
     "glm4_moe_lite",
+    "mistral4",
+    "axk1",
     "minicpm3",
     "youtu",
     "qwen3_next",

@@ -362,3 +362,11 @@ def test_any_value_gives_a_model_or_a_model_error(config: dict[str, Any], change
     except ModelError:
         return
     assert params > 0
+
+
+def test_an_unknown_type_of_a_known_class_is_read_where_both_are_of_one_family() -> None:
+    config = {"architectures": ["DeepseekV4ForCausalLM"], "hidden_size": 64, "num_attention_heads": 4}
+    spec = spec_from_config({**config, "model_type": "deepseek_ref"}, name="ref", source="ref", num_layers=1)
+    assert spec.model_type == "deepseek_v4"
+    with pytest.raises(ModelError, match="not supported"):
+        spec_from_config({**config, "model_type": "rwkv_ref"}, name="ref", source="ref", num_layers=1)

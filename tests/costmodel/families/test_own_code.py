@@ -145,3 +145,163 @@ def test_a_type_that_is_not_known_is_read_as_the_class_that_it_names() -> None:
     assert (spec.model_type, any("its_own is not known" in note for note in spec.notes)) == ("llama", True)
     with pytest.raises(ModelError, match="not supported: got 'its_own'"):
         spec_from_config({**config, "architectures": ["LlamaForCausalLMEagle3"]}, name="test", source="test")
+
+
+BILLIONS: dict[str, tuple[dict[str, Any], float, int]] = {
+    "Ling Lite 16.8B": (
+        {
+            "model_type": "bailing_moe",
+            "architectures": ["BailingMoeForCausalLM"],
+            "hidden_size": 2048,
+            "intermediate_size": 5632,
+            "num_hidden_layers": 28,
+            "num_attention_heads": 16,
+            "num_key_value_heads": 4,
+            "head_dim": 128,
+            "moe_intermediate_size": 1408,
+            "num_experts": 64,
+            "num_experts_per_tok": 6,
+            "num_shared_experts": 2,
+            "vocab_size": 126464,
+            "max_position_embeddings": 16384,
+        },
+        16.8,
+        1,
+    ),
+    "Ling Mini 2 16.26B": (
+        {
+            "model_type": "bailing_moe",
+            "architectures": ["BailingMoeV2ForCausalLM"],
+            "hidden_size": 2048,
+            "intermediate_size": 5120,
+            "num_hidden_layers": 20,
+            "num_attention_heads": 16,
+            "num_key_value_heads": 4,
+            "head_dim": 128,
+            "moe_intermediate_size": 512,
+            "num_experts": 256,
+            "num_experts_per_tok": 8,
+            "num_shared_experts": 1,
+            "first_k_dense_replace": 1,
+            "use_qk_norm": True,
+            "vocab_size": 157184,
+            "max_position_embeddings": 32768,
+        },
+        16.26,
+        2,
+    ),
+    "Ring Mini Linear 2 16.4B": (
+        {
+            "model_type": "bailing_moe_linear",
+            "architectures": ["BailingMoeLinearV2ForCausalLM"],
+            "hidden_size": 2048,
+            "intermediate_size": 5120,
+            "num_hidden_layers": 20,
+            "num_attention_heads": 16,
+            "num_key_value_heads": 4,
+            "head_dim": 128,
+            "moe_intermediate_size": 512,
+            "num_experts": 256,
+            "num_experts_per_tok": 8,
+            "num_shared_experts": 1,
+            "first_k_dense_replace": 1,
+            "layer_group_size": 5,
+            "use_qk_norm": True,
+            "vocab_size": 157184,
+            "max_position_embeddings": 131072,
+        },
+        16.4,
+        1,
+    ),
+    "MiniMax Text 01 456B": (
+        {
+            "model_type": "minimax_text_01",
+            "architectures": ["MiniMaxText01ForCausalLM"],
+            "attn_type_list": ([0] * 7 + [1]) * 10,
+            "hidden_size": 6144,
+            "intermediate_size": 9216,
+            "num_hidden_layers": 80,
+            "num_attention_heads": 64,
+            "num_key_value_heads": 8,
+            "head_dim": 128,
+            "rotary_dim": 64,
+            "num_local_experts": 32,
+            "num_experts_per_tok": 2,
+            "vocab_size": 200064,
+            "max_position_embeddings": 10240000,
+        },
+        456,
+        0,
+    ),
+    "Jina Embeddings 2 137M": (
+        {
+            "model_type": "bert",
+            "architectures": ["JinaBertModel"],
+            "hidden_size": 768,
+            "intermediate_size": 3072,
+            "num_hidden_layers": 12,
+            "num_attention_heads": 12,
+            "vocab_size": 30528,
+            "max_position_embeddings": 8192,
+            "position_embedding_type": "alibi",
+            "feed_forward_type": "geglu",
+        },
+        0.137,
+        3,
+    ),
+    "Kimi K3 2.8T": (
+        {
+            "model_type": "kimi_linear",
+            "hidden_size": 7168,
+            "intermediate_size": 33792,
+            "moe_intermediate_size": 3072,
+            "num_hidden_layers": 93,
+            "num_attention_heads": 96,
+            "q_lora_rank": 1536,
+            "kv_lora_rank": 512,
+            "num_experts": 896,
+            "num_experts_per_token": 16,
+            "num_shared_experts": 2,
+            "routed_expert_hidden_size": 3584,
+            "attn_res_block_size": 12,
+            "mla_use_output_gate": True,
+            "hidden_act": "situ",
+            "linear_attn_config": {
+                "head_dim": 128,
+                "num_heads": 96,
+                "use_full_rank_gate": True,
+                "full_attn_layers": [*range(4, 93, 4), 93],
+                "kda_layers": [layer for layer in range(1, 93) if layer % 4],
+            },
+            "vocab_size": 163840,
+        },
+        2800,
+        -2,
+    ),
+}
+"""Configurations, and the published number of parameters in billions with as many digits as are published."""
+
+
+@pytest.mark.parametrize("name", BILLIONS)
+def test_it_has_the_published_billions_of_parameters(name: str) -> None:
+    config, billions, digits = BILLIONS[name]
+    assert round(spec_from_config(config, name=name, source=name).num_params / 1e9, digits) == billions
+
+
+def test_what_a_class_has_beyond_its_model_type_is_refused() -> None:
+    nomic = {"model_type": "nomic_bert", "n_embd": 768, "n_head": 12, "n_layer": 12, "n_inner": 3072, "num_experts": 8}
+    with pytest.raises(ModelError, match="num_experts"):
+        spec_from_config(nomic, name="nomic", source="nomic")
+    jina, *_ = BILLIONS["Jina Embeddings 2 137M"]
+    code = {"AutoModel": "jinaai/jina-bert-v2-qk-post-norm--modeling_bert.JinaBertModel"}
+    with pytest.raises(ModelError, match="norms of queries and keys"):
+        spec_from_config({**jina, "auto_map": code}, name="jina", source="jina")
+
+
+def test_a_model_around_another_may_be_called_as_its_type_is() -> None:
+    inner = {"model_type": "qwen3", "hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4}
+    inner["num_key_value_heads"] = 4
+    config = {"model_type": "ovis2_5", "architectures": ["Ovis2_5"], "llm_config": inner}
+    assert spec_from_config(config, name="ovis", source="ovis").inside == "ovis2_5"
+    with pytest.raises(ModelError, match="architectures"):
+        spec_from_config({**config, "architectures": ["OvisDraft"]}, name="ovis", source="ovis")

@@ -1,0 +1,47 @@
+"""JinaBERT, Jina's second embedding models: BERT with slopes of distances in attention and a gated MLP (arXiv
+2310.19923), a class of the repository's own code."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from costmodel.families.bert import BERT_LM
+from costmodel.families.encoders import BERT_WORDS, encoder_row, encoder_spec
+from costmodel.families.fields import Fields
+from costmodel.families.heads import masked_lm, no_head
+from costmodel.families.row import FamilyRow
+from costmodel.model import ModelSpec
+
+_WORDS = replace(
+    BERT_WORDS,
+    norms=("attention.output.LayerNorm", "mlp.layernorm"),
+    mlp="mlp",
+    ups=("gated_layers",),
+    packed_gate=True,
+    down="wo",
+    down_bias=True,
+)
+_ACTIVATIONS = {"geglu": "gelu", "reglu": "relu"}
+
+
+def _read(fields: Fields, row: FamilyRow) -> ModelSpec:
+    fields.choice("position_embedding_type", "absolute", ("alibi",))
+    kind = fields.choice("feed_forward_type", "original", tuple(_ACTIVATIONS))
+    code = fields.data.get("auto_map")
+    if isinstance(code, Mapping) and any("qk-post-norm" in str(name) for name in code.values()):
+        raise fields.error("auto_map", "code without norms of queries and keys")
+    return encoder_spec(
+        fields,
+        row,
+        _WORDS,
+        activation=_ACTIVATIONS[kind],
+        mlp_bias=False,
+        pooler=True,
+        token_types=fields.count("type_vocab_size", 2),
+    )
+
+
+JINA = encoder_row(
+    "jina", {"jina_bert": "JinaBert"}, _read, heads={"Model": no_head, "ForMaskedLM": masked_lm(*BERT_LM)}
+)
