@@ -87,7 +87,10 @@ def expert_numbers(model: ModelSpec, work: Workload, hardware: HardwareProfile) 
     found = moe_table().get((hardware.name, "fp8" if work.fp8 else "bf16"))
     if not found:
         return None
-    numbers = found[0]
+    numbers, share = found[0], work.of_device
+    sizes = (share.tokens * work.ep, model.experts.number // work.ep, model.experts.intermediate_size // work.tp)
+    compute, memory = (float(each[0]) for each in numbers.shape_factors(*np.array(sizes, dtype=np.float64)[:, None]))
+    numbers = replace(numbers, compute=numbers.compute * compute, memory=numbers.memory * memory)
     if not beyond(numbers, model, work):
         return numbers
     return replace(numbers, low=numbers.low * WIDEN, high=numbers.high * WIDEN)

@@ -4,7 +4,8 @@ Each of the two grouped products takes the p-norm of three times: arithmetic on 
 weights of the experts hit and of their rows, and one tile's walk along k at the bandwidth of a single core, which
 nothing can hide. To them add the traffic of activations of all rows (kernels that know nothing of expert parallelism
 allocate and sum them for every device's experts), a time per expert hit and a fixed one. Twelve numbers per device,
-type and kernel, fitted to measured layers: `hw_profiles/calibrations/moe.toml`.
+type and kernel, fitted to measured layers: `hw_profiles/calibrations/moe.toml`. Where it shows, five more change the
+shares of rate and bandwidth by the shape on a device (`MoeNumbers.shape_factors`).
 """
 
 from __future__ import annotations
@@ -84,6 +85,8 @@ class LayerColumns:
     tiled: Floats
     products: Floats
     """Products of the first grouped kernel: gate and up, or up alone."""
+    experts: Floats
+    """Of a device."""
 
 
 def layer_columns(layers: Sequence[MoeLayer]) -> LayerColumns:
@@ -107,6 +110,7 @@ def layer_columns(layers: Sequence[MoeLayer]) -> LayerColumns:
         hit=np.array([load.experts for load in loads], dtype=np.float64),
         tiled=np.array([load.tiled for load in loads], dtype=np.float64).reshape(-1, len(TILES)).T,
         products=np.array([2.0 if layer.gated else 1.0 for layer in layers]),
+        experts=np.array([layer.experts // layer.ep for layer in layers], dtype=np.float64),
     )
 
 
@@ -119,9 +123,10 @@ def times_of(numbers: MoeNumbers, layers: LayerColumns, hardware: HardwareProfil
     bytes_per_s = hardware.memory_bytes_per_s
     rows = np.tensordot(np.array(numbers.tile_shares), layers.tiled, axes=1)
     compute, memory, chain, busy = (np.zeros_like(rows) for _ in range(4))
+    shares = numbers.shape_factors(layers.tokens, layers.experts, layers.inner)
     for n, k in ((layers.products * layers.inner, layers.hidden), (layers.hidden, layers.inner)):
         work, traffic, walk, took = grouped_product(
-            numbers, hardware, dtype, tiled=rows, rows=layers.rows, hit=layers.hit, n=n, k=k
+            numbers, hardware, dtype, tiled=rows, rows=layers.rows, hit=layers.hit, n=n, k=k, shares=shares
         )
         compute, memory, chain, busy = compute + work, memory + traffic, chain + walk, busy + took
     inner_bytes = numbers.inner_copies * layers.all_rows * (layers.products + 1) * layers.inner * 2
@@ -183,6 +188,7 @@ def grouped_product(
     hit: Floats,
     n: Floats,
     k: Floats,
+    shares: tuple[Floats | float, Floats | float] = (1.0, 1.0),
 ) -> tuple[Floats, Floats, Floats, Floats]:
     """Seconds of one product of all experts: of arithmetic, of traffic, of a tile's walk, and of the three together.
 
@@ -191,15 +197,16 @@ def grouped_product(
         rows: the rows themselves.
         hit: experts whose weights are read.
         n, k: of one expert's weight.
+        shares: factors on the shares of peak rate and bandwidth.
 
     Raises:
         HardwareError: when the device has no rate for the type.
     """
     element_bytes, bytes_per_s = dtype.bits / 8, hardware.memory_bytes_per_s
     wide_n, wide_k = (size ** (1 - numbers.rounding) * _rounded(size) ** numbers.rounding for size in (n, k))
-    work = 2 * tiled * wide_n * wide_k / (hardware.matrix_rate(dtype) * numbers.compute)
+    work = 2 * tiled * wide_n * wide_k / (hardware.matrix_rate(dtype) * numbers.compute * shares[0])
     moved = hit * wide_n * wide_k * element_bytes + rows * (2 * n + element_bytes * k)
-    traffic = moved / (bytes_per_s * numbers.memory)
+    traffic = moved / (bytes_per_s * numbers.memory * shares[1])
     walk = _TILE * wide_k * element_bytes / (bytes_per_s / hardware.cores * numbers.core_memory)
     return work, traffic, walk, _p_norm(numbers.overlap, work, traffic, walk)
 

@@ -8,6 +8,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
 
+import numpy as np
+
+from costmodel.arrays import Floats
 from costmodel.errors import CalibrationError, InputError
 from costmodel.files.node import Node
 from costmodel.files.read import read_toml
@@ -15,6 +18,8 @@ from costmodel.hardware.profile import HardwareProfile, load_hardware, profile_f
 from costmodel.units import DType
 
 SCHEMA = 1
+_ALIGNED = 16
+"""Elements of which a width must be a multiple for whole vectors to be loaded."""
 DEFAULT_DEVICE = "h100-sxm-80gb"
 """Whose numbers a device takes that neither was measured nor has a measured device of its architecture."""
 WIDEN = 2.0
@@ -35,6 +40,8 @@ _NUMBERS = {
     "low": (-10.0, 0.0),
     "high": (0.0, 10.0),
 }
+_FACTORS, _FACTOR_LIMITS = ("tuned_compute", "tuned_memory", "odd_compute", "odd_memory", "few_memory"), (1e-2, 1e2)
+"""Numbers that a kernel may leave out, which are 1 then."""
 
 
 Size = TypeVar("Size")
@@ -65,6 +72,11 @@ class MoeNumbers:
         fixed_s, expert_s: time of a layer, and of each expert hit.
         low, high: ln of the factors to the ends of the 90 % interval, of shapes held out.
         measured: least and most of each size of the layers that they were fitted to.
+        tuned: (experts, width) on a device for which the kernel's library has tiles of its own.
+        tuned_compute, tuned_memory: factors on the shares where it has.
+        odd_compute, odd_memory: factors on the shares where the width on a device is no multiple of 16.
+        few_memory: factor on the share of bandwidth where there are no more tokens than experts, for which the library
+            takes other tiles.
     """
 
     kernel: str
@@ -82,6 +94,22 @@ class MoeNumbers:
     low: float
     high: float
     measured: MeasuredSizes[tuple[int, int]]
+    tuned: tuple[tuple[int, int], ...] = ()
+    tuned_compute: float = 1.0
+    tuned_memory: float = 1.0
+    odd_compute: float = 1.0
+    odd_memory: float = 1.0
+    few_memory: float = 1.0
+
+    def shape_factors(self, tokens: Floats, experts: Floats, width: Floats) -> tuple[Floats, Floats]:
+        """Factors on `compute` and `memory` of layers with so many tokens, experts and columns of each on a device."""
+        tuned = np.zeros(np.shape(width), dtype=np.bool_)
+        for number, columns in self.tuned:
+            tuned |= (experts == number) & (width == columns)
+        odd, few = width % _ALIGNED != 0, (tokens <= experts) & ~tuned
+        compute = np.where(tuned, self.tuned_compute, 1.0) * np.where(odd, self.odd_compute, 1.0)
+        memory = np.where(tuned, self.tuned_memory, 1.0) * np.where(odd, self.odd_memory, 1.0)
+        return compute, memory * np.where(few, self.few_memory, 1.0)
 
 
 def numbers_for(hardware: HardwareProfile, dtype: DType, kernel: str | None = None) -> tuple[MoeNumbers, str]:
@@ -109,12 +137,13 @@ def numbers_for(hardware: HardwareProfile, dtype: DType, kernel: str | None = No
 def _sibling(
     table: Mapping[tuple[str, str], tuple[MoeNumbers, ...]], hardware: HardwareProfile, kind: str
 ) -> tuple[MoeNumbers, ...]:
-    """Numbers of a measured device of the same architecture, else of the default, with the interval widened."""
+    """Numbers of a measured device of the same architecture, else of the default, without its tuned tiles and with the
+    interval widened."""
     measured = [name for name, other in table if other == kind]
     alike = [name for name in measured if load_hardware(name).architecture == hardware.architecture]
     return tuple(
         MoeNumbers(
-            **{name: getattr(each, name) for name in MoeNumbers.__slots__ if name not in ("low", "high")},
+            **{name: getattr(each, name) for name in MoeNumbers.__slots__ if name not in ("low", "high", "tuned")},
             low=each.low * WIDEN,
             high=each.high * WIDEN,
         )
@@ -139,17 +168,20 @@ def read_moe(path: Path) -> Mapping[tuple[str, str], tuple[MoeNumbers, ...]]:
     part["schema"].integer(SCHEMA, SCHEMA)
     table: dict[tuple[str, str], tuple[MoeNumbers, ...]] = {}
     for node in part["kernels"].items(1):
-        row = node.table(["device", "dtype", "kernel", "source", "tile_shares", "measured", *_NUMBERS])
+        required = ["device", "dtype", "kernel", "source", "tile_shares", "measured", *_NUMBERS]
+        row = node.table(required, ["tuned", *_FACTORS])
         row["source"].text()
         shares = row["tile_shares"].array((3,), 0, 1)
         if abs(shares.sum() - 1) > 1e-3:
             raise row["tile_shares"].wrong("three shares that add up to 1")
         values = {name: row[name].number(low, high) for name, (low, high) in _NUMBERS.items()}
+        values |= {name: row[name].number(*_FACTOR_LIMITS) for name in _FACTORS if name in row}
         fixed_s, expert_s = (values.pop(name) * 1e-6 for name in ("fixed_us", "expert_us"))
         numbers = MoeNumbers(
             kernel=row["kernel"].text(),
             measured=_measured(row["measured"]),
             tile_shares=tuple((shares / shares.sum()).tolist()),
+            tuned=_tuned(row["tuned"]) if "tuned" in row else (),
             fixed_s=fixed_s,
             expert_s=expert_s,
             **values,
@@ -157,6 +189,11 @@ def read_moe(path: Path) -> Mapping[tuple[str, str], tuple[MoeNumbers, ...]]:
         key = row["device"].text(), row["dtype"].choice(("bf16", "fp8"))
         table[key] = (*table.get(key, ()), numbers)
     return table
+
+
+def _tuned(node: Node) -> tuple[tuple[int, int], ...]:
+    pairs = [each.array((2,), 1, _LARGEST) for each in node.items()]
+    return tuple((int(number), int(width)) for number, width in pairs)
 
 
 def _measured(node: Node) -> MeasuredSizes[tuple[int, int]]:

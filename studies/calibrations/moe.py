@@ -36,6 +36,14 @@ FOLDS, ROWS, SEED = 7, 3000, 0
 PRIOR = np.array([-0.5, -0.2, 0.0, -0.35, 1.0, -1.0, 0.0, 0.0, -0.35, -0.7, 2.7, -4.3])
 WIDTH = np.array([0.5, 0.5, 1.5, 0.7, 0.7, 1.0, 2.0, 2.0, 1.5, 1.5, 1.0, 1.5])
 """Where the numbers start in the order of `numbers_of`, and by how much a small table may move them."""
+SHAPED = {
+    "a100-sxm-80gb": ((8, 1792), (8, 2048), (8, 3584), (8, 4096), (8, 7168), (16, 1344), (16, 2688), (128, 192)),
+}
+"""Devices whose rows show what the shape on a device does, with the (experts, width) that vLLM has tuned tiles for: of
+those looked for, the ones whose files its folder fused_moe/configs holds (Apache-2.0)."""
+SHAPE_PRIOR = np.array([0.3, 0.0, -0.3, -0.3, 0.0])
+SHAPE_WIDTH = 0.5
+FACTORS = ("tuned_compute", "tuned_memory", "odd_compute", "odd_memory", "few_memory")
 HEADER = """# Mixture-of-experts layers: written by studies/calibrations/moe.py; README.md here says what the keys are.
 schema = 1
 """
@@ -115,11 +123,12 @@ def _layer(row: Mapping[str, Any], device: str) -> MoeLayer:
     )
 
 
-def numbers_of(x: Floats, kernel: str, low: float = 0.0, high: float = 0.0) -> MoeNumbers:
+def numbers_of(x: Floats, table: Table, low: float = 0.0, high: float = 0.0) -> MoeNumbers:
     """The numbers of unbounded parameters."""
+    factors = dict(zip(FACTORS, np.exp(x[len(PRIOR) :]).tolist(), strict=False))
     shares = np.exp(np.array([x[6], x[7], 0.0]))
     return MoeNumbers(
-        kernel=kernel,
+        kernel=table.kernel,
         compute=float(np.exp(x[0])),
         memory=float(np.exp(x[1])),
         core_memory=float(np.exp(x[2])),
@@ -134,22 +143,26 @@ def numbers_of(x: Floats, kernel: str, low: float = 0.0, high: float = 0.0) -> M
         low=low,
         high=high,
         measured=UNKNOWN,
+        tuned=SHAPED.get(table.hardware.name, ()),
+        **factors,
     )
 
 
 def fit(table: Table) -> Floats:
-    """The parameters that fit best: of a draw of rows, with a weak pull towards PRIOR."""
+    """The parameters that fit best: of a draw of rows, with a weak pull towards where they start."""
     chosen = np.random.default_rng(SEED).permutation(len(table.layers))[:ROWS]
     mask = np.zeros(len(table.layers), dtype=bool)
     mask[chosen] = True
     part = table.take(mask)
     columns, target = layer_columns(part.layers), np.log(part.measured_s)
+    more = SHAPE_PRIOR if part.hardware.name in SHAPED else SHAPE_PRIOR[:0]
+    prior, width = np.append(PRIOR, more), np.append(WIDTH, np.full(len(more), SHAPE_WIDTH))
 
     def residuals(x: Floats) -> Floats:
-        times = times_of(numbers_of(x, part.kernel), columns, part.hardware, part.dtype).latency_s
-        return np.concatenate([np.log(times) - target, 0.01 * np.sqrt(len(target)) * (x - PRIOR) / WIDTH])
+        times = times_of(numbers_of(x, part), columns, part.hardware, part.dtype).latency_s
+        return np.concatenate([np.log(times) - target, 0.01 * np.sqrt(len(target)) * (x - prior) / width])
 
-    result: Floats = least_squares(residuals, PRIOR, loss="soft_l1", f_scale=0.1, max_nfev=60).x
+    result: Floats = least_squares(residuals, prior, loss="soft_l1", f_scale=0.1, max_nfev=60).x
     return result
 
 
@@ -161,7 +174,7 @@ def held_out(table: Table) -> Floats:
     for fold in (shapes[start::FOLDS] for start in range(min(FOLDS, len(shapes)))):
         out = np.array([group in fold for group in groups])
         x = fit(table.take(~out))
-        answer[out] = table.take(out).predicted(numbers_of(x, table.kernel))
+        answer[out] = table.take(out).predicted(numbers_of(x, table))
     return answer
 
 
@@ -175,9 +188,12 @@ def entry(table: Table, numbers: MoeNumbers) -> str:
         "tile_shares": [round(share, 4) for share in numbers.tile_shares],
     }
     measured = ", ".join(f"{name} = {list(ends)}" for name, ends in numbers.measured._asdict().items())
-    names = [name for name in MoeNumbers.__slots__ if name not in (*values, "fixed_s", "expert_s", "measured")]
+    shaped = FACTORS if numbers.tuned else ()
+    others = (*values, "fixed_s", "expert_s", "measured", "tuned", *FACTORS)
+    names = [*(name for name in MoeNumbers.__slots__ if name not in others), *shaped]
     values |= {name: float(f"{getattr(numbers, name):.5g}") for name in names}
     values |= {"fixed_us": float(f"{numbers.fixed_s * 1e6:.5g}"), "expert_us": float(f"{numbers.expert_s * 1e6:.5g}")}
+    values |= {"tuned": [list(pair) for pair in numbers.tuned]} if numbers.tuned else {}
     lines = [f"{name} = {json.dumps(value)}\n" for name, value in values.items()]
     return "[[kernels]]\n" + "".join([*lines, f"measured = {{ {measured} }}\n"])
 
@@ -207,7 +223,7 @@ def main(folder: Path, out: Path) -> None:
         predicted = held_out(table)
         off = np.log(table.measured_s / predicted)
         low, high = min(0.0, float(np.quantile(off, 0.05))), max(0.0, float(np.quantile(off, 0.95)))
-        numbers = replace(numbers_of(fit(table), table.kernel, low, high), measured=table.sizes())
+        numbers = replace(numbers_of(fit(table), table, low, high), measured=table.sizes())
         texts.append(entry(table, numbers))
         about = {"kind": f"moe {table.dtype.value}", "subset": f"{table.hardware.name}, {table.kernel}"}
         inside = np.mean((off >= low) & (off <= high))

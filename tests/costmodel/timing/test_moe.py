@@ -8,7 +8,7 @@ import pytest
 from costmodel.errors import CalibrationError, CostModelError, InputError
 from costmodel.hardware.profile import load_hardware
 from costmodel.timing.moe import MoeLayer, moe_layer_times
-from costmodel.timing.moe_file import moe_table, read_moe
+from costmodel.timing.moe_file import moe_table, numbers_for, read_moe
 from costmodel.timing.routing import expert_rows, routed
 from costmodel.units import DType
 
@@ -99,3 +99,21 @@ def test_a_file_whose_shares_do_not_add_up_is_refused(tmp_path) -> None:
     )
     with pytest.raises(CalibrationError, match="tile_shares"):
         read_moe(path)
+
+
+def test_an_a100_takes_tuned_tiles_where_it_has_them_and_wide_loads_where_widths_allow() -> None:
+    (numbers,) = moe_table()["a100-sxm-80gb", "bf16"]
+
+    def compute_and_memory(tokens: int, experts: int, width: int) -> tuple[float, float]:
+        sizes = (np.array([float(size)]) for size in (tokens, experts, width))
+        compute, memory = numbers.shape_factors(*sizes)
+        return float(compute[0]), float(memory[0])
+
+    usual = compute_and_memory(4096, 8, 8192)
+    assert usual == (1.0, 1.0)
+    assert all(tuned > 1 for tuned in compute_and_memory(4096, 8, 4096))
+    assert all(odd < 1 for odd in compute_and_memory(4096, 128, 232))
+    assert compute_and_memory(64, 128, 768) == (1.0, numbers.few_memory)
+    (other,) = moe_table()["h100-sxm-80gb", "bf16"]
+    assert not other.tuned
+    assert not numbers_for(load_hardware("a40"), DType.BF16)[0].tuned
