@@ -68,6 +68,22 @@ COMMANDS = {
         "What `costmodel roofline --format json` prints of several devices, stacks or workloads",
         ("roofline --model gpt2 --hw l4,t4 --dtype bf16", "roofline --model llama-70m --hw l4,t4 --phase prefill"),
     ),
+    "objectives": ("What `costmodel objectives --format json` prints", ("objectives",)),
+    "devices": ("What `costmodel hw list --format json` prints", ("hw list",)),
+    "device": (
+        "What `costmodel hw show --format json` prints",
+        ("hw show l4", "hw show amd-epyc-2t", "hw show b200-sxm", "hw show mi300x", "hw show v100-sxm2-16gb"),
+    ),
+    "models": ("What `costmodel models list --format json` prints", ("models list",)),
+    "model": (
+        "What `costmodel models show --format json` prints",
+        ("models show gpt2", "models show bert-base", "models show deepseek-v3", "models show qwen3-30b-a3b"),
+    ),
+    "stacks": ("What `costmodel stacks list --format json` prints", ("stacks list",)),
+    "stack": (
+        "What `costmodel stacks show --format json` prints",
+        ("stacks show vllm", "stacks show eager", "stacks show llama.cpp-cpu", "stacks show transformers-4.46"),
+    ),
     "space": (
         "What `costmodel space --format json` prints",
         ("space --model llama-70m", "space --model bert-base --ranks 8,16"),
@@ -121,6 +137,7 @@ _MAPS = frozenset(
         "interval",
         "settings",
         "latency_ratio",
+        "matrix_flops_per_s",
     }
 )
 """Objects whose keys are names or numbers of the question, or of one form among several."""
