@@ -23,7 +23,7 @@ from validate.predictor.evidence import Evidence, read_evidence
 from validate.predictor.interval import half_widths
 from validate.predictor.points import Floats
 from validate.predictor.score import compress
-from validate.predictor.task_link import TaskLink, fit_tasks
+from validate.predictor.task_link import TaskLink, fit_curve, fit_tasks
 
 CHANCE = 0.25
 
@@ -208,3 +208,12 @@ def test_a_share_of_right_answers_goes_before_an_exact_match(evidence: Evidence)
 def test_who_was_asked_something_else_is_refused(evidence: Evidence) -> None:
     with pytest.raises(RunError, match=f"{evidence.points.records[0].id} toy"):
         fitted(with_tasks(evidence, 80, prompts="other"), evidence.points.change)
+
+
+def test_a_link_that_falls_at_once_is_held_within_bounds() -> None:
+    """Where accuracies are those of guessing at a thousandth of a nat, and where they never fall."""
+    change = np.linspace(1e-3, 2, 60)
+    at_once, never = (fit_curve(CHANCE, 0.9, change, np.full(60, level)) for level in (CHANCE, 0.9))
+    assert at_once[0] == pytest.approx(math.exp(-5), rel=1e-2)
+    assert math.exp(-1.5) <= never[1] <= math.exp(1.5)
+    assert never[0] <= math.exp(4) * (1 + 1e-9)
