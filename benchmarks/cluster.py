@@ -10,6 +10,7 @@ apart. It needs two cores that nothing else uses: on a busy machine two processe
 from __future__ import annotations
 
 import os
+import sys
 import time
 from dataclasses import replace
 from pathlib import Path
@@ -69,6 +70,7 @@ def command(model: str, text: str, samples: int, blocks: int, length: int, round
     cases = tuple(case for case in job.cases if not case.is_dense)
     errands = [Errand(case=case, dense=None) for case in cases]
     load = os.getloadavg()[0]
+    os.environ["RAY_ADDRESS"] = "local"  # not a cluster that this machine is a node of
     with Cluster("auto") as cluster:
         began = time.perf_counter()
         task = QualityTask(job=job, fixed=job.fixed, cases=cases)
@@ -89,4 +91,4 @@ def command(model: str, text: str, samples: int, blocks: int, length: int, round
 
 
 if __name__ == "__main__":
-    run(command)
+    sys.exit(run(command))
