@@ -26,12 +26,13 @@ LLAMA = Recipe(
     kv_heads=2,
     length=64,
     batch=8,
-    steps=120,
+    steps=80,
     warmup=6,
     rate=2e-2,
     matrix_rate=1e-2,
     max_bytes=3_000_000,
     threads=1,
+    mixed=False,
 )
 BERT = Recipe(
     family=Family.BERT,
@@ -50,6 +51,7 @@ BERT = Recipe(
     masked_share=0.3,
     max_bytes=1_500_000,
     threads=1,
+    mixed=False,
 )
 
 
