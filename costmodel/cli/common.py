@@ -84,9 +84,9 @@ def compare_format_option(function: F) -> F:
     )(function)
 
 
-def write_json(value: object, stream: IO[str] | None = None) -> None:
+def write_json(value: object) -> None:
     """Print `value` as JSON; NaN and infinities are refused, since JSON has none."""
-    (stream or sys.stdout).write(f"{indented(value)}\n")
+    sys.stdout.write(f"{indented(value)}\n")
 
 
 def write_csv(rows: Iterable[Mapping[str, object]], stream: IO[str] | None = None) -> None:

@@ -35,7 +35,6 @@ def read_json(
     what: str,
     error: type[CostModelError],
     *,
-    limit: int = MAX_BYTES,
     constants: bool = False,
 ) -> object:
     """The decoded content of a JSON file.
@@ -44,14 +43,13 @@ def read_json(
         path: of the file.
         what: the kind of file, for messages: "configuration file".
         error: the class to raise.
-        limit: bytes; a larger file is refused.
         constants: let NaN and the infinities pass, which JSON lacks and some writers of config.json use.
 
     Raises:
         CostModelError: of class `error`, when the file cannot be read or is refused for what this module's first lines
             say.
     """
-    return decode_json(read_text(path, what, error, limit=limit), str(path), what, error, constants=constants)
+    return decode_json(read_text(path, what, error), str(path), what, error, constants=constants)
 
 
 def decode_json(text: str, where: str, what: str, error: type[CostModelError], *, constants: bool = False) -> object:
@@ -66,7 +64,7 @@ def decode_json(text: str, where: str, what: str, error: type[CostModelError], *
 
 
 def read_toml(path: str | Path, what: str, error: type[CostModelError], *, limit: int = MAX_BYTES) -> dict[str, object]:
-    """The tables of a TOML file; arguments and errors as of `read_json`."""
+    """The tables of a TOML file of up to `limit` bytes; other arguments and errors as of `read_json`."""
     return decode_toml(read_text(path, what, error, limit=limit), str(path), what, error)
 
 

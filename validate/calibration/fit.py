@@ -117,7 +117,6 @@ def fit_form(
     dtype: DType,
     *,
     training: Training | None = None,
-    alignment: Alignment | None = ALIGNMENT,
     warm: OpTable | None = None,
     fitted: Callable[[], None] = lambda: None,
 ) -> FittedForm:
@@ -133,7 +132,7 @@ def fit_form(
         table,
         device_of(hardware, dtype, name),
         training or TRAINING[kind],
-        alignment=alignment if kind == "gemm" and multiple % 16 == 0 else None,
+        alignment=ALIGNMENT if kind == "gemm" and multiple % 16 == 0 else None,
         multiple=multiple,
         warm=warm,
         seed=SEED,

@@ -32,8 +32,8 @@ class Dropping:
         return Decomposition(dropped=frozenset(self.layers))
 
 
-def search_dropping(layers: int, measure: Measure, most: int | None = None) -> list[Dropping]:
-    """For each number of layers from 1 to half of them: the late ones, the best block, and greedily one more.
+def search_dropping(layers: int, measure: Measure) -> list[Dropping]:
+    """For each number of layers from 1 to half of them or MOST: the late ones, the best block, and greedily one more.
 
     Late: the deepest layers but the last (Gromov et al. 2024, "The unreasonable ineffectiveness of the deeper layers",
     the simple rule). Block: of all consecutive ones those with the least loss. Greedy: the layer whose removal costs
@@ -42,12 +42,10 @@ def search_dropping(layers: int, measure: Measure, most: int | None = None) -> l
     Args:
         layers: of the model.
         measure: measures configurations.
-        most: layers dropped at most; None for half of them, up to MOST.
     """
-    most = min(layers // 2, MOST) if most is None else min(most, layers - 1)
     found: list[Dropping] = []
     gone: tuple[int, ...] = ()
-    for count in range(1, most + 1):
+    for count in range(1, min(layers // 2, MOST) + 1):
         found.append(Dropping(rule="late", layers=tuple(range(layers - 1 - count, layers - 1))))
         blocks = [tuple(range(first, first + count)) for first in range(layers - count + 1)]
         steps = [tuple(sorted((*gone, layer))) for layer in range(layers) if layer not in gone]

@@ -157,7 +157,6 @@ def collect_moments(
     *,
     batch: int = 8,
     layers: Collection[int] | None = None,
-    experts: bool = True,
 ) -> Moments:
     """Run the dense model on calibration text and average x x^T in front of each weight.
 
@@ -168,7 +167,6 @@ def collect_moments(
         blocks: int64 (blocks, length), as `token_blocks` gives them.
         batch: blocks that run together.
         layers: the layers wanted; None for all.
-        experts: whether stacks of experts are wanted.
 
     Raises:
         MeasurementError: when an input is not finite.
@@ -176,7 +174,7 @@ def collect_moments(
     spec = pretrained.spec
     stack: Any = pretrained.body.get_submodule(spec.layer_prefix)
     wanted = range(spec.num_layers) if layers is None else sorted(set(layers))
-    recorders = {index: LayerMoments(stack[index], watched(spec.kind_of(index), experts)) for index in wanted}
+    recorders = {index: LayerMoments(stack[index], spec.kind_of(index).tensors) for index in wanted}
     body: Any = pretrained.model.base_model  # without the head, whose logits nobody reads
     try:
         for part in torch.split(blocks, batch):

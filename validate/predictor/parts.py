@@ -87,7 +87,7 @@ def halves_of(whole: Decomposition, spec: ModelSpec) -> list[tuple[Decomposition
     return [pair for pair in (_by_layers(whole), _by_tensors(whole, order)) if pair is not None]
 
 
-def parts_content(evidence: Evidence, count: int, seed: int = 0) -> bytes:
+def parts_content(evidence: Evidence, count: int) -> bytes:
     """A file for `validate quality --configs`: two halves of each of up to `count` measured configurations.
 
     Wholes are spread evenly over the measured changes, each halved once: by layers or by tensors, in turn. Beside the
@@ -95,20 +95,20 @@ def parts_content(evidence: Evidence, count: int, seed: int = 0) -> bytes:
     """
     spec, points = evidence.spec, evidence.points
     found: list[dict[str, Any]] = []
-    for turn, place in enumerate(_spread(points, count, seed)):
+    for turn, place in enumerate(_spread(points, count)):
         ways = halves_of(points.records[place].decomposition(spec), spec)
         found += [half.to_json() for half in (ways[turn % len(ways)] if ways else ())]
     unique = {json.dumps(config, sort_keys=True): config for config in found}
     return (json.dumps(list(unique.values()), indent=1, allow_nan=False) + "\n").encode()
 
 
-def _spread(points: Points, count: int, seed: int) -> Iterator[int]:
+def _spread(points: Points, count: int) -> Iterator[int]:
     """Places of configurations of at least two sites or layers, evenly over the compressed scale of change."""
     many = (points.touched.sum(axis=(1, 2)) > 1) & (points.change < _LARGEST) & (points.change > 0)
     many &= ~(points.dropped.any(axis=1) & (points.touched.any(axis=2).sum(axis=1) == 1))
     places = np.flatnonzero(many)
     values: Floats = compress(points.change[places])
-    rng, taken = random.Random(f"parts {seed}"), set()
+    rng, taken = random.Random("parts 0"), set()
     for target in np.linspace(values.min(), values.max(), count) if len(places) else ():
         free = [place for place in range(len(places)) if place not in taken]
         if not free:

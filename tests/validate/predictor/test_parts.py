@@ -136,20 +136,20 @@ def worth_halving(evidence: Evidence) -> list[int]:
 def test_the_wholes_to_halve_are_spread_over_the_damage_each_once(halved: Evidence) -> None:
     every = worth_halving(halved)
     assert len(every) < len(halved.points) - 3
-    assert sorted(_spread(halved.points, len(every), 0)) == every  # each of them, none twice
-    assert sorted(_spread(halved.points, 1000, 0)) == every
+    assert sorted(_spread(halved.points, len(every))) == every  # each of them, none twice
+    assert sorted(_spread(halved.points, 1000)) == every
     values = compress(halved.points.change[every])
-    few = compress(halved.points.change[list(_spread(halved.points, 3, 0))])
+    few = compress(halved.points.change[list(_spread(halved.points, 3))])
     middle = (values.min() + values.max()) / 2
     assert few.tolist() == [values.min(), values[np.abs(values - middle).argmin()], values.max()]
     none = halved.points.subset(np.arange(len(halved.points) - 4, len(halved.points)))
-    assert list(_spread(none, 5, 0)) == []
+    assert list(_spread(none, 5)) == []
 
 
 def test_the_halves_to_measure_are_of_configurations_that_were_measured(halved: Evidence) -> None:
     """By layers and by tensors in turn; what several wholes share is measured once."""
     content: list[dict[str, Any]] = json.loads(parts_content(halved, 12))
-    wholes = [halved.points.records[place].decomposition(halved.spec) for place in _spread(halved.points, 12, 0)]
+    wholes = [halved.points.records[place].decomposition(halved.spec) for place in _spread(halved.points, 12)]
     expected: list[dict[str, Any]] = []
     for turn, whole in enumerate(wholes):
         ways = halves_of(whole, halved.spec)
