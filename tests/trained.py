@@ -30,7 +30,7 @@ LLAMA = Recipe(
     warmup=6,
     rate=2e-2,
     matrix_rate=1e-2,
-    max_bytes=3_000_000,
+    max_bytes=1_000_000,
     threads=1,
     mixed=False,
 )
@@ -44,12 +44,12 @@ BERT = Recipe(
     kv_heads=4,
     length=64,
     batch=16,
-    steps=70,
+    steps=160,
     warmup=6,
     rate=5e-3,
     matrix_rate=2e-2,
     masked_share=0.3,
-    max_bytes=1_500_000,
+    max_bytes=1_000_000,
     threads=1,
     mixed=False,
 )
