@@ -24,6 +24,7 @@ from costmodel.hardware.profile import HardwareProfile
 from costmodel.model import ModelSpec
 from costmodel.pricing.configurations import Configurations
 from costmodel.pricing.pricer import PhasePricer
+from costmodel.timing.bare import BareKernels
 from costmodel.timing.columns import OpColumns, OpTimings
 from costmodel.timing.datasheet import DatasheetRoofline
 from costmodel.units import DType
@@ -59,7 +60,7 @@ class ReplayConstants:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EffectiveRoofline:
+class EffectiveRoofline(BareKernels):
     """The ideal roofline at achieved peaks; `busy_s` is the time of operations that arithmetic limits."""
 
     ideal: DatasheetRoofline
