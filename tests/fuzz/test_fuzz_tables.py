@@ -218,3 +218,23 @@ def test_a_path_whose_parts_look_like_columns_adds_none(tmp_path: Path) -> None:
     parquet.write_table(pyarrow.table({"n": [1]}), folder / "table.parquet")
     assert list(read_table(folder / "table.parquet", InputError).columns) == ["n"]
     assert answer_of(lambda: read_table(folder, InputError)) is None
+
+
+@pytest.mark.parametrize(
+    ("column", "read"),
+    [
+        (pyarrow.array([{"a": 1.0}]), True),
+        (pyarrow.array([[1, 2]]), True),
+        (pyarrow.array([b"\xff\x1b"]), True),
+        (pyarrow.array(["x"]).dictionary_encode(), True),
+        (pyarrow.array([1], pyarrow.timestamp("ns", "Mars/Phobos")), False),
+        (pyarrow.array([2**61], pyarrow.timestamp("ms")), False),
+        (pyarrow.array([2**31 - 1], pyarrow.date32()), False),
+    ],
+)
+def test_columns_of_other_types_pass_through_or_are_refused(column: Any, read: bool, tmp_path: Path) -> None:
+    path = tmp_path / "shapes.parquet"
+    parquet.write_table(pyarrow.table({"m": [1], "n": [2], "k": [3], "more": column}), path)
+    for kind in ("json", "csv"):
+        code = keeps_the_law(costmodel, ["price", str(path), "--hw", "l4", "--format", kind])
+        assert code == (0 if read else 2)

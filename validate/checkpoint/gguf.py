@@ -13,6 +13,7 @@ from typing import Any, Literal
 import torch
 
 from costmodel.errors import InputError, ModelError
+from validate.checkpoint.gguf_header import require_lists_fit
 from validate.errors import reason_of
 from validate.hf.names import DTYPES
 from validate.store.digests import sha256_of
@@ -100,6 +101,7 @@ def _types(file: Path) -> dict[str, int]:
     if not file.is_file():
         raise InputError("no such file", value=str(file), allowed="a GGUF file")
     try:
+        require_lists_fit(file)
         tensors = gguf.GGUFReader(file).tensors
     except Exception as error:  # any kind, for any content
         raise InputError("not a GGUF file", value=str(file), hint=reason_of(error)) from error

@@ -95,7 +95,7 @@ OPTIONS: list[tuple[list[str], str]] = [
     (
         ["--hw", "epyc-9654", "--dtype", "fp32", "--runtime", "graph"],
         "epyc-9654 is a CPU, which replays no graph: got 'graph'; allowed: eager; use --runtime eager or a stack of "
-        "CPUs, and ask about other devices apart",
+        "CPUs",
     ),
     (["--model", "bert-base", "--phase", "decode"], "bert-base is an encoder and has no decode phase"),
     (["--model", "bert-base", "--kv-len", "9"], "bert-base is an encoder and has no decode phase: got '--kv-len 9'"),
