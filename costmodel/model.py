@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING
 
 from costmodel.errors import DecompositionError, nearest
+from costmodel.family import Family
 from costmodel.head import CAUSAL_LM, Head
 from costmodel.tensors import WeightTensor, expert_address, split_experts, with_merged_widths
 from costmodel.units import DType
@@ -27,44 +28,6 @@ if TYPE_CHECKING:  # of the models that have them alone, which import them
     from costmodel.weights import WeightFormat
     from costmodel.words import Words
 
-NormKind = Literal["rms_norm", "layer_norm"]
-"""RMSNorm has a weight alone, LayerNorm a weight and a bias."""
-
-
-class Family(Protocol):
-    """What a model carries of its family; `costmodel.families.row.FamilyRow` is it, and says what each entry means."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def classes(self) -> Mapping[str, str]: ...
-    @property
-    def layer_path(self) -> str: ...
-    @property
-    def aliases(self) -> Mapping[str, str]: ...
-    @property
-    def causal(self) -> bool: ...
-    @property
-    def norm(self) -> NormKind: ...
-    @property
-    def verified(self) -> bool: ...
-    @property
-    def upcasts_softmax(self) -> bool: ...
-    @property
-    def strided_heads(self) -> bool: ...
-    @property
-    def tensors(self) -> Callable[[ModelSpec], tuple[WeightTensor, ...]]: ...
-    @property
-    def other_params(self) -> Callable[[ModelSpec], int]: ...
-    @property
-    def positions(self) -> Callable[..., None]: ...
-    @property
-    def prologue(self) -> Callable[..., tuple[str, tuple[str, ...]]]: ...
-    @property
-    def layer(self) -> Callable[..., None]: ...
-    @property
-    def epilogue(self) -> Callable[..., None]: ...
-
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ModelSpec:
@@ -75,7 +38,7 @@ class ModelSpec:
 
     name: str
     """Built-in name, or the name of the folder or file that it was read from."""
-    family: Family
+    family: Family[ModelSpec]
     model_type: str
     """Hugging Face's `model_type`, one of its family's."""
     num_layers: int
@@ -219,11 +182,6 @@ class ModelSpec:
         if self.is_encoder:
             return "an encoder"
         return "a decoder" if self.generates else "a decoder without an LM head"
-
-    @property
-    def distinct_windows(self) -> tuple[int | None, ...]:
-        """Each kind of sliding window once, in the order of the layers."""
-        return tuple(dict.fromkeys(self.sliding_windows))
 
     @property
     def variants(self) -> tuple[tuple[ModelSpec, int | None], ...]:

@@ -25,7 +25,8 @@ MAX_LINES = 400
 
 ROOMS = {
     "costmodel": (
-        "_version", "errors", "units", "arrays", "files", "blocks", "weights", "head", "words", "tensors", "model",
+        "_version", "errors", "units", "arrays", "files", "blocks", "weights", "head", "words", "tensors", "family",
+        "model",
         "hardware", "decomposition", "forward", "families", "space", "timing", "pricing", "explore", "show", "api",
         "cli", "__main__",
     ),

@@ -12,11 +12,13 @@ from costmodel.cli.options import options_of
 from costmodel.decomposition.settings import DecompositionSettings
 from costmodel.errors import InputError
 from costmodel.files.write import write_file
-from costmodel.pricing.estimate import Estimate, PhaseEstimate, estimate
+from costmodel.pricing.estimate import Estimate, estimate
 from costmodel.pricing.likely import Likely, likely
+from costmodel.pricing.phase_estimate import PhaseEstimate
 from costmodel.pricing.setup import SEVERAL, Setup, WorkloadSettings
 from costmodel.pricing.several import Refusal, answer_each, questions_of
 from costmodel.show import report
+from costmodel.show.break_even import break_even_rows, device_break_even_rows
 from costmodel.show.figure import Theme, file_kind
 from costmodel.units import percent
 
@@ -186,10 +188,10 @@ def _print(result: Estimate, others: Sequence[Likely], show_ops: bool) -> None:
     print_table(
         "ranks (above break-even a factored weight costs more than the dense one)",
         ranks,
-        report.break_even_rows(result),
+        break_even_rows(result),
         fold=False,
     )
-    if devices := report.device_break_even_rows(result):
+    if devices := device_break_even_rows(result):
         shares = ["tensor", "share of a device", "factors split by", "sites", "break-even svd", "tucker"]
         print_table(
             "ranks above which factors weigh more on a device than its share of dense", shares, devices, fold=False

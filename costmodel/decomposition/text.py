@@ -250,3 +250,9 @@ def _factors(rank: Rank, tensors: list[str], form: Form, model: ModelSpec) -> di
         check_rank(number, tensor, name, hint if len(tensors) > 1 else "")
         factors[name] = make_factor(form, number)
     return factors
+
+
+def rank_span(ranks: list[tuple[int, int]]) -> str:
+    """From the least to the largest of the ranks of several factors: `8 to 64`, or `8`."""
+    lowest, highest = min(map(min, ranks)), max(map(max, ranks))
+    return f"{lowest}" if lowest == highest else f"{lowest} to {highest}"

@@ -13,8 +13,8 @@ from costmodel.explore.recommendation import Reason, Verdict
 from costmodel.forward.workload import MAX_DEVICES, Workload
 from costmodel.hardware.profile import HardwareProfile
 from costmodel.hardware.stack import names_bare_kernels
-from costmodel.pricing.estimate import PhaseEstimate
 from costmodel.pricing.phase import PhaseCosts
+from costmodel.pricing.phase_estimate import PhaseEstimate
 from costmodel.units import si
 
 

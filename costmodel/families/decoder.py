@@ -13,10 +13,11 @@ from costmodel.families.fields import Fields
 from costmodel.families.heads import DECODER_HEADS, Heads
 from costmodel.families.residuals import add_weighed
 from costmodel.families.row import FamilyRow
+from costmodel.family import NormKind
 from costmodel.forward.cost import FP32_BYTES, elementwise
 from costmodel.forward.frame import INPUT, LM_HEAD, POSITIONS, Start, add_head, add_positions
 from costmodel.forward.ops import Builder
-from costmodel.model import ModelSpec, NormKind
+from costmodel.model import ModelSpec
 
 Read = Callable[[Fields, FamilyRow], ModelSpec]
 

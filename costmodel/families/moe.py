@@ -19,10 +19,11 @@ from costmodel.families.rotary import (
     rotary_row,
 )
 from costmodel.families.row import FamilyRow
+from costmodel.family import NormKind
 from costmodel.forward.attention import add_attention
 from costmodel.forward.frame import INPUT
 from costmodel.forward.ops import Builder
-from costmodel.model import ModelSpec, NormKind
+from costmodel.model import ModelSpec
 from costmodel.tensors import WeightTensor, attention_weight
 
 

@@ -7,9 +7,10 @@ from dataclasses import dataclass, field
 
 from costmodel.families.fields import Fields
 from costmodel.families.heads import DECODER_HEADS, Heads
+from costmodel.family import NormKind
 from costmodel.forward.frame import Start
 from costmodel.forward.ops import Builder
-from costmodel.model import ModelSpec, NormKind
+from costmodel.model import ModelSpec
 from costmodel.tensors import WeightTensor
 
 

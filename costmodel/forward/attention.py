@@ -40,7 +40,7 @@ def add_masks(b: Builder) -> None:
     model, work = b.model, b.work
     if model.is_encoder or work.attention is Attention.FUSED:
         return
-    for window in model.distinct_windows:
+    for window in dict.fromkeys(model.sliding_windows):
         pairs = work.q_len * keys_held(work.q_len, work.kv_len, window)
         cost = OpCost(
             vector_flops=pairs,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from numbers import Integral
 from typing import Any, Literal
 
-from costmodel.errors import HardwareError, InputError, nearest
+from costmodel.errors import InputError, nearest
 from costmodel.families.load import load_model
 from costmodel.forward.sharding import rank_of
 from costmodel.forward.stages import require_stages
@@ -30,6 +30,7 @@ from costmodel.hardware.host import host_of
 from costmodel.hardware.profile import HardwareProfile, load_hardware
 from costmodel.hardware.stack import load_stack, names_bare_kernels
 from costmodel.model import ModelSpec
+from costmodel.pricing.checks import check_dtype, check_phases, usual_dtype
 from costmodel.timing.calibration.load import find_calibration
 from costmodel.timing.calibration.record import Calibration
 from costmodel.units import KV_DTYPES, RUN_DTYPES, WEIGHT_DTYPES, DType
@@ -190,10 +191,10 @@ class WorkloadSettings:
         model = load_model(self.model) if model is None else model
         hardware = load_hardware(self.hw) if hardware is None else hardware
         dtype = usual_dtype(hardware) if named is None else named
-        _check_dtype(hardware, dtype)
+        check_dtype(hardware, dtype)
         weight_dtype = DType.parse(self.weight_dtype, "weight dtype", WEIGHT_DTYPES) if self.weight_dtype else None
         kv_dtype = DType.parse(self.kv_dtype, "KV dtype", KV_DTYPES) if self.kv_dtype else None
-        self._check_phases(model)
+        check_phases(model, self.phase, seq_len=self.seq_len, kv_len=self.kv_len, new_tokens=self.new_tokens)
         stack = None if self.stack is None else load_stack(self.stack)
         if self.host is not None:
             host_of(self.host, hardware)
@@ -277,57 +278,3 @@ class WorkloadSettings:
                 continue
             if isinstance(value, bool) or not isinstance(value, Integral) or not 1 <= int(value) <= limit:
                 raise InputError(f"{name} out of range", value=value, allowed=f"a whole number from 1 to {limit:,}")
-
-    def _check_phases(self, model: ModelSpec) -> None:
-        """Raise InputError where a length says nothing about the phases that are asked for."""
-        if not model.generates and (self.phase == "decode" or self.kv_len is not None):
-            asked = self.phase if self.phase == "decode" else f"--kv-len {self.kv_len}"
-            raise InputError(
-                f"{model.name} is {model.role} and has no decode phase", value=asked, hint="use --phase prefill"
-            )
-        if self.phase == "prefill" and self.kv_len is not None:
-            raise InputError(
-                "--kv-len belongs to the decode phase, and only prefill is asked for",
-                value=self.kv_len,
-                hint="use --seq-len, or --phase both",
-            )
-        if self.phase == "decode" and self.kv_len is not None and self.seq_len is not None:
-            raise InputError(
-                "--seq-len and --kv-len both say what a decode step attends to",
-                value=f"{self.seq_len}, {self.kv_len}",
-                hint="leave out one of them, or use --phase both",
-            )
-        if self.new_tokens is not None and self.kv_len is not None:
-            raise InputError(
-                "--kv-len says nothing about a request, whose steps follow its prompt",
-                value=self.kv_len,
-                hint="leave out --kv-len or --new-tokens",
-            )
-        if self.new_tokens is not None and not model.generates:
-            raise InputError(
-                f"{model.name} is {model.role} and generates no tokens",
-                value=f"--new-tokens {self.new_tokens}",
-                hint="leave --new-tokens out",
-            )
-        if self.new_tokens is not None and self.phase == "decode":
-            raise InputError(
-                "--new-tokens prices a prefill and its decode steps",
-                value=f"--phase {self.phase}",
-                hint="use --phase both",
-            )
-
-
-def usual_dtype(hardware: HardwareProfile) -> DType:
-    """The type to compute in where none is named: bf16, or what a device without it has."""
-    known = [dtype for dtype in (DType.BF16, DType.FP16, DType.FP32) if dtype in hardware.matrix_flops_per_s]
-    return known[0] if known else DType.BF16
-
-
-def _check_dtype(hardware: HardwareProfile, dtype: DType) -> None:
-    """Raise HardwareError unless the device has a rate for products of `dtype`, naming the types that it has."""
-    if dtype not in hardware.matrix_flops_per_s:
-        known = [each.value for each in RUN_DTYPES if each in hardware.matrix_flops_per_s]
-        hint = f"use --dtype {known[-1]}" if known else "no type that activations can have has a rate there"
-        raise HardwareError(
-            f"{hardware.name} has no matrix rate for --dtype", value=dtype.value, allowed=", ".join(known), hint=hint
-        )

@@ -12,7 +12,8 @@ from costmodel.decomposition.text import describe
 from costmodel.explore.milder import milder
 from costmodel.explore.text import count_text, objective_text
 from costmodel.forward.workload import Phase, Workload
-from costmodel.pricing.estimate import Estimate, PhaseEstimate
+from costmodel.pricing.estimate import Estimate
+from costmodel.pricing.phase_estimate import PhaseEstimate
 from costmodel.pricing.several import IMPOSSIBLE, Place, Refusal
 from costmodel.show.exploration import ALIVE
 from costmodel.show.report import amount, configuration_text, duration, energy, rate

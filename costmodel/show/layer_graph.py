@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     import networkx as nx
 
     from costmodel.forward.ops import Op
-    from costmodel.pricing.estimate import Estimate, PhaseEstimate
+    from costmodel.pricing.estimate import Estimate
+    from costmodel.pricing.phase_estimate import PhaseEstimate
 
 Variant = Literal["dense", "factored"]
 BEFORE, AFTER = "before the layers", "after the layers"

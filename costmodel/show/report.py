@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
-from costmodel.decomposition.factors import FORMS, Decomposition, LowRank, break_even_rank
-from costmodel.decomposition.sites import column_labels, site_columns
-from costmodel.decomposition.text import describe, describe_layers
-from costmodel.forward.sharding import WAYS, break_even
+from costmodel.decomposition.factors import Decomposition, LowRank
+from costmodel.decomposition.sites import site_columns
+from costmodel.decomposition.text import describe, describe_layers, rank_span
 from costmodel.forward.workload import LmHead, Phase
 from costmodel.model import ModelSpec
-from costmodel.pricing.estimate import Estimate, PhaseEstimate
+from costmodel.pricing.estimate import Estimate
 from costmodel.pricing.phase import PhaseCosts
+from costmodel.pricing.phase_estimate import PhaseEstimate
 from costmodel.pricing.saving import saved_pct
 from costmodel.pricing.several import Refusal
 from costmodel.units import percent, seconds, si, significant
@@ -87,7 +87,7 @@ def configuration_text(decomposition: Decomposition, model: ModelSpec) -> str:
     for form, two_factor in (("svd", True), ("tucker", False)):
         ranks = [f.ranks for f in decomposition.factors.values() if isinstance(f, LowRank) is two_factor]
         if ranks:
-            parts.append(f"{len(ranks)} of {len(site_columns(model))} sites {form} of rank {_span(ranks)}")
+            parts.append(f"{len(ranks)} of {len(site_columns(model))} sites {form} of rank {rank_span(ranks)}")
     if decomposition.dropped:
         parts.append(f"{describe_layers(decomposition.dropped)} dropped")
     return f"{', '.join(parts)} (JSON output has each)"
@@ -249,41 +249,6 @@ def request_rows(request: Request) -> list[tuple[str, str, str, str]]:
     rows.append(("energy", energy(before.energy_j), energy(after.energy_j), saved))
     peaks = (before.peak_memory_bytes, after.peak_memory_bytes)
     return [*rows, ("peak memory", amount(peaks[0], "B"), amount(peaks[1], "B"), saving(*peaks))]
-
-
-def break_even_rows(result: Estimate) -> list[tuple[str, str, str, str, str, str]]:
-    """For each tensor its shape, the ranks that this configuration gives it in how many layers, and both break-even
-    ranks."""
-    rows = []
-    columns = site_columns(result.model)
-    for column, (tensor, label) in enumerate(zip(result.model.tensors, column_labels(result.model), strict=True)):
-        ranks = [factor.ranks for site, factor in result.decomposition.factors.items() if columns[site] == column]
-        shape = (tensor.out_features, tensor.in_features)
-        limits = (str(break_even_rank(*shape, "svd")), str(break_even_rank(*shape, "tucker")))
-        here = (_span(ranks) if ranks else "dense", f"{len(ranks)}")
-        rows.append((label, f"{shape[0]} x {shape[1]}", *here, *limits))
-    return rows
-
-
-def device_break_even_rows(result: Estimate) -> list[tuple[str, str, str, str, str, str]]:
-    """For each tensor its share on one of several devices, and for each way to split its factors how many sites take
-    it in the first phase and both break-even ranks; nothing on one device."""
-    phase = result.phases[0]
-    tp, rows = phase.workload.tp, list[tuple[str, str, str, str, str, str]]()
-    if tp == 1:
-        return rows
-    ways = phase.ways()
-    for tensor in phase.pricer.rank.tensors:
-        for way in WAYS[tensor.split]:
-            svd, tucker = (str(break_even(way, tensor, form, tp)) for form in FORMS)
-            taken = str(ways.get(tensor.name, {}).get(way, 0))
-            rows.append((tensor.name, f"{tensor.out_features} x {tensor.in_features}", way, taken, svd, tucker))
-    return rows
-
-
-def _span(ranks: list[tuple[int, int]]) -> str:
-    lowest, highest = min(map(min, ranks)), max(map(max, ranks))
-    return f"{lowest}" if lowest == highest else f"{lowest} to {highest}"
 
 
 def csv_rows(result: Estimate) -> list[dict[str, object]]:

@@ -14,7 +14,8 @@ from costmodel.units import DType
 if TYPE_CHECKING:
     from costmodel.forward.ops import Op
     from costmodel.model import ModelSpec
-    from costmodel.pricing.estimate import Estimate, PhaseEstimate
+    from costmodel.pricing.estimate import Estimate
+    from costmodel.pricing.phase_estimate import PhaseEstimate
 
 GROUPS = {
     "attn": "attention projections",

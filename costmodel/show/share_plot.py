@@ -16,7 +16,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
     from costmodel.explore.recommendation import Recommendation
-    from costmodel.pricing.estimate import Estimate, PhaseEstimate
+    from costmodel.pricing.estimate import Estimate
+    from costmodel.pricing.phase_estimate import PhaseEstimate
 
 _WIDTH, _ROW, _LOW_ROW, _REST = 10.0, 0.62, 0.38, 1.5
 """Inches: of the figure, of a row of bars, of one of a dot, of what stands above and below."""

@@ -17,7 +17,8 @@ from costmodel.units import percent, seconds
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-    from costmodel.pricing.estimate import Estimate, PhaseEstimate
+    from costmodel.pricing.estimate import Estimate
+    from costmodel.pricing.phase_estimate import PhaseEstimate
 
 _SMALL = 0.01
 """Roles of a class that take less than this share of the longest bar become one segment."""

@@ -14,7 +14,8 @@ from costmodel.families.registry import spec_from_config
 from costmodel.forward.sharding import rank_of
 from costmodel.forward.workload import Routing, Workload
 from costmodel.hardware.profile import load_hardware
-from costmodel.pricing.estimate import PhaseEstimate, estimate
+from costmodel.pricing.estimate import estimate
+from costmodel.pricing.phase_estimate import PhaseEstimate
 
 H100 = load_hardware("h100-sxm-80gb")
 SIZES = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 8, "vocab_size": 96}

@@ -17,7 +17,8 @@ from costmodel.families.load import load_model
 from costmodel.forward.stages import stage_layers
 from costmodel.forward.workload import Workload
 from costmodel.hardware.profile import load_hardware
-from costmodel.pricing.estimate import PhaseEstimate, estimate
+from costmodel.pricing.estimate import estimate
+from costmodel.pricing.phase_estimate import PhaseEstimate
 from costmodel.show.comparison import place, rooflines_table, where
 from costmodel.show.report import op_groups
 from costmodel.show.time_plot import segments

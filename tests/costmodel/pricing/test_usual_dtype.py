@@ -6,7 +6,8 @@ import pytest
 
 from costmodel.errors import HardwareError
 from costmodel.hardware.profile import load_hardware
-from costmodel.pricing.setup import WorkloadSettings, usual_dtype
+from costmodel.pricing.checks import usual_dtype
+from costmodel.pricing.setup import WorkloadSettings
 from costmodel.units import DType
 
 

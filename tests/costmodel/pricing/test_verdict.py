@@ -11,7 +11,8 @@ from costmodel.decomposition.text import parse_decomposition
 from costmodel.families.load import load_model
 from costmodel.forward.workload import Runtime, Workload
 from costmodel.hardware.profile import load_hardware
-from costmodel.pricing.estimate import PhaseEstimate, estimate
+from costmodel.pricing.estimate import estimate
+from costmodel.pricing.phase_estimate import PhaseEstimate
 
 
 def judged(model: str, hardware: str, work: Workload, *specs: str) -> PhaseEstimate:
