@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -94,15 +95,14 @@ def live_bytes(ops: Sequence[Op]) -> list[int]:
     return lives
 
 
-def site_gemm(work: Workload, tensor: WeightTensor, stack: StackWork, n: int, k: int, *, bias: bool) -> OpCost:
-    """The product of a decomposable weight n x k, or of one of its factors, over the rows of its stack."""
-    return gemm(
+def site_product(work: Workload, tensor: WeightTensor, stack: StackWork) -> Callable[..., OpCost]:
+    """What gives the cost of n x k products over the rows of a stack, of a decomposable weight or one of its factors,
+    from `n`, `k` and `bias`."""
+    return functools.partial(
+        gemm,
         stack.rows,
-        n,
-        k,
         act_bytes=work.act_bytes,
         weight_dtype=work.site_form(tensor),
-        bias=bias,
         input_bytes=work.input_bytes,
         weights=stack.read,
         kernels=stack.kernels,
@@ -165,7 +165,7 @@ class Builder:
         devices sum once they are added up."""
         n, k = tensor.out_features, tensor.in_features
         stack = stack_work(tensor, self.model, self.work)
-        cost, m = site_gemm(self.work, tensor, stack, n, k, bias=tensor.bias), stack.rows
+        cost, m = site_product(self.work, tensor, stack)(n, k, bias=tensor.bias), stack.rows
         name = self.add(
             tensor.path,
             "gemm",

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable, Iterator
 from costmodel.decomposition.factors import Decomposition, Factor, LowRank, Site
 from costmodel.forward.cost import OpCost
 from costmodel.forward.frame import INPUT, epilogue_ops, layer_ops, prologue
-from costmodel.forward.ops import Op, site_gemm, summed_rows
-from costmodel.forward.routing import StackWork, grouped_work, stack_work
+from costmodel.forward.ops import FACTOR_SUFFIXES, Op, site_product, summed_rows
+from costmodel.forward.routing import grouped_work, stack_work
 from costmodel.forward.sharding import WAYS, Stage, split_stages
 from costmodel.forward.stages import send, stage_layers
 from costmodel.forward.workload import Way, Workload
@@ -81,6 +81,8 @@ def _parts(
     before, (current, _) = prologue(model, work)
     yield list(before)
     outside = {op.name: op.name for op in before}
+    listed: dict[tuple[ModelSpec, int | None], tuple[Op, ...]] = {}
+    linears: dict[tuple[ModelSpec, str], FactoredLinear] = {}
     cut = [layers.start for layers in stage_layers(model.num_layers, work.pp)[1:]] if sends else []
 
     def sent(layer: int) -> Iterator[Op]:
@@ -95,14 +97,19 @@ def _parts(
         names = {**outside, INPUT: current}
         prefix = f"{model.layer_prefix}.{layer}." + (f"run_{run}." if run else "")
         kind = model.kind_of(layer)
-        for op in layer_ops(kind, work, model.sliding_windows[layer]):
-            placed = _place(op, names, prefix)
+        variant = kind, model.sliding_windows[layer]
+        if variant not in listed:
+            listed[variant] = layer_ops(kind, work, variant[1])
+        for op in listed[variant]:
             factor = None if op.site is None else decomposition.factors.get(Site(layer, op.site))
             if op.site is None or factor is None:
-                ops.append(placed)
+                ops.append(_place(op, names, prefix))
             elif op.kind == "gemm":
-                tensor = kind.tensor(op.site)
-                ops.extend(factor_ops(placed, tensor, factor, kind, work, way(tensor, factor)))
+                if (kind, op.site) not in linears:
+                    linears[kind, op.site] = FactoredLinear(kind.tensor(op.site), kind, work)
+                linear, holds = linears[kind, op.site], tuple([names[name] for name in op.holds])
+                inputs = tuple([names[name] for name in op.inputs])
+                ops += linear.ops(prefix + op.name, inputs, holds, factor, way(linear.tensor, factor))
             names[op.name] = current = ops[-1].name
         yield ops
     last = list(sent(model.num_layers))
@@ -113,40 +120,58 @@ def _parts(
     yield last
 
 
-def factor_ops(
-    dense: Op, tensor: WeightTensor, factor: Factor, kind: ModelSpec, work: Workload, way: Way = "replicate"
-) -> Iterator[Op]:
-    """What replaces one dense linear: `.in` and `.out`, with `.core` between them in the Tucker form, and what several
-    devices exchange."""
-    stack, source = stack_work(tensor, kind, work), dense.inputs
-    first, last = factor.ranks
-    core, bias = 0 if isinstance(factor, LowRank) else last, tensor.out_features if tensor.bias else 0
-    place = 0
-    for stage in split_stages(way, first, last, core, tensor.out_features, tensor.in_features, bias, work.tp):
-        if not stage.n:
-            continue
-        name = dense.name + stage.suffix
-        yield Op(
-            name=name,
-            kind=stage.kind,
-            cost=_stage_cost(stage, tensor, stack, work),
-            out_bytes=stack.rows * stage.n * work.act_bytes,
-            gemm=(stack.rows, stage.n, stage.k) if stage.kind == "gemm" else None,
-            inputs=source,
-            holds=dense.holds if source is dense.inputs else (*dense.holds, *dense.inputs),
-            site=dense.site,
-            fp8=work.fp8,
-            experts=grouped_work(tensor, kind, work, place) if stage.kind == "gemm" else None,
-        )
-        place += stage.kind == "gemm"
-        source = (name,)
+class FactoredLinear:
+    """What replaces the dense linear of one tensor in one workload: what all ranks share is looked up once.
 
+    Args:
+        tensor: of the model `kind`, whose layers are all alike.
+        work: what is run.
+    """
 
-def _stage_cost(stage: Stage[int], tensor: WeightTensor, stack: StackWork, work: Workload) -> OpCost:
-    if stage.kind != "gemm":
-        rows = summed_rows(tensor, stack, work) if stage.summed else stack.rows
-        return OpCost(message_bytes=rows * stage.n * work.act_bytes, kernels=1)
-    return site_gemm(work, tensor, stack, stage.n, stage.k, bias=bool(stage.bias))
+    def __init__(self, tensor: WeightTensor, kind: ModelSpec, work: Workload) -> None:
+        stack = stack_work(tensor, kind, work)
+        self.tensor, self._tp, self._act_bytes, self._fp8 = tensor, work.tp, work.act_bytes, work.fp8
+        self._rows, self._summed_rows = stack.rows, summed_rows(tensor, stack, work)
+        self._bias = tensor.out_features if tensor.bias else 0
+        self._product = site_product(work, tensor, stack)
+        self._experts = [grouped_work(tensor, kind, work, place) for place in range(len(FACTOR_SUFFIXES))]
+
+    def ops(
+        self, dense: str, inputs: tuple[str, ...], holds: tuple[str, ...], factor: Factor, way: Way = "replicate"
+    ) -> Iterator[Op]:
+        """`.in` and `.out`, with `.core` between them in the Tucker form, and what several devices exchange.
+
+        Args:
+            dense, inputs, holds: name of the linear that they replace, and of what it reads and holds.
+            factor: its form and ranks.
+            way: how it is split over the devices.
+        """
+        source, (first, last) = inputs, factor.ranks
+        core = 0 if isinstance(factor, LowRank) else last
+        out, inner = self.tensor.out_features, self.tensor.in_features
+        place = 0
+        for stage in split_stages(way, first, last, core, out, inner, self._bias, self._tp):
+            if not stage.n:
+                continue
+            name, is_product = dense + stage.suffix, stage.kind == "gemm"
+            yield Op(
+                name=name,
+                kind=stage.kind,
+                cost=self._product(stage.n, stage.k, bias=bool(stage.bias)) if is_product else self._exchange(stage),
+                out_bytes=self._rows * stage.n * self._act_bytes,
+                gemm=(self._rows, stage.n, stage.k) if is_product else None,
+                inputs=source,
+                holds=holds if source is inputs else (*holds, *inputs),
+                site=self.tensor.name,
+                fp8=self._fp8,
+                experts=self._experts[place] if is_product else None,
+            )
+            place += is_product
+            source = (name,)
+
+    def _exchange(self, stage: Stage[int]) -> OpCost:
+        rows = self._summed_rows if stage.summed else self._rows
+        return OpCost(message_bytes=rows * stage.n * self._act_bytes, kernels=1)
 
 
 def _place(op: Op, names: dict[str, str], prefix: str) -> Op:

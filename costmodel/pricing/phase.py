@@ -92,8 +92,8 @@ def _communication(priced: PhasePricer, decomposition: Decomposition) -> dict[st
     }
 
 
-def op_rows(ops: Sequence[Op], timings: OpTimings) -> list[dict[str, Any]]:
-    """Operations and their times, in one order, as rows with the contract's keys."""
+def op_rows(ops: Sequence[Op], columns: OpColumns, timings: OpTimings) -> list[dict[str, Any]]:
+    """Operations, also given as columns, and their times, in one order, as rows with the contract's keys."""
     times = (timings.compute_s, timings.memory_s, timings.overhead_s, timings.latency_s)
     return [
         {
@@ -104,9 +104,9 @@ def op_rows(ops: Sequence[Op], timings: OpTimings) -> list[dict[str, Any]]:
             "k": op.gemm[2] if op.gemm else None,
             "flops": op.cost.flops,
             "vector_flops": op.cost.vector_flops,
-            "hbm_bytes": op.cost.hbm_bytes,
+            "hbm_bytes": moved,
             "kernels": op.cost.kernels,
-            "arithmetic_intensity": op.cost.arithmetic_intensity,
+            "arithmetic_intensity": op.cost.flops / moved if moved else 0.0,
             "compute_s": compute_s,
             "memory_s": memory_s,
             "overhead_s": overhead_s,
@@ -114,7 +114,7 @@ def op_rows(ops: Sequence[Op], timings: OpTimings) -> list[dict[str, Any]]:
             "bound": "communication" if op.cost.message_bytes else bound,
             **({"message_bytes": op.cost.message_bytes} if op.cost.message_bytes else {}),
         }
-        for op, compute_s, memory_s, overhead_s, latency_s, bound in zip(
-            ops, *(column.tolist() for column in times), timings.bound(), strict=True
+        for op, moved, compute_s, memory_s, overhead_s, latency_s, bound in zip(
+            ops, columns.hbm_bytes.tolist(), *(column.tolist() for column in times), timings.bound(), strict=True
         )
     ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -108,7 +109,7 @@ class PhaseEstimate:
                 by_way[way] = by_way.get(way, 0) + 1
         return found
 
-    def ops(self, which: Literal["dense", "decomposed"] = "decomposed") -> tuple[list[Op], OpTimings]:
+    def ops(self, which: Literal["dense", "decomposed"] = "decomposed") -> tuple[Sequence[Op], OpTimings]:
         """Every operation in execution order, and their times as columns in the same order."""
         ops = self.pricer.ops(self._chosen(which))
         return ops, self.pricer.time_model.times(OpColumns.of(ops))
@@ -123,4 +124,6 @@ class PhaseEstimate:
 
     def op_rows(self, which: Literal["dense", "decomposed"] = "decomposed") -> list[dict[str, Any]]:
         """The operations as rows with the contract's keys."""
-        return op_rows(*self.ops(which))
+        ops = self.pricer.ops(self._chosen(which))
+        columns = OpColumns.of(ops)
+        return op_rows(ops, columns, self.pricer.time_model.times(columns))

@@ -83,13 +83,13 @@ class Sites:
 
     def way(self, tensor: WeightTensor, factor: Factor) -> Way:
         """How a factored weight of the rank's model is split over the devices."""
+        if len(self._ways) == 1:
+            return self._ways[0]
         if (tensor, factor) not in self._chosen:
             self._chosen[tensor, factor] = self._choose(tensor, factor)
         return self._chosen[tensor, factor]
 
     def _choose(self, tensor: WeightTensor, factor: Factor) -> Way:
-        if len(self._ways) == 1:
-            return self._ways[0]
         first, last = (np.array([rank], dtype=np.int64) for rank in factor.ranks)
         columns, core = np.array([self.model.tensors.index(tensor)]), 0 * last if isinstance(factor, LowRank) else last
         several = [self._split(way, columns, first, last, core) for way in self._ways]

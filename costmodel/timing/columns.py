@@ -59,12 +59,12 @@ class OpColumns:
             [(c.executed_flops, c.vector_flops, c.hbm_bytes, c.kernels) for c in (op.cost for op in ops)],
             dtype=np.int64,
         ).reshape(-1, 4)
-        attention = None
-        if any(op.attention for op in ops):
-            attention = np.array([op.attention or _NO_ATTENTION for op in ops], dtype=np.int64)
-        experts = None
-        if any(op.experts for op in ops):
-            experts = np.array([op.experts or NO_EXPERTS for op in ops], dtype=np.int64)
+        attention = experts = None
+        if any(attended := [op.attention for op in ops]):
+            attention = np.array([each or _NO_ATTENTION for each in attended], dtype=np.int64)
+        if any(grouped := [op.experts for op in ops]):
+            experts = np.array([each or NO_EXPERTS for each in grouped], dtype=np.int64)
+        fp8 = [op.fp8 for op in ops]
         messages = np.array([op.cost.message_bytes for op in ops], dtype=np.int64)
         return cls(
             attention=attention,
@@ -79,7 +79,7 @@ class OpColumns:
             hbm_bytes=costs[:, 2],
             kernels=costs[:, 3],
             merged_n=np.array([op.merged_n for op in ops], dtype=np.int64),
-            fp8=np.array([op.fp8 for op in ops], dtype=np.bool_) if any(op.fp8 for op in ops) else None,
+            fp8=np.array(fp8, dtype=np.bool_) if any(fp8) else None,
         )
 
 

@@ -22,8 +22,7 @@ from costmodel.forward.cost import (
     matrix_bytes,
     norm_program,
 )
-from costmodel.forward.ops import Op
-from costmodel.forward.passes import factor_ops
+from costmodel.forward.passes import FactoredLinear
 from costmodel.forward.work import AttentionShape, keys_held, visible_pairs
 from costmodel.forward.workload import Workload
 from costmodel.tensors import WeightTensor
@@ -48,13 +47,13 @@ def test_factored_gemm() -> None:
     """The linears that replace 5 x 7 with a bias, for 3 tokens, by hand."""
     work = Workload.prefill(3, dtype=DType.BF16)
     tensor = WeightTensor(name="w", path="mlp.w", out_features=5, in_features=7, bias=True, group="mlp")
-    dense = Op(name="mlp.w", kind="gemm", cost=gemm(3, 5, 7, **BF16, bias=True), out_bytes=30, inputs=("x",))
-    first, last = factor_ops(dense, tensor, LowRank(2), load_model("gpt2"), work)
+    linear = FactoredLinear(tensor, load_model("gpt2"), work)
+    first, last = linear.ops("mlp.w", ("x",), (), LowRank(2))
     # 7 -> 2 -> 5: the intermediate 3 x 2 is written and read
     assert first.cost == OpCost(flops=84, weight_read_bytes=28, act_read_bytes=42, act_write_bytes=12, kernels=1)
     assert last.cost == OpCost(flops=60, weight_read_bytes=20 + 10, act_read_bytes=12, act_write_bytes=30, kernels=1)
     # 7 -> 2 -> 3 -> 5: 14 + 6 + 15 weights
-    chain = list(factor_ops(dense, tensor, Tucker(2, 3), load_model("gpt2"), work))
+    chain = list(linear.ops("mlp.w", ("x",), (), Tucker(2, 3)))
     assert [(op.name, op.gemm, op.cost.flops) for op in chain] == [
         ("mlp.w.in", (3, 2, 7), 84),
         ("mlp.w.core", (3, 3, 2), 36),
