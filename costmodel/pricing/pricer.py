@@ -9,7 +9,7 @@ takes the maximum of live activations. What is fixed comes from the operations o
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -17,7 +17,6 @@ import numpy as np
 from costmodel.arrays import Floats, Ints
 from costmodel.decomposition.factors import Decomposition
 from costmodel.decomposition.sites import site_mask
-from costmodel.errors import InputError
 from costmodel.forward.frame import INPUT, epilogue_ops, layer_ops, prologue
 from costmodel.forward.ops import Op
 from costmodel.forward.passes import counted_ops, forward_ops
@@ -28,19 +27,13 @@ from costmodel.hardware.profile import HardwareProfile
 from costmodel.model import ModelSpec
 from costmodel.pricing.configurations import Configurations
 from costmodel.pricing.costs import COUNTS, TIMES, Additive, PassCosts
+from costmodel.pricing.count_bounds import check_counts, summed_counts
 from costmodel.pricing.liveness import Liveness
 from costmodel.pricing.sites import Sites, additive_of
 from costmodel.pricing.stages import Pipeline
 from costmodel.timing.columns import OpColumns, TimeModel
 from costmodel.timing.datasheet import energy_joules
 from costmodel.weights import WeightFormat
-
-_LARGEST = 1 << 62
-"""No count of a pass, whatever its ranks, exceeds this; sums of a few stay within int64."""
-_MOST_FACTORS = 3
-"""Factors multiply no count of a dense linear by more: three linears of at most the smaller side's rank."""
-_ORDINARY_TOKENS = 1 << 16
-"""A model that is too large to count with so many tokens is to blame itself, not the workload."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -88,7 +81,7 @@ class PhasePricer:
         self._low, self._high = time_model.host_and_step(-1), time_model.host_and_step(1)
         self.cache_copies = 2 if work.cache is Cache.GROWING and work.phase is Phase.DECODE else 1
         """KV caches at the peak of a pass: a growing one lives beside the one that it was copied from."""
-        _check_counts(model, work)
+        check_counts(model, work)
         places = {variant: place for place, variant in enumerate(dict.fromkeys(model.variants))}
         self.variants = tuple(places)
         """The different (kind, sliding window) of the model's layers."""
@@ -128,6 +121,7 @@ class PhasePricer:
         counts, times = (np.stack([getattr(layer, name) for layer in layers]) for name in ("counts", "times"))
         self._layers = Additive(counts, times)[self.variant_of_layer].repeated(model.loops)
         self._liveness = Liveness.of(model, work, self.variants)
+        self._listed: tuple[Decomposition | None, Sequence[Op]] = (None, [])
 
     def costs(self, configurations: Configurations) -> PassCosts:
         """Every cost of every configuration; of a pipeline those of one device of each stage together."""
@@ -190,9 +184,16 @@ class PhasePricer:
             other_live=max(int((live.fixed[places] - first).max()), live.outer),
         )
 
-    def ops(self, decomposition: Decomposition) -> list[Op]:
-        """Every operation that each device runs for a configuration, in execution order."""
-        return forward_ops(self.rank, decomposition, self.share, self.linears.way)
+    def ops(self, decomposition: Decomposition) -> Sequence[Op]:
+        """Every operation that each device runs for a configuration, in execution order.
+
+        Of several devices the last list is kept, since the costs and the rows of a configuration both take it.
+        """
+        known, ops = self._listed
+        if known is not decomposition:
+            ops = forward_ops(self.rank, decomposition, self.share, self.linears.way)
+            self._listed = (decomposition, ops) if self.work.devices > 1 else (None, [])
+        return ops
 
     def counted_ops(self, decomposition: Decomposition) -> list[tuple[Op, int]]:
         """Those of each different layer once, with how often each runs."""
@@ -237,7 +238,7 @@ class PhasePricer:
             params=params,
             weight_bytes=params * self.share.act_bytes - saved_bytes,
             kv_cache_bytes=kv_bytes,
-            **_summed(ops),
+            **summed_counts(ops),
         )
 
 
@@ -259,36 +260,3 @@ def _vocabulary_saved(model: ModelSpec, work: Workload) -> int:
         form.matrix_bytes(model.vocab_size, model.embed_dim),
     )
     return plain - held
-
-
-def _check_counts(model: ModelSpec, work: Workload) -> None:
-    """Raise InputError when a count of some configuration would not fit, and say whether model or workload is why."""
-    if _most(model, work) <= _LARGEST:
-        return
-    token = replace(work, phase=Phase.PREFILL, batch=1, q_len=1, kv_len=1)
-    if _most(model, token) * _ORDINARY_TOKENS > _LARGEST:
-        raise InputError(
-            f"{model.name} is too large to count",
-            value=f"{model.num_params:,} parameters",
-            hint="check the sizes in its configuration",
-        )
-    raise InputError(
-        "batch x length is too large to count",
-        value=f"{work.batch} x {work.kv_len}",
-        hint="lower --batch or the lengths",
-    )
-
-
-def _most(model: ModelSpec, work: Workload) -> int:
-    """An upper bound of every count of a pass, of any configuration."""
-    layers = [_summed(layer_ops(kind, work, window)) for kind, window in dict.fromkeys(model.variants)]
-    outside = _summed((*prologue(model, work).ops, *epilogue_ops(model, work)))
-    return _MOST_FACTORS * max(
-        model.num_layers * model.loops * max(layer[name] for layer in layers) + count for name, count in outside.items()
-    )
-
-
-def _summed(ops: Iterable[Op]) -> dict[str, int]:
-    costs = [op.cost for op in ops]
-    names = ("flops", "vector_flops", "hbm_bytes", "kernels")
-    return {name: sum(getattr(cost, name) for cost in costs) for name in names}
