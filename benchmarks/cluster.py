@@ -24,6 +24,7 @@ from validate.cluster.connection import Cluster
 from validate.cluster.pool import Pool
 from validate.devices.threads import usable_cores
 from validate.errors import RunError
+from validate.quality.case import DENSE
 from validate.quality.clustered import Errand, QualityTask
 from validate.quality.job import Job
 from validate.quality.records import QualityRecord
@@ -68,7 +69,6 @@ def command(model: str, text: str, samples: int, blocks: int, length: int, round
     job = Job.read(settings)
     job = replace(job, folder=Path(job.folder).resolve())
     cases = tuple(case for case in job.cases if not case.is_dense)
-    errands = [Errand(case=case, dense=None) for case in cases]
     load = os.getloadavg()[0]
     os.environ["RAY_ADDRESS"] = "local"  # not a cluster that this machine is a node of
     with Cluster("auto") as cluster:
@@ -76,8 +76,10 @@ def command(model: str, text: str, samples: int, blocks: int, length: int, round
         task = QualityTask(job=job, fixed=job.fixed, cases=cases)
         pool: Pool[Errand, QualityRecord] = Pool(cluster, task, failed, device="cpu", threads=1, most=WORKERS)
         environment = pool.environment(WORKERS)
-        list(pool.results(errands[:WORKERS]))
-        say(f"{WORKERS} workers open after {time.perf_counter() - began:.1f} s")
+        (dense,) = pool.results([Errand(case=DENSE, dense=None)])
+        errands = [Errand(case=case, dense=dense) for case in cases]
+        list(pool.results(errands[:WORKERS]))  # each computes its own dense predictions before its first
+        say(f"{WORKERS} workers with dense predictions after {time.perf_counter() - began:.1f} s")
         ratios = []
         for number in range(rounds):
             one_s, two_s = alone_and_together(pool, errands, bool(number % 2))
