@@ -99,6 +99,8 @@ def test_known_factors_are_recovered() -> None:
     assert fit.content["kernel_s"] == pytest.approx(TRUE[-1], rel=0.1)
     assert fit.content["errors"][0]["subset"] == "ratio to dense"
     assert fit.content["errors"][0]["points"] == (len(SPECS) - 1) * len(WORKS)
+    assert 0 < fit.content["errors"][0]["signs"] <= (len(SPECS) - 1) * len(WORKS)
+    assert fit.content["errors"][0]["sign_pct"] == 100
 
 
 def test_a_fit_to_passes_of_a_stack_serves_that_stack_alone(tmp_path: Path) -> None:
