@@ -144,7 +144,9 @@ def test_a_finished_file_of_another_config_is_not_taken(
     model = tmp_path / trained.model.name
     shutil.copytree(trained.model, model)
     (model / "config.json").write_text((model / "config.json").read_text() + "\n")
-    code, _, err = invoke(capsys, "sensitivity", *[str(model) if word == str(trained.model) else word for word in words])
+    code, _, err = invoke(
+        capsys, "sensitivity", *[str(model) if word == str(trained.model) else word for word in words]
+    )
     assert (code, err) == (1, f"error: {file} is of another config.json; choose another --out\n")
     found, old = load_sensitivity(file), tmp_path / "old"
     unnamed = msgspec.structs.replace(found.run, checkpoint=None)
