@@ -17,14 +17,15 @@ from costmodel.decomposition.factors import Decomposition
 from costmodel.decomposition.text import parse_decomposition
 from studies.comparison.record import append
 from studies.smollm2.accuracy import command, to_markdown
-from studies.smollm2.record import Measured
+from studies.smollm2.record import Measured, read_measured
 from studies.smollm2.run import FILE
 from validate.factors.kinds import FactorsUsed
 from validate.plans.case import params_of, strata_of
 from validate.quality.case import QualityCase
-from validate.quality.records import CheckpointRecord, QualityRecord, TaskRecord
+from validate.quality.records import QUALITY, CheckpointRecord, QualityRecord, TaskRecord
 from validate.quality.summary import rows
 
+ROOT = Path(__file__).resolve().parents[2]
 SPEC = tiny_spec(LLAMA)
 HALF = parse_decomposition(["rank=50%"], SPEC)
 
@@ -128,3 +129,10 @@ def test_accuracies_that_follow_the_loss_are_told_from_it() -> None:
     error, null = map(float, line.split(" | ")[2:4])
     assert error < 5 < 15 < null
     assert "told from the loss" not in to_markdown(compared_ones, rows(records))
+
+
+@pytest.mark.slow
+def test_the_kept_page_is_what_the_records_say() -> None:
+    kept = ROOT / "studies" / "smollm2"
+    page = to_markdown(read_measured(kept / FILE), rows(QUALITY.read(kept / "tasks")))
+    assert page == (kept / "accuracy.md").read_text()
