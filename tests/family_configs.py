@@ -170,6 +170,7 @@ CHOICES: dict[str, dict[str, Any]] = {
     },
     "mimo_v2_flash": {"attention_bias": True, "mlp_layer_types": ["sparse"] * 3},
     "olmo_hybrid": {"attention_bias": True, "rope_parameters": {"rope_type": "default", "rope_theta": 1e4}},
+    "bailing_hybrid": {"head_dim": 16, "linear_head_dim": 12, "linear_num_heads": 3},
     "falcon_mamba": {"use_bias": True, "use_conv_bias": False},
     "nemotron_h": {"hybrid_override_pattern": "ME*E", "layers_block_type": None, "moe_latent_size": 12},
     "falcon_h1": {"mamba_rms_norm": True, "projectors_bias": True, "mlp_bias": True, "mamba_d_ssm": None},

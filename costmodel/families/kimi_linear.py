@@ -89,7 +89,10 @@ def _kimi_delta(fields: Fields) -> DeltaNet:
 
 
 def _ling_delta(fields: Fields, heads: int) -> DeltaNet:
-    return _delta(heads, fields.count("head_dim"), fields.count("short_conv_kernel_size"), 0)
+    """The sizes of linear attention; what transformers writes has them apart, and another width under head_dim."""
+    width = fields.count_or_none("linear_head_dim") or fields.count("head_dim")
+    kernel = fields.count_or_none("linear_conv_kernel_dim") or fields.count("short_conv_kernel_size")
+    return _delta(fields.count_or_none("linear_num_heads") or heads, width, kernel, 0)
 
 
 def _delta(heads: int, width: int, kernel: int, rank: int) -> DeltaNet:

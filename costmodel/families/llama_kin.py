@@ -29,9 +29,9 @@ _QWEN2 = {
 """Types that are Qwen2 with positions in space."""
 
 
-def _windows(fields: Fields, every: int = 0, default: bool = False) -> tuple[int | None, ...]:
+def _windows(fields: Fields, default: bool = False) -> tuple[int | None, ...]:
     layers = fields.layers("num_hidden_layers")
-    return windows_by_type(fields, layers, fields.count_or_none("sliding_window"), every=every, default=default)
+    return windows_by_type(fields, layers, fields.count_or_none("sliding_window"), default=default)
 
 
 def _qwen_windows(fields: Fields) -> tuple[int | None, ...]:
@@ -71,7 +71,7 @@ _KIN: dict[str, tuple[str, Words, Callable[[Fields], dict[str, Any]]]] = {
         Words(attention_norm="attn_sub_norm", mlp_norm="ffn_sub_norm"),
         lambda fields: {"mlp_bias": False},
     ),
-    "cwm": ("Cwm", _PLAIN, lambda fields: {"bias": False, "sliding_windows": _windows(fields, every=4)}),
+    "cwm": ("Cwm", _PLAIN, lambda fields: {"bias": False, "sliding_windows": every_fourth_full(fields)}),
     "ernie4_5": ("Ernie4_5", _PLAIN, _biased),
     "exaone4": (
         "Exaone4",
