@@ -294,3 +294,10 @@ def test_the_page_on_architecture_names_every_room() -> None:
     page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     for rooms in ROOMS.values():
         assert not {room for room in rooms if not room.startswith("_") and f"`{room}`" not in page}
+
+
+def test_no_two_files_of_tests_have_one_name() -> None:
+    """pytest imports them by their names alone."""
+    names = [path.name for path in sorted((ROOT / "tests").rglob("test_*.py"))]
+    assert len(names) > 100
+    assert not {name for name in names if names.count(name) > 1}

@@ -23,6 +23,8 @@ _SOFT = ("assumption: ", "note: ")
 """How lines begin that -q leaves out."""
 _COMMAND = "next: costmodel"
 """How lines begin that are commands to copy."""
+_REPEATED = "costmodel.repeated"
+"""Where a command keeps its warnings of options given twice until it is done."""
 
 
 class NamingGroup(click.Group):
@@ -36,12 +38,19 @@ class NamingGroup(click.Group):
             raise InputError("unknown command", value=args[0], hint=nearest(args[0], known))
         name, command, rest = super().resolve_command(ctx, args)
         if command is not None and not isinstance(command, click.Group):
-            _warn_of_repeated(command, ctx, rest)
+            _note_repeated(command, ctx, rest)
         return name, command, rest
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        _warn_of_repeated(self, ctx.parent, args)
+        _note_repeated(self, ctx, args)
         return super().parse_args(ctx, args)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the command, then say which of its options were given twice; what is refused says that alone."""
+        result = super().invoke(ctx)
+        for warning in ctx.meta.pop(_REPEATED, ()):
+            click.echo(warning, err=True)
+        return result
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         """Each command with the whole of its first sentence, where click cuts what is longer than a line."""
@@ -50,14 +59,15 @@ class NamingGroup(click.Group):
             formatter.write_dl([(name, each.get_short_help_str(1000)) for name, each in commands.items() if each])
 
 
-def _warn_of_repeated(command: click.Command, parent: click.Context | None, args: Sequence[str]) -> None:
-    """Say which options are given twice that count once: nothing that is asked for is replaced in silence."""
-    parsing = click.Context(command, parent=parent, resilient_parsing=True)
+def _note_repeated(command: click.Command, ctx: click.Context, args: Sequence[str]) -> None:
+    """Keep which options are given twice that count once: nothing that is asked for is replaced in silence."""
+    parsing = click.Context(command, parent=ctx.parent if command is ctx.command else ctx, resilient_parsing=True)
     order = command.make_parser(parsing).parse_args(list(args))[2]
     for option in dict.fromkeys(order):
         once = isinstance(option, click.Option) and not (option.multiple or option.count or option.is_flag)
         if once and (times := order.count(option)) > 1:
-            click.echo(f"warning: {option.opts[-1]} is given {times} times, the last counts", err=True)
+            warning = f"warning: {option.opts[-1]} is given {times} times, the last counts"
+            ctx.meta.setdefault(_REPEATED, []).append(warning)
 
 
 def format_option(function: F) -> F:

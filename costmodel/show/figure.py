@@ -112,12 +112,12 @@ def plain_ticks(axis: Any, values: Iterable[float]) -> None:
     axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
 
-def figure_bytes(figure: Figure, kind: str) -> bytes:
-    """The figure as a PNG (of DPI dots per inch) or SVG file without dates, so that equal figures are equal files."""
+def figure_bytes(figure: Figure, kind: str, dpi: int = DPI) -> bytes:
+    """The figure as a PNG (of `dpi` dots per inch) or SVG file without dates, so that equal figures are equal files."""
     import matplotlib as mpl
 
     stream = io.BytesIO()
     metadata: dict[str, Any] = {"Date": None} if kind == "svg" else {"Software": None}
     with any_letters(), mpl.rc_context({"svg.hashsalt": "costmodel", "svg.fonttype": "none"}):
-        figure.savefig(stream, format=kind, dpi=DPI, facecolor=figure.get_facecolor(), metadata=metadata)
+        figure.savefig(stream, format=kind, dpi=dpi, facecolor=figure.get_facecolor(), metadata=metadata)
     return stream.getvalue()

@@ -558,7 +558,7 @@ def test_a_model_folder_and_a_profile_file(priced: Any, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "arguments",
     [
-        [*LLAMA, "--decompose", POINT],
+        ["--model", "llama2-7b", "--hw", "a100-sxm-80gb", "--decompose", POINT],
         ["--model", "mistral-7b", "--hw", "mi300x", "--runtime", "graph", "--weight-dtype", "int4"],
         ["--model", "bert-base", "--hw", "epyc-9654", "--dtype", "fp32", "--attention", "unfused"],
     ],

@@ -43,3 +43,10 @@ def test_an_option_given_twice_that_counts_once_is_said(
 ) -> None:
     assert run(cli, [*QUESTION, *more, "--format", "json"]) == 0
     assert capsys.readouterr().err == (f"warning: {warned}\n" if warned else "")
+
+
+def test_what_is_refused_says_nothing_of_options_given_twice(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(cli, [*QUESTION, "--dtype", "fp16", "--dtype", "fp15"]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1

@@ -199,12 +199,12 @@ def test_whatever_is_wrong_is_one_line(
 
 
 def test_a_missing_library_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: Any) -> None:
-    monkeypatch.setitem(sys.modules, "validate.speed.runner", None)
+    monkeypatch.setitem(sys.modules, "validate.speed.bench", None)
     monkeypatch.setattr("validate.cli._EXTRA", ("validate",))
     code, _, err = invoke(capsys, "--samples", "2", "--out", str(tmp_path / "out"), "--device", "cpu")
     assert code == 2
     assert err.startswith(
-        "error: a library that measuring needs is missing: got 'validate.speed.runner'; install the extra"
+        "error: a library that measuring needs is missing: got 'validate.speed.bench'; install the extra"
     )
 
 
