@@ -24,7 +24,8 @@ from validate.speed.records import Sample, read_samples
 from validate.speed.subject import Subject
 
 PROFILE = Path(__file__).parents[3] / "hw_profiles" / "epyc-9654.toml"
-HOW = "--samples 4 --threads 1 --budget 0.1 --precision 50 --device cpu --phase prefill --seq-len 8 --batch 1"
+SMALL = {**LLAMA, "hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 1}
+HOW = "--samples 3 --threads 1 --budget 0.1 --precision 50 --device cpu --phase prefill --seq-len 8 --batch 1"
 ASKED = shlex.split(HOW)
 
 pytestmark = pytest.mark.usefixtures("no_pictures", "one_copy")
@@ -44,7 +45,7 @@ def ray(monkeypatch: pytest.MonkeyPatch) -> OneProcessRay:
 @pytest.fixture
 def model(tmp_path: Path) -> str:
     """A folder with weights."""
-    Subject(LLAMA, tiny_spec(LLAMA), CpuDevice(1), DType.FP32, seed=3).model.save_pretrained(tmp_path / "model")
+    Subject(SMALL, tiny_spec(SMALL), CpuDevice(1), DType.FP32, seed=3).model.save_pretrained(tmp_path / "model")
     return str(tmp_path / "model")
 
 
