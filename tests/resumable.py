@@ -108,7 +108,10 @@ def read_choice(out: Path) -> Any:
     assert (out / "report.html").exists()
     searched = {record.id: (record.config, record.text) for record in QUALITY.read(out / "search")}
     first = [searched[record.id] for record in QUALITY.read(out / "search")[:44]]
-    return first, (out / "quality.json").read_bytes(), (out / "search.txt").read_bytes()
+    fitted = json.loads((out / "quality.json").read_text())
+    for name in ("records", "sensitivity"):  # paths
+        del fitted["provenance"][name]
+    return first, fitted, (out / "search.txt").read_bytes()
 
 
 COMMANDS = {

@@ -66,6 +66,16 @@ def test_the_index_of_weights(cases: int, dense: Path, tmp_path: Path) -> None:
     hold(law_of(folder, name, lambda: open_source(str(folder))), mutated(good), cases)
 
 
+@pytest.mark.parametrize("name", ["x" * 300, "\u00e4" * 140, "../other", "", "a\0b", "."])
+def test_a_weight_file_of_an_impossible_name_is_refused(name: str, dense: Path, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(dense, tmp_path / "copy"))
+    path = folder / "model.safetensors.index.json"
+    index = json.loads(path.read_text())
+    index["weight_map"]["lm_head.weight"] = f"{name}.safetensors"
+    path.write_text(json.dumps(index))
+    assert answer_of(lambda: open_source(str(folder))) is None
+
+
 @cases(60)
 def test_headers_of_weights(cases: int, dense: Path, tmp_path: Path) -> None:
     folder = shutil.copytree(dense, tmp_path / "copy")

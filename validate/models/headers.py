@@ -122,9 +122,16 @@ def _weight_files(folder: Path) -> list[Path]:
         raise ModelError(f"{index}: no weight_map", allowed="an object of tensor names and file names")
     files = sorted(set(names.values()))
     for name in files:
-        if not _PLAIN.fullmatch(name) or not (folder / name).is_file():
+        if not _is_weight_file(folder, name):
             raise ModelError(f"{index}: no such weight file", value=name, allowed="*.safetensors in the same folder")
     return [folder / name for name in files]
+
+
+def _is_weight_file(folder: Path, name: str) -> bool:
+    try:
+        return bool(_PLAIN.fullmatch(name)) and (folder / name).is_file()
+    except OSError:  # a name too long for any file
+        return False
 
 
 def _header(path: Path) -> dict[str, Entry]:
