@@ -7,15 +7,17 @@ from pathlib import Path
 
 import click
 
-from costmodel.cli.common import compare_format_option, print_lines, print_table, write_csv, write_json
+from costmodel.cli.common import compare_format_option, print_lines, print_table, warn_of, write_csv, write_json
 from costmodel.cli.comparison import print_comparison
 from costmodel.cli.options import options_of
 from costmodel.cli.progress import Working
 from costmodel.cli.repeat import repeated
 from costmodel.cli.space import print_every_digit
 from costmodel.decomposition.recipe import recipe_text, require_suffix
+from costmodel.decomposition.settings import DecompositionSettings
 from costmodel.errors import InputError
 from costmodel.explore import Exploration, explore
+from costmodel.explore.beside import Beside, price_beside
 from costmodel.explore.explore import SCHEMA, best_warnings
 from costmodel.explore.machines import by_machine, devices_of, fewest_devices
 from costmodel.explore.milder import milder, opening
@@ -33,6 +35,8 @@ from costmodel.show.exploration import (
     distribution_title,
     found_rows,
     milder_title,
+    recipe_row,
+    recipe_title,
     top_title,
 )
 from costmodel.show.figure import file_kind
@@ -71,6 +75,7 @@ _SHOWN = 24
 )
 @click.option("--plot", "plot_file", metavar="FILE", help="Draw the frontier of the first two objectives (.png, .svg).")
 @click.option("--report", "report_file", metavar="FILE.html", help="Write an interactive page that needs no network.")
+@click.option("--recipe", metavar="FILE.toml", help="Price this recipe beside those that are found.")
 @click.option("--save-recipe", metavar="FILE.toml", help="Write the first configuration listed as a recipe.")
 @compare_format_option
 @click.pass_context
@@ -85,6 +90,7 @@ def command(
     quality: str | None,
     plot_file: str | None,
     report_file: str | None,
+    recipe: str | None,
     save_recipe: str | None,
     fmt: str,
 ) -> None:
@@ -114,6 +120,10 @@ def command(
     drawn = next((file for file in (plot_file, report_file, save_recipe) if file is not None), None)
     if drawn is not None and len(workloads) > 1:
         raise InputError("a file is of one question", value=drawn, hint="explore one device, stack and workload")
+    if recipe is not None and (len(workloads) > 1 or fmt == "markdown"):
+        raise InputError(
+            "a recipe is priced beside one question", value=recipe, hint="costmodel estimate compares it on several"
+        )
 
     def explored(setup: Setup) -> Exploration:
         return explore(
@@ -129,6 +139,9 @@ def command(
         )
 
     questions = questions_of(workloads)
+    named = DecompositionSettings(recipe=recipe)
+    config = named.load(questions[0].model)
+    warn_of(named, questions[0].model)
     with Working("exploring") as working:
 
         def begin(number: int) -> None:
@@ -138,6 +151,7 @@ def command(
 
         results = answer_each(questions, explored, begin)
     result = next(each for each in results if isinstance(each, Exploration))
+    beside = price_beside(result, config, quality) if recipe is not None else None
     if save_recipe is not None:
         write_file(Path(save_recipe), recipe_text(opening(result).best, result.space.model).encode())
     if plot_file is not None:
@@ -148,17 +162,18 @@ def command(
         from costmodel.cli.estimate import command as estimate_command
         from costmodel.show.explore_page import explore_page
 
+        ctx.params["recipe"] = None  # a point of the page is named by its own SPECs
         repeat = repeated(ctx, "costmodel estimate", estimate_command)
         write_file(Path(report_file), explore_page(result, repeat).encode())
     if len(results) > 1 or fmt == "markdown":
         _compare(results, fmt)
         return
     if fmt == "json":
-        write_json(result.to_json())
+        write_json(result.to_json() | ({} if beside is None else {"recipe": beside.to_json()}))
     elif fmt == "csv":
-        write_csv(csv_rows(result))
+        write_csv(csv_rows(result, beside))
     else:
-        _print(result)
+        _print(result, beside)
         print_lines(f"wrote {file}" for file in (plot_file, report_file, save_recipe) if file is not None)
 
 
@@ -205,7 +220,7 @@ def _machine(group: Sequence[Exploration]) -> dict[str, object]:
     return {**_place(group[0]), **numbers, "fewest": None if found is None else devices_of(found)}
 
 
-def _print(result: Exploration) -> None:
+def _print(result: Exploration, beside: Beside | None) -> None:
     space, answer, question = result.space, result.answer, result.question
     quality = question.tables.quality
     ranks = max(len(set(row)) for row in space.ranks)
@@ -245,6 +260,8 @@ def _print(result: Exploration) -> None:
         count = len(answer.frontier)
         title = f"Frontier: {count} point{'s' if count > 1 else ''}" + (f", one in {step} shown" if step > 1 else "")
         print_table(title, columns, found_rows(result, shown, step), left=2)
+    if beside is not None:
+        print_table(recipe_title(result, beside), columns, [dense_row(result), recipe_row(result, beside)], left=2)
     first = "best" if result.measured else "first" if alive is None else "first of all"
     warnings = [*destroyed(result), *best_warnings(priced)]
     print_lines(

@@ -78,6 +78,7 @@ def recipe_text(decomposition: Decomposition, model: ModelSpec) -> str:
         raise DecompositionError(
             "a recipe cannot state two different ranks of a Tucker form", hint="save the JSON configuration instead"
         )
-    assert parse_decomposition(specs, model) == decomposition
+    if parse_decomposition(specs, model) != decomposition:
+        raise DecompositionError("no SPECs state this configuration", hint="save the JSON configuration instead")
     lines = "".join(f'    "{spec}",\n' for spec in specs)
     return f'schema = {SCHEMA}\nmodel = "{model.name}"\ndecompose = [\n{lines}]\n'

@@ -14,11 +14,12 @@ from dataclasses import replace
 import numpy as np
 
 from costmodel.arrays import Floats, Ints
-from costmodel.decomposition.factors import Decomposition, Form
+from costmodel.decomposition.factors import Decomposition
 from costmodel.decomposition.prior import DESTROYED, METRIC
 from costmodel.decomposition.sites import site_mask
-from costmodel.decomposition.text import Rank, describe
+from costmodel.decomposition.text import Rank
 from costmodel.errors import InputError
+from costmodel.explore.beside import space_of_one
 from costmodel.explore.by_layer.quality import LayerQuality
 from costmodel.explore.by_layer.sets import LayerSets
 from costmodel.explore.goal import Goal
@@ -75,7 +76,7 @@ def recommend(
     """
     if max_damage is not None and not max_damage >= 0:
         raise InputError("the most damage allowed", value=max_damage, allowed="a number from 0")
-    space = _space(model) if only is None else _space_of(model, only)
+    space = _space(model) if only is None else space_of_one(model, only)
     damage = load_quality(PRIOR if quality is None else quality, space)
     usual = DESTROYED if damage.metric == METRIC else np.inf
     ceiling = usual if max_damage is None else max_damage
@@ -177,26 +178,6 @@ def _tried(
         return tables.batch(choices), lambda place: space.decomposition(choices[place])
     sets = LayerSets(tables, space, LayerQuality.of(damage, space))
     return sets.batch, lambda place: space.config(next(sets.members(place))[1])
-
-
-def _space_of(model: ModelSpec, only: Decomposition) -> DesignSpace:
-    """A space that holds one configuration.
-
-    Raises:
-        InputError: when it is dense, drops layers, or mixes forms.
-    """
-    forms = {str(factor.to_json()["form"]) for factor in only.factors.values()}
-    uneven = any(len(set(factor.ranks)) > 1 for factor in only.factors.values())
-    if len(forms) != 1 or only.dropped or uneven:
-        raise InputError(
-            "this configuration cannot be judged here",
-            value=describe(only, model),
-            allowed="factors of one form, no dropped layers",
-            hint="use costmodel estimate",
-        )
-    ranks = sorted({factor.ranks[0] for factor in only.factors.values()})
-    form: Form = "svd" if forms == {"svd"} else "tucker"
-    return design_space(model, "per-site", ranks=ranks, form=form)
 
 
 def _space(model: ModelSpec) -> DesignSpace:

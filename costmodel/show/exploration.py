@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from costmodel.decomposition.prior import DESTROYED, METRIC
 from costmodel.decomposition.text import describe
 from costmodel.explore import Exploration
 from costmodel.explore.answer import Found
+from costmodel.explore.beside import Beside
 from costmodel.explore.distribution import Distribution
 from costmodel.explore.text import bars, objective_text
 
@@ -47,14 +48,32 @@ def found_rows(result: Exploration, founds: Sequence[Found], step: int = 1) -> l
     for position, found in enumerate(founds):
         text = describe(result.space.config(found.number), result.space.model)
         saved = result.saved_pct(found.objectives)
-        values = [
-            objective_text(name, value) + (f" ({saved[name]:.1f} %)" if saved[name] is not None else "")
-            for name, value in found.objectives.items()
-        ]
-        damage = [] if "quality" in found.objectives else [f"{result.damage_of(found.number):.3g}"]
-        shown = text if len(text) <= 160 else f"{text[:140]} ... (in full: --format json)"
-        rows.append([str(1 + position * step), shown, *values, *damage])
+        damage = result.damage_of(found.number)
+        rows.append([str(1 + position * step), *_cells(text, found.objectives, saved, damage)])
     return rows
+
+
+def recipe_row(result: Exploration, beside: Beside) -> list[str]:
+    """The configuration of a recipe as a row like those of configurations."""
+    text = describe(beside.config, result.space.model)
+    return ["recipe", *_cells(text, beside.objectives, beside.saved_pct, beside.damage)]
+
+
+def recipe_title(result: Exploration, beside: Beside) -> str:
+    """What the table of the recipe says, the limits included where there are any."""
+    if not result.question.limits:
+        return "The recipe beside the search"
+    return f"The recipe beside the search, {'within' if beside.within else 'outside'} the limits"
+
+
+def _cells(text: str, objectives: Mapping[str, float], saved: Mapping[str, float | None], damage: float) -> list[str]:
+    """A configuration, its objectives with what they save, its damage unless that is one of them."""
+    values = [
+        objective_text(name, value) + (f" ({saved[name]:.1f} %)" if saved[name] is not None else "")
+        for name, value in objectives.items()
+    ]
+    shown = text if len(text) <= 160 else f"{text[:140]} ... (in full: --format json)"
+    return [shown, *values, *([] if "quality" in objectives else [f"{damage:.3g}"])]
 
 
 def dense_row(result: Exploration) -> list[str]:
@@ -99,8 +118,8 @@ def destroyed(result: Exploration) -> list[str]:
     ]
 
 
-def csv_rows(result: Exploration) -> list[dict[str, object]]:
-    """The rows of the CSV: the best and the frontier, the configuration as JSON in the last column."""
+def csv_rows(result: Exploration, beside: Beside | None = None) -> list[dict[str, object]]:
+    """The rows of the CSV: the best, the frontier, the recipe; the configuration as JSON in the last column."""
     answer = result.answer
     rows: list[dict[str, object]] = []
     for name, founds in (("top", answer.top), ("frontier", answer.frontier)):
@@ -115,4 +134,7 @@ def csv_rows(result: Exploration) -> list[dict[str, object]]:
                     "config": json.dumps(result.space.config(found.number).to_json()),
                 }
             )
+    if beside is not None:
+        last = {"index": "", "damage": beside.damage, "config": json.dumps(beside.config.to_json())}
+        rows.append({"list": "recipe", "position": 0, **beside.objectives, **last})
     return rows

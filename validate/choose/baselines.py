@@ -17,6 +17,7 @@ RULES = {
     "late": "late layers dropped",
     "block": "best block dropped",
     "greedy": "layers dropped greedily",
+    "recipe": "the recipe given",
 }
 """Baselines by rule, as the report names them."""
 SHARES = (0.9, 0.75, 0.5, 0.25, 0.1)

@@ -15,7 +15,7 @@ from validate.interval import Interval
 from validate.pages.axes import bars
 
 _CURVES = {HOMOGENEOUS: ("purple", (0, (4, 2))), SITES: ("blue", "-"), DROPPING: ("orange", "-")}
-_MARKERS = {"random": "x", "paper": "s", "uniform": "D", "late": "v", "block": "^", "greedy": "P"}
+_MARKERS = {"random": "x", "paper": "s", "uniform": "D", "late": "v", "block": "^", "greedy": "P", "recipe": "*"}
 _LINEAR = 0.01
 """Nats per token below which the axis of changes is linear, so that zero has a place."""
 _TICKS = (-0.3, -0.1, -0.03, -0.01, 0.0, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)

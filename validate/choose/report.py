@@ -7,6 +7,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from costmodel.decomposition.factors import Decomposition
+from costmodel.decomposition.recipe import recipe_text
 from costmodel.families.load import load_model
 from costmodel.files.write import write_file
 from validate.checkpoint.choice import Choice, Chosen, ChosenText
@@ -23,11 +25,11 @@ from validate.interval import interval_text
 from validate.quality.job import LENGTH
 from validate.store.settings import load_settings
 
-PAGE, CHOICE, SUMMARY, FIGURES = "report.html", "choice.json", "verdict.json", "figures"
+PAGE, CHOICE, RECIPE, SUMMARY, FIGURES = "report.html", "choice.json", "recipe.toml", "verdict.json", "figures"
 
 
 def write_report(folder: Path, accept: float | None = None) -> tuple[Verdict, list[str]]:
-    """Write page, figures, verdict.json and choice.json; return the verdict and what else is to be said.
+    """Write page, figures, verdict.json, choice.json and recipe.toml; return the verdict and what else is to be said.
 
     Args:
         folder: of the loop.
@@ -45,8 +47,24 @@ def write_report(folder: Path, accept: float | None = None) -> tuple[Verdict, li
     content = {**verdict.to_json(), "refit": None if moved is None else moved.to_json()}
     write_file(folder / SUMMARY, json.dumps(content, indent=1, allow_nan=False).encode() + b"\n")
     _write_figures(folder / FIGURES, verdict, moved)
-    write_file(folder / CHOICE, json.dumps(_choice(folder, settings, verdict), indent=1).encode() + b"\n")
+    _write_choice(folder, settings, verdict)
     return verdict, _lines(folder, verdict, moved)
+
+
+def _write_choice(folder: Path, settings: Settings, verdict: Verdict) -> None:
+    """choice.json, and its configuration as a recipe. Where the checkpoint is gone, whose tensors a recipe names, the
+    recipe of the same choice stays, and that of another one goes."""
+    content = json.dumps(_choice(folder, settings, verdict), indent=1).encode() + b"\n"
+    path, recipe = folder / CHOICE, folder / RECIPE
+    changed = path.exists() and path.read_bytes() != content
+    write_file(path, content)
+    if not Path(settings.model).is_dir():
+        if changed:
+            recipe.unlink(missing_ok=True)
+        return
+    model, chosen = load_model(settings.model), verdict.choice
+    config = Decomposition() if chosen is None else Decomposition.from_json(chosen.point.config, model)
+    write_file(recipe, recipe_text(config, model).encode())
 
 
 def _choice(folder: Path, settings: Settings, verdict: Verdict) -> dict[str, Any]:

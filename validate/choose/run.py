@@ -71,6 +71,7 @@ class Loop:
         self._setup = settings.setup()
         self._ranks = settings.rank_list
         _check_ranks(self._setup.model, self._ranks, settings.multiple)
+        self._given = settings.baseline(self._setup.model)
         if not (folder / SETTINGS).exists():  # what cannot be measured must not leave a folder that refuses all else
             check_texts(settings, self._setup.model)
         folder.mkdir(parents=True, exist_ok=True)
@@ -151,6 +152,8 @@ class Loop:
         dropped = self._dropped()
         search = self._searched(settings.rounds, dropped)
         named = baselines(self._setup.model, search.homogeneous, dropped, count=settings.random, seed=settings.seed)
+        if self._given is not None:
+            named.append(("recipe", "as it was given", self._given))
         points = distinct(
             [*search.spread(settings.points), *search.matches(named), *(search.baseline(each) for each in named)]
         )

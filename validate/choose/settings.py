@@ -7,9 +7,11 @@ from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from costmodel.decomposition.text import Rank
+from costmodel.decomposition.factors import Decomposition
+from costmodel.decomposition.text import Rank, parse_decomposition
 from costmodel.errors import InputError
 from costmodel.hardware.profile import builtin_hardware, profile_folder
+from costmodel.model import ModelSpec
 from costmodel.pricing.setup import Setup, WorkloadSettings
 from costmodel.space.settings import parse_ranks
 from costmodel.timing.calibration.record import GENERATION
@@ -95,12 +97,14 @@ class Settings(Sizes):
         text: to predict; one half of it is for the search, the other for the verdict.
         calibration_text: for sensitivity, and to fit factors to.
         hw: profile of the device.
+        recipe: SPECs, joined by +, of a configuration that is measured as one more baseline; None for none.
     """
 
     model: str
     text: str
     calibration_text: str
     hw: str
+    recipe: str | None = None
 
     @property
     def dtype(self) -> str:
@@ -117,6 +121,21 @@ class Settings(Sizes):
     def multiple(self) -> int:
         """What candidate ranks are multiples of."""
         return self.rank_multiple or (8 if self.device == "cuda" else 1)
+
+    def baseline(self, model: ModelSpec) -> Decomposition | None:
+        """The recipe as a configuration, None without one.
+
+        Raises:
+            DecompositionError: when it does not fit the model.
+            InputError: when it is dense, or has three factors, which no loop measures.
+        """
+        if self.recipe is None:
+            return None
+        found = parse_decomposition([self.recipe], model)
+        forms = {factor.to_json()["form"] for factor in found.factors.values()}
+        if not (found.factors or found.dropped) or forms - {"svd"}:
+            raise InputError("--recipe", value=self.recipe, allowed="factors of form svd, or dropped layers")
+        return found
 
     def setup(self) -> Setup:
         """Model, device and workloads.

@@ -68,7 +68,7 @@ def command(
     Weights pass through memory one at a time. DIR appears when all of it is written and read back; after an interrupt
     the same command takes up the weights that were factored, from .DIR.partial. DIR holds
     factored*.safetensors, factored.json (ranks, errors, source, hashes), config.json and the tokenizer of the dense
-    model, and decomposition.json for `costmodel estimate --config`. After `import validate.hf` from_pretrained of
+    model, decomposition.json and recipe.toml for `costmodel estimate`. After `import validate.hf` from_pretrained of
     transformers loads it; without, it refuses. With --merged DIR is an ordinary dense checkpoint instead.
 
     \b

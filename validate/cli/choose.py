@@ -21,6 +21,7 @@ import click
 
 from costmodel.cli.common import print_table, say
 from costmodel.cli.options import options_of
+from costmodel.decomposition.recipe import load_recipe
 from costmodel.errors import InputError
 from validate.choose.baselines import RULES
 from validate.choose.settings import NAME as SETTINGS
@@ -36,6 +37,7 @@ from validate.interval import interval_text
 @click.option("--text", metavar="FILE", help="Text to predict, one that the model was not trained on.")
 @click.option("--calibration-text", metavar="FILE", help="Text for sensitivity and whitened factors.")
 @click.option("--hw", metavar="NAME|PATH", help="Profile of this device; latency is predicted from it and measured.")
+@click.option("--recipe", metavar="FILE.toml", help="Measure this recipe too, as one more baseline.")
 @options_of(Sizes, "sizes")
 @click.option(
     "--out",
@@ -55,6 +57,7 @@ def command(
     text: str | None,
     calibration_text: str | None,
     hw: str | None,
+    recipe: str | None,
     sizes: Sizes,
     out: Path,
     small: bool,
@@ -63,7 +66,8 @@ def command(
 ) -> None:
     """Find the best low-rank configurations of a checkpoint in the whole space, and prove them against baselines.
 
-    DIR/choice.json is what `validate apply --choice` takes, DIR/report.html shows how it was found. A run that was
+    DIR/choice.json is what `validate apply --choice` takes, DIR/recipe.toml the same configuration as a recipe,
+    DIR/report.html shows how it was found. A run that was
     killed continues where it was when started again.
 
     \b
@@ -86,11 +90,14 @@ def command(
             sizes = replace(sizes, **{name: value for name, value in SMALL.items() if name not in asked})
         if "accept" not in asked and (out / SETTINGS).exists():
             sizes = replace(sizes, accept=Settings.read(out).accept)
+        given_recipe = None if recipe is None else " + ".join(load_recipe(recipe))
         os.environ |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
         signal.signal(signal.SIGTERM, signal.default_int_handler)
         from validate.choose.run import Loop
 
-        settings = Settings(model=model, text=text, calibration_text=calibration_text, hw=hw, **asdict(sizes))
+        settings = Settings(
+            model=model, text=text, calibration_text=calibration_text, hw=hw, recipe=given_recipe, **asdict(sizes)
+        )
         with cluster_at(ray) as cluster:
             Loop(settings, out, say, lambda: RunProgress("configuration"), cluster).run()
     accept = sizes.accept if "accept" in asked else None

@@ -11,6 +11,7 @@ MANIFEST = "factored.json"
 WEIGHTS, INDEX = "factored.safetensors", "factored.safetensors.index.json"
 """Names that a transformers without the quantizer does not look for, so that it fails instead of making up factors."""
 CONFIG, GENERATION, DECOMPOSITION = "config.json", "generation_config.json", "decomposition.json"
+RECIPE = "recipe.toml"
 DTYPES = {"fp32": (torch.float32, "F32"), "bf16": (torch.bfloat16, "BF16"), "fp16": (torch.float16, "F16")}
 """A manifest's name of a type -> torch's, and that of safetensors."""
 STAGES = {2: ("in", "out"), 3: ("in", "core", "out")}

@@ -146,6 +146,24 @@ def test_recipes_and_presets_are_written_and_read(ask: Any, tmp_path: Path) -> N
     assert load_configs(recipe, model) == load_configs(found, model)
     judged = json.loads(ask("recommend", *question, "--smaller", "25%", "--recipe", str(recipe), "--format", "json"))
     assert judged["rows"][0]["config"] == row["config"]
+    explored = [
+        "explore",
+        *question,
+        "--ranks",
+        "64",
+        "--objectives",
+        "decode.latency_s,params",
+        "--recipe",
+        str(recipe),
+    ]
+    beside = json.loads(ask(*explored, "--limit", "saved.params_pct>=99%", "--format", "json"))["recipe"]
+    costs = again["phases"][0]["decomposed"]
+    assert beside["objectives"] == {"decode.latency_s": costs["latency_s"], "params": costs["params"]}
+    assert (beside["config"], beside["within"]) == (row["config"], False)
+    assert beside["damage"] == pytest.approx(row["damage"])
+    assert sum(line.startswith(" recipe ") for line in ask(*explored).splitlines()) == 1
+    assert "recipe" in {line["list"] for line in csv.DictReader(io.StringIO(ask(*explored, "--format", "csv")))}
+    assert "one question" in ask(*explored, "--batch", "1,2", code=2)
     saved = ask("estimate", *question, "--preset", "keep-ends", "--save-recipe", str(recipe), "--format", "csv")
     configurations = {line["configuration"] for line in csv.DictReader(io.StringIO(saved))}
     assert len(configurations) == 2

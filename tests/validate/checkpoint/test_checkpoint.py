@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file  # noqa: E402
 from validating import BERT, FAMILIES, GPT2, LLAMA, QWEN3, predictor  # noqa: E402
 
 from costmodel.decomposition.factors import LowRank, Site, Tucker, load_decomposition  # noqa: E402
+from costmodel.decomposition.recipe import load_recipe  # noqa: E402
 from costmodel.decomposition.text import parse_decomposition  # noqa: E402
 from costmodel.errors import InputError, ModelError  # noqa: E402
 from costmodel.families.load import load_model, read_config  # noqa: E402
@@ -135,6 +136,7 @@ def test_the_cost_model_reads_the_folder_and_counts_the_same_parameters(config: 
     spec = load_model(tmp_path / "out")
     decomposition = load_decomposition(tmp_path / "out" / "decomposition.json", spec)
     assert decomposition == of(dense, MIXED)
+    assert parse_decomposition(load_recipe(tmp_path / "out" / "recipe.toml"), spec) == decomposition
     counts = predictor().counts(spec, decomposition, Workload.prefill(4, dtype=DType.FP32))
     assert written.manifest.params == counts["params"]
 

@@ -105,7 +105,7 @@ def test_baselines_are_of_every_rule_and_of_the_same_seed_the_same() -> None:
     space = design_space(spec, "homogeneous", ranks=[Rank.parse("4"), Rank.parse("50%")], form="svd")
     dropped = search_dropping(spec.num_layers, lambda configs: [0.0] * len(configs))
     found = baselines(spec, space, dropped, count=5, seed=3)
-    assert {rule for rule, _, _ in found} == set(RULES)
+    assert {rule for rule, _, _ in found} == set(RULES) - {"recipe"}
     assert found == baselines(spec, space, dropped, count=5, seed=3)
     assert found != baselines(spec, space, dropped, count=5, seed=4)
     paper = [config for rule, _, config in found if rule == "paper"]

@@ -84,7 +84,16 @@ def test_from_a_checkpoint_to_a_choice(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     out = tmp_path / "out"
-    options += ["--rank-multiple", "4", "--accept", "100"]  # the fastest is chosen, whatever random weights lose
+    given = tmp_path / "given.toml"
+    given.write_text('schema = 1\ndecompose = ["layers=all tensors=mlp rank=50%"]\n')
+    options += [
+        "--recipe",
+        str(given),
+        "--rank-multiple",
+        "4",
+        "--accept",
+        "100",
+    ]  # the fastest is chosen, whatever random weights lose
 
     def killed(loop: Loop) -> str:
         raise KeyboardInterrupt
@@ -125,7 +134,17 @@ def test_from_a_checkpoint_to_a_choice(
     assert captured.out.count("at least as good as every baseline: ") == 1
     assert verdict["standing"]["sentence"] in captured.out
     assert "(timed again)" in captured.out
-    assert {each["rule"] for each in verdict["duels"]} == {"random", "paper", "uniform", "late", "block", "greedy"}
+    assert {each["rule"] for each in verdict["duels"]} == {
+        "random",
+        "paper",
+        "uniform",
+        "late",
+        "block",
+        "greedy",
+        "recipe",
+    }
+    assert load_configs(out / "recipe.toml", spec) == load_configs(out / "choice.json", spec)
+    recipe = (out / "recipe.toml").read_bytes()
 
     page, records = (out / "report.html").read_bytes(), (out / "latency" / "samples.jsonl").read_bytes()
     assert 0 < page.index(b"The choice ") < page.index(b"At equal ")
@@ -144,6 +163,7 @@ def test_from_a_checkpoint_to_a_choice(
     shutil.rmtree(tmp_path / "llama")  # from the records alone
     assert run_command(script.command, ["--out", str(out), "--report"]) == 0
     assert (out / "report.html").read_bytes() == page
+    assert (out / "recipe.toml").read_bytes() == recipe
     assert (out / "latency" / "samples.jsonl").read_bytes() == records
 
     assert run_command(script.command, ["--out", str(out), "--report", "--accept", "0.5"]) == 0

@@ -1,0 +1,92 @@
+"""One configuration priced beside an exploration, whether or not it is in the space that was searched."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from costmodel.decomposition.factors import Decomposition, Form
+from costmodel.decomposition.text import describe
+from costmodel.errors import InputError
+from costmodel.explore.explore import Exploration
+from costmodel.explore.quality import PRIOR, load_quality
+from costmodel.explore.tables import CostTables
+from costmodel.model import ModelSpec
+from costmodel.space.base import DesignSpace
+from costmodel.space.make import design_space
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Beside:
+    """A configuration with the numbers that an exploration gives for those that it lists.
+
+    Attributes:
+        config: the configuration.
+        objectives: value of each objective, in the unit of its name.
+        saved_pct: 100 (dense - value) / dense of costs; None of savings, rates and quality.
+        damage: in the unit of the exploration's `damage.metric`.
+        within: whether it keeps every limit.
+    """
+
+    config: Decomposition
+    objectives: dict[str, float]
+    saved_pct: dict[str, float | None]
+    damage: float
+    within: bool
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "objectives": self.objectives,
+            "config": self.config.to_json(),
+            "saved_pct": self.saved_pct,
+            "damage": self.damage,
+            "within": self.within,
+        }
+
+
+def price_beside(result: Exploration, config: Decomposition, quality: str | None = None) -> Beside:
+    """The objectives of a configuration, exactly as the exploration prices those of its space.
+
+    Args:
+        quality: the one that the exploration was asked with.
+
+    Raises:
+        InputError: when the configuration is dense, drops layers or mixes forms, or the quality does not know it.
+    """
+    question, model = result.question, result.space.model
+    space = space_of_one(model, config)
+    damage = load_quality(PRIOR if quality is None else quality, space)
+    pricers = [table.pricer for table in question.tables.phases.values()]
+    batch = CostTables(space, pricers, question.tables.steps, damage).batch(
+        space.choices(space.index(config))[np.newaxis]
+    )
+    objectives = {each.name: np.asarray(each.values(batch)).ravel()[0].item() for each in question.objectives}
+    return Beside(
+        config=config,
+        objectives=objectives,
+        saved_pct=result.saved_pct(objectives),
+        damage=float(batch.quality()[0]),
+        within=all(bool(limit.met(batch).all()) for limit in question.limits),
+    )
+
+
+def space_of_one(model: ModelSpec, only: Decomposition) -> DesignSpace:
+    """A space that holds one configuration.
+
+    Raises:
+        InputError: when it is dense, drops layers, or mixes forms.
+    """
+    forms = {str(factor.to_json()["form"]) for factor in only.factors.values()}
+    uneven = any(len(set(factor.ranks)) > 1 for factor in only.factors.values())
+    if len(forms) != 1 or only.dropped or uneven:
+        raise InputError(
+            "this configuration cannot be judged here",
+            value=describe(only, model),
+            allowed="factors of one form, no dropped layers",
+            hint="use costmodel estimate",
+        )
+    ranks = sorted({factor.ranks[0] for factor in only.factors.values()})
+    form: Form = "svd" if forms == {"svd"} else "tucker"
+    return design_space(model, "per-site", ranks=ranks, form=form)
