@@ -126,11 +126,8 @@ def _kimi_types(fields: Fields, layers: int) -> list[str]:
     linear: Any = nested.data.get("kda_layers")
     if numbers is None or linear is None:
         return [_FULL if layer and layer % 4 == 0 else _LINEAR for layer in range(layers)]
-    if (
-        not isinstance(numbers, list)
-        or not isinstance(linear, list)
-        or not {*numbers, *linear} >= {*range(1, layers + 1)}
-    ):
+    listed = [*numbers, *linear] if isinstance(numbers, list) and isinstance(linear, list) else []
+    if not all(type(each) is int for each in listed) or not {*listed} >= {*range(1, layers + 1)}:
         raise fields.error("linear_attn_config", f"each of the layers 1 to {layers} in full_attn_layers or kda_layers")
     return [_FULL if layer + 1 in numbers else _LINEAR for layer in range(layers)]
 

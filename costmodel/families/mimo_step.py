@@ -18,6 +18,8 @@ from costmodel.families.row import FamilyRow
 from costmodel.model import ModelSpec
 from costmodel.words import Words
 
+_DIGITS = 9
+"""Of the number of a layer; Python refuses to read one of thousands of digits."""
 _EXPERTS = ("n_routed_experts", "num_experts_per_tok", "moe_intermediate_size")
 """Fields of the number of experts, those of a token, and an expert's width."""
 
@@ -117,9 +119,10 @@ def _step_experts(fields: Fields, layers: int) -> list[bool]:
     if fields.data.get("mlp_layer_types") is not None or numbers is None:
         return read_sparse_layers(fields, layers, fields.count("first_k_dense_replace", 3, minimum=0))
     items = numbers.split(",") if isinstance(numbers, str) else numbers
-    if not isinstance(items, list) or not all(str(each).strip().isdecimal() for each in items):
+    texts = [str(each).strip() for each in items] if isinstance(items, list) else [""]
+    if not all(text.isdecimal() and len(text) <= _DIGITS for text in texts):
         raise fields.error("moe_layers_enum", "numbers of layers between commas")
-    chosen = {int(each) for each in items}
+    chosen = {int(text) for text in texts}
     return [layer in chosen for layer in range(layers)]
 
 

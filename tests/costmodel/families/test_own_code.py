@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from family_configs import small
 
 from costmodel.errors import ModelError
 from costmodel.families.registry import spec_from_config
@@ -305,3 +306,16 @@ def test_a_model_around_another_may_be_called_as_its_type_is() -> None:
     assert spec_from_config(config, name="ovis", source="ovis").inside == "ovis2_5"
     with pytest.raises(ModelError, match="architectures"):
         spec_from_config({**config, "architectures": ["OvisDraft"]}, name="ovis", source="ovis")
+
+
+@pytest.mark.parametrize(
+    ("model_type", "name", "value"),
+    [
+        ("kimi_linear", "linear_attn_config", {"kda_layers": [[2], 3], "full_attn_layers": [1]}),
+        ("step3p5", "moe_layers_enum", "1" * 5000),
+    ],
+)
+def test_lists_of_layers_that_are_no_numbers_are_refused(model_type: str, name: str, value: object) -> None:
+    config = small(model_type, layer_types=None, mlp_layer_types=None, **{name: value})
+    with pytest.raises(ModelError, match=f"field {name}"):
+        spec_from_config(config, name="test", source="test")
