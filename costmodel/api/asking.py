@@ -77,7 +77,8 @@ def estimate(
 
     Args:
         model, hw: built-in names, paths, or what `load_model` and `load_hardware` return.
-        decompose: SPECs, a configuration, or the `Path` of a recipe or configuration; nothing is the dense model.
+        decompose: SPECs, a configuration, or the path of a recipe (.toml) or of a configuration (.json); nothing is
+            the dense model.
         workloads: passes as objects, instead of options.
         calibration: auto, none, a file or a `Calibration`.
         options: the workload, as the command's options name it.

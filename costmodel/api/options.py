@@ -170,6 +170,8 @@ def decomposition_of(specs: Specs, model: ModelSpec) -> Decomposition:
     """
     if isinstance(specs, Decomposition):
         return specs
+    if isinstance(specs, str) and specs.endswith((SUFFIX, ".json")):
+        specs = Path(specs)
     if isinstance(specs, Path):
         if specs.suffix == SUFFIX:
             for text in written_for_another(specs, model):

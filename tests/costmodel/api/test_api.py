@@ -111,6 +111,14 @@ def test_objects_and_files_ask_the_same_question(tmp_path: Path) -> None:
     assert again.level == cm.estimate("gpt2", "l4", config, phase="decode", calibration="none").level == "datasheet"
 
 
+def test_a_recipe_is_read_by_its_path_as_text_too(tmp_path: Path) -> None:
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text('schema = 1\nmodel = "llama2-7b"\ndecompose = ["layers=3 rank=64"]\n')
+    assert cm.estimate("llama2-7b", "l4", str(recipe)) == cm.estimate("llama2-7b", "l4", "layers=3 rank=64")
+    with pytest.raises(cm.CostModelError, match="cannot read"):
+        cm.estimate("llama2-7b", "l4", str(tmp_path / "missing.toml"))
+
+
 def test_a_recipe_of_another_model_is_warned_of(tmp_path: Path) -> None:
     recipe = tmp_path / "recipe.toml"
     recipe.write_text('schema = 1\nmodel = "llama2-7b"\ndecompose = ["rank=64"]\n')
