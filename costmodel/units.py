@@ -140,7 +140,7 @@ def parse_amount(text: str, unit: str, what: str = "amount") -> float:
     name = match[2].strip()
     alike = [name] if name in known else [other for other in known if other.lower() == name.lower()]
     if not alike:
-        raise InputError(f"{what}: unknown unit", value=text, allowed=_allowed(unit))
+        raise InputError(f"{what}: not a unit of it", value=text, allowed=_allowed(unit))
     if len({known[other] for other in alike}) > 1:
         raise InputError(f"{what}: a unit that may mean two things", value=text, hint=f"write {' or '.join(alike)}")
     return float(match[1]) * known[alike[0]]
