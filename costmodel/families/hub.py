@@ -13,8 +13,8 @@ _FILE = "config.json"
 
 
 def is_hub_name(text: str) -> bool:
-    """Whether `text` has the form owner/name."""
-    return _NAME.fullmatch(text) is not None
+    """Whether `text` has the form owner/name, and is not the path of a configuration."""
+    return _NAME.fullmatch(text) is not None and not text.lower().endswith(".json")
 
 
 def hub_config(name: str) -> Path:

@@ -66,6 +66,12 @@ def test_a_folder_of_that_name_wins(cache: Path, tmp_path: Path) -> None:
     assert load_model(NAME).hidden_size == 32
 
 
+def test_a_mistyped_path_is_not_looked_up_on_the_hub() -> None:
+    with pytest.raises(ModelError, match="unknown model: got 'mine/confg.json'") as caught:
+        load_model("mine/confg.json")
+    assert "huggingface.co" not in str(caught.value)
+
+
 def test_without_the_hubs_library_one_line_says_how_to_get_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     with pytest.raises(ModelError, match=r"costmodel\[hub\]', or save http.*/some-model/resolve/main/config.json"):
