@@ -67,7 +67,7 @@ def test_a_folder_of_that_name_wins(cache: Path, tmp_path: Path) -> None:
 
 
 def test_a_mistyped_path_is_not_looked_up_on_the_hub() -> None:
-    with pytest.raises(ModelError, match="unknown model: got 'mine/confg.json'") as caught:
+    with pytest.raises(ModelError, match="unknown model") as caught:
         load_model("mine/confg.json")
     assert "huggingface.co" not in str(caught.value)
 
