@@ -184,7 +184,8 @@ def _from_loss(tasks: Mapping[str, TaskRow], measured: Sequence[tuple[float, Row
         chance, dense = row.chance or 0.0, row.value.value
         values = np.array([_of(record, [name])[0].value.value for _, record in measured])
         if not _is_telling(row):
-            lines.append(f"| {name} | {100 * (dense - chance):+.1f} | not informative | - | - |")
+            above = "-" if row.chance is None else f"{100 * (dense - chance):+.1f}"
+            lines.append(f"| {name} | {above} | not informative | - | - |")
             continue
         error, null = np.zeros(len(values)), np.zeros(len(values))
         for place in range(len(values)):
