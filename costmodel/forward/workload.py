@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from costmodel.errors import InputError
+from costmodel.forward.shares import Shares
 from costmodel.model import ModelSpec
 from costmodel.tensors import WeightTensor
 from costmodel.units import HALF_BYTES, KV_DTYPES, RUN_DTYPES, WEIGHT_DTYPES, DType
@@ -93,7 +94,7 @@ MAX_DEVICES = 8
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Workload:
+class Workload(Shares):
     """One forward pass.
 
     Attributes:
@@ -197,16 +198,6 @@ class Workload:
     def tokens(self) -> int:
         """Rows of every activation matrix: m = batch * q_len."""
         return self.batch * self.q_len
-
-    @property
-    def devices(self) -> int:
-        """All that take part."""
-        return self.tp * self.ep * self.pp
-
-    @property
-    def split(self) -> dict[str, int]:
-        """By how many devices what is shared out; tensor parallelism always."""
-        return {"tp": self.tp, **{name: size for name, size in (("ep", self.ep), ("pp", self.pp)) if size > 1}}
 
     @property
     def of_device(self) -> Workload:

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from costmodel.errors import CostModelError
 from costmodel.families.load import load_model
+from costmodel.forward.shares import Shares
 from costmodel.forward.workload import Phase
 from costmodel.hardware.profile import HardwareProfile, load_hardware
 from costmodel.hardware.stack import load_stack
@@ -21,7 +22,7 @@ IMPOSSIBLE = "impossible"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Place:
+class Place(Shares):
     """What was asked of a device, as far as it tells one row of a comparison from another; fields as of `Workload`."""
 
     phase: Phase
@@ -32,16 +33,6 @@ class Place:
     tp: int
     ep: int
     pp: int
-
-    @property
-    def devices(self) -> int:
-        """All that were to take part."""
-        return self.tp * self.ep * self.pp
-
-    @property
-    def split(self) -> dict[str, int]:
-        """By how many devices what was to be shared out; tensor parallelism always."""
-        return {"tp": self.tp, **{name: size for name, size in (("ep", self.ep), ("pp", self.pp)) if size > 1}}
 
     def to_json(self) -> dict[str, Any]:
         """The contract's keys of a workload, as far as they were asked."""
