@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -79,37 +79,43 @@ def estimates_table(results: Sequence[Estimate | Refusal]) -> Table:
     first = next(result for result in results if isinstance(result, Estimate))
     plain = not first.decomposition.factors and not first.decomposition.dropped
     works = _works(results)
-    places, cells, notes = [], list[dict[str, str] | None](), []
-    for result in results:
-        if isinstance(result, Refusal):
-            places += [place(result.hardware, work) for work in result.places]
-            cells += [None] * len(result.places)
-            notes += refusal_notes(result, works)
-            continue
-        for phase in result.phases:
-            places.append(place(result.hardware.name, phase.workload))
-            cells.append(_dense_cells(phase) if plain else _cells(phase))
-            if not plain and phase.verdict.code != "gain":
-                notes.append(f"{where(result.hardware.name, phase.workload, works)}: {phase.verdict.text}")
-        notes += [f"warning: {text}" for text in result.warnings]
-    return table(f"{first.model.name}: {configuration_text(first.decomposition, first.model)}", places, cells, notes)
+
+    def notes(result: Estimate) -> list[str]:
+        verdicts = [
+            f"{where(result.hardware.name, phase.workload, works)}: {phase.verdict.text}"
+            for phase in result.phases
+            if not plain and phase.verdict.code != "gain"
+        ]
+        return [*verdicts, *(f"warning: {text}" for text in result.warnings)]
+
+    return _phases_table(results, works, _dense_cells if plain else _cells, notes)
 
 
 def rooflines_table(results: Sequence[Estimate | Refusal]) -> Table:
     """Where passes lie on their devices' rooflines, a row for each phase: intensity, rate, and what limits the time; at
     least one of the results is none that was refused."""
+    return _phases_table(results, _works(results), _bound_cells, lambda _: [])
+
+
+def _phases_table(
+    results: Sequence[Estimate | Refusal],
+    works: Sequence[Workload | Place],
+    cells: Callable[[PhaseEstimate], dict[str, str]],
+    notes: Callable[[Estimate], list[str]],
+) -> Table:
+    """A row for each phase, of what was refused too; `works` is what was asked in each."""
     first = next(result for result in results if isinstance(result, Estimate))
-    works = _works(results)
-    places, cells, notes = [], list[dict[str, str] | None](), []
+    places, rows, said = [], list[dict[str, str] | None](), list[str]()
     for result in results:
         if isinstance(result, Refusal):
             places += [place(result.hardware, work) for work in result.places]
-            cells += [None] * len(result.places)
-            notes += refusal_notes(result, works)
-            continue
-        places += [place(result.hardware.name, phase.workload) for phase in result.phases]
-        cells += [_bound_cells(phase) for phase in result.phases]
-    return table(f"{first.model.name}: {configuration_text(first.decomposition, first.model)}", places, cells, notes)
+            rows += [None] * len(result.places)
+            said += refusal_notes(result, works)
+        else:
+            places += [place(result.hardware.name, phase.workload) for phase in result.phases]
+            rows += [cells(phase) for phase in result.phases]
+            said += notes(result)
+    return table(f"{first.model.name}: {configuration_text(first.decomposition, first.model)}", places, rows, said)
 
 
 def _works(results: Sequence[Estimate | Refusal]) -> list[Workload | Place]:
