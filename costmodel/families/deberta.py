@@ -14,7 +14,7 @@ from costmodel.families.encoders import BERT_WORDS, LINEAR_HEADS, encoder_row, e
 from costmodel.families.fields import Fields
 from costmodel.families.heads import Heads, classifier, masked_lm
 from costmodel.families.row import FamilyRow
-from costmodel.forward.attention import add_attention
+from costmodel.forward.attention import Attended, add_attention
 from costmodel.forward.cost import batched_gemm
 from costmodel.forward.frame import INPUT
 from costmodel.forward.ops import Builder
@@ -87,14 +87,25 @@ def _other_params(spec: ModelSpec) -> int:
 
 def _layer(b: Builder, window: int | None) -> None:
     hidden, words = b.model.hidden_size, words_of(b.model)
-    value, attn_output, intermediate, output = b.model.tensors
+    value = b.model.tensors[0]
     query, key = (
         b.linear(f"attention.self.{which}_proj", b.work.tokens, hidden, hidden, INPUT, bias=True)
         for which in ("query", "key")
     )
     biases = _relative(b, query, key) if words.relative else []
     attended = add_attention(b, "attention.self", query, [key, b.site(value, INPUT)], window)
-    dense = b.site(attn_output, attended.output, holds=biases)
+    add_after_attention(b, attended, biases)
+
+
+def add_after_attention(b: Builder, attended: Attended, products: list[str]) -> None:
+    """What follows attention in a layer of either version: its output, the MLP, and a norm after each sum.
+
+    Args:
+        products: of relative positions, which live until attention's output is made.
+    """
+    hidden, words = b.model.hidden_size, words_of(b.model)
+    attn_output, intermediate, output = b.model.tensors[-3:]
+    dense = b.site(attn_output, attended.output, holds=products)
     added = b.pointwise("attention.output.add", "add", [dense, INPUT], hidden)
     residual = b.norm(words.norms[0], added)
     inner = b.activation("intermediate.act_fn", b.site(intermediate, residual), b.model.intermediate_size)

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from costmodel.families.deberta import HEADS, relative_products
+from costmodel.families.deberta import HEADS, add_after_attention, relative_products
 from costmodel.families.decoder_layer import words_of
 from costmodel.families.encoders import BERT_WORDS, encoder_row, encoder_spec
 from costmodel.families.fields import Fields
@@ -56,17 +56,11 @@ def _other_params(spec: ModelSpec) -> int:
 
 def _layer(b: Builder, window: int | None) -> None:
     hidden, words = b.model.hidden_size, words_of(b.model)
-    packed, attn_output, intermediate, output = b.model.tensors
-    query = b.site(packed, INPUT)
+    query = b.site(b.model.tensors[0], INPUT)
     biased = [b.pointwise(f"attention.self.{which}_bias", "add", [query], hidden) for which in ("q", "v")]
     products = [_product(b, kind, biased[0]) for kind in words.relative]
     attended = add_attention(b, "attention.self", biased[0], [query, biased[1]], window)
-    dense = b.site(attn_output, attended.output, holds=products)
-    added = b.pointwise("attention.output.add", "add", [dense, INPUT], hidden)
-    residual = b.norm(words.norms[0], added)
-    inner = b.activation("intermediate.act_fn", b.site(intermediate, residual), b.model.intermediate_size)
-    added = b.pointwise("output.add", "add", [b.site(output, inner), residual], hidden)
-    b.norm(words.norms[1], added, holds=[INPUT, *attended.weights])
+    add_after_attention(b, attended, products)
 
 
 def _product(b: Builder, kind: str, source: str) -> str:
