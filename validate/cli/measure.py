@@ -100,9 +100,8 @@ def _run(
                 progress.note(f"note: {note}")
             predictor = Predictor(hardware=hardware, calibrations=calibrations)
             for case in {case.work.runtime: case for case in planned}.values():
-                predictor.predictions(
-                    spec, case.decomposition, case.work
-                )  # what cannot be priced fails before building
+                # what cannot be priced fails before building
+                predictor.predictions(spec, case.decomposition, case.work)
             if unlike := mismatch(device, hardware):
                 progress.note(f"warning: {unlike}")
             fixed = {
