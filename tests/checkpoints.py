@@ -52,6 +52,7 @@ def factored_folder(
     specs: Sequence[str],
     *,
     dtype: str = "",
+    int8: bool = False,
     max_shard_bytes: int = 5 * 10**9,
     makers: Makers = plain_makers,
     factors: FactorsRecord | None = None,
@@ -59,10 +60,11 @@ def factored_folder(
 ) -> Checkpoint:
     """What `validate apply` does."""
     source = open_source(str(dense))
-    plan = plan_checkpoint(source, of(dense, specs), dtype or source.weights.dtype, max_shard_bytes)
+    decomposition = of(dense, specs) if specs else Decomposition()
+    plan = plan_checkpoint(source, decomposition, dtype or source.weights.dtype, max_shard_bytes, int8=int8)
     return write_checkpoint(
         source,
-        of(dense, specs),
+        decomposition,
         plan,
         out,
         makers=makers,

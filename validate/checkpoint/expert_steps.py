@@ -1,4 +1,4 @@
-"""What is written of a stack of experts some of which are factored: every expert's linears apart, in two dimensions."""
+"""What is written of a stack of experts that are factored or in int8: every expert's linears apart."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any, Literal
 from costmodel.decomposition.factors import factor_stages
 from costmodel.errors import InputError
 from validate.checkpoint.source import DenseSource
-from validate.checkpoint.steps import Output, Part, Step
+from validate.checkpoint.steps import Output, Part, Step, weight_outputs
 from validate.factors.experts import LayerExperts
 from validate.hf.errors import FactoredCheckpointError
 from validate.hf.experts import StackLayout
@@ -21,6 +21,8 @@ def expert_steps(
     place: str,
     kind: str,
     form: Literal["factored", "merged"],
+    *,
+    int8: bool = False,
 ) -> Iterator[Step]:
     """The steps of one stack of a layer, or of one stack of biases.
 
@@ -30,6 +32,7 @@ def expert_steps(
     Args:
         place: the experts' module among the layers that are kept.
         kind: name of the stack, such as `gate_up_proj` or `down_proj_bias`.
+        int8: whether every weight, factored or not, is in int8 with a scale for each output.
 
     Raises:
         InputError: for experts that are stacked in an unknown way.
@@ -56,11 +59,11 @@ def expert_steps(
     for site in experts.sites():
         own = tuple(part for part in parts if part.given is not None and part.given.given == site)
         if own and own[0].given is not None:
-            outputs = [output for part in own for output in _weights(place, part, ())]
+            outputs = [output for part in own for output in _weights(place, part, (), int8=int8)]
             yield Step(source=name, outputs=tuple(outputs), site=site, factor=own[0].given.factor, parts=own)
     if dense := tuple(part for part in parts if part.given is None):
         shapes = {linear: tuple(layout.part(getattr(module, kind), linear, 0).shape) for linear in linears}
-        outputs = [output for part in dense for output in _weights(place, part, shapes[part.linear])]
+        outputs = [output for part in dense for output in _weights(place, part, shapes[part.linear], int8=int8)]
         yield Step(source=name, outputs=tuple(outputs), parts=dense)
 
 
@@ -73,7 +76,7 @@ def layout_of(experts: Any) -> StackLayout:
     try:
         return StackLayout.of(experts)
     except FactoredCheckpointError as error:
-        hint = "factor what every token passes: attention, dense layers, shared experts"
+        hint = "without int8, factor what every token passes: attention, dense layers, shared experts"
         raise InputError(str(error), hint=hint) from error
 
 
@@ -81,13 +84,14 @@ def _module(source: DenseSource, experts: LayerExperts, layer: int) -> Any:
     return source.model.get_submodule(f"{source.layers}.{layer}.{experts.path}")
 
 
-def _weights(place: str, part: Part, shape: tuple[int, ...]) -> list[Output]:
+def _weights(place: str, part: Part, shape: tuple[int, ...], *, int8: bool) -> list[Output]:
     """The factors of an expert's linear, or its dense weight of that shape."""
     path = f"{place}.{part.linear}.{part.expert}"
     if part.given is None:
-        return [Output(name=f"{path}.weight", shape=shape)]
+        return weight_outputs(f"{path}.weight", shape, int8=int8)
     stages = factor_stages(part.given.factor, part.given.tensor)
-    return [Output(name=f"{path}{each.suffix}.weight", shape=(each.n, each.k)) for each in stages]
+    shapes = {f"{path}{each.suffix}.weight": (each.n, each.k) for each in stages}
+    return [output for name, own in shapes.items() for output in weight_outputs(name, own, int8=int8)]
 
 
 def _bias(place: str, part: Part, size: int) -> Output:

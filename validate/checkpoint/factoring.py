@@ -87,7 +87,9 @@ class Factoring:
 
     def _experts(self, step: Step) -> tuple[list[torch.Tensor], list[SiteRecord]]:
         """Of a stack: what is taken out of it, or merged the whole with products in their places."""
-        stack = self._read(step.source, factored=any(part.given is not None for part in step.parts))
+        rounded = any(part.given is not None for part in step.parts)
+        rounded = rounded or any(output.kind == "int8" for output in step.outputs)
+        stack = self._read(step.source, factored=rounded)
         self._last = step.source, stack.dtype, stack
         path, _, _ = step.source.rpartition(".")
         layout = layout_of(self._source.model.get_submodule(path))

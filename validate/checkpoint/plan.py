@@ -8,12 +8,11 @@ from math import prod
 from typing import Literal
 
 from costmodel.decomposition.factors import Decomposition, Site, Tucker, factor_stages
-from costmodel.errors import InputError
 from costmodel.model import ModelSpec
 from validate.checkpoint.expert_steps import expert_steps
 from validate.checkpoint.source import DenseSource
-from validate.checkpoint.steps import Output, Step
-from validate.factors.experts import factored_layers
+from validate.checkpoint.steps import Output, Step, weight_outputs
+from validate.factors.experts import all_experts, factored_layers
 from validate.hf.names import DTYPES, shard_names
 
 PROCESS_BYTES = 10**9
@@ -87,8 +86,6 @@ def plan_checkpoint(
         max_shard_bytes: a file takes tensors up to this size, at least one.
         form, int8: as of `Plan`.
     """
-    if int8 and (source.spec.kinds or source.spec.experts is not None):
-        raise InputError("int8 weights of a model with experts or layers of several kinds cannot be written")
     steps: list[Step] = []
     shard, filled = 0, 0
     width = DTYPES[dtype][0].itemsize
@@ -156,7 +153,7 @@ def _steps(
 ) -> Iterator[Step]:
     spec = source.spec
     kept = [index for index in range(spec.num_layers) if index not in decomposition.dropped]
-    experts = factored_layers(spec, decomposition)
+    experts = (all_experts if int8 else factored_layers)(spec, decomposition)
     for name, shape in source.weights.shapes.items():
         number, _, rest = name.removeprefix(f"{source.layers}.").partition(".")
         if not name.startswith(f"{source.layers}."):
@@ -168,7 +165,7 @@ def _steps(
         place = f"{source.layers}.{kept.index(layer)}"
         module, _, kind = rest.rpartition(".")
         if (own := experts[layer]) is not None and module == own.path:
-            yield from expert_steps(source, own, layer, f"{place}.{module}", kind, form)
+            yield from expert_steps(source, own, layer, f"{place}.{module}", kind, form, int8=int8)
             continue
         site = _site(spec, layer, module)
         factor = decomposition.factors.get(site) if site else None
@@ -185,15 +182,8 @@ def _steps(
             if factor is not None:
                 stages = factor_stages(factor, tensor)
                 parts = [(f"{place}.{module}{each.suffix}.weight", (each.n, each.k)) for each in stages]
-            outputs = [each for name_, shape_ in parts for each in _outputs(name_, shape_, int8)]
+            outputs = [each for name_, shape_ in parts for each in weight_outputs(name_, shape_, int8=int8)]
             yield Step(source=name, outputs=tuple(outputs), site=site, factor=factor)
-
-
-def _outputs(name: str, shape: tuple[int, int], int8: bool) -> list[Output]:
-    if not int8:
-        return [Output(name=name, shape=shape)]
-    scale = Output(name=f"{name}_scale", shape=shape[:1], kind="scale")
-    return [Output(name=name, shape=shape, kind="int8"), scale]
 
 
 def _site(spec: ModelSpec, layer: int, path: str) -> Site | None:

@@ -29,6 +29,14 @@ class Output:
         return prod(self.shape) * (1 if self.kind == "int8" else element_bytes)
 
 
+def weight_outputs(name: str, shape: tuple[int, ...], *, int8: bool) -> list[Output]:
+    """A weight (out, in) as it is written: itself, or in int8 with a scale for each output."""
+    if not int8:
+        return [Output(name=name, shape=shape)]
+    scale = Output(name=f"{name}_scale", shape=shape[:1], kind="scale")
+    return [Output(name=name, shape=shape, kind="int8"), scale]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Part:
     """One linear of one expert out of a stack of them; `given` is None where it stays dense."""

@@ -101,7 +101,7 @@ def write_checkpoint(
             num_layers=source.spec.num_layers,
             dtype=plan.dtype,
             weight_dtype="int8" if plan.int8 else None,
-            int8=[tensor.path for tensor in source.spec.tensors] if plan.int8 else [],
+            int8=list(dict.fromkeys(tensor.path for tensor in source.spec.tensors)) if plan.int8 else [],
             sites=sites,
             drop=sorted(decomposition.dropped),
             factors=factors,
@@ -164,7 +164,8 @@ def _write_weights(
             if step.site is not None and step.factor is not None:
                 finished.put(step.site, tensors, records[0])
             sites += records
-        values = [value for output, tensor in zip(weights, tensors, strict=True) for value in _values(output, tensor)]
+        pairs = zip(weights, tensors, strict=True)
+        values = [value for output, tensor in pairs for value in _values(output, tensor, dtype)]
         for output, tensor in zip(step.outputs, values, strict=True):
             if output.shard != current:
                 _write_file(folder / plan.files[current], buffer)
@@ -181,9 +182,9 @@ def _write_weights(
     return sites
 
 
-def _values(output: Output, tensor: torch.Tensor) -> list[torch.Tensor]:
-    """What is written of one weight: itself, or its int8 and scale."""
-    return list(to_int8(tensor, tensor.dtype)) if output.kind == "int8" else [tensor]
+def _values(output: Output, tensor: torch.Tensor, dtype: torch.dtype) -> list[torch.Tensor]:
+    """What is written of one weight: itself, or its int8 and a scale of `dtype`."""
+    return list(to_int8(tensor, dtype)) if output.kind == "int8" else [tensor]
 
 
 def _check(folder: Path) -> None:

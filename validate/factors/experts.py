@@ -28,11 +28,11 @@ class ExpertFactor:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LayerExperts:
-    """The factored experts of a layer.
+    """The experts of a layer.
 
     Attributes:
         path: of the experts' module inside the layer.
-        factors: (linear, number) -> factor; what is given of one expert wins over its stack's.
+        factors: (linear, number) -> factor; what is given of one expert wins over its stack's. The others stay dense.
     """
 
     path: str
@@ -59,6 +59,16 @@ def layer_experts(spec: ModelSpec, decomposition: Decomposition, layer: int) -> 
             one = Site(layer, f"{before}.{number}.{linear}")
             found[linear, number] = ExpertFactor(given=site, own=one, tensor=tensor, factor=factor)
     return LayerExperts(path=path, factors=found) if found else None
+
+
+def all_experts(spec: ModelSpec, decomposition: Decomposition) -> list[LayerExperts | None]:
+    """The experts of every layer that has some, factored or not."""
+    paths = [
+        next((each.path.rpartition(".")[0] for each in spec.kind_of(layer).tensors if each.experts), None)
+        for layer in range(spec.num_layers)
+    ]
+    plain = [None if path is None else LayerExperts(path=path, factors={}) for path in paths]
+    return [own or other for own, other in zip(factored_layers(spec, decomposition), plain, strict=True)]
 
 
 def factored_layers(spec: ModelSpec, decomposition: Decomposition) -> list[LayerExperts | None]:

@@ -1,4 +1,4 @@
-"""The experts of a layer with some of their weights as factors, in place of transformers' stacked experts."""
+"""The experts of a layer with weights as factors or in int8, in place of transformers' stacked experts."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from validate.hf.errors import FactoredCheckpointError
-from validate.hf.modules import FactoredLinear
+from validate.hf.modules import FactoredLinear, Int8Linear
 
 LINEARS = ("gate_proj", "up_proj", "down_proj")
 """The linears of an expert in the order they run."""
@@ -136,11 +136,8 @@ class FactoredExperts(nn.Module):
         shell: Any = copy.copy(self._apply_gate.__self__)  # type: ignore[attr-defined]
         shell._parameters = {}
         lists: dict[str, Any] = {name: self.get_submodule(name) for name in self.layout.linears}
-        kinds = {name: next(lists[name].parameters()) for name in lists}
-        weights = {
-            name: [each.product() if isinstance(each, FactoredLinear) else each.weight.detach() for each in linears]
-            for name, linears in lists.items()
-        }
+        kinds = {name: _computed_in(linears[0]) for name, linears in lists.items()}
+        weights = {name: [_dense_weight(each) for each in linears] for name, linears in lists.items()}
         biases = {name: [_last(each).bias for each in linears] for name, linears in lists.items()}
         for name in dict.fromkeys(map(self.layout.stack_of, lists)):
             kind = kinds["up_proj" if name == "gate_up_proj" else name]
@@ -205,6 +202,19 @@ def _settled(linear: nn.Linear) -> nn.Linear:
         weight = weight.clone(memory_format=torch.contiguous_format)
         linear.weight = nn.Parameter(weight.detach(), requires_grad=False)
     return linear
+
+
+def _dense_weight(linear: Any) -> torch.Tensor:
+    """The weight (out, in) that a linear stands for."""
+    if isinstance(linear, FactoredLinear):
+        return linear.product()
+    return linear.dense() if isinstance(linear, Int8Linear) else linear.weight.detach()
+
+
+def _computed_in(linear: Any) -> torch.Tensor:
+    """A parameter of the type that a linear computes in, which says as well whether it is trained."""
+    last = _last(linear)
+    return last.weight_scale if isinstance(last, Int8Linear) else last.weight
 
 
 def _last(linear: Any) -> Any:

@@ -139,15 +139,12 @@ def merge_factors(model: nn.Module) -> nn.Module:
         if isinstance(module, FactoredExperts):
             parent, _, child = name.rpartition(".")
             setattr(model.get_submodule(parent), child, module.dense())
-    for name, module in list(model.named_modules()):
-        if isinstance(module, FactoredLinear | Int8Linear) and not _inside_factored(model, name):
-            parent, _, child = name.rpartition(".")
-            setattr(model.get_submodule(parent), child, _merged(module))
+    before = dict(model.named_modules())
+    for name, module in before.items():
+        parent, _, child = name.rpartition(".")
+        if isinstance(module, FactoredLinear | Int8Linear) and not isinstance(before[parent], FactoredLinear):
+            setattr(before[parent], child, _merged(module))
     return model
-
-
-def _inside_factored(model: nn.Module, name: str) -> bool:
-    return isinstance(model.get_submodule(name.rpartition(".")[0]), FactoredLinear)
 
 
 def _merged(module: FactoredLinear | Int8Linear) -> nn.Module:

@@ -110,9 +110,9 @@ def install(model: nn.Module, config: LowRankConfig, layers: str) -> None:
         _put(model, path, factored.train(dense.training))
     for path, entries in experts.items():
         _put(model, path, _empty_experts(model.get_submodule(path), path, entries))
-    for layer in range(len(stack)) if config.int8 else ():
-        for module in config.int8:
-            _quantise(model, f"{layers}.{layer}.{module}")
+    for module in config.int8:
+        if not sum(_quantise(model, f"{layers}.{layer}.{module}") for layer in range(len(stack))):
+            refuse(f"{MANIFEST}: int8", module, "linear layers of the model, each once")
     for owner, name, value in without_layers(model, layers, config.drop) if config.drop else ():
         setattr(owner, name, value)
 
@@ -152,22 +152,29 @@ def _empty_experts(
     return FactoredExperts(dense, stages).train(dense.training)
 
 
-def _quantise(model: nn.Module, path: str) -> None:
-    """Make a linear, or each factor of one, an Int8Linear without values."""
-    try:
-        place: Any = model.get_submodule(path)
-    except AttributeError:
-        place = None
-    inner = [path] if _is_linear(place) else []
-    if isinstance(place, FactoredLinear):
-        inner = [f"{path}.{name}" for name in place._modules]
-    if not inner:
-        refuse(f"{MANIFEST}: int8", path, "linear layers of the model, each once")
+def _quantise(model: nn.Module, path: str) -> int:
+    """Make a linear, each factor of one, or those of every expert an Int8Linear without values; how many were made."""
+    if stack := _expert_stack(model, path):
+        _put(model, stack[0], _empty_experts(model.get_submodule(stack[0]), stack[0], {}))
+    inner = [path, *_inner(model, path)]
+    inner = [name for name in inner if _linear(model, name) is not None]
     for name in inner:
         dense: Any = model.get_submodule(name)
         weight = torch.empty(_shape(dense), dtype=torch.int8, device="meta")
         scale = torch.empty(weight.shape[0], dtype=dense.weight.dtype, device="meta")
         _put(model, name, Int8Linear(weight, scale, dense.bias, transposed=isinstance(dense, Conv1D)))
+    return len(inner)
+
+
+def _inner(model: nn.Module, path: str) -> list[str]:
+    """Where the factors of a linear are, or the linears of every expert and their factors."""
+    try:
+        place = model.get_submodule(path)
+    except AttributeError:
+        return []
+    if not isinstance(place, FactoredLinear | nn.ModuleList):
+        return []
+    return [f"{path}.{name}" for name, _ in place.named_modules() if name]
 
 
 def _is_linear(module: Any) -> bool:

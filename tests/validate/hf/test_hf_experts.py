@@ -22,15 +22,21 @@ from checkpoints import (  # noqa: E402
 )
 from expert_configs import EXPERTS, experts  # noqa: E402
 from safetensors.torch import load_file, save_file  # noqa: E402
+from validating import predictor  # noqa: E402
 
 import validate.hf  # noqa: E402, F401
 from costmodel.cli import run  # noqa: E402
+from costmodel.decomposition.factors import Decomposition  # noqa: E402
+from costmodel.forward.workload import Workload  # noqa: E402
+from costmodel.units import DType  # noqa: E402
 from validate.checkpoint.makers import WhitenedMakers  # noqa: E402
 from validate.checkpoint.manifest import FactorsRecord  # noqa: E402
 from validate.cli import cli  # noqa: E402
 from validate.factors.replace import WeightFactors  # noqa: E402
 from validate.factors.whitening import make_factors  # noqa: E402
 from validate.hf import FactoredCheckpointError, load_factored  # noqa: E402
+from validate.hf.experts import expert_linear  # noqa: E402
+from validate.hf.modules import Int8Linear, to_int8  # noqa: E402
 from validate.models.headers import StoredTensors  # noqa: E402
 from validate.models.pretrained import open_pretrained  # noqa: E402
 from validate.models.stored import stored_weights  # noqa: E402
@@ -98,6 +104,67 @@ def test_merged_is_an_ordinary_checkpoint_and_whitened_factors_fit_each_expert(m
         open_pretrained(str(dense)), of(dense, SPECS), WeightFactors(), lambda tree: logits(tree, tokens)
     )
     assert (logits(merged.model, tokens) - expected).abs().max() < 1e-4 * expected.abs().max()
+
+
+INT8 = [
+    pytest.param(each, specs, id=f"{each}-{name}", marks=() if each == quick else pytest.mark.slow)
+    for name, specs, quick in (("factored", SPECS, "gpt_oss"), ("dense", [], "deepseek_v3"))
+    for each in EXPERTS
+]
+
+
+@pytest.mark.parametrize(("model_type", "specs"), INT8)
+def test_experts_in_int8_load_come_back_and_weigh_what_is_priced(
+    model_type: str, specs: list[str], tmp_path: Path
+) -> None:
+    auto, tokens = transformers.AutoModelForCausalLM, random_tokens()
+    dense = dense_folder(tmp_path / "dense", experts(model_type, initializer_range=0.05))
+    factored_folder(dense, tmp_path / "out", specs, int8=True, max_shard_bytes=60_000)
+    pretrained, decomposition = open_pretrained(str(dense)), of(dense, specs) if specs else Decomposition()
+    model = auto.from_pretrained(tmp_path / "out")
+    work = Workload.prefill(12, dtype=DType.FP32, weight_dtype=DType.INT8)
+    priced = predictor().counts(pretrained.spec, decomposition, work)["weight_bytes"]
+    assert sum(each.nbytes for each in model.parameters()) == priced
+
+    def rounded(tree: Any) -> Any:
+        """Logits of the floats, each of which was rounded for itself: every factor, every expert's linear."""
+        for name, place in model.named_modules():
+            if isinstance(place, Int8Linear):
+                exact = weight_at(tree, name)
+                assert torch.equal(place.dense(), (whole := to_int8(exact, exact.dtype))[0] * whole[1][:, None]), name
+        return logits(tree, tokens)
+
+    close = in_memory(pretrained, decomposition, WeightFactors(stored_weights(pretrained)), rounded)
+    expected = logits(model, tokens)
+    assert 0 < float((expected - close).norm() / close.norm()) < 0.1
+    assert torch.equal(generated(model), generated(load_factored(tmp_path / "out")))
+    model.save_pretrained(tmp_path / "again", max_shard_size="60KB")
+    assert torch.equal(logits(auto.from_pretrained(tmp_path / "again"), tokens), expected)
+    model.dequantize()
+    assert not any(isinstance(place, Int8Linear) for place in model.modules())
+    model.save_pretrained(tmp_path / "plain")
+    ordinary, report = auto.from_pretrained(tmp_path / "plain", output_loading_info=True)
+    assert not report["unexpected_keys"]
+    assert (logits(ordinary, tokens) - expected).abs().max() < 1e-4 * expected.abs().max()
+
+
+def weight_at(tree: Any, name: str) -> Any:
+    """The weight of a linear of a model, or of one of stacked experts, `mlp.experts.up_proj.3`."""
+    stack, _, number = name.rpartition(".")
+    owner, _, linear = stack.rpartition(".")
+    if number.isdecimal() and isinstance(getattr(tree.get_submodule(owner), "down_proj", None), torch.Tensor):
+        return expert_linear(tree.get_submodule(owner), linear, int(number)).weight
+    return tree.get_submodule(name).weight
+
+
+@pytest.mark.parametrize("dtype", [pytest.param("bf16", marks=pytest.mark.slow), "fp16"])
+def test_scales_of_int8_are_of_the_type_asked_for(dtype: str, tmp_path: Path) -> None:
+    dense = dense_folder(tmp_path / "dense", experts("deepseek_v3", initializer_range=0.05))
+    factored_folder(dense, tmp_path / "out", SPECS, dtype=dtype, int8=True)
+    model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+    kinds = {each.dtype for each in model.parameters()}
+    assert kinds == {torch.int8, {"bf16": torch.bfloat16, "fp16": torch.float16}[dtype]}
+    assert logits(model, random_tokens()).isfinite().all()
 
 
 def test_experts_that_files_hold_apart_are_read_as_transformers_stacks_them(tmp_path: Path) -> None:
