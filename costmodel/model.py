@@ -25,7 +25,7 @@ if TYPE_CHECKING:  # of the models that have them alone, which import them
         ShortConv,
         StateSpace,
     )
-    from costmodel.weights import WeightFormat
+    from costmodel.weights import FactoredWeights, WeightFormat
     from costmodel.words import Words
 
 
@@ -128,6 +128,8 @@ class ModelSpec:
     """Type that the checkpoint's weights are stored in, where the config says so."""
     weights: WeightFormat | None = None
     """How a quantised checkpoint holds the weights of its layers; None for plain ones."""
+    factored: FactoredWeights | None = None
+    """The factors that its folder holds in place of weights, None for a dense checkpoint."""
     plain_tensors: frozenset[str] = frozenset()
     """Names of the weights that a quantised checkpoint holds in the activations' type."""
     tensor_forms: tuple[tuple[str, WeightFormat], ...] = ()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -125,3 +126,12 @@ def _numbered(text: str, number: int) -> str:
     """`mlp.experts.up_proj` as `mlp.experts.3.up_proj`."""
     before, _, last = text.rpartition(".")
     return f"{before}.{number}.{last}"
+
+
+def name_at(path: str, tensors: Sequence[WeightTensor]) -> str | None:
+    """Name of the weight at a module path inside a layer, one expert's of a stack among them; None without any."""
+    own = next((tensor.name for tensor in tensors if tensor.path == path), None)
+    if own is not None or (address := expert_address(path)) is None:
+        return own
+    stacks = (tensor for tensor in tensors if tensor.path == address[0] and address[1] < tensor.experts)
+    return next((_numbered(tensor.name, address[1]) for tensor in stacks), None)

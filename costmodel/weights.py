@@ -1,4 +1,4 @@
-"""How a quantised checkpoint holds its weights: bits, and the scales and zero points that groups of them share."""
+"""How a checkpoint holds weights that are not plain: in fewer bits with scales and zero points, or as factors."""
 
 from __future__ import annotations
 
@@ -52,3 +52,13 @@ class WeightFormat:
         rows = 1 * (n > 0) if self.rows is None else -(-n // self.rows)
         groups = 1 * (k > 0) if self.group is None else -(-k // self.group)
         return -(-n * k * self.bits // 8) + -(-rows * groups * (self.scale_bits + self.zero_bits) // 8)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FactoredWeights:
+    """What a folder of `validate apply` holds of the dense model that its config.json is of."""
+
+    sites: tuple[tuple[int, str, str, tuple[int, int]], ...]
+    """Layer of the dense model, name of the weight, form, and ranks after the first factor and before the last."""
+    dropped: tuple[int, ...]
+    """Layers of the dense model that are left out."""

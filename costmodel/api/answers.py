@@ -10,6 +10,7 @@ from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING, Any
 
 from costmodel.errors import InputError
+from costmodel.explore.beside import Beside
 from costmodel.explore.explore import Exploration
 from costmodel.explore.recommendation import Recommendation
 from costmodel.pricing.comparison import comparison_json
@@ -106,13 +107,16 @@ class EstimateAnswer(Shown, Estimate):
 class ExplorationAnswer(Shown, Exploration):
     """An exploration, as `costmodel explore` gives it."""
 
+    beside: Beside | None = None
+    """The recipe that was named, or what the model's folder holds, priced as the configurations of the space are."""
+
     @classmethod
-    def of(cls, result: Exploration) -> ExplorationAnswer:
-        return cls(**{field.name: getattr(result, field.name) for field in fields(Exploration)})
+    def of(cls, result: Exploration, beside: Beside | None = None) -> ExplorationAnswer:
+        return cls(**{field.name: getattr(result, field.name) for field in fields(Exploration)}, beside=beside)
 
     def to_dict(self) -> dict[str, Any]:
         """The command's JSON."""
-        return self.to_json()
+        return self.to_json() | ({} if self.beside is None else {self.beside.source: self.beside.to_json()})
 
     def plot(self) -> Figure:
         """The frontier of the first two objectives.
@@ -128,7 +132,7 @@ class ExplorationAnswer(Shown, Exploration):
         return explorations_table([self])
 
     def _rows(self) -> list[dict[str, object]]:
-        return exploration.csv_rows(self)
+        return exploration.csv_rows(self, self.beside)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)

@@ -27,11 +27,14 @@ from costmodel.api.options import (
     decomposition_of,
     hardware_of,
     model_of,
+    named_of,
     question_of,
     texts_of,
+    warn_of_held,
 )
 from costmodel.decomposition.factors import Form
 from costmodel.errors import InputError
+from costmodel.explore.beside import held_beside, price_beside
 from costmodel.explore.explore import explore as explored
 from costmodel.explore.goal import Goal
 from costmodel.explore.recommend import recommend_each
@@ -46,7 +49,7 @@ from costmodel.space.settings import SpaceSettings
 from costmodel.timing.calibration.load import find_calibration
 from costmodel.timing.calibration.record import Calibration
 
-_EXPLORE = ("space", "form", "ranks", "rank_multiple", "keep", "objectives", "limits", "top", "quality")
+_EXPLORE = ("space", "form", "ranks", "rank_multiple", "keep", "objectives", "limits", "top", "quality", "recipe")
 """What `explore` takes beside the workload."""
 
 
@@ -144,6 +147,7 @@ def explore(
     limits: str | Sequence[str] = (),
     top: int = 5,
     quality: str | None = None,
+    recipe: Specs | None = None,
     calibration: Corrections = "auto",
     **options: Unpack[Options],
 ) -> ExplorationAnswer:
@@ -160,6 +164,7 @@ def explore(
         limits: for example `saved.latency_p05_pct>=20%`; a text, or several in a list.
         top: how many of the best to list.
         quality: a file, `prior`, `standin:params` or `standin:energy:FILE`; None for the prior as damage alone.
+        recipe: a configuration to price beside those that are found, as `estimate` takes it.
         calibration: `auto`, `none`, a file, or a calibration that was loaded.
         options: the workload, as the command's options name it: `batch`, `kv_len`, `stack` and the like.
 
@@ -176,19 +181,21 @@ def explore(
     )
     if objectives is not None:
         objectives = [name for text in texts_of("objectives", objectives) for name in text.split(",")]
-    return ExplorationAnswer.of(
-        explored(
-            settings.of(setup.model),
-            setup.hardware,
-            setup.workloads,
-            objectives=objectives,
-            limits=texts_of("limits", limits),
-            top=top,
-            quality=quality,
-            calibration=setup.calibration,
-            new_tokens=setup.new_tokens,
-        )
+    warn_of_held(setup.model)
+    config = None if recipe is None else named_of(recipe, setup.model)
+    result = explored(
+        settings.of(setup.model),
+        setup.hardware,
+        setup.workloads,
+        objectives=objectives,
+        limits=texts_of("limits", limits),
+        top=top,
+        quality=quality,
+        calibration=setup.calibration,
+        new_tokens=setup.new_tokens,
     )
+    beside = held_beside(result, quality) if config is None else price_beside(result, config, quality)
+    return ExplorationAnswer.of(result, beside)
 
 
 def recommend(
@@ -200,6 +207,7 @@ def recommend(
     fits: str | float | None = None,
     max_damage: float | None = None,
     quality: str | None = None,
+    recipe: Specs | None = None,
     batch: int | Sequence[int] = 1,
     stack: str | Sequence[str | None] | None = None,
     calibration: Corrections = "auto",
@@ -207,17 +215,20 @@ def recommend(
 ) -> Recommendations:
     """The least damaging configuration that reaches a goal on each device, stack and workload, as `costmodel recommend`
     does: one of faster="20%", smaller="25%", fits="24GB"; a number is percent, or bytes, and refused
-    where it may mean a share of 1 or gigabytes (0.2, 24).
+    where it may mean a share of 1 or gigabytes (0.2, 24). With `recipe`, a configuration as `estimate` takes it, that
+    one alone is judged.
 
     Raises:
         CostModelError: in one line.
     """
     _check_kinds({"max_damage": max_damage}, Real | None, "a number")
     _check_kinds({"quality": quality}, str | None, "a name or a file")
-    own = ("faster", "smaller", "fits", "max_damage", "quality")
+    own = ("faster", "smaller", "fits", "max_damage", "quality", "recipe")
     questions = _questions(model, hw, stack, batch, calibration, options, own)
     goal = Goal.of(faster, smaller, fits)
-    found = recommend_each(questions, goal, max_damage=max_damage, quality=quality)
+    warn_of_held(questions[0].model)
+    only = None if recipe is None else named_of(recipe, questions[0].model)
+    found = recommend_each(questions, goal, max_damage=max_damage, quality=quality, only=only)
     following = (
         next_command(row, questions[at].settings) if isinstance(row, Recommendation) else None for at, row in found
     )

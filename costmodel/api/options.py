@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal, TypedDict, cast
 
 from costmodel.decomposition.factors import Decomposition
+from costmodel.decomposition.held import held, other_than_held, searched_dense
 from costmodel.decomposition.recipe import SUFFIX, load_recipe, written_for_another
 from costmodel.decomposition.text import parse_decomposition
 from costmodel.errors import InputError, nearest
@@ -162,8 +163,26 @@ def hardware_of(hw: Hardware | list[Hardware] | tuple[Hardware, ...]) -> Hardwar
 
 
 def decomposition_of(specs: Specs, model: ModelSpec) -> Decomposition:
-    """A configuration from SPECs, from a file, or itself; no SPEC is the dense model. Warns (UserWarning) of a recipe
-    that was written for another model, as the commands do.
+    """A configuration from SPECs, from a file, or itself; no SPEC is the dense model, or what the model's folder holds.
+    Warns (UserWarning) of a recipe that was written for another model, and where the folder holds another
+    configuration, as the commands do.
+
+    Raises:
+        CostModelError: in one line.
+    """
+    if isinstance(specs, Iterable) and not isinstance(specs, str):
+        specs = texts_of("decompose", specs)
+    if specs == () and (own := held(model)) is not None:
+        return own
+    named = named_of(specs, model)
+    for text in other_than_held(named, model):
+        warnings.warn(text, UserWarning, stacklevel=3)
+    return named
+
+
+def named_of(specs: Specs, model: ModelSpec) -> Decomposition:
+    """The configuration that is named, whatever the model's folder holds. Warns (UserWarning) of a recipe that was
+    written for another model.
 
     Raises:
         CostModelError: in one line.
@@ -175,7 +194,7 @@ def decomposition_of(specs: Specs, model: ModelSpec) -> Decomposition:
     if isinstance(specs, Path):
         if specs.suffix == SUFFIX:
             for text in written_for_another(specs, model):
-                warnings.warn(text, UserWarning, stacklevel=3)
+                warnings.warn(text, UserWarning, stacklevel=4)
             return parse_decomposition(load_recipe(specs), model)
         from costmodel.decomposition.factors import load_decomposition
 
@@ -183,6 +202,12 @@ def decomposition_of(specs: Specs, model: ModelSpec) -> Decomposition:
     if isinstance(specs, str):
         specs = [specs] if specs.strip() not in ("", "dense") else []
     return parse_decomposition(texts_of("decompose", specs), model)
+
+
+def warn_of_held(model: ModelSpec) -> None:
+    """Warn (UserWarning) where configurations are sought of a model whose folder holds one."""
+    for text in searched_dense(model):
+        warnings.warn(text, UserWarning, stacklevel=3)
 
 
 def texts_of(what: str, value: object) -> tuple[str, ...]:

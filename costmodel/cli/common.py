@@ -182,6 +182,15 @@ def warn_of(configuration: DecompositionSettings, model: ModelSpec) -> None:
         say(f"warning: {text}", err=True)
 
 
+def warn_of_search(named: DecompositionSettings, model: ModelSpec) -> None:
+    """Print on stderr what a user should know of a configuration that is priced where others are sought, and of a model
+    whose folder holds one."""
+    from costmodel.decomposition.held import searched_dense
+
+    for text in (*searched_dense(model), *(named.recipe_warnings(model))):
+        say(f"warning: {text}", err=True)
+
+
 def print_lines(lines: Iterable[str]) -> None:
     """Print plain lines, long ones wrapped and indented to the width of the terminal, but for commands to run, which
     are to be copied; quiet ones not under -q.

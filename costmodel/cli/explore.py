@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from costmodel.cli.common import compare_format_option, print_lines, print_table, warn_of, write_csv, write_json
+from costmodel.cli.common import compare_format_option, print_lines, print_table, warn_of_search, write_csv, write_json
 from costmodel.cli.comparison import print_comparison
 from costmodel.cli.options import options_of
 from costmodel.cli.progress import Working
@@ -17,7 +17,7 @@ from costmodel.decomposition.recipe import recipe_text, require_suffix
 from costmodel.decomposition.settings import DecompositionSettings
 from costmodel.errors import InputError
 from costmodel.explore import Exploration, explore
-from costmodel.explore.beside import Beside, price_beside
+from costmodel.explore.beside import Beside, held_beside, price_beside
 from costmodel.explore.explore import SCHEMA, best_warnings
 from costmodel.explore.machines import by_machine, devices_of, fewest_devices
 from costmodel.explore.milder import milder, opening
@@ -27,6 +27,8 @@ from costmodel.pricing.setup import SEVERAL, Setup, WorkloadSettings
 from costmodel.pricing.several import Refusal, answer_each, questions_of
 from costmodel.show.comparison import explorations_table
 from costmodel.show.exploration import (
+    beside_row,
+    beside_title,
     csv_rows,
     damage_title,
     dense_row,
@@ -35,8 +37,6 @@ from costmodel.show.exploration import (
     distribution_title,
     found_rows,
     milder_title,
-    recipe_row,
-    recipe_title,
     top_title,
 )
 from costmodel.show.figure import file_kind
@@ -141,7 +141,7 @@ def command(
     questions = questions_of(workloads)
     named = DecompositionSettings(recipe=recipe)
     config = named.load(questions[0].model)
-    warn_of(named, questions[0].model)
+    warn_of_search(named, questions[0].model)
     with Working("exploring") as working:
 
         def begin(number: int) -> None:
@@ -151,7 +151,7 @@ def command(
 
         results = answer_each(questions, explored, begin)
     result = next(each for each in results if isinstance(each, Exploration))
-    beside = price_beside(result, config, quality) if recipe is not None else None
+    beside = price_beside(result, config, quality) if recipe is not None else held_beside(result, quality)
     if save_recipe is not None:
         write_file(Path(save_recipe), recipe_text(opening(result).best, result.space.model).encode())
     if plot_file is not None:
@@ -169,7 +169,7 @@ def command(
         _compare(results, fmt)
         return
     if fmt == "json":
-        write_json(result.to_json() | ({} if beside is None else {"recipe": beside.to_json()}))
+        write_json(result.to_json() | ({} if beside is None else {beside.source: beside.to_json()}))
     elif fmt == "csv":
         write_csv(csv_rows(result, beside))
     else:
@@ -261,7 +261,7 @@ def _print(result: Exploration, beside: Beside | None) -> None:
         title = f"Frontier: {count} point{'s' if count > 1 else ''}" + (f", one in {step} shown" if step > 1 else "")
         print_table(title, columns, found_rows(result, shown, step), left=2)
     if beside is not None:
-        print_table(recipe_title(result, beside), columns, [dense_row(result), recipe_row(result, beside)], left=2)
+        print_table(beside_title(result, beside), columns, [dense_row(result), beside_row(result, beside)], left=2)
     first = "best" if result.measured else "first" if alive is None else "first of all"
     warnings = [*destroyed(result), *best_warnings(priced)]
     print_lines(

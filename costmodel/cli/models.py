@@ -9,6 +9,8 @@ import click
 
 from costmodel.cli.common import NamingGroup, format_option, print_table, write_csv, write_json
 from costmodel.decomposition.factors import break_even_rank
+from costmodel.decomposition.held import held
+from costmodel.decomposition.text import describe
 from costmodel.families.load import HUB_NAMES, builtin_models, load_model
 from costmodel.model import ModelSpec
 from costmodel.tensors import WeightTensor
@@ -113,7 +115,8 @@ def _summary(spec: ModelSpec) -> dict[str, object]:
 
 
 def _fields(spec: ModelSpec) -> dict[str, object]:
-    """Every field of the spec but the tensors, as JSON values, then the totals."""
+    """Every field of the spec but the tensors, as JSON values, then the totals, which are the dense model's."""
+    own = held(spec)
     left_out = ("tensors", "kinds", "kind_fields", "layer_kinds", "words")
     values = {item.name: getattr(spec, item.name) for item in dataclasses.fields(spec) if item.name not in left_out}
     blocks = {
@@ -130,6 +133,7 @@ def _fields(spec: ModelSpec) -> dict[str, object]:
         "sliding_windows": list(spec.sliding_windows),
         "head": spec.head.kind,
         "weights": spec.weights.text if spec.weights else None,
+        "factored": None if own is None else {"configuration": describe(own, spec), "params": own.params(spec)},
         "notes": list(spec.notes),
         "dtype": spec.dtype.value if spec.dtype else None,
         "is_encoder": spec.is_encoder,

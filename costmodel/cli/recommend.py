@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from costmodel.cli.common import compare_format_option, print_lines, warn_of, write_csv, write_json
+from costmodel.cli.common import compare_format_option, print_lines, warn_of_search, write_csv, write_json
 from costmodel.cli.comparison import print_comparison
 from costmodel.cli.options import options_of
 from costmodel.cli.progress import Working
@@ -78,7 +78,7 @@ def command(
     questions = questions_of(workloads)
     model = questions[0].model
     only = named.load(model) if named.named else None
-    warn_of(named, model)
+    warn_of_search(named, model)
     how: dict[str, Any] = {"max_damage": max_damage, "quality": quality, "only": only}
     with Working("recommending") as working:
 

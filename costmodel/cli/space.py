@@ -8,8 +8,9 @@ from typing import Any
 
 import click
 
-from costmodel.cli.common import format_option, print_lines, print_table, write_csv, write_json
+from costmodel.cli.common import format_option, print_lines, print_table, say, write_csv, write_json
 from costmodel.decomposition.factors import FORMS
+from costmodel.decomposition.held import searched_dense
 from costmodel.explore.text import count_text
 from costmodel.families.load import load_model
 from costmodel.space.settings import parse_ranks
@@ -37,7 +38,10 @@ def command(models: tuple[str, ...], ranks: str, form: Any, fmt: str) -> None:
     """
     print_every_digit()
     candidates = parse_ranks(ranks)
-    rows = [space_sizes(load_model(name), candidates, form).to_json() for name in models or PAPER_MODELS]
+    specs = [load_model(name) for name in models or PAPER_MODELS]
+    for text in dict.fromkeys(text for spec in specs for text in searched_dense(spec)):
+        say(f"warning: {text}", err=True)
+    rows = [space_sizes(spec, candidates, form).to_json() for spec in specs]
     if fmt == "json":
         write_json({"schema": 1, **rows[0]} if len(models) == 1 else {"schema": 1, "models": rows})
     elif fmt == "csv":

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from costmodel.decomposition.factors import Decomposition, load_decomposition
+from costmodel.decomposition.held import held, other_than_held
 from costmodel.decomposition.presets import Preset, preset_specs
 from costmodel.decomposition.text import parse_decomposition
 from costmodel.errors import InputError
@@ -41,12 +42,15 @@ class DecompositionSettings:
         return bool(self.decompose or self.config or self.recipe or self.preset)
 
     def load(self, model: ModelSpec) -> Decomposition:
-        """The preset, the recipe or the configuration file, and every SPEC on top, each on those before it.
+        """The preset, the recipe or the configuration file, and every SPEC on top, each on those before it; what the
+        model's folder holds where none is named.
 
         Raises:
             InputError: when more than one of preset, recipe and file is named.
             DecompositionError: when one cannot be read or does not fit the model.
         """
+        if not self.named and (own := held(model)) is not None:
+            return own
         named = [f"--{name}" for name in ("preset", "recipe", "config") if getattr(self, name) is not None]
         if len(named) > 1:
             raise InputError(f"{' and '.join(named)} each name the configuration", hint="leave one out")
@@ -62,7 +66,17 @@ class DecompositionSettings:
         return parse_decomposition(self.decompose, model, base)
 
     def warnings(self, model: ModelSpec) -> tuple[str, ...]:
-        """What a user should know of the names: a recipe that was written for another model.
+        """What a user should know of the names: a recipe that was written for another model, a configuration beside the
+        one that the model's folder holds.
+
+        Raises:
+            CostModelError: as `load`.
+        """
+        beside = other_than_held(self.load(model), model) if model.factored is not None else ()
+        return (*beside, *self.recipe_warnings(model))
+
+    def recipe_warnings(self, model: ModelSpec) -> tuple[str, ...]:
+        """A recipe that was written for another model.
 
         Raises:
             DecompositionError: when the recipe cannot be read.

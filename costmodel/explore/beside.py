@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from costmodel.decomposition.factors import Decomposition, Form
+from costmodel.decomposition.factors import Decomposition, Form, LowRank
+from costmodel.decomposition.held import held
 from costmodel.decomposition.text import describe
 from costmodel.errors import InputError
 from costmodel.explore.explore import Exploration
@@ -16,6 +17,8 @@ from costmodel.explore.tables import CostTables
 from costmodel.model import ModelSpec
 from costmodel.space.base import DesignSpace
 from costmodel.space.make import design_space
+
+Source = Literal["recipe", "folder"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -28,6 +31,7 @@ class Beside:
         saved_pct: 100 (dense - value) / dense of costs; None of savings, rates and quality.
         damage: in the unit of the exploration's `damage.metric`.
         within: whether it keeps every limit.
+        source: where it is from: a recipe that was named, or the folder of the model.
     """
 
     config: Decomposition
@@ -35,6 +39,7 @@ class Beside:
     saved_pct: dict[str, float | None]
     damage: float
     within: bool
+    source: Source = "recipe"
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -46,11 +51,22 @@ class Beside:
         }
 
 
-def price_beside(result: Exploration, config: Decomposition, quality: str | None = None) -> Beside:
+def held_beside(result: Exploration, quality: str | None = None) -> Beside | None:
+    """The objectives of what the model's folder holds; None where it is dense, or is not of what can be judged here."""
+    own = held(result.space.model)
+    if own is None or not is_judged(own):
+        return None
+    return price_beside(result, own, quality, "folder")
+
+
+def price_beside(
+    result: Exploration, config: Decomposition, quality: str | None = None, source: Source = "recipe"
+) -> Beside:
     """The objectives of a configuration, exactly as the exploration prices those of its space.
 
     Args:
         quality: the one that the exploration was asked with.
+        source: where the configuration is from.
 
     Raises:
         InputError: when the configuration is dense, drops layers or mixes forms, or the quality does not know it.
@@ -69,7 +85,15 @@ def price_beside(result: Exploration, config: Decomposition, quality: str | None
         saved_pct=result.saved_pct(objectives),
         damage=float(batch.quality()[0]),
         within=all(bool(limit.met(batch).all()) for limit in question.limits),
+        source=source,
     )
+
+
+def is_judged(config: Decomposition) -> bool:
+    """Whether a configuration has factors of one form, both ranks of each alike, and drops no layer."""
+    forms = {factor.to_json()["form"] for factor in config.factors.values()}
+    uneven = any(len(set(factor.ranks)) > 1 for factor in config.factors.values())
+    return len(forms) == 1 and not config.dropped and not uneven
 
 
 def space_of_one(model: ModelSpec, only: Decomposition) -> DesignSpace:
@@ -78,9 +102,7 @@ def space_of_one(model: ModelSpec, only: Decomposition) -> DesignSpace:
     Raises:
         InputError: when it is dense, drops layers, or mixes forms.
     """
-    forms = {str(factor.to_json()["form"]) for factor in only.factors.values()}
-    uneven = any(len(set(factor.ranks)) > 1 for factor in only.factors.values())
-    if len(forms) != 1 or only.dropped or uneven:
+    if not is_judged(only):
         raise InputError(
             "this configuration cannot be judged here",
             value=describe(only, model),
@@ -88,5 +110,5 @@ def space_of_one(model: ModelSpec, only: Decomposition) -> DesignSpace:
             hint="use costmodel estimate",
         )
     ranks = sorted({factor.ranks[0] for factor in only.factors.values()})
-    form: Form = "svd" if forms == {"svd"} else "tucker"
+    form: Form = "svd" if all(isinstance(factor, LowRank) for factor in only.factors.values()) else "tucker"
     return design_space(model, "per-site", ranks=ranks, form=form)

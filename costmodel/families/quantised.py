@@ -28,7 +28,9 @@ def stored_weights(fields: Fields) -> WeightFormat | None:
         raise fields.error(key, "an object with quant_method")
     method = method_of(key, settings)
     if method == FACTORED:
-        return None
+        from costmodel.families.factored import factored_format
+
+        return factored_format(settings)
     from costmodel.families.weight_formats import METHODS  # of quantised models alone
 
     make = METHODS.get(method)
@@ -48,6 +50,15 @@ def stored_weights(fields: Fields) -> WeightFormat | None:
             value=dict(settings),
             hint=f"{reason}",
         ) from error
+
+
+def factored_entry(fields: Fields) -> Mapping[str, object] | None:
+    """What a configuration says of factors in place of weights; None for dense ones, and where fewer layers are built
+    than it is of."""
+    key, settings = marks(fields.data) or ("", None)
+    if not isinstance(settings, Mapping) or method_of(key, settings) != FACTORED or fields.num_layers is not None:
+        return None
+    return settings
 
 
 def marks(config: Mapping[str, object]) -> tuple[str, object] | None:

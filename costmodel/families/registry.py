@@ -11,7 +11,7 @@ from costmodel.errors import ModelError
 from costmodel.families.architecture import find_architecture
 from costmodel.families.fields import Fields
 from costmodel.families.moe_types import OTHER_NAMES
-from costmodel.families.quantised import stored_weights
+from costmodel.families.quantised import factored_entry, stored_weights
 from costmodel.families.row import FamilyRow
 from costmodel.families.rows import Rows
 from costmodel.files.read import read_json
@@ -147,6 +147,10 @@ def spec_from_config(
         notes=(*spec.notes, *found.notes),
         bidirectional=spec.bidirectional or (row.causal and not fields.flag_or("is_causal", True)),
     )
+    if not bare and (entry := factored_entry(fields)) is not None:
+        from costmodel.families.factored import with_factored  # of factored folders alone
+
+        spec = with_factored(spec, entry, source)
     if found.ending is None or bare:
         return spec if row.causal else replace(spec, head=NO_HEAD)
     head = row.heads[found.ending](spec, fields.labels())

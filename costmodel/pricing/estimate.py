@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from costmodel.decomposition.experts import with_own_experts
 from costmodel.decomposition.factors import Decomposition
+from costmodel.decomposition.held import held
 from costmodel.errors import InputError
 from costmodel.forward.workload import Workload
 from costmodel.hardware.host import host_of, measured_host
@@ -60,7 +61,13 @@ class Estimate:
     @property
     def assumptions(self) -> tuple[str, ...]:
         """What the numbers rest on, each with the sign of its error."""
-        return assumptions(self.hardware, tuple(phase.pricer for phase in self.phases))
+        priced = assumptions(self.hardware, tuple(phase.pricer for phase in self.phases))
+        if self.decomposition != held(self.model):
+            return priced
+        return (
+            f"configuration: what the folder of {self.model.name} holds, beside the dense model that it was made of",
+            *priced,
+        )
 
     @property
     def warnings(self) -> tuple[str, ...]:

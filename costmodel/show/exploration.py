@@ -53,17 +53,18 @@ def found_rows(result: Exploration, founds: Sequence[Found], step: int = 1) -> l
     return rows
 
 
-def recipe_row(result: Exploration, beside: Beside) -> list[str]:
-    """The configuration of a recipe as a row like those of configurations."""
+def beside_row(result: Exploration, beside: Beside) -> list[str]:
+    """The configuration of a recipe or of the model's folder as a row like those of configurations."""
     text = describe(beside.config, result.space.model)
-    return ["recipe", *_cells(text, beside.objectives, beside.saved_pct, beside.damage)]
+    return [beside.source, *_cells(text, beside.objectives, beside.saved_pct, beside.damage)]
 
 
-def recipe_title(result: Exploration, beside: Beside) -> str:
-    """What the table of the recipe says, the limits included where there are any."""
+def beside_title(result: Exploration, beside: Beside) -> str:
+    """What the table of the recipe or of the model's folder says, the limits included where there are any."""
+    what = "The recipe" if beside.source == "recipe" else "What the model's folder holds"
     if not result.question.limits:
-        return "The recipe beside the search"
-    return f"The recipe beside the search, {'within' if beside.within else 'outside'} the limits"
+        return f"{what} beside the search"
+    return f"{what} beside the search, {'within' if beside.within else 'outside'} the limits"
 
 
 def _cells(text: str, objectives: Mapping[str, float], saved: Mapping[str, float | None], damage: float) -> list[str]:
@@ -136,5 +137,5 @@ def csv_rows(result: Exploration, beside: Beside | None = None) -> list[dict[str
             )
     if beside is not None:
         last = {"index": "", "damage": beside.damage, "config": json.dumps(beside.config.to_json())}
-        rows.append({"list": "recipe", "position": 0, **beside.objectives, **last})
+        rows.append({"list": beside.source, "position": 0, **beside.objectives, **last})
     return rows

@@ -21,7 +21,7 @@ def next_command(row: Recommendation, settings: WorkloadSettings) -> str:
     """What to run to verify a recommendation, or to see where the time goes where there is none.
 
     `validate` measures on one device, the dense model beside the factored one: it follows where one device holds the
-    dense model, without the options that share it out.
+    dense model, without the options that share it out, and where the model's folder is the dense one.
     """
     work = row.workload
     words = _question(work, settings)
@@ -30,7 +30,7 @@ def next_command(row: Recommendation, settings: WorkloadSettings) -> str:
     if row.config is None or row.spec is None or row.spec == "dense":
         return shlex.join(["costmodel", "roofline", *here])
     first = shlex.join(["costmodel", "estimate", *here, "--decompose", row.spec, "--save-recipe", _RECIPE])
-    if not row.held_by_one:
+    if not row.held_by_one or row.model.factored is not None:
         return first
     there = [*words, *(word for name in _MEASURED if name in said for word in (name, said[name]))]
     return f"{first} && {shlex.join(['validate', *there, '--configs', _RECIPE])}"

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Literal
 
 from costmodel.decomposition.factors import Decomposition, LowRank
+from costmodel.decomposition.held import held
 from costmodel.decomposition.sites import site_columns
 from costmodel.decomposition.text import describe, describe_layers, rank_span
 from costmodel.forward.workload import LmHead, Phase
@@ -79,10 +80,12 @@ _TWO_CLOCKS = ("device_s", "host_s")
 
 
 def configuration_text(decomposition: Decomposition, model: ModelSpec) -> str:
-    """The configuration as SPECs, or its extent where they would fill the screen."""
+    """The configuration as SPECs, or its extent where they would fill the screen; with a word where it is what the
+    model's folder holds."""
+    own = " (what its folder holds)" if decomposition == held(model) else ""
     text = describe(decomposition, model)
     if len(text) <= MAX_CONFIGURATION:
-        return text
+        return f"{text}{own}"
     parts = []
     for form, two_factor in (("svd", True), ("tucker", False)):
         ranks = [f.ranks for f in decomposition.factors.values() if isinstance(f, LowRank) is two_factor]
@@ -90,7 +93,7 @@ def configuration_text(decomposition: Decomposition, model: ModelSpec) -> str:
             parts.append(f"{len(ranks)} of {len(site_columns(model))} sites {form} of rank {rank_span(ranks)}")
     if decomposition.dropped:
         parts.append(f"{describe_layers(decomposition.dropped)} dropped")
-    return f"{', '.join(parts)} (JSON output has each)"
+    return f"{', '.join(parts)} (JSON output has each){own}"
 
 
 def phase_title(phase: PhaseEstimate) -> str:
