@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from costmodel._version import __version__
-from costmodel.cli import LazyGroup, run, say_more_or_less
+from costmodel.cli import LazyGroup, run_and_exit, say_more_or_less
 from costmodel.cli.common import format_option
 from costmodel.cli.options import Amount, options_of
 from costmodel.errors import CostModelError
@@ -143,4 +143,4 @@ def main(argv: list[str] | None = None) -> None:
     if command not in _MAY_FETCH:
         os.environ.setdefault("HF_HUB_OFFLINE", "1")  # models are built or read from disk, never fetched
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-    sys.exit(run(cli, argv))
+    run_and_exit(cli, argv)

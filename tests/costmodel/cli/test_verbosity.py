@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
+
 import pytest
 
-from costmodel.cli import cli, run
+from costmodel.cli import cli, main, run
 
 QUESTION = ["estimate", "--model", "gpt2", "--hw", "l4", "--phase", "decode"]
 
@@ -50,3 +52,12 @@ def test_what_is_refused_says_nothing_of_options_given_twice(capsys: pytest.Capt
     error = capsys.readouterr().err
     assert error.startswith("error: ")
     assert error.count("\n") == 1
+
+
+def test_an_ending_command_leaves_nothing_to_search_for_cycles() -> None:
+    try:
+        with pytest.raises(SystemExit):
+            main(["--version"])
+        assert gc.get_freeze_count() > 0
+    finally:
+        gc.unfreeze()
