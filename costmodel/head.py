@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 HeadKind = Literal[
@@ -28,8 +28,12 @@ class HeadPart:
     in_features: int
     """0 for a norm over out_features."""
     bias: bool
+    vocabulary: bool = False
+    """Whether it makes the logits of the vocabulary, of which each of several devices makes its share."""
     tied: bool = False
     """Whether the weight is the token embedding, whose parameters count once; its bias is its own."""
+    second_bias: bool = False
+    """Whether the head holds its bias a second time, unused, where the weight is not tied (BERT and its kin)."""
     first_token: bool = False
     """Whether it reads the first token of each sequence alone, else every token."""
     activation: bool = False
@@ -39,7 +43,8 @@ class HeadPart:
     def params(self) -> int:
         """Parameters that the head has of its own."""
         weight = self.out_features * max(1, self.in_features)
-        return (0 if self.tied else weight) + (self.out_features if self.bias else 0)
+        biases = self.bias + (self.second_bias and not self.tied)
+        return (0 if self.tied else weight) + biases * self.out_features
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +65,11 @@ class Head:
         return sum(part.params for part in self.parts)
 
 
+    def untied(self) -> Head:
+        """The same head with a weight of its own where it has the token embedding."""
+        return replace(self, parts=tuple(replace(part, tied=False) for part in self.parts))
+
+
 CAUSAL_LM = Head(kind="causal_lm")
 NO_HEAD = Head(kind="none")
 
@@ -70,17 +80,21 @@ def linear(
     in_features: int,
     *,
     bias: bool = True,
+    vocabulary: bool = False,
     tied: bool = False,
+    second_bias: bool = False,
     first_token: bool = False,
     activation: bool = False,
 ) -> HeadPart:
-    """A linear of a head."""
+    """A linear of a head; one that is tied makes logits of the vocabulary."""
     return HeadPart(
         path=path,
         out_features=out_features,
         in_features=in_features,
         bias=bias,
+        vocabulary=vocabulary or tied,
         tied=tied,
+        second_bias=second_bias,
         first_token=first_token,
         activation=activation,
     )

@@ -85,7 +85,7 @@ class ModelSpec:
     qk_norm: bool = False
     """Whether q and k pass an RMSNorm over head_dim (Qwen3)."""
     lm_head_bias: bool = False
-    """Whether the LM head has a bias (Phi, GPT-J)."""
+    """Whether the LM head has a bias (Phi, GPT-J, ModernBERT)."""
     experts: Experts | None = None
     """The mixture of experts in place of the MLP, None in dense layers."""
     latent: LatentAttention | None = None

@@ -32,6 +32,8 @@ def _read_falcon(fields: Fields, row: FamilyRow) -> ModelSpec:
     multi_query = fields.flag_or("multi_query", True)
     norms = fields.count_or_none("num_ln_in_parallel_attn")
     norms = (2 if new else None) if norms is None else norms
+    if norms is not None and not 1 <= norms <= 1 + new:
+        raise fields.error("num_ln_in_parallel_attn", f"absent, null or 1{' or 2' * new}")
     kv_heads = 1 if multi_query and not new else (new and fields.count_or_none("num_kv_heads")) or heads
     names: tuple[str, ...] = ("input_layernorm", "post_attention_layernorm")
     if new and norms == 2:

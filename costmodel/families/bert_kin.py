@@ -185,7 +185,7 @@ def _rembert_lm(spec: ModelSpec, labels: int) -> Head:
     parts = (
         linear("cls.predictions.dense", width, spec.hidden_size, activation=True),
         norm("cls.predictions.LayerNorm", width),
-        linear("cls.predictions.decoder", spec.vocab_size, width),
+        linear("cls.predictions.decoder", spec.vocab_size, width, vocabulary=True),
     )
     return Head(kind="masked_lm", parts=parts)
 

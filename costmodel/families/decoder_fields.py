@@ -92,6 +92,27 @@ def by_kind(kinds: Sequence[str], fields: Mapping[str, Mapping[str, object]]) ->
     return {"layer_kinds": tuple(kinds), "kind_fields": own} if len(own) > 1 or any(own.values()) else {}
 
 
+def layer_overrides(fields: Fields, layers: int, names: Sequence[str]) -> list[dict[str, int]] | None:
+    """What `per_layer_config` says of each layer, as transformers writes it: number of a layer -> fields in place of
+    the model's; None where the file has no such field.
+
+    Args:
+        names: of the fields, whole numbers, that may be there.
+    """
+    if "per_layer_config" not in fields.data:
+        return None
+    own: list[dict[str, int]] = [{} for _ in range(layers)]
+    given = fields.data["per_layer_config"] or {}
+    if not isinstance(given, Mapping) or not all(str(layer).isdecimal() and len(str(layer)) < 9 for layer in given):
+        raise fields.error("per_layer_config", "numbers of layers -> fields of theirs")
+    for layer, values in given.items():
+        if not isinstance(values, Mapping) or not set(values) <= set(names):
+            raise fields.error("per_layer_config", f"of a layer {', '.join(names)} alone")
+        if int(layer) < layers:
+            own[int(layer)] = {name: fields.with_data(values).count(name) for name in values}
+    return own
+
+
 def windows_by_type(
     fields: Fields, layers: int, window: int | None, *, every: int = 0, default: bool | None = None
 ) -> tuple[int | None, ...]:

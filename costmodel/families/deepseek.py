@@ -26,6 +26,8 @@ from costmodel.tensors import WeightTensor
 
 _INDEXED = ("deepseek_v32", "glm_moe_dsa")
 """Types whose attention looks at the positions that an indexer chooses."""
+_LISTED = (*_INDEXED, "glm4_moe_lite", "axk1")
+"""Types that may list which layers have experts."""
 _DENSE = ("minicpm3", "youtu")
 """Types without experts."""
 _DEFAULTS: dict[str, dict[str, int]] = {
@@ -161,13 +163,16 @@ def _takes_choice(fields: Fields, layers: int) -> list[bool]:
 
 
 def _kinds(fields: Fields, layers: int, defaults: dict[str, int]) -> tuple[str, ...]:
-    """dense or sparse for each layer; GLM has them as a list, without which GLM-4.7's first layer alone is dense."""
-    listed = fields.data.get("mlp_layer_types") is not None and fields.model_type in ("glm_moe_dsa", "axk1")
-    if listed or fields.model_type == "glm4_moe_lite":
-        sparse = read_sparse_layers(fields, layers, 1)
-    else:
-        first = fields.count("first_k_dense_replace", defaults["first_k_dense_replace"], minimum=0)
-        sparse = [layer >= first for layer in range(layers)]
+    """dense or sparse for each layer, by a list where a type has one; without it GLM-4.7's first layer alone is
+    dense."""
+    kind = fields.model_type
+    if kind == "axk1" and fields.count("moe_layer_freq", 1) != 1:
+        raise fields.error("moe_layer_freq", "1")
+    usual = 1 if kind == "axk1" else defaults["first_k_dense_replace"]
+    first = 1 if kind == "glm4_moe_lite" else fields.count("first_k_dense_replace", usual, minimum=0)
+    sparse = (
+        read_sparse_layers(fields, layers, first) if kind in _LISTED else [layer >= first for layer in range(layers)]
+    )
     return tuple("sparse" if each else "dense" for each in sparse)
 
 

@@ -102,7 +102,7 @@ DISTILBERT = encoder_row(
     },
     heads={
         **LINEAR_HEADS,
-        "ForMaskedLM": masked_lm("vocab_transform", "vocab_layer_norm", "vocab_projector"),
+        "ForMaskedLM": masked_lm("vocab_transform", "vocab_layer_norm", "vocab_projector", second_bias=False),
         "ForSequenceClassification": classifier(
             "sequence_classification", "pre_classifier", "classifier", first_token=True
         ),
@@ -170,7 +170,9 @@ ELECTRA = encoder_row(
     _read_electra,
     heads={
         **LINEAR_HEADS,
-        "ForMaskedLM": masked_lm("generator_predictions.dense", "generator_predictions.LayerNorm", "generator_lm_head"),
+        "ForMaskedLM": masked_lm(
+            "generator_predictions.dense", "generator_predictions.LayerNorm", "generator_lm_head", second_bias=False
+        ),
         "ForPreTraining": classifier(
             "pretraining", "discriminator_predictions.dense", "discriminator_predictions.dense_prediction", outputs=1
         ),

@@ -8,12 +8,13 @@ layers.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from costmodel.blocks import AltUp, Experts
 from costmodel.families.decoder import add_decoder_epilogue, add_decoder_prologue, decoder_row
-from costmodel.families.decoder_fields import by_kind, decoder_spec
+from costmodel.families.decoder_fields import by_kind, decoder_spec, layer_overrides
 from costmodel.families.decoder_layer import (
     add_attention_block,
     add_plain_mlp,
@@ -54,14 +55,13 @@ def _read(fields: Fields, row: FamilyRow) -> ModelSpec:
     kinds, own = list[str](), dict[str, dict[str, object]]()
     first_shared = layers - fields.count("num_kv_shared_layers", minimum=0)
     same = not third and fields.flag_or("attention_k_eq_v", False)
+    heads = _heads(fields, [kind == "full" and not third for kind in types], same)
     for layer, kind in enumerate(types):
-        values: dict[str, object] = {}
-        if kind == "full" and not third:
-            values["head_dim"] = fields.count_or_none("global_head_dim", 512) or fields.count("head_dim")
-            if same and (heads := fields.count_or_none("num_global_key_value_heads")):
-                values["num_kv_heads"] = heads
-            if same:
-                values["words"] = replace(words, qkv=words.qkv[:2])
+        values: dict[str, object] = {**heads[layer]}
+        if any(other != values for other, each in zip(heads, types, strict=True) if each == kind):
+            kind += "".join(f", {name} {size}" for name, size in values.items())
+        if types[layer] == "full" and same:
+            values["words"] = replace(words, qkv=words.qkv[:2])
         if layer >= first_shared:
             values["words"] = replace(words, qkv=words.qkv[:1], shared_cache=True)
             kind += ", shared"
@@ -94,6 +94,19 @@ def _read(fields: Fields, row: FamilyRow) -> ModelSpec:
         **options,
         **by_kind(kinds, own),
     )
+
+
+def _heads(fields: Fields, full: Sequence[bool], same: bool) -> list[dict[str, int]]:
+    """Width of a head, and heads of keys, of each layer where they are not the model's: as the file lists them, else
+    other ones for the layers that see every position."""
+    listed = layer_overrides(fields, len(full), ("head_dim", "num_key_value_heads"))
+    if listed is None:
+        width = fields.count_or_none("global_head_dim", 512) or fields.count("head_dim") if any(full) else 0
+        keys = fields.count_or_none("num_global_key_value_heads") if same else None
+        own = {"head_dim": width, **({"num_kv_heads": keys} if keys else {})}
+        return [own if each else {} for each in full]
+    named = {"head_dim": "head_dim", "num_key_value_heads": "num_kv_heads"}
+    return [{named[name]: size for name, size in each.items()} for each in listed]
 
 
 def _types(fields: Fields, layers: int, every: int) -> list[str]:

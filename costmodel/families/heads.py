@@ -43,23 +43,29 @@ def classifier(
     return make
 
 
-def masked_lm(dense: str, normed: str, decoder: str, *, bias: bool = True) -> MakeHead:
-    """A linear to the embedding's width, an activation, a norm, and the product with the tied embedding."""
+def masked_lm(dense: str, normed: str, decoder: str, *, bias: bool = True, second_bias: bool = True) -> MakeHead:
+    """A linear to the embedding's width, an activation, a norm, and the product with the tied embedding.
+
+    Args:
+        dense, normed, decoder: module paths of the three.
+        bias: of the norm.
+        second_bias: whether the bias of the last is there twice where it is not tied.
+    """
 
     def make(spec: ModelSpec, labels: int) -> Head:
-        return Head(kind="masked_lm", parts=masked_lm_parts(spec, dense, normed, decoder, bias=bias))
+        return Head(kind="masked_lm", parts=masked_lm_parts(spec, dense, normed, decoder, bias=bias, second_bias=second_bias))
 
     return make
 
 
 def masked_lm_parts(
-    spec: ModelSpec, dense: str, normed: str, decoder: str, *, bias: bool = True
+    spec: ModelSpec, dense: str, normed: str, decoder: str, *, bias: bool = True, second_bias: bool = True
 ) -> tuple[HeadPart, ...]:
     """The parts of `masked_lm`'s head."""
     return (
         linear(dense, spec.embed_dim, spec.hidden_size, activation=True),
         norm(normed, spec.embed_dim, bias=bias),
-        linear(decoder, spec.vocab_size, spec.embed_dim, tied=True),
+        linear(decoder, spec.vocab_size, spec.embed_dim, tied=True, second_bias=second_bias),
     )
 
 

@@ -39,6 +39,7 @@ def _read(fields: Fields, row: FamilyRow) -> ModelSpec:
     )
     if not fields.flag_or("mla_use_nope", True):
         raise fields.error("mla_use_nope", "true")
+    fields.refuse("tie_word_embeddings", "its LM head is a matrix of its own")
     types = _kimi_types(fields, layers) if kimi else _ling_types(fields, layers)
     sparse = read_sparse_layers(fields, layers, fields.count("first_k_dense_replace", 1, minimum=0))
     words = replace(_KIMI, gate="g_proj" if fields.flag_or("mla_use_output_gate", False) else "") if kimi else _LING
@@ -63,7 +64,7 @@ def _read(fields: Fields, row: FamilyRow) -> ModelSpec:
         recurrent=_kimi_delta(fields) if kimi else _ling_delta(fields, heads),
         experts=experts,
         mlp_bias=False,
-        tie_embeddings=fields.flag_or("tie_word_embeddings", False),
+        tie_embeddings=False,
         other_outer_params=2 * hidden if block else 0,
         plain_tensors=frozenset(experts.width_names) if experts.width else frozenset(),
         notes=("its activation situ is priced as silu is, one element-wise kernel",) if activation == "situ" else (),

@@ -59,6 +59,13 @@ def _of_qwen2(fields: Fields) -> dict[str, Any]:
     return {"bias": True, "mlp_bias": False, "sliding_windows": _qwen_windows(fields)}
 
 
+def _of_helium(fields: Fields) -> dict[str, Any]:
+    hidden, width = fields.count("hidden_size"), fields.count_or_none("head_dim")
+    if width is not None and width * fields.count("num_attention_heads") != hidden:
+        raise fields.error("head_dim", f"hidden_size {hidden} over num_attention_heads")
+    return {}
+
+
 def _biased(fields: Fields) -> dict[str, Any]:
     bias = fields.flag_or("use_bias", False)
     return {"bias": bias, "mlp_bias": bias}
@@ -84,7 +91,7 @@ _KIN: dict[str, tuple[str, Words, Callable[[Fields], dict[str, Any]]]] = {
         replace(SCALED, sinks=True),
         lambda fields: {"sliding_windows": every_fourth_full(fields)},
     ),
-    "helium": ("Helium", Words(out_bias=False), lambda fields: {}),
+    "helium": ("Helium", Words(out_bias=False), _of_helium),
     "hunyuan_v1_dense": ("HunYuanDenseV1", _HUNYUAN, lambda fields: {"mlp_bias": False}),
     "hunyuan_vl_text": ("HunYuanVLText", _HUNYUAN, lambda fields: {"mlp_bias": False}),
     "hyperclovax": ("HyperCLOVAX", SCALED, lambda fields: {}),

@@ -118,6 +118,7 @@ def _read_nemotron(fields: Fields, row: FamilyRow) -> ModelSpec:
     names |= {"chunk": "chunk_size", "conv_bias": "use_conv_bias", "bias": "use_bias"}
     block = _state_space(fields, names, head_dim=fields.count("mamba_head_dim"))
     words = Words(norms=("norm",), attention="mixer", mlp="mixer", ups=("up_proj",), rotary=False)
+    fields.refuse("tie_word_embeddings", "its LM head is a matrix of its own")
     kinds = _nemotron_kinds(fields)
     experts = _nemotron_experts(fields) if "moe" in kinds else None
     no_mlp = {"words": Words(norms=("norm",), attention="mixer", mlp="mixer", ups=(), rotary=False), "experts": None}

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from costmodel.families.decoder import decoder_row
-from costmodel.families.decoder_fields import by_kind, decoder_spec
+from costmodel.families.decoder_fields import by_kind, decoder_spec, layer_overrides
 from costmodel.families.experts import read_experts, read_sparse_layers
 from costmodel.families.fields import Fields
 from costmodel.families.rotary import read_layer_types
@@ -97,6 +97,10 @@ def _read_step(fields: Fields, row: FamilyRow) -> ModelSpec:
     if near % fields.count("num_key_value_heads"):
         raise fields.error("num_key_value_heads", f"a divisor of the {near} heads of layers with a window")
     types = read_layer_types(fields, layers) or ["full_attention"] * layers
+    listed = layer_overrides(fields, layers, ("num_attention_heads",))
+    own = [near if kind == "sliding_attention" else heads for kind in types]
+    if listed is not None and [each.get("num_attention_heads", heads) for each in listed] != own:
+        raise fields.error("per_layer_config", f"{near} heads in layers with a window, {heads} in others")
     words = Words(qk_norm="head", gate="g_proj", gate_by_head=fields.flag_or("use_head_wise_attn_gate", True))
     return decoder_spec(
         fields,

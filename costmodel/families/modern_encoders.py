@@ -32,7 +32,7 @@ def _read_eurobert(fields: Fields, row: FamilyRow) -> ModelSpec:
 
 def _eurobert_lm(spec: ModelSpec, labels: int) -> Head:
     tied = not spec.head_width
-    last = linear("lm_head", spec.vocab_size, spec.hidden_size, bias=spec.mlp_bias, tied=tied)
+    last = linear("lm_head", spec.vocab_size, spec.hidden_size, bias=spec.mlp_bias, vocabulary=True, tied=tied)
     return Head(kind="masked_lm", parts=(last,))
 
 
@@ -54,6 +54,7 @@ EUROBERT = encoder_row(
 
 
 def _read_modernbert(fields: Fields, row: FamilyRow) -> ModelSpec:
+    fields.refuse("classifier_bias", "a bias of the head's first linear is not supported")
     layers = fields.layers("num_hidden_layers")
     rest = Words(
         norms=("attn_norm", "mlp_norm"),
@@ -79,6 +80,7 @@ def _read_modernbert(fields: Fields, row: FamilyRow) -> ModelSpec:
         bias=bias,
         mlp_bias=mlp_bias,
         norm_bias=fields.flag_or("norm_bias", False),
+        lm_head_bias=fields.flag_or("decoder_bias", True),
         final_norm=True,
         layer_kinds=("first", *["other"] * (layers - 1)),
         kind_fields={"first": {"words": _without_first_norm(rest), "layer_norms": 1}},
@@ -96,7 +98,7 @@ def _modern_head(kind: Any, outputs: int | None = None) -> Any:
         dense = linear("head.dense", wide, wide, bias=False, activation=True, first_token=kind in _BY_SEQUENCE)
         after = norm("head.norm", wide, bias=spec.norm_bias, first_token=kind in _BY_SEQUENCE)
         if kind == "masked_lm":
-            last = linear("decoder", spec.vocab_size, wide, tied=True)
+            last = linear("decoder", spec.vocab_size, wide, bias=spec.lm_head_bias, tied=True)
         else:
             last = linear("classifier", outputs or labels, wide, first_token=kind in _BY_SEQUENCE)
         return Head(kind=kind, parts=(dense, after, last), labels=0 if kind == "masked_lm" else last.out_features)
@@ -168,10 +170,9 @@ NOMIC_BERT = encoder_row(
         "Model": no_head,
         "ForMaskedLM": lambda spec, labels: Head(
             kind="masked_lm",
-            parts=masked_lm_parts(
-                spec,
-                *(_NOMIC_LM if spec.model_type == "nomic_bert" else _GTE_LM),
-            ),
+            parts=masked_lm_parts(spec, *_NOMIC_LM)
+            if spec.model_type == "nomic_bert"
+            else masked_lm_parts(spec, *_GTE_LM, second_bias=False),
         ),
         "ForSequenceClassification": BERT_HEADS["ForSequenceClassification"],
         "ForTokenClassification": classifier("token_classification", "classifier"),
@@ -212,7 +213,7 @@ ESM = encoder_row(
     _read_esm,
     heads={
         "Model": no_head,
-        "ForMaskedLM": masked_lm("lm_head.dense", "lm_head.layer_norm", "lm_head.decoder"),
+        "ForMaskedLM": masked_lm("lm_head.dense", "lm_head.layer_norm", "lm_head.decoder", second_bias=False),
         "ForSequenceClassification": BY_FIRST_TOKEN,
         "ForTokenClassification": classifier("token_classification", "classifier"),
     },

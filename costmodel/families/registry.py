@@ -106,6 +106,8 @@ FAMILIES = Rows(
     }
 )
 """Each row and the model_types that it reads. All there is to a new family is a line here: `FamilyRow` says how."""
+_BY_LAYER = ("gemma4_text", "gemma4_unified_text", "step3p5")
+"""Types whose rows read `per_layer_config`."""
 _SIZES = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size")
 
 
@@ -130,7 +132,7 @@ def spec_from_config(
     fields, row = found.fields, found.row
     weights = None if bare else stored_weights(fields)
     fields.refuse("is_encoder_decoder", "encoder-decoder models are not supported")
-    if not fields.model_type.startswith("gemma4"):  # which has in it what other fields say
+    if fields.model_type not in _BY_LAYER:
         fields.refuse("per_layer_config", "all layers must have the same shape")
     fields.refuse("pruned_heads", "all layers must have the same shape")
     native = fields.renamed({**row.aliases, **OTHER_NAMES.get(fields.model_type, {})})
@@ -154,6 +156,8 @@ def spec_from_config(
     if found.ending is None or bare:
         return spec if row.causal else replace(spec, head=NO_HEAD)
     head = row.heads[found.ending](spec, fields.labels())
+    if not fields.flag_or("tie_word_embeddings", True):
+        head = head.untied()
     return replace(spec, head=head, pooler=spec.pooler and (head.pooler or head is NO_HEAD))
 
 

@@ -113,7 +113,7 @@ def add_head(b: Builder, source: str) -> None:
         rows = b.work.batch if part.first_token else b.work.tokens
         if part.in_features:
             source = b.linear(part.path, rows, part.out_features, part.in_features, source, bias=part.bias)
-            source = _whole_vocabulary(b, source, rows) if part.tied else source
+            source = _whole_vocabulary(b, source, rows) if part.vocabulary else source
         else:
             source = b.norm(part.path, source, rows=rows, columns=part.out_features)
         if part.activation:

@@ -71,7 +71,7 @@ def rank_of(model: ModelSpec, tp: int, ep: int = 1) -> ModelSpec:
     _check(model, tp, ep)
     kinds = {name: {**fields, **_shares(model.kinds[name], tp)} for name, fields in model.kind_fields.items()}
     vocabulary = -(-model.vocab_size // tp)
-    parts = [replace(part, out_features=vocabulary) if part.tied else part for part in model.head.parts]
+    parts = [replace(part, out_features=vocabulary) if part.vocabulary else part for part in model.head.parts]
     head = replace(model.head, parts=tuple(parts))
     own = replace(model, **_shares(model, tp), vocab_size=vocabulary, head=head, kind_fields=kinds)  # type: ignore[arg-type]
     _mark(own, model, ep)
