@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from costmodel.explore.text import count_text, objective_text
-from costmodel.show.exploration import damage_title, destroyed
+from costmodel.show.exploration import damage_name, damage_title, destroyed
 from costmodel.show.report import configuration_text, interval
 from costmodel.units import percent
 
@@ -32,11 +32,14 @@ def answer_text(result: Exploration, priced: Estimate, among: str = "") -> str:
         "the best" if result.measured else "the one with the most" if objective.maximise else "the one with the least"
     )
     kept = (f" that keep {limits}" if limits else "") + (f" {among}" if among else "")
-    text = f"{asked}, {which} {'by ' if result.measured else ''}{objective.name}{kept} is "
+    what = damage_name(result) if objective.part == "quality" else objective.name
+    text = f"{asked}, {which} {'by ' if result.measured else ''}{what}{kept} is "
     text += f"{configuration_text(result.best, result.space.model)}: "
     dense, saved = question.dense(), result.saved_pct(first.objectives)
     parts = [
-        f"{name} {objective_text(name, value)} (dense {objective_text(name, dense[name])}"
+        f"{damage_name(result)} {value:.3g} (dense {dense[name]:.3g})"
+        if name == "quality"
+        else f"{name} {objective_text(name, value)} (dense {objective_text(name, dense[name])}"
         + (f", {saved[name]:.1f} % less)" if saved[name] is not None else ")")
         for name, value in first.objectives.items()
     ]

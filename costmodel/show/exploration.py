@@ -106,6 +106,11 @@ def damage_title(result: Exploration) -> str:
     return "damage" if result.measured else "damage (prior)"
 
 
+def damage_name(result: Exploration) -> str:
+    """What the objective `quality` is here, in a sentence: its unit, and that a prior is none of it measured."""
+    return "predicted damage in nats (a prior)" if result.damage.metric == METRIC else result.damage.metric
+
+
 def destroyed(result: Exploration) -> list[str]:
     """A warning where the prior takes the first configuration's answers for lost."""
     if not result.answer.top or result.damage.metric != METRIC:

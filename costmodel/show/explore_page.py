@@ -14,6 +14,7 @@ from costmodel.explore.milder import opening
 from costmodel.explore.objectives import Objective, Priced, parse_objectives
 from costmodel.show.answer_text import answer_text, trust_lines
 from costmodel.show.exploration import ALIVE
+from costmodel.show.explore_maps import map_data, maps
 from costmodel.show.page import make_page
 from costmodel.units import unit_of
 
@@ -116,7 +117,10 @@ def explore_page(result: Exploration, command: str) -> str:
             for name, each in known.items()
         },
     }
-    return make_page("explore", f"Design space: {data['title']}", data)
+    first = listed[min(1, len(listed) - 1)]
+    return make_page(
+        "explore", f"Design space: {data['title']}", {**data, **map_data(result)}, maps=maps(result, first)
+    )
 
 
 def _thinned(found: Sequence[Any]) -> list[Any]:

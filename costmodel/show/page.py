@@ -19,17 +19,18 @@ if TYPE_CHECKING:
 FOLDER = Path(__file__).parent / "pages"
 
 
-def make_page(name: str, title: str, data: object) -> str:
+def make_page(name: str, title: str, data: object, **values: object) -> str:
     """The interactive page `name` with `data`, which its script finds as the constant `DATA`.
 
     Args:
         name: of the parts in the folder.
         title: of the browser's tab.
         data: anything JSON can hold; NaN and infinities are refused.
+        values: what else the page's template names.
     """
     text = json.dumps(data, allow_nan=False, separators=(",", ":"))
     safe = text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
-    return render(f"{name}.html", title=title, name=name, data=safe)
+    return render(f"{name}.html", FOLDER, title=title, name=name, data=safe, **values)
 
 
 def render(template: str, folder: Path = FOLDER, **values: object) -> str:

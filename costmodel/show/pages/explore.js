@@ -72,34 +72,31 @@ function command(point) {
   return [DATA.command, ...found.map((spec) => `--decompose "${spec}"`)].join(" \\\n  ");
 }
 
-// A layer x tensor map: darker is a lower rank, empty is dense, orange is a rank above break-even.
-function map(point, width) {
-  const left = 88, cell = (width - left - 4) / DATA.layers, high = Math.max(15, Math.min(18, cell)), top = 4;
-  const svg = make("svg", { viewBox: `0 0 ${width} ${top + high * TENSORS.length + 34}`, role: "img", "aria-label": "ranks by layer and tensor" });
-  const rows = choices(point);
-  TENSORS.forEach((tensor, t) => {
-    svg.append(make("text", { x: left - 6, y: top + high * (t + 0.5) + 4, "text-anchor": "end" }, tensor.name));
-    rows.forEach((row, layer) => {
-      const rank = row[t] ? rankOf(t, row[t]) : null, share = rank === null ? 0 : rank / tensor.break_even;
-      const fill = rank === null ? "var(--paper)" : share > 1 ? "var(--orange)" : "var(--blue)";
-      const opacity = rank === null || share > 1 ? 1 : 1 - 0.8 * Math.sqrt(share);
-      const box = make("rect", { x: left + cell * layer, y: top + high * t, width: Math.max(1, cell - 1), height: high - 1, fill, "fill-opacity": opacity, stroke: "var(--line)", "stroke-width": rank === null ? 0.7 : 0 });
-      box.append(make("title", {}, `layer ${layer}, ${tensor.name}: ${rank === null ? "dense" : `rank ${rank} (${Math.round(100 * share)} % of break-even)`}`));
-      svg.append(box);
-    });
-  });
-  const below = top + high * TENSORS.length;
-  const step = [1, 2, 4, 5, 8, 10, 16, 20].find((each) => each * cell >= 26) || 40;
-  for (let layer = 0; layer < DATA.layers; layer += step) svg.append(make("text", { class: "tick", x: left + cell * (layer + 0.5), y: below + 13, "text-anchor": "middle" }, String(layer)));
-  svg.append(make("text", { class: "soft", x: left + cell * DATA.layers / 2, y: below + 29, "text-anchor": "middle" }, "layer"));
-  return svg;
+// The cells of a map, as the page was made with them, for another configuration: cellOf(layer, tensor, choice) gives
+// text, kind and shade of a factored weight.
+function recolour(name, point, cellOf) {
+  const figure = $(name);
+  if (!figure) return;
+  const rows = choices(point), cells = figure.querySelectorAll("tbody tr");
+  for (const box of figure.querySelectorAll(".map .site")) {
+    const [layer, tensor] = box.dataset.site.split(" ").map(Number), choice = rows[layer][tensor];
+    const [text, kind, shade] = choice ? cellOf(layer, tensor, choice) : ["dense", "dense", 0];
+    box.setAttribute("class", `site ${kind}`);
+    box.style.setProperty("--v", shade);
+    box.firstChild.textContent = `layer ${layer}, ${TENSORS[tensor].name}: ${text}`;
+    cells[layer].children[1 + tensor].textContent = text;
+  }
+  figure.querySelector(".map").setAttribute("aria-label", `${figure.querySelector("figcaption").textContent}: ${rankRange(point)}`);
 }
 
-// What the colours of the map say: shares of break-even from rank 1 to break-even, then dense and above.
-function scale() {
-  const key = (fill, opacity, text) => make("span", {}, make("svg", { viewBox: "0 0 14 14" }, make("rect", { x: 1, y: 1, width: 12, height: 12, fill, "fill-opacity": opacity, stroke: "var(--line)" })), text);
-  const shares = [0, 0.25, 0.5, 1].map((share) => key("var(--blue)", 1 - 0.8 * Math.sqrt(share), share ? `${100 * share} %` : "rank 1"));
-  return make("div", { class: "legend" }, ...shares, make("span", {}, "of break-even"), key("var(--orange)", 1, "above"), key("var(--paper)", 1, "dense"));
+function recolourMaps(point) {
+  recolour("ranks", point, (layer, tensor, choice) => DATA.cells[tensor][choice - 1]);
+  const { values, unit, low, high, log } = DATA.damage || {};
+  recolour("damage", point, (layer, tensor, choice) => {
+    const value = values[layer][tensor][choice - 1];
+    const share = log ? Math.log(value / low) / Math.log(high / low) : value / high;
+    return [`${trim(value, 3)} ${unit}`, "value", value <= low ? 0 : Math.min(1, share).toFixed(3)];
+  });
 }
 
 function rankRange(point) {
@@ -110,7 +107,7 @@ function rankRange(point) {
 }
 
 function detail() {
-  const host = $("detail"), point = state.selected, width = Math.max(260, host.clientWidth - 30);
+  const point = state.selected;
   const kind = { dense: "The dense model", best: `${FIRST} by ${COLUMNS[column(DATA.objectives[0])].label}`, frontier: "On the frontier", sample: "One of the sample" }[point.kind];
   const text = command(point);
   const copy = make("button", { type: "button", onclick: () => navigator.clipboard && navigator.clipboard.writeText(text.replace(/ \\\n {2}/g, " ")).then(() => { copy.textContent = "copied"; }, () => { copy.textContent = "select and copy"; }) }, "copy");
@@ -120,8 +117,9 @@ function detail() {
   } }, "save configuration.json");
   const saved = (index) => { const at = savingOf(index); return at < 0 ? "" : `${point.values[at].toFixed(1)} %`; };
   const rows = OWN.map((index) => [COLUMNS[index].label, show(DENSE.values[index], index), show(point.values[index], index), saved(index)]);
-  host.replaceChildren(make("h3", {}, kind), make("p", { class: "muted" }, rankRange(point)), map(point, width),
-    scale(),
+  $("which").replaceChildren(make("h3", {}, kind), make("p", { class: "muted" }, rankRange(point)));
+  recolourMaps(point);
+  $("costs").replaceChildren(
     make("div", { class: "scroll" }, table(["", "dense", "here", "saved"], rows)),
     make("h3", {}, "The same numbers from the shell"), make("pre", { class: "command mono", id: "command" }, text),
     make("div", { class: "bar" }, copy, save));
@@ -280,5 +278,5 @@ limits();
 list();
 state.selected = POINTS.find((point) => point.kind === "best") || POINTS.find((point) => point.kind === "frontier") || DENSE;
 onWidth($("chart"), draw);
-onWidth($("detail"), detail);
+detail();
 onWidth($("histogram"), histogram);

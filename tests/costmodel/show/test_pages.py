@@ -103,6 +103,21 @@ def test_a_page_opens_quietly_and_fits(
     assert (tmp_path / "page.png").stat().st_size > 20_000
 
 
+def test_maps_follow_the_configuration_that_is_shown(pages: dict[str, Path], tab: Tab) -> None:
+    tab.open(pages["explore"])
+    drawn = "[...document.querySelectorAll('#{} .map .site')].map((box) => box.getAttribute('class') + box.textContent)"
+    shown = "[...document.querySelectorAll('#{} tbody td')].map((cell) => cell.textContent)"
+    opened = {name: (tab.run(drawn.format(name)), tab.run(shown.format(name))) for name in ("ranks", "damage")}
+    tab.run("select(POINTS[30])")
+    assert tab.run(drawn.format("ranks")) != opened["ranks"][0]
+    total = "choices(state.selected).flatMap((row, l) => row.map((c, t) => c ? DATA.damage.values[l][t][c - 1] : 0))"
+    assert tab.run(f"{total}.reduce((a, b) => a + b)") == pytest.approx(
+        tab.run("state.selected.values[column('quality')]"), rel=0.01
+    )
+    tab.run("select(POINTS.find((point) => point.kind === 'best'))")
+    assert {name: (tab.run(drawn.format(name)), tab.run(shown.format(name))) for name in opened} == opened
+
+
 CLIPPED = """[...document.querySelectorAll("main svg text")].flatMap((text) => {
   const inner = text.getBoundingClientRect(), outer = text.ownerSVGElement.getBoundingClientRect();
   return inner.left < outer.left - 1 || inner.right > outer.right + 1 || inner.top < outer.top - 1
@@ -168,8 +183,11 @@ def test_a_click_shows_a_configuration_and_its_command_gives_its_numbers(
         phase, metric = column.split(".")
         costs = next(each for each in phases if each["workload"]["phase"] == phase)["decomposed"]
         assert shown == pytest.approx(costs[metric], rel=1e-6)
-    filled = tab.run("document.querySelectorAll('#detail rect[stroke-width=\"0\"]').length")
-    assert filled == int(re.match(r"(\d+) of 224 weights", tab.run("rankRange(state.selected)"))[1])  # type: ignore[index]
+    filled = re.match(r"(\d+) of 224 weights", tab.run("rankRange(state.selected)"))
+    for name in ("ranks", "damage"):
+        factored = f"document.querySelectorAll('#{name} .map .site:not(.dense)').length"
+        assert filled is not None
+        assert tab.run(factored) == int(filled[1])
     assert tab.problems == []
 
 
