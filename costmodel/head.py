@@ -64,7 +64,6 @@ class Head:
         """Parameters of the parts."""
         return sum(part.params for part in self.parts)
 
-
     def untied(self) -> Head:
         """The same head with a weight of its own where it has the token embedding."""
         return replace(self, parts=tuple(replace(part, tied=False) for part in self.parts))

@@ -53,7 +53,8 @@ def masked_lm(dense: str, normed: str, decoder: str, *, bias: bool = True, secon
     """
 
     def make(spec: ModelSpec, labels: int) -> Head:
-        return Head(kind="masked_lm", parts=masked_lm_parts(spec, dense, normed, decoder, bias=bias, second_bias=second_bias))
+        parts = masked_lm_parts(spec, dense, normed, decoder, bias=bias, second_bias=second_bias)
+        return Head(kind="masked_lm", parts=parts)
 
     return make
 
