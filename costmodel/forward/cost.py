@@ -7,7 +7,7 @@ per kernel; what a cache saves between kernels and what bad tiling adds are not 
 from __future__ import annotations
 
 import functools
-from dataclasses import dataclass, fields, replace
+from typing import NamedTuple
 
 from costmodel.forward.work import AttentionShape, Count, attention_work, gemm_work, visible_pairs
 from costmodel.units import DType
@@ -20,9 +20,12 @@ INT4_GROUP = 128
 """Weights along k that share one scale in weight-only int4."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class OpCost:
-    """What an operation costs before any hardware is known; costs add up."""
+class OpCost(NamedTuple):
+    """What an operation costs before any hardware is known; costs add up.
+
+    A named tuple, as `Op` is: lists of operations make thousands of them, and a frozen dataclass takes four times as
+    long to make.
+    """
 
     flops: int = 0
     """Matrix products only, an FMA is 2, causal attention counted whole, as torch's FlopCounterMode does."""
@@ -45,13 +48,13 @@ class OpCost:
     kernels: int = 0
     """Device kernels that eager PyTorch launches; views launch none."""
 
-    def __add__(self, other: OpCost) -> OpCost:
-        return OpCost(**{f.name: getattr(self, f.name) + getattr(other, f.name) for f in fields(self)})
+    def __add__(self, other: OpCost) -> OpCost:  # type: ignore[override]
+        return OpCost(*(one + more for one, more in zip(self, other, strict=True)))
 
     def with_kv_elements(self, before: int, after: int) -> OpCost:
         """The same with elements of the KV cache of `after` bytes in place of `before`."""
         read, written = (each // before * after for each in (self.kv_read_bytes, self.kv_write_bytes))
-        return replace(self, kv_read_bytes=read, kv_write_bytes=written)
+        return self._replace(kv_read_bytes=read, kv_write_bytes=written)
 
     @property
     def executed_flops(self) -> int:

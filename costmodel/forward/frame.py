@@ -9,7 +9,6 @@ a normed input until the block that takes it as an argument returns.
 from __future__ import annotations
 
 import functools
-from dataclasses import replace
 from typing import NamedTuple
 
 from costmodel.forward.attention import add_masks
@@ -45,7 +44,7 @@ def layer_ops(model: ModelSpec, work: Workload, window: int | None) -> tuple[Op,
     b = Builder(model, work)
     model.family.layer(b, window)
     last = b.ops.pop()
-    return (*b.ops, replace(last, holds=(*last.holds, *prologue(model, work).start.carried)))
+    return (*b.ops, last._replace(holds=(*last.holds, *prologue(model, work).start.carried)))
 
 
 @functools.lru_cache(maxsize=256)
@@ -67,7 +66,7 @@ def _summed_words(b: Builder, start: Start) -> Prologue:
     def renamed(names: tuple[str, ...]) -> tuple[str, ...]:
         return tuple(summed if name == words.name else name for name in names)
 
-    b.ops += [replace(op, inputs=renamed(op.inputs), holds=renamed(op.holds)) for op in after]
+    b.ops += [op._replace(inputs=renamed(op.inputs), holds=renamed(op.holds)) for op in after]
     first, carried = renamed((start.first,))[0], renamed(start.carried)
     return Prologue(tuple(b.ops), Start(first, carried))
 
@@ -86,7 +85,7 @@ def epilogue_ops(model: ModelSpec, work: Workload) -> tuple[Op, ...]:
     b = Builder(model, work)
     model.family.epilogue(b)
     held = prologue(model, work).start.carried
-    return tuple(op if op.name == LM_HEAD else replace(op, holds=(*op.holds, *held)) for op in b.ops)
+    return tuple(op if op.name == LM_HEAD else op._replace(holds=(*op.holds, *held)) for op in b.ops)
 
 
 def add_positions(b: Builder, kernels: int, *, rows: int = 0, kept_bytes: int = INDEX_BYTES) -> None:

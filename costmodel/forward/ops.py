@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, NamedTuple
 
 from costmodel.forward.cost import (
     ACTIVATIONS,
@@ -32,8 +31,7 @@ FACTOR_SUFFIXES = (".in", ".core", ".out")
 """What the linears of a factored weight append to the module's name."""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Op:
+class Op(NamedTuple):
     """An operation with what it reads and what its result occupies.
 
     Attributes:

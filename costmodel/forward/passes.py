@@ -10,7 +10,7 @@ from costmodel.forward.cost import OpCost
 from costmodel.forward.frame import INPUT, epilogue_ops, layer_ops, prologue
 from costmodel.forward.ops import FACTOR_SUFFIXES, Op, site_product, summed_rows
 from costmodel.forward.routing import grouped_work, stack_work
-from costmodel.forward.sharding import WAYS, Stage, split_stages
+from costmodel.forward.sharding import WAYS, split_stages
 from costmodel.forward.stages import send, stage_layers
 from costmodel.forward.workload import Way, Workload
 from costmodel.model import ModelSpec
@@ -138,7 +138,7 @@ class FactoredLinear:
 
     def ops(
         self, dense: str, inputs: tuple[str, ...], holds: tuple[str, ...], factor: Factor, way: Way = "replicate"
-    ) -> Iterator[Op]:
+    ) -> list[Op]:
         """`.in` and `.out`, with `.core` between them in the Tucker form, and what several devices exchange.
 
         Args:
@@ -149,29 +149,32 @@ class FactoredLinear:
         source, (first, last) = inputs, factor.ranks
         core = 0 if isinstance(factor, LowRank) else last
         out, inner = self.tensor.out_features, self.tensor.in_features
-        place = 0
-        for stage in split_stages(way, first, last, core, out, inner, self._bias, self._tp):
-            if not stage.n:
+        rows, ops, place, held = self._rows, list[Op](), 0, holds
+        for suffix, kind, n, k, bias, summed in split_stages(way, first, last, core, out, inner, self._bias, self._tp):
+            if not n:
                 continue
-            name, is_product = dense + stage.suffix, stage.kind == "gemm"
-            yield Op(
-                name=name,
-                kind=stage.kind,
-                cost=self._product(stage.n, stage.k, bias=bool(stage.bias)) if is_product else self._exchange(stage),
-                out_bytes=self._rows * stage.n * self._act_bytes,
-                gemm=(self._rows, stage.n, stage.k) if is_product else None,
-                inputs=source,
-                holds=holds if source is inputs else (*holds, *inputs),
-                site=self.tensor.name,
-                fp8=self._fp8,
-                experts=self._experts[place] if is_product else None,
+            name, is_product = dense + suffix, kind == "gemm"
+            ops.append(
+                Op(
+                    name=name,
+                    kind=kind,
+                    cost=self._product(n, k, bias=bias > 0) if is_product else self._exchange(n, summed),
+                    out_bytes=rows * n * self._act_bytes,
+                    gemm=(rows, n, k) if is_product else None,
+                    inputs=source,
+                    holds=held,
+                    site=self.tensor.name,
+                    fp8=self._fp8,
+                    experts=self._experts[place] if is_product else None,
+                )
             )
             place += is_product
-            source = (name,)
+            source, held = (name,), (*holds, *inputs)
+        return ops
 
-    def _exchange(self, stage: Stage[int]) -> OpCost:
-        rows = self._summed_rows if stage.summed else self._rows
-        return OpCost(message_bytes=rows * stage.n * self._act_bytes, kernels=1)
+    def _exchange(self, width: int, summed: bool) -> OpCost:
+        rows = self._summed_rows if summed else self._rows
+        return OpCost(message_bytes=rows * width * self._act_bytes, kernels=1)
 
 
 def _place(op: Op, names: dict[str, str], prefix: str) -> Op:

@@ -235,10 +235,10 @@ def split_stages(
     into = Stage(".in", "gemm", first // tp if way == "gather" else first, inner, none)
     middle = Stage(".core", "gemm", core, first, none)
     result = Stage(".out", "gemm", out, last // tp if way == "scatter" else last, bias)
+    if way == "replicate":
+        return [into, middle, result]
     hidden = Stage(".all_reduce", "all_reduce", out, none, none, summed=True)
     match way:
-        case "replicate":
-            return [into, middle, result]
         case "gather":
             return [into, Stage(".all_gather", "all_gather", first, none, none), middle, result]
         case "reduce-rank":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -10,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from costmodel.arrays import Bools, Floats, Ints
+from costmodel.forward.cost import OpCost
 from costmodel.forward.ops import Op
 from costmodel.forward.work import NO_EXPERTS, AttentionShape
 
@@ -54,33 +56,34 @@ class OpColumns:
     @classmethod
     def of(cls, ops: Sequence[Op]) -> OpColumns:
         """Columns of a list of operations."""
-        shapes = np.array([op.gemm or (0, 0, 0) for op in ops], dtype=np.int64).reshape(-1, 3)
-        costs = np.array(
-            [(c.executed_flops, c.vector_flops, c.hbm_bytes, c.kernels) for c in (op.cost for op in ops)],
-            dtype=np.int64,
-        ).reshape(-1, 4)
+        shapes = _table([op.gemm or (0, 0, 0) for op in ops], 3)
+        flops, skipped, vector_flops, *moved, messages, kernels = _table([op.cost for op in ops], len(OpCost._fields))
         attention = experts = None
         if any(attended := [op.attention for op in ops]):
-            attention = np.array([each or _NO_ATTENTION for each in attended], dtype=np.int64)
+            attention = _table([each or _NO_ATTENTION for each in attended], len(_NO_ATTENTION)).T
         if any(grouped := [op.experts for op in ops]):
-            experts = np.array([each or NO_EXPERTS for each in grouped], dtype=np.int64)
+            experts = _table([each or NO_EXPERTS for each in grouped], len(NO_EXPERTS)).T
         fp8 = [op.fp8 for op in ops]
-        messages = np.array([op.cost.message_bytes for op in ops], dtype=np.int64)
         return cls(
             attention=attention,
             experts=experts,
             message_bytes=messages if messages.any() else None,
             kind=np.array([op.kind for op in ops], dtype=np.str_),
-            m=shapes[:, 0],
-            n=shapes[:, 1],
-            k=shapes[:, 2],
-            executed_flops=costs[:, 0],
-            vector_flops=costs[:, 1],
-            hbm_bytes=costs[:, 2],
-            kernels=costs[:, 3],
+            m=shapes[0],
+            n=shapes[1],
+            k=shapes[2],
+            executed_flops=flops - skipped,
+            vector_flops=vector_flops,
+            hbm_bytes=np.sum(moved, axis=0),
+            kernels=kernels,
             merged_n=np.array([op.merged_n for op in ops], dtype=np.int64),
             fp8=np.array(fp8, dtype=np.bool_) if any(fp8) else None,
         )
+
+
+def _table(rows: Sequence[tuple[int, ...]], width: int) -> Ints:
+    """The columns of rows of whole numbers, int64 (width, rows)."""
+    return np.fromiter(itertools.chain.from_iterable(rows), np.int64, width * len(rows)).reshape(-1, width).T
 
 
 TIMING_ROWS = (

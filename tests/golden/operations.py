@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -65,7 +64,7 @@ def compute(name: str) -> dict[str, list[dict[str, Any]]]:
     factors = Decomposition({Site(0, first): LowRank(7), Site(0, second): Tucker(5, 6)})
     return {
         how: [
-            {key: value for key, value in asdict(op).items() if value not in (None, 0, (), "")}
+            {key: value for key, value in op._asdict().items() if value not in (None, 0, (), "")}
             | {"cost": cost(op.cost)}
             for op in forward_ops(model, factors, work)
         ]
@@ -76,7 +75,7 @@ def compute(name: str) -> dict[str, list[dict[str, Any]]]:
 
 def cost(of: Any) -> dict[str, int]:
     """The counts that are not 0."""
-    return {name: value for name, value in asdict(of).items() if value}
+    return {name: value for name, value in of._asdict().items() if value}
 
 
 def text() -> str:

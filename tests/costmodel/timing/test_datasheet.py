@@ -64,14 +64,15 @@ def test_nothing_takes_no_time() -> None:
     assert GRAPH.times(OpColumns.of([])).latency_s.shape == (0,)
 
 
-COSTS = st.builds(
-    OpCost,
-    flops=st.integers(0, 10**15),
-    vector_flops=st.integers(0, 10**12),
-    weight_read_bytes=st.integers(0, 10**11),
-    act_read_bytes=st.integers(0, 10**11),
-    kernels=st.integers(1, 10),
-)
+COSTS = st.fixed_dictionaries(
+    {
+        "flops": st.integers(0, 10**15),
+        "vector_flops": st.integers(0, 10**12),
+        "weight_read_bytes": st.integers(0, 10**11),
+        "act_read_bytes": st.integers(0, 10**11),
+        "kernels": st.integers(1, 10),
+    }
+).map(lambda counts: OpCost(**counts))
 
 
 @given(COSTS, COSTS)
