@@ -81,6 +81,8 @@ def command(
     job = Job.read(resumed(settings, earlier, asked))
     for text in configs_warnings(job.settings.configs, job.spec):
         say(f"warning: {text}", err=True)
+    for text in job.notes:
+        say(text, err=True)
     sampled = 1 + sum(case.origin == "sample" for case in job.cases)
     if job.settings.samples is not None and sampled < job.settings.samples:
         say(f"note: {sampled} samples instead of {job.settings.samples}: there are no more distinct ones", err=True)

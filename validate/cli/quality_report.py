@@ -79,7 +79,8 @@ def _print(found: Sequence[Row], folder: Path, counts: dict[str, int], measured:
     cells = []
     for row in found[:MAX_ROWS]:
         record = row.record
-        line: list[Any] = [record.index, configuration_text(record.decomposition(spec), spec)]
+        text = configuration_text(record.decomposition(spec), spec) if len(found) > 1 else "as it is"
+        line: list[Any] = [record.index, f"{record.artefact.name}: {text}" if record.artefact else text]
         line += [record.factors] if len(kinds) > 1 else []
         line += [percent(row.params_removed)]
         if dense.text:
@@ -92,7 +93,8 @@ def _print(found: Sequence[Row], folder: Path, counts: dict[str, int], measured:
             line.append(task and interval_text(task.value, digits, signed=False, share=is_share))
             line.append(task and interval_text(task.change, digits, share=is_share))
         cells.append(line)
-    title = f"{dense.record.model.name}: quality against dense, changes with 95 % intervals"
+    compared = "quality against dense, changes with 95 % intervals" if len(found) > 1 else "quality of it alone"
+    title = f"{dense.record.model.name}: {compared}"
     print_table(title, columns, cells, left=2 + (len(kinds) > 1))
     if len(found) > MAX_ROWS:
         say(f"{len(found) - MAX_ROWS} more configurations; --format csv or json has all")
@@ -164,5 +166,6 @@ def _csv(found: Sequence[Row]) -> list[dict[str, Any]]:
             }
         reason = record.failure.reason if record.failure else None
         more = {"failure": reason, "config": json.dumps(record.config)}
-        lines.append(line | more | {"perplexity_reason": text and text.perplexity_reason})
+        last = {"perplexity_reason": text and text.perplexity_reason}
+        lines.append(line | more | last | {"artefact": record.artefact and record.artefact.name})
     return lines

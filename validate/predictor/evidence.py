@@ -66,7 +66,7 @@ def read_evidence(paths: Sequence[Path], sensitivity: Sensitivity, factors: Fact
             allowed=" or ".join(kinds) or "none",
             hint=f"measure some: validate quality --samples {ADVISED} --factors ...",
         )
-    kept = [record for record in records if record.factors in (factors, "none")]
+    kept = [record for record in records if record.factors in (factors, "none") and record.artefact is None]
     _require_alike(kept)
     dense = next((record for record in kept if record.is_dense), None)
     if kept and (dense is None or dense.text is None):

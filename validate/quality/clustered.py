@@ -53,6 +53,8 @@ class QualityTask:
             CostModelError: as `open_evaluator`.
         """
         require_checkpoint(self.job.folder, self.job.model.sha256, node)
+        if self.job.artefact is not None:
+            require_checkpoint(self.job.artefact.folder, self.job.artefact.source.sha256, node)
         job = replace(self.job, settings=replace(self.job.settings, device=kind))
         if job.fixed["tasks"] != self.fixed["tasks"]:
             raise RunError(f"node {node} has other files of tasks", value=job.fixed["tasks"])
@@ -102,7 +104,8 @@ class ClusterEvaluator:
     """
 
     def __init__(self, cluster: Cluster, job: Job, cases: tuple[QualityCase, ...] | None) -> None:
-        self._job = replace(job, folder=Path(job.folder).resolve())
+        own = job.artefact and replace(job.artefact, folder=job.artefact.folder.resolve())
+        self._job = replace(job, folder=Path(job.folder).resolve(), artefact=own)
         task = QualityTask(job=self._job, fixed=job.fixed, cases=cases)
         settings = job.settings
         most = None if cases is None else max(1, len(cases))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
 import msgspec
@@ -13,6 +13,7 @@ import msgspec
 from validate.errors import RunError, kind_of, reason_of
 from validate.factors.replace import Replacement, StageMaker
 from validate.factors.sequential import SequentialFactors
+from validate.models.exchange import exchanged
 from validate.models.pretrained import Pretrained
 from validate.quality.case import QualityCase
 from validate.quality.records import (
@@ -41,6 +42,7 @@ class Evaluator:
         tasks: what to ask, if anything.
         calibration: the text of factors that are fitted to one.
         environment: what the measurement is made with.
+        artefact: a factored folder as it runs, for the cases that are of one.
         params: of a checkpoint that is factored already and measured as it is; None where the structure says.
     """
 
@@ -54,11 +56,12 @@ class Evaluator:
         tasks: Sequence[TaskMeasure] = (),
         calibration: CalibrationSource | None = None,
         environment: Mapping[str, Any] | None = None,
+        artefact: Pretrained | None = None,
         params: int | None = None,
     ) -> None:
         self._pretrained, self._model, self._makers = pretrained, model, makers
         self._text, self._tasks, self._calibration = text, tasks, calibration
-        self._params = params
+        self._artefact, self._params = artefact, params
         self.environment: Mapping[str, Any] = dict(environment or {})
         """What measurements are made with."""
 
@@ -114,11 +117,7 @@ class Evaluator:
 
     def _attempt(self, case: QualityCase, attempt: _Attempt) -> None:
         with attempt.timed("factors"):
-            pretrained = self._pretrained
-            make = self._makers.get(case.kind, _none)
-            if isinstance(make, SequentialFactors):
-                make = make.fitted(case.decomposition)
-            replacement = Replacement(pretrained.body, pretrained.spec, case.decomposition, make)
+            replacement = self._exchange(case)
         with replacement:
             if self._text is not None:
                 with attempt.timed("text"):
@@ -127,9 +126,23 @@ class Evaluator:
                 for task in self._tasks:
                     attempt.tasks += task.measure()
 
+    def _exchange(self, case: QualityCase) -> AbstractContextManager[object]:
+        """What makes the model that of a case, and takes it back."""
+        pretrained = self._pretrained
+        if case.artefact is not None:
+            if self._artefact is None:
+                raise RunError("no factored folder was opened", value=case.artefact.name)
+            return exchanged(pretrained, self._artefact)
+        make = self._makers.get(case.kind, _none)
+        if isinstance(make, SequentialFactors):
+            make = make.fitted(case.decomposition)
+        return Replacement(pretrained.body, pretrained.spec, case.decomposition, make)
+
 
 def _first_changed(case: QualityCase) -> int:
-    """Number of the first layer that is factored or dropped."""
+    """Number of the first layer that is not the dense one; a folder's own layers all count as others."""
+    if case.artefact is not None:
+        return 0
     return min({site.layer for site in case.decomposition.factors} | case.decomposition.dropped)
 
 

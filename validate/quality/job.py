@@ -11,6 +11,7 @@ from costmodel.errors import InputError
 from costmodel.model import ModelSpec
 from validate.errors import RunError
 from validate.models.kept import is_factored, kept_model
+from validate.quality.artefact import Artefact, alone
 from validate.quality.case import QualityCase
 from validate.quality.given import given_cases
 from validate.quality.plan import sample_cases
@@ -69,7 +70,8 @@ class Job:
     """Everything that is decided before anything is measured.
 
     Attributes:
-        folder: the checkpoint.
+        folder: the checkpoint that all is compared with.
+        artefact: the factored folder that is measured beside it, if one was named.
         spec: its structure.
         model: as records name it.
         cases: configurations beside the dense model.
@@ -80,6 +82,7 @@ class Job:
     """
 
     folder: Path
+    artefact: Artefact | None
     spec: ModelSpec
     model: CheckpointRecord
     cases: Sequence[QualityCase]
@@ -98,10 +101,15 @@ class Job:
         """
         if settings.model is None:
             raise InputError("--model is missing", hint="name a folder with config.json and *.safetensors")
-        folder = _locate(settings.model)
+        given = _locate(settings.model)
+        artefact = Artefact.of(given, settings.dense) if is_factored(given) else None
+        if settings.dense is not None and artefact is None:
+            hint = "configurations of a dense checkpoint are compared with itself"
+            raise InputError("--dense belongs to a factored folder", value=settings.model, hint=hint)
+        folder = given if artefact is None else artefact.dense
         spec, config = kept_model(folder)
         asked = settings.config or settings.configs or settings.decompose or settings.samples
-        if asked and is_factored(folder):
+        if asked and is_factored(given):
             hint = "a factored checkpoint is measured as it is; give configurations of the dense one"
             raise InputError("a factored checkpoint cannot be factored again", value=settings.model, hint=hint)
         text, calibration = TextFile.read(settings.text), TextFile.read(settings.calibration_text)
@@ -115,6 +123,8 @@ class Job:
         )
         if settings.samples is not None:
             cases += sample_cases(spec, settings.samples, settings.seed, settings.factors)
+        if artefact is not None:
+            cases.append(artefact.case(spec))
         model = CheckpointRecord(
             name=spec.name,
             sha256=checkpoint_sha256(folder),
@@ -124,6 +134,7 @@ class Job:
         )
         return cls(
             folder=folder,
+            artefact=artefact,
             spec=spec,
             model=model,
             cases=cases,
@@ -167,6 +178,13 @@ class Job:
                 raise RunError("cannot resume with another calibration text", hint="choose another --out")
             require_same(held, now, [name for name in FIXED if both or not name.startswith("calibration")])
         save_settings(journal.folder, {**now, "options": asdict(self.settings)}, NAME)
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What a user should know of what is compared with what, each a line with its kind."""
+        if self.artefact is not None:
+            return (self.artefact.note,) if self.artefact.note else ()
+        return (f"warning: {alone(self.folder)}",) if is_factored(self.folder) else ()
 
     @property
     def is_local(self) -> bool:

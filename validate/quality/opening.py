@@ -47,6 +47,11 @@ def open_evaluator(job: Job, status: Callable[[str], None], *, cases: Iterable[Q
     pretrained = opened(job.folder, dtype=DTYPES[settings.dtype][0], device=device.torch_device)
     if not job.spec.is_encoder:
         pretrained.model.config.use_cache = False  # type: ignore[union-attr]  # nothing is generated
+    artefact = None
+    if job.artefact is not None:
+        status(f"reading {job.artefact.source.name}")
+        artefact = open_factored(job.artefact.folder, dtype=DTYPES[settings.dtype][0], device=device.torch_device)
+        artefact.model.config.use_cache = pretrained.model.config.use_cache  # type: ignore[union-attr]
     text = None
     if job.text is not None:
         blocks = text_blocks(
@@ -83,6 +88,7 @@ def open_evaluator(job: Job, status: Callable[[str], None], *, cases: Iterable[Q
         tasks=tasks,
         calibration=job.calibration.source if job.calibration else None,
         environment=environment(device),
+        artefact=artefact,
         params=sum(each.numel() for each in pretrained.model.parameters()) if is_factored(job.folder) else None,
     )
 

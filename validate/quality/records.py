@@ -115,6 +115,8 @@ class QualityRecord(Record, frozen=True, kw_only=True):
     """How factors were computed: from the weights alone, or from calibration text too; none where none are."""
     calibration: CalibrationSource | None = None
     """Of factors fitted to a text."""
+    artefact: Source | None = None
+    """The factored folder that was measured as it is; None for factors that were computed here."""
     strata: Strata
     params: PositiveCount
     """Of the configuration."""
@@ -143,8 +145,8 @@ class QualityRecord(Record, frozen=True, kw_only=True):
 
     @property
     def is_dense(self) -> bool:
-        """Whether nothing is factored or dropped."""
-        return not self.config.get("ranks") and not self.config.get("drop")
+        """Whether it is the dense checkpoint."""
+        return not self.config.get("ranks") and not self.config.get("drop") and self.artefact is None
 
 
 def unmeasured(
@@ -171,7 +173,8 @@ def unmeasured(
         config=case.decomposition.to_json(),
         origin=case.origin,
         factors=case.kind,
-        calibration=calibration if case.kind not in ("none", "plain") else None,
+        calibration=calibration if case.kind not in ("none", "plain") and case.artefact is None else None,
+        artefact=case.artefact,
         strata=strata_of(spec, case.decomposition),
         params=params_of(spec, case.decomposition),
         seconds={},

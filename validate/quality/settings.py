@@ -20,6 +20,12 @@ class QualitySettings:
         "Checkpoint: a folder with config.json, *.safetensors and a tokenizer, or a name on the Hugging Face hub.",
         metavar="PATH",
     )
+    dense: str | None = option(
+        None,
+        "Of a factored folder: the dense checkpoint that it is compared with.  [default: the one beside it that it was "
+        "made of]",
+        metavar="DIR",
+    )
     config: tuple[str, ...] = option((), "Configuration to measure; repeatable.", metavar="FILE")
     configs: str | None = option(
         None, "Configurations to measure: a list, or the JSON of `costmodel explore`.", metavar="FILE"

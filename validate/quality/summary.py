@@ -115,6 +115,7 @@ class Row:
             "failure": failure,
             "origin": record.origin,
             "factors": record.factors,
+            "artefact": record.artefact and record.artefact.name,
             "config": record.config,
             "params": record.params,
             "params_removed_pct": 100 * self.params_removed,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -61,19 +62,44 @@ def test_a_factored_folder_is_timed_beside_its_dense_model(root: Path, tmp_path:
     assert run(cli, [*arguments[:-4], "--configs", "x.json", "--out", str(tmp_path / "no")]) == 2
 
 
-def test_its_quality_is_that_of_the_configuration_in_the_dense_model(root: Path, tmp_path: Path) -> None:
+def test_its_quality_is_that_of_the_configuration_in_the_dense_model_beside_which_it_is_measured(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     few = ["--text", str(root / "text.txt"), "--blocks", "4", "--length", "16"]
     config = ["--config", str(root / "out" / "decomposition.json")]
     assert run(cli, ["quality", "--model", str(root / "out"), *few, "--out", str(tmp_path / "ours")]) == 0
+    assert "compared with" in capsys.readouterr().err
     assert run(cli, ["quality", "--model", str(root / "dense"), *few, *config, "--out", str(tmp_path / "theirs")]) == 0
-    (ours,) = QUALITY.read(tmp_path / "ours")
-    theirs = QUALITY.read(tmp_path / "theirs")[1]
+    dense, ours = QUALITY.read(tmp_path / "ours")
+    other, theirs = QUALITY.read(tmp_path / "theirs")
+    assert dense.text == other.text
     assert ours.text is not None
     assert theirs.text is not None
     assert ours.text.nll == pytest.approx(theirs.text.nll, abs=1e-4)
-    assert ours.params == theirs.params
+    assert ours.text.kl == pytest.approx(theirs.text.kl, abs=1e-4)
+    assert (ours.config, ours.params) == (theirs.config, theirs.params)
+    assert ours.artefact is not None
+    assert ours.artefact.name == "out"
     again = ["quality", "--model", str(root / "out"), *few, "--decompose", "layers=0 rank=1", "--out", str(tmp_path)]
     assert run(cli, again) == 2
+
+
+def test_a_folder_without_its_dense_checkpoint_is_said_to_be_compared_with_nothing(
+    root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shutil.copytree(root / "out", tmp_path / "far")
+    few = ["--text", str(root / "text.txt"), "--blocks", "4", "--length", "16"]
+    asked = ["quality", "--model", str(tmp_path / "far"), *few]
+    assert run(cli, [*asked, "--out", str(tmp_path / "alone")]) == 0
+    printed = capsys.readouterr()
+    assert "compared with nothing" in printed.err
+    assert "--dense" in printed.err
+    assert "against dense" not in printed.out
+    assert len(QUALITY.read(tmp_path / "alone")) == 1
+    for wrong in (root / "out", tmp_path / "nowhere"):
+        assert run(cli, [*asked, "--dense", str(wrong), "--out", str(tmp_path / "no")]) == 2
+    assert run(cli, ["quality", "--model", str(root / "dense"), "--dense", str(root / "dense"), *few]) == 2
+    assert capsys.readouterr().err.count("error: --dense") == 3
 
 
 def test_its_sensitivity_is_that_of_the_products(root: Path, tmp_path: Path) -> None:
@@ -90,7 +116,11 @@ def test_a_folder_in_int8_is_scored_and_not_timed(root: Path, tmp_path: Path) ->
     out = tmp_path / "int8"
     assert run(cli, ["apply", "--model", str(root / "dense"), "--weight-dtype", "int8", "--out", str(out)]) == 0
     few = ["--text", str(root / "text.txt"), "--blocks", "4", "--length", "16"]
-    assert run(cli, ["quality", "--model", str(out), *few, "--out", str(tmp_path / "quality")]) == 0
+    dense = ["--dense", str(root / "dense")]
+    assert run(cli, ["quality", "--model", str(out), *dense, *few, "--out", str(tmp_path / "quality")]) == 0
+    _, rounded = QUALITY.read(tmp_path / "quality")
+    assert rounded.text is not None
+    assert max(rounded.text.kl) > 0  # weights in int8 are not the dense ones, though nothing is factored
     assert run(cli, ["--model", str(out), "--out", str(tmp_path / "no")]) == 2
     assert json.loads((out / "config.json").read_text())["quantization_config"]["weight_dtype"] == "int8"
 
