@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import html
 import importlib
+import textwrap
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
@@ -20,10 +21,25 @@ from costmodel.show import exploration
 from costmodel.show.comparison import Table, estimates_table, explorations_table
 from costmodel.show.recommendation import csv_rows as recommended_rows
 from costmodel.show.recommendation import recommendations_json, recommendations_table
-from costmodel.show.report import comparison_csv_rows, csv_rows
+from costmodel.show.report import comparison_csv_rows, configuration_text, csv_rows
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+
+_ROWS = 8
+"""Rows of a short repr."""
+
+
+def _wrapped(configuration: str) -> list[str]:
+    """A configuration below its row, in lines that fit a notebook."""
+    return textwrap.wrap(
+        configuration,
+        100,
+        initial_indent="    ",
+        subsequent_indent="      ",
+        break_long_words=False,
+        break_on_hyphens=False,
+    )
 
 
 class Shown(ABC):
@@ -47,10 +63,17 @@ class Shown(ABC):
     def _rows(self) -> list[dict[str, object]]:
         """The rows of the command's CSV."""
 
+    def _below(self) -> Sequence[str]:
+        """What a short repr has below each row: a configuration that no column says."""
+        return ()
+
     def __repr__(self) -> str:
-        table = self._table()
-        rows = [" ".join(f"{name} {cell}" for name, cell in zip(table.columns, row, strict=True)) for row in table.rows]
-        return "\n".join([table.title, *(f"  {row}" for row in rows[:8]), *(["  ..."] if len(rows) > 8 else [])])
+        table, own = self._table(), self._below()
+        lines = []
+        for number, row in enumerate(table.rows[:_ROWS]):
+            lines.append(f"  {' '.join(f'{name} {cell}' for name, cell in zip(table.columns, row, strict=True))}")
+            lines += _wrapped(own[number]) if own and own[number] else []
+        return "\n".join([table.title, *lines, *(["  ..."] if len(table.rows) > _ROWS else [])])
 
     def _repr_html_(self) -> str:
         """The answer as a table, for notebooks."""
@@ -130,6 +153,12 @@ class ExplorationAnswer(Shown, Exploration):
 
     def _table(self) -> Table:
         return explorations_table([self])
+
+    def _below(self) -> Sequence[str]:
+        if self.beside is None:
+            return ()
+        source, *cells = exploration.beside_row(self, self.beside)
+        return (f"{source}: {', '.join(cells)}",)
 
     def _rows(self) -> list[dict[str, object]]:
         return exploration.csv_rows(self, self.beside)
@@ -227,6 +256,15 @@ class Recommendations(Shown, Sequence[Recommendation]):
 
     def _table(self) -> Table:
         return recommendations_table(self.answers)
+
+    def _below(self) -> Sequence[str]:
+        found: list[str] = []
+        for row in self.answers:
+            if isinstance(row, Refusal):
+                found += [""] * len(row.places)
+            else:
+                found.append("" if row.config is None else configuration_text(row.config, row.model))
+        return found
 
     def _rows(self) -> list[dict[str, object]]:
         return [

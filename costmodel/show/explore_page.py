@@ -92,6 +92,7 @@ def explore_page(result: Exploration, command: str) -> str:
         "form": space.form,
         "layers": model.num_layers,
         "command": command,
+        "model": model.name,
         "width": width,
         "tensors": [
             {

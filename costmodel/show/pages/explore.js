@@ -66,9 +66,12 @@ function configuration(point) {
   return { form: DATA.form, ranks, drop: [] };
 }
 
+// The configuration as a recipe, which every command reads with --recipe.
+const recipe = (point) => `schema = 1\nmodel = ${JSON.stringify(DATA.model)}\ndecompose = [\n${specs(point).map((spec) => `    "${spec}",\n`).join("")}]\n`;
+
 function command(point) {
   const found = specs(point);
-  if (found.length > 12) return `${DATA.command} --config configuration.json`;
+  if (found.length > 12) return `${DATA.command} --recipe recipe.toml`;
   return [DATA.command, ...found.map((spec) => `--decompose "${spec}"`)].join(" \\\n  ");
 }
 
@@ -111,10 +114,10 @@ function detail() {
   const kind = { dense: "The dense model", best: `${FIRST} by ${COLUMNS[column(DATA.objectives[0])].label}`, frontier: "On the frontier", sample: "One of the sample" }[point.kind];
   const text = command(point);
   const copy = make("button", { type: "button", onclick: () => navigator.clipboard && navigator.clipboard.writeText(text.replace(/ \\\n {2}/g, " ")).then(() => { copy.textContent = "copied"; }, () => { copy.textContent = "select and copy"; }) }, "copy");
-  const save = make("button", { type: "button", onclick: () => {
-    const link = make("a", { href: URL.createObjectURL(new Blob([JSON.stringify(configuration(point), null, 2)], { type: "application/json" })), download: "configuration.json" });
-    link.click();
-  } }, "save configuration.json");
+  const save = (name, type, content) => make("button", { type: "button", onclick: () => {
+    make("a", { href: URL.createObjectURL(new Blob([content(point)], { type })), download: name }).click();
+  } }, `save ${name}`);
+  const files = [save("recipe.toml", "application/toml", recipe), save("configuration.json", "application/json", (each) => JSON.stringify(configuration(each), null, 2))];
   const saved = (index) => { const at = savingOf(index); return at < 0 ? "" : `${point.values[at].toFixed(1)} %`; };
   const rows = OWN.map((index) => [COLUMNS[index].label, show(DENSE.values[index], index), show(point.values[index], index), saved(index)]);
   $("which").replaceChildren(make("h3", {}, kind), make("p", { class: "muted" }, rankRange(point)));
@@ -122,7 +125,7 @@ function detail() {
   $("costs").replaceChildren(
     make("div", { class: "scroll" }, table(["", "dense", "here", "saved"], rows)),
     make("h3", {}, "The same numbers from the shell"), make("pre", { class: "command mono", id: "command" }, text),
-    make("div", { class: "bar" }, copy, save));
+    make("div", { class: "bar" }, copy, ...files));
 }
 
 function select(point) {

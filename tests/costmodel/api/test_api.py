@@ -136,7 +136,10 @@ def test_answers_show_themselves() -> None:
     assert len(several) == len(list(several)) == 2
     assert several[1].hardware.name == "t4"
     assert "t4" in several._repr_html_()
-    assert "verdict" in repr(cm.recommend("gpt2", "l4", smaller="10%", phase="decode"))
+    recommended = cm.recommend("gpt2", "l4", smaller="10%", phase="decode")
+    assert "verdict" in repr(recommended)
+    assert str(recommended[0].spec) in " ".join(repr(recommended).split())
+    assert max(map(len, repr(recommended).splitlines())) <= 120
 
 
 def test_an_answer_draws_itself() -> None:

@@ -203,7 +203,12 @@ def test_a_configuration_file_gives_the_same_numbers(
     capsys.readouterr()
     arguments = [*shlex.split(tab.run("DATA.command"))[1:], "--config", str(file), "--format", "json"]
     assert run(cli, arguments) == 0
-    costs = json.loads(capsys.readouterr().out)["phases"][1]["decomposed"]
+    told = json.loads(capsys.readouterr().out)
+    recipe = file.with_name("recipe.toml")
+    recipe.write_text(tab.run("recipe(state.selected)"))
+    assert run(cli, [*arguments[:-4], "--recipe", str(recipe), "--format", "json"]) == 0
+    assert json.loads(capsys.readouterr().out)["decomposition"] == told["decomposition"]
+    costs = told["phases"][1]["decomposed"]
     assert tab.run("state.selected.values[column('decode.latency_s')]") == pytest.approx(costs["latency_s"], rel=1e-6)
     assert tab.run("state.selected.values[column('params')]") == pytest.approx(costs["params"], rel=1e-6)
 
