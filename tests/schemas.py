@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from schemas_built import applied, constants, manifests, points, prices, qualities, replays
+
 from costmodel.cli import cli, run
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -102,6 +104,8 @@ FILES = {
     "calibration": ("A calibration, as `validate fit` writes it", "hw_profiles/calibrations/*.json"),
     "configuration": ("A configuration, which `--config FILE` reads", "studies/*/loop/choice.json"),
     "quality": ("A quality file, which `--quality FILE` reads", "studies/*/loop/quality2.json"),
+    "verdict": ("verdict.json of a folder of `validate choose`", "studies/*/loop/verdict.json"),
+    "records": ("A line of quality.jsonl of `validate quality`", "studies/*/asked/quality.jsonl"),
     "run": ("run.json of a run of `validate`", "studies/*/loop/latency/run.json"),
     "sample": ("A line of samples.jsonl of `validate`", "studies/*/loop/latency/samples.jsonl"),
 }
@@ -269,6 +273,13 @@ def sensitivities() -> list[Any]:
 BUILT: dict[str, tuple[str, Callable[[], list[Any]]]] = {
     "choice": ("choice.json of `validate choose`, which `validate apply --choice` takes", choices),
     "sensitivity": ("What `validate sensitivity --format json` prints", sensitivities),
+    "prices": ("What `costmodel price --format json` prints", prices),
+    "points": ("What `validate points --format json` prints", points),
+    "replay": ("What `validate replay --format json` prints", replays),
+    "constants": ("What `validate replay --save-constants` writes and `--constants` reads", constants),
+    "measured": ("What `validate quality --format json` prints", qualities),
+    "factored": ("factored.json, the manifest of a folder of `validate apply`", manifests),
+    "applied": ("What `validate apply --format json` prints", applied),
 }
 """Name of a schema: its title, and what makes documents of its kind; tests hold the outputs of real runs to it."""
 

@@ -13,6 +13,7 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 from checkpoints import dense_folder  # noqa: E402
+from schemas import checker  # noqa: E402
 from validating import LLAMA  # noqa: E402
 
 import costmodel as cm  # noqa: E402
@@ -59,8 +60,9 @@ def test_one_recipe_goes_through_explore_estimate_recommend_choose_and_apply(
     report._write_choice(tmp_path / "loop", settings, chosen)  # type: ignore[arg-type]
 
     applied = ["apply", "--model", "dense", "--recipe", "loop/recipe.toml", "--out", "applied"]
-    assert run(validate.cli.cli, applied) == 0
-    capsys.readouterr()
+    assert run(validate.cli.cli, [*applied, "--format", "json"]) == 0
+    checker("applied").validate(json.loads(capsys.readouterr().out))
+    checker("factored").validate(json.loads(Path("applied/factored.json").read_text()))
     files = ["explored.toml", "estimated.toml", "recommended.toml", "loop/recipe.toml", "applied/recipe.toml"]
     assert {Path(file).read_text() for file in files} == {Path(files[0]).read_text()}
     assert recipe_model(files[0]) == "dense"

@@ -129,6 +129,7 @@ def test_from_a_checkpoint_to_a_choice(
         assert planned <= {json.dumps(record.config) for record in QUALITY.read(out / folder)}
     halves_differ(out)
     verdict = json.loads((out / "verdict.json").read_text())
+    checker("verdict").validate(verdict)
     assert {each["axis"] for each in verdict["tallies"]} == {"prefill", "size"}
     assert verdict["choice_latency"]["prefill"]["again"]
     assert captured.out.count("at least as good as every baseline: ") == 1

@@ -13,6 +13,7 @@ transformers = pytest.importorskip("transformers")
 
 from checkpoints import dense_folder, factored_folder  # noqa: E402
 from expert_configs import experts as experts_of  # noqa: E402
+from schemas import checker  # noqa: E402
 from tokenizers import Tokenizer, models, pre_tokenizers  # noqa: E402
 from validating import BERT, GPT2, LLAMA  # noqa: E402
 
@@ -92,6 +93,10 @@ def test_a_folder_without_its_dense_checkpoint_is_said_to_be_compared_with_nothi
     asked = ["quality", "--model", str(tmp_path / "far"), *few]
     assert run(cli, [*asked, "--out", str(tmp_path / "alone")]) == 0
     printed = capsys.readouterr()
+    assert run(cli, [*asked, "--out", str(tmp_path / "alone"), "--resume", "--format", "json"]) == 0
+    checker("measured").validate(json.loads(capsys.readouterr().out))
+    line = (tmp_path / "alone" / "quality.jsonl").read_text().splitlines()[0]
+    checker("records").validate(json.loads(line))
     assert "compared with nothing" in printed.err
     assert "--dense" in printed.err
     assert "against dense" not in printed.out
