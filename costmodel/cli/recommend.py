@@ -88,8 +88,6 @@ def command(
         found = recommend_each(questions, goal, begin=begin, **how)
     rows = [row for _, row in found]
     following = [next_command(row, workloads[at]) if isinstance(row, Recommendation) else None for at, row in found]
-    if save_recipe is not None:
-        _save(rows, Path(save_recipe))
     if fmt == "json":
         write_json(recommendations_json(rows, following))
     elif fmt == "csv":
@@ -98,6 +96,8 @@ def command(
         print_comparison(recommendations_table(rows), fmt)
         if fmt == "table":
             print_lines(_steps(rows, following))
+    if save_recipe is not None:
+        _save(rows, Path(save_recipe))
 
 
 def _steps(rows: Sequence[Recommendation | Refusal], following: Sequence[str | None]) -> list[str]:
@@ -115,12 +115,15 @@ def _steps(rows: Sequence[Recommendation | Refusal], following: Sequence[str | N
         lines.append(f"note: validate measures on one device, and the dense model needs more than one {row.hardware}")
     elif row.workload.devices > 1:
         lines.append("note: validate measures on one device; what several of them save is predicted")
+    elif "validate" in command.split():
+        lines.append(f"note: validate measures the machine that it runs on: run it on {row.hardware}")
     if len(steps) > 1:
         lines.append(f"next, of the other rows: --format json or csv ({len(steps) - 1} of them)")
     return lines
 
 
 def _save(rows: Sequence[Recommendation | Refusal], path: Path) -> None:
+    """Write the first configuration recommended; where there is none, the answer was printed and says why."""
     answered = [row for row in rows if isinstance(row, Recommendation)]
     found = next((row for row in answered if row.config is not None and row.config.factors), None)
     if found is None or found.config is None:

@@ -284,3 +284,14 @@ def test_a_reason_says_which_of_several_questions_it_answers(ask: Any) -> None:
 def test_of_several_rows_the_table_says_where_the_other_commands_are(ask: Any) -> None:
     question = ["recommend", "--model", "gpt2", "--hw", "l4,t4", "--phase", "decode", "--smaller", "20%"]
     assert "next, of the other rows: --format json or csv" in ask(*question)
+
+
+def test_an_answer_without_a_configuration_is_printed_before_the_recipe_is_refused(
+    capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    asked = ["recommend", "--model", "gpt2", "--hw", "l4", "--phase", "decode", "--faster", "90%"]
+    assert run(cli, [*asked, "--save-recipe", str(tmp_path / "recipe.toml")]) == 2
+    printed = capsys.readouterr()
+    assert "no: " in printed.out
+    assert printed.err.startswith("error: nothing is recommended")
+    assert not list(tmp_path.iterdir())
