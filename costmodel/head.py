@@ -53,7 +53,7 @@ class Head:
 
     kind: HeadKind
     parts: tuple[HeadPart, ...] = ()
-    """In the order in which they run; empty for a causal LM's head, which is one product with the vocabulary."""
+    """In the order in which they run; of a causal LM what stands before its product with the vocabulary."""
     pooler: bool = False
     """Whether an encoder's pooler runs before the parts."""
     labels: int = 0

@@ -201,6 +201,7 @@ CHOICES: dict[str, dict[str, Any]] = {
     "mpt": {"attn_config": {"attn_type": "multihead_attention"}},
     "smollm3": {"use_sliding_window": True, "layer_types": ["full_attention", "sliding_attention", "full_attention"]},
     "modernbert": {"norm_bias": True, "attention_bias": True},
+    "modernbert-decoder": {"norm_bias": True, "decoder_bias": False, "tie_word_embeddings": False},
     "gemma3_text": {"sliding_window_pattern": 2, "attention_bias": True},
     "electra": {"embedding_size": 64},
     "ernie": {"use_task_id": True},

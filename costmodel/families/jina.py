@@ -1,5 +1,5 @@
-"""JinaBERT, Jina's second embedding models: BERT with slopes of distances in attention and a gated MLP (arXiv
-2310.19923), a class of the repository's own code."""
+"""Jina's embedding models: JinaBERT, BERT with slopes of distances in attention and a gated MLP (arXiv 2310.19923), a
+class of the repository's own code; the third, XLM-RoBERTa with rotary positions, as transformers has it."""
 
 from __future__ import annotations
 
@@ -7,11 +7,13 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from costmodel.families.bert import BERT_LM
+from costmodel.families.bert_kin import ROBERTA_KIN
 from costmodel.families.encoders import BERT_WORDS, encoder_row, encoder_spec
 from costmodel.families.fields import Fields
 from costmodel.families.heads import masked_lm, no_head
 from costmodel.families.row import FamilyRow
 from costmodel.model import ModelSpec
+from costmodel.words import Words
 
 _WORDS = replace(
     BERT_WORDS,
@@ -44,4 +46,28 @@ def _read(fields: Fields, row: FamilyRow) -> ModelSpec:
 
 JINA = encoder_row(
     "jina", {"jina_bert": "JinaBert"}, _read, heads={"Model": no_head, "ForMaskedLM": masked_lm(*BERT_LM)}
+)
+
+_V3_WORDS = Words(
+    placing="after",
+    norms=("post_attention_layernorm", "post_mlp_layernorm"),
+    ups=("fc1",),
+    down="fc2",
+    embedding="embeddings.word_embeddings",
+    embedding_norm="embeddings.LayerNorm",
+    tables="rotary_emb",
+)
+
+
+def _read_v3(fields: Fields, row: FamilyRow) -> ModelSpec:
+    types = fields.count("type_vocab_size")
+    return encoder_spec(fields, row, _V3_WORDS, pooler=True, token_types=types)
+
+
+JINA_V3 = encoder_row(
+    "jina-v3",
+    {"jina_embeddings_v3": "JinaEmbeddingsV3"},
+    _read_v3,
+    layers="layers",
+    heads={end: head for end, head in ROBERTA_KIN.heads.items() if end != "ForMultipleChoice"},
 )

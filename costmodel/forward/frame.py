@@ -103,13 +103,13 @@ def add_positions(b: Builder, kernels: int, *, rows: int = 0, kept_bytes: int = 
 def add_head(b: Builder, source: str) -> None:
     """What the class of the model has behind its body.
 
-    A causal LM makes logits of the last position or of all, as the workload asks; the parts of other heads read every
-    token or the first of each sequence.
+    A causal LM makes logits of the last position or of all, as the workload asks, and so do the parts before them; the
+    parts of other heads read every token or the first of each sequence.
     """
-    if b.model.head.kind == "causal_lm":
-        _add_lm_head(b, source)
+    generates = b.model.head.kind == "causal_lm"
+    last = generates and b.work.lm_head is LmHead.LAST
     for part in b.model.head.parts:
-        rows = b.work.batch if part.first_token else b.work.tokens
+        rows = b.work.batch if part.first_token or last else b.work.tokens
         if part.in_features:
             source = b.linear(part.path, rows, part.out_features, part.in_features, source, bias=part.bias)
             source = _whole_vocabulary(b, source, rows) if part.vocabulary else source
@@ -118,6 +118,8 @@ def add_head(b: Builder, source: str) -> None:
         if part.activation:
             program = "tanh" if part.first_token else activation_program(b.model.activation)
             source = b.pointwise(f"{part.path}.activation", program, [source], part.out_features, rows=rows)
+    if generates:
+        _add_lm_head(b, source)
 
 
 def _add_lm_head(b: Builder, source: str) -> None:
