@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from costmodel.show.figure import COLOURS, Theme, axes_style, figure_bytes, new_figure, plain_ticks
 from validate.choose.baselines import RULES
@@ -11,28 +11,40 @@ from validate.choose.duels import SIZE, Duel, cost, own_axis
 from validate.choose.refit import Moved
 from validate.choose.results import Result, Results
 from validate.choose.search import DROPPING, HOMOGENEOUS, SITES
+from validate.choose.verdict import Verdict
 from validate.interval import Interval
 from validate.pages.axes import bars
+from validate.pages.markup import NARROW
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
 
 _CURVES = {HOMOGENEOUS: ("purple", (0, (4, 2))), SITES: ("blue", "-"), DROPPING: ("orange", "-")}
 _MARKERS = {"random": "x", "paper": "s", "uniform": "D", "late": "v", "block": "^", "greedy": "P", "recipe": "*"}
 _LINEAR = 0.01
 """Nats per token below which the axis of changes is linear, so that zero has a place."""
 _TICKS = (-0.3, -0.1, -0.03, -0.01, 0.0, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+_BOTH = tuple(sorted({*_TICKS, *(-tick for tick in _TICKS)}))
+_FEW = (-10.0, -1.0, -0.1, 0.0, 0.1, 1.0, 10.0)
 
 
-def trade_off(results: Results, axis: str, factor: float, moved: Moved | None, theme: Theme = "light") -> bytes:
+def trade_off(
+    verdict: Verdict, axis: str, moved: Moved | None, theme: Theme = "light", *, narrow: bool = False
+) -> bytes:
     """Change of NLL against one cost relative to dense, as SVG.
 
-    Lines are predicted; filled points are measured, tied to where they were predicted; baselines are open.
+    Lines are predicted; filled points are measured, tied to where they were predicted; baselines are open; a ring is
+    around the choice.
 
     Args:
+        verdict: what was measured, chosen, and how far predictions are to be corrected.
         axis: size, or a phase.
-        factor: that corrects predicted changes; see `Optimism`.
         moved: the second fit, drawn dotted.
+        narrow: for a narrow screen.
     """
-    colours = COLOURS[theme]
-    figure = new_figure(8.6, 6.4, theme)
+    colours, results, choice = COLOURS[theme], verdict.results, verdict.choice
+    factor = 1.0 if verdict.optimism is None else verdict.optimism.factor.value
+    figure = new_figure(*((NARROW, 7.0) if narrow else (8.6, 6.4)), theme)
     axes = figure.add_subplot()
     axes_style(axes, theme)
     objective = "params" if axis == SIZE else f"{axis}.latency_s"
@@ -71,6 +83,10 @@ def trade_off(results: Results, axis: str, factor: float, moved: Moved | None, t
         group = [each for each in results.baselines if each.point.rule == rule and cost(each, axis) < float("inf")]
         if group:
             _draw(axes, group, axis, dense, fmt=marker, color=colours["ink"], mfc="none", label=RULES[rule])
+    if choice is not None and cost(choice, axis) < float("inf"):
+        place = cost(choice, axis) / (dense if axis == SIZE else 1)
+        look: dict[str, Any] = {"color": colours["green"], "mfc": "none", "mew": 1.8, "markersize": 13, "zorder": 6}
+        axes.plot([place], [choice.change.value], "o", label="the choice", **look)
     axes.axhline(0, color=colours["muted"], linewidth=0.8)
     axes.plot([1], [0], marker="*", markersize=11, color=colours["ink"], linestyle="none", label="dense", zorder=5)
     places = [cost(each, axis) / (dense if axis == SIZE else 1) for each in results.points]
@@ -79,16 +95,18 @@ def trade_off(results: Results, axis: str, factor: float, moved: Moved | None, t
     _change_axis(axes.yaxis, [each.change for each in results.points])
     axes.set_xlabel("parameters / dense" if axis == SIZE else f"{axis} latency / dense, measured for points")
     axes.set_ylabel("increase of NLL, nats per token")
-    legend = figure.legend(loc="outside lower center", ncols=3, fontsize=8, frameon=False, labelcolor=colours["ink"])
+    legend = figure.legend(
+        loc="outside lower center", ncols=1 if narrow else 3, fontsize=8, frameon=False, labelcolor=colours["ink"]
+    )
     legend.set_zorder(5)
     return figure_bytes(figure, "svg")
 
 
-def duel_plot(found: Sequence[Duel], axis: str, theme: Theme = "light") -> bytes:
-    """The difference of every duel at one equal cost with its interval, by rule, as SVG."""
+def duel_plot(found: Sequence[Duel], axis: str, theme: Theme = "light", *, narrow: bool = False) -> bytes:
+    """The difference of every duel at one equal cost with its interval, by rule, as SVG; `narrow` for such a screen."""
     colours = COLOURS[theme]
     fought = [duel for duel in found if duel.axis == axis and duel.outcome not in ("none", "same")]
-    figure = new_figure(8.6, 1.3 + 0.235 * len(fought), theme)
+    figure = new_figure(NARROW if narrow else 8.6, 1.3 + 0.235 * len(fought), theme)
     axes = figure.add_subplot()
     axes_style(axes, theme)
     tints = {
@@ -109,19 +127,21 @@ def duel_plot(found: Sequence[Duel], axis: str, theme: Theme = "light") -> bytes
             color=tints[duel.outcome],
             linewidth=1.3,
         )
-        labels.append(f"{duel.baseline.point.rule}: {_short(duel.baseline.point.label)}")
+        labels.append(f"{duel.baseline.point.rule}: {_short(duel.baseline.point.label, 16 if narrow else 44)}")
     axes.axvline(0, color=colours["ink"], linewidth=0.9)
     axes.set_yticks(range(len(labels)), labels, fontsize=8)
     axes.set_ylim(-0.7, len(labels) - 0.3)
-    _change_axis(axes.xaxis, [duel.difference for duel in fought if duel.difference is not None], both=True)
-    axes.set_xlabel("NLL of ours minus the baseline's, nats per token: left of 0 ours is better")
+    differences = [duel.difference for duel in fought if duel.difference is not None]
+    _change_axis(axes.xaxis, differences, _FEW if narrow else _BOTH)
+    space = "\n" if narrow else " "
+    axes.set_xlabel(f"NLL of ours minus the baseline's,{space}nats per token: left of 0{space}ours is better")
     return figure_bytes(figure, "svg")
 
 
-def optimism_plot(results: Results, theme: Theme = "light") -> bytes:
-    """Measured against predicted change of NLL of everything that has a prediction, as SVG."""
+def optimism_plot(results: Results, theme: Theme = "light", *, narrow: bool = False) -> bytes:
+    """Measured against predicted change of NLL of all that has a prediction, as SVG; `narrow` for such a screen."""
     colours = COLOURS[theme]
-    figure = new_figure(6.2, 5.2, theme)
+    figure = new_figure(*((NARROW, 4.6) if narrow else (6.2, 5.2)), theme)
     axes = figure.add_subplot()
     axes_style(axes, theme)
     groups = {
@@ -152,8 +172,19 @@ def optimism_plot(results: Results, theme: Theme = "light") -> bytes:
     axes.set_xlabel("predicted increase of NLL, nats per token")
     axes.set_ylabel("measured on the other half")
     if values:
-        figure.legend(loc="outside upper center", ncols=3, fontsize=8, frameon=False, labelcolor=colours["ink"])
+        figure.legend(
+            loc="outside upper center", ncols=1 if narrow else 3, fontsize=8, frameon=False, labelcolor=colours["ink"]
+        )
     return figure_bytes(figure, "svg")
+
+
+def _legend(
+    figure: Figure, place: Literal["outside lower center", "outside upper center"], theme: Theme, narrow: bool
+) -> None:
+    """One outside the axes, above lines that reach it."""
+    columns = 1 if narrow else 3
+    ink = COLOURS[theme]["ink"]
+    figure.legend(loc=place, ncols=columns, fontsize=8, frameon=False, labelcolor=ink).set_zorder(5)
 
 
 def _widest(results: Results) -> str:
@@ -212,11 +243,10 @@ def _draw(axes: Any, group: Sequence[Result], axis: str, dense: float, **look: A
         )
 
 
-def _change_axis(axis: Any, values: Sequence[Interval], *, both: bool = False) -> None:
+def _change_axis(axis: Any, values: Sequence[Interval], ticks: Sequence[float] = _TICKS) -> None:
     """Logarithmic but near zero, with few plain numbers."""
     ends = [end for each in values for end in (each.value, each.low, each.high) if end is not None]
     low, high = min([*ends, 0.0]), max([*ends, 0.03])
-    ticks = sorted({*_TICKS, *(-tick for tick in _TICKS)}) if both else list(_TICKS)
     low, high = 1.2 * low - 0.002, 1.25 * high
     name = axis.axis_name
     getattr(axis.axes, f"set_{name}scale")("symlog", linthresh=_LINEAR, linscale=0.6)
@@ -224,5 +254,5 @@ def _change_axis(axis: Any, values: Sequence[Interval], *, both: bool = False) -
     plain_ticks(axis, [tick for tick in ticks if low <= tick <= high])
 
 
-def _short(label: str) -> str:
-    return label if len(label) <= 44 else f"{label[:41]}..."
+def _short(label: str, most: int) -> str:
+    return label if len(label) <= most else f"{label[: most - 3]}..."

@@ -1,10 +1,8 @@
-"""The quality file of a loop, fitted to records, and the way from its sums to nats. No torch."""
+"""The quality file of a loop, fitted to records. No torch."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from costmodel.files.node import Node
@@ -28,43 +26,6 @@ def write_quality(settings: Settings, folders: Sequence[Path], sensitivity: Path
     return "fitted"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Link:
-    """From a sum of the quality file to a change of NLL in nats: ceiling x (1 - exp(-(sum / ceiling) ** bend)).
-
-    Attributes:
-        ceiling, bend: None where sums are nats.
-    """
-
-    ceiling: float | None = None
-    bend: float = 1.0
-
-    def __call__(self, score: float) -> float:
-        if self.ceiling is None:
-            return score
-        return -self.ceiling * math.expm1(-((max(score, 0.0) / self.ceiling) ** self.bend))
-
-    def inverse(self, nats: float) -> float:
-        """The sum of a change; of one beyond the ceiling the sum just below it, of a gain 0."""
-        if self.ceiling is None:
-            return nats
-        share = min(max(nats, 0.0) / self.ceiling, 1 - 1e-6)
-        return float(self.ceiling * (-math.log1p(-share)) ** (1 / self.bend))
-
-
-def load_link(path: Path) -> Link:
-    """The link of a quality file; without one its sums are nats.
-
-    Raises:
-        RecordError: when the file is missing or malformed.
-    """
-    part = _content(path)
-    if "link" not in part or part["link"].value is None:
-        return Link()
-    link = part["link"].entries(["ceiling", "bend"])
-    return Link(ceiling=link["ceiling"].number(1e-12, 1e12), bend=link["bend"].number(1e-6, 1e6))
-
-
 def fit_name(number: int) -> str:
     """The quality file after so many fits beyond the first."""
     return f"quality{number or ''}.json"
@@ -76,9 +37,5 @@ def load_points(path: Path) -> int:
     Raises:
         RecordError: when the file is missing or malformed.
     """
-    part = _content(path, ["predictor"])
+    part = Node(str(path), read_json(path, "fitted quality file", RecordError), RecordError).entries(["predictor"])
     return part["predictor"].entries(["points"])["points"].integer(0, 1 << 40)
-
-
-def _content(path: Path, required: Sequence[str] = ()) -> dict[str, Node]:
-    return Node(str(path), read_json(path, "fitted quality file", RecordError), RecordError).entries(required)

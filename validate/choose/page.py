@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from costmodel.show.site_map import SiteMap
 from costmodel.units import percent, seconds
 from validate.choose.baselines import RULES
 from validate.choose.duels import SIZE, cost, own_axis
@@ -19,8 +20,18 @@ from validate.interval import interval_text
 from validate.pages.markup import Picture, Table, report
 
 
-def loop_page(settings: Settings, verdict: Verdict, moved: Moved | None, stages: Mapping[str, StageRecord]) -> str:
-    """The HTML text; it refers to nothing outside itself."""
+def loop_page(
+    settings: Settings,
+    verdict: Verdict,
+    moved: Moved | None,
+    stages: Mapping[str, StageRecord],
+    maps: Sequence[SiteMap],
+) -> str:
+    """The HTML text; it refers to nothing outside itself.
+
+    Args:
+        maps: of all weights, by `choice_maps`.
+    """
     total = sum(each.seconds for each in stages.values())
     return report(
         "loop.html",
@@ -28,6 +39,7 @@ def loop_page(settings: Settings, verdict: Verdict, moved: Moved | None, stages:
         about=_about(settings, verdict),
         finding=_finding(verdict),
         summary=_tiles(verdict),
+        maps=maps,
         costs=[_cost(verdict, moved, axis) for axis in verdict.axes],
         survival=survival_section(verdict),
         moved="" if moved is None or not moved.shifts else moved.sentence,
@@ -107,7 +119,6 @@ def _tiles(verdict: Verdict) -> list[tuple[str, str, bool]]:
 
 
 def _cost(verdict: Verdict, moved: Moved | None, axis: str) -> dict[str, Any]:
-    factor = 1.0 if verdict.optimism is None else verdict.optimism.factor.value
     rows = [
         [
             RULES[each.rule],
@@ -147,13 +158,16 @@ def _cost(verdict: Verdict, moved: Moved | None, axis: str) -> dict[str, Any]:
     return {
         "name": name,
         "trade_off": Picture.of(
-            lambda theme: trade_off(verdict.results, axis, factor, moved, theme),
+            lambda theme, narrow: trade_off(verdict, axis, moved, theme, narrow=narrow),
             "Lines are predicted, points are measured on the half of the text that nothing was chosen by, with "
-            "95 % intervals. A thin line ties a point of a frontier to where it was predicted.",
+            "95 % intervals. A thin line ties a point of a frontier to where it was predicted. The ring is the choice.",
         ),
         "tallies": Table(columns=columns, rows=rows),
         "noise": noise,
-        "duels": Picture.of(lambda theme: duel_plot(verdict.duels, axis, theme), f"Every comparison at equal {name}."),
+        "duels": Picture.of(
+            lambda theme, narrow: duel_plot(verdict.duels, axis, theme, narrow=narrow),
+            f"Every comparison at equal {name}.",
+        ),
     }
 
 

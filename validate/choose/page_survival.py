@@ -37,7 +37,10 @@ def survival_section(verdict: Verdict) -> dict[str, Any]:
     return {
         "lines": lines,
         "rounds": _rounds(verdict),
-        "figure": Picture.of(lambda theme: optimism_plot(verdict.results, theme), "On the line the prediction holds."),
+        "figure": Picture.of(
+            lambda theme, narrow: optimism_plot(verdict.results, theme, narrow=narrow),
+            "On the line the prediction holds.",
+        ),
     }
 
 

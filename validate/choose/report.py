@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,11 @@ from costmodel.decomposition.factors import Decomposition
 from costmodel.decomposition.recipe import recipe_text
 from costmodel.families.load import load_model
 from costmodel.files.write import write_file
+from costmodel.show.site_map import SiteMap
+from costmodel.show.site_map_plot import site_map_plot
 from validate.checkpoint.choice import Choice, Chosen, ChosenText
 from validate.choose.figures import duel_plot, optimism_plot, trade_off
+from validate.choose.maps import choice_maps
 from validate.choose.page import choice_latency, loop_page
 from validate.choose.refit import NAME as MOVED
 from validate.choose.refit import Moved
@@ -43,10 +47,11 @@ def write_report(folder: Path, accept: float | None = None) -> tuple[Verdict, li
     if accept is not None and accept != settings.accept:
         settings = settings.accepting(folder, accept)
     moved = Moved.read(folder) if (folder / MOVED).exists() else None
-    write_file(folder / PAGE, loop_page(settings, verdict, moved, read_stages(folder)).encode())
+    maps = choice_maps(folder, settings, verdict)
+    write_file(folder / PAGE, loop_page(settings, verdict, moved, read_stages(folder), maps).encode())
     content = {**verdict.to_json(), "refit": None if moved is None else moved.to_json()}
     write_file(folder / SUMMARY, json.dumps(content, indent=1, allow_nan=False).encode() + b"\n")
-    _write_figures(folder / FIGURES, verdict, moved)
+    _write_figures(folder / FIGURES, verdict, moved, maps)
     _write_choice(folder, settings, verdict)
     return verdict, _lines(folder, verdict, moved)
 
@@ -100,16 +105,16 @@ def _choice(folder: Path, settings: Settings, verdict: Verdict) -> dict[str, Any
     ).to_json()
 
 
-def _write_figures(folder: Path, verdict: Verdict, moved: Moved | None) -> None:
+def _write_figures(folder: Path, verdict: Verdict, moved: Moved | None, maps: Sequence[SiteMap]) -> None:
     try:
         folder.mkdir(exist_ok=True)
     except OSError as error:
         raise RunError("cannot write to folder", value=str(folder), hint=error.strerror or str(error)) from error
-    factor = 1.0 if verdict.optimism is None else verdict.optimism.factor.value
     for axis in verdict.axes:
-        write_file(folder / f"{axis}.svg", trade_off(verdict.results, axis, factor, moved))
+        write_file(folder / f"{axis}.svg", trade_off(verdict, axis, moved))
         write_file(folder / f"{axis}_baselines.svg", duel_plot(verdict.duels, axis))
     write_file(folder / "optimism.svg", optimism_plot(verdict.results))
+    write_file(folder / "weights.svg", site_map_plot(maps, verdict.results.name, "svg"))
 
 
 def _lines(folder: Path, verdict: Verdict, moved: Moved | None) -> list[str]:

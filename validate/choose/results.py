@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from costmodel.decomposition.text import describe
+from costmodel.model import ModelSpec
 from validate.choose.fitted import fit_name, load_points
 from validate.choose.points import Plan, Point, config_key, round_name
 from validate.errors import RunError
@@ -105,6 +106,7 @@ class Results:
         phases: whose latency counts.
         fitted: what the predictor was fitted to.
         name: of the model.
+        model: its structure.
         device: that latency was measured on.
         rounds: the points of earlier searches, and at the end those of the one that counts.
         again: by configuration and phase, a second timing beside dense of what was chosen for the first.
@@ -116,6 +118,7 @@ class Results:
     phases: Sequence[str]
     fitted: Fitted
     name: str
+    model: ModelSpec
     device: str
     rounds: Sequence[Round]
     again: Mapping[str, Mapping[str, Timing]] = field(default_factory=dict)
@@ -189,6 +192,7 @@ def read_results(folder: Path) -> Results:
         phases=list(plan.dense),
         fitted=_fitted(folder, plans, searched),
         name=dense.model.name,
+        model=spec,
         device=_device(timed),
         rounds=_rounds([*plans, plan], searched, bases[1]),
         again=_timings(read_samples(sorted((folder / AGAIN).glob("*/samples.jsonl")))),

@@ -12,10 +12,10 @@ from costmodel.pricing.estimate import estimate
 from costmodel.pricing.setup import Setup
 from costmodel.space.make import design_space
 from validate.choose.baselines import Named
-from validate.choose.fitted import load_link
 from validate.choose.frontier import Candidate, Frontier, undominated
 from validate.choose.points import Point, Role
 from validate.plans.case import params_of
+from validate.predictor.link import load_link
 
 HOMOGENEOUS, SITES, DROPPING = "homogeneous", "per-site", "per-site, dropping"
 WORST = 2.0

@@ -14,6 +14,9 @@ from pathlib import Path
 from costmodel.show.figure import Theme
 from costmodel.show.page import render
 
+NARROW = 3.8
+"""Inches that a figure for narrow screens is wide: 8 points in it are about as large as a page's small texts."""
+_THEMES: tuple[Theme, Theme] = ("light", "dark")
 _FOLDER = Path(__file__).parent / "templates"
 
 
@@ -28,17 +31,21 @@ class Table:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Picture:
-    """A figure in both themes, as SVG in base 64; the reader's is shown."""
+    """A figure in both themes, for wide and for narrow screens, as SVG in base 64; the one that fits is shown."""
 
     light: str
     dark: str
+    narrow_light: str
+    narrow_dark: str
     caption: str
 
     @classmethod
-    def of(cls, draw: Callable[[Theme], bytes], caption: str) -> Picture:
-        """What `draw` makes as SVG."""
-        light, dark = (base64.b64encode(draw(theme)).decode() for theme in ("light", "dark"))
-        return cls(light=light, dark=dark, caption=caption)
+    def of(cls, draw: Callable[[Theme, bool], bytes], caption: str) -> Picture:
+        """What `draw` makes as SVG, of a theme and, where its second argument is true, NARROW inches wide."""
+        light, dark, narrow_light, narrow_dark = (
+            base64.b64encode(draw(theme, narrow)).decode() for narrow in (False, True) for theme in _THEMES
+        )
+        return cls(light=light, dark=dark, narrow_light=narrow_light, narrow_dark=narrow_dark, caption=caption)
 
 
 def report(template: str, title: str, **values: object) -> str:

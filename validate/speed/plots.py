@@ -8,7 +8,7 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from costmodel.show.figure import COLOURS, Theme, axes_style, figure_bytes, new_figure
-from validate.pages.markup import Picture
+from validate.pages.markup import NARROW, Picture
 from validate.speed.metrics import NULL_MODELS, STRATA, Evaluation, Predicted, measured, recorded_levels
 from validate.speed.records import Sample
 
@@ -64,8 +64,8 @@ def figures(evaluation: Evaluation, extra: dict[str, Predicted] | None = None) -
 def _picture(draw: Callable[[Axes, Theme], None], caption: str, height: float = _SIZE[1]) -> Picture:
     """What `draw` puts on empty axes."""
 
-    def drawn(theme: Theme) -> bytes:
-        figure = new_figure(_SIZE[0], height, theme)
+    def drawn(theme: Theme, narrow: bool) -> bytes:
+        figure = new_figure(NARROW if narrow else _SIZE[0], height, theme)
         axes = figure.add_subplot()
         axes_style(axes, theme)
         draw(axes, theme)

@@ -19,7 +19,7 @@ from costmodel.space.make import design_space
 from validate.choose.baselines import RULES, baselines
 from validate.choose.dropping import search_dropping
 from validate.choose.duels import SIZE, Standing, duels, own_axis, tallies
-from validate.choose.fitted import Link, load_link, load_points
+from validate.choose.fitted import load_points
 from validate.choose.frontier import Candidate, Frontier, undominated
 from validate.choose.optimism import optimism
 from validate.choose.page import choice_latency
@@ -31,6 +31,7 @@ from validate.choose.stages import Stages, read_stages
 from validate.choose.survival import dominators, survival
 from validate.choose.texts import halves
 from validate.choose.verdict import Verdict, choice
+from validate.predictor.link import Link, load_link
 from validate.quality.intervals import change
 from validate.quality.records import TextRecord
 from validate.store.digests import Source
@@ -228,6 +229,7 @@ def results(*points: Result) -> Results:
         phases=["prefill"],
         fitted=fitted,
         name="tiny",
+        model=tiny_spec(LLAMA),
         device="cpu",
         rounds=[Round(predicted=[], measured=[])],
     )
