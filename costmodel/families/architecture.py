@@ -147,6 +147,8 @@ _OTHER_TOWERS = {
     "musicflamingo": "audio",
     "vibevoice": "audio",
 }
+_BESIDE = {"vision_config": "vision", "visual": "vision", "audio_config": "audio", "audio": "audio"}
+"""Field of a language model's own configuration -> what stands beside it (GLM-4V, Qwen-VL and Qwen-Audio 1)."""
 _RENAMED = {"BailingMoeV3": "BailingHybrid"}
 """How classes of a repository's own code begin -> how those of transformers of the same layers do."""
 _BY_CLASS = {
@@ -187,6 +189,8 @@ def find_architecture(fields: Fields, rows: Mapping[str, FamilyRow]) -> Architec
     if inside:
         tower = _OTHER_TOWERS.get(inside, "vision")
         notes = (f"{inside}: its {tower} tower is not priced, its language model alone is",)
+    towers = [name for key, name in _BESIDE.items() if isinstance(fields.data.get(key), Mapping) and not inside]
+    notes = (*notes, *(f"its {name} tower is not priced, its language model alone is" for name in towers))
     model_type = fields.data.get("model_type")
     classes = _classes(fields)
     if model_type is None and classes:

@@ -1,5 +1,6 @@
 """OLMo: LayerNorms without weights. OLMo 2 and 3: norms behind each block, and over q and k whole. OLMo Hybrid: three
-layers of linear attention, with norms before each block, to one as OLMo 3's."""
+layers of linear attention, with norms before each block, to one as OLMo 3's. OLMo in its first form (hf_olmo): packed
+projections."""
 
 from __future__ import annotations
 
@@ -9,6 +10,7 @@ from costmodel.blocks import DeltaNet
 from costmodel.families.decoder import decoder_row
 from costmodel.families.decoder_fields import by_kind, decoder_spec, windows_by_type
 from costmodel.families.fields import Fields
+from costmodel.families.heads import causal_lm
 from costmodel.families.rotary import read_layer_types
 from costmodel.families.row import FamilyRow
 from costmodel.model import ModelSpec
@@ -54,6 +56,70 @@ def _read_hybrid(fields: Fields, row: FamilyRow) -> ModelSpec:
     return decoder_spec(fields, row, words, recurrent=delta, mlp_bias=False, **by_kind(types, own))
 
 
+_FIRST_FORM = {
+    "activation_type": "swiglu",
+    "alibi": False,
+    "attention_layer_norm": False,
+    "block_group_size": 1,
+    "block_type": "sequential",
+    "embedding_layer_norm": False,
+    "include_bias": False,
+    "layer_norm_type": ("default", "low_precision"),
+    "layer_norm_with_affine": False,
+    "multi_query_attention": (False, None),
+    "n_kv_heads": None,
+    "norm_after": False,
+    "rope": True,
+}
+"""What the published models have of the fields of OLMo's own code."""
+_GIVEN = ("activation_type", "layer_norm_with_affine", "rope", "include_bias", "weight_tying")
+"""Fields whose defaults in that code are others, so that they must be there."""
+
+
+def _read_first_form(fields: Fields, row: FamilyRow) -> ModelSpec:
+    fields.require("d_model", "n_layers", "n_heads", "vocab_size", *_GIVEN)
+    for name, value in _FIRST_FORM.items():
+        allowed = value if isinstance(value, tuple) else (value,)
+        if name in fields.data and fields.data[name] not in allowed:
+            raise fields.error(name, " or ".join(map(str, allowed)))
+    words = Words(
+        norms=("attn_norm", "ff_norm"),
+        attention="self_attn",
+        qkv=("att_proj",),
+        out="attn_out",
+        mlp="",
+        ups=("ff_proj",),
+        packed_gate=True,
+        down="ff_out",
+        embedding="model.transformer.wte",
+        tables="model.transformer.rotary_emb",
+        final_norm="model.transformer.ln_f",
+    )
+    ratio = fields.count("mlp_ratio", 4) * fields.count("d_model")
+    return decoder_spec(
+        fields.with_values(vocab_size=fields.count_or_none("embedding_size") or fields.count("vocab_size")),
+        row,
+        words,
+        intermediate_size=(fields.count_or_none("mlp_hidden_size") or ratio) // 2,
+        max_positions=fields.count("max_sequence_length", 2048),
+        activation="silu",
+        bias=False,
+        mlp_bias=False,
+        norm_affine=False,
+        tie_embeddings=fields.flag_or("weight_tying", True),
+    )
+
+
 OLMO = decoder_row("olmo", {"olmo": "Olmo"}, _read_olmo, norm="layer_norm")
 OLMO2 = decoder_row("olmo2", {"olmo2": "Olmo2", "olmo3": "Olmo3"}, _read_olmo2, norm="rms_norm")
 OLMO_HYBRID = decoder_row("olmo-hybrid", {"olmo_hybrid": "OlmoHybrid"}, _read_hybrid, norm="rms_norm")
+HF_OLMO = decoder_row(
+    "hf-olmo",
+    {"hf_olmo": "OLMo"},
+    _read_first_form,
+    norm="layer_norm",
+    layers="model.transformer.blocks",
+    heads={"ForCausalLM": causal_lm, "ModelForCausalLM": causal_lm},
+    aliases={"hidden_size": "d_model", "num_hidden_layers": "n_layers", "num_attention_heads": "n_heads"},
+    strided_heads=True,
+)

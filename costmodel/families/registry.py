@@ -36,6 +36,7 @@ FAMILIES = Rows(
         ".phi:PHI3": "phi3",
         ".phi:PHI3_SMALL": "phi3small",
         ".olmo:OLMO": "olmo",
+        ".olmo:HF_OLMO": "hf_olmo",
         ".olmo:OLMO2": "olmo2 olmo3",
         ".olmo:OLMO_HYBRID": "olmo_hybrid",
         ".glm:GLM": "glm glm4 glm4v_text glm_ocr_text",

@@ -38,6 +38,29 @@ PUBLISHED: dict[str, tuple[dict[str, Any], int]] = {
         },
         6_921_720_704,
     ),
+    "OLMo 7B in its first form": (
+        {
+            "model_type": "hf_olmo",
+            "architectures": ["OLMoForCausalLM"],
+            "activation_type": "swiglu",
+            "alibi": False,
+            "block_type": "sequential",
+            "d_model": 4096,
+            "embedding_size": 50304,
+            "include_bias": False,
+            "layer_norm_type": "default",
+            "layer_norm_with_affine": False,
+            "max_sequence_length": 2048,
+            "mlp_hidden_size": 22016,
+            "mlp_ratio": 4,
+            "n_heads": 32,
+            "n_layers": 32,
+            "rope": True,
+            "vocab_size": 50280,
+            "weight_tying": False,
+        },
+        6_888_095_744,
+    ),
     "StableLM 3B in its first form": (
         {
             "model_type": "stablelm_epoch",
@@ -319,3 +342,21 @@ def test_lists_of_layers_that_are_no_numbers_are_refused(model_type: str, name: 
     config = small(model_type, layer_types=None, mlp_layer_types=None, **{name: value})
     with pytest.raises(ModelError, match=f"field {name}"):
         spec_from_config(config, name="test", source="test")
+
+
+def test_a_tower_beside_the_fields_of_a_language_model_is_named() -> None:
+    config = {"model_type": "qwen", "architectures": ["QWenLMHeadModel"], **SMALL, "kv_channels": 16}
+    plain, seeing = (
+        spec_from_config({**config, **more}, name="test", source="test") for more in ({}, {"visual": {"width": 8}})
+    )
+    assert seeing.num_params == plain.num_params
+    assert [note for note in seeing.notes if note not in plain.notes] == [
+        "its vision tower is not priced, its language model alone is"
+    ]
+
+
+def test_layers_that_the_first_form_of_olmo_was_not_published_with_are_refused() -> None:
+    config, _ = PUBLISHED["OLMo 7B in its first form"]
+    for change in ({"layer_norm_type": "rms"}, {"alibi": True}, {"n_kv_heads": 8}):
+        with pytest.raises(ModelError, match=next(iter(change))):
+            spec_from_config({**config, **change}, name="test", source="test")
