@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from validate.hf.errors import FactoredCheckpointError
+from validate.hf.expert_products import expert_products
 from validate.hf.modules import FactoredLinear, Int8Linear
 
 LINEARS = ("gate_proj", "up_proj", "down_proj")
@@ -96,7 +97,9 @@ class FactoredExperts(nn.Module):
     Its submodules are `gate_proj`, `up_proj` and `down_proj`, each a list of one linear for every expert, dense or
     factored, that run one after the other. It takes what transformers' experts take: hidden states (tokens, hidden),
     and for each token the numbers and the weights of its experts, (tokens, k). On the meta device, where there are no
-    numbers, every expert gets its share of the rows.
+    numbers, every expert gets its share of the rows. Under torch.compile, what takes no gradient and is not int8 runs
+    by `expert_products`, one operator for each linear of all experts; under torch.export every expert is written down,
+    whether rows are routed to it or not.
 
     Args:
         dense: the module replaced; weights that are not factored are shared with it where they lie in order.
@@ -124,12 +127,39 @@ class FactoredExperts(nn.Module):
 
     def forward(self, hidden: torch.Tensor, numbers: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
         """(tokens, hidden) -> (tokens, hidden)."""
+        if torch.compiler.is_compiling() and not torch.compiler.is_exporting() and self._is_opaque():
+            return self._grouped(hidden, numbers, weights)
         downs: Any = self.down_proj
         result = torch.zeros_like(hidden)
         for expert, token, place in self._routed(numbers):
             output = downs[expert](self._inner(expert, hidden[token])) * weights[token, place, None]
             result.index_add_(0, token, output.to(result.dtype))
         return result
+
+    def _is_opaque(self) -> bool:
+        """Whether the operator that knows neither gradients nor int8 serves."""
+        return not torch.is_grad_enabled() and not any(isinstance(each, Int8Linear) for each in self.modules())
+
+    def _grouped(self, hidden: torch.Tensor, numbers: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        """As `forward`, with the rows of all experts one behind the other."""
+        chosen = numbers.flatten()
+        order = chosen.argsort(stable=True)
+        tokens = order // numbers.shape[1]
+        ends = (chosen[:, None] == torch.arange(self.num_experts, device=chosen.device)).sum(0).cumsum(0)
+        inner = self._joined(lambda name, rows: self._products(name, rows, ends), hidden[tokens])
+        output = self._products("down_proj", inner, ends) * weights.flatten()[order, None]
+        return torch.zeros_like(hidden).index_add_(0, tokens, output.to(hidden.dtype))
+
+    def _products(self, name: str, rows: torch.Tensor, ends: torch.Tensor) -> torch.Tensor:
+        """One linear of all experts over the rows of each."""
+        linears: Any = self.get_submodule(name)
+        chains: list[list[Any]] = [
+            list(each._modules.values()) if isinstance(each, FactoredLinear) else [each] for each in linears
+        ]
+        stages = [stage.weight for chain in chains for stage in chain]
+        biases = [chain[-1].bias for chain in chains] if self.layout.biased else []
+        products: torch.Tensor = expert_products(rows, ends, stages, [len(chain) for chain in chains], biases)
+        return products
 
     def dense(self) -> nn.Module:
         """transformers' module of the products of the factors."""
@@ -150,12 +180,14 @@ class FactoredExperts(nn.Module):
 
     def _inner(self, expert: int, seen: torch.Tensor) -> torch.Tensor:
         """What an expert's last linear reads."""
-        ups: Any = self.up_proj
+        return self._joined(lambda name, rows: self.get_submodule(name)[expert](rows), seen)  # type: ignore[index]
+
+    def _joined(self, linear: Callable[[str, torch.Tensor], torch.Tensor], seen: torch.Tensor) -> torch.Tensor:
+        """What the last linear reads, where `linear` runs one by its name."""
         if not self.layout.gated:
-            inner: torch.Tensor = self.act_fn(ups[expert](seen))
+            inner: torch.Tensor = self.act_fn(linear("up_proj", seen))
             return inner
-        gates: Any = self.gate_proj
-        halves = [gates[expert](seen), ups[expert](seen)]
+        halves = [linear("gate_proj", seen), linear("up_proj", seen)]
         both = torch.stack(halves, dim=-1).flatten(-2) if self.layout.interleaved else torch.cat(halves, dim=-1)
         return self._apply_gate(both)
 
@@ -168,9 +200,11 @@ class FactoredExperts(nn.Module):
                 if len(own):
                     yield expert, own // numbers.shape[1], own % numbers.shape[1]
             return
-        for expert in torch.unique(numbers).tolist():
+        listed = range(self.num_experts) if torch.compiler.is_exporting() else torch.unique(numbers).tolist()
+        for expert in listed:
             if expert < self.num_experts:  # beyond it is how transformers marks a token without an expert here
-                yield expert, *torch.where(numbers == expert)
+                token, place = torch.where(numbers == expert)
+                yield expert, token, place
 
 
 def expert_linear(experts: nn.Module, name: str, expert: int) -> nn.Linear:

@@ -19,7 +19,9 @@ from costmodel.errors import InputError
 from costmodel.model import ModelSpec
 from validate.errors import MeasurementError, reason_of
 from validate.factors.replace import clone
+from validate.hf.experts import FactoredExperts
 from validate.hf.modules import FactoredLinear
+from validate.runtimes.stacks import require_plain_cache
 
 PACKAGES = ("onnx", "onnxscript", "onnxruntime")
 
@@ -48,10 +50,11 @@ class Exported:
         """The shape of a model, without the layers that the decomposition drops.
 
         Raises:
-            InputError: when it is an encoder.
+            InputError: when it is an encoder, or some layer holds something else than keys and values.
         """
         if spec.is_encoder:
             raise InputError("only decoders are exported", value=spec.name)
+        require_plain_cache(spec)
         dropped = decomposition.dropped if decomposition else frozenset()
         windows = (window for layer, window in enumerate(spec.sliding_windows) if layer not in dropped)
         return cls(num_kv_heads=spec.num_kv_heads, head_dim=spec.head_dim, windows=tuple(windows))
@@ -103,8 +106,16 @@ class CachedPass(nn.Module):
 
 
 def _exportable(model: nn.Module) -> nn.Module:
-    """A tree that shares the model's tensors and has no module called `in`, which code made of a graph cannot say."""
+    """A tree that shares the model's tensors and has no module called `in`, which code made of a graph cannot say.
+
+    Stacked experts come apart, so that a file reads the weights of those that rows are routed to: transformers' own
+    ways read all of them, or copy a stack's weights for every row.
+    """
     tree = clone(model)
+    for path, module in list(tree.named_modules()):
+        if getattr(module, "has_gate", None) is not None:
+            parent, _, child = path.rpartition(".")
+            setattr(tree.get_submodule(parent), child, FactoredExperts(module, {}))
     for module in tree.modules():
         if isinstance(module, FactoredLinear):
             module._modules = {f"factor_{place}": stage for place, stage in enumerate(module._modules.values())}

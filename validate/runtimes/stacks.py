@@ -29,5 +29,15 @@ def stack_options(runtime: str, kind: str, dtype: DType, spec: ModelSpec) -> dic
         raise InputError("--runtime onnx computes in one type", value=dtype.value, allowed="fp32")
     if runtime == ONNX and spec.is_encoder:
         raise InputError("--runtime onnx takes decoders", value=spec.name, hint="use --runtime compile")
+    if runtime == ONNX:
+        require_plain_cache(spec)
     stack = load_stack(STACKS[runtime, kind])
     return {"stack": stack.name, "runtime": Runtime(stack.runtime), "cache": Cache(stack.cache)}
+
+
+def require_plain_cache(spec: ModelSpec) -> None:
+    """Raise InputError where a layer holds something else than keys and values of heads, which exported files take."""
+    for kind in (spec, *spec.kinds.values()):
+        if kind.latent is not None or kind.compressed is not None or kind.state_size:
+            told = "ONNX files take keys and values as their cache, not latent vectors or states"
+            raise InputError(told, value=spec.name, hint="eager and compile run it")

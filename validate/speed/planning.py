@@ -93,9 +93,14 @@ def workloads(settings: MeasureSettings, spec: ModelSpec, device: KnownDevice, d
     phases = both if settings.phase == "both" else (Phase(settings.phase),)
     looped = spec.experts is not None
     runtime = {"auto": "eager" if kind == "cpu" or looped else "both"}.get(settings.runtime, settings.runtime)
-    if looped and runtime != "eager":
-        hint = "factored experts run one after the other, as their router says"
-        raise InputError(f"--runtime {runtime} with experts", value=spec.name, allowed="eager", hint=hint)
+    if looped and runtime not in ("eager", ONNX) and (runtime, kind) != (COMPILE, "cpu"):
+        hint = "the host reads where factored experts' rows are routed to, which no CUDA graph holds"
+        raise InputError(
+            f"--runtime {runtime} with experts",
+            value=spec.name,
+            allowed="eager, and on a CPU compile and onnx",
+            hint=hint,
+        )
     own: dict[str, Any] = {"dtype": dtype, "attention": Attention(settings.attention)}
     own |= {"experts": ExpertKernels.LOOPED} if looped else {}
     options: tuple[dict[str, Any], ...]

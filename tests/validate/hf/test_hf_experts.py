@@ -148,6 +148,25 @@ def test_experts_in_int8_load_come_back_and_weigh_what_is_priced(
     assert (logits(ordinary, tokens) - expected).abs().max() < 1e-4 * expected.abs().max()
 
 
+@pytest.mark.parametrize("model_type", ["mixtral", "gpt_oss"])
+def test_factored_experts_are_one_graph(model_type: str, tmp_path: Path) -> None:
+    """Without a code generator: any break of the graph is an error. An expert without rows, and rows of none."""
+    pretrained = open_pretrained(str(dense_folder(tmp_path / "dense", experts(model_type))))
+    hidden, weights = torch.randn(5, 24), torch.rand(5, 2)
+    numbers = torch.tensor([[0, 2], [2, 1], [4, 0], [2, 4], [1, 2]])  # four experts: 4 is none of them
+    specs = ["layers=0 tensors=experts.down_proj rank=4 form=tucker", "layers=0 tensors=experts.1.up_proj rank=2"]
+
+    def compared(tree: Any) -> None:
+        place = tree.model.layers[0].mlp.experts
+        with torch.inference_mode():
+            expected = place(hidden, numbers, weights)
+            torch.compiler.reset()
+            found = torch.compile(place, fullgraph=True, dynamic=False, backend="eager")(hidden, numbers, weights)
+        assert (found - expected).abs().max() < 1e-5 * expected.abs().max()
+
+    in_memory(pretrained, of(tmp_path / "dense", specs), WeightFactors(), compared)
+
+
 def weight_at(tree: Any, name: str) -> Any:
     """The weight of a linear of a model, or of one of stacked experts, `mlp.experts.up_proj.3`."""
     stack, _, number = name.rpartition(".")

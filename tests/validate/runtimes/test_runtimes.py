@@ -13,6 +13,7 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 from checkpoints import dense_folder, factored_folder, logits  # noqa: E402
+from expert_configs import experts  # noqa: E402
 from validating import BERT, GPT2, LLAMA, MISTRAL, MIXED_WINDOWS, OPT, QWEN3, predictor, tiny_spec  # noqa: E402
 
 from costmodel.cli import run  # noqa: E402
@@ -25,7 +26,7 @@ from validate.devices.cpu import CpuDevice  # noqa: E402
 from validate.errors import MeasurementError  # noqa: E402
 from validate.factors.replace import RandomFactors, Replacement  # noqa: E402
 from validate.hf import load_factored  # noqa: E402
-from validate.models.build import build_model  # noqa: E402
+from validate.models.build import build_model, set_experts  # noqa: E402
 from validate.models.passes import make_pass  # noqa: E402
 from validate.plans.case import Case  # noqa: E402
 from validate.runtimes import folder, passes  # noqa: E402
@@ -43,7 +44,7 @@ from validate.store.journal import Journal  # noqa: E402
 CPU = torch.device("cpu")
 MIXED = ["layers=0 rank=7", "layers=2 tensors=mlp rank=9 form=tucker", "layers=1 form=drop"]
 WORKS = (Workload.prefill(6, batch=2, dtype=DType.FP32), Workload.decode(9, batch=2, dtype=DType.FP32))
-EXPORTED = {"llama": LLAMA, "gpt2": GPT2, "opt": OPT, "qwen3": QWEN3, "mistral": MISTRAL}
+EXPORTED = {"llama": LLAMA, "gpt2": GPT2, "opt": OPT, "qwen3": QWEN3, "mistral": MISTRAL, "mixtral": experts("mixtral")}
 
 
 @pytest.mark.slow
@@ -107,12 +108,19 @@ def test_a_file_that_gives_nan_anywhere_is_not_written(
 
 
 @pytest.mark.parametrize(
-    "name", ["llama", *(pytest.param(name, marks=pytest.mark.slow) for name in ("gpt2", "opt", "mixed", "bert"))]
+    "name",
+    [
+        "llama",
+        *(
+            pytest.param(name, marks=pytest.mark.slow)
+            for name in ("gpt2", "opt", "mixed", "bert", "mixtral", "gpt_oss")
+        ),
+    ],
 )
 @pytest.mark.parametrize("work", [WORKS[0], pytest.param(WORKS[1], marks=pytest.mark.slow)], ids=["prefill", "decode"])
 def test_a_factored_pass_is_one_graph(name: str, work: Workload) -> None:
     """Without a code generator: any break of the graph is an error."""
-    config = {**EXPORTED, "mixed": MIXED_WINDOWS, "bert": BERT}[name]
+    config = {**EXPORTED, "mixed": MIXED_WINDOWS, "bert": BERT, "gpt_oss": experts("gpt_oss")}[name]
     spec = tiny_spec(config)
     if spec.is_encoder and work is WORKS[1]:
         return
@@ -120,6 +128,7 @@ def test_a_factored_pass_is_one_graph(name: str, work: Workload) -> None:
         {Site(0, spec.tensors[0].name): LowRank(5), Site(1, spec.tensors[-1].name): LowRank(3)}
     )
     model = build_model(config, spec, dtype=DType.FP32, device=CPU)
+    set_experts(model, "grouped_mm")
     with Replacement(model, spec, decomposition, RandomFactors(0)), torch.inference_mode():
         plain = make_pass(model, spec, decomposition, work, CPU)
         torch.compiler.reset()
@@ -173,6 +182,7 @@ def test_a_sample_by_a_stack_holds_both_differences(tmp_path: Path, monkeypatch:
         ("onnx", "cuda", DType.FP32, LLAMA, "got 'cuda'; allowed: cpu"),
         ("onnx", "cpu", DType.BF16, LLAMA, "got 'bf16'; allowed: fp32"),
         ("onnx", "cpu", DType.FP32, BERT, "takes decoders"),
+        ("onnx", "cpu", DType.FP32, experts("deepseek_v3"), "not latent vectors"),
     ],
 )
 def test_what_a_runtime_cannot_run_is_refused(
