@@ -34,6 +34,8 @@ ATTENTION = {Attention.FUSED: "sdpa", Attention.UNFUSED: "eager"}
 EXPERTS = {ExpertKernels.FUSED: "grouped_mm", ExpertKernels.LOOPED: "eager"}
 """transformers' name of each way to run experts."""
 _POOL = 1 << 20
+_STRIDE = 7919
+"""Values of the pool between the beginnings of two matrices; odd, so that the first 2^20 begin at different ones."""
 _DEVIATION = 0.02
 
 
@@ -151,7 +153,7 @@ def _materialise(model: nn.Module, device: torch.device, dtype: torch.dtype, see
             if parameter is None:
                 continue
             if id(parameter) not in made:
-                made[id(parameter)] = nn.Parameter(matrices(parameter.shape, name), requires_grad=False)
+                made[id(parameter)] = nn.Parameter(matrices(parameter.shape, len(made), name), requires_grad=False)
             module._parameters[name] = made[id(parameter)]
         for name, buffer in module._buffers.items():
             if buffer is not None:
@@ -159,16 +161,21 @@ def _materialise(model: nn.Module, device: torch.device, dtype: torch.dtype, see
 
 
 class RandomMatrices:
-    """Random weights by shape: normal, repeating a pool of 2^20 values, since drawing billions takes minutes and times
-    do not depend on them; vectors are constants."""
+    """Random weights by shape and place: normal, repeating a pool of 2^20 values, since drawing billions takes minutes
+    and times do not depend on them; vectors are constants.
+
+    Every matrix begins elsewhere in the pool: of equal ones ONNX Runtime packs one copy, which caches then hold.
+    """
 
     def __init__(self, seed: int, device: torch.device, dtype: torch.dtype) -> None:
         generator = torch.Generator().manual_seed(seed)
-        self._pool = (torch.randn(_POOL, generator=generator) * _DEVIATION).to(device=device, dtype=dtype)
+        pool = (torch.randn(_POOL, generator=generator) * _DEVIATION).to(device=device, dtype=dtype)
+        self._twice = torch.cat([pool, pool])
 
-    def __call__(self, shape: torch.Size, name: str = "weight") -> torch.Tensor:
-        """The weight of this shape, equal for equal shapes."""
-        pool = self._pool
+    def __call__(self, shape: torch.Size, place: int, name: str = "weight") -> torch.Tensor:
+        """The weight of this shape that is at this place among the model's parameters; equal for equal arguments."""
+        start = place * _STRIDE % _POOL
+        pool = self._twice[start : start + _POOL]
         if len(shape) < 2:
             return torch.full(shape, 0.0 if name == "bias" else 1.0, device=pool.device, dtype=pool.dtype)
         tensor = torch.empty(shape, device=pool.device, dtype=pool.dtype)

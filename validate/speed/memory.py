@@ -21,7 +21,7 @@ def measure_memory(
     run: Pass,
     work: Workload,
     kv_cache_bytes: int,
-    remake: Callable[[torch.Size], torch.Tensor] | None = None,
+    remake: Callable[[torch.Size, int], torch.Tensor] | None = None,
 ) -> Memory:
     """Run the candidate once with the reference's own weights moved away.
 
@@ -53,31 +53,32 @@ def moved_away(
     candidate: nn.Module,
     reference: nn.Module,
     device: Device,
-    remake: Callable[[torch.Size], torch.Tensor] | None = None,
+    remake: Callable[[torch.Size, int], torch.Tensor] | None = None,
 ) -> Iterator[None]:
     """The reference's weights that the candidate does not share, off the device for the time being (not on a CPU, where
     live tensors of the pass are counted one by one).
 
     Args:
-        remake: makes a random matrix anew, which is faster than keeping it in host memory; None keeps it.
+        remake: makes the random matrix of a shape and of a place among the reference's parameters anew, which is faster
+            than keeping it in host memory; None keeps it.
     """
     if device.kind == "cpu":
         yield
         return
     shared = {id(parameter) for parameter in candidate.parameters()}
-    kept: list[tuple[nn.Parameter, torch.Size, torch.Tensor | None]] = []
-    for parameter in reference.parameters():
+    kept: list[tuple[int, nn.Parameter, torch.Size, torch.Tensor | None]] = []
+    for place, parameter in enumerate(reference.parameters()):
         if id(parameter) not in shared:
             drop = remake is not None and parameter.dim() >= 2
-            kept.append((parameter, parameter.shape, None if drop else parameter.data.to("cpu")))
+            kept.append((place, parameter, parameter.shape, None if drop else parameter.data.to("cpu")))
             parameter.data = torch.empty(0, dtype=parameter.dtype, device=parameter.device)
     try:
         yield
     finally:
         device.release()
-        for parameter, shape, data in kept:
+        for place, parameter, shape, data in kept:
             if data is None and remake is not None:
-                parameter.data = remake(shape)
+                parameter.data = remake(shape, place)
             elif data is not None:
                 parameter.data = data.to(device.torch_device)
         device.synchronize()

@@ -20,7 +20,7 @@ from costmodel.units import DType  # noqa: E402
 from validate.errors import MeasurementError  # noqa: E402
 from validate.factors.replace import RandomFactors, Replacement, WeightFactors, clone  # noqa: E402
 from validate.hf.modules import FactoredLinear  # noqa: E402
-from validate.models.build import build_model, set_attention  # noqa: E402
+from validate.models.build import RandomMatrices, build_model, set_attention  # noqa: E402
 from validate.models.passes import cache_bytes, make_pass  # noqa: E402
 from validate.speed.identity import identities, require_equal  # noqa: E402
 from validate.speed.records import Identity  # noqa: E402
@@ -222,3 +222,16 @@ def test_a_masked_model_is_timed_though_it_is_stored_without_a_pooler(tmp_path: 
     name = "encoder.layer.1.attention.self.query.weight"
     assert torch.equal(loaded.get_parameter(name), stored.bert.get_parameter(name))
     assert all(bool(parameter.isfinite().all()) for parameter in loaded.parameters())
+
+
+def test_random_matrices_differ_from_each_other_and_can_be_made_again() -> None:
+    """Of equal ones a runtime may keep one copy, which its caches then hold."""
+    model, _ = build(LLAMA)
+    matrices = [each for each in model.parameters() if each.dim() == 2]
+    for place, one in enumerate(matrices):
+        assert not any(one.shape == other.shape and torch.equal(one, other) for other in matrices[:place])
+    remake = RandomMatrices(0, CPU, torch.float32)
+    for place, parameter in enumerate(model.parameters()):
+        assert parameter.dim() < 2 or torch.equal(remake(parameter.shape, place), parameter)
+    large = remake(torch.Size((1500, 1500)), 3)  # beyond the pool
+    assert abs(float(large.std()) - 0.02) < 1e-3
