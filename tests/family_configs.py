@@ -200,6 +200,7 @@ CHOICES: dict[str, dict[str, Any]] = {
     "starcoder2": {"use_bias": False, "sliding_window": None},
     "mpt": {"attn_config": {"attn_type": "multihead_attention"}},
     "smollm3": {"use_sliding_window": True, "layer_types": ["full_attention", "sliding_attention", "full_attention"]},
+    "big_bird": {"attention_type": "original_full", "use_bias": False},
     "modernbert": {"norm_bias": True, "attention_bias": True},
     "modernbert-decoder": {"norm_bias": True, "decoder_bias": False, "tie_word_embeddings": False},
     "gemma3_text": {"sliding_window_pattern": 2, "attention_bias": True},

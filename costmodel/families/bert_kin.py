@@ -1,4 +1,5 @@
-"""More encoders put together as BERT is: ALBERT, RoFormer, LayoutLM, those with norms before their blocks, RemBERT."""
+"""More encoders put together as BERT is: ALBERT, RoFormer, LayoutLM, those with norms before their blocks, BigBird,
+RemBERT, DPR."""
 
 from __future__ import annotations
 
@@ -159,6 +160,46 @@ ROBERTA_KIN = encoder_row(
     {"roberta-prelayernorm": "RobertaPreLayerNorm", "xlm-roberta-xl": "XLMRobertaXL"},
     _read_bert_kin,
     heads=_of_type({end: BERT_HEADS[end] for end in BERT_HEADS if end != "ForPreTraining"}, "roberta"),
+)
+
+# BigBird: attention to blocks, which of short sequences is attention to all
+
+
+def _read_big_bird(fields: Fields, row: FamilyRow) -> ModelSpec:
+    kind = fields.choice("attention_type", "block_sparse", ("block_sparse", "original_full"))
+    positions, notes = fields.count("max_position_embeddings"), tuple[str, ...]()
+    if kind == "block_sparse":
+        whole = (5 + 2 * fields.count("num_random_blocks", minimum=0)) * fields.count("block_size")
+        positions = min(positions, whole)
+        notes = (f"up to {whole} tokens its attention sees all positions; longer sequences, in blocks, are not priced",)
+    return _spec(
+        fields,
+        row,
+        replace(BERT_WORDS, embedding_scale=fields.flag_or("rescale_embeddings", False)),
+        max_positions=positions,
+        bias=fields.flag_or("use_bias", True),
+        attn_out_bias=True,
+        pooler=True,
+        notes=notes,
+    )
+
+
+def _pooled(make: MakeHead) -> MakeHead:
+    """The same head in a class whose body keeps its pooler."""
+    return lambda spec, labels: replace(make(spec, labels), pooler=True)
+
+
+BIG_BIRD = encoder_row(
+    "big-bird",
+    {"big_bird": "BigBird"},
+    _read_big_bird,
+    heads={
+        "Model": LINEAR_HEADS["Model"],
+        "ForMaskedLM": _pooled(masked_lm(*BERT_LM)),
+        "ForSequenceClassification": _pooled(BY_FIRST_TOKEN),
+        "ForTokenClassification": _pooled(LINEAR_HEADS["ForTokenClassification"]),
+        "ForMultipleChoice": BERT_HEADS["ForMultipleChoice"],
+    },
 )
 
 # RemBERT: narrow embeddings, and a head of its own width

@@ -38,7 +38,7 @@ _LACKS = (
         "a mixture of experts of a kind that no row has",
     ),
     (
-        r"^(xlnet|reformer|longformer|big_bird|funnel|fnet|nystromformer|convbert|mobilebert|squeezebert|canine|perceiver)",
+        r"^(xlnet|reformer|longformer|funnel|fnet|nystromformer|convbert|mobilebert|squeezebert|canine|perceiver)",
         "attention or layers of its own kind",
     ),
     (

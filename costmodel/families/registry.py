@@ -61,6 +61,7 @@ FAMILIES = Rows(
         ".bert_kin:ROFORMER": "roformer",
         ".bert_kin:BERT_KIN": "layoutlm megatron-bert",
         ".bert_kin:ROBERTA_KIN": "roberta-prelayernorm xlm-roberta-xl",
+        ".bert_kin:BIG_BIRD": "big_bird",
         ".bert_kin:REMBERT": "rembert",
         ".bert_kin:DPR": "dpr",
         ".modern_encoders:EUROBERT": "eurobert",
