@@ -222,6 +222,7 @@ def recommend(
         CostModelError: in one line.
     """
     _check_kinds({"max_damage": max_damage}, Real | None, "a number")
+    max_damage = None if max_damage is None else float(max_damage)
     _check_kinds({"quality": quality}, str | None, "a name or a file")
     own = ("faster", "smaller", "fits", "max_damage", "quality", "recipe")
     questions = _questions(model, hw, stack, batch, calibration, options, own)

@@ -115,7 +115,7 @@ def _steps(rows: Sequence[Recommendation | Refusal], following: Sequence[str | N
         lines.append(f"note: validate measures on one device, and the dense model needs more than one {row.hardware}")
     elif row.workload.devices > 1:
         lines.append("note: validate measures on one device; what several of them save is predicted")
-    elif "validate" in command.split():
+    elif command is not None and "validate" in command.split():
         lines.append(f"note: validate measures the machine that it runs on: run it on {row.hardware}")
     if len(steps) > 1:
         lines.append(f"next, of the other rows: --format json or csv ({len(steps) - 1} of them)")

@@ -298,3 +298,32 @@ def test_an_error_is_the_commands_line(
     with pytest.raises(cm.CostModelError) as told:
         ask()
     assert printed == f"error: {told.value}\n"
+
+
+@pytest.mark.parametrize(
+    ("question", "words"),
+    [
+        ({"model": "gpt3"}, ["--model", "gpt3"]),
+        ({"hw": "l5"}, ["--hw", "l5"]),
+        ({"decompose": "tensors=nope rank=1"}, ["--decompose", "tensors=nope rank=1"]),
+        ({"decompose": "rank=99999"}, ["--decompose", "rank=99999"]),
+        ({"decompose": "none.toml"}, ["--recipe", "none.toml"]),
+        ({"batch": 0}, ["--batch", "0"]),
+        ({"kv_len": 0}, ["--kv-len", "0"]),
+        ({"stack": "vlm"}, ["--stack", "vlm"]),
+        ({"host": "mainframe"}, ["--host", "mainframe"]),
+        ({"weight_dtype": "int3"}, ["--weight-dtype", "int3"]),
+        ({"microbatches": 4}, ["--microbatches", "4"]),
+        ({"tp": 5}, ["--tp", "5"]),
+        ({"calibration": "none.json"}, ["--calibration", "none.json"]),
+    ],
+    ids=str,
+)
+def test_what_is_refused_is_refused_in_the_commands_words(
+    question: dict[str, Any], words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(cm.CostModelError) as refused:
+        cm.estimate(**{"model": "gpt2", "hw": "l4", "decompose": (), **question})
+    assert run(cli, ["estimate", "--model", "gpt2", "--hw", "l4", *words]) == 2
+    first = capsys.readouterr().err.splitlines()[-1]
+    assert first == f"error: {refused.value}"
