@@ -9,6 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 from validating import LLAMA, timing, tiny_spec
 
@@ -99,6 +100,31 @@ def test_layers_are_dropped_by_each_rule() -> None:
     assert len(found) == 9
     assert all(len(set(config.dropped)) <= 3 for config in asked)
     assert search_dropping(1, losses) == []
+
+
+def test_what_cannot_lose_least_is_not_measured() -> None:
+    layers = 16
+    rng = np.random.default_rng(0)
+    alone, pairs = rng.uniform(0.1, 2.0, layers), np.triu(rng.uniform(0.0, 0.3, (layers, layers)), 1)
+    asked: list[frozenset[int]] = []
+
+    def loss(config: Decomposition) -> float:  # what a layer adds grows with what is gone
+        gone = sorted(config.dropped)
+        return 3.0 + float(alone[gone].sum() + pairs[np.ix_(gone, gone)].sum())
+
+    def losses(configs: Sequence[Decomposition]) -> list[float]:
+        asked.extend(config.dropped for config in configs)
+        return [loss(config) for config in configs]
+
+    found = {(each.rule, len(each.layers)): each for each in search_dropping(layers, losses)}
+    gone: frozenset[int] = frozenset()
+    for count in range(1, 9):
+        blocks = [frozenset(range(first, first + count)) for first in range(layers - count + 1)]
+        steps = [gone | {layer} for layer in range(layers) if layer not in gone]
+        gone = min(steps, key=lambda each: loss(Decomposition(dropped=each)))
+        assert found["greedy", count].config.dropped == gone
+        assert found["block", count].config.dropped == min(blocks, key=lambda each: loss(Decomposition(dropped=each)))
+    assert len(asked) == len(set(asked)) < layers + sum(2 * (layers - count) for count in range(1, 8)) // 2
 
 
 def test_baselines_are_of_every_rule_and_of_the_same_seed_the_same() -> None:
