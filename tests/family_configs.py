@@ -152,6 +152,76 @@ MIXERS: dict[str, dict[str, Any]] = {
     "jamba": {"mamba_d_state": 5, "mamba_dt_rank": 3, "num_experts": 4, "attn_layer_period": 3, "attn_layer_offset": 1},
 }
 """Fields of types with state spaces or experts at small sizes."""
+_PLAIN = {
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_attention_heads": 4,
+    "num_hidden_layers": 3,
+    "vocab_size": 100,
+    "max_position_embeddings": 64,
+}
+_OLD = {"n_embd": 64, "n_head": 4, "n_layer": 3, "vocab_size": 100}
+_ROUTED = {"n_routed_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 7}
+_LINGS = {**_PLAIN, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 7}
+_MINIMAX = {**_PLAIN, "num_local_experts": 4, "num_experts_per_tok": 2}
+OWN_CODE: dict[str, dict[str, Any]] = {
+    **{
+        name: _PLAIN
+        for name in ("aquila", "internlm", "internlm3", "mimo", "minicpm", "skywork", "xverse", "Yi", "internlm2")
+    },
+    **{name: _PLAIN for name in ("baichuan", "molmo", "qwen", "new", "orion", "stablelm_epoch")},
+    "chatglm": {**_PLAIN, "num_layers": 3, "ffn_hidden_size": 96, "padded_vocab_size": 100},
+    "exaone": {**_PLAIN, "num_layers": 3, "activation_function": "silu"},
+    "phi-msft": {**_OLD, "rotary_dim": 8},
+    "phi3small": {**_PLAIN, "ff_intermediate_size": 96},
+    "RefinedWeb": {"hidden_size": 64, "n_head": 4, "n_layer": 3, "vocab_size": 100, "n_head_kv": 2},
+    "RefinedWebModel": {"hidden_size": 64, "n_head": 4, "n_layer": 3, "vocab_size": 100},
+    "jina_bert": {
+        **_PLAIN,
+        "position_embedding_type": "alibi",
+        "feed_forward_type": "geglu",
+    },
+    "deepseek": {**_PLAIN, **_ROUTED},
+    "kimi_k2": {**_PLAIN, **_ROUTED},
+    "bailing_moe": _LINGS,
+    "bailing_moe_v2": _LINGS,
+    "bailing_moe_linear": {**_LINGS, "layer_group_size": 3},
+    "minimax_text_01": {**_MINIMAX, "attn_type_list": [0, 1, 0]},
+    "minimax_m1": {**_MINIMAX, "attn_type_list": [0, 1, 0]},
+    "nemotron-nas": {
+        **_PLAIN,
+        "block_configs": [
+            {"attention": {"n_heads_in_group": 2}, "ffn": {"ffn_mult": 1.5}},
+            {"attention": {"no_op": True}, "ffn": {"intermediate_size": 96}},
+        ],
+    },
+    "openelm": {
+        "model_dim": 64,
+        "num_transformer_layers": 3,
+        "head_dim": 16,
+        "vocab_size": 100,
+        "ffn_multipliers": [0.5, 1.0, 2],
+        "num_query_heads": [4, 4, 2],
+        "num_kv_heads": [2, 2, 1],
+    },
+    "deci": {**_PLAIN, "num_key_value_heads_per_layer": [4, 2, 1]},
+    "hf_olmo": {
+        "d_model": 64,
+        "n_layers": 3,
+        "n_heads": 4,
+        "mlp_ratio": 8,
+        "vocab_size": 100,
+        "activation_type": "swiglu",
+        "layer_norm_with_affine": False,
+        "rope": True,
+        "include_bias": False,
+        "weight_tying": True,
+    },
+    "dots1": {**_ROUTED, "n_shared_experts": 1},
+    "deepseek_v2": {"num_experts_per_tok": 2},
+    "deepseek_v4": {"num_key_value_heads": 1},
+}
+"""Fields of types without defaults in transformers, and of those whose defaults make no model."""
 CHOICES: dict[str, dict[str, Any]] = {
     "gemma4_text": {
         "enable_moe_block": True,
@@ -240,5 +310,6 @@ def small(model_type: str, **changes: Any) -> dict[str, Any]:
         config["rope_parameters"] |= {"mrope_section": [1, 1, 2], "partial_rotary_factor": 0.5}
     if model_type == "esm":
         config["vocab_size"] = 100
+    own = OWN_CODE.get(model_type, {})
     special = {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 0, "mask_token_id": 2, "eod_token_id": 1}
-    return {"model_type": model_type, **config, **special, **MIXERS.get(model_type, {}), **changes}
+    return {"model_type": model_type, **config, **special, **MIXERS.get(model_type, {}), **own, **changes}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from costmodel.families.decoder import decoder_row
@@ -63,9 +62,9 @@ def _read_refined_web(fields: Fields, row: FamilyRow) -> ModelSpec:
     """Falcon before transformers had it: heads of keys alone say which of the two layers it has."""
     fields.require("hidden_size", "n_layer", "n_head", "vocab_size")
     keys = fields.count_or_none("n_head_kv")
-    renamed = {"num_hidden_layers": fields.data["n_layer"], "num_attention_heads": fields.data["n_head"]}
-    values = {"max_position_embeddings": 2048, "activation": "gelu", **renamed, **fields.data, "num_kv_heads": keys}
-    return _read_falcon(fields.with_data({**values, "new_decoder_architecture": keys is not None}), row)
+    renamed = fields.renamed({"n_layer": "num_hidden_layers", "n_head": "num_attention_heads"})
+    known = renamed.with_defaults({"max_position_embeddings": 2048, "activation": "gelu"})
+    return _read_falcon(known.with_values(num_kv_heads=keys, new_decoder_architecture=keys is not None), row)
 
 
 def _read_bloom(fields: Fields, row: FamilyRow) -> ModelSpec:
@@ -85,10 +84,9 @@ def _read_bloom(fields: Fields, row: FamilyRow) -> ModelSpec:
 
 
 def _read_mpt(fields: Fields, row: FamilyRow) -> ModelSpec:
-    own = fields.data.get("attn_config")
-    attention: Mapping[str, object] = own if isinstance(own, Mapping) else {}
-    if attention.get("attn_type", "multihead_attention") != "multihead_attention" or attention.get("qk_ln"):
-        raise fields.error("attn_config", "multihead_attention without qk_ln")
+    attention = fields.nested("attn_config")
+    attention.choice("attn_type", "multihead_attention", ("multihead_attention",))
+    attention.refuse("qk_ln", "norms of q and k are not supported")
     words = Words(
         norms=("norm_1", "norm_2"),
         attention="attn",
@@ -102,7 +100,7 @@ def _read_mpt(fields: Fields, row: FamilyRow) -> ModelSpec:
         final_norm="transformer.norm_f",
     )
     hidden, heads = fields.count("d_model"), fields.count("n_heads")
-    if fields.data.get("no_bias") is False:
+    if not fields.flag_or("no_bias", True):
         raise fields.error("no_bias", "true: transformers' Mpt has no biases")
     return decoder_spec(
         fields,

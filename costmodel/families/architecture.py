@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from costmodel.errors import ModelError
 from costmodel.families.fields import Fields
+from costmodel.families.quantised import KEYS as QUANTISED_KEYS
 from costmodel.families.refused import lacks_something, what_is_lacking
 from costmodel.families.row import FamilyRow
 
@@ -212,7 +213,7 @@ def find_architecture(fields: Fields, rows: Mapping[str, FamilyRow]) -> Architec
         raise _unsupported(fields, model_type, rows)
     prefix = row.classes[model_type]
     endings = [_ending(fields, name, prefix, row) for name in classes]
-    if fields.data.get("auto_map"):
+    if fields.nested("auto_map").data:
         notes = (*notes, f"the repository's own code is not read: priced as transformers' {prefix}Model and its head")
     return Architecture(row=row, fields=fields, ending=endings[0] if endings else None, notes=notes, inside=inside)
 
@@ -220,27 +221,28 @@ def find_architecture(fields: Fields, rows: Mapping[str, FamilyRow]) -> Architec
 def _text_model(fields: Fields, rows: Mapping[str, FamilyRow]) -> tuple[Fields, str]:
     """The fields of the language model inside, and what it is inside of; the same fields where all is one."""
     outer = fields.data.get("model_type")
-    inner, path = fields.data, ""
-    while (key := next((key for key in _TEXT_KEYS if isinstance(inner.get(key), Mapping)), None)) is not None:
-        nested = inner[key]
-        assert isinstance(nested, Mapping)
-        inner, path = nested, f"{path}.{key}".lstrip(".")
+    if outer is not None and not isinstance(outer, str):
+        raise fields.error("model_type", _some(rows))
+    whole = fields
+    while (key := next((key for key in _TEXT_KEYS if whole.given(key)), None)) is not None:
+        whole = whole.nested(key)
+    inner, path = whole.data, whole is not fields
     if not path and (not isinstance(outer, str) or outer in rows or _flat_type(fields, outer) is None):
         return fields, ""
     found = _classes(fields)
     if any(not name.endswith(_WRAPPER_ENDS) and _letters(name) != _letters(str(outer)) for name in found):
         raise fields.error("architectures", f"classes that end in {', '.join(_WRAPPER_ENDS)}")
-    kind = str(outer) if isinstance(outer, str) else (found or ["?"])[0]
+    kind = outer or (found or ["?"])[0]
     values = dict(inner)
-    inside = _declared(values, rows) if path and kind not in _ONE_INSIDE else None
+    inside = _declared(whole, rows) if path and kind not in _ONE_INSIDE else None
     if inside is None or (inside == outer and inside not in rows):
         inside = _flat_type(fields, kind) or _WRAPPED.get(kind)
     values["model_type"] = inside
     if inside is None:
         raise _unsupported(fields, kind, rows)
     if path:
-        for name in ("tie_word_embeddings", "dtype", "torch_dtype", "quantization_config", "quantization", "auto_map"):
-            if values.get(name) is None and fields.data.get(name) is not None:
+        for name in ("tie_word_embeddings", "dtype", "torch_dtype", "auto_map", *QUANTISED_KEYS):
+            if values.get(name) is None and fields.given(name):
                 values[name] = fields.data[name]
     values["architectures"] = None
     if inside not in rows:
@@ -258,15 +260,17 @@ def _letters(name: str) -> str:
     return "".join(letter for letter in name.lower() if letter.isalnum())
 
 
-def _declared(values: Mapping[str, object], rows: Mapping[str, FamilyRow]) -> str | None:
+def _declared(fields: Fields, rows: Mapping[str, FamilyRow]) -> str | None:
     """The type that the part of a language model says it is, else that of the class that it names."""
-    declared, names = values.get("model_type"), values.get("architectures")
-    if declared == "deepseek_v2" and values.get("use_mla") is False:
+    declared = fields.data.get("model_type")
+    if declared == "deepseek_v2" and not fields.flag_or("use_mla", True):
         return "deepseek"  # with attention as in DeepSeek-MoE: DeepSeek-VL2's smallest, DeepSeek-OCR
     if isinstance(declared, str):
         return _SAME.get(declared, declared)
-    named = isinstance(names, list) and names and isinstance(names[0], str)
-    return _type_of(names[0], rows) if isinstance(names, list) and named else None
+    if declared is not None:
+        raise fields.error("model_type", _some(rows))
+    classes = _classes(fields)
+    return _type_of(classes[0], rows) if classes else None
 
 
 def _flat_type(fields: Fields, outer: str) -> str | None:
@@ -279,7 +283,7 @@ def _flat_type(fields: Fields, outer: str) -> str | None:
 
 def _classes(fields: Fields) -> list[str]:
     value = fields.data.get("architectures")
-    if not value:
+    if value is None:
         return []
     if not isinstance(value, list) or not all(isinstance(entry, str) for entry in value):
         raise fields.error("architectures", "a list of names of classes")

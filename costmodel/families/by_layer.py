@@ -5,17 +5,18 @@ from __future__ import annotations
 from costmodel.families.decoder import decoder_row
 from costmodel.families.decoder_fields import by_kind, decoder_spec
 from costmodel.families.fields import Fields
+from costmodel.families.lists import counts_by_layer, shares_by_layer
 from costmodel.families.row import FamilyRow
 from costmodel.model import ModelSpec
 from costmodel.words import Words
 
 
-def _numbers(fields: Fields, name: str, layers: int) -> list[int]:
-    """A whole number for each layer."""
-    value = fields.data.get(name)
-    if not isinstance(value, list) or len(value) < layers or not all(type(n) is int and 1 <= n <= 10**6 for n in value):
+def _counts(fields: Fields, name: str, layers: int) -> list[int]:
+    """A whole number for each layer, which the file must give."""
+    counts = counts_by_layer(fields, name, layers)
+    if counts is None:
         raise fields.error(name, f"a whole number for each of {layers} layers")
-    return value[:layers]
+    return counts
 
 
 def _openelm(fields: Fields, row: FamilyRow) -> ModelSpec:
@@ -23,14 +24,11 @@ def _openelm(fields: Fields, row: FamilyRow) -> ModelSpec:
     layers, hidden = fields.layers("num_transformer_layers"), fields.count("model_dim")
     if not fields.flag_or("ffn_with_glu", True):
         raise fields.error("ffn_with_glu", "true")
-    heads, keys = (_numbers(fields, name, layers) for name in ("num_query_heads", "num_kv_heads"))
+    heads, keys = (_counts(fields, name, layers) for name in ("num_query_heads", "num_kv_heads"))
     if any(n % m for n, m in zip(heads, keys, strict=True)):
         raise fields.error("num_kv_heads", "a divisor of num_query_heads in each layer")
-    times, divisor = fields.data["ffn_multipliers"], fields.count("ffn_dim_divisor", 256)
-    known = isinstance(times, list) and all(type(each) in (int, float) and 0 < each <= 100 for each in times)
-    if not isinstance(times, list) or not known or len(times) < layers:
-        raise fields.error("ffn_multipliers", f"a number above 0 and up to 100 for each of {layers} layers")
-    inner = [_rounded(each * hidden, divisor) for each in times[:layers]]
+    times, divisor = shares_by_layer(fields, "ffn_multipliers", layers, 100), fields.count("ffn_dim_divisor", 256)
+    inner = [_rounded(each * hidden, divisor) for each in times]
     words = Words(
         norms=("attn_norm", "ffn_norm"),
         attention="attn",
@@ -75,7 +73,7 @@ def _rounded(width: float, divisor: int) -> int:
 
 def _deci(fields: Fields, row: FamilyRow) -> ModelSpec:
     fields.require("hidden_size", "num_attention_heads", "num_hidden_layers", "vocab_size", "intermediate_size")
-    keys = _numbers(fields, "num_key_value_heads_per_layer", fields.layers("num_hidden_layers"))
+    keys = _counts(fields, "num_key_value_heads_per_layer", fields.layers("num_hidden_layers"))
     heads = fields.count("num_attention_heads")
     if any(heads % each for each in keys):
         raise fields.error("num_key_value_heads_per_layer", f"divisors of num_attention_heads {heads}")

@@ -13,6 +13,7 @@ from costmodel.families.decoder_layer import decoder_tensors, words_of
 from costmodel.families.encoders import BERT_WORDS, LINEAR_HEADS, encoder_row, encoder_spec
 from costmodel.families.fields import Fields
 from costmodel.families.heads import Heads, classifier, masked_lm
+from costmodel.families.lists import words_between
 from costmodel.families.row import FamilyRow
 from costmodel.forward.attention import Attended, add_attention
 from costmodel.forward.cost import batched_gemm
@@ -41,9 +42,8 @@ def _read(fields: Fields, row: FamilyRow) -> ModelSpec:
     )
     positions = fields.count("max_position_embeddings")
     table = 2 * _span(fields, positions) if relative else 0
-    normed = "layer_norm" in str(fields.data.get("norm_rel_ebd", "none")).lower()
-    width = fields.data.get("embedding_size")
-    if width not in (None, hidden):
+    normed = "layer_norm" in words_between(fields, "norm_rel_ebd", ("none", "layer_norm"))
+    if fields.count_or_none("embedding_size") not in (None, hidden):
         raise fields.error("embedding_size", f"hidden_size {hidden}")
     return encoder_spec(
         fields,
@@ -58,20 +58,14 @@ def _read(fields: Fields, row: FamilyRow) -> ModelSpec:
 
 def _span(fields: Fields, positions: int) -> int:
     """Relative positions on each side: buckets where there are any."""
-    for name in ("position_buckets", "max_relative_positions"):
-        value = fields.data.get(name)
-        if isinstance(value, int) and value > 0:
-            return value
-    return positions
+    buckets, most = (fields.count(name, -1, -1) for name in ("position_buckets", "max_relative_positions"))
+    return next((span for span in (buckets, most) if span > 0), positions)
 
 
 def relative_products(fields: Fields) -> tuple[str, ...]:
     """Which products with relative positions the scores have, of c2p and p2c."""
-    value = fields.data.get("pos_att_type") or []
-    kinds = value.lower().split("|") if isinstance(value, str) else value
-    if not isinstance(kinds, list) or not all(isinstance(kind, str) and kind.strip() in _KINDS for kind in kinds):
-        raise fields.error("pos_att_type", f"of {', '.join(_KINDS)}")
-    return tuple(kind for kind in _KINDS if kind in [each.strip() for each in kinds])
+    given = words_between(fields, "pos_att_type", _KINDS)
+    return tuple(kind for kind in _KINDS if kind in given)
 
 
 def _tensors(spec: ModelSpec) -> tuple[WeightTensor, ...]:

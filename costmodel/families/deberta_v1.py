@@ -33,8 +33,8 @@ def _read(fields: Fields, row: FamilyRow) -> ModelSpec:
         names=(("self.in_proj", "in_proj"), *BERT_WORDS.names),
         relative=relative_products(fields) if relative else (),
     )
-    positions, most = fields.count("max_position_embeddings"), fields.data.get("max_relative_positions")
-    span = most if type(most) is int and most > 0 else positions
+    positions, most = fields.count("max_position_embeddings"), fields.count("max_relative_positions", -1, -1)
+    span = most if most > 0 else positions
     rows = 2 * span if relative else 0
     return encoder_spec(
         fields,

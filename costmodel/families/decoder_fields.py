@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from costmodel.families.fields import Fields
+from costmodel.families.lists import names_by_layer
 from costmodel.families.rope import longest_sequence
 from costmodel.families.row import FamilyRow
 from costmodel.model import ModelSpec
@@ -102,14 +103,15 @@ def layer_overrides(fields: Fields, layers: int, names: Sequence[str]) -> list[d
     if "per_layer_config" not in fields.data:
         return None
     own: list[dict[str, int]] = [{} for _ in range(layers)]
-    given = fields.data["per_layer_config"] or {}
-    if not isinstance(given, Mapping) or not all(str(layer).isdecimal() and len(str(layer)) < 9 for layer in given):
+    given = fields.nested("per_layer_config")
+    if not all(layer.isdecimal() and len(layer) < 9 for layer in given.data):
         raise fields.error("per_layer_config", "numbers of layers -> fields of theirs")
-    for layer, values in given.items():
-        if not isinstance(values, Mapping) or not set(values) <= set(names):
-            raise fields.error("per_layer_config", f"of a layer {', '.join(names)} alone")
+    for layer in given.data:
+        values = given.nested(layer)
+        if not set(values.data) <= set(names):
+            raise given.error(layer, f"{', '.join(names)} alone")
         if int(layer) < layers:
-            own[int(layer)] = {name: fields.with_data(values).count(name) for name in values}
+            own[int(layer)] = {name: values.count(name) for name in values.data}
     return own
 
 
@@ -124,13 +126,9 @@ def windows_by_type(
         every: without layer_types, of as many consecutive layers the last one sees all; 0 for no period.
         default: without layer_types and period, whether the layers have the window.
     """
-    types = fields.data.get("layer_types")
+    types = names_by_layer(fields, "layer_types", layers, tuple(_KINDS))
     if types is None:
         if every:
             return tuple(window if (layer + 1) % every else None for layer in range(layers))
         return (window if default else None,) * layers
-    if not isinstance(types, list) or not all(isinstance(kind, str) and kind in _KINDS for kind in types):
-        raise fields.error("layer_types", f"a list of {', '.join(_KINDS)}")
-    if len(types) < layers:
-        raise fields.error("layer_types", f"one entry for each of {layers} layers", f"found: {len(types)}")
-    return tuple(window if _KINDS[kind] else None for kind in types[:layers])
+    return tuple(window if _KINDS[kind] else None for kind in types)

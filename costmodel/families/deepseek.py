@@ -16,6 +16,7 @@ from costmodel.families.decoder_fields import by_kind
 from costmodel.families.experts import add_mlp, expert_tensors, read_sparse_layers
 from costmodel.families.fields import Fields
 from costmodel.families.latent_layer import add_latent_block, latent_params, latent_tensors
+from costmodel.families.lists import letters, names_by_layer
 from costmodel.families.rope import longest_sequence
 from costmodel.families.rotary import add_prologue, rotary_row
 from costmodel.families.row import FamilyRow
@@ -64,7 +65,7 @@ def _read(fields: Fields, row: FamilyRow) -> ModelSpec:
 
     hidden, heads = fields.count("hidden_size"), fields.count("num_attention_heads")
     layers = fields.layers("num_hidden_layers")
-    by_heads = kind == "minicpm3" and fields.data.get("v_head_dim") is None
+    by_heads = kind == "minicpm3" and not fields.given("v_head_dim")
     latent = LatentAttention(
         query_rank=fields.count_or_none("q_lora_rank", 1536),
         kv_rank=fields.count("kv_lora_rank", 512),
@@ -150,16 +151,17 @@ def _with_indexer(
 
 def _takes_choice(fields: Fields, layers: int) -> list[bool]:
     """Which layers take the choice of an earlier one: by a list, a pattern of F and S, or a period behind an offset."""
-    given = fields.data.get("indexer_types") or fields.data.get("index_topk_pattern")
+    types = names_by_layer(fields, "indexer_types", layers, ("full", "shared"))
+    pattern = letters(fields, "index_topk_pattern", {"F": "full", "S": "shared"})
+    given = pattern if types is None else types
     if given is None:
         period, offset = (
             fields.count(name, at, 0) for name, at in (("index_topk_freq", 1), ("index_skip_topk_offset", 2))
         )
         return [max(layer - offset + 1, 0) % max(1, period) != 0 for layer in range(layers)]
-    known = {"full": False, "shared": True, "F": False, "S": True}
-    if not isinstance(given, list | str) or len(given) < layers or not all(each in known for each in given):
-        raise fields.error("indexer_types", f"full or shared for each of {layers} layers")
-    return [known[each] for each in given[:layers]]
+    if len(given) < layers:
+        raise fields.error("index_topk_pattern", f"a letter for each of {layers} layers")
+    return [each == "shared" for each in given[:layers]]
 
 
 def _kinds(fields: Fields, layers: int, defaults: dict[str, int]) -> tuple[str, ...]:

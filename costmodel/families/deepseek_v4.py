@@ -12,6 +12,7 @@ from costmodel.blocks import CompressedAttention
 from costmodel.families.decoder_fields import by_kind
 from costmodel.families.experts import add_mlp, expert_tensors, read_experts
 from costmodel.families.fields import Fields
+from costmodel.families.lists import counts_by_layer, names_by_layer
 from costmodel.families.rope import longest_sequence
 from costmodel.families.rotary import add_epilogue, add_prologue, add_rotated, rotary_row
 from costmodel.families.row import FamilyRow
@@ -98,29 +99,22 @@ def _read(fields: Fields, row: FamilyRow) -> ModelSpec:
 
 def _kinds(fields: Fields, layers: int) -> list[str]:
     """The kind of each layer: by name, by the positions of its entries, or two and then alternating."""
-    named, counted = fields.data.get("layer_types"), fields.data.get("compress_ratios")
-    if named is None and counted is None:
+    named = names_by_layer(fields, "layer_types", layers, tuple(_RATES))
+    ratios = counts_by_layer(fields, "compress_ratios", layers, minimum=0)
+    if named is not None:
+        return named
+    if ratios is None:
         return [_HEAVY if layer < 2 or layer % 2 == 0 else _SPARSE for layer in range(layers)]
     by_rate = {rate: kind for kind, rate in _RATES.items()}
-    given = named if named is not None else counted
-    if not isinstance(given, list) or len(given) < layers:
-        raise fields.error(
-            "layer_types" if named is not None else "compress_ratios", f"one for each of {layers} layers"
-        )
-    kinds = [kind if named is not None else by_rate.get(kind) for kind in given[:layers]]
-    if not all(kind in _RATES for kind in kinds):
-        raise fields.error("layer_types" if named is not None else "compress_ratios", ", ".join(_RATES))
-    return [str(kind) for kind in kinds]
+    if not set(ratios) <= set(by_rate):
+        raise fields.error("compress_ratios", f"a list of {', '.join(map(str, by_rate))}")
+    return [by_rate[ratio] for ratio in ratios]
 
 
 def _rates(fields: Fields) -> dict[str, int]:
-    given = fields.data.get("compress_rates")
-    own = given if isinstance(given, dict) else {}
-    rates = {**_RATES, **{kind: rate for kind, rate in own.items() if kind in _RATES}}
+    given, rates = fields.nested("compress_rates"), dict(_RATES)
     for kind, name in ((_SPARSE, "compress_rate_csa"), (_HEAVY, "compress_rate_hca")):
-        rates[kind] = fields.count_or_none(name) or rates[kind]
-        if type(rates[kind]) is not int or not 1 <= rates[kind] <= 10**6:
-            raise fields.error("compress_rates", f"a whole number of positions for {kind}")
+        rates[kind] = fields.count_or_none(name) or given.count(kind, rates[kind])
     return rates
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from costmodel.blocks import Experts
 from costmodel.families.fields import Fields
+from costmodel.families.lists import names_by_layer
 from costmodel.forward.cost import FP32_BYTES, INDEX_BYTES, OpCost, elementwise
 from costmodel.forward.ops import Builder
 from costmodel.forward.routing import chain_work, expert_rows
@@ -22,12 +23,8 @@ STACKS = ("experts.gate_proj", "experts.up_proj", "experts.down_proj")
 
 def read_sparse_layers(fields: Fields, layers: int, first_dense: int) -> list[bool]:
     """Which layers have experts by `mlp_layer_types`; without it all but the first ones."""
-    types = fields.data.get("mlp_layer_types")
-    if types is None:
-        return [layer >= first_dense for layer in range(layers)]
-    if not isinstance(types, list) or not all(kind in ("dense", "sparse") for kind in types) or len(types) < layers:
-        raise fields.error("mlp_layer_types", f"dense or sparse for each of {layers} layers")
-    return [kind == "sparse" for kind in types[:layers]]
+    types = names_by_layer(fields, "mlp_layer_types", layers, ("dense", "sparse"))
+    return [layer >= first_dense for layer in range(layers)] if types is None else [kind == "sparse" for kind in types]
 
 
 def read_experts(fields: Fields, number: str, per_token: str, size: str, shared: str = "", **values: Any) -> Experts:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 from costmodel.decomposition.factors import Decomposition
 from costmodel.decomposition.held import held
 from costmodel.errors import DecompositionError, ModelError
+from costmodel.families.fields import Fields
 from costmodel.files.node import Node
 from costmodel.model import ModelSpec
 from costmodel.tensors import name_at
@@ -19,10 +19,15 @@ _FORMS = ("svd", "tucker")
 _MOST = 10**9
 
 
-def factored_format(settings: Mapping[str, object]) -> WeightFormat | None:
-    """The form of the layers' weights, factored or not: int8 with a scale for each row, or None for plain ones."""
-    if settings.get("weight_dtype") is None:
+def factored_format(settings: Fields) -> WeightFormat | None:
+    """The form of the layers' weights, factored or not: int8 with a scale for each row, or None for plain ones.
+
+    Raises:
+        ModelError: for a type that `validate apply` does not write.
+    """
+    if not settings.given("weight_dtype"):
         return None
+    settings.choice("weight_dtype", "", ("int8",))
     return WeightFormat(method=_METHOD, dtype=DType.INT8, bits=8)
 
 

@@ -8,7 +8,13 @@ from costmodel.errors import InputError, ModelError, nearest
 from costmodel.forward.cost import ACTIVATIONS
 from costmodel.units import DType
 
-LIMITS = {"num_hidden_layers": 1_000, "n_layer": 1_000, "vocab_size": 10**8, "max_position_embeddings": 10**9}
+LIMITS = {
+    "num_hidden_layers": 1_000,
+    "n_layer": 1_000,
+    "vocab_size": 10**8,
+    "max_position_embeddings": 10**9,
+    "original_max_position_embeddings": 10**9,
+}
 """Largest believable value of a field; 1,000,000 for every field that is not listed."""
 
 _REQUIRED = -1
@@ -24,17 +30,25 @@ class Fields:
         name: what the model is called.
         source: what error messages call the configuration, usually its path.
         num_layers: a number of layers to use in place of the configuration's own.
+        path: where in the file the object is, for errors; empty, or up to a dot.
     """
 
-    def __init__(self, data: Mapping[str, object], *, name: str, source: str, num_layers: int | None = None) -> None:
+    def __init__(
+        self, data: Mapping[str, object], *, name: str, source: str, num_layers: int | None = None, path: str = ""
+    ) -> None:
         self.data = data
         self.name = name
         self.source = source
         self.num_layers = num_layers
+        self.path = path
 
     def with_data(self, data: Mapping[str, object]) -> Fields:
         """Other fields of the same file."""
-        return Fields(data, name=self.name, source=self.source, num_layers=self.num_layers)
+        return self.at(data, self.path)
+
+    def at(self, data: Mapping[str, object], path: str) -> Fields:
+        """The fields of an object inside, by its path."""
+        return Fields(data, name=self.name, source=self.source, num_layers=self.num_layers, path=path)
 
     def with_values(self, **values: object) -> Fields:
         """The same fields with these values."""
@@ -48,8 +62,8 @@ class Fields:
     def error(self, name: str, allowed: str, hint: str = "") -> ModelError:
         """The error for the value that field `name` has now."""
         if name not in self.data:
-            return ModelError(f"{self.source}: field {name} is missing", allowed=allowed, hint=hint)
-        return ModelError(f"{self.source}: field {name}", value=self.data[name], allowed=allowed, hint=hint)
+            return ModelError(f"{self.source}: field {self.path}{name} is missing", allowed=allowed, hint=hint)
+        return ModelError(f"{self.source}: field {self.path}{name}", value=self.data[name], allowed=allowed, hint=hint)
 
     def renamed(self, aliases: Mapping[str, str]) -> Fields:
         """The same fields with the generic names in `aliases` replaced by the names native to a class.
@@ -63,6 +77,10 @@ class Fields:
                 raise self.error(generic, f"the value of {native}, {data[native]!r}, which means the same")
         return self.with_data(data)
 
+    def without(self, *names: str) -> Fields:
+        """The other fields."""
+        return self.with_data({name: value for name, value in self.data.items() if name not in names})
+
     def with_defaults(self, values: Mapping[str, object]) -> Fields:
         """The same fields, and these where there are none."""
         return self.with_data({**values, **self.data})
@@ -72,8 +90,22 @@ class Fields:
         missing = [name for name in names if name not in self.data]
         if missing:
             raise ModelError(
-                f"{self.source}: missing {', '.join(missing)}", allowed=f"a config.json with {', '.join(names)}"
+                f"{self.source}: missing {', '.join(self.path + name for name in missing)}",
+                allowed=f"a config.json with {', '.join(names)}",
             )
+
+    def given(self, *names: str) -> bool:
+        """Whether one of the fields is there and not null."""
+        return any(self.data.get(name) is not None for name in names)
+
+    def nested(self, name: str) -> Fields:
+        """The fields of the object that a field is; none where it is absent or null."""
+        value = self.data.get(name)
+        if value is None:
+            value = {}
+        if not isinstance(value, Mapping):
+            raise self.error(name, "an object or null")
+        return self.at(value, f"{self.path}{name}.")
 
     def count(self, name: str, default: int = _REQUIRED, minimum: int = 1) -> int:
         """A whole number from `minimum` to the field's limit; an absent field without a default is an error."""
@@ -85,11 +117,30 @@ class Fields:
             raise self.error(name, f"a whole number from {minimum:,} to {limit:,}")
         return value
 
-    def count_or_none(self, name: str, default: int | None = None) -> int | None:
+    def count_or_none(self, name: str, default: int | None = None, minimum: int = 1) -> int | None:
         """As `count`, but null, and an absent field without a default, is None."""
         if name in self.data and self.data[name] is None:
             return None
-        return default if name not in self.data else self.count(name)
+        return default if name not in self.data else self.count(name, minimum=minimum)
+
+    def count_or_auto(self, name: str, automatic: int) -> int:
+        """As `count`; `automatic` where the field is absent or "auto"."""
+        return automatic if name not in self.data or self.says(name, "auto") else self.count(name)
+
+    def is_text(self, name: str) -> bool:
+        """Whether the field is a text."""
+        return isinstance(self.data.get(name), str)
+
+    def text(self, name: str, default: str = "") -> str:
+        """A text; null means the default."""
+        value = self.data.get(name)
+        if value is not None and not isinstance(value, str):
+            raise self.error(name, "a text")
+        return default if value is None else value
+
+    def says(self, name: str, value: str | bool) -> bool:
+        """Whether the field is this value, of the same type."""
+        return type(self.data.get(name)) is type(value) and self.data[name] == value
 
     def layers(self, name: str) -> int:
         """The number of layers: the override when there is one, within the field's limits too, else field `name`."""
@@ -109,25 +160,26 @@ class Fields:
         """As `flag`, but null means the default, as where transformers asks whether a value is set."""
         return default if self.data.get(name) is None else self.flag(name, default)
 
+    def number_or_none(self, name: str, most: float) -> float | None:
+        """A number above 0 and up to `most`; None where the field is absent or null."""
+        value = self.data.get(name)
+        if value is None:
+            return None
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= most:
+            raise self.error(name, f"a number above 0 and up to {most:,.0f}")
+        return value
+
     def share(self, name: str, default: float) -> float:
         """A share above 0 and up to 1: the field's, that of `rope_parameters` or `rope_scaling`, else the default."""
-        value = self.data.get(name)
+        value = self.number_or_none(name, 1)
         for outer in ("rope_parameters", "rope_scaling"):
-            nested = self.data.get(outer)
-            if value is None and isinstance(nested, Mapping):
-                value = nested.get("partial_rotary_factor")
-        if value is None:
-            return default
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 1:
-            raise self.error(name, "a number above 0 and up to 1", f"found: {value!r}")
-        return float(value)
+            if value is None:
+                value = self.nested(outer).number_or_none("partial_rotary_factor", 1)
+        return default if value is None else float(value)
 
     def labels(self) -> int:
         """Classes that a classifier tells apart: as many as `id2label` names, else `num_labels`, else 2."""
-        names = self.data.get("id2label")
-        if isinstance(names, Mapping) and names:
-            return len(names)
-        return self.count("num_labels", 2)
+        return len(self.nested("id2label").data) or self.count_or_none("num_labels") or 2
 
     def choice(self, name: str, default: str, allowed: Collection[str]) -> str:
         """One of the strings in `allowed`."""
@@ -136,6 +188,10 @@ class Fields:
             hint = nearest(value, allowed) if isinstance(value, str) else ""
             raise self.error(name, ", ".join(sorted(allowed)), hint if "mean" in hint else "")
         return value
+
+    def choice_or(self, name: str, default: str, allowed: Collection[str]) -> str:
+        """As `choice`, but null means the default."""
+        return self.choice(name, default, allowed) if self.given(name) else default
 
     def activation(self, name: str, default: str) -> str:
         """The name of an MLP activation; one with parameters of its own (xIELU) where it is the default alone."""

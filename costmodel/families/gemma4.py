@@ -25,6 +25,7 @@ from costmodel.families.decoder_layer import (
 from costmodel.families.experts import add_mlp, expert_tensors
 from costmodel.families.fields import Fields
 from costmodel.families.heads import DECODER_HEADS, no_head
+from costmodel.families.lists import counts_by_layer, names_by_layer
 from costmodel.families.row import FamilyRow
 from costmodel.forward.cost import batched_gemm
 from costmodel.forward.frame import INPUT, Start
@@ -50,7 +51,7 @@ def _read(fields: Fields, row: FamilyRow) -> ModelSpec:
     types = _types(fields, layers, every=5 if third else 6)
     if not third:
         types[-1] = "full"
-    words = _WORDS if fields.data.get("final_logit_softcapping") is not None else replace(_WORDS, logit_kernels=0)
+    words = _WORDS if fields.number_or_none("final_logit_softcapping", 10**6) else replace(_WORDS, logit_kernels=0)
     inner, sizes = _inner(fields, layers)
     kinds, own = list[str](), dict[str, dict[str, object]]()
     first_shared = layers - fields.count("num_kv_shared_layers", minimum=0)
@@ -73,7 +74,7 @@ def _read(fields: Fields, row: FamilyRow) -> ModelSpec:
         kinds.append(kind)
         own[kind] = values
     window = fields.count_or_none("sliding_window")
-    both = fields.data.get("use_bidirectional_attention") == "all"
+    both = not third and fields.choice_or("use_bidirectional_attention", "vision", ("all", "vision")) == "all"
     window = window // 2 + 1 if both and window else window
     options = _streams(fields) if third else _experts(fields)
     width = fields.count("hidden_size_per_layer_input", 0, minimum=0)
@@ -111,24 +112,19 @@ def _heads(fields: Fields, full: Sequence[bool], same: bool) -> list[dict[str, i
 
 def _types(fields: Fields, layers: int, every: int) -> list[str]:
     """sliding or full for each layer; without a list every so-manieth is full."""
-    types = fields.data.get("layer_types")
+    types = names_by_layer(fields, "layer_types", layers, ("sliding_attention", "full_attention"))
     if types is None:
         return ["sliding" if (layer + 1) % every else "full" for layer in range(layers)]
-    known = ("sliding_attention", "full_attention")
-    if not isinstance(types, list) or len(types) < layers or not all(kind in known for kind in types):
-        raise fields.error("layer_types", f"{' or '.join(known)} for each of {layers} layers")
-    return [kind.partition("_")[0] for kind in types[:layers]]
+    return [kind.partition("_")[0] for kind in types]
 
 
 def _inner(fields: Fields, layers: int) -> tuple[int, list[int]]:
-    """The MLP's width, of the first layer and of each; a number for all, or a list of one for each."""
-    given = fields.data.get("intermediate_size")
-    if not isinstance(given, list):
+    """The MLP's width, of the first layer and of each; a number for all, or in Gemma 3n a list of one for each."""
+    if fields.model_type != "gemma3n_text" or not isinstance(fields.data.get("intermediate_size"), list):
         inner = fields.count("intermediate_size")
         return inner, [inner] * layers
-    if len(given) < layers or not all(type(size) is int and 1 <= size <= 10**6 for size in given):
-        raise fields.error("intermediate_size", f"a width, or one for each of {layers} layers")
-    return given[0], given[:layers]
+    widths = counts_by_layer(fields, "intermediate_size", layers) or []
+    return widths[0], widths
 
 
 def _streams(fields: Fields) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from costmodel.families.decoder import decoder_row
 from costmodel.families.decoder_fields import by_kind, decoder_spec
 from costmodel.families.experts import read_experts
 from costmodel.families.fields import Fields
+from costmodel.families.lists import names_by_layer
 from costmodel.families.llama_kin import SCALED
 from costmodel.families.mamba import MIXED, mamba2
 from costmodel.families.row import FamilyRow
@@ -26,6 +27,10 @@ GRANITE = replace(
 )
 """Experts and, beside them, the MLP that every token passes."""
 _HYBRID = replace(GRANITE, mixer="mamba")
+
+
+_BLOCKS = {"mamba": "mamba", "attention": "attention", "linear_attention": "mamba", "full_attention": "attention"}
+"""Name of a layer's kind in a file -> that of its block, older names first."""
 
 
 def granite_experts(fields: Fields) -> Experts:
@@ -53,11 +58,9 @@ def _read(fields: Fields, row: FamilyRow) -> ModelSpec:
     if fields.model_type == "granitemoehybrid":
         layers = fields.layers("num_hidden_layers")
         block = mamba2(fields, fields.count("mamba_expand") * fields.count("hidden_size"))
-        types = fields.data.get("layer_types") or fields.data.get("layers_block_type") or ["mamba"] * layers
-        if not isinstance(types, list) or len(types) < layers:
-            raise fields.error("layer_types", f"mamba or attention for each of {layers} layers")
-        attending = ("attention", "full_attention")
-        kinds = ["attention" if kind in attending else "mamba" for kind in types[:layers]]
+        name = "layer_types" if fields.given("layer_types") else "layers_block_type"
+        types = names_by_layer(fields, name, layers, tuple(_BLOCKS))
+        kinds = ["mamba"] * layers if types is None else [_BLOCKS[kind] for kind in types]
         options = {"recurrent": block, **by_kind(kinds, MIXED)}
     return granite_spec(fields, row, _HYBRID, experts, **options)
 

@@ -3,7 +3,6 @@ class of the repository's own code; the third, XLM-RoBERTa with rotary positions
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 from costmodel.families.bert import BERT_LM
@@ -30,8 +29,7 @@ _ACTIVATIONS = {"geglu": "gelu", "reglu": "relu"}
 def _read(fields: Fields, row: FamilyRow) -> ModelSpec:
     fields.choice("position_embedding_type", "absolute", ("alibi",))
     kind = fields.choice("feed_forward_type", "original", tuple(_ACTIVATIONS))
-    code = fields.data.get("auto_map")
-    if isinstance(code, Mapping) and any("qk-post-norm" in str(name) for name in code.values()):
+    if any("qk-post-norm" in str(name) for name in fields.nested("auto_map").data.values()):
         raise fields.error("auto_map", "code without norms of queries and keys")
     return encoder_spec(
         fields,

@@ -8,15 +8,14 @@ What predicts several tokens ahead is no part of the language model and left out
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 from costmodel.blocks import DeltaNet, Experts, LatentAttention
 from costmodel.families.decoder import decoder_row
 from costmodel.families.decoder_fields import by_kind, decoder_spec
 from costmodel.families.experts import read_experts, read_sparse_layers
 from costmodel.families.fields import Fields
+from costmodel.families.lists import layer_numbers
 from costmodel.families.rotary import read_layer_types
 from costmodel.families.row import FamilyRow
 from costmodel.model import ModelSpec
@@ -52,10 +51,10 @@ def _read(fields: Fields, row: FamilyRow) -> ModelSpec:
             **({} if each else {"experts": None}),
             **({"words": _k3_words(words, blocks, sparse=each)} if block else {}),
         }
-    activation, experts = fields.data.get("hidden_act"), _experts(fields)
+    own_act, experts = fields.says("hidden_act", "situ"), _experts(fields)
     hidden = fields.count("hidden_size")
     return decoder_spec(
-        fields.with_values(hidden_act="silu" if activation == "situ" else activation),
+        fields.with_values(hidden_act="silu") if own_act else fields,
         row,
         replace(words, residual_blocks=(layers - 1) // block + 2) if block else words,
         num_kv_heads=heads,
@@ -67,7 +66,7 @@ def _read(fields: Fields, row: FamilyRow) -> ModelSpec:
         tie_embeddings=False,
         other_outer_params=2 * hidden if block else 0,
         plain_tensors=frozenset(experts.width_names) if experts.width else frozenset(),
-        notes=("its activation situ is priced as silu is, one element-wise kernel",) if activation == "situ" else (),
+        notes=("its activation situ is priced as silu is, one element-wise kernel",) if own_act else (),
         **by_kind(kinds, own),
     )
 
@@ -80,7 +79,7 @@ def _k3_words(words: Words, blocks: int, *, sparse: bool) -> Words:
 
 def _kimi_delta(fields: Fields) -> DeltaNet:
     """The sizes of linear attention, out of `linear_attn_config` where there is one."""
-    nested = _nested(fields)
+    nested = fields.nested("linear_attn_config")
     names = {"head_dim": "linear_head_dim", "num_heads": "linear_num_heads"}
     names["short_conv_kernel_size"] = "linear_conv_kernel_dim"
     fields = fields.with_values(**{names[name]: nested.data[name] for name in names if name in nested.data})
@@ -109,28 +108,21 @@ def _delta(heads: int, width: int, kernel: int, rank: int) -> DeltaNet:
     )
 
 
-def _nested(fields: Fields) -> Fields:
-    nested = fields.data.get("linear_attn_config") or {}
-    if not isinstance(nested, Mapping):
-        raise fields.error("linear_attn_config", "an object")
-    return fields.with_data(nested)
-
-
 def _kimi_types(fields: Fields, layers: int) -> list[str]:
     """The type of each layer by `layer_types`, by the numbers from 1 on of `linear_attn_config`, else every fourth
     behind the first sees all."""
     given = read_layer_types(fields, layers, (_LINEAR, _FULL))
     if given:
         return given
-    nested = _nested(fields)
-    numbers: Any = nested.data.get("full_attn_layers")
-    linear: Any = nested.data.get("kda_layers")
-    if numbers is None or linear is None:
+    nested = fields.nested("linear_attn_config")
+    full, linear = (layer_numbers(nested, name, first=1) for name in ("full_attn_layers", "kda_layers"))
+    if full is None and linear is None:
         return [_FULL if layer and layer % 4 == 0 else _LINEAR for layer in range(layers)]
-    listed = [*numbers, *linear] if isinstance(numbers, list) and isinstance(linear, list) else []
-    if not all(type(each) is int for each in listed) or not {*listed} >= {*range(1, layers + 1)}:
-        raise fields.error("linear_attn_config", f"each of the layers 1 to {layers} in full_attn_layers or kda_layers")
-    return [_FULL if layer + 1 in numbers else _LINEAR for layer in range(layers)]
+    listed = sorted([*(full or []), *(linear or [])])
+    if listed != [*range(1, len(listed) + 1)] or len(listed) < layers:
+        allowed = f"each of the layers 1 to {layers} in one of full_attn_layers and kda_layers"
+        raise fields.error("linear_attn_config", allowed)
+    return [_FULL if layer + 1 in (full or []) else _LINEAR for layer in range(layers)]
 
 
 def _ling_types(fields: Fields, layers: int) -> list[str]:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from costmodel.blocks import Experts, ShortConv
+from costmodel.blocks import ShortConv
 from costmodel.families.decoder import decoder_row
 from costmodel.families.decoder_fields import by_kind, decoder_spec
+from costmodel.families.experts import read_experts
 from costmodel.families.fields import Fields
+from costmodel.families.lists import layer_numbers, names_by_layer
 from costmodel.families.row import FamilyRow
 from costmodel.model import ModelSpec
 from costmodel.words import Words
@@ -35,11 +37,7 @@ def _read(fields: Fields, row: FamilyRow) -> ModelSpec:
     if fields.model_type == "lfm2_moe":
         dense = fields.count("num_dense_layers", minimum=0)
         sparse = [layer >= dense for layer in range(layers)]
-        experts = Experts(
-            number=fields.count("num_experts"),
-            per_token=fields.count("num_experts_per_tok"),
-            intermediate_size=fields.count("moe_intermediate_size"),
-        )
+        experts = read_experts(fields, "num_experts", "num_experts_per_tok", "moe_intermediate_size")
     kinds = [f"{kind}, dense" if not each and experts else kind for kind, each in zip(types, sparse, strict=True)]
     own: dict[str, dict[str, object]] = {
         kind: {
@@ -49,7 +47,7 @@ def _read(fields: Fields, row: FamilyRow) -> ModelSpec:
         for kind in kinds
     }
     values: dict[str, Any] = {} if fields.model_type == "lfm2_moe" else {"intermediate_size": _inner(fields)}
-    tied = fields.data.get("tie_embedding", fields.data.get("tie_word_embeddings", True))
+    tied = fields.flag_or("tie_embedding", fields.flag_or("tie_word_embeddings", True))
     return decoder_spec(
         fields,
         row,
@@ -58,24 +56,18 @@ def _read(fields: Fields, row: FamilyRow) -> ModelSpec:
         experts=experts,
         bias=False,
         mlp_bias=False,
-        tie_embeddings=tied is not False,
+        tie_embeddings=tied,
         **values,
         **by_kind(kinds, own),
     )
 
 
 def _types(fields: Fields, layers: int) -> list[str]:
-    types = fields.data.get("layer_types")
+    types = names_by_layer(fields, "layer_types", layers, ("conv", "full_attention"))
     if types is None:
-        attending = fields.data.get("full_attn_idxs")
-        attending = range(layers) if attending is None else attending
-        if not isinstance(attending, list | range):
-            raise fields.error("full_attn_idxs", "a list of numbers of layers")
-        return ["attention" if layer in attending else "conv" for layer in range(layers)]
-    known = ("conv", "full_attention")
-    if not isinstance(types, list) or len(types) < layers or not all(kind in known for kind in types):
-        raise fields.error("layer_types", f"{' or '.join(known)} for each of {layers} layers")
-    return ["conv" if kind == "conv" else "attention" for kind in types[:layers]]
+        attending = layer_numbers(fields, "full_attn_idxs")
+        return ["attention" if attending is None or layer in attending else "conv" for layer in range(layers)]
+    return ["conv" if kind == "conv" else "attention" for kind in types]
 
 
 def _inner(fields: Fields) -> int:
@@ -84,11 +76,9 @@ def _inner(fields: Fields) -> int:
     if not fields.flag_or("block_auto_adjust_ff_dim", True):
         return inner
     inner = 2 * inner // 3
-    factor = fields.data.get("block_ffn_dim_multiplier")
+    factor = fields.number_or_none("block_ffn_dim_multiplier", 100)
     if factor is None:
         return inner
-    if isinstance(factor, bool) or not isinstance(factor, int | float) or not 0 < factor <= 100:
-        raise fields.error("block_ffn_dim_multiplier", "a number above 0 and up to 100")
     multiple = fields.count("block_multiple_of")
     return -(-int(factor * inner) // multiple) * multiple
 

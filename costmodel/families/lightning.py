@@ -11,6 +11,7 @@ from costmodel.families.decoder import decoder_row
 from costmodel.families.decoder_fields import by_kind, decoder_spec
 from costmodel.families.experts import read_experts
 from costmodel.families.fields import Fields
+from costmodel.families.lists import marks_by_layer
 from costmodel.families.rotary import read_layer_types
 from costmodel.families.row import FamilyRow
 from costmodel.model import ModelSpec
@@ -42,11 +43,14 @@ def _read_minimax(fields: Fields, row: FamilyRow) -> ModelSpec:
     types = read_layer_types(fields, layers, (_LINEAR, _FULL))
     if fields.model_type in _OWN:
         fields.refuse("shared_intermediate_size", "a shared expert is not supported")
-        given = fields.data.get("attn_type_list")
-        if not isinstance(given, list) or len(given) < layers or not all(each in (0, 1) for each in given):
+        marks = marks_by_layer(fields, "attn_type_list", layers)
+        if marks is None:
             raise fields.error("attn_type_list", f"0 for linear attention or 1 for each of {layers} layers")
-        types = [_FULL if each else _LINEAR for each in given[:layers]]
-        words = replace(words, mlp="block_sparse_moe", rotary_share=fields.count("rotary_dim", width) / width)
+        types = [_FULL if each else _LINEAR for each in marks]
+        turned = fields.count("rotary_dim", width)
+        if turned > width:
+            raise fields.error("rotary_dim", f"at most a head's width, {width}")
+        words = replace(words, mlp="block_sparse_moe", rotary_share=turned / width)
     return decoder_spec(
         fields,
         row,
@@ -81,7 +85,7 @@ def _read_ling(fields: Fields, row: FamilyRow) -> ModelSpec:
         fields.refuse("use_qk_norm", "norms of q and k are those of class BailingMoeV2ForCausalLM")
     normed = kind != "bailing_moe" and fields.flag_or("use_qk_norm", True)
     width = fields.count_or_none("head_dim") or fields.head_dim("num_attention_heads", "hidden_size")
-    shared = "num_shared_experts" if fields.data.get("num_shared_experts") else ""
+    shared = "num_shared_experts" if fields.count_or_none("num_shared_experts", minimum=0) else ""
     experts = read_experts(fields, "num_experts", "num_experts_per_tok", "moe_intermediate_size", shared)
     options: dict[str, Any] = {}
     types = [_FULL] * layers

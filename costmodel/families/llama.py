@@ -85,10 +85,11 @@ def _sliding_windows(fields: Fields, model_type: str, layers: int) -> tuple[int 
 
 def _layer_types(fields: Fields, layers: int) -> list[str] | None:
     """The field `layer_types`, of which these classes have one for each of the configuration's own layers."""
-    types, own = fields.data.get("layer_types"), fields.count("num_hidden_layers")
-    if isinstance(types, list) and len(types) != own:
-        raise fields.error("layer_types", f"one entry for each of {max(own, layers)} layers", f"found: {len(types)}")
-    return read_layer_types(fields, layers)
+    own = fields.count("num_hidden_layers")
+    types, given = read_layer_types(fields, max(own, layers)), fields.data.get("layer_types")
+    if isinstance(given, list) and len(given) != own:
+        raise fields.error("layer_types", f"one entry for each of {max(own, layers)} layers", f"found: {len(given)}")
+    return None if types is None else types[:layers]
 
 
 def _tensors(spec: ModelSpec) -> tuple[WeightTensor, ...]:

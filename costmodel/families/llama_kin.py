@@ -10,6 +10,7 @@ from costmodel.families.decoder import decoder_row
 from costmodel.families.decoder_fields import decoder_spec, windows_by_type
 from costmodel.families.decoder_layer import extra_params
 from costmodel.families.fields import Fields
+from costmodel.families.lists import letters
 from costmodel.families.row import FamilyRow
 from costmodel.model import ModelSpec
 from costmodel.words import Words
@@ -37,7 +38,7 @@ def _windows(fields: Fields, default: bool = False) -> tuple[int | None, ...]:
 def _qwen_windows(fields: Fields) -> tuple[int | None, ...]:
     layers = fields.layers("num_hidden_layers")
     window = fields.count_or_none("sliding_window") if fields.flag_or("use_sliding_window", False) else None
-    if fields.data.get("layer_types") is None and window is not None:
+    if not fields.given("layer_types") and window is not None:
         first = fields.count("max_window_layers", 28, minimum=0)
         return tuple(window if layer >= first else None for layer in range(layers))
     return windows_by_type(fields, layers, window)
@@ -46,7 +47,7 @@ def _qwen_windows(fields: Fields) -> tuple[int | None, ...]:
 def every_fourth_full(fields: Fields) -> tuple[int | None, ...]:
     """Windows by `layer_types`; without them the first of four layers sees all."""
     layers, window = fields.layers("num_hidden_layers"), fields.count_or_none("sliding_window")
-    if fields.data.get("layer_types") is None:
+    if not fields.given("layer_types"):
         return tuple(window if layer % 4 else None for layer in range(layers))
     return windows_by_type(fields, layers, window)
 
@@ -107,15 +108,17 @@ _KIN: dict[str, tuple[str, Words, Callable[[Fields], dict[str, Any]]]] = {
 
 
 def _exaone_windows(fields: Fields) -> tuple[int | None, ...]:
-    pattern = fields.data.get("sliding_window_pattern")
     layers = fields.layers("num_hidden_layers")
     window = fields.count_or_none("sliding_window")
     if window is None:
         return (None,) * layers
-    if isinstance(pattern, str) and pattern and fields.data.get("layer_types") is None:
-        letters = [pattern[layer % len(pattern)] for layer in range(layers)]
-        return tuple(None if letter == "G" else window for letter in letters)
-    return windows_by_type(fields, layers, window, every=pattern if isinstance(pattern, int) else 4)
+    name = "sliding_window_pattern"
+    if fields.is_text(name):
+        near = [kind == "local" for kind in letters(fields, name, {"L": "local", "G": "global"}) or []]
+        if not fields.given("layer_types"):
+            return tuple(window if near[layer % len(near)] else None for layer in range(layers))
+    every = 4 if fields.is_text(name) else fields.count_or_none(name, 4) or 4
+    return windows_by_type(fields, layers, window, every=every)
 
 
 def _smollm_windows(fields: Fields) -> tuple[int | None, ...]:
@@ -150,7 +153,7 @@ APERTUS = decoder_row("apertus", {"apertus": "Apertus"}, _read_apertus, norm="rm
 
 
 def _read_nanochat(fields: Fields, row: FamilyRow) -> ModelSpec:
-    capped = fields.data.get("final_logit_softcapping") is not None
+    capped = fields.number_or_none("final_logit_softcapping", 10**6) is not None
     words = Words(
         ups=("fc1",), down="fc2", qk_norm="head", embedding_norm="model.norm", logit_kernels=3 if capped else 0
     )

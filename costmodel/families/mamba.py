@@ -10,6 +10,7 @@ from costmodel.families.decoder import decoder_row
 from costmodel.families.decoder_fields import by_kind, decoder_spec
 from costmodel.families.experts import read_experts
 from costmodel.families.fields import Fields
+from costmodel.families.lists import layer_numbers, letters, names
 from costmodel.families.row import FamilyRow
 from costmodel.model import ModelSpec
 from costmodel.words import Words
@@ -61,14 +62,13 @@ def _alone(fields: Fields, row: FamilyRow, block: StateSpace) -> ModelSpec:
 
 def _read_mamba(fields: Fields, row: FamilyRow) -> ModelSpec:
     hidden = fields.count("hidden_size")
-    given = fields.data.get("time_step_rank", "auto")
     inner = fields.count("intermediate_size", fields.count("expand") * hidden)
     block = StateSpace(
         heads=inner,
         head_dim=1,
         state_dim=fields.count("state_size"),
         kernel=fields.count("conv_kernel"),
-        rank=-(-hidden // 16) if given == "auto" else fields.count("time_step_rank"),
+        rank=fields.count_or_auto("time_step_rank", -(-hidden // 16)),
         conv_bias=fields.flag_or("use_conv_bias", True),
         bias=fields.flag_or("use_bias", False),
         out_bias=fields.flag_or("use_bias", False),
@@ -99,18 +99,16 @@ _BLOCKS = {"linear_attention": "mamba", "full_attention": "attention"}
 
 
 def _nemotron_kinds(fields: Fields) -> list[str]:
-    pattern, given = fields.data.get("hybrid_override_pattern"), fields.data.get("layers_block_type")
-    given = given or fields.data.get("layer_types")
-    if isinstance(given, list):
-        kinds = [_BLOCKS.get(str(kind), str(kind)) for kind in given]
-    elif isinstance(pattern, str) and given is None:
-        kinds = [_LETTERS.get(letter, letter) for letter in pattern]
-    else:
+    """The block of each layer: by a list of names, or by a letter each."""
+    name = "layers_block_type" if fields.given("layers_block_type") else "layer_types"
+    kinds, layers = letters(fields, "hybrid_override_pattern", _LETTERS), fields.num_layers or 1
+    listed = names(fields, name, (*_LETTERS.values(), *_BLOCKS))
+    kinds = kinds if listed is None else [_BLOCKS.get(kind, kind) for kind in listed]
+    if kinds is None:
         raise fields.error("layers_block_type", "a list of mamba, attention, mlp and moe")
-    wrong = [kind for kind in kinds if kind not in _LETTERS.values()]
-    if wrong or not kinds:
-        raise fields.error("hybrid_override_pattern", f"layers of {', '.join(_LETTERS.values())}", f"found: {wrong}")
-    return kinds if fields.num_layers is None else kinds[: fields.num_layers]
+    if len(kinds) < layers:
+        raise fields.error(name if listed else "hybrid_override_pattern", f"one for each of {layers} layers")
+    return kinds if fields.num_layers is None else kinds[:layers]
 
 
 def _read_nemotron(fields: Fields, row: FamilyRow) -> ModelSpec:
@@ -133,7 +131,7 @@ def _read_nemotron(fields: Fields, row: FamilyRow) -> ModelSpec:
         row,
         words,
         num_layers=len(kinds),
-        head_dim=fields.count("head_dim" if fields.data.get("attention_head_dim") is None else "attention_head_dim"),
+        head_dim=fields.count("attention_head_dim" if fields.given("attention_head_dim") else "head_dim"),
         activation=fields.activation("mlp_hidden_act", "relu2"),
         bias=False,
         recurrent=block,
@@ -174,9 +172,7 @@ def mamba2(fields: Fields, width: int, **values: Any) -> StateSpace:
 
 def _read_bamba(fields: Fields, row: FamilyRow) -> ModelSpec:
     block = mamba2(fields, fields.count("mamba_expand") * fields.count("hidden_size"))
-    attending = fields.data.get("attn_layer_indices") or []
-    if not isinstance(attending, list):
-        raise fields.error("attn_layer_indices", "a list of numbers of layers")
+    attending = layer_numbers(fields, "attn_layer_indices") or []
     layers = fields.layers("num_hidden_layers")
     kinds = ["attention" if layer in attending else "mamba" for layer in range(layers)]
     return decoder_spec(fields, row, _FEED_FORWARD, recurrent=block, **by_kind(kinds, MIXED))

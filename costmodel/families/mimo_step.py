@@ -13,6 +13,7 @@ from costmodel.families.decoder import decoder_row
 from costmodel.families.decoder_fields import by_kind, decoder_spec, layer_overrides
 from costmodel.families.experts import read_experts, read_sparse_layers
 from costmodel.families.fields import Fields
+from costmodel.families.lists import marks_by_layer
 from costmodel.families.rotary import read_layer_types
 from costmodel.families.row import FamilyRow
 from costmodel.model import ModelSpec
@@ -39,16 +40,6 @@ def _kinds(
     return {**by_kind(kinds, fields), "sliding_windows": tuple(window if near else None for near in local)}
 
 
-def _marks(fields: Fields, name: str, layers: int) -> list[bool] | None:
-    """A list of 0 and 1 for the layers; None when absent or no list."""
-    given = fields.data.get(name)
-    if not isinstance(given, list):
-        return None
-    if len(given) < layers or not all(each in (0, 1) for each in given):
-        raise fields.error(name, f"0 or 1 for each of {layers} layers")
-    return [bool(each) for each in given[:layers]]
-
-
 def _read_mimo(fields: Fields, row: FamilyRow) -> ModelSpec:
     layers, heads = fields.layers("num_hidden_layers"), fields.count("num_attention_heads")
     width, value = fields.count("head_dim"), fields.count("v_head_dim")
@@ -60,9 +51,10 @@ def _read_mimo(fields: Fields, row: FamilyRow) -> ModelSpec:
     fields.refuse("n_shared_experts", "shared experts are not supported")
     fields.refuse("add_full_attention_sink_bias", "sinks in layers without a window are not supported")
     types = read_layer_types(fields, layers)
-    local = [kind == "sliding_attention" for kind in types] if types else _marks(fields, "hybrid_layer_pattern", layers)
+    local = [kind == "sliding_attention" for kind in types or []]
+    local = local or marks_by_layer(fields, "hybrid_layer_pattern", layers) or []
     local = local or [layer > 0 and (layer + 1) % 6 != 0 for layer in range(layers)]
-    sparse = _marks(fields, "moe_layer_freq", layers) or read_sparse_layers(fields, layers, 1)
+    sparse = marks_by_layer(fields, "moe_layer_freq", layers) or read_sparse_layers(fields, layers, 1)
     seen = fields.count_or_none("sliding_window_size")
     window = fields.count_or_none("sliding_window") if seen is None else seen + 1
     kv_heads = fields.count("num_key_value_heads")
@@ -88,12 +80,8 @@ MIMO_V2 = decoder_row("mimo-v2", {"mimo_v2_flash": "MiMoV2Flash"}, _read_mimo, n
 
 def _read_step(fields: Fields, row: FamilyRow) -> ModelSpec:
     layers, heads = fields.layers("num_hidden_layers"), fields.count("num_attention_heads")
-    other = fields.data.get("attention_other_setting") or {}
-    if not isinstance(other, Mapping):
-        raise fields.error("attention_other_setting", "an object")
-    near = fields.count_or_none("num_sliding_attention_heads") or fields.with_data(other).count(
-        "num_attention_heads", heads
-    )
+    other = fields.nested("attention_other_setting")
+    near = fields.count_or_none("num_sliding_attention_heads") or other.count("num_attention_heads", heads)
     if near % fields.count("num_key_value_heads"):
         raise fields.error("num_key_value_heads", f"a divisor of the {near} heads of layers with a window")
     types = read_layer_types(fields, layers) or ["full_attention"] * layers
@@ -119,9 +107,9 @@ def _read_step(fields: Fields, row: FamilyRow) -> ModelSpec:
 
 def _step_experts(fields: Fields, layers: int) -> list[bool]:
     """Which layers have experts: by type, by numbers between commas, else all but the first three."""
-    numbers = fields.data.get("moe_layers_enum")
-    if fields.data.get("mlp_layer_types") is not None or numbers is None:
+    if fields.given("mlp_layer_types") or not fields.given("moe_layers_enum"):
         return read_sparse_layers(fields, layers, fields.count("first_k_dense_replace", 3, minimum=0))
+    numbers = fields.data["moe_layers_enum"]
     items = numbers.split(",") if isinstance(numbers, str) else numbers
     texts = [str(each).strip() for each in items] if isinstance(items, list) else [""]
     if not all(text.isdecimal() and len(text) <= _DIGITS for text in texts):

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from costmodel.blocks import BlockIndexer
 from costmodel.families.decoder import decoder_row
 from costmodel.families.decoder_fields import by_kind, decoder_spec
 from costmodel.families.experts import read_experts, read_sparse_layers
 from costmodel.families.fields import Fields
+from costmodel.families.lists import marks_by_layer
 from costmodel.families.rotary import read_layer_types
 from costmodel.families.row import FamilyRow
 from costmodel.model import ModelSpec
@@ -26,13 +25,11 @@ _LEGACY = {
 
 
 def _read(fields: Fields, row: FamilyRow) -> ModelSpec:
-    layers, nested = fields.layers("num_hidden_layers"), fields.data.get("sparse_attention_config") or {}
-    if not isinstance(nested, Mapping):
-        raise fields.error("sparse_attention_config", "an object")
-    fields = fields.with_values(**{_LEGACY[name]: nested[name] for name in _LEGACY if name in nested})
+    layers, nested = fields.layers("num_hidden_layers"), fields.nested("sparse_attention_config")
+    fields = fields.with_values(**{_LEGACY[name]: nested.data[name] for name in _LEGACY if name in nested.data})
     choosing, shared = _types(fields, nested, layers), fields.count("shared_intermediate_size")
-    sparse = _marks(fields, layers, fields.data.get("moe_layer_freq"), "moe_layer_freq")
-    if fields.data.get("mlp_layer_types") is not None or sparse is None:
+    sparse = marks_by_layer(fields, "moe_layer_freq", layers)
+    if fields.given("mlp_layer_types") or sparse is None:
         sparse = read_sparse_layers(fields, layers, 0)
     kinds, own = list[str](), dict[str, dict[str, object]]()
     for chooses, each in zip(choosing, sparse, strict=True):
@@ -62,22 +59,12 @@ def _read(fields: Fields, row: FamilyRow) -> ModelSpec:
     )
 
 
-def _types(fields: Fields, nested: Mapping[str, object], layers: int) -> list[bool]:
+def _types(fields: Fields, nested: Fields, layers: int) -> list[bool]:
     """Which layers look at chosen blocks alone."""
     types = read_layer_types(fields, layers, (_FULL, _CHOOSING))
     if types is not None:
         return [kind == _CHOOSING for kind in types]
-    marked = _marks(fields, layers, nested.get("sparse_attention_freq"), "sparse_attention_config")
-    return marked or [False] * layers
-
-
-def _marks(fields: Fields, layers: int, given: object, name: str) -> list[bool] | None:
-    """A number for each layer, 0 for no; None where there is no list."""
-    if given is None:
-        return None
-    if not isinstance(given, list) or len(given) < layers or not all(type(each) in (int, bool) for each in given):
-        raise fields.error(name, f"a list of 0 or 1 for each of {layers} layers")
-    return [bool(each) for each in given[:layers]]
+    return marks_by_layer(nested, "sparse_attention_freq", layers) or [False] * layers
 
 
 MINIMAX_M3 = decoder_row("minimax-m3", {"minimax_m3_vl_text": "MiniMaxM3VL"}, _read, norm="rms_norm")

@@ -11,6 +11,7 @@ from costmodel.families.decoder import decoder_row
 from costmodel.families.decoder_fields import by_kind, decoder_spec
 from costmodel.families.decoder_layer import extra_params
 from costmodel.families.fields import Fields
+from costmodel.families.lists import layer_numbers
 from costmodel.families.row import FamilyRow
 from costmodel.model import ModelSpec
 from costmodel.words import Words
@@ -24,10 +25,8 @@ _LAYERS = [3, 8, 13, 18, 23, 28, 33, 38]
 
 
 def _read(fields: Fields, row: FamilyRow) -> ModelSpec:
-    layers, crossing = fields.layers("num_hidden_layers"), fields.data.get("cross_attention_layers")
+    layers, crossing = fields.layers("num_hidden_layers"), layer_numbers(fields, "cross_attention_layers")
     crossing = _LAYERS if crossing is None else crossing
-    if not isinstance(crossing, list) or not all(type(layer) is int and layer >= 0 for layer in crossing):
-        raise fields.error("cross_attention_layers", "a list of numbers of layers")
     kinds = ["cross" if layer in crossing else "self" for layer in range(layers)]
     return decoder_spec(
         fields,

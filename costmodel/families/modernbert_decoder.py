@@ -37,7 +37,7 @@ def _read(fields: Fields, row: FamilyRow) -> ModelSpec:
     seen = fields.count_or_none("local_attention")
     window = None if seen is None else seen // 2
     windows = windows_by_type(fields, layers, window)
-    if fields.data.get("layer_types") is None:
+    if not fields.given("layer_types"):
         windows = tuple(window if layer % every else None for layer in range(layers))
     spec = decoder_spec(
         fields,

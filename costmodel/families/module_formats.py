@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from costmodel.families.fields import Fields
+from costmodel.families.lists import texts
 from costmodel.families.quantised import marks, method_of
 from costmodel.families.weight_formats import formats_by_path
 from costmodel.model import ModelSpec
@@ -15,6 +16,8 @@ from costmodel.weights import WeightFormat
 
 _EXEMPT = ("modules_to_not_convert", "ignore", "exclude_modules", "ignored_layers", "llm_int8_skip_modules")
 _WHOLE_NAME = re.compile(r"[\w.*\[\]|()^$?+\\-]+")
+_PARTS = 5
+"""Of any length, in a pattern of the names of modules."""
 _FP4_EXPERTS = WeightFormat(method="fp4 experts", dtype=DType.INT4, bits=4, group=32, scale_bits=8)
 """Of DeepSeek-V4 (`expert_dtype`), beside fp8 for all else."""
 
@@ -25,17 +28,15 @@ Apart = tuple[frozenset[str], tuple[tuple[str, WeightFormat], ...]]
 def with_module_formats(spec: ModelSpec, fields: Fields) -> ModelSpec:
     """The model with the tensors marked that the configuration leaves plain or holds in formats of their own; layers of
     which it says so of others are a kind of their own."""
-    marked = marks(fields.data)
-    key, settings = marked or ("", {})
-    assert isinstance(settings, Mapping)
+    key, settings = marks(fields) or ("", fields.with_data({}))
     method = method_of(key, settings)
-    listed = formats_by_path(settings) if settings.get("quantized_layers") else {}
+    listed = formats_by_path(settings) if settings.nested("quantized_layers").data else {}
     listed = {_short(path): form for path, form in listed.items()}
     alone = method == "modelopt" and bool(listed)  # what is not listed is not quantised
-    entries = [] if listed else [entry for key in _EXEMPT for entry in _strings(settings.get(key))]
+    entries = [] if listed else [(key, entry) for key in _EXEMPT for entry in texts(settings, key)]
     last = {tensor.path.rpartition(".")[2] for tensor in spec.tensors}
-    telling = [entry for entry in entries if _may_concern(entry, last)]
-    experts = _FP4_EXPERTS if fields.data.get("expert_dtype") == "fp4" and method == "fp8" and not listed else None
+    telling = [_pattern(settings, key, entry) for key, entry in entries if _may_concern(entry, last)]
+    experts = _FP4_EXPERTS if fields.text("expert_dtype") == "fp4" and method == "fp8" and not listed else None
     if not telling and not listed and experts is None:
         return spec
 
@@ -44,7 +45,7 @@ def with_module_formats(spec: ModelSpec, fields: Fields) -> ModelSpec:
         for tensor in spec.kind_of(layer).tensors:
             path = f"{spec.layer_prefix}.{layer}.{tensor.path}"
             own = _listed(path, listed) or (experts if tensor.experts else None)
-            if _exempt(path, telling) or (alone and own is None):
+            if any(pattern.search(path) for pattern in telling) or (alone and own is None):
                 plain.add(tensor.name)
             elif own is not None and own != spec.weights:
                 forms[tensor.name] = own
@@ -80,10 +81,6 @@ def _listed(path: str, listed: Mapping[str, WeightFormat]) -> WeightFormat | Non
     return None
 
 
-def _strings(value: object) -> list[str]:
-    return [entry for entry in value if isinstance(entry, str)] if isinstance(value, list) else []
-
-
 def _may_concern(entry: str, last: set[str]) -> bool:
     """Whether an exemption could name a linear of a layer: it does not name what lies outside, a norm or a tower."""
     bare = entry.removeprefix("re:")
@@ -94,17 +91,22 @@ def _may_concern(entry: str, last: set[str]) -> bool:
     )
 
 
-def _exempt(path: str, entries: list[str]) -> bool:
-    for entry in entries:
-        if entry.startswith("re:"):
-            try:
-                if re.match(entry[3:], path):
-                    return True
-            except re.error:
-                continue
-        elif "*" in entry:
-            if re.fullmatch(re.escape(entry).replace(r"\*", ".*"), path):
-                return True
-        elif re.search(rf"(^|\.){re.escape(entry)}(\.|$)", path):
-            return True
-    return False
+def _pattern(settings: Fields, key: str, entry: str) -> re.Pattern[str]:
+    """What the paths of the modules that an entry exempts are searched for.
+
+    Raises:
+        ModelError: for a pattern that is none, or that could take for ever: of more parts of any length than `_PARTS`,
+            or of a group that is repeated.
+    """
+    if not entry.startswith("re:"):
+        inner = re.escape(entry).replace(r"\*", ".*")
+        text = rf"\A{inner}\Z" if "*" in entry else rf"(^|\.){inner}(\.|$)"
+    else:
+        text = rf"\A(?:{entry[3:]})"
+    if len(re.findall(r"[*+?}]", entry)) > _PARTS or re.search(r"\)[*+{]", entry):
+        allowed = f"patterns with up to {_PARTS} of *, + and ?, none of * and + behind a group"
+        raise settings.error(key, allowed, f"found: {entry!r}")
+    try:
+        return re.compile(text)
+    except re.error as error:
+        raise settings.error(key, "names of modules and patterns", f"found: {entry!r}, {error}") from error

@@ -11,6 +11,7 @@ from typing import Any
 from costmodel.blocks import Experts
 from costmodel.families.experts import add_mlp, expert_tensors, read_sparse_layers
 from costmodel.families.fields import Fields
+from costmodel.families.lists import layer_numbers
 from costmodel.families.moe_types import MOE_TYPES, MoeType
 from costmodel.families.rope import longest_sequence
 from costmodel.families.rotary import (
@@ -106,10 +107,10 @@ def _sparse_layers(fields: Fields, layers: int) -> list[bool]:
         return [start <= layer <= last and (layer + 1) % step == 0 for layer in range(layers)]
     if fields.model_type == "llama4_text":
         step = fields.count("interleave_moe_layer_step", 1)
-        given = _numbers(fields, "moe_layers")
+        given = layer_numbers(fields, "moe_layers")
         return [layer in given if given is not None else (layer + 1) % step == 0 for layer in range(layers)]
     if fields.model_type in ("qwen2_moe", "qwen3_moe", "qwen3_vl_moe_text", "qwen3_omni_moe_text"):
-        step, dense = fields.count("decoder_sparse_step", 1), _numbers(fields, "mlp_only_layers") or []
+        step, dense = fields.count("decoder_sparse_step", 1), layer_numbers(fields, "mlp_only_layers") or []
         return [layer not in dense and (layer + 1) % step == 0 for layer in range(layers)]
     return [True] * layers
 
@@ -120,15 +121,6 @@ def _dense_size(fields: Fields) -> int:
         return fields.count("intermediate_size_mlp", 16384)
     defaults = {"qwen2_moe": 5632, "qwen3_moe": 6144, "qwen3_vl_moe_text": 5632, "glm4_moe": 10944, "deepseek": 11008}
     return fields.count("intermediate_size", defaults.get(fields.model_type, MOE_TYPES[fields.model_type].size[1]))
-
-
-def _numbers(fields: Fields, name: str) -> list[int] | None:
-    value = fields.data.get(name)
-    if value is None:
-        return None
-    if not isinstance(value, list) or not all(type(each) is int and each >= 0 for each in value):
-        raise fields.error(name, "a list of numbers of layers")
-    return value
 
 
 def _windows(fields: Fields, own: MoeType, layers: int) -> tuple[int | None, ...]:

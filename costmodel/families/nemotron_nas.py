@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 
 from costmodel.families.decoder import decoder_row
 from costmodel.families.decoder_fields import by_kind, decoder_spec
 from costmodel.families.fields import Fields
+from costmodel.families.lists import objects
 from costmodel.families.row import FamilyRow
 from costmodel.model import ModelSpec
 from costmodel.words import Words
@@ -19,9 +19,9 @@ _MULTIPLE = 256
 
 def _read(fields: Fields, row: FamilyRow) -> ModelSpec:
     fields.require("hidden_size", "num_attention_heads", "vocab_size", "block_configs")
-    blocks = fields.data["block_configs"]
-    if not isinstance(blocks, list) or not blocks or not all(isinstance(block, Mapping) for block in blocks):
-        raise fields.error("block_configs", "a list of objects with attention and ffn")
+    blocks = objects(fields, "block_configs")
+    if len(blocks) < (fields.num_layers or 1):
+        raise fields.error("block_configs", f"an object for each of {fields.num_layers} layers")
     blocks = blocks if fields.num_layers is None else blocks[: fields.num_layers]
     kinds, own = list[str](), dict[str, dict[str, object]]()
     for block in blocks:
@@ -42,25 +42,25 @@ def _read(fields: Fields, row: FamilyRow) -> ModelSpec:
     )
 
 
-def _values(fields: Fields, block: Mapping[str, object]) -> dict[str, object]:
+def _values(fields: Fields, block: Fields) -> dict[str, object]:
     """What a layer has: its KV heads or no attention, its MLP's width or none."""
-    attention, inner = block.get("attention"), block.get("ffn")
-    if not isinstance(attention, Mapping) or not isinstance(inner, Mapping):
-        raise fields.error("block_configs", "objects attention and ffn in each")
-    if any(part.get(name) for part in (attention, inner) for name in ("replace_with_linear", "sparsify")):
-        raise fields.error("block_configs", "no replace_with_linear and no sparsify")
+    block.require("attention", "ffn")
+    attention, inner = block.nested("attention"), block.nested("ffn")
+    for part in (attention, inner):
+        part.refuse("replace_with_linear", "not supported")
+        part.refuse("sparsify", "not supported")
     values: dict[str, object] = {}
     norms = list(_WORDS.norms)
-    if attention.get("no_op"):
+    if attention.flag_or("no_op", False):
         values["attends"] = False
         norms.remove("input_layernorm")
     else:
-        heads, group = fields.count("num_attention_heads"), attention.get("n_heads_in_group")
-        if type(group) is not int or group < 1 or heads % group:
-            raise fields.error("block_configs", f"n_heads_in_group: a divisor of {heads}", f"found: {group}")
+        heads, group = fields.count("num_attention_heads"), attention.count("n_heads_in_group")
+        if heads % group:
+            raise attention.error("n_heads_in_group", f"a divisor of num_attention_heads {heads}")
         values["num_kv_heads"] = heads // group
     words = replace(_WORDS, norms=tuple(norms))
-    if inner.get("no_op"):
+    if inner.flag_or("no_op", False):
         norms.remove("post_attention_layernorm")
         words = replace(_WORDS, norms=tuple(norms), ups=())
     else:
@@ -68,13 +68,13 @@ def _values(fields: Fields, block: Mapping[str, object]) -> dict[str, object]:
     return {**values, "words": words, "layer_norms": len(norms)}
 
 
-def _width(fields: Fields, inner: Mapping[str, object]) -> int:
+def _width(fields: Fields, inner: Fields) -> int:
     """intermediate_size, or two thirds of so many times hidden_size, rounded up."""
-    given, times = inner.get("intermediate_size"), inner.get("ffn_mult")
-    if type(given) is int and 1 <= given <= 10**6:
+    given, times = inner.count_or_none("intermediate_size"), inner.number_or_none("ffn_mult", 100)
+    if given is not None:
         return given
-    if isinstance(times, bool) or not isinstance(times, int | float) or not 0 < times <= 100:
-        raise fields.error("block_configs", "ffn_mult: a number above 0 and up to 100", f"found: {times!r}")
+    if times is None:
+        raise inner.error("ffn_mult", "a number above 0 and up to 100, or intermediate_size")
     return -(-int(2 * times * fields.count("hidden_size") / 3) // _MULTIPLE) * _MULTIPLE
 
 

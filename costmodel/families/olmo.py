@@ -16,6 +16,7 @@ from costmodel.families.row import FamilyRow
 from costmodel.model import ModelSpec
 from costmodel.words import Words
 
+_MAX_BASE = 1e12
 _BEHIND = Words(placing="post", norms=("post_attention_layernorm", "post_feedforward_layernorm"), qk_norm="whole")
 _LINEAR = Words(mixer="linear_attn")
 
@@ -46,8 +47,8 @@ def _read_hybrid(fields: Fields, row: FamilyRow) -> ModelSpec:
     if types is None:
         types = ["full_attention" if layer % 4 == 3 else "linear_attention" for layer in range(layers)]
         types[-1] = types[-1] if "full_attention" in types else "full_attention"
-    rotary = fields.data.get("rope_parameters") or {}
-    turned = bool(fields.data.get("rope_theta") or (isinstance(rotary, dict) and rotary.get("rope_theta")))
+    base = fields.number_or_none("rope_theta", _MAX_BASE)
+    turned = (base or fields.nested("rope_parameters").number_or_none("rope_theta", _MAX_BASE)) is not None
     words = replace(_BEHIND, rotary=turned)
     own: dict[str, dict[str, object]] = {
         "linear_attention": {"attends": False, "words": replace(_LINEAR, rotary=turned), "pre_norm": True},

@@ -24,8 +24,8 @@ _SIZES = ("hidden_size", "num_attention_heads", "vocab_size")
 def _own_llama(fields: Fields, row: FamilyRow) -> ModelSpec:
     fields.require(*_SIZES, "num_hidden_layers", "intermediate_size")
     kind, experts = fields.model_type, None
-    if fields.data.get("num_experts"):
-        number, per_token = fields.count("num_experts"), fields.count("num_experts_per_tok", 2)
+    if number := fields.count_or_none("num_experts", minimum=0):
+        per_token = fields.count("num_experts_per_tok", 2)
         if kind != "minicpm" or per_token > number:
             raise fields.error("num_experts", f"absent but in MiniCPM, and at least num_experts_per_tok {per_token}")
         experts = Experts(number=number, per_token=per_token, intermediate_size=fields.count("intermediate_size"))
@@ -110,8 +110,8 @@ BAICHUAN = decoder_row("baichuan", {"baichuan": "Baichuan"}, _baichuan, norm="rm
 
 def _molmo(fields: Fields, row: FamilyRow) -> ModelSpec:
     fields.require(*_SIZES, "num_hidden_layers", "intermediate_size")
-    if fields.data.get("layer_norm_type", "rms") != "rms" or fields.flag_or("norm_after", False):
-        raise fields.error("layer_norm_type", "rms, without norm_after")
+    fields.choice("layer_norm_type", "rms", ("rms",))
+    fields.refuse("norm_after", "norms behind blocks are not supported")
     fields.refuse("attention_layer_norm", "norms of q and k are not supported")
     words = Words(
         norms=("attn_norm", "ff_norm"),

@@ -20,12 +20,10 @@ def stored_weights(fields: Fields) -> WeightFormat | None:
     Raises:
         ModelError: for a form that cannot be priced, by its name.
     """
-    marked = marks(fields.data)
+    marked = marks(fields)
     if marked is None:
         return None
     key, settings = marked
-    if not isinstance(settings, Mapping):
-        raise fields.error(key, "an object with quant_method")
     method = method_of(key, settings)
     if method == FACTORED:
         from costmodel.families.factored import factored_format
@@ -37,50 +35,45 @@ def stored_weights(fields: Fields) -> WeightFormat | None:
     if make is None:
         raise ModelError(
             f"{fields.source}: weights quantised by {method or 'an unnamed method'} cannot be priced",
-            value=dict(settings),
+            value=dict(settings.data),
             allowed=", ".join(METHODS),
             hint="use the configuration of the original",
         )
-    try:
-        return make(settings)
-    except (KeyError, TypeError, ValueError) as error:
-        reason = error.args[0] if error.args else ""
-        raise ModelError(
-            f"{fields.source}: field {key}: {method} of a kind that cannot be priced",
-            value=dict(settings),
-            hint=f"{reason}",
-        ) from error
+    return make(settings)
 
 
 def factored_entry(fields: Fields) -> Mapping[str, object] | None:
     """What a configuration says of factors in place of weights; None for dense ones, and where fewer layers are built
     than it is of."""
-    key, settings = marks(fields.data) or ("", None)
-    if not isinstance(settings, Mapping) or method_of(key, settings) != FACTORED or fields.num_layers is not None:
+    marked = marks(fields)
+    if marked is None or method_of(*marked) != FACTORED or fields.num_layers is not None:
         return None
-    return settings
+    return marked[1].data
 
 
-def marks(config: Mapping[str, object]) -> tuple[str, object] | None:
+def marks(fields: Fields) -> tuple[str, Fields] | None:
     """The key and the settings under which a configuration says that its weights are quantised: of several the first
-    that names its method; None where there is none."""
-    found = [(key, config[key]) for key in KEYS if config.get(key)]
-    named = [(key, each) for key, each in found if isinstance(each, Mapping) and method_of(key, each)]
+    that names its method; None where there is none.
+
+    Raises:
+        ModelError: for settings that are no object.
+    """
+    found = [(key, settings) for key in KEYS if (settings := fields.nested(key)).data]
+    named = [(key, settings) for key, settings in found if method_of(key, settings)]
     return next(iter([*named, *found]), None)
 
 
-def method_of(key: str, settings: Mapping[str, object]) -> str:
+def method_of(key: str, settings: Fields) -> str:
     """What the settings under a key call their method, in small letters with dashes; empty where they do not say."""
-    name = settings.get("quant_method")
-    if isinstance(name, str):
+    name = settings.text("quant_method")
+    if name:
         return name.lower().replace("_", "-")
-    producer = settings.get("producer")
-    if "quant_algo" in settings or (isinstance(producer, Mapping) and producer.get("name") == "modelopt"):
+    if "quant_algo" in settings.data or settings.nested("producer").says("name", "modelopt"):
         return "modelopt"
-    if key == "quantization" and "bits" in settings:
+    if key == "quantization" and "bits" in settings.data:
         return "mlx"
-    if key == "compression_config" or "config_groups" in settings:
+    if key == "compression_config" or "config_groups" in settings.data:
         return "compressed-tensors"
-    if settings.get("load_in_8bit") or settings.get("load_in_4bit"):
+    if settings.flag_or("load_in_8bit", False) or settings.flag_or("load_in_4bit", False):
         return "bitsandbytes"
     return ""

@@ -9,6 +9,7 @@ from __future__ import annotations
 from costmodel.blocks import DeltaNet, Experts
 from costmodel.families.experts import add_mlp, expert_tensors
 from costmodel.families.fields import Fields
+from costmodel.families.lists import layer_numbers
 from costmodel.families.rope import longest_sequence
 from costmodel.families.rotary import add_rotated, read_layer_types, rotary_row
 from costmodel.families.row import FamilyRow
@@ -94,9 +95,7 @@ def _read(fields: Fields, row: FamilyRow) -> ModelSpec:
 
 
 def _sparse(fields: Fields, layers: int) -> list[bool]:
-    step, dense = fields.count("decoder_sparse_step", 1), fields.data.get("mlp_only_layers") or []
-    if not isinstance(dense, list):
-        raise fields.error("mlp_only_layers", "a list of numbers of layers")
+    step, dense = fields.count("decoder_sparse_step", 1), layer_numbers(fields, "mlp_only_layers") or []
     return [layer not in dense and (layer + 1) % step == 0 for layer in range(layers)]
 
 

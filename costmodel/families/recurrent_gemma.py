@@ -6,10 +6,12 @@ from costmodel.blocks import LinearUnit
 from costmodel.families.decoder import decoder_row
 from costmodel.families.decoder_fields import by_kind, decoder_spec
 from costmodel.families.fields import Fields
+from costmodel.families.lists import names
 from costmodel.families.row import FamilyRow
 from costmodel.model import ModelSpec
 from costmodel.words import Words
 
+_BLOCKS = ("recurrent", "attention")
 _ATTENTION = Words(
     norms=("temporal_pre_norm", "channel_pre_norm"),
     attention="temporal_block",
@@ -28,14 +30,10 @@ def _read(fields: Fields, row: FamilyRow) -> ModelSpec:
     width, heads = fields.count_or_none("lru_width") or hidden, fields.count("num_attention_heads")
     if width % heads:
         raise fields.error("lru_width", f"a multiple of num_attention_heads {heads}")
-    inner, given = (
-        fields.count("intermediate_size"),
-        fields.data.get("block_types") or ["recurrent"] * 2 + ["attention"],
-    )
+    inner, given = fields.count("intermediate_size"), names(fields, "block_types", _BLOCKS)
     if inner % 2:
         raise fields.error("intermediate_size", "an even number")
-    if not isinstance(given, list) or not given or not all(each in ("recurrent", "attention") for each in given):
-        raise fields.error("block_types", "a list of recurrent and attention")
+    given = given or [*_BLOCKS[:1], *_BLOCKS]
     kinds = [given[layer % len(given)] for layer in range(layers)]
     return decoder_spec(
         fields,

@@ -142,6 +142,8 @@ def spec_from_config(
     native = fields.renamed({**row.aliases, **OTHER_NAMES.get(fields.model_type, {})})
     if not found.inside:
         _check_sizes(native, row)
+    if native.flag_or("tie_word_embeddings", True) and not native.given("tie_word_embeddings"):
+        native = native.without("tie_word_embeddings")  # null is what the type has where a file says nothing
     spec = row.read(native.with_defaults(defaults(fields.model_type)), row)
     if weights is not None:
         from costmodel.families.module_formats import with_module_formats  # of quantised models alone

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from costmodel.families.fields import LIMITS, Fields
+from costmodel.families.fields import Fields
 
 _MULTIPLIED = ("linear", "dynamic", "yarn")
 """Scalings whose factor comes on top of the length that a model was trained for. `llama3` and `longrope` change
@@ -19,6 +19,8 @@ DeepSeek Coder (16,384 and 4); that of vicuna-16k (4,096 and 4) and of a Llama 3
 of a type trained for as much as its limit, such as Mistral (32,768)."""
 _LONG = 8192
 _MAX_FACTOR = 10_000.0
+_NUMBERS = ("rope_type", "type", "factor", "partial_rotary_factor", "original_max_position_embeddings", "rope_theta")
+"""Fields of a scaling that are no scaling of a kind of layers."""
 
 
 def longest_sequence(fields: Fields, limit: int) -> int:
@@ -36,32 +38,31 @@ def longest_sequence(fields: Fields, limit: int) -> int:
     Raises:
         ModelError: when a scaling is not an object, or a number in it is out of bounds.
     """
-    name = next((each for each in ("rope_scaling", "rope_parameters") if fields.data.get(each)), None)
-    if name is None or fields.model_type.startswith(_INCLUDED):
+    first, second = (fields.nested(name) for name in ("rope_scaling", "rope_parameters"))
+    whole = first if first.data else second
+    if not whole.data or fields.model_type.startswith(_INCLUDED):
         return limit
-    given = fields.data[name]
-    if not isinstance(given, Mapping):
-        raise fields.error(name, "an object such as {rope_type: linear, factor: 4.0}")
-    nested = [part for part in given.values() if isinstance(part, Mapping)]
-    return min(_scaled(fields, name, part, limit) for part in nested or [given])
+    by_kind = [
+        name
+        for name, part in whole.data.items()
+        if (name.endswith("_attention") or isinstance(part, Mapping)) and name not in _NUMBERS
+    ]
+    parts = [whole.nested(name) for name in by_kind] or [whole]
+    return min(_scaled(fields, part, limit) for part in parts)
 
 
-def _scaled(fields: Fields, name: str, scaling: Mapping[str, object], limit: int) -> int:
-    kind = scaling.get("rope_type", scaling.get("type", "default"))
-    if kind not in _MULTIPLIED or scaling.get("factor") is None:
+def _scaled(fields: Fields, scaling: Fields, limit: int) -> int:
+    kind, factor = _kind(scaling), scaling.number_or_none("factor", _MAX_FACTOR)
+    if kind not in _MULTIPLIED or factor is None:
         return limit
-    factor = scaling["factor"]
-    original = fields.data.get("original_max_position_embeddings")
-    if original is None:
-        original = scaling.get("original_max_position_embeddings")
-    if original is None:
-        original = limit
-    known = isinstance(factor, int | float) and not isinstance(factor, bool)
-    if not known or not 0 < factor <= _MAX_FACTOR:  # type: ignore[operator]
-        raise fields.error(name, f"a factor above 0, up to {_MAX_FACTOR:,.0f}")
-    if type(original) is not int or not 1 <= original <= LIMITS["max_position_embeddings"]:
-        raise fields.error(name, "original_max_position_embeddings: a whole number of tokens")
+    name = "original_max_position_embeddings"
+    original = fields.count_or_none(name) or scaling.count_or_none(name) or limit
     trained = _TRAINED.get(fields.model_type, ())
-    if kind == "linear" and original == limit > _LONG and limit in [tokens * factor for tokens in trained]:  # type: ignore[operator]
+    if kind == "linear" and original == limit > _LONG and limit in [tokens * factor for tokens in trained]:
         return limit
-    return max(limit, math.floor(original * factor))  # type: ignore[operator]
+    return max(limit, math.floor(original * factor))
+
+
+def _kind(scaling: Fields) -> str:
+    """What kind of scaling it is, by either name of the field; of a kind that is not known, the length stays."""
+    return scaling.text("rope_type", scaling.text("type", "default"))

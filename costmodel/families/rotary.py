@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from costmodel.families.fields import Fields
+from costmodel.families.lists import names_by_layer
 from costmodel.families.row import FamilyRow
 from costmodel.forward.cost import FP32_BYTES, elementwise
 from costmodel.forward.frame import INPUT, POSITIONS, Start, add_head, add_positions
@@ -45,15 +46,8 @@ def add_epilogue(b: Builder) -> None:
 
 
 def read_layer_types(fields: Fields, layers: int, known: Sequence[str] = ATTENTION_TYPES) -> list[str] | None:
-    """The field `layer_types`, cut to the overriding number of layers if there is one; None when absent or null."""
-    types = fields.data.get("layer_types")
-    if types is None:
-        return None
-    if not isinstance(types, list) or not all(kind in known for kind in types):
-        raise fields.error("layer_types", f"a list of {', '.join(known)}")
-    if len(types) < layers:
-        raise fields.error("layer_types", f"one entry for each of {layers} layers", f"found: {len(types)}")
-    return types[:layers]
+    """The field `layer_types`, as `names_by_layer` reads it."""
+    return names_by_layer(fields, "layer_types", layers, known)
 
 
 def rotary_row(

@@ -12,6 +12,7 @@ from costmodel.families.decoder_fields import by_kind, decoder_spec, windows_by_
 from costmodel.families.experts import read_experts, read_sparse_layers
 from costmodel.families.fields import Fields
 from costmodel.families.granite import GRANITE, granite_experts, granite_spec
+from costmodel.families.lists import counts_by_layer
 from costmodel.families.llama_kin import every_fourth_full
 from costmodel.families.row import FamilyRow
 from costmodel.model import ModelSpec
@@ -109,18 +110,15 @@ def _afmoe(fields: Fields, row: FamilyRow) -> ModelSpec:
 
 
 def _laguna(fields: Fields, row: FamilyRow) -> ModelSpec:
-    layers, heads = fields.layers("num_hidden_layers"), fields.data.get("num_attention_heads_per_layer")
-    if heads is None:
-        heads = [fields.count("num_attention_heads")] * layers
+    layers = fields.layers("num_hidden_layers")
+    heads = counts_by_layer(fields, "num_attention_heads_per_layer", layers)
+    heads = heads or [fields.count("num_attention_heads")] * layers
     keys = fields.count("num_key_value_heads")
-    if (
-        not isinstance(heads, list)
-        or len(heads) < layers
-        or not all(type(n) is int and n and n % keys == 0 for n in heads)
-    ):
+    if any(number % keys for number in heads):
         raise fields.error("num_attention_heads_per_layer", f"a multiple of {keys} for each of {layers} layers")
-    gating = fields.data.get("gating", True)
-    words = Words(qk_norm="head", gate="g_proj", gate_by_head=gating is True or gating == "per-head")
+    gates = ("per-head", "per-element")
+    by_head = fields.says("gating", True) or fields.choice_or("gating", gates[0], gates) == gates[0]
+    words = Words(qk_norm="head", gate="g_proj", gate_by_head=by_head)
     kinds, own = list[str](), dict[str, dict[str, object]]()
     for sparse, number in zip(read_sparse_layers(fields, layers, 1), heads, strict=False):
         kinds.append(f"{'sparse' if sparse else 'dense'}, {number} heads")
@@ -160,20 +158,17 @@ def _read(fields: Fields, row: FamilyRow) -> ModelSpec:
 
 
 def _read_dbrx(fields: Fields, row: FamilyRow) -> ModelSpec:
-    attention, inner = (fields.data.get(name) for name in ("attn_config", "ffn_config"))
-    if not isinstance(attention, Mapping) or not isinstance(inner, Mapping):
-        raise fields.error("ffn_config", "objects attn_config and ffn_config")
-    nested = fields.with_data({**inner, **attention, **fields.data})
+    attention, inner = fields.nested("attn_config"), fields.nested("ffn_config")
+    nested = fields.with_data({**inner.data, **attention.data, **fields.data})
     experts = read_experts(nested, "moe_num_experts", "moe_top_k", "ffn_hidden_size")
-    act = inner.get("ffn_act_fn")
-    named = act.get("name", "silu") if isinstance(act, Mapping) else act or "silu"
+    act, name = (inner, "ffn_act_fn") if inner.is_text("ffn_act_fn") else (inner.nested("ffn_act_fn"), "name")
     return decoder_spec(
-        nested.with_values(hidden_act=named),
+        nested,
         row,
         _DBRX,
         num_kv_heads=nested.count("kv_n_heads"),
         intermediate_size=experts.intermediate_size,
-        activation=nested.with_values(hidden_act=named).activation("hidden_act", "silu"),
+        activation=act.activation(name, "silu"),
         experts=experts,
         bias=False,
         mlp_bias=False,
@@ -191,7 +186,7 @@ def _read_cohere(fields: Fields, row: FamilyRow) -> ModelSpec:
         (layer + 1) % periods[0] == 0 if layer < first else (layer - first + 1) % periods[1] == 0
         for layer in range(layers)
     ]
-    windows = _sliding(fields) if fields.data.get("layer_types") else tuple(None if each else window for each in full)
+    windows = _sliding(fields) if fields.given("layer_types") else tuple(None if each else window for each in full)
     return decoder_spec(
         fields,
         row,

@@ -8,112 +8,117 @@ each row (int8) or block of 64 (nf4); fp8 an fp32 scale for each matrix, row or 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import replace
 
+from costmodel.families.fields import Fields
 from costmodel.units import DType
 from costmodel.weights import WeightFormat
 
+Make = Callable[[Fields], WeightFormat]
+"""The format of a method's settings; ModelError for settings that cannot be priced."""
 _BITS_TYPES = {2: DType.INT4, 3: DType.INT4, 4: DType.INT4, 8: DType.INT8}
 
 
-def _grouped(method: str, *, zero: bool) -> Callable[[Mapping[str, object]], WeightFormat]:
-    def make(settings: Mapping[str, object]) -> WeightFormat:
-        bits, group = _whole(settings.get("bits", 4)), _whole(settings.get("group_size", 128))
-        zero_bits = bits if zero or settings.get("zero_point") or settings.get("sym") is False else 0
+def _grouped(method: str, *, zero: bool) -> Make:
+    def make(settings: Fields) -> WeightFormat:
+        bits, asymmetric = _bits(settings, "bits", 4), not settings.flag_or("sym", True)
+        zero_bits = bits if zero or settings.flag_or("zero_point", False) or asymmetric else 0
         return WeightFormat(
             method=method,
             dtype=_BITS_TYPES[bits],
             bits=bits,
-            group=None if group in (-1, 0) else group,
+            group=_group(settings, 128),
             zero_bits=zero_bits,
         )
 
     return make
 
 
-def _bitsandbytes(settings: Mapping[str, object]) -> WeightFormat:
-    if settings.get("load_in_4bit") or settings.get("_load_in_4bit"):
-        double = bool(settings.get("bnb_4bit_use_double_quant"))
+def _bitsandbytes(settings: Fields) -> WeightFormat:
+    eight, four = (
+        any([settings.flag_or(name, False) for name in (f"load_in_{bits}bit", f"_load_in_{bits}bit")])
+        for bits in (8, 4)
+    )
+    if four:
+        double = settings.flag_or("bnb_4bit_use_double_quant", False)
         return WeightFormat(method="bitsandbytes", dtype=DType.INT4, bits=4, group=64, scale_bits=8 if double else 32)
+    if not eight:
+        raise settings.error("load_in_8bit", "true, or load_in_4bit true")
     return WeightFormat(method="bitsandbytes", dtype=DType.INT8, bits=8, scale_bits=32)
 
 
-def _fp8(settings: Mapping[str, object]) -> WeightFormat:
-    block = settings.get("weight_block_size")
-    if block is None:
+def _fp8(settings: Fields) -> WeightFormat:
+    if not settings.given("weight_block_size"):
         return WeightFormat(method="fp8", dtype=DType.FP8, bits=8, rows=None, scale_bits=32)
-    if not isinstance(block, list) or len(block) != 2:
-        raise ValueError("weight_block_size is no pair")
-    rows, columns = (_whole(size) for size in block)
+    rows, columns = _pair(settings, "weight_block_size")
     return WeightFormat(method="fp8", dtype=DType.FP8, bits=8, rows=rows, group=columns, scale_bits=32)
 
 
-def _rows_of(method: str, dtype: DType, scale_bits: int) -> Callable[[Mapping[str, object]], WeightFormat]:
+def _rows_of(method: str, dtype: DType, scale_bits: int) -> Make:
     return lambda settings: WeightFormat(method=method, dtype=dtype, bits=8, scale_bits=scale_bits)
 
 
-def _four_bits(method: str, group: int) -> Callable[[Mapping[str, object]], WeightFormat]:
+def _four_bits(method: str, group: int) -> Make:
     return lambda settings: WeightFormat(method=method, dtype=DType.INT4, bits=4, group=group, scale_bits=8)
 
 
-def _mlx(settings: Mapping[str, object]) -> WeightFormat:
-    if any(isinstance(value, Mapping) for value in settings.values()):
-        raise ValueError("modules quantised each in its own way")
-    bits, group = _whole(settings.get("bits", 4)), _whole(settings.get("group_size", 64))
-    mode = settings.get("mode", "affine")
-    if mode not in ("affine", "mxfp4", "nvfp4", "mxfp8"):
-        raise ValueError(f"mode {mode}")
+def _mlx(settings: Fields) -> WeightFormat:
+    apart = [
+        name for name, value in settings.data.items() if isinstance(value, dict) or ("." in name and value is False)
+    ]
+    if apart:
+        raise settings.error(apart[0], "absent: modules quantised each in its own way cannot be priced")
+    bits, group = settings.count("bits", 4), settings.count("group_size", 64)
+    if bits > 8:
+        raise settings.error("bits", "a whole number from 1 to 8")
     dtype = DType.INT8 if bits > 4 else DType.INT4
-    if mode != "affine":
+    if settings.choice("mode", "affine", ("affine", "mxfp4", "nvfp4", "mxfp8")) != "affine":
         return WeightFormat(method="mlx", dtype=dtype, bits=bits, group=group, scale_bits=8, embeddings=True)
     return WeightFormat(method="mlx", dtype=dtype, bits=bits, group=group, zero_bits=16, embeddings=True)
 
 
-def _compressed_tensors(settings: Mapping[str, object]) -> WeightFormat:
-    groups = settings.get("config_groups")
-    if not isinstance(groups, Mapping) or not groups:
-        raise ValueError("no config_groups")
-    made = {_scheme(group) for group in groups.values()}
-    if len(made) > 1:
-        raise ValueError("several schemes")
+def _compressed_tensors(settings: Fields) -> WeightFormat:
+    groups = settings.nested("config_groups")
+    made = {_scheme(groups.nested(name)) for name in groups.data}
+    if len(made) != 1:
+        raise settings.error("config_groups", "groups of one scheme" if made else "one group at least")
     return made.pop()
 
 
-def _scheme(group: object) -> WeightFormat:
-    weights = group.get("weights") if isinstance(group, Mapping) else None
-    if not isinstance(weights, Mapping):
-        raise ValueError("a group without weights")
-    bits, kind, size = _whole(weights.get("num_bits", 8)), weights.get("type", "int"), weights.get("group_size")
-    strategy = weights.get("strategy") or ("group" if size else "tensor")
+def _scheme(group: Fields) -> WeightFormat:
+    weights = group.nested("weights")
+    if not weights.data:
+        raise group.error("weights", "an object with num_bits")
+    bits, kind = _bits(weights, "num_bits", 8), weights.choice("type", "int", ("int", "float"))
+    size = weights.count_or_none("group_size", minimum=-1)
+    size = None if size in (None, -1, 0) else size
+    strategy = weights.text("strategy") or ("group" if size else "tensor")
     if kind == "float" and bits == 4:
-        return WeightFormat(
-            method="compressed-tensors", dtype=DType.INT4, bits=4, group=_whole(size or 16), scale_bits=8
-        )
+        return WeightFormat(method="compressed-tensors", dtype=DType.INT4, bits=4, group=size or 16, scale_bits=8)
     dtype = DType.FP8 if kind == "float" and bits == 8 else _BITS_TYPES[bits]
-    block = weights.get("block_structure")
     if strategy == "block":
-        if not isinstance(block, list):
-            raise ValueError("a block without its structure")
-        rows, columns = (_whole(one) for one in block)
+        rows, columns = _pair(weights, "block_structure")
         return WeightFormat(method="compressed-tensors", dtype=dtype, bits=bits, rows=rows, group=columns)
-    if strategy not in ("tensor", "channel", "group", "tensor_group"):
-        raise ValueError(f"strategy {strategy}")
+    grouped = strategy in ("group", "tensor_group")
+    if strategy not in ("tensor", "channel") and not grouped:
+        raise weights.error("strategy", "tensor, channel, group, tensor_group or block")
+    if grouped and size is None:
+        raise weights.error("group_size", "a whole number above 0")
     return WeightFormat(
         method="compressed-tensors",
         dtype=dtype,
         bits=bits,
         rows=None if strategy == "tensor" else 1,
-        group=_whole(size) if "group" in str(strategy) else None,
-        zero_bits=0 if weights.get("symmetric", True) else bits,
+        group=size if grouped else None,
+        zero_bits=0 if weights.flag_or("symmetric", True) else bits,
     )
 
 
-def _modelopt(settings: Mapping[str, object]) -> WeightFormat:
-    inner = settings.get("quantization")
-    algorithm = str(settings.get("quant_algo") or (inner.get("quant_algo") if isinstance(inner, Mapping) else ""))
-    size = settings.get("group_size") or (inner.get("group_size") if isinstance(inner, Mapping) else None)
-    name = algorithm.upper()
+def _modelopt(settings: Fields) -> WeightFormat:
+    inner = settings.nested("quantization")
+    name = (settings.text("quant_algo") or inner.text("quant_algo")).upper()
+    size = settings.count_or_none("group_size", minimum=0) or inner.count_or_none("group_size", minimum=0)
     if name == "FP8":
         return WeightFormat(method="modelopt", dtype=DType.FP8, bits=8, rows=None, scale_bits=32)
     if name in ("FP8_PER_CHANNEL_PER_TOKEN", "FP8_PB_WO"):
@@ -121,7 +126,7 @@ def _modelopt(settings: Mapping[str, object]) -> WeightFormat:
     if name == "MIXED_PRECISION":
         return Counter(formats_by_path(settings).values()).most_common(1)[0][0]
     if "NVFP4" in name:
-        return WeightFormat(method="modelopt", dtype=DType.INT4, bits=4, group=_whole(size or 16), scale_bits=8)
+        return WeightFormat(method="modelopt", dtype=DType.INT4, bits=4, group=size or 16, scale_bits=8)
     if "MXFP4" in name or name == "MXFP8":
         return WeightFormat(
             method="modelopt",
@@ -131,87 +136,81 @@ def _modelopt(settings: Mapping[str, object]) -> WeightFormat:
             scale_bits=8,
         )
     if name in ("W4A16_AWQ", "W4A8_AWQ"):
-        return WeightFormat(method="modelopt", dtype=DType.INT4, bits=4, group=_whole(size or 128))
+        return WeightFormat(method="modelopt", dtype=DType.INT4, bits=4, group=size or 128)
     if name in ("W8A16", "W8A8_SQ_PER_CHANNEL"):
         return WeightFormat(method="modelopt", dtype=DType.INT8, bits=8)
-    if not name and "config_groups" in settings:
+    if not name and "config_groups" in settings.data:
         return replace(_compressed_tensors(settings), method="modelopt")
-    raise ValueError(f"quant_algo {algorithm or 'missing'}")
+    raise settings.error("quant_algo", "FP8, NVFP4, MXFP4, MXFP8, W4A16_AWQ, W8A16 and their kin")
 
 
-def formats_by_path(settings: Mapping[str, object]) -> dict[str, WeightFormat]:
+def formats_by_path(settings: Fields) -> dict[str, WeightFormat]:
     """Module path -> the format that ModelOpt's settings name for it alone, where they do so.
 
     Raises:
-        ValueError: for a format that cannot be priced, or where none is named.
+        ModelError: for a format that cannot be priced, or where none is named.
     """
-    given = settings.get("quantized_layers")
-    made = {
-        path: _modelopt(own)
-        for path, own in (given.items() if isinstance(given, Mapping) else ())
-        if isinstance(own, Mapping) and own.get("quant_algo") != "MIXED_PRECISION"
-    }
+    listed = settings.nested("quantized_layers")
+    parts = {path: listed.nested(path) for path in listed.data}
+    made = {path: _modelopt(own) for path, own in parts.items() if own.text("quant_algo") != "MIXED_PRECISION"}
     if not made:
-        raise ValueError("quant_algo MIXED_PRECISION without quantized_layers")
+        raise settings.error("quantized_layers", "for quant_algo MIXED_PRECISION an object of paths")
     return made
 
 
-def _hqq(settings: Mapping[str, object]) -> WeightFormat:
-    config = settings.get("quant_config")
-    weights = config.get("weight_quant_params") if isinstance(config, Mapping) else None
-    if not isinstance(weights, Mapping):
-        raise ValueError("no weight_quant_params for all modules")
-    bits, group = _whole(weights.get("nbits", 4)), _whole(weights.get("group_size") or -1)
-    return WeightFormat(
-        method="hqq", dtype=_BITS_TYPES[bits], bits=bits, group=None if group == -1 else group, zero_bits=16
-    )
+def _hqq(settings: Fields) -> WeightFormat:
+    weights = settings.nested("quant_config").nested("weight_quant_params")
+    if not weights.data:
+        raise settings.error("quant_config", "weight_quant_params for all modules")
+    bits = _bits(weights, "nbits", 4)
+    return WeightFormat(method="hqq", dtype=_BITS_TYPES[bits], bits=bits, group=_group(weights, None), zero_bits=16)
 
 
-def _quanto(settings: Mapping[str, object]) -> WeightFormat:
+def _quanto(settings: Fields) -> WeightFormat:
     forms = {
         "int8": WeightFormat(method="quanto", dtype=DType.INT8, bits=8),
         "float8": WeightFormat(method="quanto", dtype=DType.FP8, bits=8),
         "int4": WeightFormat(method="quanto", dtype=DType.INT4, bits=4, group=128, zero_bits=16),
     }
-    if settings.get("weights") not in forms:
-        raise ValueError(f"weights {settings.get('weights')}")
-    return forms[str(settings["weights"])]
+    return forms[settings.choice("weights", "", tuple(forms))]
 
 
-def _torchao(settings: Mapping[str, object]) -> WeightFormat:
-    given = settings.get("quant_type")
-    default = given.get("default", given) if isinstance(given, Mapping) else {}
-    name = str(default.get("_type", given) if isinstance(default, Mapping) else given).lower().replace("_", "")
-    data = default.get("_data") if isinstance(default, Mapping) else None
-    group = _whole((data.get("group_size") if isinstance(data, Mapping) else settings.get("group_size")) or 128)
-    if "int4" in name:
+def _torchao(settings: Fields) -> WeightFormat:
+    """Its type as a text, or as an object of one for all modules."""
+    kind, name = settings, "quant_type"
+    sizes = settings
+    if not settings.is_text(name):
+        kind, name = settings.nested(name), "_type"
+        kind = kind.nested("default") if "default" in kind.data else kind
+        sizes = kind.nested("_data")
+    group = _group(sizes, 128) or 128
+    called = kind.text(name).lower().replace("_", "")
+    if "int4" in called:
         return WeightFormat(method="torchao", dtype=DType.INT4, bits=4, group=group, zero_bits=16)
-    if "int8" in name or "float8" in name:
-        dtype = DType.INT8 if "int8" in name else DType.FP8
+    if "int8" in called or "float8" in called:
+        dtype = DType.INT8 if "int8" in called else DType.FP8
         return WeightFormat(method="torchao", dtype=dtype, bits=8, scale_bits=32 if dtype is DType.FP8 else 16)
-    raise ValueError(f"quant_type {name}")
+    raise settings.error("quant_type", "a type of int4, int8 or float8 weights")
 
 
-def _quark(settings: Mapping[str, object]) -> WeightFormat:
-    config = settings.get("global_quant_config")
-    weights = config.get("weight") if isinstance(config, Mapping) else None
-    if not isinstance(weights, Mapping):
-        raise ValueError("no weight in global_quant_config")
-    name, scheme = str(weights.get("dtype")), weights.get("qscheme")
+def _quark(settings: Fields) -> WeightFormat:
+    weights = settings.nested("global_quant_config").nested("weight")
+    name = weights.text("dtype")
     bits = next((bits for bits in (4, 8) if f"{bits}" in name.partition("_")[0]), 0)
-    if not bits or scheme not in ("per_tensor", "per_channel", "per_group"):
-        raise ValueError(f"{name} {scheme}")
-    group = _whole(weights.get("group_size") or 128) if scheme == "per_group" else None
+    if not bits:
+        raise weights.error("dtype", "a type of 4 or 8 bits")
+    scheme = weights.choice("qscheme", "", ("per_tensor", "per_channel", "per_group"))
+    group = _group(weights, 128) if scheme == "per_group" else None
     shared = 8 if name == "fp4" else 32 if name.startswith("fp8") else 16
     dtype = DType.FP8 if name.startswith("fp8") else _BITS_TYPES[bits]
-    zero = bits if name.startswith("uint") or weights.get("symmetric") is False else 0
+    zero = bits if name.startswith("uint") or not weights.flag_or("symmetric", True) else 0
     rows = None if scheme == "per_tensor" else 1
     return WeightFormat(
         method="quark", dtype=dtype, bits=bits, group=group, rows=rows, scale_bits=shared, zero_bits=zero
     )
 
 
-METHODS: dict[str, Callable[[Mapping[str, object]], WeightFormat]] = {
+METHODS: dict[str, Make] = {
     "gptq": _grouped("gptq", zero=True),
     "awq": _grouped("awq", zero=False),
     "auto-round": _grouped("auto-round", zero=True),
@@ -230,12 +229,27 @@ METHODS: dict[str, Callable[[Mapping[str, object]], WeightFormat]] = {
     "quark": _quark,
     "bitnet": lambda settings: WeightFormat(method="bitnet", dtype=DType.INT4, bits=2, rows=None),
 }
+"""Method -> what makes the format of its settings."""
 
 
-def _whole(value: object) -> int:
-    if type(value) is not int or not -1 <= value <= 1 << 20:
-        raise ValueError(f"a size of {value!r}")
-    return value
+def _bits(settings: Fields, name: str, default: int) -> int:
+    bits = settings.count(name, default)
+    if bits not in _BITS_TYPES:
+        raise settings.error(name, "2, 3, 4 or 8")
+    return bits
 
 
-"""Method -> the format of its settings; ValueError, KeyError or TypeError for settings that cannot be priced."""
+def _group(settings: Fields, default: int | None) -> int | None:
+    """Weights that share a scale: 0 and -1 stand for a whole row, null for the default."""
+    size = settings.count_or_none("group_size", default, minimum=-1)
+    size = default if size is None else size
+    return None if size in (-1, 0) else size
+
+
+def _pair(settings: Fields, name: str) -> tuple[int, int]:
+    """Rows and columns of a block."""
+    value = settings.data.get(name)
+    sizes = [each for each in value if type(each) is int and 1 <= each <= 1 << 20] if isinstance(value, list) else []
+    if isinstance(value, list) and len(sizes) == len(value) == 2:
+        return sizes[0], sizes[1]
+    raise settings.error(name, "two whole numbers, the rows and columns of a block")

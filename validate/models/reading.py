@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from costmodel.errors import ModelError
+from costmodel.families.fields import Fields
 from costmodel.families.quantised import FACTORED, marks, method_of
 from costmodel.model import ModelSpec
 from validate.errors import reason_of
@@ -37,10 +38,10 @@ def require_own_weights(spec: ModelSpec, config: Mapping[str, Any]) -> None:
     Raises:
         ModelError: when they are quantised, or a larger model's.
     """
-    key, quantised = marks(config) or ("", None)
-    if quantised is not None and not (isinstance(quantised, Mapping) and method_of(key, quantised) == FACTORED):
+    marked = marks(Fields(config, name=spec.name, source="config.json"))
+    if marked is not None and method_of(*marked) != FACTORED:
         hint = "give the original checkpoint"
-        raise ModelError("a quantised checkpoint, where a plain one is needed", value=quantised, hint=hint)
+        raise ModelError("a quantised checkpoint, where a plain one is needed", value=marked[1].data, hint=hint)
     if spec.inside:
         hint = "its configuration can be priced, its weights not read"
         raise ModelError("the weights of a language model inside a larger one", value=spec.inside, hint=hint)

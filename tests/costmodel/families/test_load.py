@@ -211,7 +211,10 @@ FIELDS = [
     ({**LLAMA, "architectures": ["Llama"]}, "architectures: got"),
     ({**LLAMA, "quantization_config": {"bits": 4}}, "an unnamed method cannot be priced"),
     ({**LLAMA, "quantization_config": {"quant_method": "aqlm"}}, "quantised by aqlm cannot be priced.*allowed: gptq"),
-    ({**LLAMA, "quantization_config": {"quant_method": "gptq", "bits": 5}}, "gptq of a kind that cannot be priced"),
+    (
+        {**LLAMA, "quantization_config": {"quant_method": "gptq", "bits": 5}},
+        "quantization_config.bits: got 5; allowed: 2",
+    ),
     ({**LLAMA, "quantization_config": "awq"}, "quantization_config: got 'awq'; allowed: an object"),
     ({**LLAMA, "is_encoder_decoder": True}, "is_encoder_decoder"),
     ({**LLAMA, "per_layer_config": {"0": {"intermediate_size": 8}}}, "per_layer_config"),

@@ -340,7 +340,7 @@ def test_a_model_around_another_may_be_called_as_its_type_is() -> None:
 )
 def test_lists_of_layers_that_are_no_numbers_are_refused(model_type: str, name: str, value: object) -> None:
     config = small(model_type, layer_types=None, mlp_layer_types=None, **{name: value})
-    with pytest.raises(ModelError, match=f"field {name}"):
+    with pytest.raises(ModelError, match=rf"field {name}\b"):
         spec_from_config(config, name="test", source="test")
 
 

@@ -135,5 +135,5 @@ def test_the_limit_is_what_the_scaling_reaches(name: str, family: dict[str, Any]
 )
 @pytest.mark.parametrize("name", ["rope_scaling", "rope_parameters"])
 def test_a_scaling_that_cannot_be_is_refused_by_name(name: str, scaling: Any) -> None:
-    with pytest.raises(ModelError, match=f"field {name}: got"):
+    with pytest.raises(ModelError, match=rf"field {name}(\.\w+)?: got"):
         tiny_spec(BASE | {name: scaling})
