@@ -19,6 +19,7 @@ from statistics import median
 from typing import Any, TypeVar
 
 from costmodel.decomposition.factors import Decomposition
+from costmodel.decomposition.held import held
 from costmodel.decomposition.text import parse_decomposition
 from costmodel.errors import CostModelError, InputError
 from costmodel.families.load import load_model
@@ -144,7 +145,7 @@ def predict(row: Mapping[str, str], folder: Path) -> Prediction:
     path = folder / row["model_config"]
     model = load_model(path if os.path.isfile(path) else row["model_config"])
     specs = [spec for spec in (row.get("decompose") or "").split(" + ") if spec.strip()]
-    decomposition = parse_decomposition(specs, model, Decomposition())
+    decomposition = parse_decomposition(specs, model) if specs else held(model) or Decomposition()
     runtime = Runtime(stack.runtime if hardware.asynchronous else "eager")
     how = _how(row, stack, runtime)
     seq, steps = _whole(row, "seq", 1), _whole(row, "new_tokens", 0)

@@ -114,3 +114,20 @@ def test_a_row_may_be_of_several_devices(tmp_path: Path, capsys: pytest.CaptureF
     ]
     alone, shared = (float(str(row["predicted"])) for row in rows)
     assert 0.4 * alone < shared < 0.9 * alone
+
+
+def test_a_row_of_a_factored_folder_is_of_what_it_holds(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sizes = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 4}
+    config = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "vocab_size": 128, **sizes}
+    modules = {"0.mlp.up_proj": {"form": "svd", "rank": [8, 8]}}
+    entry = {"quant_method": "low_rank", "layers": "model.layers", "num_layers": 2, "modules": modules, "drop": []}
+    (tmp_path / "dense.json").write_text(json.dumps(config))
+    (tmp_path / "factored.json").write_text(json.dumps({**config, "quantization_config": entry}))
+    path = table(
+        tmp_path / "points.csv",
+        {"model_config": "factored.json"},
+        {"model_config": "dense.json", "decompose": "layers=0 tensors=up_proj rank=8"},
+        {"model_config": "dense.json"},
+    )
+    held, named, dense = (row["predicted"] for row in answers(path, capsys)["rows"])
+    assert held == named != dense
