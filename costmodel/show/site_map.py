@@ -161,7 +161,8 @@ class Scale:
         cells = []
         for shade in (0.0, 0.25, 0.5, 0.75, 1.0):
             value = self.low * (self.high / self.low) ** shade if self.log else shade * self.high
-            cells.append(Cell(significant(value, 2) + f" {unit}" * (shade == 1.0), shade=shade))
+            least = "at most " * (shade == 0.0 and self.log)
+            cells.append(Cell(least + significant(value, 2) + f" {unit}" * (shade == 1.0), shade=shade))
         return cells
 
 

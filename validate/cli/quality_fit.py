@@ -10,7 +10,7 @@ import click
 from costmodel.cli.common import format_option, say, write_csv, write_json
 from costmodel.decomposition.factors import FORMS, Form
 from costmodel.files.write import write_file
-from costmodel.show.figure import file_kind
+from costmodel.show.figure import SUFFIXES, file_kind
 from costmodel.space.settings import parse_ranks
 from validate.cli.options import ranks_option
 from validate.cli.progress import WorkBar
@@ -50,7 +50,8 @@ _SHOWN = ("predictor", "provenance", "errors", "additivity", "tasks", "task_erro
     "plot_file",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Draw predicted against measured, and errors by band (.png, .svg).",
+    help="Draw predicted against measured, and errors by band (.png, .svg); with what each weight alone costs by layer "
+    "and tensor as a page (.html).",
 )
 @click.option(
     "--parts",
@@ -98,7 +99,7 @@ def command(
     from validate.sensitivity.file import load_sensitivity
     from validate.sensitivity.quality_file import quality_bytes
 
-    parsed, picture = parse_ranks(ranks), "" if plot_file is None else file_kind(plot_file)
+    parsed, picture = parse_ranks(ranks), "" if plot_file is None else file_kind(plot_file, (*SUFFIXES, "html"))
     evidence = read_evidence(paths, load_sensitivity(sensitivity), factors)
     for note in evidence.notes:
         say(f"note: {note}", err=True)
@@ -110,9 +111,16 @@ def command(
     path = out or (paths[0] if paths[0].is_dir() else paths[0].parent) / "predicted.quality.json"
     write_file(path, quality_bytes(content))
     if plot_file is not None:
-        from validate.predictor.figures import predictor_plot
+        if picture == "html":
+            from validate.predictor.page import predictor_page
+            from validate.predictor.weight_maps import WeightDamage
 
-        write_file(plot_file, predictor_plot(fit, picture))
+            damage = WeightDamage(path, evidence.spec, parsed, form)
+            write_file(plot_file, predictor_page(fit, damage.at_reference()).encode())
+        else:
+            from validate.predictor.figures import predictor_plot
+
+            write_file(plot_file, predictor_plot(fit, picture))
     if fmt == "json":
         write_json(
             {

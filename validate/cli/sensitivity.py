@@ -14,11 +14,13 @@ from costmodel.decomposition.factors import FORMS, Form
 from costmodel.decomposition.text import Rank
 from costmodel.errors import InputError
 from costmodel.files.write import write_file
+from costmodel.show.figure import file_kind
 from costmodel.space.settings import parse_ranks
 from validate.cli.options import cluster_at, ranks_option, ray_option
 from validate.cli.progress import WorkBar
 from validate.factors.kinds import Factors
 from validate.sensitivity.file import Sensitivity, load_sensitivity
+from validate.sensitivity.page import KINDS, sensitivity_bytes
 from validate.sensitivity.quality_file import quality_bytes, quality_file
 from validate.sensitivity.settings import SensitivitySettings
 from validate.sensitivity.table import site_rows
@@ -67,6 +69,13 @@ _SHOWN = 28
     show_default=True,
     help="Of the quality file: how `validate quality` and `apply` will compute them.",
 )
+@click.option(
+    "--plot",
+    "plot_file",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Draw what truncating each weight costs by layer and tensor (.png, .svg, or a page: .html).",
+)
 @ray_option("Factorise weights")
 @format_option
 def command(
@@ -80,6 +89,7 @@ def command(
     rank_multiple: int,
     form: Form,
     factors: Factors,
+    plot_file: Path | None,
     ray: str | None,
     fmt: str,
 ) -> None:
@@ -97,7 +107,7 @@ def command(
             --objectives latency_s,quality --ranks 25%,50%,80% \\
             --quality my-model.sensitivity.quality.json
     """
-    parsed = parse_ranks(ranks)
+    parsed, picture = parse_ranks(ranks), "" if plot_file is None else file_kind(plot_file, KINDS)
     if source is not None:
         if model is not None or text is not None or out is not None:
             raise InputError("--from reads a file, nothing is measured", hint="leave out --model, --text and --out")
@@ -107,6 +117,8 @@ def command(
             raise InputError("--model, --text and --out are needed", hint="or --from FILE to read an earlier result")
         found, path = _measure(model, text, out, settings, ray), out
     quality = _write_quality(found, path, as_quality, parsed, rank_multiple, form, factors)
+    if plot_file is not None:
+        write_file(plot_file, sensitivity_bytes(found, picture))
     _print(found, path, quality, fmt)
 
 

@@ -9,6 +9,7 @@ import numpy as np
 
 from costmodel.show.figure import COLOURS, Theme, axes_style, drawn, figure_bytes, new_figure, plain_ticks
 from costmodel.units import percent
+from validate.pages.markup import NARROW
 from validate.predictor.errors import PREDICTOR
 from validate.predictor.fit import PredictorFit
 from validate.predictor.score import FLOOR
@@ -32,18 +33,26 @@ def predictor_plot(fit: PredictorFit, kind: str, theme: Theme = "light") -> byte
     return figure_bytes(predictor_figure(fit, theme), kind)
 
 
-def predictor_figure(fit: PredictorFit, theme: Theme = "light") -> Figure:
+def predictor_figure(fit: PredictorFit, theme: Theme = "light", *, narrow: bool = False) -> Figure:
     """Left: held-out predictions with 90 % intervals. Right: mean errors by band of damage, with those of null models.
+    For narrow screens one above the other, without a heading.
 
     Raises:
         InputError: when matplotlib is not installed.
     """
-    figure = new_figure(12.4, 5.6, theme)
-    left, right = figure.subplots(1, 2, width_ratios=(1, 1.05))
+    if narrow:
+        figure = new_figure(NARROW, 9.2, theme)
+        left, right = figure.subplots(2, 1)
+    else:
+        figure = new_figure(12.4, 5.6, theme)
+        left, right = figure.subplots(1, 2, width_ratios=(1, 1.05))
     for axes in (left, right):
         axes_style(axes, theme)
     _draw_points(left, fit, theme)
-    _draw_bands(right, fit, theme)
+    _draw_bands(right, fit, theme, columns=1 if narrow else 2)
+    if narrow:
+        left.set_xlabel("predicted change, held out")
+        return figure
     counted = fit.evidence.points.counted
     spearman = "" if counted.all() else f"; of the {counted.sum()} sampled"
     spearman += "" if fit.spearman is None else f", rank correlation {fit.spearman:.3f}"
@@ -98,7 +107,7 @@ def _draw_points(axes: Any, fit: PredictorFit, theme: Theme) -> None:
     axes.legend(loc="upper left", frameon=False, fontsize=8.5, labelcolor=colours["ink"])
 
 
-def _draw_bands(axes: Any, fit: PredictorFit, theme: Theme) -> None:
+def _draw_bands(axes: Any, fit: PredictorFit, theme: Theme, columns: int) -> None:
     colours = COLOURS[theme]
     rows = [row for row in fit.errors if row["protocol"] == fit.errors[0]["protocol"] and row["band"] != "all"]
     bands = list(dict.fromkeys(row["band"] for row in rows))
@@ -124,8 +133,8 @@ def _draw_bands(axes: Any, fit: PredictorFit, theme: Theme) -> None:
     _ticks(axes.yaxis, axes.get_ylim()[1], axes.get_ylim()[0])
     axes.set_xlabel("measured change of NLL, nats per token")
     axes.set_ylabel("mean absolute error, nats per token")
-    axes.set_ylim(top=6 * axes.get_ylim()[1])
-    axes.legend(loc="upper left", frameon=False, fontsize=8.5, labelcolor=colours["ink"], ncols=2)
+    axes.set_ylim(top=(6 if columns > 1 else 60) * axes.get_ylim()[1])
+    axes.legend(loc="upper left", frameon=False, fontsize=8.5, labelcolor=colours["ink"], ncols=columns)
 
 
 def _band(rows: Sequence[Mapping[str, Any]], band: str) -> str:

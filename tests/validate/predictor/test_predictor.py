@@ -40,6 +40,7 @@ from costmodel.decomposition.factors import Decomposition
 from costmodel.decomposition.text import Rank
 from costmodel.explore.quality import load_quality
 from costmodel.space.make import design_space
+from costmodel.space.settings import parse_ranks
 from validate.cli import cli
 from validate.cli.quality_fit_report import print_fit
 from validate.errors import FitError, RecordError, RunError
@@ -51,10 +52,12 @@ from validate.predictor.fit import CROSS, OTHERS, PredictorFit, _without, fit_pr
 from validate.predictor.fitting import fit_score
 from validate.predictor.interval import Band
 from validate.predictor.nulls import null_predictions
+from validate.predictor.page import predictor_page
 from validate.predictor.parts import Cover, families, find_covers
 from validate.predictor.quality_file import quality_content, score_of_change
 from validate.predictor.score import Form, compress, expand
 from validate.predictor.task_link import fit_tasks
+from validate.predictor.weight_maps import WeightDamage
 from validate.quality.case import QualityCase
 from validate.quality.given import given_cases
 from validate.quality.plan import ADVISED, sample_cases
@@ -410,6 +413,14 @@ def test_the_command_needs_no_torch(folder: Path, tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
     assert json.loads(done.stdout)["quality_file"] == "quality.json"
     assert {path.name for path in tmp_path.iterdir()} >= {"quality.json", "figure.svg", "parts.json"}
+
+
+def test_the_page_has_both_pictures_and_a_map(fit: PredictorFit, printed: dict[str, Any]) -> None:
+    damage = WeightDamage(Path(printed["quality_file"]), fit.evidence.spec, parse_ranks("25%,50%,75%"))
+    sensitivity = damage.at_reference()
+    text = predictor_page(fit, sensitivity)
+    assert text.count("data:image/svg+xml") == 4
+    assert text.count("<title>layer ") == len(fit.evidence.sensitivity.sites)
 
 
 def test_what_is_printed(
