@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import signal
@@ -45,6 +46,11 @@ def pytest_configure(config: pytest.Config) -> None:
     """A folder for what is made once for all workers, which inherit its name."""
     if not hasattr(config, "workerinput"):
         os.environ[SHARED] = tempfile.mkdtemp(prefix="costmodel-tests-")
+
+
+def pytest_collection_finish() -> None:
+    """What is imported by now stays: every search for cycles, of which pytest makes several at its end, skips it."""
+    gc.freeze()
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
