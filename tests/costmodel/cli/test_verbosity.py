@@ -55,9 +55,7 @@ def test_what_is_refused_says_nothing_of_options_given_twice(capsys: pytest.Capt
 
 
 def test_an_ending_command_leaves_nothing_to_search_for_cycles() -> None:
-    try:
-        with pytest.raises(SystemExit):
-            main(["--version"])
-        assert gc.get_freeze_count() > 0
-    finally:
-        gc.unfreeze()
+    gc.unfreeze()
+    with pytest.raises(SystemExit):
+        main(["--version"])
+    assert gc.get_freeze_count() > 0

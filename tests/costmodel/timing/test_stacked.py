@@ -85,7 +85,7 @@ def test_merged_products_are_priced_as_the_one_product_that_they_are(monkeypatch
     layer = "model.layers.0.self_attn."
     parts = sum(seconds[f"{layer}{each}_proj"] for each in "qkv")
     width = MODEL.q_size + 2 * MODEL.kv_size
-    whole = OpColumns.of([replace(ops[[op.name for op in ops].index(f"{layer}q_proj")], merged_n=0)])
+    whole = OpColumns.of([ops[[op.name for op in ops].index(f"{layer}q_proj")]._replace(merged_n=0)])
     moved = 2 * (width * MODEL.hidden_size + 4 * (width + MODEL.hidden_size))
     whole = replace(
         whole,
