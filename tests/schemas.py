@@ -17,6 +17,12 @@ from typing import Any
 from schemas_built import applied, constants, manifests, points, prices, qualities, replays
 
 from costmodel.cli import cli, run
+from costmodel.decomposition.factors import FORMS
+from costmodel.explore.quality import SCHEMA as QUALITY_SCHEMA
+from costmodel.forward.workload import Runtime
+from costmodel.timing.calibration.file import SCHEMA
+from costmodel.timing.calibration.record import ADDITIVE, SCALED
+from costmodel.units import DType
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDER = ROOT / "docs" / "schemas"
@@ -111,11 +117,34 @@ FILES = {
 }
 """Name of a schema: its title, and where files of its kind lie."""
 NEEDED = {
-    "quality": ("schema", "model", "metric", "entries"),
+    "quality": ("entries",),
     "configuration": (),
-    "calibration": ("schema", "hardware", "dtypes", "level", "provenance"),
+    "calibration": ("schema", "hardware", "dtypes", "runtimes", "level", "provenance", "errors"),
 }
 """Keys without which a reader refuses the file, where that is less than what ours have."""
+_SECONDS = {"minimum": 0, "maximum": 1, "description": "seconds"}
+_FILLED = {"type": "object", "minProperties": 1}
+_OF_PASSES = ("factors", "kernel_s", "interval", "range")
+PINNED: dict[str, dict[str, dict[str, Any]]] = {
+    "calibration": {
+        "schema": {"const": SCHEMA},
+        "dtypes": {"type": "array", "minItems": 1, "items": {"enum": [each.value for each in DType]}},
+        "runtimes": {"type": "array", "minItems": 1, "items": {"enum": [each.value for each in Runtime]}},
+        "level": {"enum": ["probes", "samples"]},
+        "form": {"enum": [ADDITIVE, SCALED]},
+        "host_launch_s": {"type": ["null", "number"], **_SECONDS},
+        "module_launch_s": {"type": ["null", "number"], **_SECONDS, "minimum": 1e-9},
+        "kernel_s": {"type": "number", **_SECONDS},
+        **{
+            name: {"type": "object", "minProperties": 1}
+            for name in ("streams", "forms", "factors", "interval", "range")
+        },
+    },
+    "configuration": {"form": {"enum": list(FORMS)}, "drop": {"type": "array", "items": {"type": "integer"}}},
+    "choice": {"form": {"enum": list(FORMS)}},
+    "quality": {"schema": {"const": QUALITY_SCHEMA}},
+}
+"""What a reader takes of a key, which no number of files shows."""
 _MAPS = frozenset(
     {
         "ranks",
@@ -197,6 +226,24 @@ def _kind(value: Any) -> str:
         return "null"
     names = {bool: "boolean", int: "integer", float: "number", str: "string", list: "array", dict: "object"}
     return names[type(value)]
+
+
+RULES: dict[str, dict[str, Any]] = {
+    "calibration": {
+        "allOf": [
+            {
+                "if": {"required": ["form"], "properties": {"form": {"const": ADDITIVE}}},
+                "else": {"required": ["host_launch_s", "forms", "streams"]},
+            },
+            {
+                "if": {"required": ["form"]},
+                "then": {"required": list(_OF_PASSES)},
+                "else": {"not": {"anyOf": [{"required": [name]} for name in _OF_PASSES]}},
+            },
+        ]
+    }
+}
+"""What a reader asks of several keys together: with `form`, times of whole passes; but for additive ones, probes."""
 
 
 def choices() -> list[Any]:
@@ -312,6 +359,9 @@ def made(name: str) -> dict[str, Any]:
     schema = schema_of(values)
     if name in NEEDED:
         schema["required"] = list(NEEDED[name])
+    if name in PINNED:
+        schema["properties"] |= PINNED[name]
+    schema |= RULES.get(name, {})
     return {"$schema": DIALECT, "$id": f"{name}.json", "title": title, **schema}
 
 

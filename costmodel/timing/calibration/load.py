@@ -86,11 +86,11 @@ def _of_text(text: str, path: Path) -> Calibration:
     shaped: dict[FormName, ShapedForm] = {
         name: read_shaped(forms[name], kind, elsewhere.get(name, ())) for name, kind in FORMS.items() if name in forms
     }
-    launch = part["host_launch_s"]
+    launch, module = part["host_launch_s"], part.get("module_launch_s")
     return Calibration(
         **_about(path, part),
         host_launch_s=None if launch.value is None else launch.number(0, 1),
-        module_launch_s=part["module_launch_s"].number(1e-9, 1) if "module_launch_s" in part else None,
+        module_launch_s=None if module is None or module.value is None else module.number(1e-9, 1),
         shaped=MappingProxyType(shaped),
         streams=MappingProxyType(dict(read_streams(part["streams"]))),
         passes=passes,
