@@ -317,11 +317,8 @@ def chain(flops: int, vector_flops: int, read: int, kernels: int) -> Op:
 def test_corrections_see_the_shape_alone(name: str, data: st.DataObject) -> None:
     """At one shape a correction is one factor: more FLOPs or bytes (a mask, a weight type) take no less time."""
     model, op = data.draw(MODELS[name]), data.draw(st.one_of(GEMMS, ATTENTIONS))
-    heavier = replace(
-        op,
-        cost=op.cost
-        + OpCost(flops=data.draw(st.integers(0, 10**13)), weight_read_bytes=data.draw(st.integers(0, 10**10))),
-    )
+    more = OpCost(flops=data.draw(st.integers(0, 10**13)), weight_read_bytes=data.draw(st.integers(0, 10**10)))
+    heavier = op._replace(cost=op.cost + more)
     small, large = (model.times(OpColumns.of([each])) for each in (op, heavier))
     for less, more in zip(columns(small)[:-2], columns(large)[:-2], strict=True):
         assert (less <= more * (1 + EXACT)).all()
