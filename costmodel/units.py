@@ -138,6 +138,10 @@ def parse_amount(text: str, unit: str, what: str = "amount") -> float:
         raise InputError(f"{what}: not a number", value=text, allowed=_allowed(unit))
     known = _units(unit)
     name = match[2].strip()
+    if unit == "B" and name.endswith("b") and name != name.lower():
+        raise InputError(
+            f"{what}: b after a capital letter is bits", value=text, hint=f"for bytes write {match[1]}{name[:-1]}B"
+        )
     alike = [name] if name in known else [other for other in known if other.lower() == name.lower()]
     if not alike:
         raise InputError(f"{what}: not a unit of it", value=text, allowed=_allowed(unit))

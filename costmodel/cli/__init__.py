@@ -39,6 +39,14 @@ _MAX_MESSAGE = 400
 """Longer messages of click, which quotes arguments whole, are cut in the middle."""
 
 
+_GOALS = {
+    "--faster": "saved.latency_pct>=20%",
+    "--smaller": "saved.params_pct>=20%",
+    "--fits": "peak_memory_bytes<=24GB",
+}
+"""Goals of `recommend`, and the limit of `explore` that asks for as much."""
+
+
 class LazyGroup(NamingGroup):
     """A group whose commands are imported only when they are called, to keep start-up short."""
 
@@ -146,9 +154,21 @@ def _usage(error: click.ClickException) -> str:
     if not isinstance(error, click.UsageError):
         return message
     hint = f"see {error.ctx.command_path} --help" if error.ctx else "see --help"
+    if isinstance(error, click.NoSuchOption) and error.ctx and (meant := _meant(error.option_name, error.ctx)):
+        return f"No such option '{error.option_name}'; {meant}; {hint}"
     if "unexpected extra argument" in message and "=" in message:
         hint = "quote a SPEC with its spaces as one argument"
     return f"{message.rstrip('.')}; {hint}"
+
+
+def _meant(option: str, ctx: click.Context) -> str:
+    """What is meant by an option that a command lacks, where that is known and no option of a name like it."""
+    if ctx.info_name == "explore" and option in _GOALS:
+        return f"`recommend` takes {option}; here a limit says so, such as --limit '{_GOALS[option]}'"
+    alone = [each.make_metavar(ctx) for each in ctx.command.params if isinstance(each, click.Argument)]
+    if option in ("--model", "--checkpoint") and alone:
+        return f"what it works on stands alone: {ctx.command_path} {' '.join(alone)}"
+    return ""
 
 
 def _reader_gone() -> int:

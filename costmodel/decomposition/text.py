@@ -229,7 +229,10 @@ def _fields(text: str) -> dict[str, str]:
     for word in text.split():
         key, equals, value = word.partition("=")
         if not equals or not value:
-            raise DecompositionError("not a SPEC", value=word, allowed=f"KEY=VALUE with KEY one of {', '.join(_KEYS)}")
+            allowed = f"KEY=VALUE with KEY one of {', '.join(_KEYS)}"
+            file = word.lower().endswith((".toml", ".json"))
+            hint = "a file of SPECs is read by --recipe, a configuration by --config" if file else ""
+            raise DecompositionError("not a SPEC", value=word, allowed=allowed, hint=hint)
         if key not in _KEYS:
             raise DecompositionError("unknown key in SPEC", value=key, allowed=", ".join(_KEYS))
         if key in fields:

@@ -32,7 +32,7 @@ def recommendations_table(rows: Sequence[Recommendation | Refusal]) -> Table:
         cells.append(_cells(row))
         here = where(row.hardware, row.workload, works)
         damage = "" if row.damage is None else f"; damage {row.damage:.2g}"
-        if row.verdict.code == "yes":
+        if row.verdict.code == "yes" and row.verdict.reason != "fits":  # which is dense as it is
             notes.append(f"{here}: {row.verdict.text}: {row.spec}{damage}")
         else:
             notes.append(f"{here}: {row.verdict.text}")

@@ -175,7 +175,9 @@ def test_an_amount_is_read_with_its_unit_in_either_case(unit: str, text: str, am
     assert parse_amount(text, unit) == pytest.approx(amount)
 
 
-@pytest.mark.parametrize(("unit", "text"), [("J", "5mj"), ("s", "24GB"), ("%", "20ms"), ("B", "1 2GB"), ("s", "ten")])
+@pytest.mark.parametrize(
+    ("unit", "text"), [("J", "5mj"), ("s", "24GB"), ("%", "20ms"), ("B", "1 2GB"), ("s", "ten"), ("B", "24Gb")]
+)
 def test_an_amount_that_means_two_things_or_another_is_refused(unit: str, text: str) -> None:
     with pytest.raises(InputError):
         parse_amount(text, unit)

@@ -107,6 +107,7 @@ OPTIONS: list[tuple[list[str], str]] = [
     ),
     (["--new-tokens", "4", "--kv-len", "7"], "--kv-len says nothing about a request, whose steps follow its prompt"),
     (["--phase", "decode", "--new-tokens", "9"], "--new-tokens prices a prefill and its decode steps"),
+    (["--decompose", "recipe.toml"], "a file of SPECs is read by --recipe"),
     (["--foo"], "No such option '--foo'"),
     (["--foo=1"], "No such option"),
     (["-x"], "No such option"),
@@ -132,6 +133,7 @@ def test_options(arguments: list[str], expected: str, capsys: pytest.CaptureFixt
         (["estimat"], "unknown command: got 'estimat'; did you mean estimate?"),
         (["Estimate"], "did you mean estimate?"),
         (["hw", "shwo"], "unknown command: got 'shwo'; did you mean show?"),
+        (["explore", "--faster", "5%"], "`recommend` takes --faster; here a limit says so"),
         (["models", "frob"], "unknown command: got 'frob'; known: list, show"),
         (["estimate", "--format"], "Option '--format' requires an argument; see --help"),
         (

@@ -295,3 +295,9 @@ def test_an_answer_without_a_configuration_is_printed_before_the_recipe_is_refus
     assert "no: " in printed.out
     assert printed.err.startswith("error: nothing is recommended")
     assert not list(tmp_path.iterdir())
+
+
+def test_where_dense_fits_it_is_said_once(ask: Any) -> None:
+    out = ask("recommend", "--model", "gpt2", "--hw", "l4", "--phase", "decode", "--fits", "24GB")
+    assert "dense as it is\n" in out
+    assert ": dense" not in out.replace(": dense as it is", "")
