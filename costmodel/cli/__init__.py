@@ -140,10 +140,12 @@ def run(group: click.Group, argv: list[str] | None = None) -> int:
 
 
 def _write_what_it_can() -> None:
-    """Let an output of few letters, such as an ASCII terminal, show a mark in place of one that it lacks."""
+    """Let an output of few letters, such as an ASCII terminal, show a mark in place of one that it lacks; one of all
+    letters writes bytes of a file's name that are none as `\\xff`."""
     stream = sys.stdout
-    if isinstance(stream, io.TextIOWrapper) and codecs.lookup(stream.encoding).name != "utf-8":
-        stream.reconfigure(errors="replace")
+    if isinstance(stream, io.TextIOWrapper):
+        few = codecs.lookup(stream.encoding).name != "utf-8"
+        stream.reconfigure(errors="replace" if few else "backslashreplace")
 
 
 def _usage(error: click.ClickException) -> str:

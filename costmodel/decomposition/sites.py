@@ -15,8 +15,11 @@ def site_mask(model: ModelSpec) -> Bools:
     """bool (layers, tensors): whether a layer has each of the model's tensors; all True where layers are alike."""
     mask = np.ones((model.num_layers, len(model.tensors)), dtype=np.bool_)
     if model.kinds:
-        rows = {name: [tensor in kind.tensors for tensor in model.tensors] for name, kind in model.kinds.items()}
-        mask[:] = [rows[name] for name in model.layer_kinds]
+        columns = {tensor: column for column, tensor in enumerate(model.tensors)}
+        own = {name: [columns[tensor] for tensor in kind.tensors] for name, kind in model.kinds.items()}
+        mask[:] = False
+        for layer, name in enumerate(model.layer_kinds):
+            mask[layer, own[name]] = True
     mask.setflags(write=False)
     return mask
 

@@ -23,8 +23,8 @@ def names(fields: Fields, name: str, known: Sequence[str]) -> list[str] | None:
     if value is None:
         return None
     chosen = [each for each in value if isinstance(each, str) and each in known] if isinstance(value, list) else []
-    if not isinstance(value, list) or not value or len(chosen) < len(value):
-        raise fields.error(name, f"a list of {', '.join(known)}")
+    if not isinstance(value, list) or not 1 <= len(value) <= _MOST or len(chosen) < len(value):
+        raise fields.error(name, f"a list of up to {_MOST:,} of {', '.join(known)}")
     return chosen
 
 
@@ -79,8 +79,8 @@ def objects(fields: Fields, name: str) -> list[Fields]:
     """
     given = fields.data.get(name)
     parts = [each for each in given if isinstance(each, Mapping)] if isinstance(given, list) else []
-    if not isinstance(given, list) or not parts or len(parts) < len(given):
-        raise fields.error(name, "a list of objects")
+    if not isinstance(given, list) or not 1 <= len(parts) <= _MOST or len(parts) < len(given):
+        raise fields.error(name, f"a list of 1 to {_MOST:,} objects")
     return [fields.at(part, f"{fields.path}{name}[{place}].") for place, part in enumerate(parts)]
 
 
@@ -137,8 +137,10 @@ def letters(fields: Fields, name: str, known: Mapping[str, str]) -> list[str] | 
     given = fields.data.get(name)
     if given is None:
         return None
-    if not isinstance(given, str) or not given or not set(given) <= set(known):
-        raise fields.error(name, f"a text of the letters {', '.join(f'{one} ({known[one]})' for one in known)}")
+    if not isinstance(given, str) or not 1 <= len(given) <= _MOST or not set(given) <= set(known):
+        raise fields.error(
+            name, f"a text of up to {_MOST:,} of the letters {', '.join(f'{one} ({known[one]})' for one in known)}"
+        )
     return [known[letter] for letter in given]
 
 

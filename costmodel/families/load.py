@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import os
 from pathlib import Path
 
 from costmodel.errors import ModelError
@@ -106,7 +107,8 @@ def load_model(name_or_path: str | Path, num_layers: int | None = None, *, bare:
     name = path.parent.resolve().name if path.name == "config.json" else path.stem
     if isinstance(name_or_path, str) and is_hub_name(name_or_path) and not Path(name_or_path).exists():
         name = name_or_path.partition("/")[2]
-    return _of_text(_true_text(path), name or str(path), str(path), num_layers, bare, _beside(path))
+    name = os.fsencode(name or str(path)).decode("utf-8", "backslashreplace")  # names of files may be no text
+    return _of_text(_true_text(path), name, str(path), num_layers, bare, _beside(path))
 
 
 def read_config(name_or_path: str | Path) -> dict[str, object]:

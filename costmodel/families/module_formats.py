@@ -18,6 +18,7 @@ _EXEMPT = ("modules_to_not_convert", "ignore", "exclude_modules", "ignored_layer
 _WHOLE_NAME = re.compile(r"[\w.*\[\]|()^$?+\\-]+")
 _PARTS = 5
 """Of any length, in a pattern of the names of modules."""
+_PATTERNS = 1_000
 _FP4_EXPERTS = WeightFormat(method="fp4 experts", dtype=DType.INT4, bits=4, group=32, scale_bits=8)
 """Of DeepSeek-V4 (`expert_dtype`), beside fp8 for all else."""
 
@@ -35,9 +36,13 @@ def with_module_formats(spec: ModelSpec, fields: Fields) -> ModelSpec:
     alone = method == "modelopt" and bool(listed)  # what is not listed is not quantised
     entries = [] if listed else [(key, entry) for key in _EXEMPT for entry in texts(settings, key)]
     last = {tensor.path.rpartition(".")[2] for tensor in spec.tensors}
-    telling = [_pattern(settings, key, entry) for key, entry in entries if _may_concern(entry, last)]
+    concerning = [(key, entry) for key, entry in entries if _may_concern(entry, last)]
+    exact = {entry for _, entry in concerning if _is_name(entry)}
+    patterns = [_pattern(settings, key, entry) for key, entry in concerning if not _is_name(entry)]
+    if len(patterns) > _PATTERNS:
+        raise settings.error(concerning[0][0], f"up to {_PATTERNS:,} patterns of names")
     experts = _FP4_EXPERTS if fields.text("expert_dtype") == "fp4" and method == "fp8" and not listed else None
-    if not telling and not listed and experts is None:
+    if not concerning and not listed and experts is None:
         return spec
 
     def apart(layer: int) -> Apart:
@@ -45,7 +50,8 @@ def with_module_formats(spec: ModelSpec, fields: Fields) -> ModelSpec:
         for tensor in spec.kind_of(layer).tensors:
             path = f"{spec.layer_prefix}.{layer}.{tensor.path}"
             own = _listed(path, listed) or (experts if tensor.experts else None)
-            if any(pattern.search(path) for pattern in telling) or (alone and own is None):
+            exempt = not exact.isdisjoint(_inside(path)) or any(pattern.search(path) for pattern in patterns)
+            if exempt or (alone and own is None):
                 plain.add(tensor.name)
             elif own is not None and own != spec.weights:
                 forms[tensor.name] = own
@@ -91,6 +97,17 @@ def _may_concern(entry: str, last: set[str]) -> bool:
     )
 
 
+def _is_name(entry: str) -> bool:
+    """Whether an entry is the name of modules, or a part of one between dots, and no pattern."""
+    return not entry.startswith("re:") and "*" not in entry
+
+
+def _inside(path: str) -> list[str]:
+    """All that stands between dots of a path: the path, its modules, and runs of them."""
+    parts = path.split(".")
+    return [".".join(parts[start:stop]) for start in range(len(parts)) for stop in range(start + 1, len(parts) + 1)]
+
+
 def _pattern(settings: Fields, key: str, entry: str) -> re.Pattern[str]:
     """What the paths of the modules that an entry exempts are searched for.
 
@@ -100,7 +117,7 @@ def _pattern(settings: Fields, key: str, entry: str) -> re.Pattern[str]:
     """
     if not entry.startswith("re:"):
         inner = re.escape(entry).replace(r"\*", ".*")
-        text = rf"\A{inner}\Z" if "*" in entry else rf"(^|\.){inner}(\.|$)"
+        text = rf"\A{inner}\Z"
     else:
         text = rf"\A(?:{entry[3:]})"
     if len(re.findall(r"[*+?}]", entry)) > _PARTS or re.search(r"\)[*+{]", entry):

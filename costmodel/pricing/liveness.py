@@ -47,13 +47,14 @@ class Liveness:
         held_bytes = sum(op.out_bytes for op in before if op.name in held)
         hidden_bytes = next(op.out_bytes for op in before if op.name == first)
         layers = [_layer(layer_ops(kind, work, window), hidden_bytes, held_bytes) for kind, window in variants]
-        live = [
-            [sites[tensor.name] if tensor in kind.tensors else 0 for tensor in model.tensors]
-            for (kind, _), (_, sites) in zip(variants, layers, strict=True)
-        ]
+        columns = {tensor: column for column, tensor in enumerate(model.tensors)}
+        live = np.zeros((len(variants), len(columns)), dtype=np.int64)
+        for row, ((kind, _), (_, sites)) in enumerate(zip(variants, layers, strict=True)):
+            for tensor in kind.tensors:
+                live[row, columns[tensor]] = sites[tensor.name]
         empty = Decomposition(dropped=frozenset(range(model.num_layers)))
         return cls(
-            site=np.array(live, dtype=np.int64),
+            site=live,
             fixed=np.array([fixed for fixed, _ in layers], dtype=np.int64),
             outer=max(live_bytes([*before, _placeholder(hidden_bytes, (first,), held), *after])),
             empty=max(live_bytes(forward_ops(model, empty, work))),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -114,3 +115,19 @@ def test_help_has_an_example(capsys: pytest.CaptureFixture[str], arguments: list
     code, out, _ = run(capsys, *arguments, "--help")
     assert code == 0
     assert "Example: costmodel models" in out
+
+
+def test_a_folder_whose_name_is_no_text_is_read_and_shown(
+    capfdbinary: pytest.CaptureFixture[bytes], tmp_path: Path
+) -> None:
+    folder = tmp_path / os.fsdecode(b"bad\xff")
+    try:
+        folder.mkdir()
+    except OSError:
+        pytest.skip("names of files are texts here")
+    sizes = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 3, "num_attention_heads": 4}
+    (folder / "config.json").write_text(json.dumps({"model_type": "llama", "vocab_size": 100, **sizes}))
+    with pytest.raises(SystemExit) as caught:
+        main(["models", "show", str(folder)])
+    assert caught.value.code == 0
+    assert b"bad\\xff" in capfdbinary.readouterr().out

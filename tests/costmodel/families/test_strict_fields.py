@@ -303,3 +303,17 @@ def test_settings_of_quantised_weights_outside_of_the_part_hold_for_it() -> None
     settings = {"config_groups": {"group_0": {"weights": {"num_bits": 4, "group_size": 32, "strategy": "group"}}}}
     config = {"model_type": "llava", "text_config": small("llama"), "compression_config": settings}
     assert read(config).weights == read(small("llama", compression_config=settings)).weights is not None
+
+
+def test_lists_of_more_layers_than_any_model_has_are_refused() -> None:
+    block = {"attention": {"n_heads_in_group": 2}, "ffn": {"intermediate_size": 96}}
+    for config in (small("nemotron-nas", block_configs=[block] * 1001), small("recurrent_gemma", block_types=["x"])):
+        with pytest.raises(ModelError, match=r"block_(configs|types): got"):
+            read(config)
+
+
+def test_names_of_plain_modules_are_found_at_any_depth() -> None:
+    settings = {"quant_method": "gptq", "ignore": ["mlp.up_proj", "model.layers.1.self_attn.q_proj", "lm_head"]}
+    spec = read(small("llama", quantization_config=settings))
+    plain = [set(spec.kind_of(layer).plain_tensors) for layer in range(spec.num_layers)]
+    assert plain == [{"up_proj"}, {"up_proj", "q_proj"}, {"up_proj"}]
