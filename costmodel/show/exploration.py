@@ -11,6 +11,7 @@ from costmodel.explore import Exploration
 from costmodel.explore.answer import Found
 from costmodel.explore.beside import Beside
 from costmodel.explore.distribution import Distribution
+from costmodel.explore.quality import QualityTable
 from costmodel.explore.text import bars, objective_text
 
 ALIVE = f"with less than {DESTROYED:g} nat of damage by the prior"
@@ -104,6 +105,12 @@ def milder_title(result: Exploration) -> str:
 def damage_title(result: Exploration) -> str:
     """What the column of damage is called."""
     return "damage" if result.measured else "damage (prior)"
+
+
+def quality_label(quality: QualityTable) -> str:
+    """What quality is, short enough for an axis; a guess says so."""
+    name, _, more = quality.metric.partition(", ")
+    return f"{name} (guessed)" if more and quality.stand_in else quality.metric
 
 
 def damage_name(result: Exploration) -> str:

@@ -13,7 +13,7 @@ from costmodel.errors import InputError
 from costmodel.explore.milder import opening
 from costmodel.explore.objectives import Objective, Priced, parse_objectives
 from costmodel.show.answer_text import answer_text, trust_lines
-from costmodel.show.exploration import ALIVE
+from costmodel.show.exploration import ALIVE, quality_label
 from costmodel.show.explore_maps import map_data, maps
 from costmodel.show.page import make_page
 from costmodel.units import unit_of
@@ -166,8 +166,7 @@ def _values(objective: Objective, batch: CostBatch) -> Any:
 
 def _label(objective: Objective, quality: Any) -> str:
     if objective.part == "quality":
-        name, _, more = str(quality.metric).partition(", ")
-        return f"{name} (guessed)" if more and quality.stand_in else str(quality.metric)
+        return quality_label(quality)
     words = objective.metric
     for suffix in ("_s", "_bytes", "_j"):
         words = words.removesuffix(suffix)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,6 +13,7 @@ from costmodel.explore.objectives import Objective
 from costmodel.explore.quality import params_removed
 from costmodel.explore.tables import CostBatch, CostTables
 from costmodel.forward.workload import Phase
+from costmodel.show.exploration import quality_label
 from costmodel.show.figure import COLOURS, Theme, axes_style, drawn, figure_bytes, new_figure
 from costmodel.space.make import design_space
 from costmodel.units import unit_of
@@ -36,6 +38,8 @@ PAPER_LAYERS = (
 )
 """The ten sets of layers that the paper measures on Llama 2 7B: all tensors, rank 1, three factors."""
 _CLOUD = 3000
+_LABEL = 62
+"""Letters of a line of an axis's label."""
 
 
 def frontier_plot(result: Exploration, kind: str, theme: Theme = "light") -> bytes:
@@ -101,7 +105,7 @@ def frontier_figure(result: Exploration, theme: Theme = "light") -> Figure:
             zorder=6,
             edgecolors=colours["paper"],
             linewidths=0.8,
-            label=f"best by {across.name}",
+            label=f"{'best' if result.measured else 'first'} by {across.name}",
         )
     dense = question.dense()
     axes.scatter(
@@ -129,7 +133,7 @@ def frontier_figure(result: Exploration, theme: Theme = "light") -> Figure:
             label="the paper's ten points (rank 1, all tensors, three factors)",
         )
     for axis, objective in ((axes.xaxis, across), (axes.yaxis, up)):
-        _label(axis, objective, question.tables.quality.metric if question.tables.quality else "")
+        _label(axis, objective, quality_label(question.tables.quality) if question.tables.quality else "")
     axes.margins(0.04)
     limits = f", within {', '.join(map(str, question.limits))}" if question.limits else ""
     work = result.workloads[-1]
@@ -200,6 +204,6 @@ def _label(axis: Any, objective: Objective, metric: str) -> None:
     for suffix in ("_pct", "_s", "_bytes", "_j"):
         name = name.removesuffix(suffix)
     text = metric if objective.part == "quality" else name.replace(".", " ").replace("_", " ")
-    axis.set_label_text(f"{text}{' in %' if objective.saving == 'pct' else ''} - {better}")
+    axis.set_label_text(fill(f"{text}{' in %' if objective.saving == 'pct' else ''} - {better}", _LABEL))
     if not objective.saving and objective.part != "quality":
         axis.set_major_formatter(EngFormatter(unit=unit_of(objective.metric)))
