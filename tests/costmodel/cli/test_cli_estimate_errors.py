@@ -362,7 +362,9 @@ def test_a_model_folder_whose_name_is_no_text(tmp_path: Path) -> None:
             check=False,
         )
         assert (done.returncode, done.stderr) == (0, b"")
-        shown = {"table": b"\xff\xfe on l4", "json": b'"model": "\\udcff\\udcfe"', "csv": b"\n\xff\xfe,l4,dense"}[fmt]
+        shown = {"table": rb"\xff\xfe on l4", "json": rb'"model": "\\xff\\xfe"', "csv": b"\n" + rb"\xff\xfe,l4,dense"}[
+            fmt
+        ]
         assert shown in done.stdout
 
 
