@@ -9,10 +9,11 @@ import numpy as np
 
 from costmodel.decomposition.factors import Decomposition, Form, LowRank
 from costmodel.decomposition.held import held
+from costmodel.decomposition.sites import site_columns
 from costmodel.decomposition.text import describe
 from costmodel.errors import InputError
 from costmodel.explore.explore import Exploration
-from costmodel.explore.quality import PRIOR, load_quality
+from costmodel.explore.quality import PRIOR, UnknownRankError, load_quality
 from costmodel.explore.tables import CostTables
 from costmodel.model import ModelSpec
 from costmodel.space.base import DesignSpace
@@ -52,11 +53,15 @@ class Beside:
 
 
 def held_beside(result: Exploration, quality: str | None = None) -> Beside | None:
-    """The objectives of what the model's folder holds; None where it is dense, or is not of what can be judged here."""
+    """The objectives of what the model's folder holds; None where it is dense, is none that can be judged here, or has
+    ranks that the quality does not know."""
     own = held(result.space.model)
-    if own is None or not is_judged(own):
+    if own is None or not is_judged(own, result.space.model):
         return None
-    return price_beside(result, own, quality, "folder")
+    try:
+        return price_beside(result, own, quality, "folder")
+    except UnknownRankError:
+        return None
 
 
 def price_beside(
@@ -69,11 +74,12 @@ def price_beside(
         source: where the configuration is from.
 
     Raises:
-        InputError: when the configuration is dense, drops layers or mixes forms, or the quality does not know it.
+        InputError: when the configuration is dense, drops layers, mixes forms or factors one expert, or the quality
+            does not know it.
     """
     question, model = result.question, result.space.model
     space = space_of_one(model, config)
-    damage = load_quality(PRIOR if quality is None else quality, space)
+    damage = load_quality(PRIOR if quality is None else quality, space, config)
     pricers = [table.pricer for table in question.tables.phases.values()]
     batch = CostTables(space, pricers, question.tables.steps, damage).batch(
         space.choices(space.index(config))[np.newaxis]
@@ -89,24 +95,25 @@ def price_beside(
     )
 
 
-def is_judged(config: Decomposition) -> bool:
-    """Whether a configuration has factors of one form, both ranks of each alike, and drops no layer."""
+def is_judged(config: Decomposition, model: ModelSpec) -> bool:
+    """Whether a configuration has factors of one form, both ranks of each alike, of weights that are sites of the model
+    (one expert of a stack is none), and drops no layer."""
     forms = {factor.to_json()["form"] for factor in config.factors.values()}
     uneven = any(len(set(factor.ranks)) > 1 for factor in config.factors.values())
-    return len(forms) == 1 and not config.dropped and not uneven
+    return len(forms) == 1 and not config.dropped and not uneven and config.factors.keys() <= site_columns(model).keys()
 
 
 def space_of_one(model: ModelSpec, only: Decomposition) -> DesignSpace:
     """A space that holds one configuration.
 
     Raises:
-        InputError: when it is dense, drops layers, or mixes forms.
+        InputError: when it is dense, drops layers, mixes forms, or factors one expert.
     """
-    if not is_judged(only):
+    if not is_judged(only, model):
         raise InputError(
             "this configuration cannot be judged here",
             value=describe(only, model),
-            allowed="factors of one form, no dropped layers",
+            allowed="factors of one form, of no single expert, no dropped layers",
             hint="use costmodel estimate",
         )
     ranks = sorted({factor.ranks[0] for factor in only.factors.values()})

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from costmodel.arrays import Choices, Floats, Ints
-from costmodel.decomposition.factors import FORMS, Site, make_factor
+from costmodel.decomposition.factors import FORMS, Decomposition, Site, make_factor
 from costmodel.decomposition.prior import METRIC, layer_weights, rank_damage
 from costmodel.decomposition.sites import site_columns, site_mask
 from costmodel.errors import InputError, nearest
@@ -75,22 +75,30 @@ class QualityTable:
         return not self.interactions.any() and space.alike_in_layers(self.value)
 
 
-def load_quality(source: str, space: DesignSpace) -> QualityTable:
+class UnknownRankError(InputError):
+    """A quality file that lacks a site or rank that it is asked for."""
+
+
+def load_quality(source: str, space: DesignSpace, only: Decomposition | None = None) -> QualityTable:
     """The quality that `--quality` names: a file, `prior`, `standin:params`, `standin:energy:FILE` of singular values.
 
+    Args:
+        only: the one configuration of the space that is asked about; None for all of them.
+
     Raises:
-        InputError: when the file cannot be read or is malformed, lacks a site or rank of the space, has a number that
-            is not finite, or is of another model.
+        UnknownRankError: when the file lacks a site or rank of the space, or of the one configuration.
+        InputError: when the file cannot be read or is malformed, has a number that is not finite, or is of another
+            model.
     """
     if source == PRIOR:
         return prior_of_damage(space)
     if not source.startswith(STAND_IN):
-        return _measured(_read(source, space), source, space)
+        return _measured(_read(source, space), source, space, only)
     kind, _, rest = source.removeprefix(STAND_IN).partition(":")
     if kind == "params" and not rest:
         return params_removed(space)
     if kind == "energy" and rest:
-        return _energy_lost(_read(rest, space), rest, space)
+        return _energy_lost(_read(rest, space), rest, space, only)
     raise InputError(
         "unknown stand-in for quality", value=source, allowed="prior, standin:params, standin:energy:FILE or a file"
     )
@@ -125,7 +133,7 @@ def params_removed(space: DesignSpace) -> QualityTable:
     )
 
 
-def _energy_lost(file: Mapping[str, Node], where: str, space: DesignSpace) -> QualityTable:
+def _energy_lost(file: Mapping[str, Node], where: str, space: DesignSpace, only: Decomposition | None) -> QualityTable:
     spectra: dict[Site, Floats] = {}
     for entry in _listed(file, "spectra", where):
         part = entry.entries(["site", "singular_values"])
@@ -140,11 +148,11 @@ def _energy_lost(file: Mapping[str, Node], where: str, space: DesignSpace) -> Qu
         for rank in space.ranks[column]:
             kept = energy[min(rank, len(numbers))] / energy[-1] if energy[-1] else 1.0
             values_of[site, rank] = float(100 * (1 - kept)) / int(site_mask(space.model).sum())
-    table = _table(values_of, {}, {}, where, space)
+    table = _table(values_of, {}, {}, where, space, only)
     return _quality("spectral energy lost in %, mean over all weights (stand-in)", True, *table)
 
 
-def _measured(file: Mapping[str, Node], where: str, space: DesignSpace) -> QualityTable:
+def _measured(file: Mapping[str, Node], where: str, space: DesignSpace, only: Decomposition | None) -> QualityTable:
     named = file.get("states")
     names = None if named is None or named.value is None else [name.text() for name in named.items()]
     values: dict[tuple[Site, int], float] = {}
@@ -168,7 +176,7 @@ def _measured(file: Mapping[str, Node], where: str, space: DesignSpace) -> Quali
             raise InputError(f"{where}: {entry.key}: given twice", value=key)
         pairs[key] = _value(part["value"])
     metric = file["metric"].text() if "metric" in file else "quality"
-    return _quality(metric, False, *_table(values, states, pairs, where, space))
+    return _quality(metric, False, *_table(values, states, pairs, where, space, only))
 
 
 def _table(
@@ -177,8 +185,10 @@ def _table(
     pairs: Mapping[tuple[int, int, int], float],
     where: str,
     space: DesignSpace,
+    only: Decomposition | None,
 ) -> tuple[Floats, Ints, Floats]:
-    """Arrays of value, state and interactions; every free site needs every possible rank."""
+    """Arrays of value, state and interactions; every free site needs every possible rank, or every site of the one
+    configuration its own."""
     value = np.zeros((*space.free.shape, 1 + len(space.ranks[0])))
     state = np.zeros(value.shape, dtype=np.int64)
     missing = []
@@ -189,19 +199,26 @@ def _table(
                 if (site, rank) in values:
                     value[layer, column, 1 + place] = values[site, rank]
                     state[layer, column, 1 + place] = states.get((site, rank), 0)
-                elif space.possible[column, place]:
+                elif space.possible[column, place] and (only is None or rank in _ranks(only, site)):
                     missing.append(f"{site} {space.form} rank {rank}")
     if missing:
-        raise InputError(
-            f"{where}: no quality for {len(missing)} of the space's sites and ranks",
+        asked = "space" if only is None else "configuration"
+        raise UnknownRankError(
+            f"{where}: no quality for {len(missing)} of the {asked}'s sites and ranks",
             value=missing[0],
-            hint="restrict the space with --ranks and --keep, or measure them",
+            hint="restrict the space with --ranks and --keep, or measure them" if only is None else "measure them",
         )
     count = 1 + max([0, *states.values(), *(max(key[1:]) for key in pairs)])
     interactions = np.zeros((len(value) - 1, count, count))
     for (layer, here, there), number in pairs.items():
         interactions[layer, here, there] = number
     return value, state, interactions
+
+
+def _ranks(config: Decomposition, site: Site) -> tuple[int, ...]:
+    """Ranks of a site's factors; none where it is dense."""
+    factor = config.factors.get(site)
+    return () if factor is None else factor.ranks
 
 
 def _quality(metric: str, stand_in: bool, value: Floats, state: Ints, interactions: Floats) -> QualityTable:

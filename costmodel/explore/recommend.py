@@ -77,7 +77,7 @@ def recommend(
     if max_damage is not None and not max_damage >= 0:
         raise InputError("the most damage allowed", value=max_damage, allowed="a number from 0")
     space = _space(model) if only is None else space_of_one(model, only)
-    damage = load_quality(PRIOR if quality is None else quality, space)
+    damage = load_quality(PRIOR if quality is None else quality, space, only)
     usual = DESTROYED if damage.metric == METRIC else np.inf
     ceiling = usual if max_damage is None else max_damage
     require_sums([work], [goal.metric])

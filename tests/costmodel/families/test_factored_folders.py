@@ -124,13 +124,42 @@ def test_a_search_says_that_it_is_of_the_dense_model_and_explore_prices_the_fold
     assert "folder" not in answer(capsys, "explore", "--model", whole, *ASKED, "--ranks", "4", "--top", "1")[0]
 
 
+def quality_of(place: Path, *known: tuple[str, int]) -> str:
+    """A quality file that knows these tensors of every layer, each at its rank."""
+    entries = [{"site": f"layers.{n}.{name}", "rank": rank, "value": 0.1} for n in range(3) for name, rank in known]
+    place.write_text(json.dumps({"entries": entries}))
+    return str(place)
+
+
+def test_a_quality_that_lacks_the_folders_ranks_answers_without_the_folders_own_damage(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = folder_of(tmp_path / "factored", modules={"0.self_attn.q_proj": {"form": "svd", "rank": [8, 8]}}, drop=[])
+    every = [(name, 4) for name in cm.load_model(folder).groups["all"]]
+    four = quality_of(tmp_path / "four.json", *every)
+    asked = ("explore", "--model", folder, *ASKED, "--ranks", "4", "--top", "1")
+    told, _ = answer(capsys, *asked, "--quality", four)
+    assert told["top"]
+    assert "folder" not in told
+    with pytest.warns(UserWarning, match="is of the dense model"):
+        found = cm.explore(folder, "l4", ranks="4", top=1, quality=four, phase="decode", runtime="graph")
+    assert {**found.to_dict(), "elapsed_s": 0} == {**told, "elapsed_s": 0}
+    told, _ = answer(capsys, *asked, "--quality", quality_of(tmp_path / "own.json", *every, ("q_proj", 8)))
+    assert told["folder"]["damage"] == pytest.approx(0.1, rel=1e-3)  # rank 8 of the other weights is not asked for
+    (tmp_path / "named.recipe").write_text('schema = 1\ndecompose = ["layers=0 tensors=q_proj rank=8"]\n')
+    assert run(cli, [*asked, "--quality", four, "--recipe", str(tmp_path / "named.recipe")]) == 2
+    said = capsys.readouterr().err
+    assert "no quality for 1 of the configuration's sites and ranks: got 'layers.0.q_proj svd rank 8'" in said
+    assert said.splitlines()[-1].startswith("error: ")
+
+
 def test_weights_in_int8_are_priced_in_int8(tmp_path: Path) -> None:
     plain, narrow = folder_of(tmp_path / "plain"), folder_of(tmp_path / "int8", weight_dtype="int8")
     bytes_of = [cm.estimate(each, "l4", phase="decode").phases[0].decomposed.weight_bytes for each in (plain, narrow)]
     assert 0.5 * bytes_of[0] < bytes_of[1] < 0.75 * bytes_of[0]  # the embeddings, a third, stay
 
 
-def test_factored_experts_are_found_by_their_modules(tmp_path: Path) -> None:
+def test_factored_experts_are_found_by_their_modules(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     experts = {"num_local_experts": 4, "num_experts_per_tok": 2, "num_key_value_heads": 4}
     config = {**CONFIG, "model_type": "mixtral", "architectures": ["MixtralForCausalLM"], **experts}
     path = cm.load_model(folder_of(tmp_path / "empty", config, modules={}, drop=[])).tensor("experts.up_proj").path
@@ -140,6 +169,8 @@ def test_factored_experts_are_found_by_their_modules(tmp_path: Path) -> None:
     found = held(cm.load_model(folder_of(tmp_path / "experts", config, modules=modules, drop=[])))
     assert found is not None
     assert set(found.factors) == {cm.Site(0, "experts.up_proj"), cm.Site(1, "experts.3.up_proj")}
+    told, _ = answer(capsys, "explore", "--model", str(tmp_path / "experts"), *ASKED, "--ranks", "4", "--top", "1")
+    assert told["top"]  # factors of one expert are of no space
 
 
 @pytest.mark.parametrize(
