@@ -15,7 +15,8 @@ from costmodel.units import DType
 from costmodel.weights import WeightFormat
 
 _EXEMPT = ("modules_to_not_convert", "ignore", "exclude_modules", "ignored_layers", "llm_int8_skip_modules")
-_WHOLE_NAME = re.compile(r"[\w.*\[\]|()^$?+\\-]+")
+_WHOLE_NAME = re.compile(r"[\w.*-]+")
+_OUTSIDE = re.compile(r"lm_head|embed|norm|vision|visual|tower|projector|router|mlp\.gate$|shared_expert_gate")
 _PARTS = 5
 """Of any length, in a pattern of the names of modules."""
 _PATTERNS = 1_000
@@ -50,7 +51,7 @@ def with_module_formats(spec: ModelSpec, fields: Fields) -> ModelSpec:
         for tensor in spec.kind_of(layer).tensors:
             path = f"{spec.layer_prefix}.{layer}.{tensor.path}"
             own = _listed(path, listed) or (experts if tensor.experts else None)
-            exempt = not exact.isdisjoint(_inside(path)) or any(pattern.search(path) for pattern in patterns)
+            exempt = not exact.isdisjoint(_inside(path)) or any(pattern.match(path) for pattern in patterns)
             if exempt or (alone and own is None):
                 plain.add(tensor.name)
             elif own is not None and own != spec.weights:
@@ -88,13 +89,21 @@ def _listed(path: str, listed: Mapping[str, WeightFormat]) -> WeightFormat | Non
 
 
 def _may_concern(entry: str, last: set[str]) -> bool:
-    """Whether an exemption could name a linear of a layer: it does not name what lies outside, a norm or a tower."""
-    bare = entry.removeprefix("re:")
-    if re.search(r"lm_head|embed|norm|vision|visual|tower|projector|router|mlp\.gate$|shared_expert_gate", bare):
-        return False
-    return bool(_WHOLE_NAME.fullmatch(bare)) and (
-        "layers" in bare or ".h." in bare or any(name in bare for name in last) or "attn" in bare or "mlp" in bare
+    """Whether an exemption could be of a linear of a layer, whose names end in `last`: it does not name what lies
+    outside, a norm or a tower. A regular expression that is read in no time is tried on the names themselves."""
+    if entry.startswith("re:"):
+        return not _endless(entry) or not _OUTSIDE.search(entry)
+    return (
+        not _OUTSIDE.search(entry)
+        and bool(_WHOLE_NAME.fullmatch(entry))
+        and any(part in entry for part in ("layers", ".h.", "attn", "mlp", *last))
     )
+
+
+def _endless(entry: str) -> bool:
+    """Whether a regular expression could take for ever: more parts of any length than `_PARTS`, or a group repeated."""
+    bare = re.sub(r"\(\?", "(", entry)  # as (?: and (?! begin groups
+    return len(re.findall(r"[*+?}]", bare)) > _PARTS or re.search(r"\)[*+{]", bare) is not None
 
 
 def _is_name(entry: str) -> bool:
@@ -109,21 +118,16 @@ def _inside(path: str) -> list[str]:
 
 
 def _pattern(settings: Fields, key: str, entry: str) -> re.Pattern[str]:
-    """What the paths of the modules that an entry exempts are searched for.
+    """What the paths of the modules that an entry exempts begin with.
 
     Raises:
-        ModelError: for a pattern that is none, or that could take for ever: of more parts of any length than `_PARTS`,
-            or of a group that is repeated.
+        ModelError: for a pattern that is none, or that could take for ever.
     """
-    if not entry.startswith("re:"):
-        inner = re.escape(entry).replace(r"\*", ".*")
-        text = rf"\A{inner}\Z"
-    else:
-        text = rf"\A(?:{entry[3:]})"
-    if len(re.findall(r"[*+?}]", entry)) > _PARTS or re.search(r"\)[*+{]", entry):
+    if _endless(entry):
         allowed = f"patterns with up to {_PARTS} of *, + and ?, none of * and + behind a group"
         raise settings.error(key, allowed, f"found: {entry!r}")
+    text = entry[3:] if entry.startswith("re:") else re.escape(entry).replace(r"\*", ".*") + r"\Z"
     try:
         return re.compile(text)
-    except re.error as error:
+    except (re.error, RecursionError, OverflowError) as error:
         raise settings.error(key, "names of modules and patterns", f"found: {entry!r}, {error}") from error
