@@ -196,6 +196,7 @@ BIG_BIRD = encoder_row(
     heads={
         "Model": LINEAR_HEADS["Model"],
         "ForMaskedLM": _pooled(masked_lm(*BERT_LM)),
+        "ForPreTraining": BERT_HEADS["ForPreTraining"],
         "ForSequenceClassification": _pooled(BY_FIRST_TOKEN),
         "ForTokenClassification": _pooled(LINEAR_HEADS["ForTokenClassification"]),
         "ForMultipleChoice": BERT_HEADS["ForMultipleChoice"],

@@ -31,6 +31,7 @@ BERT: dict[str, Any] = {**LLAMA, "model_type": "bert", "max_position_embeddings"
 ROBERTA: dict[str, Any] = {**BERT, "model_type": "roberta"}
 GPT2: dict[str, Any] = {"model_type": "gpt2", "n_embd": 64, "n_layer": 2, "n_head": 4, "vocab_size": 100}
 OPT: dict[str, Any] = {**LLAMA, "model_type": "opt", "ffn_dim": 96, "word_embed_proj_dim": 64}
+BIG_BIRD: dict[str, Any] = {**BERT, "model_type": "big_bird", "attention_type": "original_full"}
 TOKENS = {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 0}
 CLASSES = [
     (LLAMA, "LlamaForCausalLM", True),
@@ -53,6 +54,8 @@ CLASSES = [
     (ROBERTA, "RobertaForMaskedLM", False),
     (ROBERTA, "RobertaForSequenceClassification", False),
     (ROBERTA, "RobertaForTokenClassification", False),
+    (BIG_BIRD, "BigBirdForMaskedLM", False),
+    (BIG_BIRD, "BigBirdForPreTraining", False),
 ]
 
 
@@ -263,6 +266,30 @@ def test_a_tensor_that_is_left_plain_in_some_layers_keeps_its_bytes_there() -> N
     held = 2 * sum(spec.weights.matrix_bytes(t.out_features, t.in_features) for t in layer)
     plain = 2 * 64 * 64 - spec.weights.matrix_bytes(64, 64)
     assert dense.weight_bytes == held + plain + 2 * (2 * 100 * 64 + 5 * 64)
+
+
+@pytest.mark.parametrize(
+    ("pattern", "plain"),
+    [
+        (r"re:.*\.(?:q|k|v)_proj$", [{"q_proj", "k_proj", "v_proj"}] * 2),
+        (r"re:^model\.layers\.(?!0\b|7\b)\d+\.mlp\..*", [set(), {"gate_proj", "up_proj", "down_proj"}]),
+        (r"re:(?i).*\.Q_PROJ$", [{"q_proj"}] * 2),
+        (r"re:.*(lm_head|down_proj)$", [{"down_proj"}] * 2),
+        (r"re:q_proj", [set()] * 2),
+        (r"re:.*vision(_tower)+.*", [set()] * 2),
+    ],
+)
+def test_a_pattern_of_modules_leaves_plain_what_it_matches(pattern: str, plain: list[set[str]]) -> None:
+    spec = build(LLAMA, quantization_config={**GROUP, "ignore": ["lm_head", pattern]})
+    assert [set(spec.kind_of(layer).plain_tensors) for layer in (0, 1)] == plain
+
+
+@pytest.mark.parametrize(
+    "pattern", [r"re:.*(a+)+$", r"re:(?:\w|\w\w)*x", "re:" + "(" * 9000 + ")" * 9000, "re:a{99999999999999999999}"]
+)
+def test_a_pattern_that_could_take_for_ever_or_is_none_is_refused_in_one_line(pattern: str) -> None:
+    with pytest.raises(ModelError, match=r"^[^\n]*ignore: got \['re:[^\n]*allowed: [^\n]*patterns[^\n]*$"):
+        build(LLAMA, quantization_config={**GROUP, "ignore": [pattern]})
 
 
 def test_a_mark_in_a_file_beside_an_unmarked_configuration_counts(tmp_path: Path) -> None:
