@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 from costmodel.errors import ModelError
 from costmodel.families.fields import Fields
+from costmodel.families.heads import MakeHead
 from costmodel.families.quantised import KEYS as QUANTISED_KEYS
-from costmodel.families.refused import lacks_something, what_is_lacking
+from costmodel.families.refused import draft_key, lacks_something, what_is_lacking
 from costmodel.families.row import FamilyRow
 
 _TEXT_KEYS = (
@@ -122,7 +123,7 @@ _FLAT = {
     "qwen2_5_vl": "qwen2_5_vl_text",
 }
 """model_type of a model around a language model whose fields stand among its own -> the language model's."""
-_VERSIONS = {2.0: "minicpm", 2.5: "llama", 2.6: "qwen2", 4.0: "llama", 4.5: "qwen3"}
+_VERSIONS = {"2.0": "minicpm", "2.5": "llama", "2.6": "qwen2", "4.0": "llama", "4": "llama", "4.5": "qwen3"}
 """Version of MiniCPM-V and MiniCPM-o -> the type of their language model, whose fields stand among their own."""
 _SAME = {
     "emu3_text_model": "llama",
@@ -150,8 +151,10 @@ _OTHER_TOWERS = {
 }
 _BESIDE = {"vision_config": "vision", "visual": "vision", "audio_config": "audio", "audio": "audio"}
 """Field of a language model's own configuration -> what stands beside it (GLM-4V, Qwen-VL and Qwen-Audio 1)."""
-_RENAMED = {"BailingMoeV3": "BailingHybrid"}
+_RENAMED = {"BailingMoeV3": "BailingHybrid", "LlamaBidirectional": "Llama"}
 """How classes of a repository's own code begin -> how those of transformers of the same layers do."""
+_BOTH_SIDES = {"llama_bidirec": "llama"}
+"""model_type of a decoder whose attention sees both sides (NVIDIA's embedding models) -> the type it is otherwise."""
 _BY_CLASS = {
     ("bailing_moe", "BailingMoeV2ForCausalLM"): "bailing_moe_v2",
     ("bert", "JinaBertForMaskedLM"): "jina_bert",
@@ -166,8 +169,8 @@ class Architecture:
 
     row: FamilyRow
     fields: Fields
-    ending: str | None
-    """What the class's name ends in, one of the row's heads; None where the file names no class."""
+    head: MakeHead | None
+    """Of the class that the file names; None where it names none."""
     notes: tuple[str, ...] = ()
     """What is there but not priced."""
     inside: str = ""
@@ -204,6 +207,9 @@ def find_architecture(fields: Fields, rows: Mapping[str, FamilyRow]) -> Architec
     if classes and (model_type, classes[0]) in _BY_CLASS:
         model_type = _BY_CLASS[model_type, classes[0]]
         fields = fields.with_values(model_type=model_type)
+    if model_type in _BOTH_SIDES:
+        model_type = _BOTH_SIDES[model_type]
+        fields = fields.with_values(model_type=model_type, is_causal=False)
     row = rows.get(model_type)
     own = _type_of(classes[0], rows) if classes and row is None else None
     if own is not None and (not lacks_something(model_type) or _kin(own, model_type)):
@@ -212,10 +218,12 @@ def find_architecture(fields: Fields, rows: Mapping[str, FamilyRow]) -> Architec
     if row is None:
         raise _unsupported(fields, model_type, rows)
     prefix = row.classes[model_type]
-    endings = [_ending(fields, name, prefix, row) for name in classes]
+    heads = [_named_head(fields, name, row, rows) for name in classes]
+    if (key := draft_key(fields.data)) is not None:
+        raise fields.error(key, "absent", f"such a {(*classes, model_type)[0]} lacks a row: {what_is_lacking(key)}")
     if fields.nested("auto_map").data:
         notes = (*notes, f"the repository's own code is not read: priced as transformers' {prefix}Model and its head")
-    return Architecture(row=row, fields=fields, ending=endings[0] if endings else None, notes=notes, inside=inside)
+    return Architecture(row=row, fields=fields, head=heads[0] if heads else None, notes=notes, inside=inside)
 
 
 def _text_model(fields: Fields, rows: Mapping[str, FamilyRow]) -> tuple[Fields, str]:
@@ -262,22 +270,22 @@ def _letters(name: str) -> str:
 
 def _declared(fields: Fields, rows: Mapping[str, FamilyRow]) -> str | None:
     """The type that the part of a language model says it is, else that of the class that it names."""
-    declared = fields.data.get("model_type")
+    declared, classes = fields.data.get("model_type"), _classes(fields)
+    if declared is None and classes:
+        declared = _type_of(classes[0], rows)
     if declared == "deepseek_v2" and not fields.flag_or("use_mla", True):
         return "deepseek"  # with attention as in DeepSeek-MoE: DeepSeek-VL2's smallest, DeepSeek-OCR
     if isinstance(declared, str):
         return _SAME.get(declared, declared)
     if declared is not None:
         raise fields.error("model_type", _some(rows))
-    classes = _classes(fields)
-    return _type_of(classes[0], rows) if classes else None
+    return None
 
 
 def _flat_type(fields: Fields, outer: str) -> str | None:
     """The type of a language model whose fields stand among those of the model around it."""
     if outer in ("minicpmv", "minicpmo"):
-        version = fields.data.get("version")
-        return _VERSIONS.get(float(version)) if isinstance(version, int | float) else None
+        return _VERSIONS.get(str(fields.data.get("version")))
     return _FLAT.get(outer)
 
 
@@ -295,29 +303,32 @@ def _classes(fields: Fields) -> list[str]:
 
 def _type_of(name: str, rows: Mapping[str, FamilyRow]) -> str | None:
     """The model_type whose class this is, by its whole name; None where there is no such one."""
-    return next((each for each, row in rows.items() if _head_of(name, row.classes[each], row) is not None), None)
+    return next((each for each, row in rows.items() if _head_of(name, each, row) is not None), None)
 
 
-def _head_of(name: str, prefix: str, row: FamilyRow) -> str | None:
-    """The end of a class's name among the row's heads; the name is compared whole, small and capital letters alike."""
-    return next((end for end in row.heads if name.lower() == (prefix + end).lower()), None)
+def _head_of(name: str, model_type: str, row: FamilyRow) -> MakeHead | None:
+    """The head of a class of the row; the name is compared whole, small and capital letters alike."""
+    return next((make for each, make in row.heads_of(model_type).items() if name.lower() == each.lower()), None)
 
 
-def _ending(fields: Fields, name: str, prefix: str, row: FamilyRow) -> str:
-    """What follows the prefix of a class of the row, compared whole."""
-    ending = _head_of(name, prefix, row)
-    if ending is not None:
-        return ending
-    names = ", ".join(prefix + end for end in row.heads)
-    raise fields.error("architectures", f"a class of model_type {fields.model_type}: {names}")
+def _named_head(fields: Fields, name: str, row: FamilyRow, rows: Mapping[str, FamilyRow]) -> MakeHead:
+    """The head of a class of the row's, or of the fields' model_type alone."""
+    make = _head_of(name, fields.model_type, row)
+    if make is not None:
+        return make
+    names, other = ", ".join(row.heads_of(fields.model_type)), _type_of(name, rows)
+    lacking = what_is_lacking(name) if lacks_something(name) else "a head or layers of its own"
+    hint = f"{name} lacks a row: {lacking}" if other is None else f"{name} is a class of model_type {other}"
+    raise fields.error("architectures", f"a class of model_type {fields.model_type}: {names}", hint)
 
 
 def _unsupported(fields: Fields, name: str, rows: Iterable[str]) -> ModelError:
+    classes = [each for each in _classes(fields)[:1] if each != name]
     return ModelError(
         f"{fields.source}: architecture not supported",
         value=name,
         allowed=_some(rows),
-        hint=f"it lacks a row: {what_is_lacking(name)}",
+        hint=f"{(*classes, 'it')[0]} lacks a row: {what_is_lacking(name, *classes)}",
     )
 
 

@@ -8,12 +8,23 @@ from costmodel.errors import InputError, ModelError, nearest
 from costmodel.forward.cost import ACTIVATIONS
 from costmodel.units import DType
 
+_LENGTHS = (
+    "max_position_embeddings",
+    "original_max_position_embeddings",
+    "max_context_length",
+    "max_seq_len",
+    "max_sequence_length",
+    "model_max_length",
+    "n_positions",
+    "seq_length",
+    "sliding_window",
+)
+"""Fields that count positions, of which some models have a million and more."""
 LIMITS = {
     "num_hidden_layers": 1_000,
     "n_layer": 1_000,
     "vocab_size": 10**8,
-    "max_position_embeddings": 10**9,
-    "original_max_position_embeddings": 10**9,
+    **dict.fromkeys(_LENGTHS, 10**9),
 }
 """Largest believable value of a field; 1,000,000 for every field that is not listed."""
 

@@ -6,6 +6,7 @@ Defaults of absent fields are those of the configuration classes of transformers
 from __future__ import annotations
 
 from costmodel.families.fields import Fields
+from costmodel.families.heads import classifier
 from costmodel.families.rope import longest_sequence
 from costmodel.families.rotary import add_rotated, read_layer_types, rotary_row
 from costmodel.families.row import FamilyRow
@@ -138,4 +139,8 @@ LLAMA = rotary_row(
     _tensors,
     _layer,
     verified=True,
+    own_heads={
+        f"Qwen2For{name}Model": classifier("sequence_classification", "score.0", "score.2", outputs=outputs)
+        for name, outputs in (("Reward", 1), ("ProcessReward", 2))
+    },
 )

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 
+_DRAFT = "a draft for speculative decoding: it reads hidden states and the embedding of the model that it drafts for"
 _LACKS = (
+    (r"(eagle|dflash|dspark|domino|medusa|mtp|nextn|specul|draft|gemma4_assistant)", _DRAFT),
     (
         r"^(t5|mt5|umt5|bart|mbart|pegasus|marian|m2m|blenderbot|led|longt5|prophetnet|plbart|whisper|florence|nllb|switch)",
         "an encoder-decoder: a second stack with cross-attention is not priced",
@@ -49,9 +52,19 @@ _LACKS = (
 """Pattern of a model_type or class -> what is in such a model that is not priced; the first that fits counts."""
 
 
-def what_is_lacking(name: str) -> str:
-    """What a model of this type or class has that no row prices; a general word where nothing is known of it."""
-    return _lacking(name) or "nothing is known of this architecture"
+_DRAFT_KEYS = ("draft_vocab_size", "eagle_config", "dflash_config", "speculators_config")
+"""Fields that only drafts have, some of which name the class of a whole model (EAGLE-3's own code does)."""
+
+
+def draft_key(fields: Mapping[str, object]) -> str | None:
+    """The field that says of a configuration that it is a draft's; None for a whole model."""
+    return next((key for key in _DRAFT_KEYS if fields.get(key) is not None), None)
+
+
+def what_is_lacking(*names: str) -> str:
+    """What a model of this type or class has that no row prices, by the first name of which something is known; a
+    general word where nothing is."""
+    return next((words for name in names if (words := _lacking(name))), "nothing is known of this architecture")
 
 
 def lacks_something(name: str) -> bool:

@@ -159,9 +159,9 @@ def spec_from_config(
         from costmodel.families.factored import with_factored  # of factored folders alone
 
         spec = with_factored(spec, entry, source)
-    if found.ending is None or bare:
+    if found.head is None or bare:
         return spec if row.causal else replace(spec, head=NO_HEAD)
-    head = row.heads[found.ending](spec, fields.labels())
+    head = found.head(spec, fields.labels())
     if not fields.flag_or("tie_word_embeddings", True):
         head = head.untied()
     return replace(spec, head=head, pooler=spec.pooler and (head.pooler or head is NO_HEAD))

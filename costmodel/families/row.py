@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from costmodel.families.fields import Fields
-from costmodel.families.heads import DECODER_HEADS, Heads
+from costmodel.families.heads import DECODER_HEADS, Heads, MakeHead
 from costmodel.family import NormKind
 from costmodel.forward.frame import Start
 from costmodel.forward.ops import Builder
@@ -49,6 +49,8 @@ class FamilyRow:
     a convolution. Asked for each kind of layer."""
     heads: Heads = field(default_factory=lambda: DECODER_HEADS)
     """End of a class's name, after what `classes` says -> the head of that class."""
+    own_heads: Heads = field(default_factory=dict)
+    """Whole name of a class that one model_type alone has -> its head."""
     aliases: Mapping[str, str] = field(default_factory=dict)
     """Generic name of a configuration's field -> the name native to this family's class, where there is one."""
 
@@ -77,3 +79,9 @@ class FamilyRow:
     output."""
     epilogue: Callable[[Builder], None]
     """Adds what follows the last layer, whose output is INPUT: the final norm, the LM head, a pooler."""
+
+    def heads_of(self, model_type: str) -> dict[str, MakeHead]:
+        """Whole name of each class of a model_type -> its head."""
+        prefix = self.classes[model_type]
+        own = {name: make for name, make in self.own_heads.items() if name.startswith(prefix)}
+        return {**{prefix + end: make for end, make in self.heads.items()}, **own}

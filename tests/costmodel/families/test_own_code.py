@@ -125,8 +125,8 @@ def test_experts_of_minicpm_stand_in_the_place_of_the_mlp() -> None:
     assert sparse.num_params - dense.num_params == 3 * (7 * 3 * 64 * 96 + 8 * 64)
 
 
-@pytest.mark.parametrize(("version", "kind"), [(2.6, "qwen2"), (4.0, "llama")])
-def test_the_version_of_minicpm_v_says_which_language_model_it_has(version: float, kind: str) -> None:
+@pytest.mark.parametrize(("version", "kind"), [(2.6, "qwen2"), ("2.6", "qwen2"), (4.0, "llama"), ("4.5", "qwen3")])
+def test_the_version_of_minicpm_v_says_which_language_model_it_has(version: float | str, kind: str) -> None:
     config = {"model_type": "minicpmv", "architectures": ["MiniCPMV"], "version": version, **SMALL}
     config["num_key_value_heads"] = 4
     assert spec_from_config(config, name="test", source="test").model_type == kind
@@ -143,8 +143,10 @@ def test_a_language_model_that_names_its_class_alone_is_read_by_it() -> None:
 def test_deepseek_without_latent_attention_is_never_priced_with_it() -> None:
     experts = {"n_routed_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 7, "n_shared_experts": 1}
     inner = {**SMALL, **experts, "model_type": "deepseek_v2", "use_mla": False, "kv_lora_rank": None}
-    spec = spec_from_config({"model_type": "deepseek_vl_v2", "language_config": inner}, name="test", source="test")
-    assert (spec.model_type, spec.latent) == ("deepseek", None)
+    by_class = {**inner, "model_type": None, "architectures": ["DeepseekV2ForCausalLM"]}
+    for each in (inner, by_class):
+        spec = spec_from_config({"model_type": "deepseek_vl_v2", "language_config": each}, name="test", source="test")
+        assert (spec.model_type, spec.latent) == ("deepseek", None)
     with pytest.raises(ModelError, match="use_mla"):
         spec_from_config(inner, name="test", source="test")
 

@@ -1,0 +1,88 @@
+"""Drafts for speculative decoding and unknown heads are refused by the name of their class; heads of one type alone,
+and sequences of a million tokens, are read."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from costmodel.errors import ModelError
+from costmodel.families.registry import spec_from_config
+from costmodel.model import ModelSpec
+
+SMALL: dict[str, Any] = {
+    "model_type": "llama",
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "vocab_size": 100,
+}
+
+
+def build(**changes: Any) -> ModelSpec:
+    return spec_from_config({**SMALL, **changes}, name="test", source="test")
+
+
+@pytest.mark.parametrize(
+    ("model_type", "name"),
+    [
+        ("llama", "LlamaForCausalLMEagle3"),
+        ("qwen2", "LlamaForCausalLMEagle3"),
+        ("qwen3", "DFlashDraftModel"),
+        ("deepseek_v3", "DeepseekV3ForCausalLMNextN"),
+        ("eagle", "EagleForCausalLM"),
+        ("medusa", "MedusaModel"),
+        ("deepseek_mtp", "DeepSeekMTPModel"),
+    ],
+)
+def test_a_draft_is_refused_by_its_class(model_type: str, name: str) -> None:
+    with pytest.raises(ModelError, match=rf"{name} lacks a row: a draft for speculative decoding"):
+        build(model_type=model_type, architectures=[name])
+
+
+def test_a_draft_that_names_the_class_of_a_whole_model_is_refused_too() -> None:
+    named = ["LlamaForCausalLM"]
+    assert build(architectures=named, draft_vocab_size=None).num_params == build().num_params
+    for key, value in (("draft_vocab_size", 50), ("eagle_config", {"use_last_layernorm": True})):
+        with pytest.raises(ModelError, match=rf"field {key}.* LlamaForCausalLM lacks a row: a draft"):
+            build(architectures=named, **{key: value})
+
+
+def test_a_class_that_is_not_known_is_said_to_be_unlike_one_of_another_type() -> None:
+    with pytest.raises(ModelError, match="LlamaForGuardModel lacks a row: a head or layers of its own"):
+        build(architectures=["LlamaForGuardModel"])
+    with pytest.raises(ModelError, match="Qwen3Model is a class of model_type qwen3"):
+        build(architectures=["Qwen3Model"])
+    with pytest.raises(ModelError, match=r"got 'git'.* Grok1ForCausalLM lacks a row: a mixture of experts"):
+        build(model_type="git", architectures=["Grok1ForCausalLM"])
+
+
+def test_reward_models_of_qwen2_end_in_two_linears() -> None:
+    body = build(model_type="qwen2", architectures=["Qwen2Model"])
+    for name, outputs in (("Reward", 1), ("ProcessReward", 2)):
+        spec = build(model_type="qwen2", architectures=[f"Qwen2For{name}Model"])
+        assert spec.num_params - body.num_params == 64 * 64 + 64 + outputs * (64 + 1)
+        assert not spec.generates
+    with pytest.raises(ModelError, match="LlamaForRewardModel"):
+        build(architectures=["LlamaForRewardModel"])
+
+
+def test_a_llama_that_sees_both_sides_is_a_llama_without_a_cache() -> None:
+    spec = build(model_type="llama_bidirec", architectures=["LlamaBidirectionalModel"], auto_map={"AutoModel": "a.B"})
+    assert spec.num_params == build(architectures=["LlamaModel"]).num_params
+    assert spec.is_encoder
+
+
+@pytest.mark.parametrize(
+    ("model_type", "name"),
+    [("chatglm", "seq_length"), ("mpt", "max_seq_len"), ("gpt_bigcode", "n_positions"), ("mistral", "sliding_window")],
+)
+def test_a_million_positions_are_no_mistake(model_type: str, name: str) -> None:
+    sizes = {"padded_vocab_size": 100, "num_layers": 2, "ffn_hidden_size": 96, "kv_channels": 16}
+    sizes |= {"d_model": 64, "n_layers": 2, "n_heads": 4, "n_embd": 64, "n_layer": 2, "n_head": 4}
+    config = {**SMALL, **sizes} if model_type in ("chatglm", "mistral") else {**sizes, "vocab_size": 100}
+    spec = spec_from_config({**config, "model_type": model_type, name: 1 << 20}, name="test", source="test")
+    assert 1 << 20 in (spec.max_positions, spec.sliding_windows[0])
