@@ -7,16 +7,15 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from costmodel.families.fields import Fields
-from costmodel.families.lists import texts
+from costmodel.families.module_entries import Entries, module_entries
 from costmodel.families.quantised import marks, method_of
 from costmodel.families.weight_formats import formats_by_path
 from costmodel.model import ModelSpec
 from costmodel.units import DType
 from costmodel.weights import WeightFormat
 
-_EXEMPT = ("modules_to_not_convert", "ignore", "exclude_modules", "ignored_layers", "llm_int8_skip_modules")
 _WHOLE_NAME = re.compile(r"[\w.*-]+")
-_OUTSIDE = re.compile(r"lm_head|embed|norm|vision|visual|tower|projector|router|mlp\.gate$|shared_expert_gate")
+_OUTSIDE = re.compile(r"lm_head|embed|norm|vision|visual|audio|tower|projector|router|mlp\.gate$|shared_expert_gate")
 _PARTS = 5
 """Of any length, in a pattern of the names of modules."""
 _PATTERNS = 1_000
@@ -35,26 +34,45 @@ def with_module_formats(spec: ModelSpec, fields: Fields) -> ModelSpec:
     listed = formats_by_path(settings) if settings.nested("quantized_layers").data else {}
     listed = {_short(path): form for path, form in listed.items()}
     alone = method == "modelopt" and bool(listed)  # what is not listed is not quantised
-    entries = [] if listed else [(key, entry) for key in _EXEMPT for entry in texts(settings, key)]
+    entries = {} if listed or spec.weights is None else module_entries(method, settings, spec.weights)
+    if spec.weights is not None and spec.weights.embeddings:
+        _refuse_vocabulary(settings, entries, spec.weights)
     last = {tensor.path.rpartition(".")[2] for tensor in spec.tensors}
-    concerning = [(key, entry) for key, entry in entries if _may_concern(entry, last)]
-    exact = {entry for _, entry in concerning if _is_name(entry)}
-    patterns = [_pattern(settings, key, entry) for key, entry in concerning if not _is_name(entry)]
+    concerning = {entry: own for entry, own in entries.items() if _may_concern(entry, last)}
+    order = {entry: place for place, entry in enumerate(concerning)}
+    exact = {_short(entry): (order[entry], form) for entry, (_, form) in concerning.items() if _is_name(entry)}
+    patterns = [
+        (order[entry], _pattern(settings, key, entry), form)
+        for entry, (key, form) in concerning.items()
+        if not _is_name(entry)
+    ]
     if len(patterns) > _PATTERNS:
-        raise settings.error(concerning[0][0], f"up to {_PATTERNS:,} patterns of names")
+        raise settings.error(next(iter(concerning.values()))[0], f"up to {_PATTERNS:,} patterns of names")
     experts = _FP4_EXPERTS if fields.text("expert_dtype") == "fp4" and method == "fp8" and not listed else None
     if not concerning and not listed and experts is None:
         return spec
 
+    def own_form(path: str, stack: bool) -> WeightFormat | None:
+        """The format of a module, None for a plain one."""
+        named = min(
+            (exact[name] for name in (*_inside(path), *_inside(_short(path))) if name in exact),
+            key=lambda each: each[0],
+            default=None,
+        )
+        spelt = _spelt(path, spec)
+        matched = next(((place, form) for place, each, form in patterns if any(map(each.match, spelt))), None)
+        found = [each for each in (named, matched) if each is not None]
+        if found:
+            return min(found, key=lambda each: each[0])[1]
+        return _listed(path, listed) or (None if alone else (experts if stack and experts else spec.weights))
+
     def apart(layer: int) -> Apart:
         plain, forms = set(spec.kind_of(layer).plain_tensors), dict[str, WeightFormat]()
         for tensor in spec.kind_of(layer).tensors:
-            path = f"{spec.layer_prefix}.{layer}.{tensor.path}"
-            own = _listed(path, listed) or (experts if tensor.experts else None)
-            exempt = not exact.isdisjoint(_inside(path)) or any(pattern.match(path) for pattern in patterns)
-            if exempt or (alone and own is None):
+            own = own_form(f"{spec.layer_prefix}.{layer}.{tensor.path}", bool(tensor.experts))
+            if own is None:
                 plain.add(tensor.name)
-            elif own is not None and own != spec.weights:
+            elif own != spec.weights:
                 forms[tensor.name] = own
         return frozenset(plain), tuple(forms.items())
 
@@ -72,10 +90,26 @@ def with_module_formats(spec: ModelSpec, fields: Fields) -> ModelSpec:
     return replace(spec, layer_kinds=tuple(kinds), kind_fields=own)
 
 
+def _refuse_vocabulary(settings: Fields, entries: Entries, weights: WeightFormat) -> None:
+    """Raise a ModelError where the token embedding or the LM head is held otherwise than the rest."""
+    for entry, (key, form) in entries.items():
+        if re.search(r"(lm_head|embed_tokens|wte)$", entry) and form != weights:
+            raise settings.error(key, "the format of all else: an embedding of its own format cannot be priced")
+
+
 def _short(path: str) -> str:
-    """A module's path from the list of layers on, with the names that transformers gives to blocks."""
+    """A module's path from the list of layers on, with the names that transformers gives to blocks, and of an expert
+    that of all."""
     inner = path.partition("layers.")[2] or path
-    return inner.replace(".attn.", ".self_attn.").replace(".ffn.", ".mlp.")
+    inner = inner.replace(".attn.", ".self_attn.").replace(".ffn.", ".mlp.").replace(".switch_mlp.", ".experts.")
+    return re.sub(r"\.experts\.\d+(?=\.|$)", ".experts", inner)
+
+
+def _spelt(path: str, spec: ModelSpec) -> tuple[str, ...]:
+    """A module's path, and those that it has where the language model is inside another."""
+    if not spec.inside:
+        return (path,)
+    return (path, f"language_model.{path}", f"model.language_model.{path.removeprefix('model.')}")
 
 
 def _listed(path: str, listed: Mapping[str, WeightFormat]) -> WeightFormat | None:

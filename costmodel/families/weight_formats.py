@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from costmodel.families.fields import Fields
+from costmodel.families.lists import texts
 from costmodel.units import DType
 from costmodel.weights import WeightFormat
 
@@ -64,11 +65,6 @@ def _four_bits(method: str, group: int) -> Make:
 
 
 def _mlx(settings: Fields) -> WeightFormat:
-    apart = [
-        name for name, value in settings.data.items() if isinstance(value, dict) or ("." in name and value is False)
-    ]
-    if apart:
-        raise settings.error(apart[0], "absent: modules quantised each in its own way cannot be priced")
     bits, group = settings.count("bits", 4), settings.count("group_size", 64)
     if bits > 8:
         raise settings.error("bits", "a whole number from 1 to 8")
@@ -79,11 +75,39 @@ def _mlx(settings: Fields) -> WeightFormat:
 
 
 def _compressed_tensors(settings: Fields) -> WeightFormat:
+    made = _groups(settings)
+    return next((form for targets, form in made if _LINEARS in targets), made[0][1])
+
+
+def formats_by_group(settings: Fields) -> dict[str, WeightFormat | None]:
+    """Target of each group of compressed-tensors' settings -> its format, and None for what no group is of; nothing
+    where all linears are of one format.
+
+    Raises:
+        ModelError: for groups that are not all of one format and whose targets are classes.
+    """
+    made = _groups(settings)
+    whole = {form for targets, form in made if _LINEARS in targets}
+    if whole and len({form for _, form in made}) == 1:
+        return {}
+    found: dict[str, WeightFormat | None] = {target: form for targets, form in made for target in targets}
+    found.pop(_LINEARS, None)
+    if len(whole) > 1 or any(target.isidentifier() and target[0].isupper() for target in found):
+        raise settings.error("config_groups", "groups of one scheme, or one of Linear and others of names of modules")
+    return found if whole else {**found, "re:.*": None}
+
+
+_LINEARS = "Linear"
+"""Target of compressed-tensors that stands for all linears."""
+
+
+def _groups(settings: Fields) -> list[tuple[list[str], WeightFormat]]:
+    """Targets and format of each group."""
     groups = settings.nested("config_groups")
-    made = {_scheme(groups.nested(name)) for name in groups.data}
-    if len(made) != 1:
-        raise settings.error("config_groups", "groups of one scheme" if made else "one group at least")
-    return made.pop()
+    if not groups.data:
+        raise settings.error("config_groups", "one group at least")
+    each = [groups.nested(name) for name in groups.data]
+    return [(texts(group, "targets") or [_LINEARS], _scheme(group)) for group in each]
 
 
 def _scheme(group: Fields) -> WeightFormat:
@@ -184,12 +208,13 @@ def _torchao(settings: Fields) -> WeightFormat:
         kind = kind.nested("default") if "default" in kind.data else kind
         sizes = kind.nested("_data")
     group = _group(sizes, 128) or 128
+    whole = settings.flag_or("include_embedding", False)
     called = kind.text(name).lower().replace("_", "")
     if "int4" in called:
-        return WeightFormat(method="torchao", dtype=DType.INT4, bits=4, group=group, zero_bits=16)
+        return WeightFormat(method="torchao", dtype=DType.INT4, bits=4, group=group, zero_bits=16, embeddings=whole)
     if "int8" in called or "float8" in called:
-        dtype = DType.INT8 if "int8" in called else DType.FP8
-        return WeightFormat(method="torchao", dtype=dtype, bits=8, scale_bits=32 if dtype is DType.FP8 else 16)
+        dtype, scale = (DType.INT8, 16) if "int8" in called else (DType.FP8, 32)
+        return WeightFormat(method="torchao", dtype=dtype, bits=8, scale_bits=scale, embeddings=whole)
     raise settings.error("quant_type", "a type of int4, int8 or float8 weights")
 
 
