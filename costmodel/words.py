@@ -12,6 +12,8 @@ Placing = Literal["pre", "post", "sandwich", "parallel", "after"]
 """Where norms stand: before attention and MLP (pre), behind each (post), on both sides (sandwich), before both at once,
 whose results are added to the same residual (parallel, with one norm or with one for each), or over the sum of the
 residual and each block's result (after: BERT and its kin)."""
+Clip = Literal["none", "in_place", "copied"]
+"""Whether q, k and v are clamped to a range, behind the norms of q and k, and where the result is written."""
 QkNorm = Literal["none", "head", "whole", "each_head"]
 """Norms of q and k: none, one weight of head_dim for all heads, one over all heads together, one weight for each."""
 
@@ -68,6 +70,7 @@ class Words:
     qk_norm_bias: bool = False
     """Whether the norms of q and k have a bias."""
     qk_norm_names: tuple[str, str] = ("q_norm", "k_norm")
+    qkv_clip: Clip = "none"
     rotary: bool = True
     """Whether positions turn q and k; else they are learned, or slopes in attention (ALiBi)."""
     rotary_share: float = 1.0

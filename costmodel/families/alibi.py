@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from costmodel.families.decoder import decoder_row
-from costmodel.families.decoder_fields import decoder_spec
+from costmodel.families.decoder_fields import decoder_spec, qkv_clip_of
 from costmodel.families.fields import Fields
 from costmodel.families.layer_norm_kin import OLD_HEADS
 from costmodel.families.row import FamilyRow
@@ -95,6 +95,7 @@ def _read_mpt(fields: Fields, row: FamilyRow) -> ModelSpec:
         mlp="ffn",
         ups=("up_proj",),
         names=(("attn.out_proj", "attn_proj"),),
+        qkv_clip=qkv_clip_of(attention, "copied"),
         rotary=False,
         embedding="transformer.wte",
         final_norm="transformer.norm_f",

@@ -10,10 +10,11 @@ from costmodel.families.lists import names_by_layer
 from costmodel.families.rope import longest_sequence
 from costmodel.families.row import FamilyRow
 from costmodel.model import ModelSpec
-from costmodel.words import Words
+from costmodel.words import Clip, Words
 
 _KINDS = {"full_attention": False, "sliding_attention": True, "chunked_attention": True}
 """Value of `layer_types` -> whether the layer sees a window only."""
+_MAX_CLIP = 1e9
 
 
 def decoder_spec(fields: Fields, row: FamilyRow, words: Words, **values: Any) -> ModelSpec:
@@ -80,6 +81,11 @@ def decoder_spec(fields: Fields, row: FamilyRow, words: Words, **values: Any) ->
         words=words,
         **options,
     )
+
+
+def qkv_clip_of(fields: Fields, where: Clip) -> Clip:
+    """Where the clamped q, k and v are written if `clip_qkv` says that they are clamped."""
+    return "none" if fields.number_or_none("clip_qkv", _MAX_CLIP) is None else where
 
 
 def by_kind(kinds: Sequence[str], fields: Mapping[str, Mapping[str, object]]) -> dict[str, Any]:

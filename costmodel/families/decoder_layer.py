@@ -13,6 +13,7 @@ from costmodel.families.indexer_layer import add_block_indexer, indexer_params, 
 from costmodel.families.latent_layer import add_latent_block, latent_params, latent_tensors
 from costmodel.families.recurrent_layer import add_mixer, mixer_params, mixer_tensors
 from costmodel.families.residuals import add_weighed, residual_params
+from costmodel.families.rotary import add_clip
 from costmodel.forward.attention import add_attention
 from costmodel.forward.cost import OpCost, elementwise
 from costmodel.forward.frame import INPUT
@@ -189,9 +190,17 @@ def add_attention_block(b: Builder, normed: str, window: int | None) -> tuple[st
     made = [site(leaf, normed, [INPUT]) for leaf in words.qkv]
     query, key, value = made[0], made[min(1, len(made) - 1)], made[-1]
     own = not words.shared_cache
+    if words.qkv_clip != "none" and len(made) == 1:
+        query = key = value = add_clip(
+            b, words.attention, "qkv", query, model.q_size + model.kv_size + model.value_size
+        )
     if words.qk_norm != "none":
         query = _qk_norm(b, words.qk_norm_names[0], query, model.num_heads)
         key = _qk_norm(b, words.qk_norm_names[1], key, model.num_kv_heads) if own else query
+    if words.qkv_clip != "none" and len(made) == 3:
+        query = add_clip(b, words.attention, "q", query, model.q_size)
+        key = add_clip(b, words.attention, "k", key, model.kv_size)
+        value = add_clip(b, words.attention, "v", value, model.value_size)
     if words.rotary:
         query = _rotated(b, "q", query, model.q_size)
         key = _rotated(b, "k", key, model.kv_size) if own else query

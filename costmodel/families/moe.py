@@ -9,12 +9,14 @@ from collections.abc import Collection
 from typing import Any
 
 from costmodel.blocks import Experts
+from costmodel.families.decoder_fields import qkv_clip_of
 from costmodel.families.experts import add_mlp, expert_tensors, read_sparse_layers
 from costmodel.families.fields import Fields
 from costmodel.families.lists import layer_numbers
 from costmodel.families.moe_types import MOE_TYPES, MoeType
 from costmodel.families.rope import longest_sequence
 from costmodel.families.rotary import (
+    add_clip,
     add_rotated,
     read_layer_types,
     rotary_row,
@@ -26,6 +28,7 @@ from costmodel.forward.frame import INPUT
 from costmodel.forward.ops import Builder
 from costmodel.model import ModelSpec
 from costmodel.tensors import WeightTensor, attention_weight
+from costmodel.words import Words
 
 
 def _read(fields: Fields, row: FamilyRow) -> ModelSpec:
@@ -46,6 +49,8 @@ def _read(fields: Fields, row: FamilyRow) -> ModelSpec:
     bias = fields.flag("attention_bias", fields.model_type == "gpt_oss")
     norms = own.norms or ("head" if fields.flag("use_qk_norm", False) and fields.model_type == "glm4_moe" else "")
     mixed: dict[str, Any] = {}
+    if fields.model_type == "olmoe":
+        mixed["words"] = Words(qkv_clip=qkv_clip_of(fields, "in_place"))
     if not all(sparse):
         mixed["layer_kinds"] = tuple("sparse" if each else "dense" for each in sparse)
         mixed["kind_fields"] = {"dense": {"experts": None}}
@@ -201,6 +206,8 @@ def _layer(b: Builder, window: int | None) -> None:
 
     query, key = heads_of("q", model.num_heads), heads_of("k", model.num_kv_heads)
     value = b.site(tensors["v_proj"], normed, holds=[INPUT])
+    query, key = (add_clip(b, "self_attn", *each) for each in (("q", query, model.q_size), ("k", key, model.kv_size)))
+    value = add_clip(b, "self_attn", "v", value, model.value_size)
     query = add_rotated(b, "q", query, model.q_size)
     key = add_rotated(b, "k", key, model.kv_size, holds=[query])
     attended = add_attention(b, "self_attn", query, [key, value], window)

@@ -8,7 +8,7 @@ from dataclasses import replace
 
 from costmodel.blocks import DeltaNet
 from costmodel.families.decoder import decoder_row
-from costmodel.families.decoder_fields import by_kind, decoder_spec, windows_by_type
+from costmodel.families.decoder_fields import by_kind, decoder_spec, qkv_clip_of, windows_by_type
 from costmodel.families.fields import Fields
 from costmodel.families.heads import causal_lm
 from costmodel.families.rotary import read_layer_types
@@ -22,7 +22,7 @@ _LINEAR = Words(mixer="linear_attn")
 
 
 def _read_olmo(fields: Fields, row: FamilyRow) -> ModelSpec:
-    return decoder_spec(fields, row, Words(), norm_affine=False)
+    return decoder_spec(fields, row, Words(qkv_clip=qkv_clip_of(fields, "in_place")), norm_affine=False)
 
 
 def _read_olmo2(fields: Fields, row: FamilyRow) -> ModelSpec:
@@ -71,6 +71,7 @@ _FIRST_FORM = {
     "n_kv_heads": None,
     "norm_after": False,
     "rope": True,
+    "scale_logits": False,
 }
 """What the published models have of the fields of OLMo's own code."""
 _GIVEN = ("activation_type", "layer_norm_with_affine", "rope", "include_bias", "weight_tying")
@@ -93,6 +94,7 @@ def _read_first_form(fields: Fields, row: FamilyRow) -> ModelSpec:
         packed_gate=True,
         down="ff_out",
         embedding="model.transformer.wte",
+        qkv_clip=qkv_clip_of(fields, "in_place"),
         tables="model.transformer.rotary_emb",
         final_norm="model.transformer.ln_f",
     )

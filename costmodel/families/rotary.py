@@ -1,4 +1,5 @@
-"""What decoders with rotary positions share: the tables, turned queries and keys, embeddings and head, their row."""
+"""What decoders with rotary positions share: the tables, turned and clamped queries and keys, embeddings
+and head, their row."""
 
 from __future__ import annotations
 
@@ -48,6 +49,19 @@ def add_epilogue(b: Builder) -> None:
 def read_layer_types(fields: Fields, layers: int, known: Sequence[str] = ATTENTION_TYPES) -> list[str] | None:
     """The field `layer_types`, as `names_by_layer` reads it."""
     return names_by_layer(fields, "layer_types", layers, known)
+
+
+def add_clip(b: Builder, attention: str, which: str, source: str, columns: int) -> str:
+    """The clamp of q, k, v or all at once, where the model's words have one; one in place has the name of its source,
+    which lives on."""
+    clip = b.model.words.qkv_clip if b.model.words else "none"
+    if clip == "none":
+        return source
+    name, tokens = f"{attention}.clip_{which}", b.work.tokens
+    if clip == "copied":
+        return b.pointwise(name, "scale", [source], columns)
+    b.add(name, "elementwise", elementwise("scale", tokens, columns, act_bytes=b.work.act_bytes), [source], 0)
+    return source
 
 
 def rotary_row(

@@ -8,7 +8,7 @@ from typing import Any
 
 from costmodel.blocks import Experts
 from costmodel.families.decoder import decoder_row
-from costmodel.families.decoder_fields import by_kind, decoder_spec, windows_by_type
+from costmodel.families.decoder_fields import by_kind, decoder_spec, qkv_clip_of, windows_by_type
 from costmodel.families.experts import read_experts, read_sparse_layers
 from costmodel.families.fields import Fields
 from costmodel.families.granite import GRANITE, granite_experts, granite_spec
@@ -165,7 +165,7 @@ def _read_dbrx(fields: Fields, row: FamilyRow) -> ModelSpec:
     return decoder_spec(
         nested,
         row,
-        _DBRX,
+        replace(_DBRX, qkv_clip=qkv_clip_of(nested, "copied")),
         num_kv_heads=nested.count("kv_n_heads"),
         intermediate_size=experts.intermediate_size,
         activation=act.activation(name, "silu"),

@@ -359,6 +359,6 @@ def test_a_tower_beside_the_fields_of_a_language_model_is_named() -> None:
 
 def test_layers_that_the_first_form_of_olmo_was_not_published_with_are_refused() -> None:
     config, _ = PUBLISHED["OLMo 7B in its first form"]
-    for change in ({"layer_norm_type": "rms"}, {"alibi": True}, {"n_kv_heads": 8}):
+    for change in ({"layer_norm_type": "rms"}, {"alibi": True}, {"n_kv_heads": 8}, {"scale_logits": True}):
         with pytest.raises(ModelError, match=next(iter(change))):
             spec_from_config({**config, **change}, name="test", source="test")

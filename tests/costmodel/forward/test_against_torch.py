@@ -261,6 +261,31 @@ def test_activations(name: str) -> None:
     assert (1 + ACTIVATIONS[name]) * 8 * 64 * 4 + mask == tracked.peak
 
 
+PLAIN = {"hidden_size": 128, "num_hidden_layers": 2, "num_attention_heads": 8, "intermediate_size": 96}
+CLIPPED = {
+    "olmo": (PLAIN, {"clip_qkv": 6.0}, 6),
+    "mpt": ({"d_model": 128, "n_layers": 2, "n_heads": 8}, {"attn_config": {"clip_qkv": 6.0}}, 2),
+    "olmoe": ({**PLAIN, "num_experts": 4, "num_experts_per_tok": 2}, {"clip_qkv": 6.0}, 6),
+}
+"""model_type -> fields, those of clamped q, k and v, and the kernels that these are in two layers."""
+
+
+@pytest.mark.parametrize("model_type", CLIPPED)
+def test_clamped_queries_keys_and_values_are_kernels(model_type: str) -> None:
+    """As many as transformers launches beyond those of the same model without the field."""
+    fields, clip, more = CLIPPED[model_type]
+    work = Workload.prefill(7, attention=Attention.UNFUSED, dtype=DType.FP32)
+    real, modelled = list[int](), list[int]()
+    for own in ({}, clip):
+        config = {"model_type": model_type, "vocab_size": 160, "bos_token_id": 0, "eos_token_id": 0, **fields, **own}
+        spec, tokens = spec_of(config), tokens_of(work)
+        with Kernels() as counter:
+            run(build(config, DENSE), spec, work, tokens)
+        real.append(sum(counter.counts.values()))
+        modelled.append(sum(op.cost.kernels for op in forward_ops(spec, DENSE, work)))
+    assert real[1] - real[0] == modelled[1] - modelled[0] == more
+
+
 def test_factors_launch_a_kernel_each() -> None:
     config = variant("bert", 2)
     spec = spec_of(config)
