@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from costmodel.decomposition.factors import Decomposition
-from costmodel.forward.workload import ExpertKernels, Workload
+from costmodel.forward.workload import Workload
 from costmodel.model import ModelSpec
 from validate.errors import MeasurementError
 from validate.models.build import EXPERTS, set_experts
@@ -67,8 +67,8 @@ class StackPasses:
             MeasurementError: when the tree does not compile or export whole, or the outputs differ.
         """
         assert work.stack is not None
-        if self._spec.experts is not None:  # transformers' loop over stacked experts breaks the graph
-            set_experts(tree, EXPERTS[ExpertKernels.FUSED])
+        if self._spec.experts is not None:
+            set_experts(tree, EXPERTS[work.experts])
         plain = make_pass(tree, self._spec, decomposition, work, self._device, self._seed)
         if RUNTIME_OF[work.stack] == COMPILE:
             return require_close(compiled_pass(plain), plain, work.stack)

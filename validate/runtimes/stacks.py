@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from costmodel.errors import InputError
-from costmodel.forward.workload import Cache, Runtime
+from costmodel.forward.workload import Cache, ExpertKernels, Runtime
 from costmodel.hardware.stack import load_stack
 from costmodel.model import ModelSpec
 from costmodel.units import DType
@@ -15,6 +15,12 @@ STACKS = {(COMPILE, "cpu"): "torch-compile-cpu", (COMPILE, "cuda"): "torch-compi
 """`--runtime` and kind of device -> name of the stack in `hw_profiles/stacks`."""
 RUNTIME_OF = {stack: runtime for (runtime, _), stack in STACKS.items()}
 """Stack -> `--runtime`."""
+
+
+def experts_of(runtime: str) -> ExpertKernels:
+    """How experts, dense and factored, run under a `--runtime`: under torch.compile each linear of all of them is one
+    operator; PyTorch's own passes and exported files take one expert after the other."""
+    return ExpertKernels.FUSED if runtime == COMPILE else ExpertKernels.LOOPED
 
 
 def stack_options(runtime: str, kind: str, dtype: DType, spec: ModelSpec) -> dict[str, Any]:

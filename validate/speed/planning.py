@@ -9,7 +9,7 @@ from typing import Any
 from costmodel.decomposition.factors import load_decomposition
 from costmodel.errors import InputError
 from costmodel.families.load import load_model, read_config
-from costmodel.forward.workload import Attention, ExpertKernels, Phase, Runtime
+from costmodel.forward.workload import Attention, Phase, Runtime
 from costmodel.model import ModelSpec
 from costmodel.units import DType
 from validate.devices.facts import KnownDevice
@@ -17,7 +17,7 @@ from validate.models.kept import is_factored
 from validate.plans.case import Case
 from validate.plans.configs_file import load_configs
 from validate.plans.sampling import WorkloadChoice, given_cases, sample_cases
-from validate.runtimes.stacks import COMPILE, ONNX, stack_options
+from validate.runtimes.stacks import COMPILE, ONNX, experts_of, stack_options
 from validate.speed.settings import MeasureSettings
 
 CONFIGURATION = "decomposition.json"
@@ -91,9 +91,9 @@ def workloads(settings: MeasureSettings, spec: ModelSpec, device: KnownDevice, d
     levels: dict[str, Any] = _CPU if kind == "cpu" else _CUDA
     both = (Phase.PREFILL,) if spec.is_encoder else (Phase.PREFILL, Phase.DECODE)
     phases = both if settings.phase == "both" else (Phase(settings.phase),)
-    looped = spec.experts is not None
-    runtime = {"auto": "eager" if kind == "cpu" or looped else "both"}.get(settings.runtime, settings.runtime)
-    if looped and runtime not in ("eager", ONNX) and (runtime, kind) != (COMPILE, "cpu"):
+    routed = spec.experts is not None
+    runtime = {"auto": "eager" if kind == "cpu" or routed else "both"}.get(settings.runtime, settings.runtime)
+    if routed and runtime not in ("eager", ONNX) and (runtime, kind) != (COMPILE, "cpu"):
         hint = "the host reads where factored experts' rows are routed to, which no CUDA graph holds"
         raise InputError(
             f"--runtime {runtime} with experts",
@@ -102,7 +102,7 @@ def workloads(settings: MeasureSettings, spec: ModelSpec, device: KnownDevice, d
             hint=hint,
         )
     own: dict[str, Any] = {"dtype": dtype, "attention": Attention(settings.attention)}
-    own |= {"experts": ExpertKernels.LOOPED} if looped else {}
+    own |= {"experts": experts_of(runtime)} if routed else {}
     options: tuple[dict[str, Any], ...]
     if runtime in (COMPILE, ONNX):
         options = ({**own, **stack_options(runtime, kind, dtype, spec)},)

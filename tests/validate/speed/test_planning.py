@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,10 +11,16 @@ import pytest
 from validating import BERT, LLAMA, FakeGpu
 
 from costmodel.cli import run
+from costmodel.decomposition.factors import Decomposition
 from costmodel.errors import InputError
+from costmodel.forward.workload import ExpertKernels
+from costmodel.hardware.profile import load_hardware
+from costmodel.pricing.estimate import estimate
+from costmodel.timing.calibration.load import find_calibration
 from costmodel.units import DType
 from validate.cli import cli
 from validate.speed.planning import adaptations, cases, model_of, workloads
+from validate.speed.predictions import Predictor
 from validate.speed.settings import MeasureSettings
 
 
@@ -65,6 +72,29 @@ def test_defaults_adapt_and_say_so(tmp_path: Path) -> None:
     assert [line.partition(" are")[0] for line in told] == ["prompts", "decode steps' lengths"]
     assert "64 positions" in told[0]
     assert plan(tmp_path, positions=2048, batch=(1,), samples=12)[1] == []
+
+
+@pytest.mark.parametrize(
+    ("runtime", "way"), [("auto", "looped"), ("eager", "looped"), ("onnx", "looped"), ("compile", "fused")]
+)
+def test_a_plan_says_how_experts_run_and_the_prediction_prices_that(runtime: str, way: str, tmp_path: Path) -> None:
+    config = {**LLAMA, "model_type": "mixtral", "num_local_experts": 4, "num_experts_per_tok": 2}
+    planned, _ = plan(tmp_path, config, runtime=runtime, samples=4)
+    ways = {case.work.experts for case in planned}
+    assert ways == {ExpertKernels(way)}
+    hardware, work = load_hardware("amd-epyc-2t"), planned[0].work
+    calibration = find_calibration("auto", hardware, DType.FP32, work.runtime, work.stack)
+    assert calibration is not None
+    predictor = Predictor(hardware=hardware, calibrations=[calibration])
+    priced = {
+        each.value: estimate(
+            planned[0].spec, hardware, Decomposition(), [replace(work, experts=each)], calibration=calibration
+        )
+        for each in ExpertKernels
+    }
+    seconds = {name: answer.phases[0].dense.latency_s for name, answer in priced.items()}
+    assert predictor.predictions(planned[0].spec, Decomposition(), work)[-1].dense_s == seconds[way]
+    assert seconds["fused"] < seconds["looped"]
 
 
 def test_the_command_refuses_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
