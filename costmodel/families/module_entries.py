@@ -62,7 +62,7 @@ def _of_gptq(method: str, settings: Fields, weights: WeightFormat) -> Entries:
     for name in dynamic.data:
         expression = "re:" + name.removeprefix("+:").removeprefix("-:")
         own = dynamic.nested(name) if not name.startswith("-:") else None
-        found[expression] = ("dynamic", own and METHODS[method](_over(settings, own)))
+        found[expression] = ("dynamic", None if own is None else METHODS[method](_over(settings, own)))
     return found
 
 
