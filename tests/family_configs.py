@@ -219,6 +219,13 @@ OWN_CODE: dict[str, dict[str, Any]] = {
     },
     "dots1": {**_ROUTED, "n_shared_experts": 1},
     "deepseek_v2": {"num_experts_per_tok": 2},
+    "kolibri1": {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 7, "layer_types": None},
+    "deepseek_ocr2_text": {
+        "n_routed_experts": 4,
+        "num_experts_per_tok": 2,
+        "moe_intermediate_size": 7,
+        "mlp_layer_types": ["dense", "sparse", "sparse"],
+    },
     "deepseek_v4": {"num_key_value_heads": 1},
 }
 """Fields of types without defaults in transformers, and of those whose defaults make no model."""
@@ -249,6 +256,11 @@ CHOICES: dict[str, dict[str, Any]] = {
     "jamba": {"mamba_proj_bias": True},
     "lfm2": {"conv_bias": True, "full_attn_idxs": [0], "layer_types": None, "block_auto_adjust_ff_dim": False},
     "cohere": {"use_qk_norm": True},
+    "cohere_compass_text": {"sliding_window": 3, "layer_types": ["sliding_attention"] * 2 + ["full_attention"]},
+    "molmo2_text": {"qk_norm_type": "olmo", "norm_after": True, "attention_bias": True, "additional_vocab_size": 0},
+    "ultrabert": {"tie_word_embeddings": True, "attention_bias": True},
+    "kolibri1": {"sliding_window": 3, "tie_word_embeddings": True},
+    "deepseek_ocr2_text": {"attention_bias": True, "mlp_layer_types": ["sparse"] * 3},
     "cohere2_moe": {"num_shared_experts": 2, "mlp_layer_types": ["sparse"] * 3},
     "granitemoe_swa": {"shared_intermediate_size": 18},
     "laguna": {
@@ -308,6 +320,9 @@ def small(model_type: str, **changes: Any) -> dict[str, Any]:
         config["rope_parameters"] = {"rope_type": "default", "rope_theta": 1e4, "mrope_section": [2, 3, 3]}
     if model_type == "glm4v_text":
         config["rope_parameters"] |= {"mrope_section": [1, 1, 2], "partial_rotary_factor": 0.5}
+    if model_type == "cohere_compass_text":
+        rope = {"rope_type": "default", "rope_theta": 1e4}
+        config["rope_parameters"] = {"full_attention": rope, "sliding_attention": rope}
     if model_type == "esm":
         config["vocab_size"] = 100
     own = OWN_CODE.get(model_type, {})

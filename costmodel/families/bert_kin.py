@@ -10,7 +10,7 @@ from costmodel.families.bert import BERT_LM
 from costmodel.families.bert import HEADS as BERT_HEADS
 from costmodel.families.encoders import BERT_WORDS, BY_FIRST_TOKEN, LINEAR_HEADS, encoder_row, encoder_spec
 from costmodel.families.fields import Fields
-from costmodel.families.heads import Heads, MakeHead, classifier, masked_lm, masked_lm_parts
+from costmodel.families.heads import Heads, MakeHead, classifier, masked_lm, masked_lm_parts, no_head
 from costmodel.families.row import FamilyRow
 from costmodel.head import Head, linear, norm
 from costmodel.model import ModelSpec
@@ -24,7 +24,9 @@ def _spec(fields: Fields, row: FamilyRow, words: Words, **values: Any) -> ModelS
     fields.refuse("is_decoder", _ENCODER_ONLY)
     fields.refuse("add_cross_attention", _ENCODER_ONLY)
     rows = fields.count("max_position_embeddings")
-    options = {"position_rows": rows, "token_types": fields.count("type_vocab_size"), **values}
+    types = values.pop("token_types", None)
+    types = fields.count("type_vocab_size") if types is None else types
+    options = {"position_rows": rows, "token_types": types, **values}
     return encoder_spec(fields, row, words, **options)
 
 
@@ -201,6 +203,17 @@ BIG_BIRD = encoder_row(
         "ForTokenClassification": _pooled(LINEAR_HEADS["ForTokenClassification"]),
         "ForMultipleChoice": BERT_HEADS["ForMultipleChoice"],
     },
+)
+
+# BERT for generation, its encoder: without token types and pooler
+
+
+def _read_bert_generation(fields: Fields, row: FamilyRow) -> ModelSpec:
+    return _spec(fields, row, BERT_WORDS, token_types=0)
+
+
+BERT_GENERATION = encoder_row(
+    "bert-generation", {"bert-generation": "BertGeneration"}, _read_bert_generation, heads={"Encoder": no_head}
 )
 
 # RemBERT: narrow embeddings, and a head of its own width

@@ -5,6 +5,7 @@ from __future__ import annotations
 from costmodel.families.decoder import decoder_row
 from costmodel.families.decoder_fields import decoder_spec, windows_by_type
 from costmodel.families.fields import Fields
+from costmodel.families.heads import DECODER_HEADS, no_head
 from costmodel.families.row import FamilyRow
 from costmodel.model import ModelSpec
 from costmodel.words import Words
@@ -17,12 +18,22 @@ def _read(fields: Fields, row: FamilyRow) -> ModelSpec:
         qk_norm="each_head" if fields.flag_or("use_qk_norm", False) else "none",
         logit_kernels=1,
     )
-    windows = None
-    if fields.model_type == "cohere2":
+    windows, vision = None, fields.model_type == "cohere_compass_text"
+    if fields.model_type != "cohere":
         layers = fields.layers("num_hidden_layers")
-        every = fields.count("sliding_window_pattern", 4)
+        every = 0 if vision else fields.count("sliding_window_pattern", 4)
         windows = windows_by_type(fields, layers, fields.count_or_none("sliding_window"), every=every)
     return decoder_spec(fields, row, words, mlp_bias=False, norm_bias=False, sliding_windows=windows)
 
 
-COHERE = decoder_row("cohere", {"cohere": "Cohere", "cohere2": "Cohere2"}, _read, norm="layer_norm")
+COHERE = decoder_row(
+    "cohere",
+    {"cohere": "Cohere", "cohere2": "Cohere2", "cohere_compass_text": "CohereCompass"},
+    _read,
+    norm="layer_norm",
+    heads={
+        **DECODER_HEADS,
+        "TextModel": no_head,
+        "TextForSequenceClassification": DECODER_HEADS["ForSequenceClassification"],
+    },
+)

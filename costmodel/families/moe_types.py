@@ -251,6 +251,7 @@ OTHER_NAMES: dict[str, dict[str, str]] = {
     "minimax_m2": {"num_experts": "num_local_experts"},
     "ernie4_5_moe": {"num_experts": "moe_num_experts", "num_experts_per_tok": "moe_k"},
     "deepseek_v2": {"num_experts": "n_routed_experts"},
+    "deepseek_ocr2_text": {"num_experts": "n_routed_experts"},
     "mimo_v2_flash": _ROUTED,
     "step3p5": {
         "num_local_experts": "n_routed_experts",
@@ -264,7 +265,10 @@ OTHER_NAMES: dict[str, dict[str, str]] = {
     "minimax_m3_vl_text": {"num_experts": "num_local_experts"},
     "kimi_linear": _KIMI,
     "bailing_hybrid": _KIMI,
-    **{name: _NUMBER for name in ("qwen3_moe", "qwen3_vl_moe_text", "olmoe", "jamba", "flex_olmo", "hy_v3", "mellum")},
+    **{
+        name: _NUMBER
+        for name in ("qwen3_moe", "qwen3_vl_moe_text", "olmoe", "jamba", "flex_olmo", "hy_v3", "mellum", "kolibri1")
+    },
     **{
         name: _ROUTED
         for name in (

@@ -25,6 +25,7 @@ _LACKS = (
         r"^(longcat)",
         "layers of two attentions and two MLPs around one mixture of experts, some of whose experts are none",
     ),
+    (r"^(unlimited_ocr)", "windows beside which all tokens of images and prompts are seen"),
     (r"^(mistral_large4)", "layers that take the cache of an earlier one, with an indexer of its own kind"),
     (r"^(glm5_next|hy_v4|inkling2|muse_spark|axk2)", "streams or gates of the residual of a kind that no row has"),
     (r"^(inkling|zaya)", "attention and convolutions of a kind that no row has"),
