@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 
 from costmodel.arrays import Floats
@@ -67,7 +69,18 @@ def missed(
         return "uncertain", f"{at_most}, and {low[best]:.1f} % at the pessimistic end of that"
     least = float(nats[low >= needed].min())
     of = f"a damage of {least:.2g} nats by a prior" if damage.metric == METRIC else f"{least:.2g} {damage.metric}"
-    return "damage", f"reached at {of} only, and {ceiling:g} is the most allowed"
+    return (
+        "damage",
+        f"reached at {of} only, and {ceiling:g} is the most allowed; {_way_on(goal, ceiling, low, nats, damage)}",
+    )
+
+
+def _way_on(goal: Goal, ceiling: float, low: Floats, nats: Floats, damage: QualityTable) -> str:
+    """What to ask for where what reaches the goal does too much damage."""
+    sure = math.floor(10 * float(low[nats <= ceiling].max())) / 10
+    less = f"ask for --{goal.kind} {sure:.1f}% at most, or " if goal.kind != "fits" and sure > 0 else ""
+    own = ", or give what was measured (--quality FILE)" if damage.stand_in else ""
+    return f"{less}allow more with --max-damage{own}"
 
 
 def most_text(most: float, only: Decomposition | None) -> str:

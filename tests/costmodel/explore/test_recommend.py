@@ -6,6 +6,7 @@ import csv
 import io
 import itertools
 import json
+import re
 import shlex
 from pathlib import Path
 from typing import Any
@@ -272,6 +273,30 @@ def test_a_ceiling_in_nats_is_of_the_prior_and_a_stand_in_has_its_own_unit(ask: 
     assert row["verdict"]["reason"] == "damage"
     assert "parameters removed in %" in row["verdict"]["text"]
     assert "nats" not in row["verdict"]["text"]
+
+
+def test_where_the_damage_is_too_much_the_reason_says_what_to_ask_for(ask: Any, tmp_path: Path) -> None:
+    tiny = {
+        "model_type": "llama",
+        "hidden_size": 64,
+        "intermediate_size": 96,
+        "num_hidden_layers": 3,
+        "vocab_size": 128,
+    }
+    (tmp_path / "config.json").write_text(json.dumps({**tiny, "num_attention_heads": 4}))
+    question = ["recommend", "--model", str(tmp_path), "--hw", "l4", "--phase", "decode", "--format", "json"]
+    (row,) = json.loads(ask(*question, "--smaller", "40%"))["rows"]
+    told = row["verdict"]["text"]
+    assert row["verdict"]["reason"] == "damage"
+    assert told.endswith("or allow more with --max-damage, or give what was measured (--quality FILE)")
+    less = re.search(r"ask for --smaller ([0-9.]+%) at most", told)
+    assert less is not None
+    for more in (["--smaller", less[1]], ["--smaller", "40%", "--max-damage", "9"]):
+        assert json.loads(ask(*question, *more))["rows"][0]["verdict"]["code"] == "yes"
+    (row,) = json.loads(ask(*question, "--smaller", "40%", "--quality", "standin:params", "--max-damage", "1e-9"))[
+        "rows"
+    ]
+    assert "ask for" not in row["verdict"]["text"]  # nothing keeps that but dense
 
 
 def test_a_reason_says_which_of_several_questions_it_answers(ask: Any) -> None:
