@@ -142,7 +142,10 @@ PINNED: dict[str, dict[str, dict[str, Any]]] = {
     },
     "configuration": {"form": {"enum": list(FORMS)}, "drop": {"type": "array", "items": {"type": "integer"}}},
     "choice": {"form": {"enum": list(FORMS)}},
-    "quality": {"schema": {"const": QUALITY_SCHEMA}},
+    "quality": {
+        "schema": {"const": QUALITY_SCHEMA},
+        "states": {"type": ["null", "array"], "items": {"type": "string"}, "uniqueItems": True},
+    },
 }
 """What a reader takes of a key, which no number of files shows."""
 _MAPS = frozenset(

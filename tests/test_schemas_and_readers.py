@@ -22,7 +22,7 @@ from costmodel.timing.calibration.probes import GENERAL_STREAM
 
 pytest.importorskip("jsonschema")
 
-OTHERS: tuple[Any, ...] = (..., None, "x", -1, [], {}, True, 1.5)
+OTHERS: tuple[Any, ...] = (..., None, "x", -1, [], {}, True, 1.5, ["x", "x"])
 """In place of the value of a key, or, for `...`, of the key."""
 BERT = load_model("bert-base")
 SPACE = design_space(BERT, ranks=[8])
@@ -39,7 +39,10 @@ CASES: dict[str, tuple[dict[str, Any], Callable[[Path], object]]] = {
         {"form": "svd", "ranks": {"layers.2.query": 8}, "drop": [5], "chosen": {}},
         lambda path: load_decomposition(path, BERT),
     ),
-    "quality": (quality_data(SPACE, 3, states=3), lambda path: load_quality(str(path), SPACE)),
+    "quality": (
+        {**quality_data(SPACE, 3, states=3), "states": ["none", "mild", "severe"]},
+        lambda path: load_quality(str(path), SPACE),
+    ),
 }
 """Name of a schema -> a document, and what reads its file."""
 OF_THE_QUESTION = (("quality", "model", "x"), ("quality", "entries", []))

@@ -153,8 +153,7 @@ def _energy_lost(file: Mapping[str, Node], where: str, space: DesignSpace, only:
 
 
 def _measured(file: Mapping[str, Node], where: str, space: DesignSpace, only: Decomposition | None) -> QualityTable:
-    named = file.get("states")
-    names = None if named is None or named.value is None else [name.text() for name in named.items()]
+    names = _names(file)
     values: dict[tuple[Site, int], float] = {}
     states: dict[tuple[Site, int], int] = {}
     for entry in _listed(file, "entries", where):
@@ -277,6 +276,19 @@ def _rank(node: Node) -> int:
 
 def _value(node: Node) -> float:
     return node.number(-_LARGEST, _LARGEST)
+
+
+def _names(file: Mapping[str, Node]) -> list[str] | None:
+    """The names of states in their order, where the file has names."""
+    named = file.get("states")
+    if named is None or named.value is None:
+        return None
+    names = list[str]()
+    for each in named.items():
+        if each.text() in names:
+            raise InputError(f"{each.file}: {each.key}: given twice", value=each.value)
+        names.append(each.text())
+    return names
 
 
 def _state(node: Node, names: list[str] | None) -> int:

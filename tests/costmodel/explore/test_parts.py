@@ -218,6 +218,7 @@ def _link(**values: object) -> Callable[[dict[str, Any]], None]:
         (_set("state", -1), "state: got -1"),
         (_set("state", "mild"), "state: got 'mild'"),
         (lambda data: data["entries"].append(data["entries"][0]), "given twice"),
+        (lambda data: data.update(states=["none", "mild", "none"]), r"states\[2\]: given twice: got 'none'"),
         (lambda data: data.update(model="bert-large"), "another model"),
         (lambda data: data.update(schema=2), "schema: got 2; allowed: 1"),
         (lambda data: data.update(entries={}), "entries: got {}; allowed: a list"),
