@@ -10,7 +10,7 @@ import io
 import json
 import shlex
 import tempfile
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -177,6 +177,8 @@ _MAPS = frozenset(
     }
 )
 """Objects whose keys are names or numbers of the question, or of one form among several."""
+_NULLABLE = {"verdict": ("low", "high", "difference", "ours", "optimism", "choice", "choice_nll_change")}
+"""Keys at any depth that are null where there is nothing to measure them by, which the files kept here do not show."""
 _UNITS = {"_s": "seconds", "_bytes": "bytes", "_pct": "percent", "_j": "joules", "_flops": "floating-point operations"}
 
 
@@ -222,6 +224,16 @@ def schema_of(values: Iterable[Any], name: str = "") -> dict[str, Any]:
     if items:
         schema["items"] = schema_of(items, name if name in _MAPS else "")
     return schema
+
+
+def allow_null(schema: dict[str, Any], keys: Collection[str]) -> None:
+    """Let the properties of these names be null, at any depth."""
+    for key, inner in schema.get("properties", {}).items():
+        allow_null(inner, keys)
+        if key in keys:
+            inner["type"] = [inner["type"], "null"]
+    if "items" in schema:
+        allow_null(schema["items"], keys)
 
 
 def _kind(value: Any) -> str:
@@ -364,6 +376,7 @@ def made(name: str) -> dict[str, Any]:
         schema["required"] = list(NEEDED[name])
     if name in PINNED:
         schema["properties"] |= PINNED[name]
+    allow_null(schema, _NULLABLE.get(name, ()))
     schema |= RULES.get(name, {})
     return {"$schema": DIALECT, "$id": f"{name}.json", "title": title, **schema}
 
