@@ -9,7 +9,6 @@ import signal
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 PRELOADED = (
@@ -87,17 +86,6 @@ def known_times() -> None:
         return [1e-6 + math.prod(op[1]) / 1e11] * 3
 
     Microbench.times = times  # type: ignore[method-assign,assignment]
-
-
-def quick_fits() -> None:
-    """Let no search of coefficients take more than a few steps: what is fitted matters nothing to what is resumed."""
-    from validate.predictor import additivity, fitting
-
-    least_squares = fitting.optimize.least_squares
-    additivity.REFITS = 2
-    fitting.optimize = SimpleNamespace(  # type: ignore[attr-defined]
-        least_squares=lambda *args, **options: least_squares(*args, **{**options, "max_nfev": 3})
-    )
 
 
 def other_weights() -> None:

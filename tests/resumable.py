@@ -120,7 +120,7 @@ COMMANDS = {
     "sensitivity": Command(make=sensitivity, read=read_spectra, again=()),
     "quality": Command(make=quality, read=read_quality),
     "apply": Command(make=apply, read=read_folder, again=()),
-    "choose": Command(make=choose, read=read_choice, again=(), prepare=killing.quick_fits),
+    "choose": Command(make=choose, read=read_choice, again=()),
 }
 
 

@@ -1,29 +1,44 @@
-"""The quality file of a loop, fitted to records. No torch."""
+"""The quality file that a loop searches by, fitted to what earlier searches found. No torch."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from pathlib import Path
+
+import numpy as np
 
 from costmodel.files.node import Node
 from costmodel.files.read import read_json
 from costmodel.files.write import write_file
+from validate.choose.points import config_key
 from validate.choose.settings import Settings
 from validate.errors import RecordError
+from validate.predictor.allocation import FORM, fit_allocation
 from validate.predictor.evidence import read_evidence
-from validate.predictor.fit import fit_predictor
-from validate.predictor.fitted_file import fitted_content
+from validate.predictor.fitted_file import provenance
+from validate.predictor.quality_file import quality_content
 from validate.sensitivity.file import load_sensitivity
 from validate.sensitivity.quality_file import quality_bytes
 
 
-def write_quality(settings: Settings, folders: Sequence[Path], sensitivity: Path, out: Path) -> str:
-    """Write the quality file, and say what was done."""
-    evidence = read_evidence(folders, load_sensitivity(sensitivity))
-    fit = fit_predictor(evidence)
-    content = fitted_content(fit, sensitivity, kind="svd", ranks=settings.rank_list, multiple=settings.multiple)
+def write_quality(settings: Settings, records: Path, found: Collection[str], sensitivity: Path, out: Path) -> str:
+    """Write the quality file, and say what was done.
+
+    Args:
+        records: folder of what was measured.
+        found: keys of the configurations that searches have found.
+    """
+    evidence = read_evidence([records], load_sensitivity(sensitivity))
+    places = np.array([config_key(record.config) in found for record in evidence.points.records])
+    fit = fit_allocation(evidence, places)
+    content = quality_content(
+        evidence, FORM, fit.score, fit.band, kind="svd", ranks=settings.rank_list, multiple=settings.multiple
+    )
+    entries = content.pop("entries")
+    predictor = {"form": FORM.name, "points": fit.fitted, "coefficients": fit.coefficients()}
+    content |= {"predictor": predictor, "provenance": provenance(evidence, sensitivity), "entries": entries}
     write_file(out, quality_bytes(content))
-    return "fitted"
+    return f"link fitted to {fit.fitted} configurations" if fit.fitted else "curvature of the loss as it is"
 
 
 def fit_name(number: int) -> str:
@@ -31,11 +46,12 @@ def fit_name(number: int) -> str:
     return f"quality{number or ''}.json"
 
 
-def load_points(path: Path) -> int:
-    """How many configurations a quality file was fitted to.
+def load_fitted(path: Path) -> tuple[str, int]:
+    """The form of a quality file's predictor, and to how many configurations it was fitted.
 
     Raises:
         RecordError: when the file is missing or malformed.
     """
     part = Node(str(path), read_json(path, "fitted quality file", RecordError), RecordError).entries(["predictor"])
-    return part["predictor"].entries(["points"])["points"].integer(0, 1 << 40)
+    predictor = part["predictor"].entries(["form", "points"])
+    return predictor["form"].text(), predictor["points"].integer(0, 1 << 40)

@@ -20,12 +20,12 @@ _SMALL = 0.005
 class Optimism:
     """How far the search believed too much of the points that it chose.
 
-    Points with dropped layers are left out: what those lose was measured for the search, on the same half of the text,
-    and is part of what it predicts.
+    Points of dropped layers and nothing else are left out: what those lose was measured for the search, on the same
+    half of the text.
 
     Attributes:
         points: of the frontier that were measured.
-        left_out: of those with dropped layers.
+        left_out: of those that are dropped layers and nothing else.
         search: mean of measured minus predicted NLL on the text that was searched on, over points.
         verify: on the other half.
         factor: sum of the measured changes over that of the predicted ones, on the other half: predicted changes of the
@@ -43,9 +43,9 @@ class Optimism:
 
 
 def optimism(results: Results) -> Optimism | None:
-    """Measured against predicted over the selected points of the frontiers, without dropped layers; None for none."""
+    """Measured against predicted over the points chosen from the frontiers, without those left out; None for none."""
     every = {each.point.key: each for each in results.frontier if each.point.quality is not None}
-    chosen = {key: each for key, each in every.items() if not each.point.drops}
+    chosen = {key: each for key, each in every.items() if not each.point.told}
     if not chosen:
         return None
     guesses = [predicted(each) for each in chosen.values()]

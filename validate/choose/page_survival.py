@@ -45,7 +45,7 @@ def survival_section(verdict: Verdict) -> dict[str, Any]:
 
 
 def _predicted_points(optimism: Optimism) -> str:
-    left_out = f" ({optimism.left_out} with dropped layers, whose loss the search was told, left out)"
+    left_out = f" ({optimism.left_out} of dropped layers alone, whose loss the search was told, left out)"
     return f"{optimism.points} points" + (left_out if optimism.left_out else "")
 
 

@@ -48,9 +48,9 @@ class Point(Record, frozen=True, kw_only=True):
         return config_key(self.config)
 
     @property
-    def drops(self) -> bool:
-        """Whether layers are dropped; what that loses is measured for the search, not predicted."""
-        return bool(self.config.get("drop"))
+    def told(self) -> bool:
+        """Whether layers are dropped and nothing else; what that loses is measured for the search, not predicted."""
+        return bool(self.config.get("drop")) and not self.config.get("ranks")
 
 
 class Curve(Record, frozen=True, kw_only=True):
@@ -113,6 +113,20 @@ class Plan(Record, frozen=True, kw_only=True):
 def round_name(number: int) -> str:
     """The file with the points of a round, counted from 1."""
     return f"round{number}.json"
+
+
+def round_plans(folder: Path) -> list[Plan]:
+    """Every search before the one that counts, in order."""
+    plans: list[Plan] = []
+    while (folder / round_name(len(plans) + 1)).exists():
+        plans.append(Plan.read(folder, round_name(len(plans) + 1)))
+    return plans
+
+
+def found_keys(folder: Path) -> set[str]:
+    """Keys of the configurations that the searches so far have found."""
+    plans = round_plans(folder) + ([Plan.read(folder)] if (folder / NAME).exists() else [])
+    return {point.key for plan in plans for point in plan.points if point.role != "baseline"}
 
 
 def config_key(config: Mapping[str, Any]) -> str:

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from costmodel.decomposition.factors import Decomposition
-from costmodel.decomposition.text import Rank
 from costmodel.files.write import write_file
-from costmodel.pricing.setup import Setup
+from costmodel.model import ModelSpec
 from validate.choose.points import Curve, Plan
 from validate.choose.search import Search
 from validate.errors import RecordError
@@ -88,23 +86,15 @@ class Moved(Record, frozen=True, kw_only=True):
         return read_as(folder / NAME, cls, "refit", RecordError)
 
 
-def refit(
-    setup: Setup,
-    ranks: Sequence[Rank],
-    folder: Path,
-    quality: str,
-    dropped: Mapping[frozenset[int], float],
-    *,
-    multiple: int = 1,
-) -> str:
-    """Search again with the second quality file, write moved.json, and say what changed."""
-    plan, search = Plan.read(folder), Search(setup, ranks, folder / quality, dropped, multiple=multiple)
+def refit(search: Search, model: ModelSpec, folder: Path) -> str:
+    """Hold the first frontier against a search with the second quality file, write moved.json, say what changed."""
+    plan = Plan.read(folder)
     shifts = []
     for point in plan.points:
         if point.role != "frontier" or point.quality is None:
             continue
         objective = point.label.rpartition(" ")[0]
-        config = Decomposition.from_json(point.config, setup.model)
+        config = Decomposition.from_json(point.config, model)
         after = search.quality(config)
         cost = float(point.params) if objective == "params" else point.costs[objective.partition(".")[0]]
         best = search.best_within(objective, cost * (1 + 1e-9))

@@ -10,8 +10,8 @@ import numpy as np
 
 from costmodel.decomposition.text import describe
 from costmodel.model import ModelSpec
-from validate.choose.fitted import fit_name, load_points
-from validate.choose.points import Plan, Point, config_key, round_name
+from validate.choose.fitted import fit_name, load_fitted
+from validate.choose.points import Plan, Point, config_key, round_plans
 from validate.errors import RunError
 from validate.interval import Interval
 from validate.quality.intervals import change
@@ -59,9 +59,9 @@ class Result:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Round:
-    """Points of the frontiers of one search, on the half of the text that was searched on, without dropped layers.
+    """Points of the frontiers of one search, on the half of the text that was searched on.
 
-    The rounds before the last search for none, and what they lose is measured rather than predicted.
+    Left out are those of dropped layers and nothing else, which are measured rather than predicted.
 
     Attributes:
         predicted, measured: increase of NLL by point, nats per token.
@@ -73,26 +73,23 @@ class Round:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Fitted:
-    """What the predictor of the search that counts was fitted to.
+    """The predictor of the search that counts.
 
     Attributes:
-        points: configurations.
-        sampled: of them from the seeded sample.
-        searched: found by earlier searches; the rest are sets of dropped layers.
+        form: of the predictor.
+        points: configurations that it was fitted to; 0 for the curvature of the loss as it is.
+        sampled: random configurations measured beside.
     """
 
+    form: str
     points: int
     sampled: int
-    searched: int
 
     @property
     def sentence(self) -> str:
         """For people."""
-        dropped = self.points - self.sampled - self.searched
-        return (
-            f"{self.points} configurations fitted: {self.sampled} sampled, {dropped} to choose layers to drop, "
-            f"{self.searched} found by earlier searches"
-        )
+        fitted = f"fitted to {self.points} configurations" if self.points else "as it is"
+        return f"searched by {self.form}, {fitted}; {self.sampled} random configurations measured beside"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -184,7 +181,7 @@ def read_results(folder: Path) -> Results:
         costs=plan.dense,
         quality=0.0,
     )
-    plans = _round_plans(folder)
+    plans = round_plans(folder)
     return Results(
         plan=plan,
         dense=result(first),
@@ -199,18 +196,10 @@ def read_results(folder: Path) -> Results:
     )
 
 
-def _round_plans(folder: Path) -> list[Plan]:
-    """Every search before the one that counts, in order."""
-    plans: list[Plan] = []
-    while (folder / round_name(len(plans) + 1)).exists():
-        plans.append(Plan.read(folder, round_name(len(plans) + 1)))
-    return plans
-
-
 def _fitted(folder: Path, plans: Sequence[Plan], searched: Mapping[str, QualityRecord]) -> Fitted:
-    sampled = {key for key, record in searched.items() if record.origin == "sample" and record.text is not None}
-    found = {point.key for plan in plans for point in plan.points} - sampled
-    return Fitted(points=load_points(folder / fit_name(len(plans))), sampled=len(sampled), searched=len(found))
+    sampled = sum(record.origin == "sample" and record.text is not None for record in searched.values())
+    form, points = load_fitted(folder / fit_name(len(plans)))
+    return Fitted(form=form, points=points, sampled=sampled)
 
 
 def _rounds(plans: Sequence[Plan], searched: Mapping[str, QualityRecord], dense: TextRecord) -> list[Round]:
@@ -220,7 +209,7 @@ def _rounds(plans: Sequence[Plan], searched: Mapping[str, QualityRecord], dense:
         points = {
             point.key: point
             for point in plan.points
-            if point.role == "frontier" and point.quality is not None and not point.drops
+            if point.role == "frontier" and point.quality is not None and not point.told
         }
         losses = [_text(searched[key]) for key in points]
         found.append(

@@ -21,7 +21,7 @@ from validate.choose.child import run_validate
 from validate.choose.dropping import Dropping, search_dropping
 from validate.choose.fitted import fit_name, write_quality
 from validate.choose.measuring import TextQuality
-from validate.choose.points import CONFIGS, Plan, Point, decompositions, distinct, round_name
+from validate.choose.points import CONFIGS, Plan, Point, decompositions, distinct, found_keys, round_name
 from validate.choose.points import NAME as PLAN
 from validate.choose.refit import refit
 from validate.choose.results import AGAIN, read_results
@@ -41,7 +41,7 @@ SENSITIVITY = "model.sensitivity"
 REFIT = "refit.json"
 SEARCHED, VERIFIED, LATENCY = "search", "verify", "latency"
 """Folders of records: quality on either half of the text, and times."""
-DROP_SETS = 4
+DROP_SETS = 8
 """Sets of dropped layers beside which the other sites are searched; each takes as long as the whole per-site space."""
 
 
@@ -130,7 +130,7 @@ class Loop:
 
     def _fit(self, name: str) -> str:
         folder = self._folder
-        return write_quality(self._settings, [folder / SEARCHED], folder / SENSITIVITY, folder / name)
+        return write_quality(self._settings, folder / SEARCHED, found_keys(folder), folder / SENSITIVITY, folder / name)
 
     def _dropped(self) -> list[Dropping]:
         def losses(configs: Sequence[Decomposition]) -> list[float]:
@@ -139,18 +139,16 @@ class Loop:
         return search_dropping(self._setup.model.num_layers, losses)
 
     def _losses(self, dropped: Sequence[Dropping]) -> dict[frozenset[int], float]:
-        """Measured increase of NLL of the sets that greedy dropping found."""
-        greedy = [each.config for each in dropped if each.rule == "greedy"]
-        places = np.linspace(0, len(greedy) - 1, min(len(greedy), DROP_SETS)).round().astype(int)
-        greedy = [greedy[place] for place in places]
-        dense, *found = [_nll(record) for record in self._text(SEARCHED).measure([Decomposition(), *greedy])]
-        return {config.dropped: value - dense for config, value in zip(greedy, found, strict=True)}
+        """Measured increase of NLL of sets of dropped layers."""
+        configs = [each.config for each in dropped]
+        dense, *found = [_nll(record) for record in self._text(SEARCHED).measure([Decomposition(), *configs])]
+        return {config.dropped: value - dense for config, value in zip(configs, found, strict=True)}
 
     def _search(self) -> str:
         settings = self._settings
         began = time.monotonic()
         dropped = self._dropped()
-        search = self._searched(settings.rounds, dropped)
+        search = self._searched(fit_name(settings.rounds), dropped)
         named = baselines(self._setup.model, search.homogeneous, dropped, count=settings.random, seed=settings.seed)
         if self._given is not None:
             named.append(("recipe", "as it was given", self._given))
@@ -163,15 +161,23 @@ class Loop:
         return ", ".join(f"{count} {role}" for role, count in counts.items()) + f" points, found in {took:.1f} s"
 
     def _search_round(self, number: int) -> str:
-        search = self._searched(number - 1, [])  # dropped sets take most of the time, and correct little
+        search = self._searched(fit_name(number - 1), [])  # dropped sets take most of the time, and correct little
         points = distinct(search.spread(self._settings.points))
         self._write(search, points, round_name(number))
         return f"{len(points)} points"
 
-    def _searched(self, fits: int, dropped: Sequence[Dropping]) -> Search:
-        """The search with the quality file after so many fits beyond the first."""
-        quality, losses = self._folder / fit_name(fits), self._losses(dropped)
-        return Search(self._setup, self._ranks, quality, losses, multiple=self._settings.multiple)
+    def _searched(self, quality: str, dropped: Sequence[Dropping]) -> Search:
+        """The search with a quality file."""
+        greedy = [each.config.dropped for each in dropped if each.rule == "greedy"]
+        places = np.linspace(0, len(greedy) - 1, min(len(greedy), DROP_SETS)).round().astype(int)
+        return Search(
+            self._setup,
+            self._ranks,
+            self._folder / quality,
+            self._losses(dropped),
+            beside={greedy[place] for place in places},
+            multiple=self._settings.multiple,
+        )
 
     def _write(self, search: Search, points: Sequence[Point], name: str) -> None:
         Plan(
@@ -248,9 +254,7 @@ class Loop:
 
     def _refit(self) -> str:
         note = self._fit(REFIT)
-        losses, multiple = self._losses(self._dropped()), self._settings.multiple
-        moved = refit(self._setup, self._ranks, self._folder, REFIT, losses, multiple=multiple)
-        return f"{note}; {moved}"
+        return f"{note}; {refit(self._searched(REFIT, self._dropped()), self._setup.model, self._folder)}"
 
     def _text(self, name: str) -> TextQuality:
         """Loaded when first needed; one model at a time."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from costmodel.decomposition.factors import Decomposition, Site
@@ -20,28 +20,22 @@ from validate.predictor.link import load_link
 HOMOGENEOUS, SITES, DROPPING = "homogeneous", "per-site", "per-site, dropping"
 WORST = 2.0
 """Nats per token beyond which a point of the frontier is of no use and is not measured."""
-_SHARES = {
-    (SITES, True): 3,
-    (HOMOGENEOUS, True): 2,
-    (DROPPING, True): 4,
-    (SITES, False): 2,
-    (HOMOGENEOUS, False): 1,
-    (DROPPING, False): 2,
-}
-"""Parts of the measured points that go to each frontier: by space, and whether it is against latency."""
+_LATENCY, _SIZE = 2, 1
+"""Parts of the measured points that go to the frontier against the latency of a phase, and against size."""
 
 
 class Search:
     """Frontiers of quality against the latency of each phase and against size.
 
-    Spaces are searched whole. Beside them stands a union that is not the whole of its space: for each set of layers
-    found by dropping greedily, the per-site frontier of the other layers, the loss of the dropped ones as measured.
+    Spaces are searched whole. Beside them stands a union that is not the whole of its space: every set of dropped
+    layers that was measured, and for some of them the per-site frontier of the other layers beside it.
 
     Args:
         setup: model, device, workloads.
         ranks: candidates.
         quality: the quality file.
         dropped: measured increase of NLL by set of dropped layers.
+        beside: those of them whose other layers are searched.
         multiple: of ranks.
 
     Raises:
@@ -55,6 +49,7 @@ class Search:
         quality: Path,
         dropped: Mapping[frozenset[int], float],
         *,
+        beside: Collection[frozenset[int]] = (),
         multiple: int = 1,
     ) -> None:
         self._setup, self._link, self._file, self._ranks = setup, load_link(quality), str(quality), ranks
@@ -72,10 +67,13 @@ class Search:
             self._space = whole[SITES].space
             parts, explorations = [self._points(whole[SITES], objective)], [whole[SITES]]
             for layers, loss in dropped.items():
-                found = self._explore(SITES, objective, keep=layers)
-                saved = dense[objective] - self._costs(Decomposition(dropped=layers))[objective]
-                parts.append(self._points(found, objective, layers, saved, loss))
-                explorations.append(found)
+                cost = self._costs(Decomposition(dropped=layers))[objective]
+                alone = whole[SITES].space.index(Decomposition())
+                parts.append([Candidate(cost=cost, nats=loss, exploration=whole[SITES], number=alone, dropped=layers)])
+                if layers in beside:
+                    found = self._explore(SITES, objective, keep=layers)
+                    parts.append(self._points(found, objective, layers, dense[objective] - cost, loss))
+                    explorations.append(found)
             if dropped:
                 self.frontiers.append(self._frontier(DROPPING, objective, parts, explorations))
         self.metric = self._table.metric if self._table is not None else ""
@@ -96,14 +94,15 @@ class Search:
         return min(found, key=lambda point: point.nats, default=None)
 
     def spread(self, count: int) -> list[Point]:
-        """About `count` points of the frontiers, spread over their costs."""
-        shares = [_SHARES[each.space, each.objective != "params"] for each in self.frontiers]
+        """About `count` points of the frontiers of everything that was searched, spread over their costs."""
+        shares = [_SIZE if objective == "params" else _LATENCY for objective in self.objectives]
         found: list[Point] = []
-        for frontier, share in zip(self.frontiers, shares, strict=True):
-            chosen = frontier.spread(max(1, round(count * share / sum(shares))), WORST)
+        for objective, share in zip(self.objectives, shares, strict=True):
+            whole = [each for each in self.frontiers if each.objective == objective][-1]  # holds what is in the others
+            chosen = whole.spread(max(1, round(count * share / sum(shares))), WORST)
             for number, each in enumerate(chosen):
-                label = f"{frontier.objective} {number}"
-                found.append(self._point("frontier", frontier.space, label, each.config, each.nats))
+                space = DROPPING if each.dropped else SITES
+                found.append(self._point("frontier", space, f"{objective} {number}", each.config, each.nats))
         return found
 
     def matches(self, named: Sequence[Named]) -> list[Point]:

@@ -47,8 +47,9 @@ class Sizes:
 
     calibration: str = option("auto", "Measured corrections of predicted latency.", metavar="FILE|auto|none")
     samples: int = option(
-        320,
-        "Configurations measured to fit the predictor on, dense among them; more may be asked for until it is fitted.",
+        48,
+        "Random configurations measured beside those that are found, dense among them; more may be asked for until the "
+        "first search.",
         metavar="N",
         low=FEWEST + 1,
     )

@@ -33,18 +33,23 @@ def fitted_content(
     return {
         **content,
         "predictor": fit.summary(),
-        "provenance": {
-            "records": list(evidence.sources),
-            "sensitivity": str(sensitivity),
-            "factors": evidence.factors,
-            "checkpoint": evidence.dense.model.sha256,
-            "text": _text(evidence),
-        },
+        "provenance": provenance(evidence, sensitivity),
         "errors": list(fit.errors),
         "additivity": list(fit.additivity),
         "tasks": [link.to_json() for link in fit.links],
         "task_errors": list(fit.tasks),
         "entries": entries,
+    }
+
+
+def provenance(evidence: Evidence, sensitivity: Path) -> dict[str, Any]:
+    """What a predictor was made from."""
+    return {
+        "records": list(evidence.sources),
+        "sensitivity": str(sensitivity),
+        "factors": evidence.factors,
+        "checkpoint": evidence.dense.model.sha256,
+        "text": _text(evidence),
     }
 
 

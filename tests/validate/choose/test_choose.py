@@ -20,7 +20,7 @@ from costmodel.space.make import design_space
 from validate.choose.baselines import RULES, baselines
 from validate.choose.dropping import search_dropping
 from validate.choose.duels import SIZE, Standing, duels, own_axis, tallies
-from validate.choose.fitted import load_points
+from validate.choose.fitted import load_fitted
 from validate.choose.frontier import Candidate, Frontier, undominated
 from validate.choose.optimism import optimism
 from validate.choose.page import choice_latency
@@ -154,15 +154,18 @@ def test_the_link_and_its_inverse(tmp_path: Path) -> None:
     assert load_link(tmp_path / "b.json") == Link()
 
 
-def test_a_quality_file_says_how_many_it_was_fitted_to(tmp_path: Path) -> None:
-    (tmp_path / "a.json").write_text('{"predictor": {"points": 44}}')
-    assert load_points(tmp_path / "a.json") == 44
+def test_a_quality_file_says_by_what_it_was_searched(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text('{"predictor": {"form": "output error", "points": 44}}')
+    assert load_fitted(tmp_path / "a.json") == ("output error", 44)
     (tmp_path / "b.json").write_text('{"entries": []}')
     for name in ("b.json", "none.json"):
         with pytest.raises(CostModelError, match=r"predictor is missing|cannot read fitted quality file"):
-            load_points(tmp_path / name)
-    sentence = Fitted(points=9, sampled=5, searched=3).sentence
-    assert sentence.startswith("9 configurations fitted: 5 sampled, 1 to choose layers to drop, 3 found by")
+            load_fitted(tmp_path / name)
+    fitted = Fitted(form="output error", points=44, sampled=5)
+    assert fitted.sentence == (
+        "searched by output error, fitted to 44 configurations; 5 random configurations measured beside"
+    )
+    assert replace(fitted, points=0).sentence.startswith("searched by output error, as it is; ")
 
 
 def candidate(cost: float, nats: float) -> Candidate:
@@ -247,7 +250,7 @@ def result(
 def results(*points: Result) -> Results:
     dense = result("baseline", "dense", 100, 1.0, 0.0, 0.0, noise=0.0)
     plan = Plan(points=[each.point for each in points], curves=[], dense={"prefill": 1.0}, dense_params=100, metric="")
-    fitted = Fitted(points=9, sampled=5, searched=3)
+    fitted = Fitted(form="curvature", points=9, sampled=5)
     return Results(
         plan=plan,
         dense=dense,
@@ -393,7 +396,11 @@ def test_each_point_is_corrected_by_the_others_alone() -> None:
 def test_points_whose_loss_the_search_was_told_say_nothing_of_its_optimism() -> None:
     believed = result("frontier", "per-site", 50, 0.7, 0.3, 0.1)
     told = result("frontier", "per-site, dropping", 60, 0.6, 0.2, 0.2)
-    told = replace(told, point=msgspec.structs.replace(told.point, config={**told.point.config, "drop": [1]}))
+    beside = replace(told, point=msgspec.structs.replace(told.point, config={**told.point.config, "drop": [1]}))
+    told = replace(told, point=msgspec.structs.replace(told.point, config={"form": "svd", "ranks": {}, "drop": [1]}))
+    both = optimism(results(believed, beside, told))
+    assert both is not None
+    assert (both.points, both.left_out) == (2, 1)  # ranks beside dropped layers are predicted
     found = optimism(results(believed, told))
     assert found is not None
     assert (found.points, found.left_out) == (1, 1)
