@@ -113,6 +113,8 @@ _WRAPPER_ENDS = (
     "MiniCPMO",
 )
 _FLAT = {
+    "GOT": "qwen2",
+    "dots_ocr": "qwen2",
     "glm4v": "glm4v_text",
     "llava": "llama",
     "llava_llama": "llama",
@@ -120,12 +122,15 @@ _FLAT = {
     "llava_qwen": "qwen2",
     "phi3_v": "phi3",
     "phi4_multimodal": "phi3",
+    "paddleocr_vl": "ernie4_5",
     "phi4mm": "phi3",
     "step3p7": "step3p5",
     "qwen2_vl": "qwen2_vl_text",
     "qwen2_5_vl": "qwen2_5_vl_text",
 }
 """model_type of a model around a language model whose fields stand among its own -> the language model's."""
+_LLAVA_KEYS = ("mm_vision_tower", "mm_vision_tower_aux_list")
+"""Fields of models that LLaVA's code puts around a language model, whose class ends as the language model's."""
 _VERSIONS = {"2.0": "minicpm", "2.5": "llama", "2.6": "qwen2", "4.0": "llama", "4": "llama", "4.5": "qwen3"}
 """Version of MiniCPM-V and MiniCPM-o -> the type of their language model, whose fields stand among their own."""
 _SAME = {
@@ -149,6 +154,7 @@ _OTHER_TOWERS = {
     "fun_asr_nano": "audio",
     "glmasr": "audio",
     "granite_speech": "audio",
+    "ultravox": "audio",
     "musicflamingo": "audio",
     "vibevoice": "audio",
 }
@@ -238,7 +244,7 @@ def _text_model(fields: Fields, rows: Mapping[str, FamilyRow]) -> tuple[Fields, 
     while (key := next((key for key in _TEXT_KEYS if whole.given(key)), None)) is not None:
         whole = whole.nested(key)
     inner, path = whole.data, whole is not fields
-    if not path and (not isinstance(outer, str) or outer in rows or _flat_type(fields, outer) is None):
+    if not path and (not isinstance(outer, str) or outer in rows or _flat_type(fields, outer, rows) is None):
         return fields, ""
     found = _classes(fields)
     if any(not name.endswith(_WRAPPER_ENDS) and _letters(name) != _letters(str(outer)) for name in found):
@@ -247,7 +253,7 @@ def _text_model(fields: Fields, rows: Mapping[str, FamilyRow]) -> tuple[Fields, 
     values = dict(inner)
     inside = _declared(whole, rows) if path and kind not in _ONE_INSIDE else None
     if inside is None or (inside == outer and inside not in rows):
-        inside = _flat_type(fields, kind) or _WRAPPED.get(kind)
+        inside = _flat_type(fields, kind, rows) or _WRAPPED.get(kind)
     values["model_type"] = inside
     if inside is None:
         raise _unsupported(fields, kind, rows)
@@ -285,11 +291,20 @@ def _declared(fields: Fields, rows: Mapping[str, FamilyRow]) -> str | None:
     return None
 
 
-def _flat_type(fields: Fields, outer: str) -> str | None:
+def _flat_type(fields: Fields, outer: str, rows: Mapping[str, FamilyRow]) -> str | None:
     """The type of a language model whose fields stand among those of the model around it."""
     if outer in ("minicpmv", "minicpmo"):
         return _VERSIONS.get(str(fields.data.get("version")))
-    return _FLAT.get(outer)
+    if outer in _FLAT or not any(fields.given(key) for key in _LLAVA_KEYS):
+        return _FLAT.get(outer)
+    ends = {each: _type_of(each, rows) for name in _classes(fields) for each in _ends(name)}
+    return next((kind for kind in ends.values() if kind), None)
+
+
+def _ends(name: str) -> list[str]:
+    """A class's name and what it is without its first words, longest first: CambrianLlamaForCausalLM,
+    LlamaForCausalLM, ForCausalLM."""
+    return [name[place:] for place, letter in enumerate(name) if letter.isupper()]
 
 
 def _classes(fields: Fields) -> list[str]:

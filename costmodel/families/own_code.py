@@ -26,6 +26,8 @@ def _own_llama(fields: Fields, row: FamilyRow) -> ModelSpec:
     kind, experts = fields.model_type, None
     if number := fields.count_or_none("num_experts", minimum=0):
         per_token = fields.count("num_experts_per_tok", 2)
+        if kind == "xverse":
+            fields.refuse("num_experts", "XVERSE's mixture of experts is not supported")
         if kind != "minicpm" or per_token > number:
             raise fields.error("num_experts", f"absent but in MiniCPM, and at least num_experts_per_tok {per_token}")
         experts = Experts(number=number, per_token=per_token, intermediate_size=fields.count("intermediate_size"))
@@ -151,6 +153,7 @@ MOLMO = decoder_row(
 
 
 def _chatglm(fields: Fields, row: FamilyRow) -> ModelSpec:
+    fields.refuse("inner_hidden_size", "the first ChatGLM, whose positions have two dimensions, is not supported")
     fields.require("hidden_size", "num_attention_heads", "padded_vocab_size", "num_layers", "ffn_hidden_size")
     if not fields.flag_or("rmsnorm", True) or fields.flag_or("apply_residual_connection_post_layernorm", False):
         raise fields.error("rmsnorm", "true, without apply_residual_connection_post_layernorm")

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 
 _DRAFT = "a draft for speculative decoding: it reads hidden states and the embedding of the model that it drafts for"
 _LACKS = (
-    (r"(eagle|dflash|dspark|domino|medusa|mtp|nextn|specul|draft|gemma4_assistant)", _DRAFT),
+    (r"(eagle(?!.*(vl|chat))|dflash|dspark|domino|medusa|mtp|nextn|specul|draft|gemma4_assistant)", _DRAFT),
     (
         r"^(t5|mt5|umt5|bart|mbart|pegasus|marian|m2m|blenderbot|led|longt5|prophetnet|plbart|whisper|florence|nllb|switch)",
         "an encoder-decoder: a second stack with cross-attention is not priced",

@@ -134,6 +134,34 @@ def test_the_version_of_minicpm_v_says_which_language_model_it_has(version: floa
         spec_from_config({**config, "version": 9.9}, name="test", source="test")
 
 
+@pytest.mark.parametrize(
+    ("model_type", "name", "kind"),
+    [
+        ("cambrian_llama", "CambrianLlamaForCausalLM", "llama"),
+        ("llava_gemma2", "LlavaGemma2ForCausalLM", "gemma2"),
+        ("dots_ocr", "DotsOCRForCausalLM", "qwen2"),
+        ("GOT", "GOTQwenForCausalLM", "qwen2"),
+    ],
+)
+def test_a_language_model_among_the_fields_of_the_one_around_it_is_read(model_type: str, name: str, kind: str) -> None:
+    config = {"model_type": model_type, "architectures": [name], **SMALL, "num_key_value_heads": 4}
+    spec = spec_from_config({**config, "mm_vision_tower": "some/tower"}, name="test", source="test")
+    assert (spec.model_type, spec.inside) == (kind, model_type)
+    if kind != "qwen2":
+        with pytest.raises(ModelError, match="not supported"):
+            spec_from_config(config, name="test", source="test")
+
+
+def test_bert_of_other_layers_is_never_priced_as_bert() -> None:
+    config = {"model_type": "bert", "architectures": ["BertForMaskedLM"], **SMALL}
+    with pytest.raises(ModelError, match="MosaicBERT"):
+        spec_from_config({**config, "alibi_starting_size": 512}, name="test", source="test")
+    with pytest.raises(ModelError, match="the first ChatGLM"):
+        spec_from_config(
+            {"model_type": "chatglm", "inner_hidden_size": 16384, "num_layers": 28}, name="test", source="test"
+        )
+
+
 def test_a_language_model_that_names_its_class_alone_is_read_by_it() -> None:
     inner = {**SMALL, "architectures": ["LlamaForCausalLM"]}
     config = {"model_type": "vila", "architectures": ["VILAModel"], "llm_cfg": inner}
