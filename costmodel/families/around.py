@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from costmodel.families.class_names import classes_of, some, type_of, unsupported
 from costmodel.families.fields import Fields
 from costmodel.families.quantised import KEYS as QUANTISED_KEYS
+from costmodel.families.refused import what_is_lacking
 from costmodel.families.row import FamilyRow
 
 _TEXT_KEYS = (
@@ -158,8 +159,10 @@ def text_model(fields: Fields, rows: Mapping[str, FamilyRow]) -> tuple[Fields, s
     if not path and (not isinstance(outer, str) or outer in rows or _flat_type(fields, outer, rows) is None):
         return fields, ""
     found = classes_of(fields)
-    if any(not name.endswith(_WRAPPER_ENDS) and _letters(name) != _letters(str(outer)) for name in found):
-        raise fields.error("architectures", f"classes that end in {', '.join(_WRAPPER_ENDS)}")
+    other = [each for each in found if not each.endswith(_WRAPPER_ENDS) and _letters(each) != _letters(str(outer))]
+    if other:
+        hint = f"{other[0]} lacks a row: {what_is_lacking(other[0], default='a head or layers of its own')}"
+        raise fields.error("architectures", f"classes that end in {', '.join(_WRAPPER_ENDS)}", hint)
     kind = outer or (found or ["?"])[0]
     values = dict(inner)
     inside = _declared(whole, rows) if path and kind not in _ONE_INSIDE else None
@@ -172,9 +175,12 @@ def text_model(fields: Fields, rows: Mapping[str, FamilyRow]) -> tuple[Fields, s
         for name in ("tie_word_embeddings", "dtype", "torch_dtype", "auto_map", *QUANTISED_KEYS):
             if values.get(name) is None and fields.given(name):
                 values[name] = fields.data[name]
-    values["architectures"] = None
     if inside not in rows:
         raise unsupported(fields, f"{kind} around {inside}", rows)
+    body = rows[inside].classes[inside] + "Model"
+    named = kind in _WRAPPED or kind in _FLAT
+    bare = named and any(_letters(name) == _letters(kind) + "model" for name in found)
+    values["architectures"] = [body] if bare and body in rows[inside].heads_of(inside) else None
     return fields.with_data(values), kind
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from costmodel.errors import ModelError
 from costmodel.families.fields import Fields
 from costmodel.families.heads import MakeHead
-from costmodel.families.refused import lacks_something, what_is_lacking
+from costmodel.families.refused import what_is_lacking
 from costmodel.families.row import FamilyRow
 
 _RENAMED = {"BailingMoeV3": "BailingHybrid", "LlamaBidirectional": "Llama"}
@@ -43,7 +43,7 @@ def named_head(fields: Fields, name: str, row: FamilyRow, rows: Mapping[str, Fam
     if make is not None:
         return make
     names, other = ", ".join(row.heads_of(fields.model_type)), type_of(name, rows)
-    lacking = what_is_lacking(name) if lacks_something(name) else "a head or layers of its own"
+    lacking = what_is_lacking(name, default="a head or layers of its own")
     hint = f"{name} lacks a row: {lacking}" if other is None else f"{name} is a class of model_type {other}"
     raise fields.error("architectures", f"a class of model_type {fields.model_type}: {names}", hint)
 

@@ -62,10 +62,10 @@ def draft_key(fields: Mapping[str, object]) -> str | None:
     return next((key for key in _DRAFT_KEYS if fields.get(key) is not None), None)
 
 
-def what_is_lacking(*names: str) -> str:
-    """What a model of this type or class has that no row prices, by the first name of which something is known; a
-    general word where nothing is."""
-    return next((words for name in names if (words := _lacking(name))), "nothing is known of this architecture")
+def what_is_lacking(*names: str, default: str = "nothing is known of this architecture") -> str:
+    """What a model of this type or class has that no row prices, by the first name of which something is known; else
+    `default`."""
+    return next((words for name in names if (words := _lacking(name))), default)
 
 
 def lacks_something(name: str) -> bool:

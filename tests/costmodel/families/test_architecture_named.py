@@ -166,8 +166,8 @@ def test_phi_of_the_older_layout_has_the_sizes_and_flops_of_phi() -> None:
 
 
 def test_a_text_model_that_is_not_supported_is_refused_by_name() -> None:
-    with pytest.raises(ModelError, match="not supported: got 'molmo2 around molmo2_text'"):
-        build({"model_type": "molmo2", "text_config": {"model_type": "molmo2_text", "hidden_size": 64}})
+    with pytest.raises(ModelError, match="not supported: got 'flamingo around flamingo_text'"):
+        build({"model_type": "flamingo", "text_config": {"model_type": "flamingo_text", "hidden_size": 64}})
 
 
 def test_sizes_that_a_text_model_leaves_out_are_those_of_its_class() -> None:

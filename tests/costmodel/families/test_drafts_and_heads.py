@@ -86,3 +86,21 @@ def test_a_million_positions_are_no_mistake(model_type: str, name: str) -> None:
     config = {**SMALL, **sizes} if model_type in ("chatglm", "mistral") else {**sizes, "vocab_size": 100}
     spec = spec_from_config({**config, "model_type": model_type, name: 1 << 20}, name="test", source="test")
     assert 1 << 20 in (spec.max_positions, spec.sliding_windows[0])
+
+
+def test_the_body_of_a_model_around_a_language_model_has_no_lm_head() -> None:
+    inner = {**SMALL, "model_type": "qwen2_vl_text", "tie_word_embeddings": False}
+    whole, body = (
+        spec_from_config(
+            {"model_type": "qwen2_vl", "architectures": [name], "text_config": inner}, name="test", source="test"
+        )
+        for name in ("Qwen2VLForConditionalGeneration", "Qwen2VLModel")
+    )
+    assert whole.num_params - body.num_params == 100 * 64
+    assert (whole.generates, body.generates) == (True, False)
+    with pytest.raises(ModelError, match="ColQwen2ForRetrieval lacks a row: a head or layers of its own"):
+        spec_from_config(
+            {"model_type": "colqwen2", "architectures": ["ColQwen2ForRetrieval"], "text_config": inner},
+            name="test",
+            source="test",
+        )
