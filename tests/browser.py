@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import shutil
 from collections.abc import Iterator
@@ -10,6 +11,11 @@ from typing import Any
 
 from playwright.sync_api import Page, Request, sync_playwright
 
+VIEWS = [(width, dark) for width in (390, 720, 1440) for dark in (False, True)]
+"""What pages are looked at in: pixels of the window's width, and whether the reader wants it dark."""
+LEAST = 8.0
+"""Pixels that the smallest letters of a page or a picture have."""
+_LOOKING = (Path(__file__).parent / "looking.js").read_text()
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
 
 
@@ -43,6 +49,15 @@ class Tab:
         """The value of a JavaScript expression."""
         return self._page.evaluate(script)
 
+    def faults(self, least: float = LEAST) -> list[str]:
+        """What a reader stumbles over in what is open (looking.js), and what it complained of since it was opened."""
+        return [*self.problems, *self.run(f"({_LOOKING})({least})")]
+
+    def pictures(self) -> list[tuple[bytes, float]]:
+        """The SVG pictures inside a page, with how much smaller than they are they are shown."""
+        shown = self.run("[...document.images].map((each) => [each.currentSrc, each.naturalWidth / each.width])")
+        return [(base64.b64decode(source.split("base64,")[1]), scale) for source, scale in shown]
+
     def click(self, x: float, y: float) -> None:
         """A real click at a place of the window."""
         self._page.mouse.click(x, y)
@@ -59,6 +74,24 @@ class Tab:
     def _asked(self, request: Request) -> None:
         if not request.url.startswith(("data:", "blob:")) and not request.is_navigation_request():
             self.problems.append(f"request: {request.url}")
+
+
+def stumbles(tab: Tab, page: Path, folder: Path, *, width: int = 1440, dark: bool = False) -> list[str]:
+    """All that a reader of a page or a picture stumbles over; of a page with folded parts opened, and of its pictures
+    too, which are written into `folder`."""
+    tab.problems.clear()
+    tab.open(page, width=width, dark=dark)
+    tab.run("document.querySelectorAll('details').forEach((each) => { each.open = true; })")
+    tab.settle()
+    found = tab.faults()
+    if page.suffix == ".svg":
+        return found
+    for number, (picture, scale) in enumerate(tab.pictures()):
+        file = folder / f"{number}.svg"
+        file.write_bytes(picture)
+        tab.open(file, width=width, dark=dark)
+        found += [f"picture {number}: {each}" for each in tab.faults(LEAST * scale)]
+    return found
 
 
 @contextlib.contextmanager

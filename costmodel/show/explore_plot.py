@@ -14,7 +14,7 @@ from costmodel.explore.quality import params_removed
 from costmodel.explore.tables import CostBatch, CostTables
 from costmodel.forward.workload import Phase
 from costmodel.show.exploration import quality_label
-from costmodel.show.figure import COLOURS, Theme, axes_style, drawn, figure_bytes, new_figure
+from costmodel.show.figure import COLOURS, Theme, axes_style, figure_bytes, head, new_figure
 from costmodel.space.make import design_space
 from costmodel.units import unit_of
 
@@ -137,8 +137,9 @@ def frontier_figure(result: Exploration, theme: Theme = "light") -> Figure:
     axes.margins(0.04)
     limits = f", within {', '.join(map(str, question.limits))}" if question.limits else ""
     work = result.workloads[-1]
-    figure.suptitle(
-        f"{drawn(space.model.name)} on {result.hardware}: {space.kind} space, form {space.form}{limits}\n"
+    head(
+        figure,
+        f"{space.model.name} on {result.hardware}: {space.kind} space, form {space.form}{limits}\n"
         f"batch {work.batch}, {work.dtype.value}, {work.runtime.value}, "
         + ", ".join(
             f"prefill of {each.q_len} tokens"
@@ -146,10 +147,8 @@ def frontier_figure(result: Exploration, theme: Theme = "light") -> Figure:
             else f"decode with {each.kv_len} tokens in the cache"
             for each in result.workloads
         ),
-        color=colours["ink"],
-        fontsize=10.5,
-        x=0.01,
-        ha="left",
+        theme,
+        10.5,
     )
     figure.legend(loc="outside lower center", ncols=2, frameon=False, fontsize=8.5, labelcolor=colours["ink"])
     return figure

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import textwrap
 import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 Theme = Literal["light", "dark"]
 SUFFIXES = ("png", "svg")
 DPI = 160
+_POINTS, _LETTER, _LEADING = 72, 0.56, 1.25
+"""Points to an inch; a letter's mean width and a line's height, in sizes of the letters."""
 COLOURS: dict[Theme, dict[str, str]] = {
     "light": {
         "paper": "#ffffff",
@@ -101,6 +104,26 @@ def axes_style(axes: Any, theme: Theme = "light") -> None:
     axes.xaxis.label.set_color(colours["ink"])
     axes.yaxis.label.set_color(colours["ink"])
     axes.title.set_color(colours["ink"])
+
+
+def head(figure: Figure, text: str, theme: Theme = "light", size: float = 11.0) -> None:
+    """Write a heading of these lines above all axes; where they are too long for the figure they are broken, and the
+    figure is that much higher. `size` in points."""
+    width, height = figure.get_size_inches()
+    letters = int(0.97 * width * _POINTS / (size * _LETTER))
+    given = text.split("\n")
+    lines = [line for each in given for line in textwrap.wrap(each, letters)]
+    figure.set_size_inches(width, height + (len(lines) - len(given)) * size * _LEADING / _POINTS)
+    figure.suptitle(drawn("\n".join(lines)), color=COLOURS[theme]["ink"], fontsize=size, x=0.01, ha="left")
+
+
+def ink_on(colour: Any) -> str:
+    """Black or white, whichever stands out more on a colour (relative luminance as the WCAG 2 defines it)."""
+    from matplotlib.colors import to_rgb
+
+    linear = [value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4 for value in to_rgb(colour)]
+    luminance = 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2]
+    return "#000000" if (luminance + 0.05) / 0.05 > 1.05 / (luminance + 0.05) else "#ffffff"
 
 
 def plain_ticks(axis: Any, values: Iterable[float]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from costmodel.show.figure import COLOURS, Theme, any_letters, axes_style, drawn, new_figure
+from costmodel.show.figure import COLOURS, Theme, any_letters, axes_style, head, new_figure
 from costmodel.show.roofline_chart import GROUPS, Mark, Panel, RooflineChart
 from costmodel.units import percent, seconds, si
 
@@ -42,9 +42,7 @@ def roofline_figure(chart: RooflineChart, theme: Theme = "light") -> Figure:
     count = len(chart.panels)
     figure = new_figure(7.0 * count, 6.2, theme)
     colours = COLOURS[theme]
-    figure.suptitle(
-        drawn(f"{chart.title}\n{chart.configuration}"), color=colours["ink"], fontsize=11, x=0.01, ha="left"
-    )
+    head(figure, f"{chart.title}\n{chart.configuration}", theme)
     grid = figure.subplots(1, count, squeeze=False, sharey=True)[0]
     for axes, panel in zip(grid, chart.panels, strict=True):
         _draw_roofs(axes, chart, theme)
@@ -83,7 +81,7 @@ def _draw_roofs(axes: Any, chart: RooflineChart, theme: Theme) -> None:
             ha="right",
             va="bottom",
             fontsize=8,
-            color=colour,
+            color=colours["ink" if roof.selected else "muted"],
         )
         if roof.selected:
             axes.plot([left, ridge], [left * bandwidth, roof.flops_per_s], color=colour, lw=width)

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from costmodel.show.comparison import Table, estimates_table, saving_text
-from costmodel.show.figure import COLOURS, Theme, any_letters, axes_style, drawn, new_figure
+from costmodel.show.figure import COLOURS, Theme, any_letters, axes_style, drawn, head, new_figure
 from costmodel.show.recommendation import recommendations_table
 from costmodel.show.report import amount, duration
 
@@ -21,8 +20,6 @@ if TYPE_CHECKING:
 
 _WIDTH, _ROW, _LOW_ROW, _REST = 10.0, 0.62, 0.38, 1.5
 """Inches: of the figure, of a row of bars, of one of a dot, of what stands above and below."""
-_LINE = 105
-"""Letters of a line of the title."""
 _THICK, _OFF = 0.34, 0.19
 """Of a bar, and of its middle from the row's, in rows."""
 _BEYOND = 200.0
@@ -217,7 +214,7 @@ def _latencies(title: str, names: Sequence[str], phases: Sequence[PhaseEstimate]
 def _axes(title: str, names: Sequence[str], height: float, theme: Theme) -> tuple[Figure, Any]:
     colours = COLOURS[theme]
     figure = new_figure(_WIDTH, _REST + height * len(names), theme)
-    figure.suptitle(drawn(textwrap.fill(title, _LINE)), color=colours["ink"], fontsize=11, x=0.01, ha="left")
+    head(figure, title, theme)
     axes = figure.subplots()
     axes_style(axes, theme)
     axes.grid(False, axis="y")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from costmodel.show.figure import COLOURS, Theme, drawn, figure_bytes, new_figure
+from costmodel.show.figure import COLOURS, Theme, drawn, figure_bytes, head, new_figure
 from costmodel.show.site_map import Cell, SiteMap
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ def site_map_figure(maps: Sequence[SiteMap], heading: str, theme: Theme = "light
     """
     heights = [_REST + _ROW * len(each.tensors) for each in maps]
     figure = new_figure(_WIDTH, _HEAD + sum(heights), theme)
-    figure.suptitle(drawn(heading), color=COLOURS[theme]["ink"], fontsize=10.5, x=0.01, ha="left")
+    head(figure, heading, theme, 10.5)
     panels = figure.subplots(len(maps), 1, squeeze=False, height_ratios=heights)[:, 0]
     for axes, each in zip(panels, maps, strict=True):
         _draw(axes, each, theme)

@@ -8,7 +8,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from costmodel.show.figure import COLOURS, Theme, any_letters, axes_style, drawn, figure_bytes, file_kind, new_figure
+from costmodel.show.figure import (
+    COLOURS,
+    Theme,
+    any_letters,
+    axes_style,
+    figure_bytes,
+    file_kind,
+    head,
+    ink_on,
+    new_figure,
+)
 from costmodel.show.report import configuration_text, phase_title
 from costmodel.show.roofline_chart import GROUPS, group_of
 from costmodel.show.roofline_plot import GROUP_COLOURS
@@ -79,11 +89,10 @@ def time_figure(result: Estimate, theme: Theme = "light") -> Figure:
     """
     plain = not result.decomposition.factors and not result.decomposition.dropped
     count, bars = len(result.phases), 1 if plain else 2
-    colours = COLOURS[theme]
     figure = new_figure(_WIDTH, 0.95 + count * (1.05 + 0.62 * bars), theme)
     configuration = configuration_text(result.decomposition, result.model)
     title = f"{result.model.name} on {result.hardware.name}: where the time goes\n{configuration}"
-    figure.suptitle(drawn(title), color=colours["ink"], fontsize=11, x=0.01, ha="left")
+    head(figure, title, theme)
     used: set[str] = set()
     grid = figure.subplots(count, 1, squeeze=False)[:, 0]
     with any_letters():
@@ -95,7 +104,7 @@ def time_figure(result: Estimate, theme: Theme = "light") -> Figure:
             ncols=5,
             frameon=False,
             fontsize=8.5,
-            labelcolor=colours["ink"],
+            labelcolor=COLOURS[theme]["ink"],
         )
         figure.draw_without_rendering()
         for axes in grid:
@@ -162,13 +171,10 @@ def _shade(colour: str, odd: int, theme: Theme) -> str:
 
 def _name_segments(axes: Any) -> None:
     """Write each role into its segment where there is room for it, upright or on its side."""
-    from matplotlib.colors import to_rgb
-
     renderer = axes.figure.canvas.get_renderer()
     for bar in axes.patches:
         box = bar.get_window_extent(renderer)
-        red, green, blue = to_rgb(bar.get_facecolor())
-        ink = "#000000" if 0.299 * red + 0.587 * green + 0.114 * blue > 0.5 else "#ffffff"
+        ink = ink_on(bar.get_facecolor())
         at = (bar.get_x() + bar.get_width() / 2, bar.get_y() + bar.get_height() / 2)
         role = bar.get_gid()
         short = role.removeprefix("experts.")

@@ -91,8 +91,10 @@ def _choice_text(verdict: Verdict) -> str:
             f"The choice is the dense model: nothing is faster than it within {verdict.accept:g} nats, and there is "
             "nothing to apply."
         )
+    point = verdict.choice.point
+    found = f"found at the cost of a baseline ({point.label})" if point.role == "match" else point.label
     return (
-        f"The choice within {verdict.accept:g} nats, {verdict.choice.point.label}: {choice_latency(verdict)}, "
+        f"The choice within {verdict.accept:g} nats, {found}: {choice_latency(verdict)}, "
         f"{_cost_text(verdict, verdict.choice, SIZE)} of dense in size, "
         f"{interval_text(verdict.choice.change)} nats on text that nothing was chosen by."
     )

@@ -84,7 +84,7 @@ def _choice(folder: Path, settings: Settings, verdict: Verdict) -> dict[str, Any
             name=Path(settings.calibration_text).name,
             sha256=digests.get("calibration_text", ""),
             blocks=settings.calibration_blocks,
-            length=settings.length or min(LENGTH, load_model(settings.model).max_positions),
+            length=settings.length or min(LENGTH, verdict.results.model.max_positions),
         )
     measured = {
         "nll_change": asdict(chosen.change),

@@ -15,7 +15,8 @@ from costmodel.show.figure import Theme
 from costmodel.show.page import render
 
 NARROW = 3.8
-"""Inches that a figure for narrow screens is wide: 8 points in it are about as large as a page's small texts."""
+"""Inches that a figure for screens of up to 800 pixels is wide: 8 points in it are about as large as a page's small
+texts."""
 _THEMES: tuple[Theme, Theme] = ("light", "dark")
 _FOLDER = Path(__file__).parent / "templates"
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from costmodel.show.figure import COLOURS, Theme, axes_style, drawn, figure_bytes, new_figure, plain_ticks
+from costmodel.show.figure import COLOURS, Theme, axes_style, figure_bytes, head, new_figure, plain_ticks
 from costmodel.units import percent
 from validate.pages.markup import NARROW
 from validate.predictor.errors import PREDICTOR
@@ -48,7 +48,7 @@ def predictor_figure(fit: PredictorFit, theme: Theme = "light", *, narrow: bool 
         left, right = figure.subplots(1, 2, width_ratios=(1, 1.05))
     for axes in (left, right):
         axes_style(axes, theme)
-    _draw_points(left, fit, theme)
+    _draw_points(left, fit, theme, narrow)
     _draw_bands(right, fit, theme, columns=1 if narrow else 2)
     if narrow:
         left.set_xlabel("predicted change, held out")
@@ -56,19 +56,18 @@ def predictor_figure(fit: PredictorFit, theme: Theme = "light", *, narrow: bool 
     counted = fit.evidence.points.counted
     spearman = "" if counted.all() else f"; of the {counted.sum()} sampled"
     spearman += "" if fit.spearman is None else f", rank correlation {fit.spearman:.3f}"
-    figure.suptitle(
-        f"{drawn(fit.evidence.spec.name)}: quality predicted from {len(fit.evidence.points)} measured configurations\n"
+    head(
+        figure,
+        f"{fit.evidence.spec.name}: quality predicted from {len(fit.evidence.points)} measured configurations\n"
         f"{fit.errors[0]['protocol']}; {fit.evidence.factors} factors{spearman}, 90 % intervals hold "
         f"{percent(fit.coverage, 0)}",
-        color=COLOURS[theme]["ink"],
-        fontsize=10.5,
-        x=0.01,
-        ha="left",
+        theme,
+        10.5,
     )
     return figure
 
 
-def _draw_points(axes: Any, fit: PredictorFit, theme: Theme) -> None:
+def _draw_points(axes: Any, fit: PredictorFit, theme: Theme, narrow: bool) -> None:
     colours, points, held_out = COLOURS[theme], fit.evidence.points, fit.held_out
     measured, predicted = points.change, held_out.predicted
     forms = np.array(points.strata("form"), dtype=object)
@@ -95,13 +94,13 @@ def _draw_points(axes: Any, fit: PredictorFit, theme: Theme) -> None:
             label=label,
             zorder=3,
         )
-    for scale, limits, axis in (
-        (axes.set_xscale, axes.set_xlim, axes.xaxis),
-        (axes.set_yscale, axes.set_ylim, axes.yaxis),
+    for scale, limits, axis, left_out in (
+        (axes.set_xscale, axes.set_xlim, axes.xaxis, {0.01} if narrow else set()),
+        (axes.set_yscale, axes.set_ylim, axes.yaxis, set()),
     ):
         scale("asinh", linear_width=FLOOR)
         limits(*ends)
-        _ticks(axis, ends[1])
+        plain_ticks(axis, [value for value in _TICKS if value <= ends[1] and value not in left_out])
     axes.set_xlabel("predicted change of NLL, nats per token (held out)")
     axes.set_ylabel("measured change of NLL, nats per token")
     axes.legend(loc="upper left", frameon=False, fontsize=8.5, labelcolor=colours["ink"])
@@ -130,7 +129,8 @@ def _draw_bands(axes: Any, fit: PredictorFit, theme: Theme, columns: int) -> Non
     axes.set_xticks(range(len(bands)), [_band(rows, band) for band in bands], fontsize=8.5)
     axes.tick_params(axis="x", length=0)
     axes.grid(axis="x", visible=False)
-    _ticks(axes.yaxis, axes.get_ylim()[1], axes.get_ylim()[0])
+    low, high = axes.get_ylim()
+    plain_ticks(axes.yaxis, [value for value in (*_TICKS, 0.003, 0.001) if low <= value <= high])
     axes.set_xlabel("measured change of NLL, nats per token")
     axes.set_ylabel("mean absolute error, nats per token")
     axes.set_ylim(top=(6 if columns > 1 else 60) * axes.get_ylim()[1])
@@ -139,9 +139,4 @@ def _draw_bands(axes: Any, fit: PredictorFit, theme: Theme, columns: int) -> Non
 
 def _band(rows: Sequence[Mapping[str, Any]], band: str) -> str:
     row = next(row for row in rows if row["band"] == band)
-    return f"{band}\n{row['points']} points" + ("" if row["judged"] else ", too few")
-
-
-def _ticks(axis: Any, high: float, low: float = -1.0) -> None:
-    shown = (*_TICKS, 0.003, 0.001) if low > 0 else _TICKS
-    plain_ticks(axis, [value for value in shown if low <= value <= high])
+    return f"{band}\n{row['points']} points" + ("" if row["judged"] else "\ntoo few")

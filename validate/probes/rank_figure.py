@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from costmodel.show.figure import COLOURS, Theme, axes_style, figure_bytes, new_figure
+from costmodel.show.figure import COLOURS, Theme, axes_style, figure_bytes, head, new_figure
 from validate.probes.ranks import MULTIPLES, STEP, RankEffect
 
 if TYPE_CHECKING:
@@ -52,7 +52,7 @@ def rank_figure(effects: Sequence[RankEffect], title: str, theme: Theme = "light
         bbox_to_anchor=(1.0, 0.5),
     )
     legend.get_title().set_color(colours["ink"])
-    figure.suptitle(title, color=colours["ink"], fontsize=10.5, x=0.01, ha="left")
+    head(figure, title, theme, 10.5)
     return figure
 
 

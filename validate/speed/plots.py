@@ -150,7 +150,7 @@ def _shares(axes: Axes, theme: Theme, samples: Sequence[Sample], levels: dict[st
     axes.set_ylim(0, 103)
     axes.set_xlabel("error of the ratio, %")
     axes.set_ylabel("share of samples, %")
-    _legend(axes, theme)
+    _legend(axes, theme, below=True)
 
 
 def _groups(axes: Axes, theme: Theme, samples: Sequence[Sample], predicted: Predicted) -> None:
@@ -198,8 +198,10 @@ def _few_ticks(axis: Any) -> None:
     axis.set_minor_formatter(NullFormatter())
 
 
-def _legend(axes: Axes, theme: Theme) -> None:
-    legend = axes.legend(
-        loc="lower right", fontsize=8.5, frameon=False, labelcolor=COLOURS[theme]["ink"], handletextpad=0.5
-    )
+def _legend(axes: Axes, theme: Theme, *, below: bool = False) -> None:
+    """In the corner that points leave empty, or below the axes where curves leave none."""
+    place: dict[str, Any] = {"loc": "lower right"}
+    if below:
+        place = {"loc": "upper center", "bbox_to_anchor": (0.5, -0.16), "ncols": 2, "columnspacing": 1.2}
+    legend = axes.legend(**place, fontsize=8.5, frameon=False, labelcolor=COLOURS[theme]["ink"], handletextpad=0.5)
     legend.set_zorder(5)

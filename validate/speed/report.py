@@ -104,9 +104,8 @@ def _noise(evaluation: Evaluation) -> list[str]:
             f"{_pct(noise.median)} in the median, {_pct(noise.worst)} at worst."
         )
     if noise.dense_worst is not None:
-        lines.append(
-            f"Dense against dense, measured {noise.dense} times: off from 1 by at most {_pct(noise.dense_worst)}."
-        )
+        times = "once" if noise.dense == 1 else f"{noise.dense} times"
+        lines.append(f"Dense against dense, measured {times}: off from 1 by at most {_pct(noise.dense_worst)}.")
     if noise.half_width is not None:
         lines.append(f"95 % intervals of the ratio reach {_pct(noise.half_width)} to each side in the median.")
     if noise.disturbed:
