@@ -28,6 +28,8 @@ FEWEST_FOUND = 8
 _FOLDS, _SEED = 5, 0
 _WEIGHTS = np.array([0.1, 0.1, 0.3])
 """Of the penalties for leaving a scale of 1, the first ceiling and a bend of 1, next to residuals of about 0.1."""
+_BELOW, _ABOVE = np.log([20.0, 1.5, 3.0]), np.log([20.0, 10.0, 3.0])
+"""How far they may be left, as factors: no ceiling is below the largest loss that was measured."""
 _LOST = 0.3
 """Of that for leaving a factor of 1 for dropped layers."""
 
@@ -70,8 +72,7 @@ def fit_allocation(evidence: Evidence, found: NDArray[np.bool_]) -> Allocation:
     found = found & ~dropping
     inputs = inputs_of(evidence, FORM, points)
     level = float(np.log(energies(evidence.sensitivity, evidence.factors, FORM.measure)).mean())
-    top = max(float(points.change.max()), 10 * FLOOR)
-    start = np.array([0.0, np.log(1.5 * top), 0.0])
+    start = np.array([0.0, np.log(1.5 * max(float(points.change.max()), 10 * FLOOR)), 0.0])
     enough = bool(found.sum() >= FEWEST_FOUND)
     chosen = found if enough else ~dropping
     seen, change = inputs.subset(chosen), points.change[chosen]
@@ -100,8 +101,7 @@ def _link(inputs: Inputs, change: Floats, level: float, start: Floats) -> Score:
         predicted = _score(inputs, level, vector).predict(inputs)
         return np.append(compress(predicted) - compress(change), _WEIGHTS * (vector - start))
 
-    reach = np.log([20.0, 20.0, 3.0])
-    found = optimize.least_squares(residual, start, bounds=(start - reach, start + reach), loss="soft_l1")
+    found = optimize.least_squares(residual, start, bounds=(start - _BELOW, start + _ABOVE), loss="soft_l1")
     return _score(inputs, level, found.x)
 
 

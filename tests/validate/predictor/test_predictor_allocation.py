@@ -115,6 +115,21 @@ def test_the_link_is_that_of_what_was_found_whatever_random_ones_lose() -> None:
     )
 
 
+def test_what_was_found_says_nothing_of_the_ceiling() -> None:
+    """Its losses are small: a link that levelled off above them would call all that is worse free."""
+    found = made_sensitivity()
+    evidence, _ = evidence_of(found, (1.6, 1.3))
+    here = found_places(evidence)
+    change = np.where(here, np.minimum(evidence.points.change, np.median(evidence.points.change[here])), 9.0)
+    score = fit_allocation(replace(evidence, points=replace(evidence.points, change=change)), here).score
+    assert score.ceiling >= 9.0
+    top = float(change[here].max())
+    worse = score.link(
+        np.array([1.0, 4.0]) * float(score.score(inputs_of(evidence, FORM, evidence.points))[here].max())
+    )
+    assert worse[1] > 2 * worse[0] > top
+
+
 def test_nothing_that_is_fitted_tells_sites_apart() -> None:
     """The order of configurations is that of their curvature, before and after."""
     found = made_sensitivity()
