@@ -31,6 +31,8 @@ class Optimism:
         factor: sum of the measured changes over that of the predicted ones, on the other half: predicted changes of the
             frontier are multiplied by it for a corrected estimate.
         error, corrected: mean absolute error before, and after correction by the factor of the other points.
+        left: mean of measured minus predicted on the other half once predictions are multiplied by the ratio of sums on
+            the half that was searched on.
     """
 
     points: int
@@ -40,6 +42,7 @@ class Optimism:
     factor: Interval
     error: float
     corrected: float
+    left: Interval
 
 
 def optimism(results: Results) -> Optimism | None:
@@ -53,7 +56,7 @@ def optimism(results: Results) -> Optimism | None:
         [getattr(each, name).value for each in chosen.values()] for name in ("change_searched", "change")
     )
     factor, errors = Interval(1.0, None, None), np.abs(np.subtract(verified, guesses))
-    corrected = errors
+    corrected, searched_factor = errors, 1.0
     if np.mean(guesses) >= _SMALL and len(guesses) > 1:
         factor = change(verified, [0.0] * len(verified), guesses)
         others = [
@@ -61,6 +64,7 @@ def optimism(results: Results) -> Optimism | None:
             for mine, guess in zip(verified, guesses, strict=True)
         ]
         corrected = np.abs(np.subtract(verified, np.multiply(guesses, others)))
+        searched_factor = sum(searched) / sum(guesses)
     return Optimism(
         points=len(chosen),
         left_out=len(every) - len(chosen),
@@ -69,6 +73,7 @@ def optimism(results: Results) -> Optimism | None:
         factor=factor,
         error=float(np.mean(errors)),
         corrected=float(np.mean(corrected)),
+        left=_mean_difference(verified, [searched_factor * guess for guess in guesses]),
     )
 
 

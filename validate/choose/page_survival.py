@@ -29,7 +29,8 @@ def survival_section(verdict: Verdict) -> dict[str, Any]:
             f"Measured minus predicted increase of NLL, mean over {_predicted_points(optimism)} with an interval over "
             "them: "
             f"{interval_text(optimism.search)} nats on the half that was searched on, {interval_text(optimism.verify)} "
-            "on the other. Above 0 the search believed too much of what it chose.",
+            "on the other. Above 0 the search believed too much of what it chose. Predictions times the ratio of sums "
+            f"on the first half leave {interval_text(optimism.left)} nats on the other.",
             f"Corrected estimate: {interval_text(optimism.factor, 2, signed=False)} times the predicted change. The "
             f"mean error over the points goes from {optimism.error:.3f} to {optimism.corrected:.3f} nats, each "
             "corrected by the others.",

@@ -128,10 +128,9 @@ def _lines(folder: Path, verdict: Verdict, moved: Moved | None) -> list[str]:
     lines += [f"warning: {doubt}" for doubt in verdict.doubts]
     if optimism is not None:
         lines.append(
-            f"optimism: {interval_text(optimism.verify)} nats, measured minus predicted over {optimism.points} points "
-            f"without dropped layers; "
-            f"times {optimism.factor.value:.2f} the mean error goes from {optimism.error:.3f} to "
-            f"{optimism.corrected:.3f}"
+            f"optimism: {interval_text(optimism.verify)} nats, measured minus predicted over {optimism.points} points; "
+            f"times what the half searched on says, {interval_text(optimism.left)} are left; times "
+            f"{optimism.factor.value:.2f} the mean error goes from {optimism.error:.3f} to {optimism.corrected:.3f}"
         )
     if moved is not None and moved.shifts:
         lines.append(f"refit: {moved.sentence}")

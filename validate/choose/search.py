@@ -28,7 +28,8 @@ class Search:
     """Frontiers of quality against the latency of each phase and against size.
 
     Spaces are searched whole. Beside them stands a union that is not the whole of its space: every set of dropped
-    layers that was measured, and for some of them the per-site frontier of the other layers beside it.
+    layers that was measured, and for some of them the per-site frontier of the other layers beside it. What both lose
+    is added up in nats: nine points of SmolLM2's frontier lost 0.02 to 0.09 less than that, of 0.3 to 1.5.
 
     Args:
         setup: model, device, workloads.
@@ -82,11 +83,11 @@ class Search:
         """Predicted increase of NLL; None where nothing is known of a rank, or of the set of layers that is dropped."""
         ranks = dict(zip((tensor.name for tensor in self._space.model.tensors), self._space.ranks, strict=True))
         known = all(set(factor.ranks) <= set(ranks[site.tensor]) for site, factor in config.factors.items())
-        lost = self._link.inverse(self._dropped.get(config.dropped, 0.0))
         if (config.dropped and config.dropped not in self._dropped) or not known or self._table is None:
             return None
         choices = self._space.choices(self._space.index(Decomposition(config.factors)))
-        return self._link(float(self._table.ticks(choices)) * self._table.quantum + lost)
+        lost = self._dropped.get(config.dropped, 0.0)
+        return self._link(float(self._table.ticks(choices)) * self._table.quantum) + lost
 
     def best_within(self, objective: str, cost: float) -> Candidate | None:
         """The best predicted configuration of any space that costs no more."""
@@ -155,14 +156,13 @@ class Search:
         saved: float = 0.0,
         loss: float = 0.0,
     ) -> list[Candidate]:
-        """Points of an exploration; dropped layers take their cost away, and add their score before the link."""
-        lost = self._link.inverse(loss)
+        """Points of an exploration; dropped layers take their cost away, and add what they lose alone."""
         return [
             Candidate(
                 cost=float(each.objectives[objective]) - saved,
                 exploration=found,
                 number=each.number,
-                nats=self._link(float(each.objectives["quality"]) + lost),
+                nats=self._link(float(each.objectives["quality"])) + loss,
                 dropped=dropped,
             )
             for each in found.answer.frontier

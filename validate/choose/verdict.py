@@ -137,6 +137,7 @@ class Verdict:
                 "factor": optimism.factor.to_json(),
                 "error": optimism.error,
                 "corrected": optimism.corrected,
+                "left": optimism.left.to_json(),
             },
         }
 

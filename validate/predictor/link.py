@@ -27,13 +27,6 @@ class Link:
             return score
         return -self.ceiling * math.expm1(-((max(score, 0.0) / self.ceiling) ** self.bend))
 
-    def inverse(self, nats: float) -> float:
-        """The sum of a change; of one beyond the ceiling the sum just below it, of a gain 0."""
-        if self.ceiling is None:
-            return nats
-        share = min(max(nats, 0.0) / self.ceiling, 1 - 1e-6)
-        return float(self.ceiling * (-math.log1p(-share)) ** (1 / self.bend))
-
 
 def load_link(path: Path) -> Link:
     """The link of a quality file; without one its sums are nats.

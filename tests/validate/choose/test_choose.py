@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -141,13 +142,12 @@ def test_baselines_are_of_every_rule_and_of_the_same_seed_the_same() -> None:
         config.check(spec)
 
 
-def test_the_link_and_its_inverse(tmp_path: Path) -> None:
+def test_the_link_of_a_quality_file(tmp_path: Path) -> None:
     link = Link(ceiling=9.0, bend=1.4)
-    for nats in (0.001, 0.05, 1.0, 6.0):
-        assert link(link.inverse(nats)) == pytest.approx(nats)
-    assert link.inverse(-1.0) == 0
-    assert link(link.inverse(50.0)) < 9.0
-    assert Link()(-0.3) == -0.3 == Link().inverse(-0.3)
+    assert link(9.0) == pytest.approx(9 * (1 - math.exp(-1)))
+    assert link(4.5) == pytest.approx(9 * (1 - math.exp(-(0.5**1.4))))
+    assert link(-1.0) == 0
+    assert Link()(-0.3) == -0.3
     (tmp_path / "a.json").write_text('{"link": {"ceiling": 9.0, "bend": 1.4}, "entries": []}')
     (tmp_path / "b.json").write_text('{"entries": []}')
     assert load_link(tmp_path / "a.json") == link
@@ -376,7 +376,21 @@ def test_optimism_is_measured_minus_predicted_and_corrected_by_the_other_points(
     assert found.factor.value == pytest.approx(2.0)
     assert found.error == pytest.approx(0.35 / 3)
     assert found.corrected == pytest.approx(0.0, abs=1e-9)
+    assert found.left.value == pytest.approx(0.0, abs=1e-9)
     assert optimism(results(result("baseline", "late", 50, 0.7, 0.1))) is None
+
+
+def test_what_is_left_of_optimism_is_judged_on_the_other_half() -> None:
+    """By hand: twice the prediction on the half searched on, three times on the other."""
+    points = [
+        result("frontier", "per-site", 50 + place, 0.7, 3 * guess, guess, noise=0.0, searched=2 * guess)
+        for place, guess in enumerate((0.1, 0.3))
+    ]
+    found = optimism(results(*points))
+    assert found is not None
+    assert found.left.value == pytest.approx((0.1 + 0.3) / 2)
+    assert found.search.value == pytest.approx((0.1 + 0.3) / 2)
+    assert found.verify.value == pytest.approx((0.2 + 0.6) / 2)
 
 
 def test_each_point_is_corrected_by_the_others_alone() -> None:

@@ -65,6 +65,10 @@ def test_a_measured_set_of_layers_stands_for_itself(search: Search, setup: Setup
         if frontier.objective == "params":  # at so small sizes two factors take longer than one weight
             assert frontier.points[0].dropped == BESIDE
             assert frontier.points[0].config.factors
+            ranks = search.quality(Decomposition(frontier.points[0].config.factors))
+            assert ranks is not None
+            assert frontier.points[0].nats == pytest.approx(ranks + LOSSES[BESIDE])
+            assert search.quality(frontier.points[0].config) == pytest.approx(ranks + LOSSES[BESIDE])
 
 
 def test_points_are_of_everything_that_was_searched(search: Search, setup: Setup, quality: Path) -> None:
