@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import importlib.util
 import json
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 
-from costmodel.errors import InputError, ModelError
+from costmodel.errors import CostModelError, InputError, ModelError
 from validate.checkpoint.gguf_header import require_lists_fit
+from validate.checkpoint.gguf_whole import Held
 from validate.errors import reason_of
 from validate.hf.names import DTYPES
+from validate.models.weights import require_finite
 from validate.store.digests import sha256_of
 from validate.store.new_folder import new_folder, require_new
 
@@ -31,6 +33,7 @@ class Imported:
         types: how many tensors the file stores in each type, the quantised ones first by number.
         params: of the model, tied ones once.
         bytes: of the file that was read.
+        left_out: what scales positions in the file, which no model of transformers is given.
     """
 
     architecture: str
@@ -38,6 +41,7 @@ class Imported:
     params: int
     bytes: int
     sha256: str
+    left_out: tuple[str, ...] = ()
 
 
 def import_gguf(
@@ -56,25 +60,24 @@ def import_gguf(
 
     Raises:
         InputError: when the file is missing or no GGUF, the package gguf is not installed, or `out` exists.
-        ModelError: when transformers cannot read it.
+        ModelError: when transformers cannot read it, or makes something else of it than it holds.
+        MeasurementError: when a weight is not finite, or not in this type.
         RunError: when the disk is full or fails.
     """
-    import transformers
-
     require_new(out)
-    types = _types(file)
+    held = _held(file)
     digest = sha256_of(file)
     kind = DTYPES[dtype][0]
     with new_folder(out, {"gguf": digest, "dtype": dtype}) as place:
         status(f"dequantising {file.name}")
         try:
-            read: Any = transformers.AutoModelForCausalLM.from_pretrained(
-                str(file.parent), gguf_file=file.name, dtype=kind, local_files_only=True, trust_remote_code=False
-            )
-            tokenizer: Any = transformers.AutoTokenizer.from_pretrained(
-                str(file.parent), gguf_file=file.name, local_files_only=True, trust_remote_code=False
-            )
-            model = _plain(read, kind)
+            wide = torch.float32 if kind is torch.float16 else kind  # whose range is as good as any
+            model, tokenizer = _read(file, held, wide)
+            for name, weight in model.named_parameters():
+                require_finite(weight, name, kind)
+            model = _plain(model, kind)
+        except CostModelError:
+            raise
         except Exception as error:  # transformers raises many kinds
             raise ModelError("cannot read GGUF", value=str(file), hint=reason_of(error)) from error
         status(f"writing {out}")
@@ -82,30 +85,58 @@ def import_gguf(
         tokenizer.save_pretrained(place.folder)
         found = Imported(
             architecture=type(model).__name__,
-            types=types,
+            types=held.types,
             params=sum(each.numel() for each in model.parameters()),
             bytes=file.stat().st_size,
             sha256=digest,
+            left_out=held.of_positions,
         )
-        record = {"source": file.name, "sha256": digest, "weights": "dequantised", "types": types, "dtype": dtype}
+        record = {
+            **{"source": file.name, "sha256": digest, "weights": "dequantised", "types": held.types, "dtype": dtype},
+            **({"left_out": list(held.of_positions)} if held.of_positions else {}),
+        }
         (place.folder / RECORD).write_text(f"{json.dumps(record, indent=1)}\n", encoding="utf-8")
     return found
 
 
-def _types(file: Path) -> dict[str, int]:
-    """Number of tensors of each type of a GGUF file."""
+def _held(file: Path) -> Held:
+    """What a GGUF file holds."""
     if importlib.util.find_spec("gguf") is None:
         raise InputError("reading GGUF needs the package gguf", hint="pip install 'costmodel[gguf]'")
-    import gguf
-
     if not file.is_file():
         raise InputError("no such file", value=str(file), allowed="a GGUF file")
     try:
         require_lists_fit(file)
-        tensors = gguf.GGUFReader(file).tensors
+        return Held.read(file)
     except Exception as error:  # any kind, for any content
         raise InputError("not a GGUF file", value=str(file), hint=reason_of(error)) from error
-    return dict(Counter(tensor.tensor_type.name for tensor in tensors).most_common())
+
+
+def _read(file: Path, held: Held, dtype: torch.dtype) -> tuple[Any, Any]:
+    """The model, dequantised, and the tokenizer.
+
+    Raises:
+        ModelError: when the model is not what the file holds.
+        Exception: of any kind, when transformers cannot read the file.
+    """
+    import tqdm
+    import transformers
+    from transformers import modeling_gguf_pytorch_utils
+
+    reading: Any = modeling_gguf_pytorch_utils
+    reading.tqdm = partial(tqdm.tqdm, disable=True)  # a bar of its own, which has no switch
+    asked: Any = {"gguf_file": file.name, "local_files_only": True, "trust_remote_code": False}
+    config = transformers.AutoConfig.from_pretrained(str(file.parent), **asked)
+    with torch.device("meta"):
+        shell = transformers.AutoModelForCausalLM.from_config(config)
+    held.require_taken(shell)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(str(file.parent), **asked)
+    model, about = transformers.AutoModelForCausalLM.from_pretrained(
+        str(file.parent), dtype=dtype, output_loading_info=True, **asked
+    )
+    if lacking := sorted(about["missing_keys"]):
+        raise ModelError("the file lacks weights of the model", value=lacking[0], hint=f"{len(lacking)} in all")
+    return model, tokenizer
 
 
 def _plain(read: Any, dtype: torch.dtype) -> Any:

@@ -69,5 +69,11 @@ def gguf(file: Path, dtype: Literal["fp32", "bf16", "fp16"], out: Path) -> None:
     logging.disable_progress_bar()
     with Working(f"reading {file}") as working:
         found = import_gguf(file, out, dtype, working.status)
+    if found.left_out:
+        say(
+            f"warning: {', '.join(found.left_out)} of the file: transformers reads no scaling of positions from GGUF; "
+            "the folder's model has none until config.json says it",
+            err=True,
+        )
     types = ", ".join(f"{count} {name}" for name, count in found.types.items())
     say(f"{out}: {found.architecture}, {found.params:,} parameters in {dtype}, dequantised from {types}")
