@@ -53,7 +53,8 @@ class Harness:
         shots: few-shot examples; None for the harness's numbers.
 
     Raises:
-        InputError: when a task is unknown, its data cannot be reached, the model is an encoder, or lacks a token.
+        InputError: when a task is unknown, its data cannot be reached, the model is an encoder, lacks a token or is too
+            short for answers.
     """
 
     def __init__(
@@ -81,6 +82,8 @@ class Harness:
             self._add(name, _load_local(name, items))
         windows = [window for window in pretrained.spec.sliding_windows if window is not None]
         self._lm = SharedContextLM(pretrained, batch=batch, shared=not windows)
+        for name, task in self._tasks["tasks"].items():
+            self._require_room(name, task)
         for name, items in local.items():
             for place, item in enumerate(items):
                 self._lm.require_known(item, f"{name}, item {place},")
@@ -110,6 +113,16 @@ class Harness:
                 task.set_config(key="num_fewshot", value=0)
             self._groups[name] = group
             self._tasks["tasks"][name] = task
+
+    def _require_room(self, name: str, task: Any) -> None:
+        """Raise InputError where a task's answers leave no room for its questions."""
+        if task.OUTPUT_TYPE != "generate_until":
+            return
+        asked, longest = task.config.generation_kwargs or {}, self._lm.max_length
+        tokens = asked.get("max_gen_toks", self._lm.max_gen_toks)
+        if tokens >= longest:
+            allowed = f"fewer than the model's {longest} positions"
+            raise InputError(f"{name} generates up to so many tokens", value=tokens, allowed=allowed)
 
     def _record(self, name: str, samples: list[dict[str, Any]]) -> TaskRecord:
         multiple = self._tasks["tasks"][name].OUTPUT_TYPE == "multiple_choice"

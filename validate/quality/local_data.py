@@ -13,7 +13,7 @@ from typing import Any
 
 from costmodel.errors import InputError
 from validate.errors import reason_of
-from validate.quality.plain_rows import Row, bind_rows
+from validate.quality.plain_rows import Row, bind_rows, is_place
 from validate.quality.rows import read_rows
 from validate.quality.task_names import TaskName
 
@@ -196,5 +196,5 @@ def _check(task: Any) -> None:
         if not isinstance(choices, list) or not all(isinstance(each, str) for each in choices):
             raise ValueError(f"item {place}: choices are no list of texts")
         right = [text] if isinstance(text, int) else target if isinstance(target, list) else [target]
-        if not all(each in choices if isinstance(each, str) else 0 <= each < len(choices) for each in right):
+        if not all(each in choices if isinstance(each, str) else is_place(each, choices) for each in right):
             raise ValueError(f"item {place}: the right choice is none of {len(choices)}")

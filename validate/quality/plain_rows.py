@@ -25,7 +25,12 @@ def bind_rows(task: Any, rows: Sequence[Row]) -> list[dict[str, Any]]:
     Args:
         task: lm-evaluation-harness's, while it is being made.
         rows: at least one.
+
+    Raises:
+        ValueError: naming the first item whose question is no text or whose right choice is none of them.
     """
+    for place, row in enumerate(rows):
+        _require_plain(row, place)
     config = task.config
     columns = _NAMED_ROWS.get(str(config.dataset_path).rpartition("/")[2])
     found = [dict(row) for row in rows]
@@ -42,6 +47,25 @@ def bind_rows(task: Any, rows: Sequence[Row]) -> list[dict[str, Any]]:
     elif _lacking(config.doc_to_target, fields):
         _set(task, doc_to_target=next((name for name in _ANSWERS if name in fields), config.doc_to_target))
     return found
+
+
+def is_place(value: object, choices: Sequence[object]) -> bool:
+    """Whether a value is the place of a choice, from 0: neither true nor counted from the end."""
+    return type(value) is int and 0 <= value < len(choices)
+
+
+def _require_plain(row: Row, place: int) -> None:
+    """Raise where templates would take what is there for something else: nothing for the word None, -1 for the last."""
+    for name in _QUESTIONS:
+        if name in row and not isinstance(row[name], str):
+            raise ValueError(f"item {place}: {name} is no text")
+    if "choices" not in row or "gold" not in row:
+        return
+    choices = row["choices"]
+    if not isinstance(choices, list) or not all(isinstance(each, str) for each in choices):
+        raise ValueError(f"item {place}: choices are no list of texts")
+    if not is_place(row["gold"], choices):
+        raise ValueError(f"item {place}: gold is none of {len(choices)} choices, counted from 0")
 
 
 def _bind_text(task: Any, rows: list[dict[str, Any]], fields: set[str]) -> None:

@@ -42,7 +42,7 @@ def _content(path: str | Path) -> str:
     try:
         with opener(path, "rb") as stream:
             content: bytes = stream.read(MAX_BYTES + 1)
-        text = content.decode("utf-8-sig")
+        text = content.decode("utf-8-sig") if len(content) <= MAX_BYTES else ""
     except (OSError, EOFError, ValueError, lzma.LZMAError) as error:
         hint = getattr(error, "strerror", None) or str(error)
         raise InputError("cannot read task", value=str(path), allowed="compressed JSON lines", hint=hint) from error

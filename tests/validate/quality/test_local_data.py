@@ -285,6 +285,31 @@ def test_items_of_another_layout_are_refused(row: dict[str, Any], tmp_path: Path
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize("name", ["arc_easy", "hellaswag", "winogrande"])
+@pytest.mark.parametrize(
+    "odd",
+    [
+        *({"gold": gold} for gold in (-1, True, 0.0, 1.0, None, "1", 2, [0], 10**30)),
+        *({"question": text} for text in (None, 3, ["What?"], {"text": "What?"})),
+        *({"choices": choices} for choices in ([], "ab", [1, 2], ["a", None], {"a": 1})),
+    ],
+)
+def test_items_that_templates_would_take_for_others_are_refused(
+    name: str, odd: dict[str, Any], tmp_path: Path, hub: None
+) -> None:
+    good = {"question": "What is _?", "choices": ["a", "b"], "gold": 0}
+    path = write_lines(tmp_path / "odd.jsonl", [good, {**good, **odd}])
+    with pytest.raises(InputError, match=rf"{name} cannot read .*odd\.jsonl"):
+        harness._load(name, LocalData.read(TaskName(name=name, data=str(path))), None)
+
+
+def test_answers_longer_than_the_model_are_refused_before_anything_is_measured(tmp_path: Path, hub: None) -> None:
+    pretrained = opened(checkpoint(tmp_path / "model"))
+    task = files("gsm8k", tmp_path, examples=False)
+    with pytest.raises(InputError, match=r"gsm8k generates up to so many tokens: got 256; .* 128 positions"):
+        open_tasks(pretrained, [f"gsm8k={task.data}"])
+
+
 def test_names_and_files_are_told_apart() -> None:
     assert parse_task("arc_easy=a/b.jsonl.xz") == TaskName(name="arc_easy", data="a/b.jsonl.xz")
     assert parse_task("mmlu=t.jsonl,d.jsonl") == TaskName(name="mmlu", data="t.jsonl", examples="d.jsonl")
