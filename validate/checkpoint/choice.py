@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
 
@@ -21,8 +21,8 @@ class ChosenText(Record, frozen=True, kw_only=True):
 
     name: str
     sha256: str
-    blocks: int
-    length: int
+    blocks: Annotated[int, msgspec.Meta(ge=1, le=100_000)]
+    length: Annotated[int, msgspec.Meta(ge=2, le=100_000)]
 
 
 class Chosen(Record, frozen=True, kw_only=True):
@@ -58,7 +58,7 @@ class Choice(Record, frozen=True, kw_only=True):
         """Read choice.json.
 
         Raises:
-            InputError: when it cannot be read, or is a configuration that nothing was verified of.
+            InputError: when it cannot be read, its parts do not go together, or nothing was verified of it.
         """
         data = read_json(path, "choice", InputError)
         if not isinstance(data, dict) or not isinstance(data.get("chosen"), dict):
@@ -68,6 +68,9 @@ class Choice(Record, frozen=True, kw_only=True):
             chosen = msgspec.convert(data["chosen"], Chosen)
         except msgspec.ValidationError as error:
             raise InputError("--choice is damaged", value=str(path), hint=str(error)) from error
+        if (chosen.factors == "plain") != (chosen.calibration is None):
+            hint = f"{chosen.factors} factors {'without' if chosen.calibration is None else 'with'} a calibration text"
+            raise InputError("--choice is damaged", value=str(path), hint=hint)
         return cls(config={key: value for key, value in data.items() if key != "chosen"}, chosen=chosen)
 
     def to_json(self) -> dict[str, Any]:

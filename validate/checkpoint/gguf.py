@@ -131,9 +131,8 @@ def _read(file: Path, held: Held, dtype: torch.dtype) -> tuple[Any, Any]:
         shell = transformers.AutoModelForCausalLM.from_config(config)
     held.require_taken(shell)
     tokenizer = transformers.AutoTokenizer.from_pretrained(str(file.parent), **asked)
-    model, about = transformers.AutoModelForCausalLM.from_pretrained(
-        str(file.parent), dtype=dtype, output_loading_info=True, **asked
-    )
+    auto: Any = transformers.AutoModelForCausalLM
+    model, about = auto.from_pretrained(str(file.parent), dtype=dtype, output_loading_info=True, **asked)
     if lacking := sorted(about["missing_keys"]):
         raise ModelError("the file lacks weights of the model", value=lacking[0], hint=f"{len(lacking)} in all")
     return model, tokenizer

@@ -74,7 +74,8 @@ class Held:
         from transformers.modeling_gguf_pytorch_utils import TENSOR_PROCESSORS, TensorProcessor, get_gguf_hf_weights_map
 
         config = shell.config.to_dict()
-        processor: Any = TENSOR_PROCESSORS.get(shell.config.model_type, TensorProcessor)(config=config)
+        kind: Any = TENSOR_PROCESSORS.get(shell.config.model_type, TensorProcessor)
+        processor = kind(config=config)
         places = get_gguf_hf_weights_map(shell, processor)
         if lacking := [place for name, place in places.items() if name not in self.sizes and _is_own(shell, place)]:
             raise ModelError("the file lacks weights of the model", value=lacking[0], hint=f"{len(lacking)} in all")

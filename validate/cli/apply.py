@@ -82,7 +82,7 @@ def command(
     shard_bytes = parse_size(settings.max_shard_size)
     verified = None if choice is None else Choice.read(choice)
     if verified is not None:
-        settings = _as_verified(verified.chosen, configuration, settings)
+        settings = _as_verified(verified.chosen, configuration, settings, given(click.get_current_context()))
     if settings.merged and settings.weight_dtype:
         raise InputError("--merged and --weight-dtype", value=settings.weight_dtype, allowed="one of them")
     if verified is None and (settings.factors != "plain") != (settings.calibration_text is not None):
@@ -151,8 +151,13 @@ def command(
     print_written(written, above, list(source.left_out), needed, time.monotonic() - started, fmt)
 
 
-def _as_verified(chosen: Chosen, configuration: DecompositionSettings, settings: ApplySettings) -> ApplySettings:
+def _as_verified(
+    chosen: Chosen, configuration: DecompositionSettings, settings: ApplySettings, asked_for: set[str]
+) -> ApplySettings:
     """The settings with the kind of factors and the blocks of text that were verified.
+
+    Args:
+        asked_for: names of the options that the user gave.
 
     Raises:
         InputError: when others are asked for.
@@ -164,7 +169,7 @@ def _as_verified(chosen: Chosen, configuration: DecompositionSettings, settings:
     }
     for name, value in wanted.items():
         asked = getattr(settings, name)
-        if asked not in (value, getattr(ApplySettings(), name)):
+        if name in asked_for and asked != value:
             raise InputError(f"--{name} with --choice", value=asked, allowed=f"{value}, as it was verified")
     if configuration != DecompositionSettings():
         raise InputError("--choice and --config or --decompose", hint="give one of them")

@@ -145,9 +145,37 @@ def test_a_choice_is_applied_exactly_as_it_was_verified(tmp_path: Path, capsys: 
         *given, model=dense_folder(tmp_path / "else", LLAMA, seed=1)
     )
     assert "--blocks with --choice: got 10; allowed: 9" in refused(*given, "--blocks", "10")
+    assert "--blocks with --choice: got 64; allowed: 9" in refused(
+        *given, "--blocks", "64"
+    )  # the default, but asked for
+    assert "--factors with --choice: got 'plain'; allowed: whitened" in refused(*given, "--factors", "plain")
     assert "give one of them" in refused(*given, "--decompose", "layers=0 rank=3")
     file.write_text(json.dumps(of(dense, MIXED).to_json()))
     assert "a plain configuration is applied with --config" in refused(*given)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *(("blocks", count) for count in (0, -1, 10**30, 2.5, True, None)),
+        *(("length", count) for count in (0, 1, -7, 10**9, "16")),
+        ("calibration", None),
+        ("factors", "plain"),
+    ],
+)
+def test_a_choice_whose_parts_do_not_go_together_is_refused(
+    key: str, value: object, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dense, text, file = dense_folder(tmp_path / "dense", LLAMA), tmp_path / "text.txt", tmp_path / "choice.json"
+    text.write_text("x = 1\n" * 99)
+    made = choice_of(dense, text)
+    (made["chosen"]["calibration"] if key in ("blocks", "length") else made["chosen"])[key] = value
+    file.write_text(json.dumps(made))
+    words = [] if key == "calibration" else ["--calibration-text", str(text)]
+    capsys.readouterr()
+    assert run(cli, ["apply", "--model", str(dense), "--choice", str(file), *words, "--out", str(tmp_path / "no")]) == 2
+    assert "--choice is damaged" in capsys.readouterr().err
+    assert not (tmp_path / "no").exists()
 
 
 def test_what_is_no_gguf_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
