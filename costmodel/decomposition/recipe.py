@@ -60,7 +60,8 @@ def written_for_another(path: str | Path, model: ModelSpec) -> tuple[str, ...]:
 def _read(path: str | Path) -> Mapping[str, Node]:
     node = Node(str(path), read_toml(path, "recipe", DecompositionError), DecompositionError)
     part = node.table(["schema", "decompose"], ["model"])
-    if part["schema"].value != SCHEMA:
+    schema = part["schema"].value
+    if type(schema) is not int or schema != SCHEMA:
         raise part["schema"].wrong(str(SCHEMA))
     return part
 

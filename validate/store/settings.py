@@ -177,7 +177,7 @@ def require_same(earlier: Mapping[str, Any], now: Mapping[str, Any], fixed: Iter
     for name in fixed:
         digest = name + DIGEST
         hashed = digest in earlier and digest in now
-        if earlier.get(digest if hashed else name) != now.get(digest if hashed else name):
+        if not _same(*(each.get(digest if hashed else name) for each in (earlier, now))):
             value, allowed = (_shown(each, name) if hashed else each.get(name) for each in (now, earlier))
             raise RunError(
                 f"cannot resume with another {name.replace('_', ' ')}",
@@ -185,6 +185,11 @@ def require_same(earlier: Mapping[str, Any], now: Mapping[str, Any], fixed: Iter
                 allowed=shorten(allowed),
                 hint="choose another --out",
             )
+
+
+def _same(one: object, other: object) -> bool:
+    """Whether two values are one in JSON, where true is not 1."""
+    return one == other and (isinstance(one, bool) == isinstance(other, bool))
 
 
 def _shown(settings: Mapping[str, Any], name: str) -> str:
