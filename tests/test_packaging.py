@@ -62,7 +62,7 @@ def test_wheel_carries_nothing_else(wheel: zipfile.ZipFile) -> None:
 
 def test_wheel_declares_its_commands(wheel: zipfile.ZipFile) -> None:
     (entry_points,) = [name for name in wheel.namelist() if name.endswith("entry_points.txt")]
-    assert "costmodel = costmodel.cli:main" in wheel.read(entry_points).decode()
+    assert "costmodel = costmodel.__main__:main" in wheel.read(entry_points).decode()
 
 
 def test_data_is_read_from_the_wheel(installed: Path, tmp_path: Path) -> None:

@@ -33,8 +33,6 @@ _COMMANDS = {
     "models": "list and show built-in models",
 }
 """Command name (= module under `costmodel.cli`) and its line in `--help`; modules are imported on use."""
-_OBJECTS = 100_000
-"""New objects after which a command looks for cycles: by default it would search all that it imports, many times."""
 _MAX_MESSAGE = 400
 """Longer messages of click, which quotes arguments whole, are cut in the middle."""
 
@@ -51,10 +49,10 @@ class LazyGroup(NamingGroup):
     """A group whose commands are imported only when they are called, to keep start-up short."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [name for name in _COMMANDS if importlib.util.find_spec(f"costmodel.cli.{name}")]
+        return list(_COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in self.list_commands(ctx):
+        if cmd_name not in _COMMANDS:
             return None
         command: click.Command = importlib.import_module(f"costmodel.cli.{cmd_name}").command
         return command
@@ -99,7 +97,6 @@ def _say_time(name: str, began: float) -> None:
 
 def main(argv: list[str] | None = None) -> None:
     """Run the command; every expected failure is one line on stderr and exit code 2 (1 for a failed run)."""
-    gc.set_threshold(_OBJECTS)
     run_and_exit(cli, argv)
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from costmodel.errors import ModelError
 from costmodel.families.architecture import find_architecture
 from costmodel.families.fields import Fields
-from costmodel.families.moe_types import OTHER_NAMES
+from costmodel.families.other_names import OTHER_NAMES
 from costmodel.families.quantised import factored_entry, stored_weights
 from costmodel.families.row import FamilyRow
 from costmodel.families.rows import Rows

@@ -75,7 +75,10 @@ class OpCost(NamedTuple):
 
 def matrix_bytes(n: Count, k: Count, dtype: DType, scale_bytes: int = 2) -> Count:
     """Bytes of an n x k weight: int8 has one scale per output row, int4 one per row and group of 128 along k."""
-    stored = -(-n * k * dtype.bits // 8)
+    bits = dtype.bits
+    stored = -(-n * k * bits // 8)
+    if bits > 8:
+        return stored
     if dtype is DType.INT8:
         return stored + n * scale_bytes
     if dtype is DType.INT4:
@@ -109,15 +112,9 @@ def gemm(
 
     m = 1, n = k = 4096 in 16 bits: 33,554,432 FLOPs and 33,570,816 bytes, one FLOP per byte.
     """
-    work = gemm_work(m, n, k, input_bytes or act_bytes, act_bytes)
-    return OpCost(
-        flops=work.flops,
-        weight_read_bytes=weights
-        * weight_bytes(n, k, n if bias else 0, act_bytes=act_bytes, weight_dtype=weight_dtype),
-        act_read_bytes=work.act_read_bytes,
-        act_write_bytes=work.act_write_bytes,
-        kernels=kernels,
-    )
+    flops, read, written = gemm_work(m, n, k, input_bytes or act_bytes, act_bytes)
+    held = weight_bytes(n, k, n if bias else 0, act_bytes=act_bytes, weight_dtype=weight_dtype)
+    return OpCost._make((flops, 0, 0, weights * held, read, written, 0, 0, 0, kernels))
 
 
 def fused_attention(
@@ -144,7 +141,7 @@ def fused_attention(
 def batched_gemm(batch: int, m: int, n: int, k: int, *, act_bytes: int) -> OpCost:
     """`batch` products (m, k) @ (k, n) of activations."""
     return OpCost(
-        flops=batch * gemm_work(m, n, k, act_bytes).flops,
+        flops=batch * gemm_work(m, n, k, act_bytes)[0],
         act_read_bytes=batch * (m + n) * k * act_bytes,
         act_write_bytes=batch * m * n * act_bytes,
         kernels=1,

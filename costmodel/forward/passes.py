@@ -149,26 +149,17 @@ class FactoredLinear:
         source, (first, last) = inputs, factor.ranks
         core = 0 if isinstance(factor, LowRank) else last
         out, inner = self.tensor.out_features, self.tensor.in_features
-        rows, ops, place, held = self._rows, list[Op](), 0, holds
+        rows, site, ops, place, held = self._rows, self.tensor.name, list[Op](), 0, holds
         for suffix, kind, n, k, bias, summed in split_stages(way, first, last, core, out, inner, self._bias, self._tp):
             if not n:
                 continue
-            name, is_product = dense + suffix, kind == "gemm"
-            ops.append(
-                Op(
-                    name=name,
-                    kind=kind,
-                    cost=self._product(n, k, bias=bias > 0) if is_product else self._exchange(n, summed),
-                    out_bytes=rows * n * self._act_bytes,
-                    gemm=(rows, n, k) if is_product else None,
-                    inputs=source,
-                    holds=held,
-                    site=self.tensor.name,
-                    fp8=self._fp8,
-                    experts=self._experts[place] if is_product else None,
-                )
-            )
-            place += is_product
+            name, size = dense + suffix, rows * n * self._act_bytes
+            if kind == "gemm":
+                cost, gemm, experts = self._product(n, k, bias=bias > 0), (rows, n, k), self._experts[place]
+                place += 1
+            else:
+                cost, gemm, experts = self._exchange(n, summed), None, None
+            ops.append(Op._make((name, kind, cost, size, 0, gemm, None, source, held, site, 0, self._fp8, experts)))
             source, held = (name,), (*holds, *inputs)
         return ops
 
@@ -177,19 +168,11 @@ class FactoredLinear:
         return OpCost(message_bytes=rows * width * self._act_bytes, kernels=1)
 
 
+_INPUTS = Op._fields.index("inputs")
+"""Behind it stands `holds`."""
+
+
 def _place(op: Op, names: dict[str, str], prefix: str) -> Op:
-    return Op(
-        name=prefix + op.name,
-        kind=op.kind,
-        cost=op.cost,
-        out_bytes=op.out_bytes,
-        workspace_bytes=op.workspace_bytes,
-        gemm=op.gemm,
-        attention=op.attention,
-        inputs=tuple([names[name] for name in op.inputs]),
-        holds=tuple([names[name] for name in op.holds]),
-        site=op.site,
-        merged_n=op.merged_n,
-        fp8=op.fp8,
-        experts=op.experts,
-    )
+    inputs = tuple([names[name] for name in op.inputs])
+    holds = tuple([names[name] for name in op.holds]) if op.holds else ()
+    return Op._make((prefix + op.name, *op[1:_INPUTS], inputs, holds, *op[_INPUTS + 2 :]))

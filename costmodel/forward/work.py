@@ -17,17 +17,12 @@ SOFTMAX_OPS = 5
 """Vector operations per attention score: scale, max, subtract and exponentiate, sum, divide."""
 
 
-class GemmWork(NamedTuple, Generic[Count]):
-    """What (m, k) @ (k, n) does, its weight's bytes left out: they depend on how the weight is held."""
-
-    flops: Count
-    act_read_bytes: Count
-    act_write_bytes: Count
-
-
-def gemm_work(m: Count, n: Count, k: Count, act_bytes: int, result_bytes: int | None = None) -> GemmWork[Count]:
-    """2 m n k FLOPs; m x k activations read and m x n written, of `act_bytes` each, or results of `result_bytes`."""
-    return GemmWork(FMA * m * n * k, m * k * act_bytes, m * n * (result_bytes or act_bytes))
+def gemm_work(
+    m: Count, n: Count, k: Count, act_bytes: int, result_bytes: int | None = None
+) -> tuple[Count, Count, Count]:
+    """What (m, k) @ (k, n) does: 2 m n k FLOPs, bytes of m x k activations read and of m x n written, of `act_bytes`
+    each, or results of `result_bytes`. The weight's bytes are left out: they depend on how it is held."""
+    return FMA * m * n * k, m * k * act_bytes, m * n * (result_bytes or act_bytes)
 
 
 class AttentionShape(NamedTuple, Generic[Count]):

@@ -9,11 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from costmodel.arrays import Bools, Ints
-from costmodel.decomposition.factors import Decomposition, LowRank
+from costmodel.decomposition.factors import Decomposition, LowRank, Tucker
 from costmodel.decomposition.sites import site_places
 from costmodel.model import ModelSpec
 
 DENSE, SVD, TUCKER = 0, 1, 2
+_FORM = {LowRank: SVD, Tucker: TUCKER}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,12 +40,13 @@ class Configurations:
         if decomposition.factors:
             known, factors = site_places(model), decomposition.factors.values()
             places = np.array([known.get(site, -1) for site in decomposition.factors])
-            ranks = np.array([factor.ranks for factor in factors])
+            ranks = np.array([rank for factor in factors for rank in factor.ranks]).reshape(-1, 2)
             if places.min() < 0 or not _possible(ranks, _limits(model)[places % shape[1]]):
                 decomposition.check(model)
-            forms, first, last = arrays.reshape(3, -1)
-            forms[places] = [SVD if isinstance(factor, LowRank) else TUCKER for factor in factors]
-            first[places], last[places] = ranks.T
+            table = np.empty((3, len(places)), dtype=np.int64)
+            table[0] = [_FORM[type(factor)] for factor in factors]
+            table[1:] = ranks.T
+            arrays.reshape(3, -1)[:, places] = table
         kept = np.ones(shape[0], dtype=np.bool_)
         if decomposition.dropped:
             decomposition.check(model)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterable
 from dataclasses import replace
 
@@ -37,6 +38,7 @@ def check_counts(model: ModelSpec, work: Workload) -> None:
     )
 
 
+@functools.lru_cache(maxsize=64)
 def _most(model: ModelSpec, work: Workload) -> int:
     """An upper bound of every count of a pass, of any configuration."""
     layers = [summed_counts(layer_ops(kind, work, window)) for kind, window in dict.fromkeys(model.variants)]

@@ -6,7 +6,7 @@ factor reads; everything else of the pass stays. So the peak is the largest of f
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import functools
 from dataclasses import dataclass
 
 import numpy as np
@@ -40,8 +40,9 @@ class Liveness:
     shared: int
 
     @classmethod
-    def of(cls, model: ModelSpec, work: Workload, variants: Sequence[tuple[ModelSpec, int | None]]) -> Liveness:
-        """Of a model whose layers are of these kinds with these sliding windows."""
+    @functools.lru_cache(maxsize=64)
+    def of(cls, model: ModelSpec, work: Workload, variants: tuple[tuple[ModelSpec, int | None], ...]) -> Liveness:
+        """Of a model whose layers are of these kinds with these sliding windows; the same for every stack."""
         before, (first, held) = prologue(model, work)
         after = epilogue_ops(model, work)
         held_bytes = sum(op.out_bytes for op in before if op.name in held)

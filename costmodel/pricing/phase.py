@@ -95,26 +95,29 @@ def _communication(priced: PhasePricer, decomposition: Decomposition) -> dict[st
 def op_rows(ops: Sequence[Op], columns: OpColumns, timings: OpTimings) -> list[dict[str, Any]]:
     """Operations, also given as columns, and their times, in one order, as rows with the contract's keys."""
     times = (timings.compute_s, timings.memory_s, timings.overhead_s, timings.latency_s)
-    return [
-        {
+    table = zip(ops, columns.hbm_bytes.tolist(), *(column.tolist() for column in times), timings.bound(), strict=True)
+    rows = []
+    for op, moved, compute_s, memory_s, overhead_s, latency_s, bound in table:
+        cost, (m, n, k) = op.cost, op.gemm or (None, None, None)
+        flops, sent = cost.flops, cost.message_bytes
+        row = {
             "name": op.name,
             "kind": op.kind,
-            "m": op.gemm[0] if op.gemm else None,
-            "n": op.gemm[1] if op.gemm else None,
-            "k": op.gemm[2] if op.gemm else None,
-            "flops": op.cost.flops,
-            "vector_flops": op.cost.vector_flops,
+            "m": m,
+            "n": n,
+            "k": k,
+            "flops": flops,
+            "vector_flops": cost.vector_flops,
             "hbm_bytes": moved,
-            "kernels": op.cost.kernels,
-            "arithmetic_intensity": op.cost.flops / moved if moved else 0.0,
+            "kernels": cost.kernels,
+            "arithmetic_intensity": flops / moved if moved else 0.0,
             "compute_s": compute_s,
             "memory_s": memory_s,
             "overhead_s": overhead_s,
             "latency_s": latency_s,
-            "bound": "communication" if op.cost.message_bytes else bound,
-            **({"message_bytes": op.cost.message_bytes} if op.cost.message_bytes else {}),
+            "bound": "communication" if sent else bound,
         }
-        for op, moved, compute_s, memory_s, overhead_s, latency_s, bound in zip(
-            ops, columns.hbm_bytes.tolist(), *(column.tolist() for column in times), timings.bound(), strict=True
-        )
-    ]
+        if sent:
+            row["message_bytes"] = sent
+        rows.append(row)
+    return rows

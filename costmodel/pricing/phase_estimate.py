@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from costmodel.decomposition.factors import Decomposition
 from costmodel.forward.ops import Op
@@ -12,9 +12,11 @@ from costmodel.forward.workload import Workload
 from costmodel.pricing.configurations import Configurations
 from costmodel.pricing.phase import PhaseCosts, op_rows, savings
 from costmodel.pricing.pricer import PhasePricer
-from costmodel.pricing.stages import Stage, idle_share
 from costmodel.pricing.verdict import Verdict
 from costmodel.timing.columns import OpColumns, OpTimings
+
+if TYPE_CHECKING:
+    from costmodel.pricing.stages import Stage
 
 DENSE = Decomposition()
 
@@ -61,6 +63,8 @@ class PhaseEstimate:
 
     def pipeline(self) -> dict[str, Any]:
         """The stages, the microbatches that pass them, and the share of their time in which they wait."""
+        from costmodel.pricing.stages import idle_share  # of no use to a pass of one stage
+
         many, answer = self.workload.microbatches, dict[str, Any]()
         for which, costs, chosen in self._both():
             stages = self.stages(chosen)

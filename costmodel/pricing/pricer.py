@@ -10,7 +10,8 @@ takes the maximum of live activations. What is fixed comes from the operations o
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -30,29 +31,13 @@ from costmodel.pricing.costs import COUNTS, TIMES, Additive, PassCosts
 from costmodel.pricing.count_bounds import check_counts, summed_counts
 from costmodel.pricing.liveness import Liveness
 from costmodel.pricing.sites import Sites, additive_of
-from costmodel.pricing.stages import Pipeline
 from costmodel.timing.columns import OpColumns, TimeModel
 from costmodel.timing.datasheet import energy_joules
 from costmodel.weights import WeightFormat
 
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class SiteChoices:
-    """What passes that keep every layer are put together from, for choices of form and ranks that any layer can make.
-
-    Attributes:
-        outside: costs outside the layers, shape ().
-        layers: costs of each layer outside its tensors, shape (layers,).
-        sites: costs of the choices, shape (choices, tensors).
-        site_live: int64 (layers, choices, tensors): live bytes of activations while a choice's linears run.
-        other_live: the most live bytes while anything else runs.
-    """
-
-    outside: Additive
-    layers: Additive
-    sites: Additive
-    site_live: Ints
-    other_live: int
+if TYPE_CHECKING:
+    from costmodel.pricing.site_choices import SiteChoices
+    from costmodel.pricing.stages import Pipeline
 
 
 class PhasePricer:
@@ -148,6 +133,8 @@ class PhasePricer:
 
     def pipeline(self, configurations: Configurations) -> Pipeline:
         """The stages of passes, of one microbatch; of a workload that has several stages."""
+        from costmodel.pricing.stages import Pipeline  # of no use to a pass of one stage
+
         sites, (first, sent, last) = self.layer_costs(configurations), self.ends
         hidden = self.share.tokens * self.rank.hidden_size * self.share.act_bytes
         inside, extra = (
@@ -172,6 +159,8 @@ class PhasePricer:
 
     def choices(self, form: Ints, rank_in: Ints, rank_out: Ints) -> SiteChoices:
         """The parts of passes whose sites choose among these, int64 (choices, tensors) as in Configurations."""
+        from costmodel.pricing.site_choices import SiteChoices  # of no use to one configuration
+
         live, places = self._liveness, self.variant_of_layer
         first = np.zeros(len(places), dtype=np.int64)
         first[0] = live.shared

@@ -159,7 +159,7 @@ def _check_size(shape: Ints, ops: OpColumns, start: int) -> None:
     exact = shape.astype(np.float64)
     if len(shape) == len(GEMM_COLUMNS):
         m, n, k = exact
-        work = gemm_work(m, n, k, 1).flops
+        work = gemm_work(m, n, k, 1)[0]
     else:
         sizes = _attention_shape(exact)
         work = attention_work(sizes, sizes.q_len * sizes.kv_len, 1).flops

@@ -67,10 +67,10 @@ class ValidateGroup(LazyGroup):
     """The commands that exist, each imported when it is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        return [name for name in _COMMANDS if importlib.util.find_spec(_module(name))]
+        return list(_COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in self.list_commands(ctx):
+        if cmd_name not in _COMMANDS:
             return None
         command: click.Command = importlib.import_module(_module(cmd_name)).command
         return command

@@ -115,9 +115,9 @@ def probe_plan(
         wide, other = rng.choice(_WIDTHS), rng.choice(_WIDTHS)
         rank = rng.choice([each for each in _RANKS if each <= wide])
         n, k = rng.choice([(rank, wide), (wide, rank), (other, wide)])
-        work = gemm_work(m, n, k, element_bytes)
-        moved = n * k * element_bytes + work.act_read_bytes + work.act_write_bytes
-        if work.flops <= max_flops and moved <= max_bytes:
+        flops, read, written = gemm_work(m, n, k, element_bytes)
+        moved = n * k * element_bytes + read + written
+        if flops <= max_flops and moved <= max_bytes:
             gemms[m, n, k] = None
     attention: dict[Attention, None] = {}
     for _ in range(points * _TRIES):
