@@ -20,6 +20,7 @@ from sweep import sweep
 
 from costmodel.explore import explore
 from costmodel.explore.distribution import Distribution
+from costmodel.explore.settings import ExploreSettings
 from costmodel.families.load import load_model
 from costmodel.forward.workload import Runtime, Workload
 from costmodel.hardware.profile import load_hardware
@@ -72,7 +73,12 @@ def whole(name: str) -> tuple[str, float, str]:
     """Distribution, constrained count, best and frontier over all layer sets x tensor sets x 16 ranks."""
     space = design_space(load_model(name), ranks=SIXTEEN)
     runs = [
-        explore(space, A100, [Workload.decode(513)], objectives=FOUR, limits=["saved.params_pct>=9"]).elapsed_s
+        explore(
+            space,
+            A100,
+            [Workload.decode(513)],
+            ExploreSettings(objectives=",".join(FOUR), limits=("saved.params_pct>=9",)),
+        ).elapsed_s
         for _ in range(3)
     ]
     return f"{name}, homogeneous, {space.size:.3g} configurations", min(runs), "s"
@@ -85,8 +91,7 @@ def uneven(name: str) -> tuple[str, float, str]:
         space,
         A100,
         [Workload.decode(513, runtime=Runtime.GRAPH)],
-        quality=made_up_quality(space, 4),
-        objectives=["decode.latency_s", "quality"],
+        ExploreSettings(quality=made_up_quality(space, 4), objectives="decode.latency_s,quality"),
     )
     return f"{name}, the same with an uneven quality", result.elapsed_s, "s"
 
@@ -98,8 +103,7 @@ def per_site(states: int) -> tuple[str, float, str]:
         space,
         A100,
         [Workload.decode(513, runtime=Runtime.GRAPH)],
-        quality=made_up_quality(space, states),
-        objectives=["decode.latency_s", "quality"],
+        ExploreSettings(quality=made_up_quality(space, states), objectives="decode.latency_s,quality"),
     )
     points = np.array([found.objectives["decode.latency_s"] for found in result.answer.frontier])
     gap = 100 * result.answer.frontier_gap / np.ptp(points)
@@ -110,7 +114,9 @@ def per_site(states: int) -> tuple[str, float, str]:
 def literal(stop: int | None) -> tuple[str, float, str]:
     """Configurations a second when each is decoded, priced and counted."""
     space = design_space(load_model("bert-large"), ranks=[1])
-    result = explore(space, A100, [Workload.prefill(512, runtime=Runtime.GRAPH)], objectives=["latency_s"])
+    result = explore(
+        space, A100, [Workload.prefill(512, runtime=Runtime.GRAPH)], ExploreSettings(objectives="latency_s")
+    )
     expected = result.answer.distribution["latency_s"]
     assert isinstance(expected, Distribution)
     done = sweep(

@@ -63,10 +63,14 @@ class _Explore(ModuleType):
 
     __module__ = f"{__name__}.api.asking"
 
-    def __call__(self, *args: object, **options: object) -> object:
-        from costmodel.api import asking
+    if TYPE_CHECKING:
+        __call__ = staticmethod(explore)
+    else:
 
-        return asking.explore(*args, **options)  # type: ignore[arg-type]
+        def __call__(self, *args, **options):
+            from costmodel.api import asking
+
+            return asking.explore(*args, **options)
 
     @property
     def __signature__(self) -> inspect.Signature:

@@ -18,6 +18,7 @@ import pytest
 from costmodel.decomposition.text import parse_decomposition
 from costmodel.errors import ModelError
 from costmodel.explore.explore import explore
+from costmodel.explore.settings import ExploreSettings
 from costmodel.families import registry
 from costmodel.families.fields import Fields
 from costmodel.families.llama import LLAMA
@@ -165,7 +166,7 @@ def test_it_is_priced(folder: Path) -> None:
 @pytest.mark.parametrize("kind", ["homogeneous", "per-layer", "per-site"])
 def test_it_is_explored(folder: Path, kind: Any) -> None:
     space = design_space(load_model(folder), kind, ranks=[2, 5])
-    found = explore(space, A100, [Workload.decode(17)], objectives=["params"], top=1).to_json()
+    found = explore(space, A100, [Workload.decode(17)], ExploreSettings(objectives="params", top=1)).to_json()
     counts = {"homogeneous": 7 * 63 * 2 + 1, "per-layer": (2**18 - 1) * 2 + 1, "per-site": 3**18}
     assert found["configurations"] == counts[kind]
     assert found["top"][0]["config"]["ranks"]["layers.0.gate_up_proj"] == 2

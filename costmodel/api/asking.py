@@ -39,6 +39,7 @@ from costmodel.explore.explore import explore as explored
 from costmodel.explore.goal import Goal
 from costmodel.explore.recommend import recommend_each
 from costmodel.explore.recommendation import Recommendation
+from costmodel.explore.settings import ExploreSettings
 from costmodel.forward.workload import Workload
 from costmodel.pricing.estimate import estimate as estimated
 from costmodel.pricing.setup import Setup
@@ -179,18 +180,19 @@ def explore(
     settings = SpaceSettings(
         space=space, form=form, ranks=ranks, rank_multiple=rank_multiple, keep=texts_of("keep", keep)
     )
-    if objectives is not None:
-        objectives = [name for text in texts_of("objectives", objectives) for name in text.split(",")]
+    asked = ExploreSettings(
+        objectives=None if objectives is None else ",".join(texts_of("objectives", objectives)),
+        limits=texts_of("limits", limits),
+        top=top,
+        quality=quality,
+    )
     warn_of_held(setup.model)
     config = None if recipe is None else named_of(recipe, setup.model)
     result = explored(
         settings.of(setup.model),
         setup.hardware,
         setup.workloads,
-        objectives=objectives,
-        limits=texts_of("limits", limits),
-        top=top,
-        quality=quality,
+        asked,
         calibration=setup.calibration,
         new_tokens=setup.new_tokens,
     )

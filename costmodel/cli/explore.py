@@ -21,6 +21,7 @@ from costmodel.explore.beside import Beside, held_beside, price_beside
 from costmodel.explore.explore import SCHEMA, best_warnings
 from costmodel.explore.machines import by_machine, devices_of, fewest_devices
 from costmodel.explore.milder import milder, opening
+from costmodel.explore.settings import ExploreSettings
 from costmodel.explore.text import count_text
 from costmodel.files.write import write_file
 from costmodel.pricing.setup import SEVERAL, Setup, WorkloadSettings
@@ -52,27 +53,7 @@ _SHOWN = 24
 @click.command()
 @options_of(WorkloadSettings, "workloads", SEVERAL)
 @options_of(SpaceSettings, "space")
-@click.option(
-    "--objectives",
-    metavar="A,B,...",
-    help="Names as `costmodel objectives` lists them: decode.latency_s, decode.saved.latency_p05_pct, params, quality; "
-    "the first orders --top.",
-)
-@click.option(
-    "--limit",
-    "limits",
-    multiple=True,
-    metavar="'NAME OP NUMBER'",
-    help="For example 'decode.latency_s<=20ms' or 'saved.latency_p05_pct>=20%'; repeatable. Without a phase it holds "
-    "in every phase.",
-)
-@click.option("--top", type=int, default=5, show_default=True, metavar="K", help="How many of the best to list.")
-@click.option(
-    "--quality",
-    metavar="FILE|prior|standin:params|standin:energy:FILE",
-    help="What each factored weight does to the answers, less is better; all but a FILE are no measurement.  "
-    "[default: prior, in nats]",
-)
+@options_of(ExploreSettings, "asked")
 @click.option("--plot", "plot_file", metavar="FILE", help="Draw the frontier of the first two objectives (.png, .svg).")
 @click.option("--report", "report_file", metavar="FILE.html", help="Write an interactive page that needs no network.")
 @click.option("--recipe", metavar="FILE.toml", help="Price this recipe beside those that are found.")
@@ -84,10 +65,7 @@ def command(
     /,
     workloads: tuple[WorkloadSettings, ...],
     space: SpaceSettings,
-    objectives: str | None,
-    limits: tuple[str, ...],
-    top: int,
-    quality: str | None,
+    asked: ExploreSettings,
     plot_file: str | None,
     report_file: str | None,
     recipe: str | None,
@@ -130,10 +108,7 @@ def command(
             space.of(setup.model),
             setup.hardware,
             setup.workloads,
-            top=top,
-            limits=limits,
-            quality=quality,
-            objectives=objectives.split(",") if objectives is not None else None,
+            asked,
             calibration=setup.calibration,
             new_tokens=setup.new_tokens,
         )
@@ -151,7 +126,7 @@ def command(
 
         results = answer_each(questions, explored, begin)
     result = next(each for each in results if isinstance(each, Exploration))
-    beside = price_beside(result, config, quality) if recipe is not None else held_beside(result, quality)
+    beside = price_beside(result, config, asked.quality) if recipe is not None else held_beside(result, asked.quality)
     if save_recipe is not None:
         write_file(Path(save_recipe), recipe_text(opening(result).best, result.space.model).encode())
     if plot_file is not None:

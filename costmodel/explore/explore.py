@@ -15,6 +15,7 @@ from costmodel.explore.answer import Answer, Found, Question
 from costmodel.explore.nearest import Nearest, held_back, nearest
 from costmodel.explore.objectives import Priced, parse_limit, parse_objectives
 from costmodel.explore.quality import PRIOR, QualityTable, load_quality
+from costmodel.explore.settings import ExploreSettings
 from costmodel.explore.sums import require_sums
 from costmodel.explore.tables import CostTables
 from costmodel.forward.workload import Phase, Workload
@@ -27,7 +28,6 @@ from costmodel.space.mixed import MixedSpace
 from costmodel.timing.calibration.record import Calibration
 
 SCHEMA = 1
-MAX_TOP = 10_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -154,11 +154,8 @@ def explore(
     space: DesignSpace,
     hardware: HardwareProfile,
     workloads: Sequence[Workload],
+    asked: ExploreSettings,
     *,
-    objectives: Sequence[str] | None = None,
-    limits: Sequence[str] = (),
-    top: int = 5,
-    quality: str | None = None,
     calibration: Calibration | None = None,
     new_tokens: int | None = None,
 ) -> Exploration:
@@ -168,41 +165,38 @@ def explore(
         space: from `design_space`.
         hardware: from `load_hardware`.
         workloads: one per phase.
-        objectives: names as in `estimate`'s JSON with their phase; the first one orders the best. None: latency of
-            each phase, peak memory, parameters, and quality where there is one.
-        limits: texts such as `decode.latency_s<=0.02`.
-        top: how many of the best to return.
-        quality: a quality file, `prior`, `standin:params` or `standin:energy:FILE`; None: the prior where quality is
-            asked for.
+        asked: objectives, limits and the like.
         calibration, new_tokens: as `estimate` takes them.
 
     Raises:
         InputError: on any of these that is malformed or cannot be answered; one line.
     """
     began = time.perf_counter()
-    if not 0 <= top <= MAX_TOP:
-        raise InputError("--top out of range", value=top, allowed=f"0 to {MAX_TOP}")
     pricers = [pricer(space.model, hardware, work, calibration) for work in workloads]
     steps = None
     if new_tokens is not None:
         if not workloads or workloads[0].phase is not Phase.PREFILL:
             raise InputError("a request needs a prefill", value=new_tokens)
         steps = decode_steps(pricers[0], new_tokens)
-    damage = load_quality(PRIOR if quality is None else quality, space)
+    graded = asked.quality is not None
+    damage = load_quality(asked.quality if asked.quality is not None else PRIOR, space)
     phases = tuple(work.phase.value for work in workloads)
     priced = Priced(phases=phases, request=steps is not None, quality=True)
-    if objectives is None:
-        objectives = default_objectives(space, dataclasses.replace(priced, quality=quality is not None))
+    if asked.objectives is not None:
+        names = asked.objectives.split(",") if asked.objectives else []
+    else:
+        names = default_objectives(space, dataclasses.replace(priced, quality=graded))
         if workloads[-1].pp > 1:
-            objectives = [name.replace("peak_memory_bytes", "weight_bytes") for name in objectives]
-    asked = tuple(parse_objectives(objectives, priced))
-    limited = tuple(limit for text in limits for limit in parse_limit(text, priced))
-    graded = any(objective.part == "quality" for objective in (*asked, *(limit.objective for limit in limited)))
-    require_sums(workloads, [objective.metric for objective in (*asked, *(limit.objective for limit in limited))])
-    tables = CostTables(space, pricers, steps, damage if graded or quality is not None else None)
-    question = Question(space=space, tables=tables, objectives=asked, limits=limited, top=top)
+            names = [name.replace("peak_memory_bytes", "weight_bytes") for name in names]
+    objectives = tuple(parse_objectives(names, priced))
+    limits = tuple(limit for text in asked.limits for limit in parse_limit(text, priced))
+    every = (*objectives, *(limit.objective for limit in limits))
+    require_sums(workloads, [objective.metric for objective in every])
+    graded = graded or any(objective.part == "quality" for objective in every)
+    tables = CostTables(space, pricers, steps, damage if graded else None)
+    question = Question(space=space, tables=tables, objectives=objectives, limits=limits, top=asked.top)
     found = answer(question)
-    missed = bool(limited) and not found.top and not found.frontier
+    missed = bool(limits) and not found.top and not found.frontier
     return Exploration(
         space=space,
         hardware=hardware.name,

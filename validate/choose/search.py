@@ -8,6 +8,7 @@ from pathlib import Path
 from costmodel.decomposition.factors import Decomposition, Site
 from costmodel.decomposition.text import Rank
 from costmodel.explore import Exploration, explore
+from costmodel.explore.settings import ExploreSettings
 from costmodel.pricing.estimate import estimate
 from costmodel.pricing.setup import Setup
 from costmodel.space.make import design_space
@@ -142,9 +143,7 @@ class Search:
             space,
             setup.hardware,
             setup.workloads,
-            objectives=[objective, "quality"],
-            top=0,
-            quality=self._file,
+            ExploreSettings(objectives=f"{objective},quality", top=0, quality=self._file),
             calibration=setup.calibration,
         )
 

@@ -13,14 +13,16 @@ from costmodel.errors import InputError
 from costmodel.hardware.profile import builtin_hardware, profile_folder
 from costmodel.model import ModelSpec
 from costmodel.pricing.setup import Setup, WorkloadSettings
-from costmodel.space.settings import parse_ranks
+from costmodel.space.settings import SpaceSettings, parse_ranks
 from costmodel.timing.calibration.record import GENERATION
 from validate.choose.stages import Stages
 from validate.factors.kinds import HELP, Factors
 from validate.predictor.points import FEWEST
 from validate.quality.job import TextFile
+from validate.quality.settings import QualitySettings
+from validate.speed.settings import MeasureSettings
 from validate.store.digests import checkpoint_sha256, sha256_of
-from validate.store.settings import load_settings, option, require_same, save_settings, section, settings_of
+from validate.store.settings import load_settings, option, require_same, save_settings, section, settings_of, shared
 
 NAME = "loop.json"
 RANKS = "1,5%,10%,15%,20%,25%,30%,40%,50%,60%,70%,80%,90%"
@@ -54,8 +56,8 @@ class Sizes:
         low=FEWEST + 1,
     )
     phase: Literal["prefill", "decode", "both"] = option("prefill", "Whose latency counts.")
-    ranks: str = option(
-        RANKS, "Candidate ranks.  [default: 1 and shares of break-even from 5% to 90%]", metavar="R1,R2,..."
+    ranks: str = shared(
+        SpaceSettings, "ranks", "Candidate ranks.  [default: 1 and shares of break-even from 5% to 90%]", default=RANKS
     )
     rank_multiple: int | None = option(
         None,
@@ -65,12 +67,10 @@ class Sizes:
         low=1,
         high=1024,
     )
-    factors: Factors = option("whitened", f"{HELP} Those of baselines too.")
-    blocks: int = option(64, "Blocks of each half of the text.", low=2)
-    length: int | None = option(
-        None, "Tokens of a block.  [default: 256, or the most that the model takes]", metavar="L", low=2
-    )
-    calibration_blocks: int = option(64, "Blocks of the calibration text.", low=1)
+    factors: Factors = shared(QualitySettings, "factors", f"{HELP} Those of baselines too.", default="whitened")
+    blocks: int = shared(QualitySettings, "blocks", "Blocks of each half of the text.")
+    length: int | None = shared(QualitySettings, "length")
+    calibration_blocks: int = shared(QualitySettings, "calibration_blocks", "Blocks of the calibration text.")
     seq_len: int = option(64, "Tokens of the prompt whose latency counts; a decode step attends to one more.", low=1)
     batch_size: int = option(1, "Sequences of that prompt.", low=1)
     points: int = option(16, "Points of the frontiers, about.", low=1)
@@ -81,12 +81,12 @@ class Sizes:
     accept: float = option(
         0.05, "Increase of NLL per token that the choice may have; kept for later calls.", metavar="NATS", low=0
     )
-    budget: float = option(5.5, "Of one comparison of latencies.", metavar="SECONDS", unit="s", low=0.1, high=3600)
-    precision: float = option(2.0, "At which a comparison stops earlier.", metavar="PCT", unit="%", low=0.1, high=50)
-    seed: int = option(0, "Of samples and random baselines.", low=0)
-    threads: int | None = option(None, "Threads on a CPU.  [default: as `validate`]", low=1)
+    budget: float = shared(MeasureSettings, "budget", "Of one comparison of latencies.")
+    precision: float = shared(MeasureSettings, "precision", "At which a comparison stops earlier.")
+    seed: int = shared(MeasureSettings, "seed", "Of samples and random baselines.")
+    threads: int | None = shared(MeasureSettings, "threads", "Threads on a CPU.  [default: as `validate`]")
     device: Literal["cpu", "cuda"] = option("cpu", "Where models are measured.")
-    batch: int = option(8, "Blocks that run together.", low=1)
+    batch: int = shared(QualitySettings, "batch", "Blocks that run together.")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

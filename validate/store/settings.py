@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Collection, Iterable, Mapping
-from dataclasses import field, fields
+from dataclasses import MISSING, field, fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -51,6 +51,14 @@ def option(
     about = {"help": words, "metavar": metavar, "low": low, "high": high, "unit": unit}
     known = {key: value for key, value in about.items() if value is not None}
     return field(metadata=known) if default is ... else field(default=default, metadata=known)
+
+
+def shared(settings: type[Any], name: str, words: str | None = None, *, default: Any = MISSING) -> Any:
+    """A field that another settings record has too: its bounds and the like, and unless given here its words and its
+    default."""
+    (own,) = [each for each in fields(settings) if each.name == name]
+    known = {**own.metadata} if words is None else {**own.metadata, "help": words}
+    return field(default=own.default if default is MISSING else default, metadata=known)
 
 
 def resumed(settings: S, earlier: Mapping[str, Any] | None, given: Collection[str]) -> S:

@@ -26,6 +26,7 @@ from costmodel.explore.by_class.homogeneous import HomogeneousClasses
 from costmodel.explore.by_class.listing import ListedConfigurations
 from costmodel.explore.by_class.subsets import grouped_subsets
 from costmodel.explore.explore import answer
+from costmodel.explore.settings import ExploreSettings
 from costmodel.families.load import load_model
 from costmodel.forward.workload import Runtime, Workload
 from costmodel.hardware.profile import load_hardware
@@ -195,21 +196,14 @@ def test_estimate_reproduces_what_is_reported(runtime: Runtime) -> None:
         space,
         A100,
         works,
-        top=8,
+        ExploreSettings(
+            top=8,
+            quality="standin:params",
+            limits=("saved.params_pct>=5",),
+            objectives="decode.latency_s,request.latency_s,request.energy_j,quality,decode.saved.energy_pct,"
+            "prefill.saved.speedup,prefill.tokens_per_s,prefill.peak_memory_bytes,request.saved.latency_pct",
+        ),
         new_tokens=40,
-        quality="standin:params",
-        limits=["saved.params_pct>=5"],
-        objectives=[
-            "decode.latency_s",
-            "request.latency_s",
-            "request.energy_j",
-            "quality",
-            "decode.saved.energy_pct",
-            "prefill.saved.speedup",
-            "prefill.tokens_per_s",
-            "prefill.peak_memory_bytes",
-            "request.saved.latency_pct",
-        ],
     )
     assert result.answer.guarantee == "exact"
     assert len(result.answer.top) == 8
@@ -271,8 +265,10 @@ def test_the_whole_of_two_to_the_39_times_16() -> None:
         design_space(SEVEN, ranks=list(range(64, 1025, 64))),
         A100,
         [Workload.decode(513, runtime=Runtime.GRAPH)],
-        objectives=["decode.latency_s", "decode.energy_j", "decode.peak_memory_bytes", "params"],
-        limits=["saved.params_pct>=9", "saved.latency_pct>=1"],
+        ExploreSettings(
+            objectives="decode.latency_s,decode.energy_j,decode.peak_memory_bytes,params",
+            limits=("saved.params_pct>=9", "saved.latency_pct>=1"),
+        ),
     )
     answer = result.answer
     assert result.space.size == (2**32 - 1) * 127 * 16 + 1 == sum(answer.distribution["params"].counts)  # type: ignore[union-attr]

@@ -22,6 +22,7 @@ from costmodel.explore.by_class.listing import ListedConfigurations
 from costmodel.explore.by_layer.answer import answer_uneven
 from costmodel.explore.by_site.answer import answer_by_sites
 from costmodel.explore.distribution import distribution
+from costmodel.explore.settings import ExploreSettings
 from costmodel.families.load import load_model
 from costmodel.forward.workload import Runtime, Workload
 from costmodel.space.make import design_space
@@ -130,7 +131,10 @@ def test_bert_large_literally() -> None:
 @pytest.mark.parametrize(("name", "seconds"), [("llama2-7b", 1.0), ("llama2-70b", 3.0)])
 def test_time_of_the_whole_answer(name: str, seconds: float) -> None:
     space = design_space(load_model(name), ranks=list(range(64, 1025, 64)))
-    times = [explore(space, A100, [Workload.decode(513)], limits=["saved.params_pct>=9"]).elapsed_s for _ in range(3)]
+    times = [
+        explore(space, A100, [Workload.decode(513)], ExploreSettings(limits=("saved.params_pct>=9",))).elapsed_s
+        for _ in range(3)
+    ]
     assert min(times) < seconds
 
 

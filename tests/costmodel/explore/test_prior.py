@@ -15,6 +15,7 @@ from costmodel.decomposition.recipe import load_recipe
 from costmodel.decomposition.text import parse_decomposition
 from costmodel.explore import explore
 from costmodel.explore.quality import load_quality
+from costmodel.explore.settings import ExploreSettings
 from costmodel.families.load import load_model
 from costmodel.forward.workload import Workload
 from costmodel.hardware.profile import load_hardware
@@ -112,7 +113,7 @@ def test_what_comes_nearest_is_said_where_nothing_keeps_the_limits(tmp_path: Pat
         space,
         load_hardware("a100-sxm-80gb"),
         [Workload.decode(129)],
-        limits=["decode.saved.latency_pct>=99", "saved.params_pct>=20"],
+        ExploreSettings(limits=("decode.saved.latency_pct>=99", "saved.params_pct>=20")),
     )
     first, second = found.nearest
     assert first.binds

@@ -26,6 +26,7 @@ from costmodel.explore.by_site.labels import exact_labels
 from costmodel.explore.by_site.multipliers import best_under_limits
 from costmodel.explore.by_site.problem import SiteProblem, all_coordinates, ceiling, metric_of
 from costmodel.explore.by_site.tangents import tangents
+from costmodel.explore.settings import ExploreSettings
 from costmodel.families.load import load_model
 from costmodel.forward.workload import Runtime, Workload
 from costmodel.space.make import design_space
@@ -209,15 +210,22 @@ def test_refusals(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (["latency_s", "arithmetic_intensity"], [], "site by site"),
     ):
         with pytest.raises(InputError, match=match):
-            explore(space, A100, work, objectives=objectives, limits=limits, quality=str(path))
+            explore(
+                space,
+                A100,
+                work,
+                ExploreSettings(objectives=",".join(objectives), limits=tuple(limits), quality=str(path)),
+            )
 
 
 def test_one_objective_alone() -> None:
     space = design_space(BERT, "per-site", ranks=list(range(8, 257, 8)))
-    result = explore(space, A100, [Workload.prefill(512, batch=64)], objectives=["latency_s"], top=1)
+    result = explore(space, A100, [Workload.prefill(512, batch=64)], ExploreSettings(objectives="latency_s", top=1))
     low = result.answer.top[0].objectives["latency_s"]
     assert len(result.answer.frontier) == 1
-    one = explore(design_space(BERT, ranks=[8]), A100, [Workload.prefill(512, batch=64)], objectives=["latency_s"])
+    one = explore(
+        design_space(BERT, ranks=[8]), A100, [Workload.prefill(512, batch=64)], ExploreSettings(objectives="latency_s")
+    )
     assert low <= one.answer.top[0].objectives["latency_s"]
 
 

@@ -16,6 +16,7 @@ from costmodel.explore.by_class.answer import answer_by_classes
 from costmodel.explore.by_class.listing import ListedConfigurations
 from costmodel.explore.by_layer.answer import answer_uneven
 from costmodel.explore.by_layer.quality import LayerQuality
+from costmodel.explore.settings import ExploreSettings
 from costmodel.families.load import load_model
 from costmodel.forward.workload import Runtime, Workload
 from costmodel.space.make import design_space
@@ -96,10 +97,9 @@ def test_seven_billion_with_an_uneven_quality(tmp_path: Path) -> None:
         space,
         A100,
         [Workload.decode(513, runtime=Runtime.GRAPH)],
-        quality=str(path),
-        top=20,
-        objectives=["quality", "decode.latency_s"],
-        limits=["saved.latency_pct>=5"],
+        ExploreSettings(
+            quality=str(path), top=20, objectives="quality,decode.latency_s", limits=("saved.latency_pct>=5",)
+        ),
     )
     answer = result.answer
     values = [tuple(found.objectives.values()) for found in answer.top]
@@ -109,4 +109,4 @@ def test_seven_billion_with_an_uneven_quality(tmp_path: Path) -> None:
     front = np.array([list(found.objectives.values()) for found in answer.frontier])
     assert (front[:, None] <= goals[None]).all(axis=2).any(axis=0).all()
     with pytest.raises(InputError, match="from above"):
-        explore(space, A100, [Workload.decode(513)], quality=str(path), limits=["quality>=1"])
+        explore(space, A100, [Workload.decode(513)], ExploreSettings(quality=str(path), limits=("quality>=1",)))

@@ -10,6 +10,7 @@ from exploring import small_model
 from costmodel.decomposition.text import parse_decomposition
 from costmodel.errors import InputError
 from costmodel.explore import Exploration, explore
+from costmodel.explore.settings import ExploreSettings
 from costmodel.families.load import load_model
 from costmodel.forward.workload import Runtime, Workload
 from costmodel.hardware.profile import load_hardware
@@ -67,7 +68,9 @@ def test_a_limit_on_the_pessimistic_end_keeps_what_the_end_itself_keeps(kind: st
     space = design_space(small_model(tmp_path, layers=2), kind, ranks=[8, 32])  # type: ignore[arg-type]
 
     def ask(limit: str) -> Exploration:
-        return explore(space, DEVICE, [STEP], objectives=["params"], limits=[limit], top=3, calibration=MEASURED)
+        return explore(
+            space, DEVICE, [STEP], ExploreSettings(objectives="params", limits=(limit,), top=3), calibration=MEASURED
+        )
 
     within = ask("decode.saved.latency_p05_pct>=-25%")
     assert within.answer.top
@@ -83,12 +86,12 @@ def test_a_pessimistic_end_that_no_ceiling_tells_from_a_loss_is_refused_site_by_
     space = design_space(small_model(tmp_path, layers=2), "per-site", ranks=[8, 32])
     for limit in ("decode.saved.latency_p05_pct>=0", "decode.saved.latency_p05_pct>=-0.01%"):
         with pytest.raises(InputError, match="above 0 %"):
-            explore(space, DEVICE, [STEP], objectives=["params"], limits=[limit], calibration=MEASURED)
+            explore(space, DEVICE, [STEP], ExploreSettings(objectives="params", limits=(limit,)), calibration=MEASURED)
 
 
 def test_the_end_is_unknown_at_datasheet_level(tmp_path: Path) -> None:
     space = design_space(small_model(tmp_path), ranks=[8])
     with pytest.raises(InputError, match="no calibration gives intervals"):
-        explore(space, DEVICE, [STEP], objectives=["decode.saved.latency_p05_pct"])
+        explore(space, DEVICE, [STEP], ExploreSettings(objectives="decode.saved.latency_p05_pct"))
     ends = estimate(space.model, DEVICE, space.config(1), [STEP]).phases[0].saved
     assert ends["latency_p05_pct"] is None

@@ -13,6 +13,7 @@ import pytest
 from costmodel import load_hardware, load_model
 from costmodel.cli import cli, run
 from costmodel.explore import explore
+from costmodel.explore.settings import ExploreSettings
 from costmodel.forward.workload import Workload
 from costmodel.hardware.profile import profile_folder
 from costmodel.show.explore_page import CLOUD, FRONTIER, explore_page
@@ -29,7 +30,9 @@ def data_of(page: str) -> dict[str, Any]:
 
 def page_of(model: str, kind: Any = "homogeneous", ranks: Any = (64, 128), **options: Any) -> dict[str, Any]:
     space = design_space(load_model(model), kind, ranks=list(ranks))
-    result = explore(space, load_hardware("a100-sxm-80gb"), [Workload.prefill(128), Workload.decode(129)], **options)
+    result = explore(
+        space, load_hardware("a100-sxm-80gb"), [Workload.prefill(128), Workload.decode(129)], ExploreSettings(**options)
+    )
     return data_of(explore_page(result, "costmodel estimate"))
 
 
