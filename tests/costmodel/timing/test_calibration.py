@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -350,3 +351,31 @@ def test_a_profile_with_other_figures_is_another_device(tmp_path: Path) -> None:
     other = find_calibration("auto", load_hardware(changed), DType.BF16, Runtime.EAGER)
     assert other is not None
     assert other.level == "generation"
+
+
+@pytest.mark.parametrize(("kept", "queries"), [("prefill", 1), ("decode", 64)])
+def test_attention_that_was_not_measured_is_timed_as_the_other_kind(kept: Any, queries: int) -> None:
+    model = model_of()
+    shape = np.array([[1, queries, 256, 32, 8, 128]], dtype=np.int64)
+    one = np.ones(1, dtype=np.int64)
+    columns = OpColumns(
+        kind="attention",
+        m=0 * one,
+        n=0 * one,
+        k=0 * one,
+        executed_flops=10**9 * one,
+        vector_flops=0 * one,
+        hbm_bytes=10**7 * one,
+        kernels=one,
+        attention=shape,
+    )
+    alone = replace(model, shaped={name: model.shaped[name] for name in ("gemm", kept)})
+    wanted = model.shaped[kept].times(shape.T.astype(float), np.array([1e9]), np.array([1e7]))
+    assert alone.times(columns).latency_s.tolist() == wanted.latency_s.tolist()
+
+
+def test_whether_a_profile_was_verified_makes_no_other_device_of_it() -> None:
+    hardware = load_hardware("a100-sxm-80gb")
+    said = replace(hardware, verified=not hardware.verified, description="mine")
+    assert shipped_calibration(said) is not None
+    assert shipped_calibration(replace(hardware, memory_bytes_per_s=hardware.memory_bytes_per_s / 2)) is None

@@ -52,7 +52,8 @@ def test_the_interval_holds_what_another_laboratory_measured(tmp_path: Path) -> 
 def test_weights_that_were_never_read_out_of_memory_are_outside_of_what_was_measured(tmp_path: Path) -> None:
     path = edited(tmp_path, lambda raw: raw["forms"]["gemm"].update(cold_bytes=2 * 4096 * 4096 + 1))
     form = load_calibration(path).shaped["gemm"]
-    assert form.outside(np.array([[16.0, 4096, 4096], [16, 4096, 8192]]).T).tolist() == [True, False]
+    shapes = np.array([[16.0, 4096, 4096], [16, 4096, 8192], [16, 8192, 4096], [16, 1024, 8192]])
+    assert form.outside(shapes.T).tolist() == [True, False, False, True]
 
 
 def test_gemms_in_fp8_have_a_form_of_their_own() -> None:

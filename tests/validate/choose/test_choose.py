@@ -20,7 +20,7 @@ from costmodel.errors import CostModelError, InputError
 from costmodel.space.make import design_space
 from validate.choose.baselines import RULES, baselines
 from validate.choose.dropping import search_dropping
-from validate.choose.duels import SIZE, Standing, duels, own_axis, tallies
+from validate.choose.duels import SIZE, Standing, duels, own_axis, predicted, tallies
 from validate.choose.fitted import load_fitted
 from validate.choose.frontier import Candidate, Frontier, undominated
 from validate.choose.optimism import optimism
@@ -321,6 +321,11 @@ def test_costs_within_noise_are_told_apart() -> None:
     assert [each["clear"]["better"] for each in verdict.to_json()["tallies"] if each["axis"] == "prefill"] == [0, 1]
 
 
+def test_what_nothing_is_predicted_of_comes_last() -> None:
+    assert predicted(result("baseline", "block", 62, 0.8, 0.3)) == float("inf")
+    assert predicted(result("frontier", "per-site", 50, 0.79, 0.1, 0.05)) == 0.05
+
+
 def test_one_line_says_whether_every_baseline_is_met() -> None:
     ours = result("frontier", "per-site", 50, 0.7, 0.1, 0.05)
     met, lost = result("baseline", "block", 62, 0.8, 0.1), result("baseline", "greedy", 61, 0.8, 0.01)
@@ -329,7 +334,13 @@ def test_one_line_says_whether_every_baseline_is_met() -> None:
     assert standing.sentence == "at least as good as every baseline: yes (0 worse of 2 duels)"
     verdict = Verdict.of(results(ours, met, lost), 0.05)
     assert verdict.standing.sentence == "at least as good as every baseline: no (2 worse of 4 duels)"
-    assert verdict.to_json()["standing"]["at_least_as_good"] is False
+    assert verdict.to_json()["standing"] == {
+        "at_least_as_good": False,
+        "worse": 2,
+        "duels": 4,
+        "unmatched": 0,
+        "sentence": verdict.standing.sentence,
+    }
     standing = Verdict.of(results(ours, met, cheap), 0.05).standing
     assert not standing.good
     assert "(0 worse of 2 duels; 2 more without an opponent" in standing.sentence
