@@ -32,6 +32,16 @@ def test_every_page_of_the_site_is_gathered_with_its_pictures(tmp_path: Path) ->
     assert {"docs/pictures/time-light.svg", "docs/pictures/time-dark.svg", "docs/schemas/estimate.json"} <= copied
 
 
+def test_a_page_of_the_site_follows_its_theme_and_shows_no_source_of_a_graph(tmp_path: Path) -> None:
+    gather(tmp_path)
+    front = (tmp_path / "README.md").read_text(encoding="utf-8")
+    assert "prefers-color-scheme" not in front
+    assert front.count("time-light.svg#only-light") == front.count("time-dark.svg#only-dark") == 1
+    rooms = (tmp_path / "docs" / "architecture.md").read_text(encoding="utf-8")
+    assert "mermaid" not in rooms
+    assert "| pricing: configurations to costs | families; timing; decomposition |" in rooms
+
+
 @pytest.mark.slow
 def test_the_site_builds_strictly_and_loads_nothing_from_elsewhere(tmp_path: Path) -> None:
     pytest.importorskip("material")
