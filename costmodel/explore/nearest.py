@@ -20,10 +20,12 @@ class Nearest:
     Attributes:
         limit: which.
         found: the configuration that comes nearest, None where the other limits cannot be kept either.
+        alone: whether it is the only limit.
     """
 
     limit: Limit
     found: Found | None
+    alone: bool
 
     @property
     def value(self) -> float | None:
@@ -40,7 +42,10 @@ class Nearest:
         name = self.limit.objective.name
         if self.value is None:
             return f"{self.limit}: no configuration keeps the other limits"
-        return f"{self.limit}: {'at best ' if self.binds else ''}{objective_text(name, self.value)} within the others"
+        reached = f"{'at best ' if self.binds else ''}{objective_text(name, self.value)}"
+        if self.binds and self.limit.objective.saving and self.value <= 0:
+            reached = "no configuration saves any"
+        return f"{self.limit}: {reached}{'' if self.alone else ' within the others'}"
 
     def to_json(self, space: DesignSpace) -> dict[str, Any]:
         return {
@@ -64,7 +69,8 @@ def nearest(question: Question, answer: Callable[[Question], Answer]) -> tuple[N
         others = tuple(other for other in question.limits if other is not limit)
         alone = dataclasses.replace(question, objectives=(_ordering(limit.objective),), limits=others, top=1)
         best = answer(alone).top
-        found.append(Nearest(limit=limit, found=_priced(question, limit, best[0].number) if best else None))
+        priced = _priced(question, limit, best[0].number) if best else None
+        found.append(Nearest(limit=limit, found=priced, alone=not others))
     return tuple(found)
 
 

@@ -122,3 +122,22 @@ def test_what_comes_nearest_is_said_where_nothing_keeps_the_limits(tmp_path: Pat
     assert second.value is None
     assert found.held_back is not None
     assert "launches" in found.held_back
+
+
+@pytest.mark.parametrize(
+    ("limits", "said"),
+    [
+        (["saved.latency_pct>=20"], "saved.latency_pct>=20: no configuration saves any"),
+        (["saved.params_pct>=99.9"], "saved.params_pct>=99.9: at best "),
+        (
+            ["saved.latency_pct>=20", "quality<=4"],
+            "saved.latency_pct>=20: no configuration saves any within the others",
+        ),
+    ],
+)
+def test_other_limits_are_spoken_of_where_there_are_some(limits: list[str], said: str, tmp_path: Path) -> None:
+    space = design_space(small_model(tmp_path, layers=2), ranks=[8])
+    found = explore(space, load_hardware("a100-sxm-80gb"), [Workload.decode(129)], limits=limits)
+    text = found.nearest[0].text()
+    assert text.startswith(said)
+    assert ("others" in text) == (len(limits) > 1)
