@@ -81,7 +81,8 @@ def _run(
             bench = _local(settings, threads) if cluster is None else _joined(cluster, settings, progress)
             device = bench.device
             progress.status("reading the hardware profile")
-            hardware = hardware_for(settings.hw, device, journal.folder, bench.profile)
+            say = None if cluster is not None else lambda text: progress.note(f"note: {text}")
+            hardware = hardware_for(settings.hw, device, journal.folder, bench.profile, say)
             dtype = dtype_of(settings.dtype, device.kind)
             choice = workloads(settings, spec, device, dtype)
             require_attention(spec, choice.options[0]["attention"])

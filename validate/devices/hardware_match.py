@@ -1,4 +1,4 @@
-"""`--hw auto`: the profile of the device at hand, by its name or written on the spot."""
+"""`--hw auto`: the profile of the device at hand: as it was probed, by its name, or written on the spot."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from pathlib import Path
 
 from costmodel.errors import HardwareError
 from costmodel.files.write import write_file
+from costmodel.hardware.here import AUTO, profile_here
 from costmodel.hardware.profile import HardwareProfile, load_hardware
 from validate.devices.facts import KnownDevice
 from validate.store.journal import PROFILE
@@ -47,23 +48,32 @@ def match_profile(device_name: str) -> str | None:
 
 
 def hardware_for(
-    option: str, device: KnownDevice, folder: Path, measured: Callable[[], str] | None = None
+    option: str,
+    device: KnownDevice,
+    folder: Path,
+    measured: Callable[[], str] | None = None,
+    probed: Callable[[str], None] | None = None,
 ) -> HardwareProfile:
     """The profile that `--hw` asks for.
 
     Args:
         option: a name, a path, or auto.
-        device: what auto looks at; a CPU gets a minimal profile of its own in `folder`, kept for a resumed run.
+        device: what auto looks at; a CPU that was not probed gets a minimal profile of its own in `folder`, kept for a
+            resumed run.
         measured: the text of that profile, where the device is another machine's; None measures this one.
+        probed: told which profile of this machine auto takes, the one that `costmodel --hw auto` takes, or why it does
+            not; None leaves such profiles aside.
 
     Raises:
         HardwareError: when there is no such profile, or auto knows nothing of the GPU.
         InputError: when the folder cannot be written to.
     """
-    if option != "auto":
+    if option != AUTO:
         return load_hardware(option)
+    path = folder / PROFILE
+    if probed is not None and not path.exists() and (found := _probed(device, probed)) is not None:
+        return found
     if device.kind == "cpu":
-        path = folder / PROFILE
         if not path.exists():
             write_file(path, (measured() if measured else _profile_text(device)).encode())
         return load_hardware(path)
@@ -72,6 +82,24 @@ def hardware_for(
         hint = "give --hw NAME or --hw FILE.toml; hw_profiles/README.md has the schema"
         raise HardwareError("no built-in profile for this device", value=device.name, hint=hint)
     return load_hardware(name)
+
+
+def _probed(device: KnownDevice, say: Callable[[str], None]) -> HardwareProfile | None:
+    """The profile of this machine that was probed, where it is of a device like this one."""
+    try:
+        path = profile_here()
+    except HardwareError:
+        return None
+    found, kind = load_hardware(path), "cpu" if device.kind == "cpu" else "gpu"
+    threads = getattr(device, "threads", None)
+    if found.kind != kind:
+        say(f"--hw auto: {path} is left aside, of a {found.kind}, for a {kind} is measured")
+        return None
+    if threads is not None and found.cores != threads:
+        say(f"--hw auto: {path} is left aside, of {found.cores} threads, for {threads} are measured")
+        return None
+    say(f"--hw auto: {found.name}, as {path} describes this machine")
+    return found
 
 
 def _profile_text(device: KnownDevice) -> str:

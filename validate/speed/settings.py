@@ -42,7 +42,8 @@ class MeasureSettings:
     threads: int | None = option(None, "Threads on a CPU.  [default: physical cores that it may use]", low=1, high=4096)
     hw: str = option(
         "auto",
-        "Profile to predict with; auto matches the device's name, or writes a minimal profile.",
+        "Profile to predict with; auto takes this machine's where one was probed (as costmodel does), else matches the "
+        "device's name or writes a minimal profile.",
         metavar="auto|NAME|PATH",
     )
     calibration: str = option(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import types
 from pathlib import Path
 
@@ -12,7 +13,8 @@ pytest.importorskip("torch")
 from validating import FakeGpu
 
 from costmodel.errors import HardwareError
-from costmodel.hardware.profile import load_hardware
+from costmodel.hardware.here import VARIABLE
+from costmodel.hardware.profile import load_hardware, profile_folder
 from costmodel.units import DType
 from validate.devices.cpu import CpuDevice
 from validate.devices.cpu_profile import memory_places, read_bandwidth
@@ -79,6 +81,26 @@ def test_a_cpu_gets_a_profile_of_its_own_once(tmp_path: Path) -> None:
     again = hardware_for("auto", device, tmp_path)
     assert again.memory_bytes_per_s == profile.memory_bytes_per_s
     assert (tmp_path / "hardware.toml").read_text() == text
+
+
+def test_a_machine_that_was_probed_is_taken_as_it_was_probed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv(VARIABLE, raising=False)
+    shutil.copyfile(profile_folder() / "amd-epyc-2t.toml", tmp_path / "hardware.toml")
+    out, told = tmp_path / "run", list[str]()
+    out.mkdir()
+    assert hardware_for("auto", CpuDevice(2), out, probed=told.append) == load_hardware("auto")
+    assert told == ["--hw auto: amd-epyc-2t, as hardware.toml describes this machine"]
+    assert list(out.iterdir()) == []
+    assert hardware_for("auto", FakeGpu(), out, probed=told.append).name == "h100-sxm-80gb"
+    assert told[1] == "--hw auto: hardware.toml is left aside, of a cpu, for a gpu is measured"
+    written = hardware_for("auto", CpuDevice(1), out, probed=told.append)
+    assert (written.cores, told[2]) == (
+        1,
+        "--hw auto: hardware.toml is left aside, of 2 threads, for 1 are measured",
+    )
+    assert hardware_for("auto", CpuDevice(2), out, probed=told.append) == written  # of a run that began without
+    assert len(told) == 3
 
 
 def test_a_gpu_is_matched_or_refused(tmp_path: Path) -> None:
