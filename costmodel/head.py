@@ -68,6 +68,16 @@ class Head:
         """The same head with a weight of its own where it has the token embedding."""
         return replace(self, parts=tuple(replace(part, tied=False) for part in self.parts))
 
+    @property
+    def tied(self) -> HeadPart | None:
+        """The part whose weight is the token embedding, if there is one."""
+        return next((part for part in self.parts if part.tied), None)
+
+    def with_own_weight(self) -> Head:
+        """The same head with a weight of its own there, and a bias that is held once as before."""
+        parts = (replace(part, tied=False, second_bias=False) if part.tied else part for part in self.parts)
+        return replace(self, parts=tuple(parts))
+
 
 CAUSAL_LM = Head(kind="causal_lm")
 NO_HEAD = Head(kind="none")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
 from costmodel.errors import ModelError
@@ -108,7 +109,10 @@ def load_model(name_or_path: str | Path, num_layers: int | None = None, *, bare:
     if isinstance(name_or_path, str) and is_hub_name(name_or_path) and not Path(name_or_path).exists():
         name = name_or_path.partition("/")[2]
     name = os.fsencode(name or str(path)).decode("utf-8", "backslashreplace")  # names of files may be no text
-    return _of_text(_true_text(path), name, str(path), num_layers, bare, _beside(path))
+    asked = (_true_text(path), name, str(path), num_layers, bare, _beside(path))
+    spec = _of_text(*asked)
+    tied = spec.head.tied if path.name == "config.json" else None
+    return _with_own_head(*asked) if tied and has_own_head(path.parent, f"{tied.path}.weight") else spec
 
 
 def read_config(name_or_path: str | Path) -> dict[str, object]:
@@ -148,6 +152,13 @@ def _load_builtin(name: str, num_layers: int | None, bare: bool = False) -> Mode
 def _of_text(text: str, name: str, source: str, num_layers: int | None, bare: bool, beside: str = "") -> ModelSpec:
     config = _decoded(text, source, beside)
     return spec_from_config(config, name=name, source=source, num_layers=num_layers, bare=bare)
+
+
+@functools.lru_cache(maxsize=16)
+def _with_own_head(text: str, name: str, source: str, num_layers: int | None, bare: bool, beside: str) -> ModelSpec:
+    """Of a masked LM whose weight files hold what config.json says is the token embedding."""
+    spec = _of_text(text, name, source, num_layers, bare, beside)
+    return replace(spec, head=spec.head.with_own_weight())
 
 
 def _short_name(text: str) -> str | None:

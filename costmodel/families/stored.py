@@ -14,7 +14,13 @@ from typing import Any, BinaryIO
 from costmodel.files.open import open_file
 
 _HEAD = "lm_head.weight"
-_EMBEDDINGS = ("embed_tokens.weight", "wte.weight", "embed_in.weight", "word_embeddings.weight")
+_EMBEDDINGS = (
+    "embed_tokens.weight",
+    "wte.weight",
+    "embed_in.weight",
+    "word_embeddings.weight",
+    "tok_embeddings.weight",
+)
 """How the names of token embeddings end."""
 _MAX_HEADER = 100 * 10**6
 """Bytes that a header of safetensors may have."""
@@ -24,28 +30,31 @@ Place = tuple[Path, int, int, str]
 """Where a tensor's bytes are: file, first byte, number of bytes, and type and shape as text."""
 
 
-def has_own_head(folder: Path) -> bool:
+def has_own_head(folder: Path, head: str = _HEAD) -> bool:
     """Whether the safetensors files of a folder hold an LM head whose values are not those of the token embedding.
+
+    Args:
+        head: the name of its weight.
 
     False where there are no such files, or none that can be read: whoever reads weights says so.
     """
     whole, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
     try:
-        files = [whole] if whole.is_file() else _listed(index) if index.is_file() else []
+        files = [whole] if whole.is_file() else _listed(index, head) if index.is_file() else []
         stamps = tuple((str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in files)
-        return _differs(stamps)
+        return _differs(stamps, head)
     except (OSError, ValueError, RecursionError, OverflowError):  # of damaged files, in many ways
         return False
 
 
 @functools.lru_cache(maxsize=64)
-def _differs(files: tuple[tuple[str, int, int], ...]) -> bool:
+def _differs(files: tuple[tuple[str, int, int], ...], name: str) -> bool:
     """For files by path, time of change and size, which keep the answer fresh."""
     places: dict[str, Place] = {}
     for path, _, _ in files:
-        places |= _places(Path(path))
-    head = places.get(_HEAD)
-    embedding = next((place for name, place in places.items() if f".{name}".endswith(_ENDINGS)), None)
+        places |= _places(Path(path), name)
+    head = places.get(name)
+    embedding = next((place for other, place in places.items() if f".{other}".endswith(_ENDINGS)), None)
     if head is None or embedding is None:
         return False
     return head[2:] != embedding[2:] or not _same_bytes(head, embedding)
@@ -54,18 +63,18 @@ def _differs(files: tuple[tuple[str, int, int], ...]) -> bool:
 _ENDINGS = tuple(f".{name}" for name in _EMBEDDINGS)
 
 
-def _listed(index: Path) -> list[Path]:
+def _listed(index: Path, head: str) -> list[Path]:
     """The files of an index that hold the tensors in question."""
     with open_file(index) as stream:
         names = json.loads(stream.read())
     names = names.get("weight_map") if isinstance(names, dict) else None
     if not isinstance(names, dict):
         raise ValueError("no weight_map")
-    wanted = {str(file) for name, file in names.items() if name == _HEAD or f".{name}".endswith(_ENDINGS)}
+    wanted = {str(file) for name, file in names.items() if name == head or f".{name}".endswith(_ENDINGS)}
     return sorted(index.parent / Path(file).name for file in wanted)
 
 
-def _places(path: Path) -> dict[str, Place]:
+def _places(path: Path, head: str) -> dict[str, Place]:
     with open_file(path, _MAX_HEADER) as stream:
         length = int.from_bytes(stream.read(8), "little")
         if length > _MAX_HEADER:
@@ -73,7 +82,7 @@ def _places(path: Path) -> dict[str, Place]:
         header: Any = json.loads(stream.read(length))
     found: dict[str, Place] = {}
     for name, entry in header.items() if isinstance(header, dict) else ():
-        if name == _HEAD or f".{name}".endswith(_ENDINGS):
+        if name == head or f".{name}".endswith(_ENDINGS):
             try:
                 start, stop = map(int, entry["data_offsets"])
                 kind = f"{entry['dtype']} {list(entry['shape'])}"

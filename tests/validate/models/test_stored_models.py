@@ -141,6 +141,41 @@ def test_the_structure_of_a_folder_has_the_head_that_its_file_has(name: str, tmp
     assert same(model, auto.from_pretrained(dense).eval())
 
 
+_BODY = {key: BERT[key] for key in ("hidden_size", "intermediate_size", "num_attention_heads", "vocab_size")}
+MASKED_HEADS: dict[str, tuple[dict[str, Any], str]] = {
+    "bert": (BERT, "cls.predictions.decoder.weight"),
+    "roberta": (ROBERTA, "lm_head.decoder.weight"),
+    "electra": ({**_BODY, "model_type": "electra", "embedding_size": 64}, "generator_lm_head.weight"),
+    "deberta-v2": ({**_BODY, "model_type": "deberta-v2"}, "cls.predictions.decoder.weight"),
+    "distilbert": (
+        {"model_type": "distilbert", "dim": 64, "hidden_dim": 96, "n_heads": 4, "vocab_size": 128},
+        "vocab_projector.weight",
+    ),
+    "modernbert": ({**_BODY, "model_type": "modernbert", "pad_token_id": 0}, "decoder.weight"),
+}
+
+
+@pytest.mark.parametrize("name", MASKED_HEADS)
+def test_the_structure_of_a_masked_lm_has_the_weight_that_its_file_has(name: str, tmp_path: Path) -> None:
+    config, head = MASKED_HEADS[name]
+    layers = {"n_layers": 2} if name == "distilbert" else {"num_hidden_layers": 2}
+    dense = dense_folder(tmp_path, {**config, **layers, "tie_word_embeddings": True}, MASKED, max_shard_size="30KB")
+    tied = load_model(dense)
+    assert tied.num_params == sum(each.numel() for each in MASKED.from_pretrained(dense).parameters())
+    model = MASKED.from_pretrained(dense)
+    model.save_pretrained(dense)  # in one file, beside the index of several
+    for path in dense.glob("model-*"):
+        path.unlink()
+    change(dense, lambda held: held.update({head: model.get_input_embeddings().weight.detach().clone()}))
+    assert load_model(dense).num_params == tied.num_params  # stored twice is tied all the same
+    change(dense, lambda held: held.update({head: noise(128, 64)}))
+    own = sum(each.numel() for each in MASKED.from_pretrained(dense).parameters())
+    assert load_model(dense).num_params == own == tied.num_params + 128 * 64
+    assert load_model(dense) is load_model(dense)
+    reconfigure(dense, architectures=[type(model.base_model).__name__])
+    assert load_model(dense).num_params < own  # the body alone has no use for it
+
+
 def test_a_head_in_another_file_counts_too(tmp_path: Path) -> None:
     dense = dense_folder(tmp_path, LLAMA | {"tie_word_embeddings": False}, max_shard_size="100KB")
     assert not (dense / "model.safetensors").exists()
