@@ -142,7 +142,11 @@ def ends(result: Result, axis: str) -> tuple[float, float]:
 
 def own_axis(result: Result) -> str:
     """The cost for which the search chose a point of its frontier."""
-    objective = result.point.label.rpartition(" ")[0]
+    return axis_of(result.point.label.rpartition(" ")[0])
+
+
+def axis_of(objective: str) -> str:
+    """The cost that an objective of the search is."""
     return SIZE if objective == "params" else objective.partition(".")[0]
 
 

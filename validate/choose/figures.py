@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any
 
 from costmodel.show.figure import COLOURS, Theme, axes_style, figure_bytes, new_figure, plain_ticks
 from validate.choose.baselines import RULES
@@ -13,19 +13,15 @@ from validate.choose.results import Result, Results
 from validate.choose.search import DROPPING, HOMOGENEOUS, SITES
 from validate.choose.verdict import Verdict
 from validate.interval import Interval
-from validate.pages.axes import bars
+from validate.pages.axes import apart, bars
 from validate.pages.markup import NARROW
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 _CURVES = {HOMOGENEOUS: ("purple", (0, (4, 2))), SITES: ("blue", "-"), DROPPING: ("orange", "-")}
 _MARKERS = {"random": "x", "paper": "s", "uniform": "D", "late": "v", "block": "^", "greedy": "P", "recipe": "*"}
 _LINEAR = 0.01
 """Nats per token below which the axis of changes is linear, so that zero has a place."""
-_TICKS = (-0.3, -0.1, -0.03, -0.01, 0.0, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
-_BOTH = tuple(sorted({*_TICKS, *(-tick for tick in _TICKS)}))
-_FEW = (-10.0, -1.0, -0.1, 0.0, 0.1, 1.0, 10.0)
+_POSITIVE = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+_TICKS = (*(-tick for tick in _POSITIVE), 0.0, *_POSITIVE)
 
 
 def trade_off(
@@ -92,7 +88,7 @@ def trade_off(
     places = [cost(each, axis) / (dense if axis == SIZE else 1) for each in results.points]
     finite = [place for place in places if place < float("inf")] or [1.0]
     axes.set_xlim(min([*finite, 0.95]) - 0.04, min(max([*finite, 1.0]), 2.0) + 0.04)
-    _change_axis(axes.yaxis, [each.change for each in results.points])
+    _change_axis(axes.yaxis, [each.change for each in results.points], narrow)
     axes.set_xlabel("parameters / dense" if axis == SIZE else f"{axis} latency / dense, measured for points")
     axes.set_ylabel("increase of NLL, nats per token")
     legend = figure.legend(
@@ -127,12 +123,15 @@ def duel_plot(found: Sequence[Duel], axis: str, theme: Theme = "light", *, narro
             color=tints[duel.outcome],
             linewidth=1.3,
         )
-        labels.append(f"{duel.baseline.point.rule}: {_short(duel.baseline.point.label, 16 if narrow else 44)}")
+        label = duel.baseline.point.label
+        if narrow:  # what all of a rule share
+            label = label.removeprefix("rank 1 in ").removesuffix(" of break-even")
+        labels.append(f"{duel.baseline.point.rule}: {_short(label, 16 if narrow else 44)}")
     axes.axvline(0, color=colours["ink"], linewidth=0.9)
     axes.set_yticks(range(len(labels)), labels, fontsize=8)
     axes.set_ylim(-0.7, len(labels) - 0.3)
     differences = [duel.difference for duel in fought if duel.difference is not None]
-    _change_axis(axes.xaxis, differences, _FEW if narrow else _BOTH)
+    _change_axis(axes.xaxis, differences, narrow)
     space = "\n" if narrow else " "
     axes.set_xlabel(f"NLL of ours minus the baseline's,{space}nats per token: left of 0{space}ours is better")
     return figure_bytes(figure, "svg")
@@ -167,7 +166,7 @@ def optimism_plot(results: Results, theme: Theme = "light", *, narrow: bool = Fa
                 label=label,
             )
     for axis in (axes.xaxis, axes.yaxis):
-        _change_axis(axis, values or [Interval(0.0, 0.0, 0.0)])
+        _change_axis(axis, values or [Interval(0.0, 0.0, 0.0)], narrow)
     axes.plot([-1, 20], [-1, 20], color=colours["ink"], linewidth=0.8, scalex=False, scaley=False)
     axes.set_xlabel("predicted increase of NLL, nats per token")
     axes.set_ylabel("measured on the other half")
@@ -176,15 +175,6 @@ def optimism_plot(results: Results, theme: Theme = "light", *, narrow: bool = Fa
             loc="outside upper center", ncols=1 if narrow else 3, fontsize=8, frameon=False, labelcolor=colours["ink"]
         )
     return figure_bytes(figure, "svg")
-
-
-def _legend(
-    figure: Figure, place: Literal["outside lower center", "outside upper center"], theme: Theme, narrow: bool
-) -> None:
-    """One outside the axes, above lines that reach it."""
-    columns = 1 if narrow else 3
-    ink = COLOURS[theme]["ink"]
-    figure.legend(loc=place, ncols=columns, fontsize=8, frameon=False, labelcolor=ink).set_zorder(5)
 
 
 def _widest(results: Results) -> str:
@@ -243,7 +233,7 @@ def _draw(axes: Any, group: Sequence[Result], axis: str, dense: float, **look: A
         )
 
 
-def _change_axis(axis: Any, values: Sequence[Interval], ticks: Sequence[float] = _TICKS) -> None:
+def _change_axis(axis: Any, values: Sequence[Interval], narrow: bool) -> None:
     """Logarithmic but near zero, with few plain numbers."""
     ends = [end for each in values for end in (each.value, each.low, each.high) if end is not None]
     low, high = min([*ends, 0.0]), max([*ends, 0.03])
@@ -251,8 +241,10 @@ def _change_axis(axis: Any, values: Sequence[Interval], ticks: Sequence[float] =
     name = axis.axis_name
     getattr(axis.axes, f"set_{name}scale")("symlog", linthresh=_LINEAR, linscale=0.6)
     getattr(axis.axes, f"set_{name}lim")(low, high)
-    plain_ticks(axis, [tick for tick in ticks if low <= tick <= high])
+    plain_ticks(axis, apart(axis, _TICKS, narrow=narrow))
 
 
 def _short(label: str, most: int) -> str:
-    return label if len(label) <= most else f"{label[: most - 3]}..."
+    """A label of so many characters at most, cut in its middle: ends tell labels of one rule apart."""
+    half = (most - 3) // 2
+    return label if len(label) <= most else f"{label[: most - 3 - half]}...{label[-half:]}"

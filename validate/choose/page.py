@@ -8,9 +8,10 @@ from typing import Any
 from costmodel.show.site_map import SiteMap
 from costmodel.units import percent, seconds
 from validate.choose.baselines import RULES
-from validate.choose.duels import SIZE, cost, own_axis
+from validate.choose.duels import SIZE, axis_of, cost, own_axis
 from validate.choose.figures import duel_plot, trade_off
 from validate.choose.page_survival import survival_section
+from validate.choose.points import Point
 from validate.choose.refit import Moved
 from validate.choose.results import Result
 from validate.choose.settings import Settings
@@ -42,7 +43,7 @@ def loop_page(
         maps=maps,
         costs=[_cost(verdict, moved, axis) for axis in verdict.axes],
         survival=survival_section(verdict),
-        moved="" if moved is None or not moved.shifts else moved.sentence,
+        moved="" if moved is None or not moved.shifts else _sentence(moved.sentence),
         points=_points(verdict),
         duels=_duels(verdict),
         settings=settings,
@@ -63,8 +64,7 @@ def _about(settings: Settings, verdict: Verdict) -> str:
 
 
 def _finding(verdict: Verdict) -> str:
-    standing = verdict.standing.sentence
-    sentences = [_choice_text(verdict), *verdict.doubts, f"{standing[0].upper()}{standing[1:]}."]
+    sentences = [_choice_text(verdict), *verdict.doubts, _sentence(verdict.standing.sentence)]
     for axis in verdict.axes:
         counts, clear = verdict.counts(axis), verdict.counts(axis, clear=True)
         total = sum(counts.values())
@@ -91,13 +91,27 @@ def _choice_text(verdict: Verdict) -> str:
             f"The choice is the dense model: nothing is faster than it within {verdict.accept:g} nats, and there is "
             "nothing to apply."
         )
-    point = verdict.choice.point
-    found = f"found at the cost of a baseline ({point.label})" if point.role == "match" else point.label
     return (
-        f"The choice within {verdict.accept:g} nats, {found}: {choice_latency(verdict)}, "
+        f"The choice within {verdict.accept:g} nats, {point_text(verdict.choice.point)}: {choice_latency(verdict)}, "
         f"{_cost_text(verdict, verdict.choice, SIZE)} of dense in size, "
         f"{interval_text(verdict.choice.change)} nats on text that nothing was chosen by."
     )
+
+
+def point_text(point: Point) -> str:
+    """Which point of the plan it is, in words."""
+    if point.role == "baseline":
+        return f"{RULES[point.rule]}, {point.label}"
+    if point.role == "frontier":
+        objective = point.label.rpartition(" ")[0]
+        return f"found on the predicted frontier of {_axis(axis_of(objective))}, {point.rule}"
+    objective, _, named = point.label.partition(" of ")
+    rule, _, label = named.partition(", ")
+    return f"the best found at the {_axis(axis_of(objective))} of a baseline ({RULES[rule]}, {label})"
+
+
+def _sentence(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}."
 
 
 def _tiles(verdict: Verdict) -> list[tuple[str, str, bool]]:

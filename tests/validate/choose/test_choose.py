@@ -24,7 +24,7 @@ from validate.choose.duels import SIZE, Standing, duels, own_axis, predicted, ta
 from validate.choose.fitted import load_fitted
 from validate.choose.frontier import Candidate, Frontier, undominated
 from validate.choose.optimism import optimism
-from validate.choose.page import choice_latency
+from validate.choose.page import choice_latency, point_text
 from validate.choose.points import Plan, Point, distinct
 from validate.choose.refit import Moved
 from validate.choose.report import _lines
@@ -507,6 +507,27 @@ def test_a_baseline_stands_under_every_rule_that_gives_it(tmp_path: Path) -> Non
         Plan.read(tmp_path)
     with pytest.raises(CostModelError, match="cannot read plan"):
         Plan.read(tmp_path, "round1.json")
+
+
+@pytest.mark.parametrize(
+    ("role", "rule", "label", "words"),
+    [
+        (
+            "match",
+            "per-site",
+            "prefill.latency_s of uniform, 50% of break-even",
+            "at the prefill latency of a baseline",
+        ),
+        ("match", "per-site", "params of late, layers 5, 6", "(late layers dropped, layers 5, 6)"),
+        ("frontier", "per-site", "params 3", "found on the predicted frontier of size, per-site"),
+        ("baseline", "greedy", "layers 2, 4", "layers dropped greedily, layers 2, 4"),
+    ],
+)
+def test_the_choice_is_named_in_words(role: Any, rule: str, label: str, words: str) -> None:
+    point = Point(role=role, rule=rule, label=label, config={}, params=1, costs={"prefill": 1.0})
+    assert words in point_text(point)
+    assert "_s" not in point_text(point)
+    assert "params" not in point_text(point)
 
 
 def test_the_cost_that_a_point_was_searched_by_names_its_axis() -> None:
