@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -19,7 +20,8 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _FORMS = {"svd": ("blue", "o"), "tucker": ("orange", "s"), "drop": ("purple", "D")}
-_OTHER = ("green", "^")
+_MIXED = (("green", "^"), ("amber", "v"), ("grey", "P"), ("green", "X"), ("amber", "*"))
+"""Of configurations of several forms, and of what else there is."""
 _NULLS = ("grey", "amber", "orange", "green", "purple")
 _TICKS = (0.0, 0.01, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 
@@ -67,6 +69,13 @@ def predictor_figure(fit: PredictorFit, theme: Theme = "light", *, narrow: bool 
     return figure
 
 
+def form_looks(forms: Iterable[str]) -> dict[str, tuple[str, str]]:
+    """The colour and marker of each form, of which no two look alike; plain forms first."""
+    names = sorted(set(forms), key=lambda form: (form not in _FORMS, form))
+    mixed = itertools.cycle(_MIXED)
+    return {name: _FORMS[name] if name in _FORMS else next(mixed) for name in names}
+
+
 def _draw_points(axes: Any, fit: PredictorFit, theme: Theme, narrow: bool) -> None:
     colours, points, held_out = COLOURS[theme], fit.evidence.points, fit.held_out
     measured, predicted = points.change, held_out.predicted
@@ -75,8 +84,7 @@ def _draw_points(axes: Any, fit: PredictorFit, theme: Theme, narrow: bool) -> No
     axes.plot(ends, ends, color=colours["ink"], lw=0.9, zorder=2)
     for edge in BANDS:
         axes.axhline(edge, color=colours["grey"], lw=0.6, ls=":", zorder=1)
-    for name in sorted(set(forms.tolist()), key=lambda form: (form not in _FORMS, form)):
-        colour, marker = _FORMS.get(name, _OTHER)
+    for name, (colour, marker) in form_looks(forms.tolist()).items():
         inside = forms == name
         bars = [predicted - np.minimum(held_out.low, predicted), np.maximum(held_out.high, predicted) - predicted]
         label = {"drop": "layers dropped"}.get(name, name.replace("+", " + "))

@@ -48,6 +48,7 @@ from validate.predictor import additivity, crossval
 from validate.predictor import fit as fit_module
 from validate.predictor.crossval import candidates, nested, random_folds
 from validate.predictor.evidence import Evidence, read_evidence
+from validate.predictor.figures import form_looks
 from validate.predictor.fit import CROSS, OTHERS, PredictorFit, _without, fit_predictor
 from validate.predictor.fitting import fit_score
 from validate.predictor.interval import Band
@@ -421,6 +422,13 @@ def test_the_page_has_both_pictures_and_a_map(fit: PredictorFit, printed: dict[s
     text = predictor_page(fit, sensitivity)
     assert text.count("data:image/svg+xml") == 4
     assert text.count("<title>layer ") == len(fit.evidence.sensitivity.sites)
+
+
+def test_no_two_forms_look_alike() -> None:
+    forms = ["svd", "drop+svd", "drop", "drop+tucker", "tucker", "svd+tucker", "drop+svd+tucker", "svd", "dense"]
+    looks = form_looks(forms)
+    assert len(set(looks.values())) == len(looks) == 8
+    assert list(looks)[:3] == ["drop", "svd", "tucker"]
 
 
 def test_what_is_printed(
