@@ -26,7 +26,7 @@ MAX_LINES = 400
 ROOMS = {
     "costmodel": (
         "_version", "errors", "units", "arrays", "files", "blocks", "weights", "head", "words", "tensors", "family",
-        "model",
+        "shape", "model",
         "hardware", "decomposition", "forward", "families", "space", "timing", "pricing", "explore", "show", "api",
         "cli", "__main__",
     ),
@@ -56,7 +56,7 @@ RULES = [
     ),
     *(
         Rule(f"costmodel.{name}", COUNTS_ONLY, "counts know no hardware")
-        for name in ("model", "families", "forward", "decomposition", "space")
+        for name in ("shape", "model", "families", "forward", "decomposition", "space")
     ),
     Rule(
         "costmodel.space",
