@@ -127,6 +127,17 @@ class LayerStream:
         """Hidden states after a layer of all blocks, (blocks, length, hidden), on the CPU."""
         return torch.cat([self.run(index, layer, part).cpu() for part in _parts(hidden, self._batch)])
 
+    def require_rest(self) -> None:
+        """Read what follows the layers and no run of them needs, the head, as whoever predicts text would.
+
+        Raises:
+            MeasurementError: naming a weight that is not finite.
+        """
+        base: Any = self.model.base_model
+        body = {id(module) for module in base.modules()}
+        with self._filled(module for module in self.model.modules() if id(module) not in body):
+            pass
+
     def parts(self, hidden: torch.Tensor) -> tuple[torch.Tensor, ...]:
         """Hidden states of all blocks as the batches that run together."""
         return _parts(hidden, self._batch)

@@ -74,6 +74,7 @@ class SensitivityRunner:
         self._advance(len(self._work.steps("layer")) * len(self._tensors))
         hidden = self._stream.start(self._blocks)
         if self._targets is None:
+            self._stream.require_rest()
             self._forward(hidden)
         else:
             if not self._work.steps("gradient"):

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from safetensors import SafetensorError
 
-from validate.errors import RunError, reason_of
+from validate.errors import MeasurementError, RunError, reason_of
 from validate.store.lock import lock_folder
 from validate.store.settings import keep_settings
 from validate.store.tensors import load_tensors, save_tensors
@@ -19,7 +19,8 @@ _SAVED = re.compile(r"(hidden|gradient|layer|state)-(\d+)\.safetensors")
 
 
 class WorkFolder:
-    """Tensors of finished steps, `NAME-NUMBER.safetensors`, each written whole or not at all; a context manager.
+    """Tensors of finished steps, `NAME-NUMBER.safetensors`, each written whole or not at all; a context manager, which
+    leaves no folder where nothing was finished, or where a value that is not finite would be met again.
 
     Args:
         out: the result's path; the folder is `out` with `.partial` appended.
@@ -41,7 +42,10 @@ class WorkFolder:
     def __enter__(self) -> WorkFolder:
         return self
 
-    def __exit__(self, *error: object) -> None:
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        again = isinstance(error, MeasurementError) and error.kind == "non-finite"
+        if self.path.is_dir() and (again or not any(_SAVED.fullmatch(path.name) for path in self.path.iterdir())):
+            self.remove()
         self._lock.release()
 
     def steps(self, name: str) -> list[int]:

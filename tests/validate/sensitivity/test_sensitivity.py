@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from pathlib import Path
 from typing import Any
@@ -252,13 +253,15 @@ def test_weights_stored_in_bf16_are_widened_and_fp16_layers_are_possible(tmp_pat
 
 
 def test_what_is_not_finite_stops_the_run(folders: dict[str, Path], tmp_path: Path) -> None:
-    for name in ("self_attn.v_proj", "mlp.down_proj"):
+    within = [f"layers.1.{part}" for part in ("self_attn.v_proj", "mlp.down_proj", "input_layernorm")]
+    for name in ("lm_head", *(f"model.{part}" for part in ("embed_tokens", "norm", *within))):
         folder = dense_folder(tmp_path / name, LLAMA)
         weights = load_file(folder / "model.safetensors")
-        weights[f"model.layers.1.{name}.weight"][0, 0] = float("nan")
+        weights[f"{name}.weight"].flatten()[-1] = float("nan")
         save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
-        with pytest.raises(MeasurementError, match=rf"^model\.layers\.1\.{name}\.weight holds NaN or infinity$"):
+        with pytest.raises(MeasurementError, match=rf"^{re.escape(name)}\.weight holds NaN or infinity$"):
             run(folder, tmp_path / f"{name}.out")
+        assert not (tmp_path / f"{name}.out.partial").exists()  # the same command would meet it again
     with pytest.raises(MeasurementError, match="NaN or infinity"):
         site_spectra(torch.full((3, 4), float("inf")), torch.eye(4))
     with pytest.raises(MeasurementError, match="NaN or infinity"):
