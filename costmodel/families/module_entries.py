@@ -50,7 +50,7 @@ def _of_mlx(method: str, settings: Fields, weights: WeightFormat) -> Entries:
     for name, value in settings.data.items():
         if isinstance(value, Mapping):
             found[name] = (name, METHODS[method](settings.nested(name)))
-        elif value is False and "." in name:
+        elif "." in name and not settings.flag(name, True):
             found[name] = (name, None)
     return found
 

@@ -38,7 +38,8 @@ NO = {
     *("is_decoder", "add_cross_attention", "is_encoder_decoder", "per_layer_config", "pruned_heads", "talking_head"),
     *("is_folding_model", "rotary_value", "use_cla", "use_mla", "num_experts", "embedding_size", "n_shared_experts"),
     *("add_full_attention_sink_bias", "use_bias", "qk_ln", "norm_after", "attention_layer_norm", "use_qk_norm"),
-    *("classifier_bias", "replace_with_linear", "sparsify", "shared_intermediate_size"),
+    *("classifier_bias", "replace_with_linear", "sparsify", "shared_intermediate_size", "alibi_starting_size"),
+    *("lora_adaptations", "attention_windows", "inner_hidden_size"),
 }
 """Fields of what is not supported, which are refused unless they are empty (EMPTY_SAYS_NO)."""
 ALLOWED: dict[str, tuple[Any, ...]] = {
@@ -56,7 +57,7 @@ ALLOWED: dict[str, tuple[Any, ...]] = {
     "group_size": (-1,),
     "gating": (True,),
     **{name: ([],) for name in ("modules_to_not_convert", "ignore", "exclude_modules", "ignored_layers")},
-    "llm_int8_skip_modules": ([],),
+    **{name: ([],) for name in ("llm_int8_skip_modules", "skip_modules", "exclude", "targets", "lora_adaptations")},
     "rope_type": ("x",),
     "type": ("x",),
     "expert_dtype": ("x",),
@@ -97,7 +98,7 @@ TOWERS = {"vision_config", "visual", "audio_config", "audio"}
 """Fields that are named in a note where they are objects, and never priced."""
 FLAGS = {
     *("sym", "zero_point", "load_in_4bit", "load_in_8bit", "_load_in_4bit", "_load_in_8bit", "symmetric"),
-    *("bnb_4bit_use_double_quant", "use_full_rank_gate"),
+    *("bnb_4bit_use_double_quant", "use_full_rank_gate", "include_embedding"),
 }
 """Fields inside others that are true or false."""
 
@@ -272,9 +273,9 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
         "none of \\* and \\+ behind a group",
     ),
     "a method that is no text": (small("llama", quantization_config={"quant_method": 5}), "quant_method: got 5"),
-    "a module of MLX that is plain": (
-        small("llama", quantization={"bits": 4, "model.layers.0.mlp.up_proj": False}),
-        "model.layers.0.mlp.up_proj: got False",
+    "a module of MLX that is neither plain nor of settings": (
+        small("llama", quantization={"bits": 4, "model.layers.0.mlp.up_proj": 8}),
+        "model.layers.0.mlp.up_proj: got 8",
     ),
 }
 
