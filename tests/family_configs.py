@@ -176,6 +176,13 @@ OWN_CODE: dict[str, dict[str, Any]] = {
     "phi3small": {**_PLAIN, "ff_intermediate_size": 96},
     "RefinedWeb": {"hidden_size": 64, "n_head": 4, "n_layer": 3, "vocab_size": 100, "n_head_kv": 2},
     "RefinedWebModel": {"hidden_size": 64, "n_head": 4, "n_layer": 3, "vocab_size": 100},
+    "xlm-roberta-flash": {
+        **_PLAIN,
+        "position_embedding_type": "rotary",
+        "type_vocab_size": 1,
+        "lora_adaptations": ["one", "two"],
+        "lora_rank": 3,
+    },
     "jina_bert": {
         **_PLAIN,
         "position_embedding_type": "alibi",

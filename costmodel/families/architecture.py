@@ -79,6 +79,9 @@ def find_architecture(fields: Fields, rows: Mapping[str, FamilyRow]) -> Architec
     if classes and (model_type, classes[0]) in _BY_CLASS:
         model_type = _BY_CLASS[model_type, classes[0]]
         fields = fields.with_values(model_type=model_type)
+    if model_type == "xlm-roberta" and fields.says("position_embedding_type", "rotary"):
+        model_type = "xlm-roberta-flash"  # Jina's third, whose files say that it is XLM-RoBERTa
+        fields = fields.with_values(model_type=model_type)
     if model_type in _BOTH_SIDES:
         model_type = _BOTH_SIDES[model_type]
         fields = fields.with_values(model_type=model_type, is_causal=False)

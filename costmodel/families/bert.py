@@ -26,7 +26,7 @@ def _read(fields: Fields, row: FamilyRow) -> ModelSpec:
     fields.refuse("add_cross_attention", _ENCODER_ONLY)
     fields.choice("position_embedding_type", "absolute", ("absolute",))
     fields.refuse("alibi_starting_size", "MosaicBERT's layers, with slopes in attention and gates, are not supported")
-    fields.refuse("lora_adaptations", "Jina's layers with adapters for tasks are not supported")
+    fields.refuse("lora_adaptations", "Jina's adapters for tasks are read beside rotary positions alone")
     hidden, heads = fields.count("hidden_size"), fields.count("num_attention_heads")
     layers = fields.layers("num_hidden_layers")
     rows = fields.count("max_position_embeddings", 512)

@@ -218,7 +218,8 @@ class Fields:
     def refuse(self, name: str, why: str) -> None:
         """Raise a ModelError unless the field is absent or empty: null, false, 0 or an empty object or list."""
         if self.data.get(name):
-            raise self.error(name, "absent, null or false", why)
+            kind = self.data.get("model_type")
+            raise self.error(name, "absent, null or false", f"{kind}: {why}" if isinstance(kind, str) else why)
 
     def dtype(self) -> DType | None:
         """The checkpoint's type: `dtype`, or `torch_dtype` as older versions wrote it; None when neither says."""

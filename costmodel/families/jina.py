@@ -1,5 +1,6 @@
 """Jina's embedding models: JinaBERT, BERT with slopes of distances in attention and a gated MLP (arXiv 2310.19923), a
-class of the repository's own code; the third, XLM-RoBERTa with rotary positions, as transformers has it."""
+class of the repository's own code; the third, XLM-RoBERTa with rotary positions, as transformers has it, and as the
+repository's own code does, with adapters for tasks (arXiv 2409.10173)."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ from costmodel.families.bert_kin import ROBERTA_KIN
 from costmodel.families.encoders import BERT_WORDS, encoder_row, encoder_spec
 from costmodel.families.fields import Fields
 from costmodel.families.heads import masked_lm, no_head
+from costmodel.families.lists import texts
 from costmodel.families.row import FamilyRow
 from costmodel.model import ModelSpec
 from costmodel.words import Words
@@ -68,4 +70,34 @@ JINA_V3 = encoder_row(
     _read_v3,
     layers="layers",
     heads={end: head for end, head in ROBERTA_KIN.heads.items() if end != "ForMultipleChoice"},
+)
+
+_FLASH_WORDS = replace(
+    _V3_WORDS,
+    norms=("norm1", "norm2"),
+    attention="mixer",
+    qkv=("Wqkv",),
+    out="out_proj",
+    tables="mixer.rotary_emb",
+)
+
+
+def _read_flash(fields: Fields, row: FamilyRow) -> ModelSpec:
+    """Adapters are held for each linear and embedding; without a task none of them runs."""
+    tasks = len(texts(fields, "lora_adaptations"))
+    spec = encoder_spec(fields, row, _FLASH_WORDS, pooler=True, token_types=fields.count("type_vocab_size"))
+    wide = [spec.vocab_size + spec.hidden_size, spec.token_types + spec.hidden_size, 2 * spec.hidden_size]
+    each = sum(tensor.out_features + tensor.in_features for tensor in spec.tensors)
+    held = tasks * fields.count("lora_rank", 4) * (sum(wide) + spec.num_layers * each)
+    notes = (f"adapters for {tasks} tasks are held and not run, as without a task",) if tasks else ()
+    return replace(spec, other_outer_params=held, notes=notes)
+
+
+JINA_FLASH = encoder_row(
+    "jina-flash",
+    {"xlm-roberta-flash": "XLMRoberta"},
+    _read_flash,
+    layers="roberta.encoder.layers",
+    strided_heads=True,
+    heads={"Model": no_head},
 )

@@ -9,6 +9,7 @@ from costmodel.families.bert import HEADS as BERT_HEADS
 from costmodel.families.encoders import BERT_WORDS, BY_FIRST_TOKEN, encoder_row, encoder_spec
 from costmodel.families.fields import Fields
 from costmodel.families.heads import classifier, masked_lm, masked_lm_parts, no_head
+from costmodel.families.nomic_moe import nomic_params, read_nomic_moe
 from costmodel.families.row import FamilyRow
 from costmodel.head import Head, linear, norm
 from costmodel.model import ModelSpec
@@ -128,6 +129,8 @@ MODERNBERT = encoder_row(
 
 def _read_gated(fields: Fields, row: FamilyRow) -> ModelSpec:
     """Nomic BERT; GTE, and GTE before transformers had it ("new"), whose projections are packed."""
+    if fields.model_type == "nomic_bert" and fields.count_or_none("num_experts", minimum=0):
+        return read_nomic_moe(fields, row)
     gte, packed = fields.model_type != "nomic_bert", fields.model_type == "new"
     words = Words(
         placing="after",
@@ -145,7 +148,6 @@ def _read_gated(fields: Fields, row: FamilyRow) -> ModelSpec:
         fields.require("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "vocab_size")
         fields.choice("position_embedding_type", "rope", ("rope",))
     if not gte:
-        fields.refuse("num_experts", "a mixture of experts is not supported")
         fields.choice("activation_function", "swiglu", ("swiglu",))
     types = fields.count("type_vocab_size", 0, minimum=0)
     positions = fields.count("max_position_embeddings", 8192)
@@ -159,6 +161,7 @@ NOMIC_BERT = encoder_row(
     {"nomic_bert": "NomicBert", "gte": "Gte", "new": "New"},
     _read_gated,
     layers="layers",
+    other_params=nomic_params,
     aliases={
         "n_embd": "hidden_size",
         "n_head": "num_attention_heads",

@@ -73,6 +73,7 @@ FAMILIES = Rows(
         ".ultrabert:ULTRABERT": "ultrabert",
         ".jina:JINA": "jina_bert",
         ".jina:JINA_V3": "jina_embeddings_v3",
+        ".jina:JINA_FLASH": "xlm-roberta-flash",
         ".moe:MOE": "mixtral qwen2_moe qwen3_moe qwen3_vl_moe_text qwen3_omni_moe_text gpt_oss olmoe granitemoe "
         "minimax_m2 glm4_moe glm4v_moe_text exaone_moe dots1 solar_open ernie4_5_moe deepseek llama4_text",
         ".moe:PHIMOE": "phimoe",

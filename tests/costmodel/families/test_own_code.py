@@ -7,8 +7,11 @@ from typing import Any
 import pytest
 from family_configs import small
 
+from costmodel.decomposition.factors import Decomposition
 from costmodel.errors import ModelError
 from costmodel.families.registry import spec_from_config
+from costmodel.forward.passes import forward_ops
+from costmodel.forward.workload import Workload
 
 MULTIPLIERS = [0.5, 0.73, 0.97, 1.2, 1.43, 1.67, 1.9, 2.13, 2.37, 2.6, 2.83, 3.07, 3.3, 3.53, 3.77, 4.0]
 PUBLISHED: dict[str, tuple[dict[str, Any], int]] = {
@@ -25,6 +28,45 @@ PUBLISHED: dict[str, tuple[dict[str, Any], int]] = {
             "num_kv_heads": [3] * 5 + [4] * 7 + [5] * 4,
         },
         271_527_168,
+    ),
+    "Nomic Embed 2": (
+        {
+            "model_type": "nomic_bert",
+            "architectures": ["NomicBertModel"],
+            "activation_function": "gelu",
+            "mlp_fc1_bias": True,
+            "mlp_fc2_bias": True,
+            "moe_every_n_layers": 2,
+            "moe_top_k": 2,
+            "n_embd": 768,
+            "n_head": 12,
+            "n_inner": 3072,
+            "n_layer": 12,
+            "n_positions": 2048,
+            "num_experts": 8,
+            "num_shared_experts": 0,
+            "qkv_proj_bias": True,
+            "type_vocab_size": 1,
+            "vocab_size": 250048,
+        },
+        475_292_928,
+    ),
+    "Jina Embeddings 3 with its adapters": (
+        {
+            "model_type": "xlm-roberta",
+            "architectures": ["XLMRobertaModel"],
+            "hidden_size": 1024,
+            "intermediate_size": 4096,
+            "lora_adaptations": ["query", "passage", "separation", "classification", "matching"],
+            "lora_rank": 4,
+            "max_position_embeddings": 8194,
+            "num_attention_heads": 16,
+            "num_hidden_layers": 24,
+            "position_embedding_type": "rotary",
+            "type_vocab_size": 1,
+            "vocab_size": 250002,
+        },
+        572_310_396,
     ),
     "Falcon 7B in its first form": (
         {
@@ -343,13 +385,26 @@ def test_it_has_the_published_billions_of_parameters(name: str) -> None:
 
 
 def test_what_a_class_has_beyond_its_model_type_is_refused() -> None:
-    nomic = {"model_type": "nomic_bert", "n_embd": 768, "n_head": 12, "n_layer": 12, "n_inner": 3072, "num_experts": 8}
-    with pytest.raises(ModelError, match="num_experts"):
-        spec_from_config(nomic, name="nomic", source="nomic")
+    nomic, _ = PUBLISHED["Nomic Embed 2"]
+    with pytest.raises(ModelError, match=r"field num_shared_experts: got 1; .*nomic_bert: shared experts"):
+        spec_from_config({**nomic, "num_shared_experts": 1}, name="nomic", source="nomic")
     jina, *_ = BILLIONS["Jina Embeddings 2 137M"]
     code = {"AutoModel": "jinaai/jina-bert-v2-qk-post-norm--modeling_bert.JinaBertModel"}
     with pytest.raises(ModelError, match="norms of queries and keys"):
         spec_from_config({**jina, "auto_map": code}, name="jina", source="jina")
+
+
+def test_experts_of_nomic_embed_take_two_of_eight_mlps_a_token() -> None:
+    config, _ = PUBLISHED["Nomic Embed 2"]
+    work = Workload.prefill(64)
+    sparse, dense = (
+        sum(op.cost.flops for op in forward_ops(spec_from_config(each, name="n", source="n"), Decomposition(), work))
+        for each in (config, {**config, "num_experts": 2})
+    )
+    assert sparse - dense == 6 * 2 * 64 * 768 * 6  # the routers alone: two experts a token run in both
+    spec = spec_from_config(config, name="n", source="n")
+    assert [kind.experts is not None for kind, _ in spec.variants] == [False, True] * 6
+    assert spec.is_encoder
 
 
 def test_a_model_around_another_may_be_called_as_its_type_is() -> None:
