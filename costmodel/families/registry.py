@@ -168,9 +168,10 @@ def spec_from_config(
     if found.head is None or bare:
         return spec if row.causal else replace(spec, head=NO_HEAD)
     head = found.head(spec, fields.labels())
+    pooler = spec.pooler and (head.pooler or head is NO_HEAD)
     if not fields.flag_or("tie_word_embeddings", True):
         head = head.untied()
-    return replace(spec, head=head, pooler=spec.pooler and (head.pooler or head is NO_HEAD))
+    return replace(spec, head=head, pooler=pooler)
 
 
 def own_config(config: Mapping[str, object], source: str) -> dict[str, object]:

@@ -70,6 +70,15 @@ def test_reward_models_of_qwen2_end_in_two_linears() -> None:
         build(architectures=["LlamaForRewardModel"])
 
 
+def test_an_encoders_body_keeps_its_pooler_where_embeddings_are_said_not_to_be_tied() -> None:
+    config = {**SMALL, "model_type": "xlm-roberta", "architectures": ["XLMRobertaModel"], "max_position_embeddings": 64}
+    specs = [
+        spec_from_config({**config, "tie_word_embeddings": tied}, name="test", source="test") for tied in (True, False)
+    ]
+    assert specs[0].num_params == specs[1].num_params
+    assert specs[1].pooler
+
+
 def test_a_llama_that_sees_both_sides_is_a_llama_without_a_cache() -> None:
     spec = build(model_type="llama_bidirec", architectures=["LlamaBidirectionalModel"], auto_map={"AutoModel": "a.B"})
     assert spec.num_params == build(architectures=["LlamaModel"]).num_params
