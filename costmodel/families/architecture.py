@@ -97,7 +97,7 @@ def find_architecture(fields: Fields, rows: Mapping[str, FamilyRow]) -> Architec
     if (key := draft_key(fields.data)) is not None:
         raise fields.error(key, "absent", f"such a {(*classes, model_type)[0]} lacks a row: {what_is_lacking(key)}")
     if fields.nested("auto_map").data:
-        notes = (*notes, f"the repository's own code is not read: priced as transformers' {prefix}Model and its head")
+        notes = (*notes, f"the repository's own code is not read: priced as the published {prefix}Model and its head")
     return Architecture(row=row, fields=fields, head=heads[0] if heads else None, notes=notes, inside=inside)
 
 
