@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -92,6 +92,15 @@ class Distillation:
         for name, weight in self._weights.items():
             found[f"{name} weight"] = weight.detach()
             found |= {f"{name} {key}": value for key, value in self._optimizer.state[weight].items()}
+        return found
+
+    @property
+    def shapes(self) -> dict[str, Sequence[int]]:
+        """Of what `state` gives after a step."""
+        found: dict[str, Sequence[int]] = {"done": ()}
+        for name, weight in self._weights.items():
+            found |= {f"{name} {key}": weight.shape for key in ("weight", "exp_avg", "exp_avg_sq")}
+            found[f"{name} step"] = ()
         return found
 
     def restore(self, state: State) -> None:

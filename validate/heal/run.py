@@ -153,7 +153,7 @@ def _distil(
         seed=settings.seed,
     )
     if kept := work.steps("state"):
-        work_of.restore(work.load("state", kept[-1]))
+        work_of.restore(work.load("state", kept[-1], work_of.shapes))
     while work_of.done < settings.steps:
         until = min(settings.steps, (work_of.done // settings.keep_every + 1) * settings.keep_every)
         for loss in work_of.run(until):

@@ -24,6 +24,9 @@ from validate.store.steps import WorkFolder
 Advance = Callable[[int], None]
 """Told how many sites are finished, those of an earlier part of the run at once."""
 
+_SECONDS: dict[str, tuple[int, ...]] = {"seconds": ()}
+"""Beside the arrays of a layer, which are held to their own shapes."""
+
 Factorise = Callable[[Iterable[SiteInput]], Iterator[SiteSpectra]]
 
 
@@ -73,6 +76,7 @@ class SensitivityRunner:
         """
         self._advance(len(self._work.steps("layer")) * len(self._tensors))
         hidden = self._stream.start(self._blocks)
+        self._shape = hidden.shape
         if self._targets is None:
             self._stream.require_rest()
             self._forward(hidden)
@@ -82,7 +86,7 @@ class SensitivityRunner:
             self._backward(int((self._targets != IGNORED).sum()))
         found: dict[Site, SiteSpectra] = {}
         for index in range(self._layers):
-            arrays = {name: tensor.numpy() for name, tensor in self._work.load("layer", index).items()}
+            arrays = {name: tensor.numpy() for name, tensor in self._work.load("layer", index, _SECONDS).items()}
             arrays.pop("seconds")
             sites = [Site(index, tensor.name) for tensor in self._tensors]
             found |= sites_from(arrays, self._stream.spec, sites, self._work.path, loss=self._targets is not None)
@@ -91,18 +95,22 @@ class SensitivityRunner:
     @property
     def seconds(self) -> float:
         """Time spent on layers, over all parts of the run."""
-        return sum(float(self._work.load("layer", index)["seconds"]) for index in self._work.steps("layer"))
+        return sum(float(self._work.load("layer", index, _SECONDS)["seconds"]) for index in self._work.steps("layer"))
 
     @property
     def nll(self) -> float | None:
         """Mean negative log-likelihood of the dense model's predictions in nats; None without targets."""
         steps = self._work.steps("gradient")
-        return float(self._work.load("gradient", steps[0])["nll"]) if steps else None
+        return float(self._work.load("gradient", steps[0], {"nll": ()})["nll"]) if steps else None
+
+    def _hidden(self, index: int) -> torch.Tensor:
+        """Kept states before a layer."""
+        return self._work.load("hidden", index, {"hidden": self._shape})["hidden"]
 
     def _forward(self, hidden: torch.Tensor) -> None:
         first = max(self._work.steps("hidden"), default=0)
         if first:
-            hidden = self._work.load("hidden", first)["hidden"]
+            hidden = self._hidden(first)
         for index in range(first, self._layers):
             started = time.monotonic()
             with self._stream.layer(index) as layer, LayerMoments(layer, self._tensors) as moments:
@@ -115,7 +123,7 @@ class SensitivityRunner:
         """Hidden states after the last layer; those before every layer are kept."""
         first = max(self._work.steps("hidden"), default=0)
         if first:
-            hidden = self._work.load("hidden", first)["hidden"]
+            hidden = self._hidden(first)
         else:
             self._work.save("hidden", 0, {"hidden": hidden})
         for index in range(first, self._layers):
@@ -131,10 +139,10 @@ class SensitivityRunner:
 
     def _backward(self, predictions: int) -> None:
         last = self._work.steps("gradient")[0]
-        kept = self._work.load("gradient", last)
+        kept = self._work.load("gradient", last, {"gradient": self._shape, "nll": ()})
         for index in reversed(range(last)):
             started = time.monotonic()
-            hidden = self._work.load("hidden", index)["hidden"]
+            hidden = self._hidden(index)
             with self._stream.layer(index) as layer, LayerMoments(layer, self._tensors) as moments:
                 with LayerGradients(layer, self._tensors, predictions) as gradients:
                     kept["gradient"] = self._stream.run_back(index, layer, hidden, kept["gradient"])

@@ -100,7 +100,7 @@ def _is_verdict(error: BaseException) -> bool:
 def _take_up(place: Path, job: Mapping[str, Any]) -> None:
     """Make sure that finished work is of this job."""
     note, text = place / "job.json", json.dumps(job, sort_keys=True)
-    if note.exists() and note.read_text(encoding="utf-8") != text:
+    if note.exists() and note.read_bytes() != text.encode():
         hint = "give the same command to continue it, delete that folder, or choose another --out"
         raise InputError(
             "unfinished work of another configuration, checkpoint or option is in the way", value=str(place), hint=hint

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
@@ -61,18 +61,32 @@ class WorkFolder:
         """
         save_tensors(self._file(name, number), tensors, hint="the same command continues")
 
-    def load(self, name: str, number: int) -> dict[str, torch.Tensor]:
+    def load(self, name: str, number: int, shapes: Mapping[str, Sequence[int]]) -> dict[str, torch.Tensor]:
         """Read the tensors of one step.
 
+        Args:
+            shapes: of those that must be there.
+
         Raises:
-            RunError: when they are damaged.
+            RunError: when they are damaged: of another shape, or not finite.
         """
         path = self._file(name, number)
         try:
-            return load_tensors(path)[0]
+            found = load_tensors(path)[0]
         except (OSError, SafetensorError) as error:
-            hint = f"{reason_of(error)}; remove {self.path} to begin again"
-            raise RunError("partial results are damaged", value=str(path), hint=hint) from error
+            raise self._damaged(path, reason_of(error)) from error
+        for key, shape in shapes.items():
+            if key not in found or list(found[key].shape) != list(shape):
+                held = f"of shape {list(found[key].shape)}" if key in found else "missing"
+                raise self._damaged(path, f"{key} is {held}, where {list(shape)} belongs")
+            if not bool(torch.isfinite(found[key]).all()):
+                raise self._damaged(path, f"{key} holds NaN or infinity")
+        return found
+
+    def _damaged(self, path: Path, why: str) -> RunError:
+        return RunError(
+            "partial results are damaged", value=str(path), hint=f"{why}; remove {self.path} to begin again"
+        )
 
     def forget(self, name: str, number: int) -> None:
         """Remove the tensors of a step, if there are any."""
