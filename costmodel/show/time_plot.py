@@ -34,6 +34,8 @@ _SMALL = 0.01
 """Roles of a class that take less than this share of the longest bar become one segment."""
 _WIDTH = 10.0
 _BAR = 0.7
+_BORDER = 8
+"""Pixels of a segment beside and above its name, both sides together."""
 _LETTERS = 115
 """Of a panel's title in one line."""
 
@@ -181,7 +183,7 @@ def _name_segments(axes: Any) -> None:
         for name, rotation, size_pt in ((role, 0, 7.5), (short, 0, 7.5), (short, 90, 7.5), (short, 90, 6.5)):
             text = axes.text(*at, name, ha="center", va="center", fontsize=size_pt, color=ink, rotation=rotation)
             size = text.get_window_extent(renderer)
-            if size.width + 2 <= box.width and size.height + 2 <= box.height:
+            if size.width + _BORDER <= box.width and size.height + _BORDER <= box.height:
                 break
             text.remove()
 

@@ -50,6 +50,18 @@ def test_layers_hand_their_hidden_states_on(priced: Estimate) -> None:
     assert sorted(sources.values()) == [1, 9]
 
 
+def test_no_line_runs_through_the_size_that_a_node_hands_on(priced: Estimate) -> None:
+    root = ElementTree.fromstring(layer_svg(*layer_graphs(priced)))
+    parts = [(each.tag.rpartition("}")[2], each.attrib) for each in root.iter()]
+    sizes = [place for place, (tag, style) in enumerate(parts) if tag == "text" and style.get("font-size") == "10"]
+    assert len(sizes) > 20
+    for place in sizes:
+        (tag, under), (_, text) = parts[place - 1], parts[place]
+        assert (tag, under["fill"]) == ("rect", "#ffffff")
+        assert float(under["x"]) < float(text["x"]) < float(under["x"]) + float(under["width"])
+        assert float(under["y"]) < float(text["y"]) < float(under["y"]) + float(under["height"])
+
+
 def test_no_two_nodes_of_a_row_touch_and_edges_run_down(priced: Estimate) -> None:
     diamond: nx.DiGraph[str] = nx.DiGraph(
         [("a", "b"), ("a", "c"), ("a", "d"), ("b", "e"), ("c", "e"), ("d", "f"), ("e", "f")]
