@@ -41,6 +41,16 @@ def test_a_form_is_read_back_as_it_was_written() -> None:
     assert read(content()) == FORM
 
 
+def test_rates_begin_at_one_a_second() -> None:
+    for name in content()["base"]:
+        slow = content()
+        slow["base"][name] = 1.0
+        assert getattr(read(slow), name) == 1.0
+        slow["base"][name] = 0.5
+        with pytest.raises(CalibrationError, match=name):
+            read(slow)
+
+
 def test_gemms_that_cost_nothing_and_kernels_of_seconds_are_refused() -> None:
     free = content()
     free["factors"]["gemm"] = {"compute": 0, "memory": 0}

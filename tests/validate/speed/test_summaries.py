@@ -85,3 +85,11 @@ def test_ranks_are_compared_with_ties_where_values_differ() -> None:
     assert kendall_tau([1, 1, 1], [1, 2, 3]) is None
     assert kendall_tau([1, 2, 3], [2, 2, 2]) is None
     assert kendall_tau([1, 2], [2, 1]) == -1
+
+
+def test_blocks_widen_the_interval_from_two_values_each() -> None:
+    logs = [0.0, 1.0] * 6 + [0.0, -1.0] * 6
+    ratio, low, high = ratio_interval(np.exp(logs).tolist(), [1.0] * 24)
+    assert ratio == pytest.approx(1.0)
+    assert high == pytest.approx(1 / low) == pytest.approx(math.exp(2.201 * 0.5 / math.sqrt(11)), rel=1e-3)
+    assert ratio_interval(np.exp(logs[:23]).tolist(), [1.0] * 23)[1:] == (1.0, 1.0)
