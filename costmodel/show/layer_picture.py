@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 MAX_BLOCKS = 6
 """Blocks of one pass that are drawn; of the rest the picture says how many there are."""
-_NODE, _GAP, _LANE = 148, 14, 22
+_NODE, _WIDEST, _GAP, _LANE = 124, 300, 14, 22
 _HIGH, _ROW = 38, 68
 _PAD, _HEAD, _BETWEEN = 16, 44, 34
 _MARGIN = 20
@@ -131,7 +131,17 @@ def _layout(graph: LayerGraph, block: Block) -> Layout:
     for source, target, kind in graph.graph.subgraph(names).edges(data="kind"):
         if kind == "read" and graph.graph.nodes[target]["kind"] != "entry":
             inner.add_edge(source, target)
-    return layout(inner, _NODE + _GAP, _LANE)
+    return layout(inner, _node_width(graph, block) + _GAP, _LANE)
+
+
+def _label(graph: LayerGraph, name: str) -> str:
+    data = graph.graph.nodes[name]
+    return str(data["label"]) + (_rank(data["gemm"]) if data["factor"] else "")
+
+
+def _node_width(graph: LayerGraph, block: Block) -> float:
+    """Of a block's nodes, all alike: as its longest label needs."""
+    return min(_WIDEST, max(_NODE, *(len(_label(graph, name)) * _LETTER + 10 for name in graph.nodes_of(block))))
 
 
 def _handed_on(graph: LayerGraph, block: Block) -> int:
@@ -178,31 +188,32 @@ def _block(
         for x, y in points[1:-1]:
             path += [(x, y), (x, y + _HIGH)]
         parts.append(_arrow([*path, (points[-1][0], points[-1][1] - 1)], colours["muted"]))
+    node = _node_width(graph, block)
     for name, place in inner.places.items():
-        parts += _node(graph, name, at(place), theme)
+        parts += _node(graph, name, at(place), node, theme)
     return parts, height
 
 
-def _node(graph: LayerGraph, name: str, at: tuple[float, float], theme: Theme) -> list[str]:
+def _node(graph: LayerGraph, name: str, at: tuple[float, float], width: float, theme: Theme) -> list[str]:
     colours = COLOURS[theme]
     data = graph.graph.nodes[name]
-    x, y = at[0] - _NODE / 2, at[1]
+    x, y = at[0] - width / 2, at[1]
     count = max(1, data["layers"])
     share = data["latency_s"] / graph.latency_s if graph.latency_s else 0.0
     colour = colours[GROUP_COLOURS[data["group"]]] if data["group"] else colours["muted"]
-    label = data["label"] + (_rank(data["gemm"]) if data["factor"] else "")
+    label = _label(graph, name)
     details = f"{data['label']}: {data['gemm'] + ', ' if data['gemm'] else ''}{percent(share)} of the pass"
+    box = f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{_HIGH}" rx="6"'
     parts = [
-        f'<g><title>{_text(details)}</title><rect x="{x:.1f}" y="{y:.1f}" width="{_NODE}" height="{_HIGH}" rx="6" '
-        f'fill="{colours["paper"]}"/><rect x="{x:.1f}" y="{y:.1f}" width="{_NODE}" height="{_HIGH}" rx="6" '
-        f'fill="{colour}" fill-opacity="{0.06 + min(0.5, 2.2 * share):.2f}" stroke="{colour}" '
+        f'<g><title>{_text(details)}</title>{box} fill="{colours["paper"]}"/>{box} fill="{colour}" '
+        f'fill-opacity="{0.06 + min(0.5, 2.2 * share):.2f}" stroke="{colour}" '
         f'stroke-width="{2.2 if data["factor"] else 1}"/>'
     ]
     if data["kind"] == "entry":
         parts.append(_write(at[0], y + 23, label, text_anchor="middle", font_style="italic"))
     else:
         cost = f"{si(data['hbm_bytes'] / count, 'B')} · {seconds(data['latency_s'] / count, 3)}"
-        parts.append(_write(at[0], y + 16, label, most=_NODE - 6, text_anchor="middle"))
+        parts.append(_write(at[0], y + 16, label, most=width - 6, text_anchor="middle"))
         parts.append(_write(at[0], y + 31, cost, text_anchor="middle", font_size=11, fill=colours["ink"]))
     readers = any(kind == "read" for _, _, kind in graph.graph.out_edges(name, data="kind"))
     if data["out_bytes"] and readers:

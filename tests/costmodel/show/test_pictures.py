@@ -42,6 +42,7 @@ def tab() -> Iterator[Tab]:
 def test_a_picture_that_a_command_writes_is_read_without_a_stumble(name: str, tab: Tab, tmp_path: Path) -> None:
     file = tmp_path / "picture.svg"
     assert run(cli, [*COMMANDS[name], str(file)]) == 0
+    assert "\N{HORIZONTAL ELLIPSIS}" not in file.read_text(encoding="utf-8")
     assert stumbles(tab, file, tmp_path) == []
 
 
