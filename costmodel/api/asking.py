@@ -22,7 +22,7 @@ from costmodel.api.options import (
     Hardware,
     Model,
     Options,
-    Shared,
+    Several,
     Specs,
     decomposition_of,
     hardware_of,
@@ -42,7 +42,7 @@ from costmodel.explore.recommendation import Recommendation
 from costmodel.explore.settings import ExploreSettings
 from costmodel.forward.workload import Workload
 from costmodel.pricing.estimate import estimate as estimated
-from costmodel.pricing.setup import Setup
+from costmodel.pricing.setup import SEVERAL, Setup
 from costmodel.pricing.several import Question, answer_each
 from costmodel.show.next_command import next_command
 from costmodel.space.base import SpaceKind
@@ -81,8 +81,8 @@ def estimate(
 
     Args:
         model, hw: built-in names, paths, or what `load_model` and `load_hardware` return.
-        decompose: SPECs, a configuration, or the path of a recipe (.toml) or of a configuration (.json); nothing is
-            the dense model.
+        decompose: SPECs, a configuration, a preset, or the path of a recipe (.toml) or of a configuration (.json), in
+            a list with SPECs on top; nothing is the dense model.
         workloads: passes as objects, instead of options.
         calibration: auto, none, a file or a `Calibration`.
         options: the workload, as the command's options name it.
@@ -118,12 +118,11 @@ def compare(
     hw: Hardware | Sequence[Hardware],
     decompose: Specs = (),
     *,
-    batch: int | Sequence[int] = 1,
-    stack: str | Sequence[str | None] | None = None,
     calibration: Corrections = "auto",
-    **options: Unpack[Shared],
+    **options: Unpack[Several],
 ) -> Comparison:
-    """One configuration on several devices, stacks and batches, as `costmodel estimate --hw A,B --batch 1,32` does.
+    """One configuration on several devices, as `costmodel estimate --hw A,B --batch 1,32` does: `stack`, `tp`, `ep`,
+    `pp`, `batch`, `seq_len` and `kv_len` take several too, in lists.
 
     What cannot be answered is in `refused` with its reason, while the rest is answered.
 
@@ -131,7 +130,7 @@ def compare(
         CostModelError: in one line, where none can be answered.
     """
     specs = texts_of("decompose", decompose) if isinstance(decompose, Iterator) else decompose
-    questions = _questions(model, hw, stack, batch, calibration, options, ("decompose",))
+    questions = _questions(model, hw, calibration, options, ("decompose",))
     return Comparison(answers=tuple(answer_each(questions, lambda setup: _estimated(setup, specs))))
 
 
@@ -210,10 +209,8 @@ def recommend(
     max_damage: float | None = None,
     quality: str | None = None,
     recipe: Specs | None = None,
-    batch: int | Sequence[int] = 1,
-    stack: str | Sequence[str | None] | None = None,
     calibration: Corrections = "auto",
-    **options: Unpack[Shared],
+    **options: Unpack[Several],
 ) -> Recommendations:
     """The least damaging configuration that reaches a goal on each device, stack and workload, as `costmodel recommend`
     does: one of faster="20%", smaller="25%", fits="24GB"; a number is percent, or bytes, and refused
@@ -227,7 +224,7 @@ def recommend(
     max_damage = None if max_damage is None else float(max_damage)
     _check_kinds({"quality": quality}, str | None, "a name or a file")
     own = ("faster", "smaller", "fits", "max_damage", "quality", "recipe")
-    questions = _questions(model, hw, stack, batch, calibration, options, own)
+    questions = _questions(model, hw, calibration, options, own)
     goal = Goal.of(faster, smaller, fits)
     warn_of_held(questions[0].model)
     only = None if recipe is None else named_of(recipe, questions[0].model)
@@ -241,26 +238,26 @@ def recommend(
 def _questions(
     model: Model,
     hw: Hardware | Sequence[Hardware],
-    stack: str | Sequence[str | None] | None,
-    batch: int | Sequence[int],
     calibration: Corrections,
-    options: Shared,
+    options: Several,
     own: Sequence[str],
 ) -> list[Question]:
-    """A question for each combination.
+    """A question for each combination, in the command's order.
 
     Raises:
         InputError: when there is none.
     """
     devices = list(hw) if isinstance(hw, list | tuple) else [cast("Hardware", hw)]
-    stacks, batches = cast("list[str | None]", _several(stack)), cast("list[int]", _several(batch))
-    for name, several in (("hw", devices), ("stack", stacks), ("batch", batches)):
+    given = cast("dict[str, object]", options)
+    lists = {"hw": devices, **{name: _several(given[name]) for name in SEVERAL if name in given}}
+    for name, several in lists.items():
         if not several:
             raise InputError(f"no {name}", value="[]", allowed="one or several")
-    return [
-        question_of(model, device, calibration, _with(options, name, size), own)
-        for device, name, size in itertools.product(devices, stacks, batches)
-    ]
+    questions = []
+    for device, *row in itertools.product(*lists.values()):
+        one = cast("Options", {**given, **dict(zip([*lists][1:], row, strict=True))})
+        questions.append(question_of(model, cast("Hardware", device), calibration, one, own))
+    return questions
 
 
 def _check_kinds(values: Mapping[str, object], kind: type | UnionType, allowed: str) -> None:
@@ -273,10 +270,6 @@ def _check_kinds(values: Mapping[str, object], kind: type | UnionType, allowed: 
 def _several(value: object) -> list[object]:
     """A value alone, or the values of a list."""
     return [value] if isinstance(value, str) or not isinstance(value, Iterable) else list(value)
-
-
-def _with(options: Shared, stack: str | None, batch: int) -> Options:
-    return {**options, "stack": stack, "batch": batch}
 
 
 def _given(

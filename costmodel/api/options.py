@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, TypedDict, cast
+from typing import Literal, TypedDict, cast, get_args
 
 from costmodel.decomposition.factors import Decomposition
 from costmodel.decomposition.held import held, other_than_held, searched_dense
-from costmodel.decomposition.recipe import SUFFIX, load_recipe, written_for_another
-from costmodel.decomposition.text import parse_decomposition
+from costmodel.decomposition.presets import Preset
+from costmodel.decomposition.recipe import SUFFIX
+from costmodel.decomposition.settings import DecompositionSettings
 from costmodel.errors import InputError, nearest
 from costmodel.families.load import load_model
 from costmodel.forward.workload import (
@@ -27,15 +28,16 @@ from costmodel.forward.workload import (
 )
 from costmodel.hardware.profile import HardwareProfile, load_hardware
 from costmodel.model import ModelSpec
-from costmodel.pricing.setup import WorkloadSettings
+from costmodel.pricing.setup import SEVERAL, WorkloadSettings
 from costmodel.pricing.several import Question
 from costmodel.timing.calibration.record import Calibration
 from costmodel.units import DType
 
 Model = str | Path | ModelSpec
 Hardware = str | Path | HardwareProfile
-Specs = str | Path | Iterable[str] | Decomposition
-"""SPECs as --decompose takes them, the path of a recipe or a configuration, or a configuration."""
+Specs = str | Path | Iterable[str | Path] | Decomposition
+"""SPECs as --decompose takes them, a configuration, or what names one: a preset, the path of a recipe or of a
+configuration; in a list SPECs may follow what names one."""
 Corrections = str | Path | Calibration | None
 """auto, none or a file, as --calibration takes them; None is none."""
 
@@ -44,8 +46,6 @@ class Shared(TypedDict, total=False):
     """The workload but for what a comparison takes several of; names, meaning and defaults are the command's."""
 
     phase: Literal["prefill", "decode", "both"] | Phase
-    seq_len: int | None
-    kv_len: int | None
     new_tokens: int | None
     dtype: str | DType | None
     weight_dtype: str | DType | None
@@ -58,9 +58,6 @@ class Shared(TypedDict, total=False):
     routing: str | Routing
     experts: str | ExpertKernels
     latent: str | Latent | None
-    tp: int
-    ep: int
-    pp: int
     microbatches: int
     tp_ways: str | None
 
@@ -70,9 +67,26 @@ class Options(Shared, total=False):
 
     batch: int
     stack: str | None
+    seq_len: int | None
+    kv_len: int | None
+    tp: int
+    ep: int
+    pp: int
 
 
-_KNOWN = (*Shared.__annotations__, "batch", "stack")
+class Several(Shared, total=False):
+    """The whole workload, with lists where a comparison takes several."""
+
+    batch: int | Sequence[int]
+    stack: str | Sequence[str | None] | None
+    seq_len: int | Sequence[int | None] | None
+    kv_len: int | Sequence[int | None] | None
+    tp: int | Sequence[int]
+    ep: int | Sequence[int]
+    pp: int | Sequence[int]
+
+
+_KNOWN = tuple(Options.__annotations__)
 _ALWAYS = ("model", "hw", "calibration")
 _SYNONYMS = {
     "limit": "limits",
@@ -109,7 +123,7 @@ def question_of(
             meant = _SYNONYMS.get(name)
             hint = f"did you mean {meant}?" if meant in names else nearest(name, names)
             raise InputError("unknown option", value=name, hint=hint)
-        if name in ("batch", "stack") and isinstance(value, list | tuple):
+        if name in SEVERAL and isinstance(value, list | tuple):
             raise InputError(f"one {name} is asked of here", value=value, hint=_SEVERAL)
         given[name] = _option(name, value)
     corrected = calibration if isinstance(calibration, Calibration) else None
@@ -171,7 +185,7 @@ def decomposition_of(specs: Specs, model: ModelSpec) -> Decomposition:
         CostModelError: in one line.
     """
     if isinstance(specs, Iterable) and not isinstance(specs, str):
-        specs = texts_of("decompose", specs)
+        specs = tuple(specs)
     if specs == () and (own := held(model)) is not None:
         return own
     named = named_of(specs, model)
@@ -189,19 +203,29 @@ def named_of(specs: Specs, model: ModelSpec) -> Decomposition:
     """
     if isinstance(specs, Decomposition):
         return specs
-    if isinstance(specs, str) and specs.endswith((SUFFIX, ".json")):
-        specs = Path(specs)
-    if isinstance(specs, Path):
-        if specs.suffix == SUFFIX:
-            for text in written_for_another(specs, model):
-                warnings.warn(text, UserWarning, stacklevel=4)
-            return parse_decomposition(load_recipe(specs), model)
-        from costmodel.decomposition.factors import load_decomposition
+    alone = isinstance(specs, str | Path) or not isinstance(specs, Iterable)
+    given: list[object] = [specs] if alone else list(cast("Iterable[object]", specs))
+    first, rest = given[0] if given else "", given[1:]
+    settings = _naming(first)
+    settings = replace(settings, decompose=(*settings.decompose, *_spoken(rest)))
+    for text in settings.recipe_warnings(model):
+        warnings.warn(text, UserWarning, stacklevel=4)
+    return settings.load(model) if settings.named else Decomposition()
 
-        return load_decomposition(specs, model)
-    if isinstance(specs, str):
-        specs = [specs] if specs.strip() not in ("", "dense") else []
-    return parse_decomposition(texts_of("decompose", specs), model)
+
+def _naming(first: object) -> DecompositionSettings:
+    """What names a configuration: a preset, a recipe, a configuration's file, or a SPEC."""
+    if first in get_args(Preset):
+        return DecompositionSettings(preset=cast("Preset", first))
+    if isinstance(first, Path) or (isinstance(first, str) and first.endswith((SUFFIX, ".json"))):
+        file = str(first)
+        return DecompositionSettings(recipe=file) if file.endswith(SUFFIX) else DecompositionSettings(config=file)
+    return DecompositionSettings(decompose=_spoken(first))
+
+
+def _spoken(specs: object) -> tuple[str, ...]:
+    """SPECs that say something."""
+    return tuple(text for text in texts_of("decompose", specs) if text.strip() not in ("", "dense"))
 
 
 def warn_of_held(model: ModelSpec) -> None:

@@ -82,6 +82,39 @@ def test_the_other_questions_are_the_commands_too(capsys: pytest.CaptureFixture[
     assert {**json.loads(json.dumps(found.to_dict())), "elapsed_s": 0} == {**explored, "elapsed_s": 0}
 
 
+@pytest.mark.parametrize(
+    ("decompose", "words"),
+    [
+        ("keep-ends", ["--preset", "keep-ends"]),
+        (["uniform-50", "layers=0 form=dense"], ["--preset", "uniform-50", "--decompose", "layers=0 form=dense"]),
+        (["{recipe}", "layers=1 rank=8"], ["--recipe", "{recipe}", "--decompose", "layers=1 rank=8"]),
+    ],
+)
+def test_what_names_a_configuration_may_stand_before_specs(
+    decompose: str | list[str], words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = tmp_path / "recipe.toml"
+    recipe.write_text(recipe_text(cm.parse_decomposition(["rank=16"], cm.load_model("gpt2")), cm.load_model("gpt2")))
+    named = [text.format(recipe=recipe) for text in ([decompose] if isinstance(decompose, str) else decompose)]
+    command = said(capsys, "estimate", "--model", "gpt2", "--hw", "l4", *(word.format(recipe=recipe) for word in words))
+    command.pop("likely")
+    assert json.loads(json.dumps(cm.estimate("gpt2", "l4", named).to_dict())) == command
+
+
+def test_lists_stand_where_the_commands_options_repeat(capsys: pytest.CaptureFixture[str]) -> None:
+    asked = ["--hw", "h100-sxm-80gb,t4", "--tp", "1,2", "--batch", "1,8", "--kv-len", "64,512", "--phase", "decode"]
+    several: dict[str, Any] = {"tp": [1, 2], "batch": [1, 8], "kv_len": (64, 512), "phase": "decode", "dtype": "fp16"}
+    command = said(capsys, "estimate", "--model", "gpt2", *asked, "--dtype", "fp16")
+    found = cm.compare("gpt2", ["h100-sxm-80gb", "t4"], **several)
+    assert len(found.answers) == 16
+    assert json.loads(json.dumps(found.to_dict())) == command
+    command = said(capsys, "recommend", "--model", "gpt2", *asked, "--dtype", "fp16", "--smaller", "25%")
+    wanted = cm.recommend("gpt2", ["h100-sxm-80gb", "t4"], smaller="25%", **several)
+    assert json.loads(json.dumps(wanted.to_dict())) == command
+    with pytest.raises(cm.InputError, match=r"one kv_len is asked of here: got \[64, 512\]"):
+        cm.estimate("gpt2", "l4", kv_len=[64, 512])  # type: ignore[call-overload]
+
+
 def test_what_cannot_be_answered_is_refused_as_the_command_does(capsys: pytest.CaptureFixture[str]) -> None:
     question = ["--model", "gpt2", "--hw", "amd-epyc-2t,l4", "--phase", "decode", "--stack", "vllm"]
     devices = ["amd-epyc-2t", "l4"]
