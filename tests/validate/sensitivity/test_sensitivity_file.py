@@ -304,7 +304,8 @@ def test_another_run_is_neither_continued_nor_disturbed(
     from validate.store.steps import WorkFolder
 
     trained, out = made[0], tmp_path / "out"
-    with WorkFolder(out, {"model": "another"}):
+    with WorkFolder(out, {"model": "another"}) as work:
+        work.save("hidden", 1, {})
         code, _, err = invoke(capsys, "sensitivity", *arguments(trained, out))
         assert (code, "in use by another run" in err) == (1, True)
     code, _, err = invoke(capsys, "sensitivity", *arguments(trained, out))
@@ -325,8 +326,15 @@ def test_another_config_is_not_continued(
     assert invoke(capsys, *words, "--out", str(old))[0] == 0
     found = load_sensitivity(old)
     save_sensitivity(old, replace(found, run=msgspec.structs.replace(found.run, checkpoint=None)))
+    forward = SensitivityRunner._forward
+
+    def one_layer(runner: Any, hidden: Any) -> None:
+        runner._layers = 1
+        forward(runner, hidden)
+        raise KeyboardInterrupt
+
     with monkeypatch.context() as patch:
-        patch.setattr(SensitivityRunner, "_forward", interrupt)
+        patch.setattr(SensitivityRunner, "_forward", one_layer)
         assert invoke(capsys, *words, *out)[0] == 130
     config = (model / "config.json").read_text()
     (model / "config.json").write_text(json.dumps({**json.loads(config), "rms_norm_eps": 0.25}))
@@ -336,10 +344,6 @@ def test_another_config_is_not_continued(
     assert (code, err) == (1, f"error: {old} is of another config.json; choose another --out\n")
     (model / "config.json").write_text(config)
     assert invoke(capsys, *words, *out)[0] == 0
-
-
-def interrupt(*args: Any) -> None:
-    raise KeyboardInterrupt
 
 
 def test_an_encoder_without_its_head_has_no_loss(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
