@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
@@ -11,6 +11,7 @@ import click
 from click.core import ParameterSource
 
 from costmodel.cli.options import Amount
+from costmodel.errors import InputError
 from validate.cluster.connection import Cluster, require_ray
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -86,3 +87,19 @@ def cluster_at(address: str | None) -> AbstractContextManager[Cluster | None]:
 def given(ctx: click.Context) -> set[str]:
     """Names of the options that the command line has."""
     return {name for name in ctx.params if ctx.get_parameter_source(name) is ParameterSource.COMMANDLINE}
+
+
+def require_used(asked: Collection[str], needs: Mapping[str, tuple[str, bool]]) -> None:
+    """Refuse an option that says nothing about what is asked for.
+
+    Args:
+        asked: names of the options that the user gave.
+        needs: by name of an option the one that it is of, as it is written, and whether that is there.
+
+    Raises:
+        InputError: naming both.
+    """
+    for name, (other, there) in needs.items():
+        if name in asked and not there:
+            option = f"--{name.replace('_', '-')}"
+            raise InputError(f"{option} without {other} says nothing", hint=f"leave it out, or give {other}")

@@ -11,7 +11,7 @@ import click
 
 from costmodel.cli.common import NamingGroup, format_option, say
 from costmodel.cli.options import options_of
-from validate.cli.options import cluster_at, given, ray_option, run_options
+from validate.cli.options import cluster_at, given, ray_option, require_used, run_options
 from validate.cli.progress import RunProgress
 from validate.cli.quality_report import finish
 from validate.cli.starting import note_repaired, settings_to_resume
@@ -78,7 +78,19 @@ def command(
         return 0
     start = time.monotonic()
     earlier = settings_to_resume(out, asked, NAME) if resume else None
-    job = Job.read(resumed(settings, earlier, asked))
+    settings = resumed(settings, earlier, asked)
+    on_tasks, on_text, fitted = (bool(each) for each in (settings.tasks, settings.text, settings.calibration_text))
+    require_used(
+        asked,
+        {
+            "limit": ("--tasks", on_tasks),
+            "shots": ("--tasks", on_tasks),
+            "blocks": ("--text", on_text),
+            "length": ("--text", on_text or fitted),
+            "calibration_blocks": ("--calibration-text", fitted),
+        },
+    )
+    job = Job.read(settings)
     for text in configs_warnings(job.settings.configs, job.spec):
         say(f"warning: {text}", err=True)
     for text in job.notes:

@@ -16,7 +16,7 @@ from costmodel.errors import InputError
 from costmodel.files.write import write_file
 from costmodel.show.figure import file_kind
 from costmodel.space.settings import parse_ranks
-from validate.cli.options import cluster_at, ranks_option, ray_option
+from validate.cli.options import cluster_at, given, ranks_option, ray_option, require_used
 from validate.cli.progress import WorkBar
 from validate.factors.kinds import Factors
 from validate.sensitivity.file import Sensitivity, load_sensitivity
@@ -107,6 +107,8 @@ def command(
             --objectives latency_s,quality --ranks 25%,50%,80% \\
             --quality my-model.sensitivity.quality.json
     """
+    wanted = {name: ("--as-quality", as_quality is not None) for name in ("ranks", "rank_multiple", "form", "factors")}
+    require_used(given(click.get_current_context()), wanted)
     parsed, picture = parse_ranks(ranks), "" if plot_file is None else file_kind(plot_file, KINDS)
     if source is not None:
         if model is not None or text is not None or out is not None:

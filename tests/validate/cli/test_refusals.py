@@ -17,6 +17,20 @@ from validate.cli import cli
     [
         (["apply", "--model", "x", "--decompose", "rank=1", "--length", "64"], "--length is of a calibration text"),
         (["apply", "--model", "x", "--decompose", "rank=1", "--blocks", "9"], "--blocks is of a calibration text"),
+        *(
+            (["quality", "--model", "x", *more], f"{more[0]} without {of} says nothing; leave it out, or give {of}")
+            for more, of in (
+                (["--limit", "3", "--text", "x"], "--tasks"),
+                (["--shots", "3", "--text", "x"], "--tasks"),
+                (["--blocks", "3", "--tasks", "x.jsonl"], "--text"),
+                (["--length", "30", "--tasks", "x.jsonl"], "--text"),
+                (["--calibration-blocks", "3", "--text", "x"], "--calibration-text"),
+            )
+        ),
+        *(
+            (["sensitivity", "--model", "x", "--text", "x", *more], f"{more[0]} without --as-quality says nothing")
+            for more in (["--ranks", "1"], ["--rank-multiple", "8"], ["--form", "tucker"], ["--factors", "whitened"])
+        ),
         (["probe", "--plan", "ranks", "--points", "300"], "--points is of the plan `device`"),
     ],
 )
