@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from packaging.version import InvalidVersion, Version
+from packaging.version import Version
 
 from costmodel.errors import InputError, nearest
 from costmodel.files.table import Table, read_table
@@ -124,7 +124,7 @@ def version_key(text: str) -> tuple[bool, Version]:
     """Sorts versions as PEP 440 orders them, candidates before their release; what is no version comes first."""
     try:
         return True, Version(text)
-    except InvalidVersion:
+    except ValueError:  # InvalidVersion, and thousands of digits
         return False, Version("0")
 
 

@@ -67,7 +67,7 @@ def _quota(folder: Path) -> float | None:
     words = _text(folder / "cpu.max").split()  # version 2: microseconds per period, or max
     if len(words) != 2:
         words = [_text(folder / name).strip() for name in ("cpu.cfs_quota_us", "cpu.cfs_period_us")]
-    if not all(word.isascii() and word.isdigit() for word in words):  # max; -1 in version 1
+    if not all(map(_is_count, words)):  # max; -1 in version 1
         return None
     quota, period = (int(word) for word in words)
     return quota / period if quota and period else None
@@ -75,15 +75,20 @@ def _quota(folder: Path) -> float | None:
 
 def _throttling(folder: Path) -> Throttling | None:
     pairs = (line.split() for line in _text(folder / "cpu.stat").splitlines())
-    counters = {pair[0]: int(pair[1]) for pair in pairs if len(pair) == 2 and pair[1].isascii() and pair[1].isdigit()}
+    counters = {pair[0]: int(pair[1]) for pair in pairs if len(pair) == 2 and _is_count(pair[1])}
     if "nr_throttled" not in counters:
         return None
     seconds = counters.get("throttled_usec", 0) * 1e-6 + counters.get("throttled_time", 0) * 1e-9
     return Throttling(periods=counters["nr_throttled"], seconds=seconds)
 
 
+def _is_count(word: str) -> bool:
+    """Whether a word is a number that a kernel may have counted to."""
+    return word.isascii() and word.isdigit() and len(word) <= 20
+
+
 def _text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8", errors="replace")
-    except OSError:
+    except (OSError, ValueError):  # ValueError: a name that no file has
         return ""

@@ -134,6 +134,7 @@ def test_what_is_not_there_is_refused(data: Path, tmp_path: Path, monkeypatch: p
 def test_versions_are_ordered_as_pep_440_says(data: Path) -> None:
     order = ["latest", "1.0.0.dev2", "1.0.0a1", "1.0.0rc2", "1.0.0rc10", "1.0.0", "1.0.0.post1", "1.0.1", "1.10.0"]
     assert sorted(reversed(order), key=version_key) == order
+    assert [version_key(odd)[0] for odd in ("", "latest", "1..0", "9" * 5000)] == [False] * 4
     for version, micros in (("1.0.0rc6", 0.02), ("1.0.0", 0.03), ("1.0.0.dev9", 0.01), ("0.24.0", 0.005)):
         path = data / "l40s" / "gemm" / "sglang" / version / "gemm_perf.parquet"
         gemms(path, [("bfloat16", 7, 4096, 4096, micros)])

@@ -36,6 +36,22 @@ STAT_1 = "nr_periods 82\nnr_throttled 29\nthrottled_time 1500000000\n"
         ("0::/\n", {}, None),
         ("", {}, None),
         ("0::/\n", {"cpu.max": "nonsense\n"}, None),
+        *(
+            ("0::/\n", {"cpu.max": odd}, None)
+            for odd in (
+                "100000",
+                "-1 100000",
+                "1e5 100000",
+                "0 100000",
+                "100000 0",
+                "1 2 3",
+                "9" * 400 + " 1",
+                "9" * 5000,
+            )
+        ),
+        *(("0::/\n", {"cpu.max": f"{digits} 100000"}, None) for digits in ("9" * 400, "9" * 5000, "\u0661\u0660")),
+        ("0::/a\0b\n", {"cpu.max": "100000 100000\n"}, 1.0),
+        ("4:cpu:/x\n", {"cpu/x/cpu.cfs_quota_us": "150000"}, None),
         ("0::/a/b\n", {"a/b/cpu.max": "max 100000", "a/cpu.max": "200000 100000", "cpu.max": "300000 100000"}, 2.0),
         ("0::/of/the/host\n", {"cpu.max": "50000 100000"}, 0.5),
         ("0::/../other\n", {"cpu.max": "50000 100000"}, 0.5),
@@ -93,3 +109,10 @@ def test_a_measurement_that_the_quota_stopped_is_disturbed(monkeypatch: pytest.M
 
 def test_machines_without_control_groups_say_nothing(tmp_path: Path) -> None:
     assert throttling(*tree(tmp_path, "0::/\n", {"cpu.stat": "garbage\nnr_throttled x\n"})) is None
+
+
+@pytest.mark.parametrize("odd", ["x", "9" * 400, "9" * 5000, "-1", ""])
+def test_counters_that_no_kernel_has_counted_to_are_none(odd: str, tmp_path: Path) -> None:
+    assert throttling(*tree(tmp_path, "0::/\n", {"cpu.stat": f"nr_throttled {odd}\n"})) is None
+    found = throttling(*tree(tmp_path, "0::/\n", {"cpu.stat": f"nr_throttled 5\nthrottled_usec {odd}\n"}))
+    assert found == Throttling(periods=5, seconds=0)
