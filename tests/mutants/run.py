@@ -104,7 +104,9 @@ class Verdicts:
         self.read()
         self.found.setdefault(mutant.module, {})[mutant.digest] = said
         ordered = {module: dict(sorted(own.items())) for module, own in sorted(self.found.items())}
-        VERDICTS.write_text(json.dumps(ordered, indent=1) + "\n", "utf-8")
+        whole = VERDICTS.with_suffix(f".{os.getpid()}")
+        whole.write_text(json.dumps(ordered, indent=1) + "\n", "utf-8")
+        whole.replace(VERDICTS)
 
 
 def explanations() -> dict[tuple[str, str], str]:

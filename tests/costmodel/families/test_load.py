@@ -120,6 +120,10 @@ def test_a_built_in_model_loads_in_five_milliseconds() -> None:
 # What the fields mean
 
 
+def test_the_longest_sequence_is_the_one_that_a_file_gives() -> None:
+    assert build(LLAMA, max_position_embeddings=777).max_positions == 777
+
+
 def test_unknown_keys_are_ignored() -> None:
     assert (
         build(LLAMA, rope_theta=5e5, rope_scaling={"factor": 8.0}, anything=[1]).num_params == build(LLAMA).num_params

@@ -143,3 +143,11 @@ def test_visible_pairs_by_counting_the_mask(q_len: int, past: int, causal: bool,
 def test_traffic_of_a_gemm_grows_with_the_type(dtype: DType) -> None:
     size = dtype.bits // 8
     assert gemm(3, 5, 7, act_bytes=size, weight_dtype=dtype).hbm_bytes == (35 + 21 + 15) * size
+
+
+def test_an_activation_of_three_numbers_reads_whole_activations_and_bytes_alone() -> None:
+    cost = elementwise("xielu", 2, 8, act_bytes=2)
+    assert cost.vector_flops == 3 + 12 * 16  # on three numbers, and on 16 elements twelve times
+    assert cost.act_read_bytes == 17 * 32 + 16
+    assert cost.act_write_bytes == 11 * 32 + 16
+    assert cost.kernels == 15

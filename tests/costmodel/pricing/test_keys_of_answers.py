@@ -10,6 +10,7 @@ from costmodel.forward.workload import Workload
 from costmodel.hardware.profile import load_hardware
 from costmodel.pricing.estimate import estimate
 from costmodel.pricing.likely import DECODERS, ENCODERS, likely
+from costmodel.timing.calibration.load import find_calibration
 
 MODEL, A100 = load_model("gpt2"), load_hardware("a100-sxm-80gb")
 
@@ -76,3 +77,12 @@ def test_likely_answers_name_their_stack_and_the_devices_host(name: str, stacks:
         assert f"saves {row['saved_pct']:.1f} %" in each.text(plain=False)
         assert "saves" not in each.text(plain=True)
         assert each.to_json()["host"] == each.host
+
+
+def test_the_floor_of_a_kernel_is_assumed_where_nothing_was_measured() -> None:
+    works = [Workload.decode(17)]
+    dense = parse_decomposition([], MODEL)
+    measured = find_calibration("auto", A100, works[0].dtype, works[0].runtime)
+    floor = f"each kernel takes {A100.kernel_floor_s * 1e6:g} us beyond its roofline time (either way)"
+    assert floor in estimate(MODEL, A100, dense, works).assumptions
+    assert floor not in estimate(MODEL, A100, dense, works, calibration=measured).assumptions
