@@ -104,7 +104,12 @@ ROFORMER = encoder_row(
     "roformer",
     {"roformer": "RoFormer"},
     _read_roformer,
-    heads={**LINEAR_HEADS, "ForMaskedLM": masked_lm(*BERT_LM), "ForSequenceClassification": BY_FIRST_TOKEN},
+    heads={
+        **LINEAR_HEADS,
+        "ForQuestionAnswering": classifier("question_answering", "qa_outputs", outputs=2),
+        "ForMaskedLM": masked_lm(*BERT_LM),
+        "ForSequenceClassification": BY_FIRST_TOKEN,
+    },
 )
 
 # BERT with tables of a page's layout, and BERT, RoBERTa with norms before their blocks

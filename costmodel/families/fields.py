@@ -189,8 +189,9 @@ class Fields:
         return default if value is None else float(value)
 
     def labels(self) -> int:
-        """Classes that a classifier tells apart: as many as `id2label` names, else `num_labels`, else 2."""
-        return len(self.nested("id2label").data) or self.count_or_none("num_labels") or 2
+        """Classes that a classifier tells apart: `num_labels`, else as many as `id2label` names, else 2."""
+        named = len(self.nested("id2label").data)
+        return self.count_or_none("num_labels") or named or 2
 
     def choice(self, name: str, default: str, allowed: Collection[str]) -> str:
         """One of the strings in `allowed`."""

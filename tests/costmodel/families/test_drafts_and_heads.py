@@ -79,6 +79,13 @@ def test_an_encoders_body_keeps_its_pooler_where_embeddings_are_said_not_to_be_t
     assert specs[1].pooler
 
 
+def test_a_number_of_labels_wins_over_their_names_as_in_transformers() -> None:
+    named = {"architectures": ["LlamaForSequenceClassification"], "id2label": {"0": "a", "1": "b", "2": "c"}}
+    assert build(**named).head.labels == 3
+    assert build(**named, num_labels=1).head.labels == 1
+    assert build(**named, num_labels=None).head.labels == 3
+
+
 def test_a_llama_that_sees_both_sides_is_a_llama_without_a_cache() -> None:
     spec = build(model_type="llama_bidirec", architectures=["LlamaBidirectionalModel"], auto_map={"AutoModel": "a.B"})
     assert spec.num_params == build(architectures=["LlamaModel"]).num_params

@@ -108,6 +108,11 @@ def test_every_head_has_the_parameters_of_its_class(model_type: str, end: str) -
     if end == "Model" and model_type.endswith("_text"):
         pytest.skip("the class of that name is around the language model")
     assert spec.num_params == reference_params(config, spec)
+    names = {str(label): f"L{label}" for label in range(3)}
+    for change in ({"tie_word_embeddings": False}, {"id2label": names}, {"id2label": names, "num_labels": 1}):
+        changed = {**config, **change}
+        spec = spec_from_config(changed, name=model_type, source=json.dumps(changed))
+        assert spec.num_params == reference_params(changed, spec), change
 
 
 @pytest.mark.parametrize("width", [0, 12])
