@@ -79,11 +79,15 @@ class Fields:
     def renamed(self, aliases: Mapping[str, str]) -> Fields:
         """The same fields with the generic names in `aliases` replaced by the names native to a class.
 
+        A generic name that is null says nothing beside a native one.
+
         Raises:
             ModelError: when both names are present and disagree.
         """
         data = dict(self.data)
         for generic, native in aliases.items():
+            if data.get(generic) is None and native in data:
+                continue
             if generic in data and data.setdefault(native, data[generic]) != data[generic]:
                 raise self.error(generic, f"the value of {native}, {data[native]!r}, which means the same")
         return self.with_data(data)

@@ -86,6 +86,13 @@ def test_a_number_of_labels_wins_over_their_names_as_in_transformers() -> None:
     assert build(**named, num_labels=None).head.labels == 3
 
 
+def test_null_under_an_older_name_says_nothing_beside_a_value() -> None:
+    config = {**SMALL, "model_type": "nomic_bert", "n_inner": None}
+    assert spec_from_config(config, name="test", source="test").intermediate_size == 96
+    with pytest.raises(ModelError, match="n_inner: got 100"):
+        spec_from_config({**config, "n_inner": 100}, name="test", source="test")
+
+
 def test_a_llama_that_sees_both_sides_is_a_llama_without_a_cache() -> None:
     spec = build(model_type="llama_bidirec", architectures=["LlamaBidirectionalModel"], auto_map={"AutoModel": "a.B"})
     assert spec.num_params == build(architectures=["LlamaModel"]).num_params
