@@ -152,5 +152,6 @@ GPTJ = decoder_row(
     _read_gptj,
     norm="layer_norm",
     layers="transformer.h",
+    heads={**DECODER_HEADS, "ForQuestionAnswering": classifier("question_answering", "qa_outputs")},
     aliases=GPTJ_ALIASES,
 )
