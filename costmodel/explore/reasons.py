@@ -65,8 +65,9 @@ def missed(
     if low is None:
         return "uncertain", "no calibration says how sure a saving is"
     if float(low.max()) < needed:
-        best = int(saved.argmax())
-        return "uncertain", f"{at_most}, and {low[best]:.1f} % at the pessimistic end of that"
+        best, less = int(saved.argmax()), _less(goal, ceiling, low, nats)
+        text = f"{at_most}, and {low[best]:.1f} % at the pessimistic end of that"
+        return "uncertain", f"{text}; ask for {less}" if less else text
     least = float(nats[low >= needed].min())
     of = f"a damage of {least:.2g} nats by a prior" if damage.metric == METRIC else f"{least:.2g} {damage.metric}"
     return (
@@ -77,10 +78,16 @@ def missed(
 
 def _way_on(goal: Goal, ceiling: float, low: Floats, nats: Floats, damage: QualityTable) -> str:
     """What to ask for where what reaches the goal does too much damage."""
-    sure = math.floor(10 * float(low[nats <= ceiling].max())) / 10
-    less = f"ask for --{goal.kind} {sure:.1f}% at most, or " if goal.kind != "fits" and sure > 0 else ""
+    sure = _less(goal, ceiling, low, nats)
+    less = f"ask for {sure}, or " if sure else ""
     own = ", or give what was measured (--quality FILE)" if damage.stand_in else ""
     return f"{less}allow more with --max-damage{own}"
+
+
+def _less(goal: Goal, ceiling: float, low: Floats, nats: Floats) -> str:
+    """The goal that is reached for sure within the damage allowed; empty where there is none."""
+    sure = math.floor(10 * float(low[nats <= ceiling].max())) / 10
+    return f"--{goal.kind} {sure:.1f}% at most" if goal.kind != "fits" and sure > 0 else ""
 
 
 def most_text(most: float, only: Decomposition | None) -> str:

@@ -23,7 +23,8 @@ def recommendations_table(rows: Sequence[Recommendation | Refusal]) -> Table:
     asked = [(row.hardware, work) for row in rows for work in _works(row)]
     works = [work for _, work in asked]
     cells: list[dict[str, str] | None] = []
-    notes = []
+    notes: list[str] = []
+    said: dict[str, list[str]] = {}
     for row in rows:
         if isinstance(row, Refusal):
             cells += [None] * len(row.places)
@@ -33,9 +34,10 @@ def recommendations_table(rows: Sequence[Recommendation | Refusal]) -> Table:
         here = where(row.hardware, row.workload, works)
         damage = "" if row.damage is None else f"; damage {row.damage:.2g}"
         if row.verdict.code == "yes" and row.verdict.reason != "fits":  # which is dense as it is
-            notes.append(f"{here}: {row.verdict.text}: {row.spec}{damage}")
+            said.setdefault(f"{row.verdict.text}: {row.spec}{damage}", []).append(here)
         else:
-            notes.append(f"{here}: {row.verdict.text}")
+            said.setdefault(row.verdict.text, []).append(here)
+    notes = [*(_said(text, places, len(answered)) for text, places in said.items()), *notes]
     types = " and ".join(each.weight_dtype for each in first.quantised)
     if types:
         notes.append(f"fewer bits: {types} weights alone; with both: on top of the configuration")
@@ -48,6 +50,11 @@ def recommendations_table(rows: Sequence[Recommendation | Refusal]) -> Table:
         cells,
         [*notes, *(f"warning: {text}" for row in answered for text in row.warnings)],
     )
+
+
+def _said(text: str, places: Sequence[str], rows: int) -> str:
+    """What is said of these places, once."""
+    return f"{'all' if len(places) == rows > 1 else '; '.join(places)}: {text}"
 
 
 def _works(row: Recommendation | Refusal) -> Sequence[Workload | Place]:

@@ -299,10 +299,28 @@ def test_where_the_damage_is_too_much_the_reason_says_what_to_ask_for(ask: Any, 
     assert "ask for" not in row["verdict"]["text"]  # nothing keeps that but dense
 
 
+def test_what_is_too_uncertain_is_told_what_to_ask_for(ask: Any) -> None:
+    question = ["recommend", "--model", "llama2-7b", "--hw", "a100-sxm-80gb", "--batch", "32", "--phase", "decode"]
+    (row,) = json.loads(ask(*question, "--faster", "20%", "--format", "json"))["rows"]
+    assert row["verdict"]["reason"] == "uncertain"
+    less = re.search(r"ask for --faster ([0-9.]+%) at most$", row["verdict"]["text"])
+    assert less is not None
+    (row,) = json.loads(ask(*question, "--faster", less[1], "--format", "json"))["rows"]
+    assert row["verdict"]["code"] == "yes"
+
+
+def test_a_reason_of_several_rows_is_said_once(ask: Any) -> None:
+    question = ["recommend", "--model", "gpt2", "--hw", "a100-sxm-80gb,l4", "--phase", "decode", "--faster", "20%"]
+    assert "\nall: launch-bound: " in ask(*question)
+    printed = " ".join(ask(*question, "--batch", "1,32").split())
+    assert printed.count("launch-bound: the host's launches") == 1
+    assert "a100-sxm-80gb, decode, batch 32; l4, decode, batch 1: launch-bound: " in printed
+
+
 def test_a_reason_says_which_of_several_questions_it_answers(ask: Any) -> None:
     question = ["recommend", "--model", "gpt2", "--hw", "l4", "--phase", "decode", "--faster", "90%"]
-    lines = ask(*question, "--tp", "1,2", "--stack", "graph,vllm", "--kv-len", "64,128").splitlines()
-    reasons = {line.partition(" tokens: ")[0] for line in lines if " tokens: " in line and line.startswith("l4")}
+    text = " ".join(ask(*question, "--tp", "1,2", "--stack", "graph,vllm", "--kv-len", "64,128").split())
+    reasons = set(re.findall(r"l4, (?:graph|vllm), . devices?, decode, batch 1, \d+ tokens(?=; l4|: )", text))
     assert len(reasons) == 8
 
 
