@@ -10,6 +10,7 @@ from typing import Any, Literal
 from costmodel.decomposition.factors import Decomposition
 from costmodel.decomposition.text import Rank, parse_decomposition
 from costmodel.errors import InputError
+from costmodel.forward.workload import MAX_BATCH, MAX_LENGTH
 from costmodel.hardware.profile import builtin_hardware, profile_folder
 from costmodel.model import ModelSpec
 from costmodel.pricing.setup import Setup, WorkloadSettings
@@ -54,6 +55,7 @@ class Sizes:
         "first search.",
         metavar="N",
         low=FEWEST + 1,
+        high=100_000,
     )
     phase: Literal["prefill", "decode", "both"] = option("prefill", "Whose latency counts.")
     ranks: str = shared(
@@ -71,15 +73,21 @@ class Sizes:
     blocks: int = shared(QualitySettings, "blocks", "Blocks of each half of the text.")
     length: int | None = shared(QualitySettings, "length")
     calibration_blocks: int = shared(QualitySettings, "calibration_blocks", "Blocks of the calibration text.")
-    seq_len: int = option(64, "Tokens of the prompt whose latency counts; a decode step attends to one more.", low=1)
-    batch_size: int = option(1, "Sequences of that prompt.", low=1)
-    points: int = option(16, "Points of the frontiers, about.", low=1)
-    rounds: int = option(
-        2, "Of searching, measuring what was found and fitting again, before the search that counts.", low=0
+    seq_len: int = option(
+        64, "Tokens of the prompt whose latency counts; a decode step attends to one more.", low=1, high=MAX_LENGTH
     )
-    random: int = option(8, "Random baselines.", low=0)
+    batch_size: int = option(1, "Sequences of that prompt.", low=1, high=MAX_BATCH)
+    points: int = option(16, "Points of the frontiers, about.", low=1, high=10_000)
+    rounds: int = option(
+        2, "Of searching, measuring what was found and fitting again, before the search that counts.", low=0, high=1000
+    )
+    random: int = option(8, "Random baselines.", low=0, high=100_000)
     accept: float = option(
-        0.05, "Increase of NLL per token that the choice may have; kept for later calls.", metavar="NATS", low=0
+        0.05,
+        "Increase of NLL per token that the choice may have; kept for later calls.",
+        metavar="NATS",
+        low=0,
+        high=1000,
     )
     budget: float = shared(MeasureSettings, "budget", "Of one comparison of latencies.")
     precision: float = shared(MeasureSettings, "precision", "At which a comparison stops earlier.")

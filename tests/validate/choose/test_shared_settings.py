@@ -9,8 +9,10 @@ import pytest
 
 from costmodel.space.settings import SpaceSettings
 from validate.choose.settings import Sizes
+from validate.errors import RunError
 from validate.quality.settings import QualitySettings
 from validate.speed.settings import MeasureSettings
+from validate.store.settings import settings_of
 
 
 @pytest.mark.parametrize(
@@ -35,3 +37,19 @@ def test_what_is_said_of_it_and_its_default_may_differ() -> None:
     assert own["length"] is not quality["length"]
     assert own["length"].metadata["help"] == quality["length"].metadata["help"]
     assert own["blocks"].metadata["help"] == "Blocks of each half of the text."
+
+
+NUMBERS = [
+    each.name for each in fields(Sizes) if each.name != "seed" and str(each.type).split(" | ")[0] in ("int", "float")
+]
+
+
+@pytest.mark.parametrize("value", [10**30, -1])
+@pytest.mark.parametrize("name", NUMBERS)
+def test_every_number_of_a_loop_has_bounds(name: str, value: int) -> None:
+    with pytest.raises(RunError, match=rf"loop\.json: {name}: got "):
+        settings_of(Sizes, {name: value}, "loop.json")
+
+
+def test_there_are_numbers_of_a_loop() -> None:
+    assert {"points", "rounds", "random", "accept", "samples", "seq_len", "batch_size"} <= set(NUMBERS)
