@@ -100,6 +100,7 @@ _SYNONYMS = {
     "spec": "decompose",
     "config": "decompose",
     "recipe": "decompose",
+    "preset": "decompose",
 }
 """What options are called elsewhere."""
 _SEVERAL = "give several in lists to compare, or to recommend"

@@ -298,6 +298,7 @@ def test_explore_has_the_signature_of_its_question() -> None:
         (lambda: cm.recommend("gpt2", "l4", fater="20%"), "did you mean faster or"),  # type: ignore[call-arg]
         (lambda: cm.estimate("gpt2", "l4", batch_size=3), "did you mean batch?"),  # type: ignore[call-overload]
         (lambda: cm.compare("gpt2", "l4", spec="rank=50%"), "did you mean decompose?"),  # type: ignore[call-arg]
+        (lambda: cm.estimate("gpt2", "l4", preset="mlp-only"), "did you mean decompose?"),  # type: ignore[call-overload]
         (lambda: cm.estimate("gpt2", ["l4", "t4"]), "lists to compare"),  # type: ignore[call-overload]
         (lambda: cm.estimate("gpt2", "l4,t4"), "lists to compare"),
         (lambda: cm.estimate("gpt2", "l4", batch=[1, 2]), "lists to compare"),  # type: ignore[call-overload]
