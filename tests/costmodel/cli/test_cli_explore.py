@@ -284,7 +284,7 @@ def test_plot(kind: str, capsys: pytest.CaptureFixture[str], tmp_path: Path) -> 
         (["--limit", "latency_s<=x"], "not a number"),
         (["--limit", "speed>3"], "unknown objective"),
         (["--limit", "decode.latency_s<=1"], "not priced"),
-        (["--objectives", ""], "unknown objective"),
+        (["--objectives", ""], "no objective"),
         (["--objectives", "request.latency_s"], "--new-tokens"),
         (["--top", "-1"], "--top"),
         (["--quality", "missing.json"], "cannot read"),

@@ -137,7 +137,8 @@ def test_what_comes_nearest_is_said_where_nothing_keeps_the_limits(tmp_path: Pat
 )
 def test_other_limits_are_spoken_of_where_there_are_some(limits: list[str], said: str, tmp_path: Path) -> None:
     space = design_space(small_model(tmp_path, layers=2), ranks=[8])
-    found = explore(space, load_hardware("a100-sxm-80gb"), [Workload.decode(129)], limits=limits)
+    asked = ExploreSettings(limits=tuple(limits))
+    found = explore(space, load_hardware("a100-sxm-80gb"), [Workload.decode(129)], asked)
     text = found.nearest[0].text()
     assert text.startswith(said)
     assert ("others" in text) == (len(limits) > 1)
