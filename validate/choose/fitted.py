@@ -34,11 +34,15 @@ def write_quality(settings: Settings, records: Path, found: Collection[str], sen
     content = quality_content(
         evidence, FORM, fit.score, fit.band, kind="svd", ranks=settings.rank_list, multiple=settings.multiple
     )
+    content["metric"] = (
+        f"score of the increase of NLL, {evidence.factors} factors, by the {FORM.name}, {fit.origin}; `link` turns it "
+        "into nats"
+    )
     entries = content.pop("entries")
     predictor = {"form": FORM.name, "points": fit.fitted, "coefficients": fit.coefficients()}
     content |= {"predictor": predictor, "provenance": provenance(evidence, sensitivity), "entries": entries}
     write_file(out, quality_bytes(content))
-    return f"link fitted to {fit.fitted} configurations" if fit.fitted else "curvature of the loss as it is"
+    return f"{FORM.name}, {fit.origin}"
 
 
 def fit_name(number: int) -> str:

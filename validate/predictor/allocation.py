@@ -31,7 +31,7 @@ _WEIGHTS = np.array([0.1, 0.1, 0.3])
 _BELOW, _ABOVE = np.log([20.0, 1.5, 3.0]), np.log([20.0, 10.0, 3.0])
 """How far they may be left, as factors: no ceiling is below the largest loss that was measured."""
 _LOST = 0.3
-"""Of that for leaving a factor of 1 for dropped layers."""
+"""Weight of the penalty for leaving a factor of 1 for dropped layers."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -49,6 +49,11 @@ class Allocation:
     scale: float
     band: Band
     fitted: int
+
+    @property
+    def origin(self) -> str:
+        """What the predictor is made from, for people."""
+        return f"its link fitted to {self.fitted} configurations" if self.fitted else "as it is"
 
     def coefficients(self) -> dict[str, float]:
         """What a quality file says of the link."""

@@ -89,7 +89,7 @@ def test_the_curvature_is_taken_as_it_is_until_searches_have_found_enough() -> N
     fit = fit_allocation(evidence, found_places(evidence, FEWEST_FOUND - 1))
     inputs = inputs_of(evidence, FORM, evidence.points)
     whole = ~evidence.points.dropped.any(axis=1)
-    assert fit.fitted == 0
+    assert (fit.fitted, fit.origin) == (0, "as it is")
     assert (fit.scale, fit.score.bend) == (pytest.approx(1.0), 1.0)
     assert fit.score.score(inputs)[whole] == pytest.approx(curvature[whole])
 
@@ -101,7 +101,7 @@ def test_the_link_is_that_of_what_was_found_whatever_random_ones_lose() -> None:
     fit = fit_allocation(evidence, here)
     predicted = fit.score.predict(inputs_of(evidence, FORM, evidence.points))
     change = evidence.points.change
-    assert fit.fitted == FOUND
+    assert (fit.fitted, fit.origin) == (FOUND, f"its link fitted to {FOUND} configurations")
     assert predicted[here] == pytest.approx(change[here], rel=0.1)
     assert np.median(predicted[:SAMPLED] / change[:SAMPLED]) > 1.5  # they lose a third of the curvature
     low, high = fit.band.around(predicted[here])
