@@ -59,7 +59,7 @@ class Search:
         self.homogeneous = design_space(setup.model, "homogeneous", ranks=ranks, form="svd", rank_multiple=multiple)
         self.objectives = [*(f"{work.phase.value}.latency_s" for work in setup.workloads), "params"]
         self.frontiers: list[Frontier] = []
-        dense = self._costs(Decomposition())
+        dense, gone = self._costs(Decomposition()), {each: self._costs(Decomposition(dropped=each)) for each in dropped}
         for objective in self.objectives:
             whole = {kind: self._explore(kind, objective) for kind in (HOMOGENEOUS, SITES)}
             self.frontiers += [
@@ -68,9 +68,9 @@ class Search:
             self._table = whole[SITES].question.tables.quality
             self._space = whole[SITES].space
             parts, explorations = [self._points(whole[SITES], objective)], [whole[SITES]]
+            alone = self._space.index(Decomposition())
             for layers, loss in dropped.items():
-                cost = self._costs(Decomposition(dropped=layers))[objective]
-                alone = whole[SITES].space.index(Decomposition())
+                cost = gone[layers][objective]
                 parts.append([Candidate(cost=cost, nats=loss, exploration=whole[SITES], number=alone, dropped=layers)])
                 if layers in beside:
                     found = self._explore(SITES, objective, keep=layers)
