@@ -13,22 +13,17 @@ from validate.predictor.fit import PredictorFit
 from validate.predictor.quality_file import quality_content
 
 
-def fitted_content(
-    fit: PredictorFit, sensitivity: Path, *, kind: Form, ranks: Sequence[Rank], multiple: int = 1
-) -> dict[str, Any]:
+def fitted_content(fit: PredictorFit, sensitivity: Path, *, kind: Form, ranks: Sequence[Rank]) -> dict[str, Any]:
     """What `costmodel explore --quality` reads, and beside it the predictor, its errors and its provenance.
 
     Args:
         sensitivity: the file that the fit was made with.
         kind: form of the factors that the file is for.
         ranks: its candidates.
-        multiple: of ranks, as `explore --rank-multiple`.
     """
     evidence = fit.evidence
     chosen = fit.chosen
-    content = quality_content(
-        evidence, chosen.candidate.form, chosen.score, fit.band, kind=kind, ranks=ranks, multiple=multiple
-    )
+    content = quality_content(evidence, chosen.candidate.form, chosen.score, fit.band, kind=kind, ranks=ranks)
     entries = content.pop("entries")
     return {
         **content,
