@@ -32,11 +32,14 @@ def write_quality(settings: Settings, records: Path, found: Collection[str], sen
     places = np.array([config_key(record.config) in found for record in evidence.points.records])
     fit = fit_allocation(evidence, places)
     content = quality_content(
-        evidence, FORM, fit.score, fit.band, kind="svd", ranks=settings.rank_list, multiple=settings.multiple
-    )
-    content["metric"] = (
-        f"score of the increase of NLL, {evidence.factors} factors, by the {FORM.name}, {fit.origin}; `link` turns it "
-        "into nats"
+        evidence,
+        FORM,
+        fit.score,
+        fit.band,
+        kind="svd",
+        ranks=settings.rank_list,
+        multiple=settings.multiple,
+        origin=f"by the {FORM.name}, {fit.origin}",
     )
     entries = content.pop("entries")
     predictor = {"form": FORM.name, "points": fit.fitted, "coefficients": fit.coefficients()}

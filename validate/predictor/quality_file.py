@@ -32,6 +32,7 @@ def quality_content(
     kind: FactorForm,
     ranks: Sequence[Rank],
     multiple: int = 1,
+    origin: str = "",
 ) -> dict[str, Any]:
     """What the reader of quality files takes, and more under keys that it leaves alone.
 
@@ -41,6 +42,7 @@ def quality_content(
         kind: form of the factors; both forms have the same errors.
         ranks: as `explore --ranks` takes them; ranks above min(out, in) of a tensor are left out.
         multiple: as `explore --rank-multiple`.
+        origin: what the predictor is made from, for people; empty where it was fitted to all measured configurations.
 
     Raises:
         InputError: when a rank is impossible, or there would be too many entries.
@@ -71,10 +73,8 @@ def quality_content(
                 for rank in sorted(set(row))
                 if rank < len(values)
             ]
-    metric = (
-        f"score of the increase of NLL, {evidence.factors} factors, predicted from {len(evidence.points)} measured "
-        "configurations; `link` turns it into nats"
-    )
+    origin = origin or f"predicted from {len(evidence.points)} measured configurations"
+    metric = f"score of the increase of NLL, {evidence.factors} factors, {origin}; `link` turns it into nats"
     return {
         "schema": SCHEMA,
         "model": spec.name,
