@@ -34,12 +34,15 @@ def dense_folder(
     max_shard_size: str = "5GB",
     seed: int = 0,
 ) -> Path:
-    """A random model saved by transformers; biases and norms are random too, so that losing one would show."""
+    """A random model saved by transformers, the same each time; biases and norms are random too, so that losing one
+    would show."""
     settings = transformers.CONFIG_MAPPING[config["model_type"]].from_dict({**config, "eos_token_id": None})
     masked = transformers.AutoModelForMaskedLM
     auto = auto or (masked if config["model_type"] == "bert" else transformers.AutoModelForCausalLM)
     generator = torch.Generator().manual_seed(seed)
-    model = auto.from_config(settings, dtype=dtype).requires_grad_(False)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = auto.from_config(settings, dtype=dtype).requires_grad_(False)
     for parameter in model.parameters():
         parameter.add_(torch.randn(parameter.shape, generator=generator).to(dtype) * 0.1)
     model.save_pretrained(folder, max_shard_size=max_shard_size)

@@ -97,6 +97,20 @@ def other_weights() -> None:
         module.checkpoint_sha256 = lambda folder: 64 * "0"  # type: ignore[attr-defined]
 
 
+def stop_when_locked() -> None:
+    """The process stops itself (SIGCONT continues it) as soon as it has locked its folder."""
+    from validate.store.lock import FolderLock
+
+    made = FolderLock.__init__
+
+    def stopping(self: FolderLock, lock: Any) -> None:
+        made(self, lock)
+        FolderLock.__init__ = made  # type: ignore[method-assign]
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+    FolderLock.__init__ = stopping  # type: ignore[method-assign]
+
+
 def full_disk() -> None:
     """Let no file grow beyond 15 kB, as if the disk were full then."""
     import resource

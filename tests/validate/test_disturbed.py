@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ pytest.importorskip("torch")
 
 import killing
 from resumable import COMMANDS, make_inputs
+
+from validate.store.lock import NAME
 
 RESUMABLE = ["quality", *(pytest.param(name, marks=pytest.mark.slow) for name in ("samples", "sensitivity", "apply"))]
 
@@ -29,7 +32,12 @@ def begun(folder: Path) -> bool:
     return any(path.is_file() and path.name != "log" for path in folder.rglob("*"))
 
 
-def until_begun(child: Any, folder: Path) -> None:
+def locked(folder: Path) -> bool:
+    """Whether a run has written its number into its lock, which it does while it holds it."""
+    return any(path.stat().st_size for path in folder.rglob(NAME))
+
+
+def until_begun(child: Any, folder: Path, begun: Callable[[Path], bool] = begun) -> None:
     while child.exitcode is None and not begun(folder):
         time.sleep(0.005)
     assert child.exitcode is None
@@ -74,9 +82,8 @@ def test_a_second_writer_is_refused_and_the_first_is_not_disturbed(name: str, gi
     command, work = COMMANDS[name], tmp_path / "work"
     work.mkdir()
     words = command.make(given, work / "out")
-    first = killing.start(words, tmp_path / "log")
-    until_begun(first, work)
-    os.kill(first.pid, signal.SIGSTOP)  # it is in the middle of its work while the second tries
+    first = killing.start(words, tmp_path / "log", prepare=killing.stop_when_locked)
+    until_begun(first, work, locked)
     second = killing.start([*words, *(command.again if (work / "out").exists() else ())], tmp_path / "second")
     second.join()
     os.kill(first.pid, signal.SIGCONT)
