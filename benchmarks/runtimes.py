@@ -1,15 +1,18 @@
-"""Dense and factored passes of one decoder by a runtime, in turns: raw seconds and the ratio with its interval.
+"""Dense and factored passes of one decoder by a runtime, in turns: raw seconds and the ratios with their intervals.
 
     python benchmarks/runtimes.py --runtime onnx --phase decode --model smollm2-135m --decompose "rank=50%"
 
-Weights are random. docs/deploy.md has what it gave.
+The dense model takes part twice: what its second ratio is from 1 is what the machine alone does. Every turn times
+all of them once, in an order of its own. Weights are random. docs/deploy.md has what it gave.
 """
 
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
+import random
 import time
 
 import torch
@@ -21,6 +24,7 @@ from costmodel.forward.workload import Workload
 from costmodel.units import DType
 from validate.devices.cpu import CpuDevice
 from validate.models.passes import Pass, make_pass
+from validate.plans.configs_file import load_configs
 from validate.runtimes.passes import StackPasses
 from validate.runtimes.stacks import stack_options
 from validate.speed.statistics import median, ratio_interval
@@ -28,11 +32,12 @@ from validate.speed.subject import Subject
 
 
 def main() -> None:
-    """Build both, take turns for the seconds asked for, and print one JSON object."""
+    """Build all, take turns for the seconds asked for, and print one JSON object."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", required=True)
     parser.add_argument("--num-layers", type=int)
-    parser.add_argument("--decompose", action="append", required=True)
+    parser.add_argument("--decompose", action="append", default=[], help="a configuration each; SPECs of one by ;")
+    parser.add_argument("--configs", help="a file of configurations, as validate --configs takes it")
     parser.add_argument("--runtime", choices=("eager", "compile", "onnx"), required=True)
     parser.add_argument("--phase", choices=("prefill", "decode"), required=True)
     parser.add_argument("--length", type=int, default=64, help="tokens of the prompt, or attended to")
@@ -56,26 +61,43 @@ def main() -> None:
         differences.append(checked.difference)
         return checked.run
 
+    named = {words: parse_decomposition(words.split(";"), spec) for words in given.decompose}
+    if given.configs:
+        named |= {f"{given.configs}[{index}]": each for index, each in enumerate(load_configs(given.configs, spec))}
     with torch.inference_mode():
-        runs = [run_of(parse_decomposition(given.decompose, spec)), run_of(Decomposition())]
-        subject.device.time(runs * 3, work.runtime)
-        times: list[float] = []
-        end = time.monotonic() + given.seconds
-        while time.monotonic() < end:
-            times += subject.device.time(runs, work.runtime)
-    factored, dense = times[::2], times[1::2]
-    ratio, low, high = ratio_interval(factored, dense, 1)
+        runs = {"dense": run_of(Decomposition()), "dense, a second time": run_of(Decomposition())}
+        runs |= {name: run_of(each) for name, each in named.items()}
+        times = turns(runs, given.seconds)
     answer = {
         "question": vars(given),
+        "clock": "processor time of the process, turns in random order",
         "largest_difference": max(differences, default=None),
-        "ratio": ratio,
-        "ratio_low": low,
-        "ratio_high": high,
-        "median_s": {"factored": median(factored), "dense": median(dense)},
+        "ratios": {
+            name: dict(zip(("ratio", "low", "high"), ratio_interval(seconds, times["dense"]), strict=True))
+            for name, seconds in times.items()
+            if name != "dense"
+        },
+        "median_s": {name: median(seconds) for name, seconds in times.items()},
         "load": os.getloadavg()[0],
-        "seconds": {"factored": factored, "dense": dense},
+        "seconds": times,
     }
     print(json.dumps(answer))
+
+
+def turns(runs: dict[str, Pass], seconds: float) -> dict[str, list[float]]:
+    """Processor seconds of each, once in every turn after two that do not count."""
+    order, times = random.Random(0), {name: [] for name in runs}
+    names, end = list(runs), time.monotonic() + seconds
+    for turn in itertools.count():
+        order.shuffle(names)
+        for name in names:
+            start = time.process_time()
+            runs[name]()
+            if turn >= 2:
+                times[name].append(time.process_time() - start)
+        if time.monotonic() > end:
+            break
+    return times
 
 
 if __name__ == "__main__":

@@ -18,6 +18,6 @@ def test_the_text_says_how_far_the_rows_are_from_the_prediction() -> None:
     assert len(off) == 12
     (holds,) = re.findall(r"In a prompt the prediction holds to (\d+) %", PAGE)
     assert max(abs(each) for _, kind, each in off if kind == "prompt") <= int(holds)
-    ((low, high),) = re.findall(r"The steps by ONNX Runtime in this table are (\d+) to (\d+) % above it", PAGE)
-    steps = [each for runtime, kind, each in off if kind == "step" and runtime == "ONNX Runtime"]
+    ((low, high),) = re.findall(r"The steps by ONNX Runtime in this table are (\d+) to (\d+) % below it", PAGE)
+    steps = [-each for runtime, kind, each in off if kind == "step" and runtime == "ONNX Runtime"]
     assert (round(min(steps)), round(max(steps))) == (int(low), int(high))
