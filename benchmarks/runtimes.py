@@ -86,7 +86,8 @@ def main() -> None:
 
 def turns(runs: dict[str, Pass], seconds: float) -> dict[str, list[float]]:
     """Processor seconds of each, once in every turn after two that do not count."""
-    order, times = random.Random(0), {name: [] for name in runs}
+    order = random.Random(0)
+    times: dict[str, list[float]] = {name: [] for name in runs}
     names, end = list(runs), time.monotonic() + seconds
     for turn in itertools.count():
         order.shuffle(names)
