@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 from costmodel.errors import HardwareError, InputError
+from costmodel.forward.workload import Latent
 from costmodel.hardware.profile import HardwareProfile
+from costmodel.hardware.stack import names_bare_kernels
 from costmodel.model import ModelSpec
 from costmodel.units import RUN_DTYPES, DType
+
+SEQ_LEN = 512
+"""Tokens of the prompt unless told otherwise."""
 
 
 def check_phases(
@@ -47,6 +52,20 @@ def check_phases(
             value=f"--phase {phase}",
             hint="use --phase both",
         )
+
+
+def usual_lengths(model: ModelSpec, seq_len: int | None, kv_len: int | None) -> tuple[int, int]:
+    """Tokens of the prompt, and tokens that a decode step attends to: as told, else 512 and one more than the prompt,
+    but no more than the model has positions, unless the prompt that is asked for is longer."""
+    prompt = min(SEQ_LEN, model.max_positions) if seq_len is None else seq_len
+    if kv_len is not None:
+        return prompt, kv_len
+    return prompt, prompt + 1 if prompt > model.max_positions else min(prompt + 1, model.max_positions)
+
+
+def usual_latent(stack: str | None) -> Latent:
+    """How latent attention runs where nothing is said: as its modules do it, absorbed in an engine's stack."""
+    return Latent.PLAIN if names_bare_kernels(stack) else Latent.ABSORBED
 
 
 def usual_dtype(hardware: HardwareProfile) -> DType:

@@ -28,15 +28,13 @@ from costmodel.forward.workload import (
 )
 from costmodel.hardware.host import host_of
 from costmodel.hardware.profile import HardwareProfile, load_hardware
-from costmodel.hardware.stack import load_stack, names_bare_kernels
+from costmodel.hardware.stack import load_stack
 from costmodel.model import ModelSpec
-from costmodel.pricing.checks import check_dtype, check_phases, usual_dtype
+from costmodel.pricing.checks import SEQ_LEN, check_dtype, check_phases, usual_dtype, usual_latent, usual_lengths
 from costmodel.timing.calibration.load import find_calibration
 from costmodel.timing.calibration.record import Calibration
 from costmodel.units import KV_DTYPES, RUN_DTYPES, WEIGHT_DTYPES, DType
 
-SEQ_LEN = 512
-"""Tokens of the prompt unless told otherwise."""
 PHASES = ("prefill", "decode", "both")
 """What may be asked for."""
 SEVERAL = ("hw", "stack", "tp", "ep", "pp", "batch", "seq_len", "kv_len")
@@ -73,10 +71,16 @@ class WorkloadSettings:
         default="both", metadata={"help": "Which pass to price; an encoder has prefill only."}
     )
     batch: int = field(default=1, metadata={"help": "Sequences."})
-    seq_len: int | None = field(default=None, metadata={"help": f"Tokens of the prompt.  [default: {SEQ_LEN}]"})
+    seq_len: int | None = field(
+        default=None,
+        metadata={"help": f"Tokens of the prompt.  [default: {SEQ_LEN}, or the model's positions if fewer]"},
+    )
     kv_len: int | None = field(
         default=None,
-        metadata={"help": "Tokens that one decode step attends to, the new one included.  [default: seq-len + 1]"},
+        metadata={
+            "help": "Tokens that one decode step attends to, the new one included.  "
+            "[default: seq-len + 1, or the model's positions if fewer]"
+        },
     )
     new_tokens: int | None = field(
         default=None,
@@ -223,19 +227,19 @@ class WorkloadSettings:
             "host": self.host,
             "routing": self.routing,
             "experts": self.experts,
-            "latent": self.latent or (Latent.PLAIN if names_bare_kernels(self.stack) else Latent.ABSORBED),
+            "latent": self.latent or usual_latent(self.stack),
             "tp": self.tp,
             "ep": self.ep,
             "pp": self.pp,
             "microbatches": self.microbatches,
             "ways": self._ways(),
         }
-        seq_len = SEQ_LEN if self.seq_len is None else self.seq_len
+        prompt, attended = usual_lengths(model, self.seq_len, self.kv_len)
         workloads = []
         if self.phase != "decode":
-            workloads.append(Workload.prefill(seq_len, **how))
+            workloads.append(Workload.prefill(prompt, **how))
         if self.phase != "prefill" and model.generates:
-            workloads.append(Workload.decode(seq_len + 1 if self.kv_len is None else self.kv_len, **how))
+            workloads.append(Workload.decode(attended, **how))
         for work in workloads:
             work.require_shares()
         return Setup(

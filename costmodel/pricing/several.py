@@ -13,7 +13,8 @@ from costmodel.forward.workload import Phase
 from costmodel.hardware.profile import HardwareProfile, load_hardware
 from costmodel.hardware.stack import load_stack
 from costmodel.model import ModelSpec
-from costmodel.pricing.setup import PHASES, SEQ_LEN, Setup, WorkloadSettings
+from costmodel.pricing.checks import usual_lengths
+from costmodel.pricing.setup import PHASES, Setup, WorkloadSettings
 from costmodel.timing.calibration.record import Calibration
 
 T = TypeVar("T")
@@ -107,8 +108,7 @@ class Question:
     def refused(self, text: str) -> Refusal:
         """This question as one that cannot be answered."""
         asked = self.settings
-        prompt = SEQ_LEN if asked.seq_len is None else asked.seq_len
-        attended = prompt + 1 if asked.kv_len is None else asked.kv_len
+        prompt, attended = usual_lengths(self.model, asked.seq_len, asked.kv_len)
         how: dict[str, Any] = {name: getattr(asked, name) for name in ("batch", "stack", "tp", "ep", "pp")}
         lengths = {Phase.PREFILL: (prompt, prompt), Phase.DECODE: (1, attended)}
         phases = [phase for phase in lengths if asked.phase in (phase.value, PHASES[-1])]
