@@ -281,7 +281,7 @@ def _given(
     device = hardware_of(hw)
     if not isinstance(calibration, Calibration | None) and workloads:
         work = workloads[0]
-        calibration = find_calibration(str(calibration), device, work.dtype, work.runtime)
+        calibration = find_calibration(str(calibration), device, work.dtype, work.runtime, work.stack)
     return Setup(
         model=model_of(model),
         hardware=device,

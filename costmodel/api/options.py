@@ -187,7 +187,7 @@ def decomposition_of(specs: Specs, model: ModelSpec) -> Decomposition:
     """
     if isinstance(specs, Iterable) and not isinstance(specs, str):
         specs = tuple(specs)
-    if specs == () and (own := held(model)) is not None:
+    if (specs == () or (isinstance(specs, str) and not specs.strip())) and (own := held(model)) is not None:
         return own
     named = named_of(specs, model)
     for text in other_than_held(named, model):
@@ -226,7 +226,7 @@ def _naming(first: object) -> DecompositionSettings:
 
 def _spoken(specs: object) -> tuple[str, ...]:
     """SPECs that say something."""
-    return tuple(text for text in texts_of("decompose", specs) if text.strip() not in ("", "dense"))
+    return tuple(text for text in texts_of("decompose", specs) if text.strip())
 
 
 def warn_of_held(model: ModelSpec) -> None:

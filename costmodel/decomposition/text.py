@@ -25,6 +25,8 @@ from costmodel.tensors import WeightTensor
 if TYPE_CHECKING:
     from fractions import Fraction
 
+DENSE = "dense"
+"""The text of the configuration that factors and drops nothing."""
 _KEYS = ("layers", "tensors", "rank", "form")
 _RANGE = re.compile(r"(\d{1,9})(?:-(\d{1,9})(?::(\d{1,9}))?)?", re.ASCII)
 _NUMBER = re.compile(r"\d{1,12}", re.ASCII)
@@ -109,11 +111,14 @@ def parse_tensors(text: str, model: ModelSpec) -> list[str]:
 def apply_spec(base: Decomposition, text: str, model: ModelSpec) -> Decomposition:
     """`base` with one SPEC on top: the SPEC wins on every site that it names.
 
-    A rank or `form=dense` on a dropped layer brings that layer back; `form=drop` forgets its ranks.
+    A rank or `form=dense` on a dropped layer brings that layer back; `form=drop` forgets its ranks; the word `dense`
+    alone forgets all.
 
     Raises:
         DecompositionError: when the SPEC is empty, malformed, contradicts itself or does not fit `model`.
     """
+    if text.strip() == DENSE:
+        return Decomposition()
     fields = _fields(text)
     layers = parse_layers(fields.get("layers", "all"), model)
     form = fields.get("form", "svd")
@@ -167,7 +172,7 @@ def describe(decomposition: Decomposition, model: ModelSpec) -> str:
     Two different ranks of a Tucker site, which no SPEC can state, show as `rank=8x16`.
     """
     if not decomposition.factors and not decomposition.dropped:
-        return "dense"
+        return DENSE
     per_layer: dict[int, dict[str, Factor]] = {}
     for site, factor in decomposition.factors.items():
         per_layer.setdefault(site.layer, {})[site.tensor] = factor

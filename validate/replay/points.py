@@ -27,6 +27,7 @@ from costmodel.files.table import is_plain, read_table
 from costmodel.forward.workload import Attention, Cache, LmHead, Runtime, Workload
 from costmodel.hardware.profile import load_hardware
 from costmodel.hardware.stack import Stack, load_stack
+from costmodel.pricing.checks import usual_latent
 from costmodel.pricing.estimate import estimate
 from costmodel.pricing.phase import PhaseCosts
 from costmodel.timing.calibration.load import find_calibration
@@ -152,7 +153,7 @@ def predict(row: Mapping[str, str], folder: Path) -> Prediction:
     works = [Workload.decode(seq, **how) if row["phase"] == "decode" else Workload.prefill(seq, **how)]
     if row["phase"] == "request" and steps:
         works.append(Workload.decode(seq + 1 + steps // 2, **how))
-    calibration = find_calibration("auto", hardware, works[0].dtype, runtime)
+    calibration = find_calibration("auto", hardware, works[0].dtype, runtime, stack.name)
     tokens = steps + 1 if row["phase"] == "request" else None
     answer = estimate(model, hardware, decomposition, works, calibration=calibration, new_tokens=tokens)
     factored = [phase.decomposed for phase in answer.phases]
@@ -212,6 +213,7 @@ def _how(row: Mapping[str, str], stack: Stack, runtime: Runtime) -> dict[str, An
         "runtime": runtime,
         "cache": Cache(stack.cache),
         "stack": stack.name,
+        "latent": usual_latent(stack.name),
     }
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from costmodel import Decomposition, Workload, estimate, load_hardware, load_model
+from costmodel.api.asking import estimate as ask
 from costmodel.cli import run
 from costmodel.forward.workload import Runtime
 from validate.cli import cli
@@ -131,3 +132,13 @@ def test_a_row_of_a_factored_folder_is_of_what_it_holds(tmp_path: Path, capsys: 
     )
     held, named, dense = (row["predicted"] for row in answers(path, capsys)["rows"])
     assert held == named != dense
+
+
+@pytest.mark.parametrize("stack", ["eager", "vllm"])
+def test_latent_attention_runs_as_the_stack_of_the_row_runs_it(
+    stack: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    change = {"model_config": "deepseek-v3", "phase": "decode", "stack": stack, "hw": "h100-sxm-80gb", "dtype": "bf16"}
+    (row,) = answers(table(tmp_path / "points.csv", change), capsys)["rows"]
+    told = ask("deepseek-v3", "h100-sxm-80gb", phase="decode", kv_len=100, batch=2, stack=stack)
+    assert row["predicted"] == pytest.approx(1e3 * told.phases[0].decomposed.latency_s, rel=1e-12)
