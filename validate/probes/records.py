@@ -10,6 +10,7 @@ from typing import Literal
 
 import numpy as np
 
+from costmodel.hardware.here import TURNS
 from validate.errors import RecordError
 from validate.probes.plan import Op
 from validate.probes.settings import NAME
@@ -64,7 +65,7 @@ def check_op(record: OpRecord) -> None:
 OPS = RecordFormat(
     kind=OpRecord,
     schema=SCHEMA,
-    file="ops.jsonl",
+    file=TURNS,
     settings=NAME,
     noun="record",
     manual="docs/validate.md",

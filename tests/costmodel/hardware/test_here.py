@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from costmodel.errors import HardwareError
-from costmodel.hardware.here import CORRECTIONS, FILE, VARIABLE
+from costmodel.hardware.here import CORRECTIONS, FILE, TURNS, VARIABLE
 from costmodel.hardware.profile import load_hardware, profile_folder
 from costmodel.pricing.setup import WorkloadSettings
 
@@ -52,3 +52,15 @@ def test_the_calibration_beside_it_is_its_own(folder: Path) -> None:
     other = WorkloadSettings(model="gpt2", hw="l4", phase="decode").setup()
     assert other.calibration is not None
     assert other.calibration.hardware == "l4"
+
+
+@pytest.mark.parametrize("place", [".", "my device"])
+def test_a_probe_that_was_not_finished_is_no_profile_and_is_told_how_to_finish(folder: Path, place: str) -> None:
+    path = probed(folder / place, "stopped")
+    (path.parent / CORRECTIONS).unlink()
+    assert load_hardware("auto").name == "stopped"  # a profile of one's own
+    (path.parent / TURNS).write_text("")
+    with pytest.raises(HardwareError, match=r"is not finished: .*validate probe --out .* --resume"):
+        load_hardware("auto")
+    probed(folder / "done", "done")
+    assert load_hardware("auto").name == "done"
