@@ -87,7 +87,13 @@ def command(
 
         found = recommend_each(questions, goal, begin=begin, **how)
     rows = [row for _, row in found]
-    following = [next_command(row, workloads[at]) if isinstance(row, Recommendation) else None for at, row in found]
+    kept = None if save_recipe is None else next((row for row in rows if _has_factors(row)), None)
+    following = [
+        next_command(row, workloads[at], save_recipe if row is kept else None)
+        if isinstance(row, Recommendation)
+        else None
+        for at, row in found
+    ]
     if fmt == "json":
         write_json(recommendations_json(rows, following))
     elif fmt == "csv":
@@ -97,7 +103,9 @@ def command(
         if fmt == "table":
             print_lines(_steps(rows, following))
     if save_recipe is not None:
-        _save(rows, Path(save_recipe))
+        _save(kept, Path(save_recipe))
+        if fmt == "table":
+            print_lines([f"wrote {save_recipe}"])
 
 
 def _steps(rows: Sequence[Recommendation | Refusal], following: Sequence[str | None]) -> list[str]:
@@ -122,10 +130,13 @@ def _steps(rows: Sequence[Recommendation | Refusal], following: Sequence[str | N
     return lines
 
 
-def _save(rows: Sequence[Recommendation | Refusal], path: Path) -> None:
-    """Write the first configuration recommended; where there is none, the answer was printed and says why."""
-    answered = [row for row in rows if isinstance(row, Recommendation)]
-    found = next((row for row in answered if row.config is not None and row.config.factors), None)
-    if found is None or found.config is None:
+def _has_factors(row: Recommendation | Refusal) -> bool:
+    """Whether a recipe can say what is recommended, which dense as it is needs not."""
+    return isinstance(row, Recommendation) and row.config is not None and bool(row.config.factors)
+
+
+def _save(row: Recommendation | Refusal | None, path: Path) -> None:
+    """Write what is recommended first; where nothing is, the answer was printed and says why."""
+    if not isinstance(row, Recommendation) or row.config is None:
         raise InputError("nothing is recommended, and no recipe was written", value=str(path))
-    write_file(path, recipe_text(found.config, found.model).encode())
+    write_file(path, recipe_text(row.config, row.model).encode())

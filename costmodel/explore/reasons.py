@@ -67,7 +67,10 @@ def missed(
     if float(low.max()) < needed:
         best, less = int(saved.argmax()), _less(goal, ceiling, low, nats)
         text = f"{at_most}, and {low[best]:.1f} % at the pessimistic end of that"
-        return "uncertain", f"{text}; ask for {less}" if less else text
+        if float(low[nats <= ceiling].max()) == float(low.max()):
+            return "uncertain", f"{text}; ask for {less}" if less else text
+        within = f"within a damage of {ceiling:g}"
+        return "uncertain", f"{text}; {within} ask for {less}" if less else f"{text}; {within} none is sure"
     least = float(nats[low >= needed].min())
     of = f"a damage of {least:.2g} nats by a prior" if damage.metric == METRIC else f"{least:.2g} {damage.metric}"
     return (

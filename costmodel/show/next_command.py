@@ -17,8 +17,9 @@ _MEASURED = ("--dtype", "--runtime", "--attention", "--calibration")
 _RECIPE = "recipe.toml"
 
 
-def next_command(row: Recommendation, settings: WorkloadSettings) -> str:
-    """What to run to verify a recommendation, or to see where the time goes where there is none.
+def next_command(row: Recommendation, settings: WorkloadSettings, saved: str | None = None) -> str:
+    """What to run to verify a recommendation, or to see where the time goes where there is none; `saved` is the recipe
+    that holds it already, which is written first where there is none.
 
     `validate` measures on one device, the dense model beside the factored one: it follows where one device holds the
     dense model, without the options that share it out, and where the model's folder is the dense one.
@@ -29,11 +30,13 @@ def next_command(row: Recommendation, settings: WorkloadSettings) -> str:
     here = [*words, *(word for option in said.items() for word in option)]
     if row.config is None or row.spec is None or row.spec == "dense":
         return shlex.join(["costmodel", "roofline", *here])
-    first = shlex.join(["costmodel", "estimate", *here, "--decompose", row.spec, "--save-recipe", _RECIPE])
+    named = ["--recipe", saved] if saved else ["--decompose", row.spec, "--save-recipe", _RECIPE]
+    first = shlex.join(["costmodel", "estimate", *here, *named])
     if not row.held_by_one or row.model.factored is not None:
         return first
     there = [*words, *(word for name in _MEASURED if name in said for word in (name, said[name]))]
-    return f"{first} && {shlex.join(['validate', *there, '--configs', _RECIPE])}"
+    measure = shlex.join(["validate", *there, "--configs", saved or _RECIPE])
+    return measure if saved else f"{first} && {measure}"
 
 
 def _question(work: Workload, settings: WorkloadSettings) -> list[str]:

@@ -43,14 +43,12 @@ def check_texts(settings: Settings, spec: ModelSpec) -> None:
         InputError: when half of the text, or the calibration text, does, or blocks are longer than the model takes.
     """
     from validate.models.text import require_known  # loads torch
-    from validate.models.tokenizers import read_tokenizer
+    from validate.models.tokenizers import read_tokenizer, require_tokenizer
 
     length = settings.length or min(LENGTH, spec.max_positions)
     if length > spec.max_positions:
         raise InputError("--length is beyond the model", value=length, allowed=f"up to {spec.max_positions}")
-    tokenizer = read_tokenizer(Path(settings.model))
-    if tokenizer is None:
-        raise InputError("checkpoint without a tokenizer", value=settings.model, allowed="tokenizer.json")
+    tokenizer = require_tokenizer(read_tokenizer(Path(settings.model)), settings.model)
     inner = length - (tokenizer.num_special_tokens_to_add() if spec.is_encoder else 0)
     if inner < 1:
         raise InputError("--length is too small", value=length, allowed="more than the special tokens of a block")

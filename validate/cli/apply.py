@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import shlex
 import signal
 import tempfile
 import time
@@ -149,6 +150,9 @@ def command(
         say(f"note: {written.taken} factored weights were taken from an interrupted run", err=True)
     above = len(decomposition.above_break_even(source.spec))
     print_written(written, above, list(source.left_out), needed, time.monotonic() - started, fmt)
+    if fmt == "table" and not settings.merged:
+        words = shlex.join(["validate", "quality", "--model", str(out), "--dense", model, "--text"])
+        say(f"next: {words} FILE says what it did to the answers; from_pretrained reads it after `import validate.hf`")
 
 
 def _as_verified(
@@ -206,7 +210,7 @@ def _makers(
     from validate.hf.names import DTYPES
     from validate.models.blocks import calibration_inputs, text_blocks
     from validate.models.stream import LayerStream
-    from validate.models.tokenizers import read_tokenizer
+    from validate.models.tokenizers import read_tokenizer, require_tokenizer
     from validate.models.weights import file_record
     from validate.store.texts import read_text
 
@@ -214,9 +218,7 @@ def _makers(
     if text is None:
         return plain_makers, FactorsRecord(kind="plain")
     content = read_text(text)
-    tokenizer = read_tokenizer(source.folder)
-    if tokenizer is None:
-        raise InputError("the checkpoint has no tokenizer to read --calibration-text with", value=str(source.folder))
+    tokenizer = require_tokenizer(read_tokenizer(source.folder), source.folder)
     longest = source.spec.max_positions
     length = settings.length or min(_LENGTH, longest)
     if length > longest:

@@ -12,6 +12,7 @@ model.
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import time
 from dataclasses import asdict, replace
@@ -75,7 +76,7 @@ def command(
       validate choose --model my-llama --text heldout.txt \\
         --calibration-text text.txt --hw amd-epyc-2t --out loop
     """
-    from validate.choose.report import write_report
+    from validate.choose.report import CHOICE, write_report
 
     start = time.monotonic()
     asked = given(ctx)
@@ -106,6 +107,16 @@ def command(
     for line in lines:
         say(line)
     say(f"{time.monotonic() - start:.0f} s in all; wrote {out / 'report.html'}")
+    if verdict.choice is not None:
+        say(f"next: {_apply(Settings.read(out), out / CHOICE)}")
+
+
+def _apply(settings: Settings, choice: Path) -> str:
+    """The command that writes what was chosen."""
+    words = ["validate", "apply", "--model", settings.model, "--choice", str(choice)]
+    if settings.factors != "plain":
+        words += ["--calibration-text", settings.calibration_text]
+    return shlex.join([*words, "--out", f"{settings.model.rstrip('/')}-factored"])
 
 
 def _print_tallies(verdict: Verdict) -> None:

@@ -22,6 +22,7 @@ from validate.interval import Interval
 from validate.models.artefact import open_factored
 from validate.models.blocks import Blocks, text_blocks
 from validate.models.pretrained import Pretrained, open_pretrained
+from validate.models.tokenizers import require_tokenizer
 from validate.models.weights import require_finite
 from validate.quality.intervals import change
 from validate.quality.job import LENGTH, TextFile
@@ -165,9 +166,8 @@ def _distil(
 
 
 def _blocks(model: Pretrained, text: TextFile, length: int, count: int) -> Blocks:
-    if model.tokenizer is None:
-        raise InputError("checkpoint without a tokenizer", value=str(model.folder), allowed="tokenizer.json")
-    return text_blocks(model.model, model.spec, model.tokenizer, text.content, length, count)
+    tokenizer = require_tokenizer(model.tokenizer, model.folder)
+    return text_blocks(model.model, model.spec, tokenizer, text.content, length, count)
 
 
 def _compared(dense: Judged, before: Judged, after: Judged, tokens: list[int]) -> Healed:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from costmodel.errors import ModelError
+from costmodel.errors import InputError, ModelError
 from validate.errors import reason_of
 
 _COMMON = (
@@ -47,6 +47,22 @@ def read_tokenizer(folder: Path) -> Any:
         raise ModelError("cannot read tokenizer", value=str(folder), hint=reason_of(error)) from error
     words = set(tokenizer.get_vocab()) - set(tokenizer.get_added_vocab()) - set(tokenizer.all_special_tokens)
     return tokenizer if words else None
+
+
+def require_tokenizer(tokenizer: Any, folder: str | Path) -> Any:
+    """The tokenizer that was found in a folder.
+
+    Raises:
+        InputError: when there was none.
+    """
+    if tokenizer is None:
+        raise InputError(
+            "checkpoint without a tokenizer, and a text is read with one",
+            value=str(folder),
+            allowed="tokenizer.json or what else transformers reads",
+            hint="AutoTokenizer.from_pretrained(NAME).save_pretrained(FOLDER) puts that of another model there",
+        )
+    return tokenizer
 
 
 def tokenizer_files(folder: Path) -> list[Path]:

@@ -7,7 +7,6 @@ from typing import Any
 
 import torch
 
-from costmodel.errors import InputError
 from validate.devices.environment import environment
 from validate.devices.opening import open_device
 from validate.factors.fisher import FisherFactors
@@ -22,6 +21,7 @@ from validate.models.kept import is_factored
 from validate.models.pretrained import Pretrained, open_pretrained
 from validate.models.stored import stored_weights
 from validate.models.stream import LayerStream
+from validate.models.tokenizers import require_tokenizer
 from validate.quality.case import QualityCase
 from validate.quality.evaluator import Evaluator
 from validate.quality.job import Job, TextFile
@@ -126,6 +126,4 @@ def _stream(pretrained: Pretrained) -> LayerStream:
 
 
 def _tokenizer(pretrained: Pretrained) -> Any:
-    if pretrained.tokenizer is None:
-        raise InputError("checkpoint without a tokenizer", value=str(pretrained.folder), allowed="tokenizer.json")
-    return pretrained.tokenizer
+    return require_tokenizer(pretrained.tokenizer, pretrained.folder)

@@ -8,6 +8,7 @@ from typing import Protocol
 
 from costmodel.errors import InputError
 from validate.models.pretrained import Pretrained
+from validate.models.tokenizers import require_tokenizer
 from validate.quality.harness import Harness, require_causal
 from validate.quality.items import ChoiceItem, LabelledText, read_items
 from validate.quality.local_data import LocalData
@@ -45,8 +46,8 @@ def open_tasks(
     Raises:
         InputError: when a task is unknown, malformed, not for this model, or its data cannot be reached.
     """
-    if tasks and pretrained.tokenizer is None:
-        raise InputError("checkpoint without a tokenizer", value=str(pretrained.folder), allowed="tokenizer.json")
+    if tasks:
+        require_tokenizer(pretrained.tokenizer, pretrained.folder)
     names: list[str] = []
     data: dict[str, LocalData] = {}
     choices: dict[str, Sequence[ChoiceItem]] = {}

@@ -20,6 +20,7 @@ from validate.models.artefact import merged_folder
 from validate.models.blocks import calibration_inputs, text_blocks
 from validate.models.kept import is_factored
 from validate.models.stream import LayerStream
+from validate.models.tokenizers import require_tokenizer
 from validate.sensitivity.file import Sensitivity, SensitivityRun, load_sensitivity, save_sensitivity
 from validate.sensitivity.run import Factorise, SensitivityRunner
 from validate.sensitivity.settings import SensitivitySettings
@@ -86,9 +87,7 @@ def _measure(
     if length > longest:
         raise InputError("--length", value=length, allowed=f"up to {longest}, the model's positions")
     show("reading the text")
-    tokenizer = stream.tokenizer()
-    if tokenizer is None:
-        raise ModelError("folder without a tokenizer", value=str(stream.folder), hint="the text cannot become tokens")
+    tokenizer = require_tokenizer(stream.tokenizer(), stream.folder)
     given = (stream.model, stream.spec, tokenizer, read_text(text), length, settings.blocks)
     asked = text_blocks(*given, seed=settings.seed, hint="leave --fisher out") if settings.fisher else None
     inputs = asked.inputs if asked is not None else calibration_inputs(*given, seed=settings.seed)

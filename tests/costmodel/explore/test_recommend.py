@@ -16,6 +16,7 @@ import pytest
 
 from costmodel.cli import cli, run
 from costmodel.decomposition.factors import Decomposition
+from costmodel.decomposition.recipe import load_recipe
 from costmodel.decomposition.sites import site_mask
 from costmodel.decomposition.text import parse_decomposition
 from costmodel.errors import InputError
@@ -27,6 +28,7 @@ from costmodel.pricing.setup import WorkloadSettings
 from studies.models.prior import prior_damage
 from validate.plans.configs_file import load_configs
 
+JSON = ["--format", "json"]
 NEWCOMER = ["--hw", "l4,h100-sxm-80gb,amd-epyc-2t", "--batch", "1,32", "--phase", "decode", "--faster", "20%"]
 
 
@@ -205,6 +207,40 @@ def test_the_next_command_asks_the_same_question(capsys: pytest.CaptureFixture[s
     (phase,) = json.loads(capsys.readouterr().out)["phases"]
     assert phase["dense"] == row["dense"]
     assert {"--runtime graph", "--dtype fp16"} <= {f"{a} {b}" for a, b in itertools.pairwise(shlex.split(measure))}
+
+
+def test_the_next_command_takes_the_recipe_that_was_saved(ask: Any, tmp_path: Path) -> None:
+    recipe = str(tmp_path / "own recipe.toml")
+    question = ["recommend", "--model", "gpt2", "--phase", "decode", "--smaller", "20%", "--save-recipe", recipe]
+    first, second = json.loads(ask(*question, "--hw", "l4,t4", "--format", "json"))["rows"]
+    words = shlex.split(first["next"])
+    assert words[0] == "validate"
+    assert words[-2:] == ["--configs", recipe]
+    assert "--save-recipe recipe.toml && validate" in second["next"]  # a row that was not saved
+    assert parse_decomposition(load_recipe(recipe), load_model("gpt2")).to_json() == first["config"]
+    (unfit,) = json.loads(ask(*question[:1], "--model", "llama2-70b", *question[3:], "--hw", "a100-sxm-80gb", *JSON))[
+        "rows"
+    ]
+    assert shlex.split(unfit["next"])[:2] == ["costmodel", "estimate"]  # which no validate follows
+    assert shlex.split(unfit["next"])[-2:] == ["--recipe", recipe]
+    text = ask(*question, "--hw", "l4")
+    assert f"wrote {recipe}" in text
+    assert "--save-recipe" not in text
+
+
+def test_what_is_asked_for_instead_says_when_damage_binds_it(ask: Any) -> None:
+    question = ["recommend", "--model", "qwen2.5-0.5b", "--hw", "l4", "--stack", "vllm", "--phase", "decode", *JSON]
+    told = {}
+    for damage in ("0", "1", "100"):
+        (row,) = json.loads(ask(*question, "--faster", "42%", "--max-damage", damage))["rows"]
+        assert row["verdict"]["reason"] == "uncertain"
+        told[damage] = row["verdict"]["text"].partition("pessimistic end of that; ")[2]
+    assert told["0"] == "within a damage of 0 none is sure"
+    bound = re.fullmatch(r"within a damage of 1 ask for --faster ([0-9.]+)% at most", told["1"])
+    free = re.fullmatch(r"ask for --faster ([0-9.]+)% at most", told["100"])
+    assert bound
+    assert free
+    assert 0 < float(bound[1]) < float(free[1]) < 42
 
 
 def test_what_no_device_holds_is_no_yes_and_what_several_hold_is(ask: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import shlex
 import shutil
 import signal
 import types
@@ -125,6 +126,10 @@ def test_from_a_checkpoint_to_a_choice(
     assert captured.out.count("at least as good as every baseline: ") == 1
     assert verdict["standing"]["sentence"] in captured.out
     assert "(timed again)" in captured.out
+    next_line = next(line for line in captured.out.splitlines() if line.startswith("next: "))
+    applied = shlex.split(next_line)[1:]
+    assert applied[:2] == ["validate", "apply"]
+    assert applied[applied.index("--choice") + 1] == str(out / "choice.json")
     assert {each["rule"] for each in verdict["duels"]} == {
         "random",
         "paper",

@@ -286,7 +286,7 @@ def test_what_is_wrong_is_said_in_one_line(
         ([*model, "--text", str(tmp_path / "none"), *out], 2, "cannot read text"),
         ([*model, "--text", str(tmp_path / "short"), *out], 2, "text too short"),
         ([*model, *text, *out, "--length", "65"], 2, "--length: got 65; allowed: up to 64, the model's positions"),
-        (["--model", str(bare), *text, *out], 2, "folder without a tokenizer"),
+        (["--model", str(bare), *text, *out], 2, "checkpoint without a tokenizer"),
         (["--model", str(weightless), *text, *out], 2, "folder without weights"),
         (["--from", str(file), "--as-quality", "--ranks", "x"], 2, "not a rank"),
         (["--from", str(file), "--as-quality", str(tmp_path / "no" / "q"), "--ranks", "1"], 2, "cannot write"),
