@@ -14,7 +14,19 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from schemas_built import applied, constants, manifests, points, prices, qualities, replays
+from schemas_built import (
+    applied,
+    constants,
+    fits,
+    healed,
+    heals,
+    manifests,
+    points,
+    predictors,
+    prices,
+    qualities,
+    replays,
+)
 
 from costmodel.cli import cli, run
 from costmodel.decomposition.factors import FORMS
@@ -174,10 +186,20 @@ _MAPS = frozenset(
         "settings",
         "latency_ratio",
         "matrix_flops_per_s",
+        "origins",
+        "forms_chosen",
+        "forms_rms",
     }
 )
 """Objects whose keys are names or numbers of the question, or of one form among several."""
-_NULLABLE = {"verdict": ("low", "high", "difference", "ours", "optimism", "choice", "choice_nll_change")}
+_PLAIN = {"fit": ("errors",), "predictor": ("errors", "provenance")}
+"""Name of a schema: keys of that kind elsewhere, whose objects have the same keys each time there."""
+_NULLABLE = {
+    "verdict": ("low", "high", "difference", "ours", "optimism", "choice", "choice_nll_change"),
+    "healed": ("low", "high"),
+    "heal": ("low", "high"),
+    "predictor": ("spearman", "difference_low", "difference_high", "ratio"),
+}
 """Keys at any depth that are null where there is nothing to measure them by, which the files kept here do not show."""
 _UNITS = {"_s": "seconds", "_bytes": "bytes", "_pct": "percent", "_j": "joules", "_flops": "floating-point operations"}
 
@@ -200,8 +222,9 @@ def stored(pattern: str) -> list[Any]:
     return found
 
 
-def schema_of(values: Iterable[Any], name: str = "") -> dict[str, Any]:
-    """The narrowest of our schemas that holds every value; `name` is the key that they stand under."""
+def schema_of(values: Iterable[Any], name: str = "", maps: Collection[str] = _MAPS) -> dict[str, Any]:
+    """The narrowest of our schemas that holds every value; `name` is the key that they stand under, and `maps` are keys
+    of objects whose own keys are not fixed."""
     values = list(values)
     kinds = sorted({_kind(value) for value in values})
     if "number" in kinds and "integer" in kinds:
@@ -216,13 +239,15 @@ def schema_of(values: Iterable[Any], name: str = "") -> dict[str, Any]:
         schema["description"] = unit
     objects = [value for value in values if isinstance(value, Mapping)]
     keys = dict.fromkeys(key for value in objects for key in value)
-    if objects and name not in _MAPS and not any("." in key for key in keys):  # a dot: an objective of the question
-        schema["properties"] = {key: schema_of((value[key] for value in objects if key in value), key) for key in keys}
+    if objects and name not in maps and not any("." in key for key in keys):  # a dot: an objective of the question
+        schema["properties"] = {
+            key: schema_of((value[key] for value in objects if key in value), key, maps) for key in keys
+        }
         schema["required"] = [key for key in keys if all(key in value for value in objects)]
     lists = [value for value in values if isinstance(value, list)]
     items = [item for value in lists for item in value]
     if items:
-        schema["items"] = schema_of(items, name if name in _MAPS else "")
+        schema["items"] = schema_of(items, name if name in maps else "", maps)
     return schema
 
 
@@ -231,7 +256,8 @@ def allow_null(schema: dict[str, Any], keys: Collection[str]) -> None:
     for key, inner in schema.get("properties", {}).items():
         allow_null(inner, keys)
         if key in keys:
-            inner["type"] = [inner["type"], "null"]
+            kinds = inner["type"] if isinstance(inner["type"], list) else [inner["type"]]
+            inner["type"] = [*kinds, *({"null"} - set(kinds))]
     if "items" in schema:
         allow_null(schema["items"], keys)
 
@@ -342,6 +368,10 @@ BUILT: dict[str, tuple[str, Callable[[], list[Any]]]] = {
     "measured": ("What `validate quality --format json` prints", qualities),
     "factored": ("factored.json, the manifest of a folder of `validate apply`", manifests),
     "applied": ("What `validate apply --format json` prints", applied),
+    "healed": ("heal.json of a folder of `validate heal`", healed),
+    "heal": ("What `validate heal --format json` prints", heals),
+    "fit": ("What `validate fit --format json` prints", fits),
+    "predictor": ("What `validate quality fit --format json` prints", predictors),
 }
 """Name of a schema: its title, and what makes documents of its kind; tests hold the outputs of real runs to it."""
 
@@ -371,7 +401,7 @@ def documents(name: str) -> tuple[str, list[Any]]:
 def made(name: str) -> dict[str, Any]:
     """The schema called `name`."""
     title, values = documents(name)
-    schema = schema_of(values)
+    schema = schema_of(values, maps=_MAPS.difference(_PLAIN.get(name, ())))
     if name in NEEDED:
         schema["required"] = list(NEEDED[name])
     if name in PINNED:

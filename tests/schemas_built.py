@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import tempfile
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -125,6 +126,52 @@ def applied() -> list[Any]:
             print_written(written, 0, ["lm_head.extra"], 10**9, 1.5, "json")
         found.append(json.loads(stream.getvalue()))
     return found
+
+
+def healed() -> list[Any]:
+    """heal.json of `validate heal`."""
+    from validate.heal.settings import HealSettings
+
+    digests = {name: "0" * 64 for name in ("factored", "dense", "text", "judge_text")}
+    return [_healing().record({**asdict(HealSettings(length=length)), **digests}) for length in (None, 32)]
+
+
+def heals() -> list[Any]:
+    """What `validate heal --format json` prints."""
+    from validate.cli.heal import print_healed
+
+    with contextlib.redirect_stdout(io.StringIO()) as stream:
+        print_healed(Path("llama-healed"), 200, _healing(), "json")
+    return [json.loads(stream.getvalue())]
+
+
+def _healing() -> Any:
+    from validate.heal.run import Healed
+    from validate.interval import Interval
+
+    nats = {"dense_nll": 3.5, "before_nll": 4.5, "after_nll": 4.25, "before_kl": 0.75, "after_kl": 0.5}
+    return Healed(**nats, change=Interval(-0.25, -0.5, -0.125))
+
+
+def fits() -> list[Any]:
+    """What `validate fit --format json` prints, of the shipped calibrations: from probes, and from whole passes."""
+    from validate.cli.fit import print_errors
+
+    found = []
+    for path in sorted((ROOT / "hw_profiles" / "calibrations").glob("*.json")):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        with contextlib.redirect_stdout(io.StringIO()) as stream:
+            print_errors(path, content["errors"], content["hardware"], "json")
+        found.append(json.loads(stream.getvalue()))
+    return found
+
+
+def predictors() -> list[Any]:
+    """What `validate quality fit --format json` prints, of the quality files of the studies."""
+    from validate.cli.quality_fit import summary_of
+
+    files = sorted((ROOT / "studies").glob("*/*.quality.json"))
+    return [summary_of(json.loads(path.read_text(encoding="utf-8")), path) for path in files]
 
 
 def _manifests() -> list[Any]:

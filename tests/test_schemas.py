@@ -36,6 +36,8 @@ LISTS = {
     "measured": "configurations",
     "factored": "sites",
     "applied": "sites",
+    "fit": "errors",
+    "predictor": "errors",
 }
 """Documents of lists, and the key of each."""
 LOST = {
@@ -48,6 +50,10 @@ LOST = {
     "measured": "config",
     "factored": "module",
     "applied": "rank_in",
+    "healed": "after_kl",
+    "heal": "nll_change",
+    "fit": "mean_pct",
+    "predictor": "mean_abs",
 }
 """A key without which a document, or an entry of its list, is none."""
 
@@ -75,7 +81,7 @@ def test_files_keep_to_their_schema(name: str) -> None:
 def test_what_a_run_leaves_keeps_to_its_schema(name: str) -> None:
     pytest.importorskip("msgspec")
     pytest.importorskip("safetensors")
-    if name in ("factored", "applied"):
+    if name in ("factored", "applied", "healed", "heal"):
         pytest.importorskip("torch")
     check = checker(name)
     found = BUILT[name][1]()

@@ -13,6 +13,7 @@ pytest.importorskip("torch")
 import torch
 from click.testing import CliRunner
 from quality_cases import LLAMA, OTHER_TEXT, TEXT, checkpoint
+from schemas import checker
 
 from costmodel.errors import CostModelError, InputError
 from validate.cli import cli
@@ -58,7 +59,9 @@ def test_healing_brings_factors_nearer_to_dense_wherever_it_was_stopped(
     found = healed(folder, "whole")
     assert found.after_kl < 0.9 * found.before_kl
     assert found.change.high is not None
-    assert json.loads((folder / "whole" / "heal.json").read_text())["after_kl"] == found.after_kl
+    record = json.loads((folder / "whole" / "heal.json").read_text())
+    checker("healed").validate(record)
+    assert record["after_kl"] == found.after_kl
     weights = factor_weights(open_factored(folder / "whole").model)
     assert any(
         not torch.equal(weight, weights[name])

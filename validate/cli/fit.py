@@ -22,6 +22,8 @@ from validate.calibration.tables import read_tables
 from validate.cli.fit_records import fit_records, is_records
 from validate.cli.progress import WorkBar
 
+SCHEMA = 1
+"""Version of the JSON output."""
 COLUMNS = (
     "kind",
     "subset",
@@ -81,7 +83,7 @@ def command(
     """
     if is_records(paths):
         out, rows, name = fit_records(paths, hardware, out, probes)
-        _print(out, rows, name, fmt)
+        print_errors(out, rows, name, fmt)
         return
     if probes is not None:
         raise InputError(
@@ -112,17 +114,17 @@ def command(
     with WorkBar() as bar:
         fit = fit_calibration(ops, profile, served=served, show=bar.show)
     write_file(out, fit.to_bytes())
-    _print(out, fit.content["errors"], profile.name, fmt)
+    print_errors(out, fit.content["errors"], profile.name, fmt)
 
 
 def _figure(name: str, value: float) -> str:
     return f"{value:.2f}" if name == "tau" else f"{value:.1f} %"
 
 
-def _print(out: Path, rows: Sequence[Mapping[str, Any]], hardware: str, fmt: str) -> None:
+def print_errors(out: Path, rows: Sequence[Mapping[str, Any]], hardware: str, fmt: str) -> None:
     """The error table."""
     if fmt == "json":
-        write_json({"schema": 1, "calibration": str(out), "hardware": hardware, "errors": rows})
+        write_json({"schema": SCHEMA, "calibration": str(out), "hardware": hardware, "errors": rows})
     elif fmt == "csv":
         write_csv([{name: row.get(name) for name in COLUMNS} for row in rows])
     else:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -13,6 +14,12 @@ from costmodel.errors import InputError
 from validate.cli.progress import WorkBar
 from validate.heal.settings import HealSettings
 from validate.interval import interval_text
+
+if TYPE_CHECKING:  # loads torch
+    from validate.heal.run import Healed
+
+SCHEMA = 1
+"""Version of the JSON output."""
 
 
 @click.command()
@@ -53,14 +60,19 @@ def command(
         logging.set_verbosity_error()
         logging.disable_progress_bar()
         found = heal(factored, dense, text, judge_text, out, settings, bar.show)
-    content = {"out": str(out), "steps": settings.steps, **found.to_json()}
+    print_healed(out, settings.steps, found, fmt)
+
+
+def print_healed(out: Path, steps: int, found: Healed, fmt: str) -> None:
+    """Print what came of a healing."""
+    content = {"out": str(out), "steps": steps, **found.to_json()}
     if fmt == "json":
-        write_json(content)
+        write_json({"schema": SCHEMA, **content})
     elif fmt == "csv":
         write_csv([{name: value for name, value in content.items() if not isinstance(value, dict)}])
     else:
         say(
-            f"{out}: {settings.steps} steps; on other text {found.before_nll:.4f} nats per token before, "
+            f"{out}: {steps} steps; on other text {found.before_nll:.4f} nats per token before, "
             f"{found.after_nll:.4f} after, dense {found.dense_nll:.4f}; change {interval_text(found.change, 4)}; "
             f"KL from dense {found.before_kl:.4f} before, {found.after_kl:.4f} after"
         )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import click
 
@@ -122,16 +123,15 @@ def command(
 
             write_file(plot_file, predictor_plot(fit, picture))
     if fmt == "json":
-        write_json(
-            {
-                "schema": SCHEMA,
-                "quality_file": str(path),
-                "model": evidence.spec.name,
-                **{name: content[name] for name in _SHOWN},
-            }
-        )
+        write_json(summary_of(content, path))
     elif fmt == "csv":
         names = list(dict.fromkeys(name for row in fit.errors for name in row))
         write_csv([{name: row.get(name) for name in names} for row in fit.errors])
     else:
         print_fit(fit, content["link"], path)
+
+
+def summary_of(content: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    """The JSON output: what the quality file at `path` says of its making."""
+    told = {name: content[name] for name in _SHOWN}
+    return {"schema": SCHEMA, "quality_file": str(path), "model": content["model"], **told}

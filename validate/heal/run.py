@@ -61,6 +61,10 @@ class Healed:
     after_kl: float
     change: Interval
 
+    def record(self, about: Mapping[str, Any]) -> dict[str, Any]:
+        """The content of heal.json; `about` is what was asked for, with the digests of what it was asked of."""
+        return {"schema": SCHEMA, "settings": dict(about), **self.to_json()}
+
     def to_json(self) -> dict[str, Any]:
         values = {name: getattr(self, name) for name in ("dense_nll", "before_nll", "after_nll")}
         return {**values, "before_kl": self.before_kl, "after_kl": self.after_kl, "nll_change": self.change.to_json()}
@@ -115,7 +119,7 @@ def heal(
         stored = _stored_type(factored)
         _round(own, stored)
         found = _compared(reference, before, judge(truth.model, own.model, judging), judging.tokens)
-        _write(own, stored, work.path / "model", {"schema": SCHEMA, "settings": about, **found.to_json()})
+        _write(own, stored, work.path / "model", found.record(about))
         os.rename(work.path / "model", out)
         work.remove()
     return found

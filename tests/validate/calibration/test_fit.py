@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 import pytest
 from measured_ops import measured
+from schemas import checker
 
 from costmodel.cli import run
 from costmodel.files.table import Table
@@ -363,6 +364,7 @@ def test_fit_from_the_command_line(
     out = tmp_path / "made-up.json"
     assert run(cli, ["fit", str(tmp_path / "times"), "--out", str(out), "--also", "fp16", "--format", "json"]) == 0
     shown = json.loads(capsys.readouterr().out)
+    checker("fit").validate(shown)
     assert shown["hardware"] == "a100-sxm-80gb"
     assert load_calibration(out).dtypes == (DType.BF16, DType.FP16)
     assert len(shown["errors"]) == len(load_calibration(out).errors)

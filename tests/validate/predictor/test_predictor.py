@@ -32,6 +32,7 @@ from predicting import (
     made_sensitivity,
     write_records,
 )
+from schemas import checker
 from scipy import stats
 
 from costmodel.cli import cli as costmodel_cli
@@ -112,6 +113,7 @@ def printed(folder: Path, fit: PredictorFit) -> dict[str, Any]:
         patch.setattr(fit_module, "fit_predictor", lambda evidence, show: fit)
         assert run(cli, ["quality", "fit", *words, "--parts-of", "10", "--format", "json"]) == 0
     found: dict[str, Any] = json.loads(out.getvalue())
+    checker("predictor").validate(found)
     return found
 
 
