@@ -7,11 +7,14 @@ from dataclasses import replace
 import pytest
 from cases import spec_of
 
+from costmodel.blocks import BlockIndexer
 from costmodel.decomposition.factors import Decomposition
 from costmodel.families.load import load_model
+from costmodel.forward.ops import Op
 from costmodel.forward.passes import forward_ops
 from costmodel.forward.workload import Workload
 from costmodel.hardware.profile import load_hardware
+from costmodel.model import ModelSpec
 from costmodel.pricing.estimate import estimate
 from costmodel.units import DType
 
@@ -27,6 +30,29 @@ def test_fused_attention_holds_a_number_of_each_row_and_head(work: Workload, dty
     fused = [op for op in ops if op.attention is not None]
     assert len(fused) == LLAMA.num_layers
     assert {op.workspace_bytes for op in fused} == {3 * 32 * work.q_len * 4}
+
+
+@pytest.mark.parametrize("kv_len", [12, 24, 25, 400])
+def test_a_step_that_looks_at_chosen_blocks_reads_no_more_than_those(kv_len: int) -> None:
+    """3 blocks of 8 positions: the longer cache is read whole until then, by hand 2 x 16 bits x width of a position; a
+    prompt's queries look at no more either, and all of its keys are read."""
+    chosen = replace(LLAMA, indexer=BlockIndexer(heads=2, width=16, block=8, top=3))
+    step, dense = (_attended(model, Workload.decode(kv_len, batch=2)) for model in (chosen, LLAMA))
+    read = min(kv_len, 24)
+    assert step.attention is not None
+    assert step.attention.kv_len == read
+    assert step.cost.kv_read_bytes == 2 * 2 * 2 * read * 4096
+    assert step.cost.executed_flops == 4 * 2 * read * 4096
+    assert (step.cost == dense.cost) == (kv_len <= 24)
+    prompt = _attended(chosen, Workload.prefill(kv_len))
+    assert prompt.attention is not None
+    assert prompt.attention.kv_len == kv_len
+    seen = sum(min(query, 24) for query in range(1, kv_len + 1))
+    assert prompt.cost.executed_flops == 4 * seen * 4096
+
+
+def _attended(model: ModelSpec, work: Workload) -> Op:
+    return next(op for op in forward_ops(model, Decomposition(), work) if op.attention is not None)
 
 
 def test_torch_returns_that_number_too() -> None:

@@ -12,7 +12,7 @@ from costmodel.errors import InputError
 from costmodel.families.load import load_model
 from costmodel.families.registry import spec_from_config
 from costmodel.forward.sharding import rank_of
-from costmodel.forward.workload import Routing, Workload
+from costmodel.forward.workload import Routing, Way, Workload
 from costmodel.hardware.profile import load_hardware
 from costmodel.pricing.estimate import estimate
 from costmodel.pricing.phase_estimate import PhaseEstimate
@@ -91,6 +91,24 @@ def test_experts_results_are_summed_once_for_each_token() -> None:
     ops, _ = _first("mixtral-8x7b", Workload.decode(128, batch=8, tp=4)).ops("dense")
     summed = {op.cost.message_bytes for op in ops if op.site == "experts.down_proj" and op.kind == "all_reduce"}
     assert summed == {8 * 4096 * 2}
+
+
+@pytest.mark.parametrize(
+    ("way", "expected"),
+    [
+        ("gather", [("gate_proj.all_gather", 512), ("up_proj.all_gather", 512), ("down_proj.all_reduce", 512)]),
+        ("reduce-rank", [("down_proj.all_reduce", 512)]),
+        ("scatter", [("down_proj.reduce_scatter", 512), ("down_proj.all_reduce", 8 * 4096 * 2)]),
+    ],
+)
+def test_factors_of_experts_exchange_all_their_rows_and_results_one_for_each_token(
+    way: Way, expected: list[tuple[str, int]]
+) -> None:
+    """8 tokens pass 2 experts each: between factors of 16 columns stand 16 rows of 2 bytes, behind the last one 8."""
+    ops, _ = _first("mixtral-8x7b", Workload.decode(128, batch=8, tp=4, ways=(way,))).ops("decomposed")
+    own = [op for op in ops if "layers.1." in op.name and (op.site or "").startswith("experts")]
+    sent = [(op.name.split("experts.")[1], op.cost.message_bytes) for op in own if op.cost.message_bytes]
+    assert sent == expected
 
 
 def test_popular_experts_make_a_device_that_the_others_wait_for() -> None:

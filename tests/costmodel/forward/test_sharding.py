@@ -12,6 +12,7 @@ from costmodel.decomposition.factors import Decomposition, LowRank, Site, make_f
 from costmodel.errors import InputError
 from costmodel.families.load import load_model
 from costmodel.families.registry import spec_from_config
+from costmodel.forward.frame import prologue
 from costmodel.forward.sharding import WAYS, break_even, possible_devices, rank_of
 from costmodel.forward.workload import WAY_NAMES, Way, Workload
 from costmodel.hardware.profile import load_hardware
@@ -156,6 +157,25 @@ def test_logits_of_the_whole_vocabulary_are_gathered_before_what_follows_them() 
     after = [op.out_bytes for op in four[place + 1 :]]
     assert after
     assert after == [op.out_bytes for op in one[-len(after) :]]
+
+
+@pytest.mark.parametrize("name", ["llama2-7b", "gpt2", "opt-125m", "bert-base"])
+def test_rows_of_the_token_table_are_summed_and_nothing_else_before_the_layers(name: str) -> None:
+    """Each device looks up the rows that it holds: what follows takes the sum of all devices' rows."""
+    model = load_model(name)
+    one, two = (prologue(rank_of(model, tp), Workload.prefill(8, batch=3, tp=tp)) for tp in (1, 2))
+    (summed,) = [op for op in two.ops if op.kind == "all_reduce"]
+    words = next(op for op in one.ops if op.kind == "embedding")
+    assert summed.inputs == (words.name,)
+    assert summed.cost.message_bytes == 2 * 8 * 3 * model.embed_dim
+    kept = [op for op in two.ops if op is not summed]
+    assert [op.name for op in kept] == [op.name for op in one.ops]
+    taken = {words.name: summed.name}
+    for before, after in zip(one.ops, kept, strict=True):
+        assert after.inputs == tuple(taken.get(each, each) for each in before.inputs)
+        assert after.holds == tuple(taken.get(each, each) for each in before.holds)
+    assert two.start.first == taken.get(one.start.first, one.start.first)
+    assert two.start.carried == tuple(taken.get(each, each) for each in one.start.carried)
 
 
 def test_a_masked_lm_shares_its_decoder_out() -> None:

@@ -17,9 +17,10 @@ from costmodel.decomposition.factors import Decomposition, Factor, LowRank, Site
 from costmodel.errors import DecompositionError, InputError
 from costmodel.families.load import load_model
 from costmodel.forward.passes import forward_ops
-from costmodel.forward.workload import Runtime, Workload
+from costmodel.forward.workload import Cache, Runtime, Workload
 from costmodel.hardware.profile import HardwareProfile, load_hardware
 from costmodel.model import ModelSpec
+from costmodel.pricing import count_bounds
 from costmodel.pricing.configurations import Configurations
 from costmodel.pricing.costs import PassCosts
 from costmodel.pricing.estimate import estimate, pricer
@@ -149,6 +150,30 @@ def test_counts_that_do_not_fit_are_refused() -> None:
     )
     with pytest.raises(InputError, match=r"llama is too large to count: got '7,.*parameters'; check the sizes in its"):
         pricer(huge, hardware, Workload.prefill(512))
+
+
+@pytest.mark.parametrize("work", [Workload.prefill(24, batch=3), Workload.decode(24, cache=Cache.GROWING)])
+def test_counts_are_refused_from_the_first_that_does_not_fit(work: Workload, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Factors may multiply any count by 3; a model that is too large for 2^16 tokens is to blame itself."""
+    model = load_model("gpt2")
+
+    def most(asked: Workload) -> int:
+        costs = [op.cost for op in forward_ops(model, Decomposition(), asked)]
+        return 3 * max(sum(getattr(cost, name) for cost in costs) for name in ("flops", "vector_flops", "hbm_bytes"))
+
+    monkeypatch.setattr(count_bounds, "_LARGEST", most(work))
+    count_bounds.check_counts(model, work)
+    monkeypatch.setattr(count_bounds, "_LARGEST", most(work) - 1)
+    with pytest.raises(InputError, match="gpt2 is too large"):
+        count_bounds.check_counts(model, work)
+    token = most(Workload.prefill(1, cache=work.cache))
+    many = Workload.prefill(1 << 17, batch=1 << 10, cache=work.cache)
+    monkeypatch.setattr(count_bounds, "_LARGEST", token << 16)
+    with pytest.raises(InputError, match="batch x length is too large to count: got '1024 x 131072'"):
+        count_bounds.check_counts(model, many)
+    monkeypatch.setattr(count_bounds, "_LARGEST", (token << 16) - 1)
+    with pytest.raises(InputError, match="gpt2 is too large to count: got '124,439,808 parameters'"):
+        count_bounds.check_counts(model, many)
 
 
 @pytest.mark.parametrize(

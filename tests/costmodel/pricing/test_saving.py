@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 from exploring import small_model
 
@@ -15,7 +18,7 @@ from costmodel.families.load import load_model
 from costmodel.forward.workload import Runtime, Workload
 from costmodel.hardware.profile import load_hardware
 from costmodel.pricing.estimate import estimate
-from costmodel.pricing.saving import UNMEASURED_ERROR, ratio_error, saving_ends
+from costmodel.pricing.saving import UNMEASURED_ERROR, ratio_error, saved_pct, saving_ends
 from costmodel.space.make import design_space
 from costmodel.timing.calibration.load import find_calibration
 from costmodel.units import DType
@@ -47,11 +50,14 @@ def test_the_interval_holds_the_saving_and_is_as_wide_as_the_measured_error_of_r
     assert low < middle < high
 
 
-def test_a_ratio_takes_the_worst_of_equal_ends() -> None:
-    class Pass:
-        def __init__(self, middle: float, low: float, high: float) -> None:
-            self.latency_s, self.latency_p05_s, self.latency_p95_s = middle, low, high
+class Pass:
+    """A pass of which nothing but its time is known."""
 
+    def __init__(self, middle: Any, low: Any, high: Any) -> None:
+        self.latency_s, self.latency_p05_s, self.latency_p95_s = middle, low, high
+
+
+def test_a_ratio_takes_the_worst_of_equal_ends() -> None:
     ends = saving_ends(Pass(10, 8, 12), Pass(6, 5, 12), 0.0)
     assert ends is not None
     assert [float(end) for end in ends] == pytest.approx([0, 40])
@@ -61,6 +67,52 @@ def test_without_a_measurement_the_error_is_the_largest_known_or_unknown() -> No
     device = load_hardware("l4")
     assert ratio_error(find_calibration("auto", device, DType.BF16, Runtime.EAGER), DType.BF16) == UNMEASURED_ERROR
     assert ratio_error(None, DType.BF16) is None
+
+
+def test_the_error_of_ratios_is_the_largest_that_was_measured_at_the_level_and_for_the_type() -> None:
+    assert MEASURED is not None
+    assert MEASURED.level == "probes"
+    rows = (
+        {"subset": "ratio to dense", "protocol": "probes, held out", "p95_pct": 3},
+        {"subset": "ratio to dense", "protocol": "samples, held out", "p95_pct": 90.0},
+        {"subset": "ratio to dense", "p95_pct": 91.0},
+        {"subset": "all", "protocol": "probes, held out", "p95_pct": 92.0},
+        {"subset": "speed-up of a pair", "kind": "gemm", "p95_pct": 5.0},
+        {"subset": "speed-up of a pair", "kind": "gemm:fp8", "p95_pct": 8.0},
+        {"subset": "speed-up of a pair", "kind": "attention", "p95_pct": 93.0},
+        {"subset": "speed-up of a pair", "kind": "gemm", "p95_pct": None},
+        {"kind": "gemm", "p95_pct": 94.0},
+    )
+    known = replace(MEASURED, errors=rows)
+    assert ratio_error(known, DType.BF16) == 0.05
+    assert ratio_error(known, DType.FP8) == 0.08
+    assert ratio_error(replace(known, errors=rows[:5] + rows[7:]), DType.FP8) == 0.03
+    assert ratio_error(replace(known, level="samples"), DType.BF16) == 0.9
+    assert ratio_error(replace(known, errors=rows[1:4]), DType.BF16) == UNMEASURED_ERROR
+
+
+def test_a_saving_is_a_share_of_what_was_there() -> None:
+    assert saved_pct(8.0, 2.0) == 75
+    assert saved_pct(8.0, 0.0) == 100
+    assert saved_pct(2.0, 8.0) == -300
+    for before, after in ((None, 1.0), (1.0, None), (0.0, 1.0), (0.0, 0.0)):
+        assert saved_pct(before, after) is None
+
+
+def test_the_error_of_a_ratio_widens_both_ends_where_the_passes_differ() -> None:
+    """Ratios 0.5, 0.625 and 1 with an error of a quarter; passes that are the same have none, each on its own."""
+    dense, other = Pass(8.0, 4.0, 16.0), Pass(4.0, 2.5, 16.0)
+    ends = saving_ends(dense, other, 0.25)
+    assert ends is not None
+    assert [float(end) for end in ends] == pytest.approx([100 * (1 - 1.25), 100 * (1 - 0.5 / 1.25)])
+    columns = [np.array(values) for values in ((8.0, 8.0), (4.0, 4.0), (16.0, 16.0))]
+    both = [np.array(values) for values in ((8.0, 4.0), (4.0, 2.5), (16.0, 16.0))]
+    low, high = saving_ends(Pass(*columns), Pass(*both), 0.25) or (None, None)
+    assert low == pytest.approx([0, -25])
+    assert high == pytest.approx([0, 60])
+    assert saving_ends(dense, other, None) is None
+    assert saving_ends(dense, Pass(4.0, None, 16.0), 0.25) is None
+    assert saving_ends(Pass(8.0, 4.0, None), other, 0.25) is None
 
 
 @pytest.mark.parametrize("kind", ["homogeneous", "per-site"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,14 +16,17 @@ from costmodel.decomposition.factors import Decomposition, LowRank, Site
 from costmodel.errors import InputError
 from costmodel.families.load import load_model
 from costmodel.forward.stages import stage_layers
-from costmodel.forward.workload import Workload
+from costmodel.forward.workload import Cache, Phase, Runtime, Workload
 from costmodel.hardware.profile import load_hardware
 from costmodel.pricing.estimate import estimate
 from costmodel.pricing.phase_estimate import PhaseEstimate
+from costmodel.pricing.stages import Stage, idle_share
 from costmodel.show.comparison import place, rooflines_table, where
 from costmodel.show.report import op_groups
 from costmodel.show.time_plot import segments
-from costmodel.units import percent, si
+from costmodel.timing.calibration.load import find_calibration
+from costmodel.units import DType, percent, si
+from costmodel.weights import WeightFormat
 
 A100 = load_hardware("a100-sxm-80gb")
 LLAMA = load_model("llama2-7b")
@@ -67,6 +71,26 @@ def test_a_tied_table_is_on_both_ends() -> None:
     assert sum(stage.params for stage in stages) == model.num_params + model.vocab_size * model.hidden_size
 
 
+@pytest.mark.parametrize("name", ["gpt2", "tinyllama-1.1b"])
+def test_quantised_tables_are_held_so_on_each_end(name: str) -> None:
+    """The first stage holds the token table, the last one the head's, and a tied one is on both."""
+    form = WeightFormat(method="mlx", dtype=DType.INT8, bits=8, group=64, embeddings=True)
+    model = replace(load_model(name), weights=form)
+    saved = 2 * model.vocab_size * model.embed_dim - form.matrix_bytes(model.vocab_size, model.embed_dim)
+    assert saved > 0
+    plain = replace(model, weights=replace(form, embeddings=False))
+    for pp in (1, 3):
+        work = Workload.prefill(16, pp=pp)
+        held, whole = (estimate(each, A100, Decomposition(), [work]).phases[0] for each in (model, plain))
+        tables = 1 if model.tie_embeddings and pp == 1 else 2
+        assert whole.dense.weight_bytes - held.dense.weight_bytes == tables * saved
+        if pp > 1:
+            stages = zip(whole.stages(), held.stages(), strict=True)
+            assert [one.weight_bytes - two.weight_bytes for one, two in stages] == [saved, 0, saved]
+    assert load_model("gpt2").tie_embeddings
+    assert not load_model("tinyllama-1.1b").tie_embeddings
+
+
 def test_one_batch_passes_the_stages_in_turn_and_gains_no_time() -> None:
     one, piped = (_phase(Workload.decode(64, pp=pp)).dense for pp in (1, 4))
     assert piped.device_s == pytest.approx(one.device_s + piped.communication_s, rel=1e-9)
@@ -85,6 +109,91 @@ def test_microbatches_of_decode_fill_the_pipeline() -> None:
     assert filled.latency_s < 1.3 * alone.latency_s
     apart = _phase(Workload.decode(512, batch=2, pp=4)).dense
     assert filled.tokens_per_s > 3 * apart.tokens_per_s
+
+
+@pytest.mark.parametrize("many", [2, 4])
+@pytest.mark.parametrize(
+    "work",
+    [
+        Workload.prefill(64, batch=2, pp=3),
+        Workload.decode(64, batch=2, pp=3, tp=2),
+        Workload.decode(64, batch=2, pp=3, cache=Cache.GROWING),
+    ],
+)
+def test_microbatches_cost_what_each_of_them_costs(work: Workload, many: int) -> None:
+    """All work of one comes again with each other; weights are held once, caches for each, activations for one.
+
+    A prefill ends when the last one has passed: the way of one, and the slowest stage's time for each other. The steps
+    of a decode follow each other: the longer of one's way and all of them on the slowest stage.
+    """
+    alone = _phase(work, configuration=FACTORED)
+    together = _phase(replace(work, batch=many * work.batch, microbatches=many), configuration=FACTORED)
+    one, all_of_them = alone.decomposed, together.decomposed
+    for name in ("flops", "vector_flops", "hbm_bytes", "kernels", "kv_cache_bytes", "device_s", "host_s"):
+        assert getattr(all_of_them, name) == many * getattr(one, name), name
+    assert (all_of_them.params, all_of_them.weight_bytes) == (one.params, one.weight_bytes)
+    slowest = max(stage.latency_s for stage in alone.stages())
+    after = one.latency_s + (many - 1) * slowest
+    expected = after if work.phase is Phase.PREFILL else max(one.latency_s, many * slowest)
+    assert all_of_them.latency_s == pytest.approx(expected)
+    for end in ("lower", "upper"):
+        ratio = getattr(all_of_them, f"latency_{end}_s") / getattr(one, f"latency_{end}_s")
+        assert ratio == pytest.approx(all_of_them.latency_s / one.latency_s)
+    copies = 2 if work.cache is Cache.GROWING else 1
+    for few, more in zip(alone.stages(), together.stages(), strict=True):
+        assert (more.layers, more.params, more.weight_bytes) == (few.layers, few.params, few.weight_bytes)
+        assert (more.flops, more.hbm_bytes) == (many * few.flops, many * few.hbm_bytes)
+        assert more.kv_cache_bytes == many * few.kv_cache_bytes
+        assert more.latency_s == few.latency_s
+        assert more.peak_memory_bytes - few.peak_memory_bytes == (many - 1) * copies * few.kv_cache_bytes
+    assert all_of_them.peak_memory_bytes == max(stage.peak_memory_bytes for stage in together.stages())
+    assert together.working_s == pytest.approx(many * sum(stage.latency_s for stage in together.stages()))
+
+
+def test_the_interval_of_microbatches_is_as_much_longer_as_their_latency() -> None:
+    calibration = find_calibration("auto", A100, DType.BF16, Runtime.GRAPH)
+    work = Workload.prefill(64, batch=2, pp=3, runtime=Runtime.GRAPH)
+    asked = [work, replace(work, batch=8, microbatches=4)]
+    one, many = (phase.dense for phase in estimate(LLAMA, A100, Decomposition(), asked, calibration=calibration).phases)
+    assert one.latency_p05_s is not None
+    assert one.latency_p95_s is not None
+    longer = many.latency_s / one.latency_s
+    assert longer > 1.5
+    assert many.latency_p05_s == pytest.approx(longer * one.latency_p05_s)
+    assert many.latency_p95_s == pytest.approx(longer * one.latency_p95_s)
+
+
+def test_devices_of_stages_draw_power_while_they_wait() -> None:
+    """Each of three stages draws idle power for the whole latency and the rest of the peak's while it is busy."""
+    assert A100.idle_power_w is not None
+    assert A100.peak_power_w is not None
+    for many in (1, 4):
+        costs = _phase(Workload.prefill(64, batch=4, pp=3, microbatches=many, runtime=Runtime.GRAPH)).dense
+        assert costs.energy_j is not None
+        busy = (costs.energy_j - 3 * A100.idle_power_w * costs.latency_s) / (A100.peak_power_w - A100.idle_power_w)
+        assert 0.5 * costs.device_s < busy < costs.device_s
+
+
+def test_a_stage_waits_for_what_the_others_take() -> None:
+    """Of 3 x 10 s, stages that take 2, 3 and 1 s for each of 4 microbatches work 24."""
+    known = dict.fromkeys(Stage.__slots__, 1)
+    stages = [Stage(**{**known, "latency_s": seconds}) for seconds in (2.0, 3.0, 1.0)]
+    assert idle_share(stages, 4, 10.0) == pytest.approx(1 - 24 / 30)
+    assert stages[0].to_json() == {**known, "latency_s": 2.0}
+
+
+def test_all_devices_of_stages_hold_what_each_stage_holds_on_each_of_its_devices() -> None:
+    phase = _phase(Workload.prefill(16, batch=2, tp=2, pp=2), configuration=FACTORED)
+    summed = ("weight_bytes", "flops", "vector_flops", "hbm_bytes", "kv_cache_bytes")
+    for which, costs, chosen in (("dense", phase.dense, Decomposition()), ("decomposed", phase.decomposed, FACTORED)):
+        whole = phase.devices["whole"][which]
+        assert {name: whole[name] for name in summed} == {name: 2 * getattr(costs, name) for name in summed}
+        assert whole["peak_memory_bytes"] == 2 * sum(stage.peak_memory_bytes for stage in phase.stages(chosen))
+        assert whole["energy_j"] == 2 * costs.energy_j  # type: ignore[operator]
+        assert whole["params"] == chosen.params(LLAMA)
+        assert whole["tokens_per_s_per_device"] == costs.tokens_per_s / 4
+        assert all(type(whole[name]) is int for name in (*summed, "peak_memory_bytes", "params"))
+    assert (phase.devices["count"], phase.devices["tp"], phase.devices["pp"]) == (4, 2, 2)
 
 
 def test_where_the_time_goes_adds_up_to_the_time_of_all_microbatches() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,8 +12,11 @@ from costmodel.decomposition.text import parse_decomposition
 from costmodel.families.load import load_model
 from costmodel.forward.workload import Runtime, Workload
 from costmodel.hardware.profile import load_hardware
+from costmodel.pricing import verdict as verdict_module
 from costmodel.pricing.estimate import estimate
+from costmodel.pricing.phase import PhaseCosts
 from costmodel.pricing.phase_estimate import PhaseEstimate
+from costmodel.pricing.verdict import judge
 
 
 def judged(model: str, hardware: str, work: Workload, *specs: str) -> PhaseEstimate:
@@ -118,3 +122,64 @@ def test_code_agrees_with_latency(percent: int, hardware: str, work: Workload) -
     assert phase.verdict.code == ("gain" if gain >= limit else "slower" if gain <= -limit else "none")
     begins = {"gain": "gain ", "slower": "slower: ", "none": "no gain: "}
     assert phase.verdict.text.startswith(begins[phase.verdict.code])
+
+
+SMALL = "layers=3 rank=1"
+
+
+@pytest.mark.parametrize("share", [1.25, 1.0, 0.75])
+@pytest.mark.parametrize("waiting", [(False, False), (True, False), (False, True), (True, True)])
+def test_a_change_counts_from_its_threshold_on(
+    waiting: tuple[bool, bool], share: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Thresholds that doubles hold exactly; the wider one where both passes wait for launches, as they do from the
+    moment on at which the host takes as long as the device."""
+    phase = judged("gpt2", "a100-sxm-80gb", GRAPH_DECODE, SMALL)
+    passes = [
+        replace(phase.dense, latency_s=seconds, device_s=1.0, host_s=1.0 if waits else 0.5)
+        for seconds, waits in zip((1.0, share), waiting, strict=True)
+    ]
+    for least, wide in ((25.0, 50.0), (25.1, 50.0), (12.0, 25.0), (12.0, 25.1)):
+        monkeypatch.setattr(verdict_module, "THRESHOLD_PCT", least)
+        monkeypatch.setattr(verdict_module, "LAUNCH_THRESHOLD_PCT", wide)
+        limit = wide if all(waiting) else least
+        gain = 100 * (1 - share)
+        expected = "gain" if gain >= limit else "slower" if gain <= -limit else "none"
+        found = judge(phase.pricer, phase.configuration, *passes)
+        assert found.code == expected
+        assert found.to_json() == {"code": found.code, "text": found.text}
+
+
+def test_reasons_are_told_in_the_order_in_which_they_limit() -> None:
+    """Launches before collectives, those before more kernels, and those before work that is too little."""
+    phase = judged("gpt2", "a100-sxm-80gb", replace(DECODE, tp=2), SMALL)
+    free = replace(phase.dense, weight_bytes=0, host_s=0.0, device_s=1.0, communication_s=0.5, kernels=10)
+    more = replace(free, kernels=11)
+
+    def reason(costs: PhaseCosts, dense: PhaseCosts = free) -> str:
+        return judge(phase.pricer, phase.configuration, dense, costs).text.removeprefix("no gain: ")
+
+    assert reason(free) == "the saved work is too little to be seen"
+    assert reason(more) == "11 kernels instead of 10 cost more than the saved work"
+    sent = replace(more, communication_s=0.75)
+    assert reason(sent) == "communication-bound: 75 % of the device's time goes into collectives of 2 devices"
+    waits = replace(sent, host_s=1.0)
+    assert reason(waits) == "launch-bound at batch 1 in eager mode, 11 kernels instead of 10"
+    assert reason(replace(waits, weight_bytes=1)).startswith("launch-bound")  # heavier, but no rank above break-even
+
+
+def test_a_stack_is_named_where_its_launches_set_the_pace() -> None:
+    phase = judged("gpt2", "a100-sxm-80gb", Workload.decode(513, stack="transformers", batch=4), SMALL)
+    assert phase.verdict.text.startswith("no gain: launch-bound at batch 4 under transformers, ")
+
+
+def test_what_does_not_fit_is_told_before_all_else() -> None:
+    phase = judged("gpt2", "a100-sxm-80gb", GRAPH_DECODE, SMALL)
+    large = replace(phase.dense, fits=False, peak_memory_bytes=90 * 10**9)
+    dense = judge(phase.pricer, parse_decomposition([], phase.pricer.model), large, large)
+    assert (dense.code, dense.text) == ("does-not-fit", "does not fit: 90 GB on 80 GB")
+    for share, told in ((0.5, "gain 50.0 %"), (1.0, "no gain: "), (2.0, "slower: ")):
+        small = replace(phase.decomposed, latency_s=share * large.latency_s)
+        found = judge(phase.pricer, phase.configuration, large, small)
+        assert found.text.startswith(told)
+        assert found.text.endswith("; dense does not fit: 90 GB on 80 GB")

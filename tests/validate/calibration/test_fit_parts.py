@@ -574,6 +574,11 @@ def test_a_forms_errors_are_of_all_of_what_is_low_rank_and_of_the_base_alone() -
     assert rows[0]["coverage_pct"] == pytest.approx(coverage_pct(base_s, held_out_s, table, 0), rel=1e-2)
 
 
+def three(figure: float) -> float:
+    """With three significant digits, as files hold figures."""
+    return float(f"{figure:.3g}")
+
+
 def test_a_streams_errors_are_of_the_sizes_that_were_held_out() -> None:
     hardware = load_hardware("a100-sxm-80gb")
     rng, moved = np.random.default_rng(6), 2.0 ** np.linspace(12, 34, 40)
@@ -593,11 +598,11 @@ def test_a_streams_errors_are_of_the_sizes_that_were_held_out() -> None:
         "subset": "all",
         "protocol": "fitted on every other size",
         "points": 20,
-        "mean_pct": pytest.approx(100 * np.abs(error).mean(), rel=1e-2),
-        "median_pct": pytest.approx(100 * np.median(np.abs(error)), rel=1e-2),
-        "p95_pct": pytest.approx(100 * np.quantile(np.abs(error), 0.95), rel=1e-2),
-        "bias_pct": pytest.approx(100 * error.mean(), rel=1e-2),
-        "within_10pct_or_1us_pct": pytest.approx(100 * sum(near) / 20, rel=1e-2),
+        "mean_pct": three(100 * np.abs(error).mean()),
+        "median_pct": three(100 * np.median(np.abs(error))),
+        "p95_pct": three(100 * np.quantile(np.abs(error), 0.95)),
+        "bias_pct": three(100 * error.mean()),
+        "within_10pct_or_1us_pct": three(100 * sum(near) / 20),
     }
     assert entries["elementwise"] == {
         "base": {"flops_per_s": 2e14, "bytes_per_s": 1e12, "fixed_s": 3e-6, "overlap": 1.5},
