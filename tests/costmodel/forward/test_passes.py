@@ -8,6 +8,7 @@ from collections import Counter
 import networkx as nx
 import pytest
 from cases import random_config, random_decomposition, random_workload, spec_of
+from family_configs import small
 from liveness import build_graph, peak_live_bytes
 
 from costmodel.decomposition.factors import Decomposition, LowRank, Site, Tucker
@@ -15,7 +16,7 @@ from costmodel.families.load import load_model
 from costmodel.forward.cost import OpCost
 from costmodel.forward.ops import Op, live_bytes
 from costmodel.forward.passes import counted_ops, forward_ops
-from costmodel.forward.workload import Attention, Workload
+from costmodel.forward.workload import Attention, LmHead, Workload
 from costmodel.model import ModelSpec
 
 DENSE = Decomposition()
@@ -99,6 +100,17 @@ def test_bias_stays_with_the_last_factor() -> None:
         ops[f"encoder.layer.0.attention.self.query.{part}"].cost.weight_read_bytes for part in ("in", "core", "out")
     ]
     assert weights == [2 * 3 * 768, 2 * 3 * 4, 2 * (4 * 768 + 768)]
+
+
+@pytest.mark.parametrize(("lm_head", "rows"), [(LmHead.LAST, 2), (LmHead.ALL, 10)])
+def test_what_stands_before_the_logits_has_as_many_rows(lm_head: LmHead, rows: int) -> None:
+    """2 sequences of 5 tokens: a dense layer, its activation and a norm, then the product with the vocabulary."""
+    model = spec_of(small("modernbert-decoder"))
+    ops = forward_ops(model, DENSE, Workload.prefill(5, batch=2, lm_head=lm_head))
+    head = [op for op in ops if op.name.startswith(("lm_head", "decoder"))]
+    assert [op.gemm[0] for op in head if op.gemm] == [rows, rows]
+    width = {"lm_head.dense": 64, "lm_head.dense.activation": 64, "lm_head.norm": 64}
+    assert {op.name: op.out_bytes for op in head[:3]} == {name: 2 * rows * columns for name, columns in width.items()}
 
 
 def test_all_layers_dropped(llama: ModelSpec) -> None:

@@ -100,7 +100,7 @@ LAYERS: dict[str, tuple[str, ...]] = {
     "mixtral": ("experts: ",),
     "deepseek_v3": ("experts: ", "latent attention"),
     "kimi_linear": ("experts: ", "latent attention", "linear attention"),
-    "deepseek_v4": ("experts: ", "attention to"),
+    "deepseek_v4": ("experts: ", "attention to compressed"),
     "minimax_m3_vl_text": ("experts: ", "chosen blocks"),
     "minimax": ("experts: ", "linear attention"),
     "mamba2": ("state-space",),
