@@ -81,6 +81,11 @@ class HardwareProfile:
         """GPU: the host runs ahead, an eager phase takes max(device, host). CPU: each op is a call, the times add."""
         return self.kind == "gpu"
 
+    @property
+    def core_cycles_per_s(self) -> float:
+        """Clock cycles of all cores together, at the clock of the vector peak: 108 x 1.41e9 of an A100. GPUs only."""
+        return self.vector_flops_per_s / _FLOPS_PER_CYCLE.get(self.architecture or "", 256)
+
     def matrix_rate(self, dtype: DType) -> float:
         """Dense peak for products of `dtype`, in FLOP/s: 312e12 for bf16 on an A100.
 
@@ -100,6 +105,11 @@ class HardwareProfile:
             HardwareError: as `matrix_rate` does.
         """
         return self.matrix_rate(dtype) / self.memory_bytes_per_s
+
+
+_FLOPS_PER_CYCLE = {"volta": 128, "turing": 128, "ampere": 128}
+"""FP32 operations of a core in a cycle, by architecture: 64 FMA units a core there, 128 in every later one and in those
+of the GA102 and of CDNA 3 (the vendors' white papers)."""
 
 
 def load_hardware(name_or_path: str | Path) -> HardwareProfile:

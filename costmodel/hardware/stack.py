@@ -34,8 +34,10 @@ _SCALARS = {
 }
 """Figures that are one number, with the least and most that a file may say."""
 _LAUNCH, _LAUNCH_LIMITS = "launch_us", (0.0, 1e4)
-"""The one figure that may be left out: launches then take what those of bare kernels do."""
+"""A figure that may be left out: launches then take what those of bare kernels do."""
 _LARGEST_FACTOR = 20.0
+_READS, _READS_LIMITS = "gemm_bytes_per_cycle", (0.1, 1e4)
+"""The other: without it matrix kernels read as fast as the memory gives."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,6 +65,8 @@ class Stack:
             one already, aside).
         launch_s: host seconds of one launched operation, on the reference host (`costmodel.hardware.host`); None where
             the stack has no launch of its own, and its launches take what those of bare kernels do on the device.
+        gemm_bytes_per_cycle: most bytes that a core of a GPU reads in a clock cycle under the stack's matrix kernels,
+            whatever the memory could give; None where nothing but the memory limits them.
         step_s: seconds that every pass takes beside the device's work: scheduling, sampling, a server's loop.
         context_bytes: memory of the process beside tensors: the device's context, workspaces.
         spread: standard deviation of log(measured / predicted) of whole passes beside that of the kernels.
@@ -81,6 +85,7 @@ class Stack:
     time: Mapping[str, float]
     launches: Mapping[str, float]
     launch_s: float | None
+    gemm_bytes_per_cycle: float | None
     step_s: float
     context_bytes: int
     spread: float
@@ -91,7 +96,8 @@ class Stack:
     def is_bare(self) -> bool:
         """Whether it changes nothing against bare kernels: `eager` and `graph` are names for `--runtime`."""
         factors = {*self.time.values(), *self.launches.values()}
-        return factors == {1.0} and self.launch_s is None and not (self.merges or self.step_s or self.spread)
+        own = self.launch_s is not None or self.gemm_bytes_per_cycle is not None
+        return factors == {1.0} and not (own or self.merges or self.step_s or self.spread)
 
 
 def names_bare_kernels(name: str | None) -> bool:
@@ -151,7 +157,7 @@ def _read(path: Path) -> Stack:
         figures.append(StackFigure(key=node.key.removeprefix("figures."), value=value, source=sources[source]))
         return value
 
-    given = part["figures"].table(("time", "launches", *_SCALARS), (_LAUNCH,))
+    given = part["figures"].table(("time", "launches", *_SCALARS), (_LAUNCH, _READS))
     by_class = {
         name: MappingProxyType(
             {kind: figure(node, 0, _LARGEST_FACTOR) for kind, node in given[name].table(CLASSES).items()}
@@ -176,6 +182,7 @@ def _read(path: Path) -> Stack:
         time=by_class["time"],
         launches=by_class["launches"],
         launch_s=None if launch_us is None else launch_us * 1e-6,
+        gemm_bytes_per_cycle=figure(given[_READS], *_READS_LIMITS) if _READS in given else None,
         step_s=scalar["step_us"] * 1e-6,
         context_bytes=round(scalar["context_mb"] * 1e6),
         spread=scalar["spread_pct"] / 100,

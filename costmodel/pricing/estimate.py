@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -202,6 +203,7 @@ def pricer(
             stack=load_stack(work.stack),
             host=host,
             element_bytes=work.act_bytes,
+            core_cycles_per_s=hardware.core_cycles_per_s if hardware.asynchronous else math.inf,
         )
     return PhasePricer(model, work, hardware, times, ratio_error(calibration, work.dtype))
 

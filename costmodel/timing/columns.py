@@ -102,6 +102,7 @@ WHOLE_ROWS = slice(5)
 """Those of an operation in all."""
 _ROW = {name: row for row, name in enumerate(TIMING_ROWS)}
 OVERHEAD_ROW = _ROW["overhead_s"]
+MEMORY_ROW = _ROW["memory_s"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,12 +10,21 @@ import numpy as np
 from costmodel.arrays import Floats, Ints
 from costmodel.hardware.host import Host
 from costmodel.hardware.stack import Stack
-from costmodel.timing.columns import EXCHANGES, OVERHEAD_ROW, WHOLE_ROWS, Z90, OpColumns, OpTimings, TimeModel
+from costmodel.timing.columns import (
+    EXCHANGES,
+    MEMORY_ROW,
+    OVERHEAD_ROW,
+    WHOLE_ROWS,
+    Z90,
+    OpColumns,
+    OpTimings,
+    TimeModel,
+)
 
-_OF_GENERATION = 0.7
+_OF_GENERATION = 0.5
 """What a pass under a stack keeps of the kernels' intervals of a device that was not measured, which are of single
-kernels; of 0.3, 0.5, 0.6, 0.7 and 0.8 it is the one by which intervals of published passes hold the most where a source
-or a laboratory is left out, at no more than twice the error (studies/stacks)."""
+kernels; of 0.3, 0.5, 0.6 and 0.7 it is the one by which intervals of published passes hold the most where a source is
+left out, at no more than twice the error (studies/stacks)."""
 _CLASS_OF = {
     "gemm": "gemm",
     "attention": "attention",
@@ -36,14 +45,15 @@ class StackTimes:
     """Times of a device under a stack.
 
     Each operation takes time x the kernel's seconds beside its fixed ones + launches x the fixed ones, with the stack's
-    figures of its class; a pass adds the stack's step time once (`costmodel.pricing`). Where a stack merges products,
-    dense members of a group are priced as the one product that they are, each with its share of columns; a factored
-    member stands alone, and the others keep their shares: what they lose by a narrower product is not priced. The host
-    launches kernels x launches of the class, each in launch_s x the host's slowness, or where the stack has no launch
-    of its own in what bare kernels take; where a pass is replayed it launches nothing. The 90 % interval puts two
-    independent terms together in quadrature: what a pass keeps of the kernels' own intervals (`kept`; a laboratory's,
-    or a generation's, are part of them) and the stack's spread of whole passes whose source was not fitted; a stack
-    without a spread keeps the kernels' own.
+    figures of its class, and a matrix product no less than its bytes do at the rate at which the stack's kernels read;
+    a pass adds the stack's step time once (`costmodel.pricing`). Where a stack merges products, dense members of a
+    group are priced as the one product that they are, each with its share of columns; a factored member stands alone,
+    and the others keep their shares: what they lose by a narrower product is not priced. The host launches kernels x
+    launches of the class, each in launch_s x the host's slowness, or where the stack has no launch of its own in what
+    bare kernels take; where a pass is replayed it launches nothing. The 90 % interval puts two independent terms
+    together in quadrature: what a pass keeps of the kernels' own intervals (`kept`; a laboratory's, or a generation's,
+    are part of them) and the stack's spread of whole passes whose source was not fitted; a stack without a spread keeps
+    the kernels' own.
     """
 
     device: TimeModel
@@ -51,6 +61,8 @@ class StackTimes:
     host: Host
     element_bytes: int
     """Of an activation."""
+    core_cycles_per_s: float
+    """Clock cycles of all cores together, which the stack's reads are counted by; infinite where they set no limit."""
 
     @property
     def level(self) -> str:
@@ -98,6 +110,11 @@ class StackTimes:
         table = timings.table * time
         table[WHOLE_ROWS] = (timings.table[WHOLE_ROWS] - timings.overhead_s) * time + fixed
         table[OVERHEAD_ROW] = fixed
+        if self.stack.gemm_bytes_per_cycle is not None:
+            rate = self.core_cycles_per_s * self.stack.gemm_bytes_per_cycle
+            read_s = np.where(np.asarray(ops.kind) == "gemm", ops.hbm_bytes, 0) / rate
+            table[WHOLE_ROWS] += np.maximum(read_s - (OpTimings(table).latency_s - fixed), 0.0)
+            table[MEMORY_ROW] = np.maximum(table[MEMORY_ROW], read_s)
         scaled = OpTimings(table)
         if self.stack.spread:
             whole = Z90 * self.stack.spread

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,6 +27,7 @@ from costmodel.timing.stacked import StackTimes, class_of
 from costmodel.units import DType
 from validate.replay.points import read_points
 
+_GEMM = CLASSES.index("gemm")
 _QUADRATURE = ((0.0, 1 / 6), (0.5, 4 / 6), (1.0, 1 / 6))
 """Simpson's rule over the lengths of a request's steps, whose times are nearly quadratic in them."""
 
@@ -39,6 +41,7 @@ class Passes:
         seconds: float64 (passes, classes) on the device, of kernels as the stack merges them, beside their fixed time.
         fixed: float64 (passes, classes), that fixed time, of the kernels that the stack launches.
         launches: float64 (passes, classes), operations that the host launches.
+        reads: float64 (passes,), seconds in which matrix products read what they move at one byte a core and cycle.
         slowness: of the host.
         host_spread: standard deviation of the logarithm of `slowness` among hosts of its class.
         low, high: how far the ends of the kernels' interval, as a pass keeps it, lie from their seconds, in logarithms.
@@ -51,6 +54,7 @@ class Passes:
     seconds: Floats
     fixed: Floats
     launches: Floats
+    reads: Floats
     slowness: float
     host_spread: float
     low: float
@@ -59,19 +63,21 @@ class Passes:
     roofline_s: float
     measured_s: float
 
-    def latency_s(self, time: Floats, launch_s: float, step_s: float) -> float:
-        """The prediction with a stack's figures by class."""
-        device, host = self._parts(time, launch_s)
+    def latency_s(self, time: Floats, launch_s: float, step_s: float, bytes_per_cycle: float = 0.0) -> float:
+        """The prediction with a stack's figures by class; no `bytes_per_cycle`, no limit to what kernels read."""
+        device, host = self._parts(time, launch_s, bytes_per_cycle)
         return float((np.maximum(device, host) + step_s) @ self.weights)
 
-    def launch_bound(self, time: Floats, launch_s: float) -> bool:
+    def launch_bound(self, time: Floats, launch_s: float, bytes_per_cycle: float = 0.0) -> bool:
         """Whether most of the row is passes that wait for the host."""
-        device, host = self._parts(time, launch_s)
+        device, host = self._parts(time, launch_s, bytes_per_cycle)
         return float((host > device) @ self.weights) > self.weights.sum() / 2
 
-    def _parts(self, time: Floats, launch_s: float) -> tuple[Floats, Floats]:
+    def _parts(self, time: Floats, launch_s: float, bytes_per_cycle: float) -> tuple[Floats, Floats]:
         """Seconds of each pass, (passes,), on the device and of the host."""
         device: Floats = self.seconds @ time + self.fixed.sum(axis=1)
+        if bytes_per_cycle:
+            device = device + np.maximum(self.reads / bytes_per_cycle - self.seconds[:, _GEMM] * time[_GEMM], 0.0)
         return device, self.launches.sum(axis=1) * launch_s * self.slowness
 
 
@@ -107,18 +113,26 @@ def passes_of(row: Mapping[str, str], folder: Path) -> Passes:
     if row["phase"] == "request":
         works += [(Workload.decode(seq + 1 + round(at * (steps - 1)), **how), w * steps) for at, w in _QUADRATURE]
     calibration = find_calibration("auto", hardware, DType(row["dtype"]), runtime)
-    plain = replace(stack, time=MappingProxyType(dict.fromkeys(CLASSES, 1.0)), spread=0.0)
+    plain = replace(stack, time=MappingProxyType(dict.fromkeys(CLASSES, 1.0)), gemm_bytes_per_cycle=None, spread=0.0)
     host = host_of(None, hardware)
-    seconds, fixed, launches, ends, ideal = [], [], [], [], []
+    seconds, fixed, launches, reads, ends, ideal = [], [], [], [], [], []
     for work, _ in works:
         priced = pricer(model, hardware, work, calibration)
         columns = OpColumns.of(forward_ops(model, Decomposition(), work))
-        times = StackTimes(device=priced.time_model, stack=plain, host=host, element_bytes=work.act_bytes)
+        cycles_per_s = hardware.core_cycles_per_s if hardware.asynchronous else math.inf
+        times = StackTimes(
+            device=priced.time_model,
+            stack=plain,
+            host=host,
+            element_bytes=work.act_bytes,
+            core_cycles_per_s=cycles_per_s,
+        )
         priced_ops = times.times(columns)
         parts = priced_ops.latency_s - priced_ops.overhead_s, priced_ops.overhead_s, times.launches(columns)
         place = np.array([CLASSES.index(class_of(str(kind))) for kind in columns.kind])
         for rows, part in zip((seconds, fixed, launches), parts, strict=True):
             rows.append([float(part[place == index].sum()) for index in range(len(CLASSES))])
+        reads.append(float(columns.hbm_bytes[place == _GEMM].sum()) / cycles_per_s)
         ideal.append(float(DatasheetRoofline.of(hardware, work.dtype, runtime).times(columns).latency_s.sum()))
         ends.append([float(each.sum()) for each in (priced_ops.p05_s, priced_ops.latency_s, priced_ops.p95_s)])
     weights = np.array([weight for _, weight in works])
@@ -128,6 +142,7 @@ def passes_of(row: Mapping[str, str], folder: Path) -> Passes:
         seconds=np.array(seconds),
         fixed=np.array(fixed),
         launches=np.array(launches),
+        reads=np.array(reads),
         slowness=host.slowness if hardware.asynchronous else 0.0,
         host_spread=host.spread,
         low=times.kept * (middle - low),

@@ -27,7 +27,7 @@ KNOWN = {
     "fastertransformer": "two documents, encoders and decoders apart",
     "kernels-summed": "one laboratory, three devices",
     "llama.cpp-cpu": "three points",
-    "llama.cpp-cuda": "three sources, four devices; A100s read 0.8 TB/s, whatever their bandwidth",
+    "llama.cpp-cuda": "three sources, four devices; how fast its kernels read is known of the A100",
     "lmdeploy": "one source",
     "tensorrt": "one source, encoders, which run faster than other engines' decoders",
     "tensorrt-llm": "one source",

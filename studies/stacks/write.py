@@ -36,9 +36,11 @@ def write_stacks(
         kind = kind_of(stack)
         mask = np.array([point.stack == stack.name for point in points])
         sources = len({point.source for point in points if point.stack == stack.name})
-        *factors, launch_us, step_us = figures(stack.name, kind).tolist()
+        *factors, launch_us, step_us, bytes_per_cycle = figures(stack.name, kind).tolist()
         values = {f"time.{name}": value for name, value in zip(CLASSES, factors, strict=True)}
         values |= {"step_us": step_us, "spread_pct": 100 * spread(stack.name, points, held_out)}
+        if stack.gemm_bytes_per_cycle is not None:
+            values["gemm_bytes_per_cycle"] = bytes_per_cycle
         if stack.launch_s is not None:
             values["launch_us"] = launch_us
         if stack.runtime == "eager" and stack.launch_s and launch_us:

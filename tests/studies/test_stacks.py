@@ -26,6 +26,7 @@ def point(source: str, size: float, factor: float) -> Point:
         seconds=seconds,
         fixed=np.zeros((1, 4)),
         launches=np.full((1, 4), 10.0),
+        reads=np.zeros(1),
         slowness=1.0,
         host_spread=0.1,
         low=0.05,
@@ -79,7 +80,7 @@ def test_a_source_counts_once_however_many_rows_it_has() -> None:
 def test_a_launch_bound_row_takes_the_hosts_term_and_not_the_kernels() -> None:
     (row,) = [point("a x", 1e-6, 1.0)]
     figures = fit([row])("graph", "graph")
-    device, launched = interval(row, 0.1, figures), interval(row, 0.1, np.append(figures[:4], [1e4, 0.0]))
+    device, launched = interval(row, 0.1, figures), interval(row, 0.1, np.append(figures[:4], [1e4, 0.0, 0.0]))
     assert device[0] == pytest.approx(np.hypot(0.05, 1.6449 * 0.1), rel=1e-3)
     assert launched[0] == pytest.approx(1.6449 * np.hypot(0.1, 0.1), rel=1e-3)
 

@@ -60,6 +60,7 @@ def test_the_runtimes_are_stacks_that_change_nothing() -> None:
         ('source = "', 'source = "nobody ', "source"),
         ("launch_us = {", 'launch_us = { value = -5, source = "prior" } #', "launch_us"),
         ("launch_us = {", 'launch_us = { value = 0, source = "published" } #', "launch_us.value: got 0"),
+        ("step_us = {", 'gemm_bytes_per_cycle = { value = 0, source = "prior" }\nstep_us = {', "gemm_bytes_per_cycle"),
         ("schema = 1", "schema = 2", "schema: got 2"),
     ],
 )

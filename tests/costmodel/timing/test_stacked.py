@@ -132,6 +132,43 @@ def test_a_probed_host_serves_every_stack_that_it_launches_unless_a_class_is_nam
         assert named == before
 
 
+def test_products_take_no_less_than_the_stack_s_kernels_need_to_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    def seconds(bytes_per_cycle: float | None) -> tuple[Any, Any]:
+        name = toy(monkeypatch, f"reads-{bytes_per_cycle}", gemm_bytes_per_cycle=bytes_per_cycle)
+        ops, times = estimate(MODEL, DEVICE, Decomposition(), [replace(WORK, stack=name)]).phases[0].ops("dense")
+        return ops, times
+
+    ops, free = seconds(None)
+    gemms = np.array([op.kind == "gemm" for op in ops])
+    moved = np.array([sum(op.cost[3:6]) for op in ops])
+    assert np.array_equal(seconds(1e4)[1].table, free.table)
+    slow = seconds(0.5)[1]
+    read_s = moved / (0.5 * 108 * 1.41e9)
+    assert (read_s[gemms] > free.latency_s[gemms]).all()
+    assert slow.latency_s[gemms] == pytest.approx(read_s[gemms] + free.overhead_s[gemms], rel=2e-3)
+    assert np.array_equal(slow.table[:, ~gemms], free.table[:, ~gemms])
+    assert (slow.lower_s <= slow.latency_s).all()
+    assert (slow.latency_s <= slow.upper_s).all()
+    assert set(np.array(slow.bound())[gemms]) == {"memory"}
+
+
+def test_an_a100_under_llama_cpp_reads_at_the_rate_of_its_kernels_and_an_a40_at_that_of_its_memory() -> None:
+    limit = load_stack("llama.cpp-cuda").gemm_bytes_per_cycle
+    assert limit is not None
+    rates = {name: load_hardware(name) for name in ("a100-sxm-80gb", "a40", "rtx-4090")}
+    held = {name: limit * each.core_cycles_per_s / each.memory_bytes_per_s for name, each in rates.items()}
+    assert held["a100-sxm-80gb"] < 0.6
+    assert held["a40"] > 1
+    assert held["rtx-4090"] > 1
+    how: dict[str, Any] = {"phase": "decode", "kv_len": 64, "dtype": "fp16"}
+    faster = {
+        name: cm.estimate("llama2-7b", name, stack="graph", **how).phases[0].dense.latency_s
+        / cm.estimate("llama2-7b", name, stack="llama.cpp-cuda", **how).phases[0].dense.latency_s
+        for name in ("a100-sxm-80gb", "a40")
+    }
+    assert faster["a100-sxm-80gb"] < 0.85 * faster["a40"]
+
+
 def test_a_step_adds_its_time_to_every_pass_and_steps_of_a_request(monkeypatch: pytest.MonkeyPatch) -> None:
     name = toy(monkeypatch, "server", step_s=0.25)
     plain, served = (
