@@ -110,6 +110,8 @@ _WRAPPER_ENDS = (
     "MiniCPMV",
     "MiniCPMO",
 )
+_CLASSIFIERS = ("ForSequenceClassification", "ForTokenClassification")
+"""How classes end that tell apart what the language model inside makes of a text."""
 _FLAT = {
     "GOT": "qwen2",
     "dots_ocr": "qwen2",
@@ -159,8 +161,9 @@ def text_model(fields: Fields, rows: Mapping[str, FamilyRow]) -> tuple[Fields, s
     if not path and (not isinstance(outer, str) or outer in rows or _flat_type(fields, outer, rows) is None):
         return fields, ""
     found = classes_of(fields)
+    ends = {end for end in _CLASSIFIERS for each in found if _letters(each) == _letters(f"{outer}{end}")}
     other = [each for each in found if not each.endswith(_WRAPPER_ENDS) and _letters(each) != _letters(str(outer))]
-    if other:
+    if other and not ends:
         hint = f"{other[0]} lacks a row: {what_is_lacking(other[0], default='a head or layers of its own')}"
         raise fields.error("architectures", f"classes that end in {', '.join(_WRAPPER_ENDS)}", hint)
     kind = outer or (found or ["?"])[0]
@@ -181,7 +184,16 @@ def text_model(fields: Fields, rows: Mapping[str, FamilyRow]) -> tuple[Fields, s
     named = kind in _WRAPPED or kind in _FLAT
     bare = named and any(_letters(name) == _letters(kind) + "model" for name in found)
     values["architectures"] = [body] if bare and body in rows[inside].heads_of(inside) else None
+    if ends and outer in _WRAPPED:
+        values |= {name: fields.data[name] for name in ("num_labels", "id2label") if fields.given(name)}
+        values["architectures"] = [_classifier(rows[inside], inside, end) for end in ends]
     return fields.with_data(values), kind
+
+
+def _classifier(row: FamilyRow, model_type: str, end: str) -> str:
+    """The class that tells sequences or tokens apart by the language model alone."""
+    alone = f"{row.classes[model_type]}Text{end}"
+    return alone if alone in row.heads_of(model_type) else row.classes[model_type] + end
 
 
 def _letters(name: str) -> str:

@@ -154,6 +154,8 @@ HEADS: Heads = {
     "ForMultipleChoice": classifier("multiple_choice", "classifier", first_token=True, pooler=True, outputs=1),
 }
 """The heads of BERT and RoBERTa."""
+NEXT_SENTENCE = classifier("sequence_classification", "cls.seq_relationship", first_token=True, pooler=True, outputs=2)
+"""Whether one sentence follows another, behind the pooler."""
 
 BERT = FamilyRow(
     name="bert",
@@ -166,6 +168,7 @@ BERT = FamilyRow(
         "xlm-roberta": "XLMRoberta",
     },
     heads=HEADS,
+    own_heads={f"{name}ForNextSentencePrediction": NEXT_SENTENCE for name in ("Bert", "Ernie")},
     read=_read,
     tensors=_tensors,
     layer_path="encoder.layer",

@@ -6,7 +6,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Any
 
-from costmodel.families.bert import BERT_LM
+from costmodel.families.bert import BERT_LM, NEXT_SENTENCE
 from costmodel.families.bert import HEADS as BERT_HEADS
 from costmodel.families.encoders import BERT_WORDS, BY_FIRST_TOKEN, LINEAR_HEADS, encoder_row, encoder_spec
 from costmodel.families.fields import Fields
@@ -109,6 +109,7 @@ ROFORMER = encoder_row(
         "ForQuestionAnswering": classifier("question_answering", "qa_outputs", outputs=2),
         "ForMaskedLM": masked_lm(*BERT_LM),
         "ForSequenceClassification": BY_FIRST_TOKEN,
+        "ForMultipleChoice": classifier("multiple_choice", "classifier", first_token=True, outputs=1),
     },
 )
 
@@ -161,6 +162,7 @@ BERT_KIN = encoder_row(
     {"layoutlm": "LayoutLM", "megatron-bert": "MegatronBert"},
     _read_bert_kin,
     heads=_of_type(BERT_HEADS, "bert"),
+    own_heads={"MegatronBertForNextSentencePrediction": NEXT_SENTENCE},
 )
 ROBERTA_KIN = encoder_row(
     "roberta-kin",
@@ -196,6 +198,17 @@ def _pooled(make: MakeHead) -> MakeHead:
     return lambda spec, labels: replace(make(spec, labels), pooler=True)
 
 
+def _big_bird_qa(spec: ModelSpec, labels: int) -> Head:
+    """One more MLP with its norm, then starts and ends of answers."""
+    parts = (
+        linear("qa_classifier.intermediate.dense", spec.intermediate_size, spec.hidden_size, activation=True),
+        linear("qa_classifier.output.dense", spec.hidden_size, spec.intermediate_size),
+        norm("qa_classifier.output.LayerNorm", spec.hidden_size),
+        linear("qa_classifier.qa_outputs", 2, spec.hidden_size),
+    )
+    return Head(kind="question_answering", parts=parts)
+
+
 BIG_BIRD = encoder_row(
     "big-bird",
     {"big_bird": "BigBird"},
@@ -206,6 +219,7 @@ BIG_BIRD = encoder_row(
         "ForPreTraining": BERT_HEADS["ForPreTraining"],
         "ForSequenceClassification": _pooled(BY_FIRST_TOKEN),
         "ForTokenClassification": _pooled(LINEAR_HEADS["ForTokenClassification"]),
+        "ForQuestionAnswering": _big_bird_qa,
         "ForMultipleChoice": BERT_HEADS["ForMultipleChoice"],
     },
 )

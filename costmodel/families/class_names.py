@@ -13,6 +13,8 @@ from costmodel.families.row import FamilyRow
 _RENAMED = {"BailingMoeV3": "BailingHybrid", "LlamaBidirectional": "Llama"}
 """How classes of a repository's own code begin -> how those of transformers of the same layers do."""
 
+_MADE_CAUSAL = "an encoder's layers made to see the tokens before alone, and a cache"
+
 
 def classes_of(fields: Fields) -> list[str]:
     """What `architectures` names; ModelError where it is no list of names."""
@@ -43,7 +45,8 @@ def named_head(fields: Fields, name: str, row: FamilyRow, rows: Mapping[str, Fam
     if make is not None:
         return make
     names, other = ", ".join(row.heads_of(fields.model_type)), type_of(name, rows)
-    lacking = what_is_lacking(name, default="a head or layers of its own")
+    causal = not row.causal and name.endswith(("ForCausalLM", "LMHeadModel", "Decoder"))
+    lacking = what_is_lacking(name, default=_MADE_CAUSAL if causal else "a head or layers of its own")
     hint = f"{name} lacks a row: {lacking}" if other is None else f"{name} is a class of model_type {other}"
     raise fields.error("architectures", f"a class of model_type {fields.model_type}: {names}", hint)
 

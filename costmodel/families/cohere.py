@@ -5,7 +5,7 @@ from __future__ import annotations
 from costmodel.families.decoder import decoder_row
 from costmodel.families.decoder_fields import decoder_spec, windows_by_type
 from costmodel.families.fields import Fields
-from costmodel.families.heads import DECODER_HEADS, no_head
+from costmodel.families.heads import TEXT_HEADS
 from costmodel.families.row import FamilyRow
 from costmodel.model import ModelSpec
 from costmodel.words import Words
@@ -31,9 +31,5 @@ COHERE = decoder_row(
     {"cohere": "Cohere", "cohere2": "Cohere2", "cohere_compass_text": "CohereCompass"},
     _read,
     norm="layer_norm",
-    heads={
-        **DECODER_HEADS,
-        "TextModel": no_head,
-        "TextForSequenceClassification": DECODER_HEADS["ForSequenceClassification"],
-    },
+    heads=TEXT_HEADS,
 )

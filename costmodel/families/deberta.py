@@ -13,7 +13,7 @@ from costmodel.families.decoder_layer import decoder_tensors, words_of
 from costmodel.families.encoders import BERT_WORDS, LINEAR_HEADS, encoder_row, encoder_spec
 from costmodel.families.fields import Fields
 from costmodel.families.heads import Heads, classifier, masked_lm
-from costmodel.families.lists import words_between
+from costmodel.families.lists import texts, words_between
 from costmodel.families.row import FamilyRow
 from costmodel.forward.attention import Attended, add_attention
 from costmodel.forward.cost import batched_gemm
@@ -24,11 +24,14 @@ from costmodel.tensors import WeightTensor
 
 _KINDS = ("c2p", "p2c")
 """Content with positions of keys, positions of queries with content."""
+_POOLED = ("ForSequenceClassification", "ForMultipleChoice")
+"""How the classes with a pooler end."""
 
 
 def _read(fields: Fields, row: FamilyRow) -> ModelSpec:
     if fields.count("conv_kernel_size", 0, minimum=0):
         raise fields.error("conv_kernel_size", "0: a layer of convolution is not supported")
+    refuse_wider_pooler(fields)
     hidden, relative = fields.count("hidden_size"), fields.flag_or("relative_attention", False)
     if not fields.flag_or("legacy", True):
         raise fields.error("legacy", "true")
@@ -54,6 +57,14 @@ def _read(fields: Fields, row: FamilyRow) -> ModelSpec:
         relative_rows=table,
         other_outer_params=table * hidden + (2 * hidden if relative and normed else 0),
     )
+
+
+def refuse_wider_pooler(fields: Fields) -> None:
+    """Raise a ModelError for a class with a pooler of another width than what it reads, which cannot run."""
+    hidden = fields.count("hidden_size")
+    pooled = any(name.endswith(_POOLED) for name in texts(fields, "architectures"))
+    if pooled and fields.count_or_none("pooler_hidden_size") not in (None, hidden):
+        raise fields.error("pooler_hidden_size", f"hidden_size {hidden}")
 
 
 def _span(fields: Fields, positions: int) -> int:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from costmodel.families.deberta import HEADS, add_after_attention, relative_products
+from costmodel.families.deberta import HEADS, add_after_attention, refuse_wider_pooler, relative_products
 from costmodel.families.decoder_layer import words_of
 from costmodel.families.encoders import BERT_WORDS, encoder_row, encoder_spec
 from costmodel.families.fields import Fields
@@ -23,6 +23,7 @@ _PROJECTIONS = {"c2p": "pos_proj", "p2c": "pos_q_proj"}
 def _read(fields: Fields, row: FamilyRow) -> ModelSpec:
     for name in ("talking_head", "embedding_size"):
         fields.refuse(name, "the layers of the published models alone are supported")
+    refuse_wider_pooler(fields)
     if not fields.flag_or("legacy", True):
         raise fields.error("legacy", "true")
     relative = fields.flag_or("relative_attention", False)

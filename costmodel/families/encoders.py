@@ -153,6 +153,8 @@ MPNET = encoder_row(
 def _read_electra(fields: Fields, row: FamilyRow) -> ModelSpec:
     fields.refuse("is_decoder", "only the encoder is supported, without cross-attention")
     fields.refuse("add_cross_attention", "only the encoder is supported, without cross-attention")
+    if not fields.flag_or("summary_use_proj", True):
+        raise fields.error("summary_use_proj", "true")
     return encoder_spec(
         fields,
         row,
@@ -177,5 +179,8 @@ ELECTRA = encoder_row(
             "pretraining", "discriminator_predictions.dense", "discriminator_predictions.dense_prediction", outputs=1
         ),
         "ForSequenceClassification": BY_FIRST_TOKEN,
+        "ForMultipleChoice": classifier(
+            "multiple_choice", "sequence_summary.summary", "classifier", first_token=True, outputs=1
+        ),
     },
 )

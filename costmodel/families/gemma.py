@@ -10,7 +10,7 @@ from typing import Any
 from costmodel.families.decoder import decoder_row
 from costmodel.families.decoder_fields import decoder_spec, windows_by_type
 from costmodel.families.fields import Fields
-from costmodel.families.heads import DECODER_HEADS, no_head
+from costmodel.families.heads import TEXT_HEADS
 from costmodel.families.row import FamilyRow
 from costmodel.model import ModelSpec
 from costmodel.words import Words
@@ -55,9 +55,5 @@ GEMMA = decoder_row(
     {"gemma": "Gemma", "gemma2": "Gemma2", "gemma3_text": "Gemma3", "vaultgemma": "VaultGemma"},
     _read,
     norm="rms_norm",
-    heads={
-        **DECODER_HEADS,
-        "TextModel": no_head,
-        "TextForSequenceClassification": DECODER_HEADS["ForSequenceClassification"],
-    },
+    heads=TEXT_HEADS,
 )

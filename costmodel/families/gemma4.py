@@ -24,7 +24,7 @@ from costmodel.families.decoder_layer import (
 )
 from costmodel.families.experts import add_mlp, expert_tensors
 from costmodel.families.fields import Fields
-from costmodel.families.heads import DECODER_HEADS, no_head
+from costmodel.families.heads import TEXT_HEADS
 from costmodel.families.lists import counts_by_layer, names_by_layer
 from costmodel.families.row import FamilyRow
 from costmodel.forward.cost import batched_gemm
@@ -258,7 +258,7 @@ GEMMA4 = decoder_row(
     {"gemma4_text": "Gemma4", "gemma4_unified_text": "Gemma4Unified", "gemma3n_text": "Gemma3n"},
     _read,
     norm="rms_norm",
-    heads={**DECODER_HEADS, "TextModel": no_head},
+    heads=TEXT_HEADS,
     tensors=_tensors,
     other_params=_other_params,
     prologue=_prologue,

@@ -88,3 +88,9 @@ DECODER_HEADS: Heads = {
     "ForQuestionAnswering": classifier("question_answering", "qa_outputs", outputs=2),
 }
 """The heads that transformers gives to any decoder, the commonest first."""
+TEXT_HEADS: Heads = {
+    **DECODER_HEADS,
+    "TextModel": no_head,
+    "TextForSequenceClassification": DECODER_HEADS["ForSequenceClassification"],
+}
+"""Those of a language model that transformers also has apart from the model around it."""

@@ -7,6 +7,7 @@ from costmodel.families.decoder import decoder_row
 from costmodel.families.decoder_fields import by_kind, decoder_spec
 from costmodel.families.experts import read_experts, read_sparse_layers
 from costmodel.families.fields import Fields
+from costmodel.families.heads import TEXT_HEADS
 from costmodel.families.lists import marks_by_layer
 from costmodel.families.rotary import read_layer_types
 from costmodel.families.row import FamilyRow
@@ -67,4 +68,4 @@ def _types(fields: Fields, nested: Fields, layers: int) -> list[bool]:
     return marks_by_layer(nested, "sparse_attention_freq", layers) or [False] * layers
 
 
-MINIMAX_M3 = decoder_row("minimax-m3", {"minimax_m3_vl_text": "MiniMaxM3VL"}, _read, norm="rms_norm")
+MINIMAX_M3 = decoder_row("minimax-m3", {"minimax_m3_vl_text": "MiniMaxM3VL"}, _read, norm="rms_norm", heads=TEXT_HEADS)

@@ -12,6 +12,7 @@ from costmodel.blocks import Experts
 from costmodel.families.decoder_fields import qkv_clip_of
 from costmodel.families.experts import add_mlp, expert_tensors, read_sparse_layers
 from costmodel.families.fields import Fields
+from costmodel.families.heads import no_head
 from costmodel.families.lists import layer_numbers
 from costmodel.families.moe_types import MOE_TYPES, MoeType
 from costmodel.families.rope import longest_sequence
@@ -220,7 +221,8 @@ def _layer(b: Builder, window: int | None) -> None:
 
 def _row(name: str, types: Collection[str], norm: NormKind) -> FamilyRow:
     prefixes = {model_type: MOE_TYPES[model_type].prefix for model_type in types}
-    return rotary_row(name, prefixes, _read, _tensors, _layer, other_params=_other_params, norm=norm)
+    own = {"Llama4TextModel": no_head}
+    return rotary_row(name, prefixes, _read, _tensors, _layer, other_params=_other_params, norm=norm, own_heads=own)
 
 
 MOE = _row("moe", [name for name in MOE_TYPES if name != "phimoe"], "rms_norm")

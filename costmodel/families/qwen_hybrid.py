@@ -9,6 +9,7 @@ from __future__ import annotations
 from costmodel.blocks import DeltaNet, Experts
 from costmodel.families.experts import add_mlp, expert_tensors
 from costmodel.families.fields import Fields
+from costmodel.families.heads import TEXT_HEADS
 from costmodel.families.lists import layer_numbers
 from costmodel.families.rope import longest_sequence
 from costmodel.families.rotary import add_rotated, read_layer_types, rotary_row
@@ -173,4 +174,5 @@ QWEN_HYBRID = rotary_row(
     _tensors,
     _layer,
     other_params=_other_params,
+    heads=TEXT_HEADS,
 )

@@ -48,6 +48,8 @@ ULTRABERT = encoder_row(
     heads={
         "Model": no_head,
         "ForMaskedLM": _ultrabert_lm,
+        "ForSequenceClassification": classifier("sequence_classification", "classifier", first_token=True),
         "ForTokenClassification": classifier("token_classification", "classifier"),
+        "ForQuestionAnswering": classifier("question_answering", "qa_outputs", outputs=2),
     },
 )

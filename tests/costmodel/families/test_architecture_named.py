@@ -32,6 +32,10 @@ ROBERTA: dict[str, Any] = {**BERT, "model_type": "roberta"}
 GPT2: dict[str, Any] = {"model_type": "gpt2", "n_embd": 64, "n_layer": 2, "n_head": 4, "vocab_size": 100}
 OPT: dict[str, Any] = {**LLAMA, "model_type": "opt", "ffn_dim": 96, "word_embed_proj_dim": 64}
 BIG_BIRD: dict[str, Any] = {**BERT, "model_type": "big_bird", "attention_type": "original_full"}
+MEGATRON_BERT: dict[str, Any] = {**BERT, "model_type": "megatron-bert"}
+ELECTRA: dict[str, Any] = {**BERT, "model_type": "electra", "embedding_size": 24}
+ROFORMER: dict[str, Any] = {**BERT, "model_type": "roformer"}
+ULTRABERT: dict[str, Any] = {**LLAMA, "model_type": "ultrabert", "sliding_window": 9}
 TOKENS = {"pad_token_id": 1, "bos_token_id": 0, "eos_token_id": 0}
 CLASSES = [
     (LLAMA, "LlamaForCausalLM", True),
@@ -56,6 +60,13 @@ CLASSES = [
     (ROBERTA, "RobertaForTokenClassification", False),
     (BIG_BIRD, "BigBirdForMaskedLM", False),
     (BIG_BIRD, "BigBirdForPreTraining", False),
+    (BIG_BIRD, "BigBirdForQuestionAnswering", False),
+    (BERT, "BertForNextSentencePrediction", False),
+    (MEGATRON_BERT, "MegatronBertForNextSentencePrediction", False),
+    (ELECTRA, "ElectraForMultipleChoice", False),
+    (ROFORMER, "RoFormerForMultipleChoice", False),
+    (ULTRABERT, "UltrabertForSequenceClassification", False),
+    (ULTRABERT, "UltrabertForQuestionAnswering", False),
 ]
 
 

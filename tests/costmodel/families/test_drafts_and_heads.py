@@ -54,6 +54,10 @@ def test_a_draft_that_names_the_class_of_a_whole_model_is_refused_too() -> None:
 def test_a_class_that_is_not_known_is_said_to_be_unlike_one_of_another_type() -> None:
     with pytest.raises(ModelError, match="LlamaForGuardModel lacks a row: a head or layers of its own"):
         build(architectures=["LlamaForGuardModel"])
+    with pytest.raises(
+        ModelError, match="BertLMHeadModel lacks a row: an encoder's layers made to see the tokens before"
+    ):
+        build(model_type="bert", architectures=["BertLMHeadModel"])
     with pytest.raises(ModelError, match="Qwen3Model is a class of model_type qwen3"):
         build(architectures=["Qwen3Model"])
     with pytest.raises(ModelError, match=r"got 'git'.* Grok1ForCausalLM lacks a row: a mixture of experts"):
@@ -127,3 +131,27 @@ def test_the_body_of_a_model_around_a_language_model_has_no_lm_head() -> None:
             name="test",
             source="test",
         )
+
+
+@pytest.mark.parametrize("end", ["SequenceClassification", "TokenClassification"])
+def test_a_classifier_around_a_language_model_has_the_labels_of_the_whole(end: str) -> None:
+    inner = {**SMALL, "model_type": "qwen2_vl_text", "tie_word_embeddings": False}
+    whole = {"model_type": "qwen2_vl", "text_config": inner, "id2label": {str(label): "L" for label in range(5)}}
+    body, spec = (
+        spec_from_config({**whole, "architectures": [name]}, name="test", source="test")
+        for name in ("Qwen2VLModel", f"Qwen2VLFor{end}")
+    )
+    assert spec.num_params - body.num_params == 5 * (64 + (end == "TokenClassification"))
+    assert not spec.generates
+    with pytest.raises(ModelError, match="Qwen2_5_VLForSequenceClassification lacks a row"):
+        spec_from_config({**whole, "architectures": ["Qwen2_5_VLForSequenceClassification"]}, name="test", source="x")
+
+
+@pytest.mark.parametrize("model_type", ["deberta", "deberta-v2"])
+def test_a_pooler_wider_than_what_it_reads_is_refused_where_there_is_one(model_type: str) -> None:
+    config = {**SMALL, "model_type": model_type, "pooler_hidden_size": 128}
+    named = {"architectures": [f"{'DebertaV2' if model_type != 'deberta' else 'Deberta'}ForSequenceClassification"]}
+    assert spec_from_config(config, name="test", source="test").num_params
+    assert spec_from_config({**config, **named, "pooler_hidden_size": 64}, name="test", source="test").num_params
+    with pytest.raises(ModelError, match="pooler_hidden_size: got 128; allowed: hidden_size 64"):
+        spec_from_config({**config, **named}, name="test", source="test")
