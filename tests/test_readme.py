@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -42,3 +43,19 @@ def test_the_python_example_runs(capsys: pytest.CaptureFixture[str]):
     code = (ROOT / "README.md").read_text(encoding="utf-8").split("```python\n")[1].split("```")[0]
     exec(compile(code, "README.md", "exec"), {})
     assert float(capsys.readouterr().out) < 100
+
+
+@pytest.mark.parametrize("theme", ["light", "dark"])
+def test_the_picture_is_what_the_command_below_it_draws(theme: str, tmp_path: Path):
+    matplotlib = pytest.importorskip("matplotlib")
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    found = re.search(r"<sub>`(costmodel estimate .*--plot )time\.svg`</sub>", readme)
+    assert found is not None
+    drawn = tmp_path / "time.svg"
+    printed = " ".join(run(f"{found[1]}{drawn} --theme {theme}").split())
+    kept = (ROOT / "docs" / "pictures" / f"time-{theme}.svg").read_text(encoding="utf-8")
+    if f"Matplotlib v{matplotlib.__version__}," in kept:  # another version sets letters elsewhere
+        assert drawn.read_text(encoding="utf-8") == kept, f"draw it anew: {found[1]}docs/pictures/time-{theme}.svg"
+    less, more = re.findall(r"([\d.]+) % (?:less|more)", readme[: found.start()].rpartition("<picture>")[2])
+    assert f"prefill verdict: gain {less} %" in printed
+    assert f"({more} % longer)" in printed
