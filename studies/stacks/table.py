@@ -1,4 +1,4 @@
-"""The tables that README and ERRORS.md show of whole passes, from the rows of errors that `studies.stacks.fit` wrote.
+"""The tables of whole passes in docs/calibration.md and ERRORS.md, from the errors that `studies.stacks.fit` wrote.
 
     python -m studies.stacks.table [whole_models.csv]
 
@@ -37,7 +37,7 @@ KNOWN = {
     "transformers-4.35": "one laboratory, two models",
     "vllm": "one source, small models; 1.4 ms a step",
 }
-"""What a stack's rows were, for the README."""
+"""What a stack's rows were, for docs/calibration.md."""
 IN, OUT, LABORATORY = "in sample", "source left out", "laboratory left out"
 _SAME = ("hw", "stack", "model_config", "dtype", "weight_dtype", "batch", "seq", "new_tokens", "phase", "decompose")
 _TABLES = ("h200-sxm", "l40s", "b200-sxm")
@@ -55,7 +55,7 @@ Rows = Mapping[tuple[str, str], Mapping[str, Any]]
 
 
 def stack_lines() -> list[str]:
-    """The README's table of stacks, as Markdown."""
+    """The table of stacks of docs/calibration.md, as Markdown."""
     rows = _rows(json.loads(ERRORS.read_text())["errors"])
     lines = [
         "| stack | points | in sample, median | source left out, median / mean | inside, source left out |"
@@ -73,7 +73,7 @@ def stack_lines() -> list[str]:
 
 
 def coverage_text() -> str:
-    """The README's sentence on what the 90 % intervals hold, and how wide they are where a source was left out."""
+    """Its sentence on what the 90 % intervals hold, and how wide they are where a source was left out."""
     rows = _rows(json.loads(ERRORS.read_text())["errors"])
     shipped, out, laboratory = (rows["all", protocol] for protocol in (IN, OUT, LABORATORY))
     widths = " and ".join(dict.fromkeys(f"{row['half_width_pct']:.0f} %" for row in (out, laboratory)))

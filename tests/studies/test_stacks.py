@@ -90,10 +90,26 @@ def test_runs_of_one_folder_are_one_source() -> None:
     assert document("Lab docs/page.md") == "Lab docs/page.md"
 
 
-def test_the_readme_and_the_error_table_show_the_rows_that_were_kept() -> None:
+def test_the_page_of_calibrations_and_the_error_table_show_the_rows_that_were_kept() -> None:
     root = Path(__file__).resolve().parents[2]
-    readme = (root / "README.md").read_text(encoding="utf-8")
-    assert "\n".join(stack_lines()) in readme
-    assert coverage_text() in " ".join(readme.split())
+    page = (root / "docs" / "calibration.md").read_text(encoding="utf-8")
+    assert "\n".join(stack_lines()) in page
+    assert coverage_text() in " ".join(page.split())
     assert "\n".join(asked_lines()) in (root / "hw_profiles" / "calibrations" / "ERRORS.md").read_text(encoding="utf-8")
     assert set(KNOWN) <= set(builtin_stacks())
+
+
+def test_the_front_page_and_the_page_of_calibrations_say_what_the_error_table_says() -> None:
+    root = Path(__file__).resolve().parents[2]
+    errors = (root / "hw_profiles" / "calibrations" / "ERRORS.md").read_text(encoding="utf-8")
+    rows = [
+        [cell.strip() for cell in line.split("|")] for line in errors.splitlines() if line.startswith("| whole passes")
+    ]
+    held = {row[2]: row for row in rows if row[3] == "source left out"}
+    launched, engines = (f"calibrated devices, {how}" for how in ("launched by the host", "engines and graphs"))
+    means = [f"{float(held[name][5]):.1f}" for name in ("all", launched, engines, "devices without a calibration")]
+    page = (root / "docs" / "calibration.md").read_text(encoding="utf-8")
+    assert f"| {'; '.join(means)} %; a factor on the roofline" in page
+    mean, middle = float(held["all"][5]), float(held["all"][6])
+    readme = (root / "README.md").read_text(encoding="utf-8")
+    assert f"source left out | {mean:.0f} % in the mean, {middle:.1f} % in the median |" in readme
