@@ -185,6 +185,9 @@ def test_a_comparison_holds_each_answer_in_its_place() -> None:
 
 def test_a_comparison_warns_once_and_has_no_request_where_none_was_asked_for() -> None:
     questions = [asked(hw=device, phase="prefill", seq_len=2000) for device in ("l4", "t4")]
-    found = comparison_json(answer_each(questions, priced))
+    found = comparison_json(answer_each([asked(hw="t4", dtype="bf16", phase="prefill"), *questions], priced))
+    refused, first, _ = found["phases"]
+    assert refused["verdict"]["code"] == IMPOSSIBLE
+    assert refused.keys() == first.keys()
     assert found["request"] is None
     assert [text for text in found["warnings"] if "2000 tokens" in text] == [found["warnings"][0]]

@@ -65,6 +65,14 @@ def test_stages_hold_and_do_the_whole_pass(tp: int) -> None:
     assert piped.decomposed.device_s == pytest.approx(timings.latency_s.sum(), rel=1e-12)
 
 
+def test_a_stage_without_layers_holds_what_it_passes_on() -> None:
+    """Layers 4 to 7 of gpt2 are on the second of three stages: without them 2 x 16 rows of 768 columns pass it."""
+    config = Decomposition({}, frozenset(range(4, 8)))
+    _, inner, _ = _phase(Workload.prefill(16, batch=2, pp=3), "gpt2", config).stages()
+    assert (inner.layers, inner.params, inner.weight_bytes, inner.kv_cache_bytes, inner.flops) == (0, 0, 0, 0, 0)
+    assert inner.peak_memory_bytes == 2 * 16 * 768 * 2
+
+
 def test_a_tied_table_is_on_both_ends() -> None:
     model = load_model("gpt2")
     stages = _phase(Workload.prefill(16, pp=3), "gpt2").stages()
