@@ -29,6 +29,7 @@ from costmodel.timing.bare import BareKernels
 from costmodel.timing.columns import OpColumns
 from costmodel.timing.datasheet import energy_joules
 from costmodel.units import DType
+from costmodel.weights import WeightFormat
 
 DEVICES = ("a100-sxm-80gb", "h100-pcie-80gb", "epyc-9654")
 
@@ -102,6 +103,25 @@ def test_resident_memory_by_hand(rng: random.Random) -> None:
             params += sum(n * k for n, k in shapes) + bias
             stored += sum(held(n, k) for n, k in shapes) + bias * size
     assert (costs.params, costs.weight_bytes, costs.kv_cache_bytes) == (params, stored, cache)
+
+
+def test_weights_of_several_forms_by_hand() -> None:
+    """A plain tensor, one in a form of its own, and others in the model's; factors in that of their weight."""
+    four = WeightFormat(method="awq", dtype=DType.INT4, bits=4, group=128, zero_bits=4)
+    eight = WeightFormat(method="awq", dtype=DType.INT8, bits=8)
+    model = load_model("tinyllama-1.1b", num_layers=2)
+    model = replace(model, weights=four, plain_tensors=frozenset({"k_proj"}), tensor_forms=(("down_proj", eight),))
+    factored = Decomposition({Site(1, tensor.name): LowRank(32) for tensor in model.tensors})
+    rest = 2 * (sum(model.outer_params.values()) + 2 * 2 * model.hidden_size)
+    held = {"k_proj": lambda n, k: 2 * n * k, "down_proj": eight.matrix_bytes}
+    dense = changed = 0
+    for tensor in model.tensors:
+        n, k, size = tensor.out_features, tensor.in_features, held.get(tensor.name, four.matrix_bytes)
+        dense += size(n, k)
+        changed += size(32, k) + size(n, 32)
+    for which, expected in ((Decomposition(), 2 * dense), (factored, dense + changed)):
+        (phase,) = estimate(model, load_hardware("a100-sxm-80gb"), which, [Workload.prefill(8)]).phases
+        assert phase.decomposed.weight_bytes == rest + expected
 
 
 @given(st.integers(0, 1 << 32).map(random.Random))
