@@ -12,10 +12,11 @@ from costmodel.errors import InputError
 from costmodel.families.load import load_model
 from costmodel.families.registry import spec_from_config
 from costmodel.forward.sharding import rank_of
-from costmodel.forward.workload import Routing, Way, Workload
+from costmodel.forward.workload import Routing, Runtime, Way, Workload
 from costmodel.hardware.profile import load_hardware
 from costmodel.pricing.estimate import estimate
 from costmodel.pricing.phase_estimate import PhaseEstimate
+from costmodel.timing.calibration.load import find_calibration
 
 H100 = load_hardware("h100-sxm-80gb")
 SIZES = {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 8, "vocab_size": 96}
@@ -109,6 +110,21 @@ def test_factors_of_experts_exchange_all_their_rows_and_results_one_for_each_tok
     own = [op for op in ops if "layers.1." in op.name and (op.site or "").startswith("experts")]
     sent = [(op.name.split("experts.")[1], op.cost.message_bytes) for op in own if op.cost.message_bytes]
     assert sent == expected
+
+
+def test_layers_of_experts_take_by_their_own_form_what_their_operations_take() -> None:
+    """On a device where layers of experts were measured: their linears, dense and factored, are known as theirs."""
+    work = Workload.decode(128, batch=64, runtime=Runtime.GRAPH)
+    calibration = find_calibration("auto", H100, work.dtype, work.runtime)
+    model = load_model("mixtral-8x7b")
+    configuration = Decomposition({Site(1, "experts.down_proj"): LowRank(64)})
+    (phase,) = estimate(model, H100, configuration, [work], calibration=calibration).phases
+    for which, costs in (("dense", phase.dense), ("decomposed", phase.decomposed)):
+        ops, timings = phase.ops(which)  # type: ignore[arg-type]
+        assert costs.device_s == pytest.approx(timings.latency_s.sum(), rel=1e-9)
+        own = [op for op in ops if (op.site or "").startswith("experts")]
+        assert all(op.experts for op in own)
+        assert len(own) == 32 * 3 + (which == "decomposed")
 
 
 def test_popular_experts_make_a_device_that_the_others_wait_for() -> None:

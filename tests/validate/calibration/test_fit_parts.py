@@ -22,8 +22,8 @@ from validate.calibration import errors, few, process
 from validate.calibration.base import fit_base
 from validate.calibration.errors import coverage_pct, error_row, speedup_rows, speedups
 from validate.calibration.file import calibration_bytes
-from validate.calibration.fit import _multiple, device_of, fit_streams, form_errors
-from validate.calibration.folder import Manifest, MeasuredOps, read_ops, write_ops
+from validate.calibration.fit import _multiple, _require, device_of, fit_calibration, fit_streams, form_errors
+from validate.calibration.folder import Manifest, MeasuredOps, read_ops, read_streams, write_ops
 from validate.calibration.grown import grown_pairs, grown_shapes
 from validate.calibration.net import TrainedNet, _cycle
 from validate.calibration.shaped import FittedForm, cooled, folds_of, joined, rounded, summary
@@ -31,7 +31,7 @@ from validate.calibration.spread import ends, fit_spread, no_spread
 from validate.calibration.streams import StreamTable, fit_stream, held_out_halves, stream_to_json, with_interval
 from validate.calibration.tables import Floats, OpTable, tables_of
 from validate.calibration.tiles import SPLITS, TILES, TileModel
-from validate.errors import RecordError
+from validate.errors import FitError, RecordError
 
 BASE = Base(flops_per_s=2e14, bytes_per_s=1e12, fixed_s=3e-6, overlap=1.5)
 RANGES: dict[FormKind, tuple[list[float], list[float]]] = {
@@ -615,3 +615,55 @@ def test_a_streams_errors_are_of_the_sizes_that_were_held_out() -> None:
     low, high = ends(np.log(unseen.seconds / predicted))
     assert (entries["norm"]["low"], entries["norm"]["high"]) == pytest.approx((low, high), rel=1e-2)
     assert entries["norm"]["source"] == "measured"
+
+
+def test_kernels_that_move_data_are_read_by_class(tmp_path: Path) -> None:
+    path = tmp_path / "streams.csv"
+    assert read_streams(tmp_path) == ()
+    path.write_text("kind,bytes,latency_us\nnorm,64,2\nrope,1,4\nnorm,4096,8\n")
+    norm, rope = read_streams(tmp_path)
+    assert (norm.kind, norm.moved.tolist(), norm.seconds.tolist()) == ("norm", [64, 4096], pytest.approx([2e-6, 8e-6]))
+    assert (rope.kind, rope.moved.tolist(), rope.seconds.tolist()) == ("rope", [1], pytest.approx([4e-6]))
+
+
+@pytest.mark.parametrize(
+    ("row", "told"),
+    [
+        ("norm,0,1", "bytes in row 2: got '0'"),
+        (f"norm,{(1 << 58) + (1 << 10)},1", "bytes in row 2"),
+        ("norm,8,0", "latency_us in row 2: got '0'"),
+        ("norm,8,1e10", "latency_us in row 2: got '1e10'"),
+        ("gemm,8,1", "kind in row 2: got 'gemm'"),
+    ],
+)
+def test_a_kernel_that_cannot_be_is_named_by_its_cell(row: str, told: str, tmp_path: Path) -> None:
+    (tmp_path / "streams.csv").write_text(f"kind,bytes,latency_us\nnorm,{1 << 58},1e9\n{row}\n")
+    with pytest.raises(RecordError, match=told):
+        read_streams(tmp_path)
+
+
+@pytest.mark.parametrize(("points", "shapes"), [(19, 8), (20, 7), (0, 0)])
+def test_a_class_of_too_few_points_or_shapes_is_refused(points: int, shapes: int) -> None:
+    """Of a weight's sizes there have to be 8, in 20 rows; rows of one size and several lengths are one shape."""
+    manifest = Manifest(hardware="l4", dtype="bf16", runtimes=["graph"], provenance=[])
+    enough = gemms_in(20, 8)
+    for tables in ({"gemm": gemms_in(points, shapes)}, {"gemm": enough, "decode": few_steps()}):
+        kind = list(tables)[-1]
+        said = f"{points} in {shapes} shapes" if kind == "gemm" else "3 in 1 shapes"
+        with pytest.raises(
+            FitError, match=rf"too few {kind} points .*: got '{said}'; allowed: at least 20 points in 8"
+        ):
+            fit_calibration(MeasuredOps(manifest=manifest, tables=tables), load_hardware("l4"))  # type: ignore[arg-type]
+    _require("gemm", enough)
+
+
+def gemms_in(points: int, shapes: int) -> OpTable:
+    """Products of so many weights in turn, each row with another length."""
+    sizes = [(row + 1, 64 * (row % shapes + 1), 64) for row in range(points)]
+    return OpTable(kind="gemm", shape=np.array(sizes, dtype=float).reshape(-1, 3).T, seconds=np.full(points, 1e-5))
+
+
+def few_steps() -> OpTable:
+    """Decode steps of one attention shape."""
+    sizes = [(1, 1, length, 8, 8, 64) for length in (10, 20, 30)]
+    return OpTable(kind="decode", shape=np.array(sizes, dtype=float).T, seconds=np.full(3, 1e-5))
