@@ -23,6 +23,9 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 # A shell's background jobs ignore Ctrl-C and hand that down: the commands that tests interrupt would run on.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
+# A search for cycles after so many new objects, not after 700: where torch is imported that takes a tenth of the time.
+gc.set_threshold(10_000)
+
 # No deadline: a shared machine is slow at times. In CI the same examples every time. `make test-slow` tries many more.
 hypothesis.settings.register_profile("dev", deadline=None, max_examples=20)
 hypothesis.settings.register_profile("ci", deadline=None, max_examples=20, derandomize=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import importlib.util
 import os
@@ -57,6 +58,10 @@ _MAY_FETCH = ("sensitivity", "quality", "apply", "heal")
 
 _FLAGS = ("-q", "--quiet", "-v", "--verbose")
 """Options of every command, before its name."""
+
+_OBJECTS = 10_000
+"""New objects after which a command looks for cycles: by default it would do so a thousand times, for half a second,
+while it imports torch and transformers."""
 
 
 def _module(name: str) -> str:
@@ -137,6 +142,7 @@ def cli(ctx: click.Context, /, out: Path, settings: MeasureSettings, quiet: bool
 
 def main(argv: list[str] | None = None) -> None:
     """Run the command; every expected failure is one line on stderr and exit code 2 (1 for a failed run)."""
+    gc.set_threshold(_OBJECTS)
     end_with_parent()
     arguments = sys.argv[1:] if argv is None else argv
     command = next((word for word in arguments if word not in _FLAGS), "")
