@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 import transformers
+from made_once import copied, made_once
 
 from costmodel.decomposition.factors import Decomposition
 from costmodel.decomposition.text import parse_decomposition
@@ -36,17 +37,21 @@ def dense_folder(
 ) -> Path:
     """A random model saved by transformers, the same each time; biases and norms are random too, so that losing one
     would show."""
-    settings = transformers.CONFIG_MAPPING[config["model_type"]].from_dict({**config, "eos_token_id": None})
     masked = transformers.AutoModelForMaskedLM
     auto = auto or (masked if config["model_type"] == "bert" else transformers.AutoModelForCausalLM)
-    generator = torch.Generator().manual_seed(seed)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        model = auto.from_config(settings, dtype=dtype).requires_grad_(False)
-    for parameter in model.parameters():
-        parameter.add_(torch.randn(parameter.shape, generator=generator).to(dtype) * 0.1)
-    model.save_pretrained(folder, max_shard_size=max_shard_size)
-    return folder
+
+    def make(part: Path) -> None:
+        settings = transformers.CONFIG_MAPPING[config["model_type"]].from_dict({**config, "eos_token_id": None})
+        generator = torch.Generator().manual_seed(seed)
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(seed)
+            model = auto.from_config(settings, dtype=dtype).requires_grad_(False)
+        for parameter in model.parameters():
+            parameter.add_(torch.randn(parameter.shape, generator=generator).to(dtype) * 0.1)
+        model.save_pretrained(part, max_shard_size=max_shard_size)
+
+    what = repr((config, auto, dtype, max_shard_size, seed))
+    return copied(made_once("dense", what, make), folder)
 
 
 def factored_folder(

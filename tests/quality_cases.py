@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 import transformers
+from made_once import copied, made_once
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from validating import BERT, LLAMA
 
@@ -62,20 +63,23 @@ def checkpoint(
     """
     masked = config["model_type"] == "bert"
     kind = kind or ("ForMaskedLM" if masked else "ForCausalLM")
-    made = transformers.AutoConfig.for_model(**{**config, **extra})
+    settings = {**config, **extra}
     architecture = {"llama": "Llama", "bert": "Bert", "gpt2": "GPT2", "qwen3": "Qwen3", "mistral": "Mistral"}[
         config["model_type"]
     ]
     name = f"{architecture}{'LMHeadModel' if architecture == 'GPT2' else kind}"
     torch.manual_seed(0)
-    model = getattr(transformers, name)(made)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.dim() == 2:
-                parameter.mul_(scale / 2)
-    model.save_pretrained(folder)
-    tokenizer(masked).save_pretrained(folder)
-    return folder
+
+    def make(part: Path) -> None:
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            model = getattr(transformers, name)(transformers.AutoConfig.for_model(**settings))
+            for parameter in model.parameters():
+                if parameter.dim() == 2:
+                    parameter.mul_(scale / 2)
+        model.save_pretrained(part)
+        tokenizer(masked).save_pretrained(part)
+
+    return copied(made_once(name, repr((name, settings, scale)), make), folder)
 
 
 def items(count: int = 12, seed: int = 0) -> list[dict[str, Any]]:

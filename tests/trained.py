@@ -4,13 +4,10 @@ something. Each is trained once, also where several workers run the tests."""
 from __future__ import annotations
 
 import functools
-import os
-import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from filelock import FileLock
+from made_once import copied, made_once
 
 from studies.models.corpus import Corpus, read_corpus
 from studies.models.product import Product
@@ -88,30 +85,12 @@ def small_corpus() -> Corpus:
 
 
 def _trained(recipe: Recipe, folder: Path | None) -> Trained:
-    made = _made(recipe)
+    made = made_once(recipe.family, repr(recipe), lambda part: _make(recipe, part))
     if folder is not None:
-        shutil.copytree(made, folder, dirs_exist_ok=True)
-        made = folder
+        made = copied(made, folder)
     tasks = {path.stem: path for path in sorted((made / "tasks").glob("*.jsonl"))}
     return Trained(model=made, text=made / "heldout.txt", calibration=made / "calibration.txt", tasks=tasks)
 
 
-@functools.cache
-def _made(recipe: Recipe) -> Path:
-    folder = _scratch() / recipe.family
-    with FileLock(f"{folder}.lock"):
-        if not folder.exists():
-            part = folder.with_suffix(".part")
-            Product(recipe, small_corpus(), part).make(baseline=False, items=60, points=4)
-            part.rename(folder)
-    return folder
-
-
-def _scratch() -> Path:
-    """The folder that conftest.py makes for all workers; of this process where there is none."""
-    return Path(os.environ.get("COSTMODEL_TESTS_SHARED") or _own_scratch().name)
-
-
-@functools.cache
-def _own_scratch() -> tempfile.TemporaryDirectory[str]:
-    return tempfile.TemporaryDirectory(prefix="trained-")  # removed when the process ends
+def _make(recipe: Recipe, folder: Path) -> None:
+    Product(recipe, small_corpus(), folder).make(baseline=False, items=60, points=4)
