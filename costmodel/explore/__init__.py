@@ -9,6 +9,8 @@ sums, `quality` what a choice does to the answers, and `explore.answer` sends th
 
 - `by_class`: configurations that cost the same are counted, not listed (`homogeneous`, `per_layer`); a small space is
   priced one configuration after another (`listing`). Exact.
+- `by_kind`: the homogeneous space over several kinds of layers, of too many classes: sums over kinds that nothing
+  dominates (`labels`), exact, or on a grid with its error; `extremes` and a sample for distributions.
 - `by_layer`: the homogeneous space whose quality differs from layer to layer. Costs by class, the best and the frontier
   by programs over layers (`quality`); the distribution of quality on `bins`, with their error.
 - `by_site`: a rank for each site, spaces of 10^300. Exact while undominated sums are few (`labels`); then supported

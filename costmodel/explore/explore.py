@@ -236,8 +236,9 @@ def answer(question: Question) -> Answer:
     from costmodel.explore.by_class.answer import answer_by_classes
     from costmodel.explore.by_class.homogeneous import HomogeneousClasses
     from costmodel.explore.by_class.listing import MAX_LISTED, ListedConfigurations, listable
-    from costmodel.explore.by_class.mixed import MixedClasses
+    from costmodel.explore.by_class.mixed import MixedClasses, classable
     from costmodel.explore.by_class.per_layer import PerLayerClasses, countable
+    from costmodel.explore.by_kind.answer import answer_by_kinds
     from costmodel.explore.by_layer.answer import answer_uneven
     from costmodel.explore.by_site.answer import answer_by_sites
     from costmodel.explore.by_site.problem import memory_parts
@@ -248,21 +249,16 @@ def answer(question: Question) -> Answer:
     if isinstance(space, HomogeneousSpace | MixedSpace) and alike:
         graded = any(objective.part == "quality" for objective in asked)
         if not graded or tables.quality is None or tables.quality.alike(space):
-            if isinstance(space, MixedSpace):
+            if isinstance(space, HomogeneousSpace):
+                return answer_by_classes(question, HomogeneousClasses(tables, space))
+            if classable(space):
                 return answer_by_classes(question, MixedClasses(tables, space))
-            return answer_by_classes(question, HomogeneousClasses(tables, space))
-        if space.valid_size > MAX_LISTED // 8 and isinstance(space, HomogeneousSpace):
+        elif space.valid_size > MAX_LISTED // 8 and isinstance(space, HomogeneousSpace):
             return answer_uneven(question)
     if isinstance(space, PerLayerSpace) and countable(tables, space):
         return answer_by_classes(question, PerLayerClasses(tables, space))
     if listable(space):
         return answer_by_classes(question, ListedConfigurations(tables, space))
     if isinstance(space, HomogeneousSpace | MixedSpace):
-        what = "quality" if alike else "the peak of live activations"
-        raise InputError(
-            f"{what} differs by layer, and the space is too large to list",
-            value=space.valid_size,
-            allowed=f"at most {MAX_LISTED}",
-            hint="leave it out, restrict the space with --ranks and --keep, or use --space per-layer or per-site",
-        )
+        return answer_by_kinds(question)
     return answer_by_sites(question)

@@ -8,9 +8,11 @@ patterns of their layers: a `Block` for each set of patterns.
 
 from __future__ import annotations
 
+import bisect
 import functools
 import itertools
 import math
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -24,6 +26,7 @@ from costmodel.errors import InputError
 from costmodel.model import ModelSpec
 from costmodel.space.base import DesignSpace
 from costmodel.space.kinds import mask_of, set_bits
+from costmodel.space.pairs import NameSets, Pairs
 
 _MOST_PATTERNS = 8
 _NOT_HERE = "the configuration is not in the space"
@@ -33,18 +36,18 @@ _NOT_HERE = "the configuration is not in the space"
 class Block:
     """Configurations with chosen layers of certain patterns, some of each, and names that suit all of these.
 
-    Number s x len(pairs) + p within the block: p is the place of the pair, s the sets of layers as digits, the first
+    Number s x pairs.count + p within the block: p is the place of the pair, s the sets of layers as digits, the first
     pattern the most significant, each 1 less than the mask over the pattern's layers.
 
     Attributes:
         layers: for each of the patterns its layers, int64.
-        pairs: int64 (pairs, 2): mask over the space's `names`, position of the rank.
-        valid: positions in `pairs` without a rank above min(out, in) of a chosen tensor.
+        pairs: pairs (mask over the space's `names`, position of the rank).
+        valid: those without a rank above min(out, in) of a chosen tensor.
     """
 
     layers: tuple[Ints, ...]
-    pairs: Ints
-    valid: Ints
+    pairs: Pairs
+    valid: Pairs
 
     @property
     def subsets(self) -> int:
@@ -111,52 +114,48 @@ class MixedSpace(DesignSpace):
 
     def _block(self, active: int) -> Block:
         places = set_bits(active, len(self._patterns)).tolist()
-        masks = np.arange(1, 1 << len(self.names))
-        for place in places:
-            masks = masks[masks & self._patterns[place] != 0]
-        union = functools.reduce(int.__or__, (self._patterns[place] for place in places))
-        masks = masks[masks & ~union == 0]
+        held = [self._patterns[place] for place in places]
+        union = functools.reduce(int.__or__, held)
         layers = tuple(self._layers[place] for place in places)
         here = self.free[np.concatenate(layers)].any(axis=0)
-        table, bits = np.array(self.ranks), 1 << np.arange(len(self.names))
-        fresh: npt.NDArray[np.bool_] = np.ones((len(masks), table.shape[1]), dtype=np.bool_)
+        table = np.array(self.ranks)
+        beyond = here[:, None] & ~self.possible
+        every, able = [], []
         for second in range(table.shape[1]):
             differ = here[:, None] & (table[:, :second] != table[:, second : second + 1])
-            same = np.array([~differ[columns].any(axis=0) for columns in self.names])
-            for alike in np.unique(same.T @ bits):
-                fresh[:, second] &= (masks & ~alike) != 0
-        chosen, candidate = np.nonzero(fresh)
-        pairs = np.stack([masks[chosen], candidate], axis=1)
-        beyond = here[:, None] & ~self.possible
-        impossible = np.array([beyond[columns].any(axis=0) for columns in self.names]).T.astype(np.int64) @ bits
-        return Block(layers=layers, pairs=pairs, valid=np.flatnonzero((pairs[:, 0] & impossible[pairs[:, 1]]) == 0))
+            others = np.array([differ[columns].any(axis=0) for columns in self.names])
+            targets = [*held, *(mask_of(each) for each in np.unique(others, axis=1).T)]
+            impossible = mask_of(np.array([beyond[columns, second].any() for columns in self.names]))
+            every.append(NameSets.of(union, targets))
+            able.append(NameSets.of(union & ~impossible, targets))
+        return Block(layers=layers, pairs=Pairs(every), valid=Pairs(able))
 
     @functools.cached_property
     def size(self) -> int:
-        return 1 + sum(block.subsets * len(block.pairs) for block in self.blocks)
+        return 1 + sum(block.subsets * block.pairs.count for block in self.blocks)
 
     @functools.cached_property
     def valid_size(self) -> int:
-        return 1 + sum(block.subsets * len(block.valid) for block in self.blocks)
+        return 1 + sum(block.subsets * block.valid.count for block in self.blocks)
 
     @functools.cached_property
     def starts(self) -> list[int]:
         """The number of each block's first configuration."""
-        sizes = (block.subsets * len(block.pairs) for block in self.blocks)
+        sizes = (block.subsets * block.pairs.count for block in self.blocks)
         return list(itertools.accumulate(sizes, initial=1))[:-1]
 
     def number(self, place: int, masks: Sequence[int], pair: int) -> int:
         """The number of a configuration of block `place`: a mask over the layers of each of its patterns, a pair."""
         block = self.blocks[place]
-        return self.starts[place] + block.subset(masks) * len(block.pairs) + pair
+        return self.starts[place] + block.subset(masks) * block.pairs.count + pair
 
     def choices(self, index: int) -> Choices:
         choices = np.zeros(self.free.shape, dtype=np.int64)
         before = 1
         for block in self.blocks if index else ():
-            size = block.subsets * len(block.pairs)
+            size = block.subsets * block.pairs.count
             if index < before + size:
-                subset, pair = divmod(index - before, len(block.pairs))
+                subset, pair = divmod(index - before, block.pairs.count)
                 self._fill(choices, block, subset, pair)
                 break
             before += size
@@ -164,7 +163,7 @@ class MixedSpace(DesignSpace):
 
     def _fill(self, choices: Choices, block: Block, subset: int, pair: int) -> None:
         """Write what a set of layers and a pair of a block choose into int64 (layers, tensors)."""
-        names, candidate = block.pairs[pair].tolist()
+        names, candidate = block.pairs.at(pair)
         masks = zip(block.layers, block.masks(subset), strict=True)
         rows = np.concatenate([layers[set_bits(mask, len(layers))] for layers, mask in masks])
         columns = np.concatenate([self.names[bit] for bit in set_bits(names, len(self.names))])
@@ -186,25 +185,47 @@ class MixedSpace(DesignSpace):
             raise InputError(_NOT_HERE, hint="one set of tensors and one rank in every chosen layer")
         masks = [mask_of(np.isin(layers, rows)) for layers in self._layers]
         place = mask_of(np.array([mask > 0 for mask in masks])) - 1
-        pair = self._pair_numbers[place][names, int(same[0])]
+        pair = self.blocks[place].pairs.number(names, int(same[0]))
         return self.number(place, [mask for mask in masks if mask], pair)
-
-    @functools.cached_property
-    def _pair_numbers(self) -> list[dict[tuple[int, int], int]]:
-        return [
-            {(mask, candidate): number for number, (mask, candidate) in enumerate(block.pairs.tolist())}
-            for block in self.blocks
-        ]
 
     def nth_valid(self, position: int) -> int:
         before = 1
         for place, block in enumerate(self.blocks if position else ()):
-            size = block.subsets * len(block.valid)
+            size = block.subsets * block.valid.count
             if position < before + size:
-                subset, pair = divmod(position - before, len(block.valid))
-                return self.number(place, block.masks(subset), int(block.valid[pair]))
+                subset, pair = divmod(position - before, block.valid.count)
+                return self.number(place, block.masks(subset), block.pairs.number(*block.valid.at(pair)))
             before += size
         return 0
+
+    def sample_choices(self, count: int, seed: int) -> Choices:
+        rows, masks, candidates = self.drawn(count, seed)
+        columns: Bools = np.zeros((count, self.free.shape[1]), dtype=np.bool_)
+        for bit, where in enumerate(self.names):
+            columns[:, where] = (masks >> bit & 1 > 0)[:, None]
+        chosen = rows[:, :, None] & columns[:, None] & self.free
+        choices: Choices = chosen * (1 + candidates)[:, None, None]
+        return choices
+
+    def drawn(self, count: int, seed: int) -> tuple[Bools, Ints, Ints]:
+        """Possible configurations drawn uniformly: chosen layers, bool (count, layers), the mask over the names and the
+        position of the rank, int64 (count,)."""
+        generator, bits = random.Random(seed), np.random.default_rng(seed)
+        sizes = (block.subsets * block.valid.count for block in self.blocks)
+        starts = [0, *itertools.accumulate(sizes, initial=1)]
+        places = np.array([bisect.bisect_right(starts, generator.randrange(starts[-1])) - 2 for _ in range(count)])
+        rows: Bools = np.zeros((count, len(self.free)), dtype=np.bool_)
+        pairs = np.zeros((count, 2), dtype=np.int64)
+        for place in np.unique(places[places >= 0]).tolist():
+            mine, block = np.flatnonzero(places == place), self.blocks[place]
+            pairs[mine] = block.valid.drawn(len(mine), bits)
+            for layers in block.layers:
+                left = mine
+                while len(left):  # again where none was drawn
+                    chosen = bits.integers(0, 2, size=(len(left), len(layers)), dtype=np.int8) > 0
+                    rows[np.ix_(left, layers)] = chosen
+                    left = left[~chosen.any(axis=1)]
+        return rows, pairs[:, 0], pairs[:, 1]
 
     def valid_choices(self, start: int, stop: int) -> Choices:
         numbers = [self.nth_valid(position) for position in range(start, stop)]

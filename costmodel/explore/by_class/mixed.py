@@ -13,7 +13,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from costmodel.arrays import Ints
-from costmodel.errors import InputError
 from costmodel.explore.by_class.subsets import grouped_subsets
 from costmodel.explore.distribution import Counts
 from costmodel.explore.tables import CostBatch, CostTables
@@ -29,7 +28,7 @@ class _Patterns:
     Attributes:
         sizes: int64 (numbers, patterns): layers chosen of each pattern, at least one.
         ways: object (numbers,): sets of layers of these sizes.
-        pairs_of: for each group of pairs that cost the same the positions in the block's `pairs`.
+        pairs_of: for each group of pairs that cost the same those pairs, int64 (members, 2).
         columns, excess, quality: of each group, by part: what a chosen layer of each pattern adds, int64 (groups,
             patterns, columns); the most live bytes beyond the floor, int64 (groups, patterns); int64 (groups,
             patterns).
@@ -46,7 +45,8 @@ class _Patterns:
     def of(cls, tables: CostTables, space: MixedSpace, block: Block) -> _Patterns:
         """Sums over the tensors that each pattern's layers have of each possible pair's names."""
         firsts = [int(layers[0]) for layers in block.layers]
-        mask, candidate = block.pairs[block.valid].T
+        listed = block.valid.listed()
+        mask, candidate = listed.T
         shape = (len(mask), len(firsts))
         columns = {name: np.zeros((*shape, len(table.base)), dtype=np.int64) for name, table in tables.parts.items()}
         excess = {name: np.zeros(shape, dtype=np.int64) for name in tables.parts}
@@ -69,7 +69,7 @@ class _Patterns:
         return cls(
             sizes=sizes,
             ways=ways,
-            pairs_of=np.split(block.valid[order], starts),
+            pairs_of=[listed[members] for members in np.split(order, starts)],
             columns={name: each[first] for name, each in columns.items()},
             excess={name: each[first] for name, each in excess.items()},
             quality=quality[first],
@@ -92,22 +92,10 @@ class _Patterns:
 
 
 class MixedClasses:
-    """The cost classes of a mixed homogeneous space; class 0 is the dense model.
-
-    Raises:
-        InputError: when there are too many.
-    """
+    """The cost classes of a mixed homogeneous space that is `classable`; class 0 is the dense model."""
 
     def __init__(self, tables: CostTables, space: MixedSpace) -> None:
         self.space = space
-        needed = sum(math.prod(map(len, block.layers)) * len(block.valid) for block in space.blocks)
-        if needed > MAX_CLASSES:
-            raise InputError(
-                "too many cost classes to list",
-                value=needed,
-                allowed=str(MAX_CLASSES),
-                hint="give fewer --ranks, keep some tensors dense, or use --space per-layer or per-site",
-            )
         self._blocks = [_Patterns.of(tables, space, block) for block in space.blocks]
         self._starts = np.cumsum([1, *(len(each.sizes) * len(each.pairs_of) for each in self._blocks)])
         graded = tables.quality is not None and tables.quality.alike(space)
@@ -135,10 +123,16 @@ class MixedClasses:
         place = int(np.searchsorted(self._starts, position, side="right")) - 1
         block, layers = self._blocks[place], [len(each) for each in self.space.blocks[place].layers]
         number, group = divmod(position - int(self._starts[place]), len(block.pairs_of))
-        pairs = block.pairs_of[group].tolist()
+        numbered = self.space.blocks[place].pairs
+        pairs = [numbered.number(mask, candidate) for mask, candidate in block.pairs_of[group].tolist()]
         for masks in _masks(layers, block.sizes[number].tolist()):
             for pair in pairs:
                 yield self.space.number(place, masks, pair)
+
+
+def classable(space: MixedSpace) -> bool:
+    """Whether the classes are few enough to list."""
+    return sum(math.prod(map(len, block.layers)) * block.valid.count for block in space.blocks) <= MAX_CLASSES
 
 
 def _numbers(layers: Sequence[int]) -> tuple[Ints, Counts]:

@@ -8,6 +8,7 @@ from their sums (`extremes`), the rest of a distribution from a sample.
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ import numpy as np
 from costmodel.arrays import Choices, Floats, Ints
 from costmodel.errors import InputError
 from costmodel.explore.answer import EXACT, Answer, Found, Question
-from costmodel.explore.by_site.extremes import settled
+from costmodel.explore.by_site.extremes import extremes, settled
 from costmodel.explore.by_site.grid import WORK, Grid, grid
 from costmodel.explore.by_site.hull import Hull, fill, hull
 from costmodel.explore.by_site.labels import exact_labels
@@ -75,9 +76,10 @@ def answer_by_sites(question: Question) -> Answer:
     candidates = range(len(space.ranks[0])) if isinstance(space, PerLayerSpace) else [None]
     problems = [SiteProblem.of(tables, rank) for rank in candidates]
     kept = [settled(tables, problems, limit) for limit in question.limits]
+    known = functools.partial(extremes, tables, problems)
     sample = uniform_sample(question)
     if False in kept:
-        distribution, note = sampled_distribution(question, sample, problems, [])
+        distribution, note = sampled_distribution(question, sample, known, [])
         words = f"exact: no configuration keeps {question.limits[kept.index(False)]}; {note}"
         return Answer(matching=0, distinct_costs=None, distribution=distribution, top=(), frontier=(), guarantee=words)
     exact = [None if raised else exact_labels(problem, coordinates) for problem in problems]
@@ -108,7 +110,7 @@ def answer_by_sites(question: Question) -> Answer:
     elif question.top > 1:
         guarantee = "exact; of the list of the best, the first (the others are the best of the undominated sums)"
     best, points = _found(question, pool, order.tolist()), _found(question, pool, front.tolist())
-    distribution, note = sampled_distribution(question, sample, problems, [*best, *points])
+    distribution, note = sampled_distribution(question, sample, known, [*best, *points])
     return Answer(
         matching=space.valid_size if all(kept) else None,
         matching_share=None if all(kept) else sampled_share(question, sample),

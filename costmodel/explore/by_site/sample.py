@@ -8,15 +8,15 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
 from costmodel.arrays import Floats
 from costmodel.explore.answer import Found, Question
-from costmodel.explore.by_site.extremes import Extremes, extremes
-from costmodel.explore.by_site.problem import SiteProblem
+from costmodel.explore.by_site.extremes import Extremes
 from costmodel.explore.distribution import QUANTILES, Distribution, distribution
+from costmodel.explore.objectives import Objective
 from costmodel.explore.tables import CostBatch
 
 SAMPLE = 8192
@@ -35,7 +35,7 @@ def uniform_sample(question: Question) -> CostBatch:
 
 
 def sampled_distribution(
-    question: Question, sample: CostBatch, problems: Sequence[SiteProblem], found: Sequence[Found]
+    question: Question, sample: CostBatch, known_of: Callable[[Objective], Extremes], found: Sequence[Found]
 ) -> tuple[dict[str, Distribution | None], str]:
     """Distributions of the objectives: minimum, maximum and mean of the whole space where they are known, the rest of a
     sample, and a note on its error.
@@ -43,13 +43,13 @@ def sampled_distribution(
     Args:
         question: what was asked.
         sample: from `uniform_sample`.
-        problems: the parts of the space.
+        known_of: what is known of an objective over the whole space.
         found: configurations of the answer, which can lie beyond an extreme that is not exact.
     """
     spreads: dict[str, Distribution | None] = {}
     missing = set()
     for objective in question.objectives:
-        known = extremes(question.tables, problems, objective)
+        known = known_of(objective)
         attained = [configuration.objectives[objective.name] for configuration in found]
         spread = _spread(np.asarray(objective.values(sample)), known, attained)
         spreads[objective.name] = spread

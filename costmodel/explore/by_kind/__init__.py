@@ -1,0 +1,1 @@
+"""Homogeneous spaces over several kinds of layers that are too many for classes: sums over kinds."""
