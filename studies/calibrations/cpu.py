@@ -6,7 +6,7 @@ The forms of single operations stay as they are in the file. The prefills in `no
 head as a weight that wants no gradient is multiplied, one product a sequence: with the rest of a pass priced, Qwen2.5's
 head of 545 MB took 33 to 36 ms for one sequence and for two, 64 for four, 112 to 136 for eight; in decode, which makes
 one product of eight, 56 to 63. A fit to them as one product had given the head's time to everything beside GEMMs and
-attention (a factor of 4.0; 1.0 now). What is priced is one product, as of a model as it is loaded.
+attention (a factor of 4.0; 1.9 now). What is priced is one product, as of a model as it is loaded.
 """
 
 from __future__ import annotations

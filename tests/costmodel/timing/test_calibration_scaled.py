@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,7 @@ from costmodel.timing.calibration.load import load_calibration, shipped_calibrat
 from costmodel.timing.calibration.scaled import SCALED_KEYS
 from costmodel.units import DType
 from validate.calibration.whole.basis import ProbesBasis
-from validate.calibration.whole.passes import _parts
+from validate.calibration.whole.passes import Passes, _parts
 from validate.calibration.whole.samples import fit_samples
 from validate.speed.records import ModelRecord, Sample
 
@@ -101,6 +102,22 @@ def test_known_factors_are_recovered_and_applied(probes: Path, tmp_path: Path) -
     assert phase.latency_s == pytest.approx(found.phases[0].ops()[1].latency_s.sum())
     unknown = estimate(tiny_spec(LLAMA, "other"), HARDWARE, Decomposition(), [WORKS[0]], calibration=calibration)
     assert any("measured on gpt2, llama, opt, taken to hold for other" in text for text in unknown.warnings)
+
+
+def test_seconds_of_kernels_that_scattered_passes_do_not_tell_stay_near_none(probes: Path) -> None:
+    basis = ProbesBasis.of(probes, HARDWARE, DType.FP32, Runtime.EAGER)
+    samples = records(basis)
+    exact, every = Passes.of(samples, basis), np.arange(len(samples))
+    factor = {"llama": 1.25, "gpt2": 0.8, "opt": 1.0}
+    off = np.array([factor[each.model.name] for each in samples])
+    scattered = replace(exact, seconds=exact.seconds * off[:, None])
+    kernel_s = [
+        float(replace(scattered, kernel_spread_s=spread).solve(every, every)[-1])
+        for spread in (1e-8, basis.kernel_spread_s, 1.0)
+    ]
+    assert exact.solve(every, every)[-1] == pytest.approx(TRUE[-1], rel=0.1)
+    assert kernel_s[0] < 1e-8 + 0.1 * kernel_s[2]
+    assert kernel_s[0] < kernel_s[1] < kernel_s[2]
 
 
 def test_the_shipped_file_scales_its_own_probes(probes: Path) -> None:

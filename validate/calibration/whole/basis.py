@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -30,6 +31,9 @@ class Basis(Protocol):
     gemm_parts: ClassVar[int]
     """How many of the first parts are the GEMMs', the first of CLASSES."""
 
+    kernel_spread_s: ClassVar[float]
+    """How far the seconds of a kernel may lie from their start before anything is measured, a standard deviation."""
+
     @property
     def start(self) -> Floats:
         """The factors before anything is measured, (parts,); the last one in seconds per kernel."""
@@ -48,6 +52,7 @@ class RooflineBasis:
     form: AdditiveForm
     start: Floats
     gemm_parts: ClassVar[int] = 2
+    kernel_spread_s: ClassVar[float] = math.inf
 
     @classmethod
     def of(cls, hardware: HardwareProfile, dtype: DType, runtime: Runtime) -> RooflineBasis:
@@ -84,6 +89,8 @@ class ProbesBasis:
     model: ScaledTimes
     start: Floats
     gemm_parts: ClassVar[int] = 1
+    kernel_spread_s: ClassVar[float] = 2e-6
+    """The probes' times hold the call of an operation; what is added is a module's call, 1 to 5 us in Python."""
 
     @classmethod
     def of(cls, path: Path, hardware: HardwareProfile, dtype: DType, runtime: Runtime) -> ProbesBasis:

@@ -42,6 +42,7 @@ class Passes:
     Attributes:
         parts: (samples, 2, parts); `seconds` (samples, 2).
         start: the factors without measurements.
+        kernel_spread_s: see `Basis`.
         configurations: of each sample, whatever its workload; of a dense one, with its workload.
         references: the dense pass of each sample.
     """
@@ -49,6 +50,7 @@ class Passes:
     parts: Floats
     seconds: Floats
     start: Floats
+    kernel_spread_s: float
     configurations: tuple[str, ...]
     references: tuple[str, ...]
 
@@ -73,12 +75,17 @@ class Passes:
             parts=np.array(parts),
             seconds=np.array([seconds_of(each) for each in samples]),
             start=basis.start,
+            kernel_spread_s=basis.kernel_spread_s,
             configurations=tuple(configurations),
             references=tuple(references),
         )
 
     def solve(self, own: Indices, dense: Indices) -> Floats:
         """The factors that fit the configurations of samples `own` and the dense passes of samples `dense`.
+
+        Passes of other models say little of what a kernel costs beside its work: where nothing is added for it, what
+        the factors leave over of large passes becomes seconds of kernels, which decide over small ones. They are pulled
+        to their start by how far passes scatter over how far they may lie from it.
 
         Raises:
             FitError: when they are not found.
@@ -92,13 +99,19 @@ class Passes:
         unit = np.where(scale > 0, scale, 1.0)
         weight = _RIDGE * unit
         weight[:-1] = np.maximum(weight[:-1], _LEAST_PULL)
-        pull = np.diag(weight)
-        known = np.concatenate([np.ones(len(passes)), np.zeros(len(both)), pull @ self.start])
-        try:
-            solution, _ = nnls(np.concatenate([passes, difference, pull]) / unit, known)
-        except RuntimeError as error:
-            raise FitError("the fit does not converge", hint=str(error)) from error
-        return np.asarray(solution / unit, dtype=np.float64)
+
+        def solved() -> Floats:
+            pull = np.diag(weight)
+            known = np.concatenate([np.ones(len(passes)), np.zeros(len(both)), pull @ self.start])
+            try:
+                solution, _ = nnls(np.concatenate([passes, difference, pull]) / unit, known)
+            except RuntimeError as error:
+                raise FitError("the fit does not converge", hint=str(error)) from error
+            return np.asarray(solution / unit, dtype=np.float64)
+
+        scatter = float(np.sqrt(((passes @ solved() - 1) ** 2).mean()))
+        weight[-1] = max(weight[-1], scatter / self.kernel_spread_s)
+        return solved()
 
     def held_out(self, groups: Sequence[str]) -> tuple[Floats, int]:
         """Seconds of both passes of each sample from fits that saw none of its group; and the number of folds.
