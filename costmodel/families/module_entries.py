@@ -37,7 +37,10 @@ def module_entries(method: str, settings: Fields, weights: WeightFormat) -> Entr
     Raises:
         ModelError: for entries that cannot be priced, by their field.
     """
-    found: Entries = {entry: (key, None) for key in _EXEMPT for entry in texts(settings, key)}
+    inner = settings.nested("quantization")
+    found: Entries = {
+        entry: (key, None) for where in (settings, inner) for key in _EXEMPT for entry in texts(where, key)
+    }
     read = _BY_METHOD.get(method)
     for entry, own in (read(method, settings, weights) if read else {}).items():
         found.setdefault(entry, own)
@@ -72,6 +75,8 @@ def _of_auto_round(method: str, settings: Fields, weights: WeightFormat) -> Entr
     for name in extra.data:
         own = extra.nested(name)
         plain = own.count("bits", weights.bits) >= 16
+        if name.endswith("lm_head") and not plain:
+            raise extra.error(name, "16 bits: a quantised LM head beside a plain embedding cannot be priced")
         entry = name if _is_plain_name(name) else f"re:{name}"
         found[entry] = ("extra_config", None if plain else METHODS[method](_over(settings, own)))
     return found

@@ -16,13 +16,18 @@ from costmodel.families.lists import texts
 from costmodel.units import DType
 from costmodel.weights import WeightFormat
 
-Make = Callable[[Fields], WeightFormat]
-"""The format of a method's settings; ModelError for settings that cannot be priced."""
+Make = Callable[[Fields], WeightFormat | None]
+"""The format of a method's settings, None for weights that it leaves plain in the file; ModelError for settings that
+cannot be priced."""
 _BITS_TYPES = {2: DType.INT4, 3: DType.INT4, 4: DType.INT4, 8: DType.INT8}
 
 
 def _grouped(method: str, *, zero: bool) -> Make:
     def make(settings: Fields) -> WeightFormat:
+        if settings.flag_or("lm_head", False):
+            raise settings.error("lm_head", "false: a quantised LM head beside a plain embedding cannot be priced")
+        if settings.text("data_type", "int") != "int":
+            return _floating(method, settings)
         bits, asymmetric = _bits(settings, "bits", 4), not settings.flag_or("sym", True)
         zero_bits = bits if zero or settings.flag_or("zero_point", False) or asymmetric else 0
         return WeightFormat(
@@ -34,6 +39,18 @@ def _grouped(method: str, *, zero: bool) -> Make:
         )
 
     return make
+
+
+def _floating(method: str, settings: Fields) -> WeightFormat:
+    """AutoRound's MXFP4, MXFP8 and NVFP4, whose scales have 8 bits."""
+    kind = settings.choice("data_type", "", ("mx_fp", "nv_fp"))
+    bits = settings.count("bits", 4)
+    if bits not in (4, 8) or (kind == "nv_fp" and bits != 4):
+        raise settings.error("bits", "4, or 8 of mx_fp")
+    group = _group(settings, 32 if kind == "mx_fp" else 16)
+    return WeightFormat(
+        method=method, dtype=DType.FP8 if bits == 8 else DType.INT4, bits=bits, group=group, scale_bits=8
+    )
 
 
 def _bitsandbytes(settings: Fields) -> WeightFormat:
@@ -97,12 +114,22 @@ def formats_by_group(settings: Fields) -> dict[str, WeightFormat | None]:
     return found if whole else {**found, "re:.*": None}
 
 
+_BYTES = ("uint8", "float8_e4m3fn", "float8_e8m0fnu")
+"""Types of scales of 8 bits."""
+_SPARSE = ("marlin-24", "sparse-bitmask", "sparse-24-bitmask")
+"""Formats of compressed-tensors that leave out weights that are 0."""
+_PLAIN = ("dense", "fakequant")
+"""Formats of weights that are held as they were."""
 _LINEARS = "Linear"
 """Target of compressed-tensors that stands for all linears."""
 
 
 def _groups(settings: Fields) -> list[tuple[list[str], WeightFormat]]:
     """Targets and format of each group."""
+    sparse = settings.nested("sparsity_config")
+    for where, form in ((settings, settings.text("format")), (sparse, sparse.text("format"))):
+        if form in _SPARSE or (form in _PLAIN and where is settings):
+            raise where.error("format", "a format of quantised weights, all of which are there")
     groups = settings.nested("config_groups")
     if not groups.data:
         raise settings.error("config_groups", "one group at least")
@@ -121,6 +148,7 @@ def _scheme(group: Fields) -> WeightFormat:
     if kind == "float" and bits == 4:
         return WeightFormat(method="compressed-tensors", dtype=DType.INT4, bits=4, group=size or 16, scale_bits=8)
     dtype = DType.FP8 if kind == "float" and bits == 8 else _BITS_TYPES[bits]
+    scale_bits = 8 if weights.text("scale_dtype").removeprefix("torch.") in _BYTES else 16
     if strategy == "block":
         rows, columns = _pair(weights, "block_structure")
         return WeightFormat(method="compressed-tensors", dtype=dtype, bits=bits, rows=rows, group=columns)
@@ -135,6 +163,7 @@ def _scheme(group: Fields) -> WeightFormat:
         bits=bits,
         rows=None if strategy == "tensor" else 1,
         group=size if grouped else None,
+        scale_bits=scale_bits,
         zero_bits=0 if weights.flag_or("symmetric", True) else bits,
     )
 
@@ -145,7 +174,9 @@ def _modelopt(settings: Fields) -> WeightFormat:
     size = settings.count_or_none("group_size", minimum=0) or inner.count_or_none("group_size", minimum=0)
     if name == "FP8":
         return WeightFormat(method="modelopt", dtype=DType.FP8, bits=8, rows=None, scale_bits=32)
-    if name in ("FP8_PER_CHANNEL_PER_TOKEN", "FP8_PB_WO"):
+    if name == "FP8_PB_WO":
+        return WeightFormat(method="modelopt", dtype=DType.FP8, bits=8, rows=128, group=128, scale_bits=32)
+    if name == "FP8_PER_CHANNEL_PER_TOKEN":
         return WeightFormat(method="modelopt", dtype=DType.FP8, bits=8, scale_bits=32)
     if name == "MIXED_PRECISION":
         return Counter(formats_by_path(settings).values()).most_common(1)[0][0]
@@ -187,6 +218,8 @@ def _hqq(settings: Fields) -> WeightFormat:
     if not weights.data:
         raise settings.error("quant_config", "weight_quant_params for all modules")
     bits = _bits(weights, "nbits", 4)
+    for name in ("scale_quant_params", "zero_quant_params"):
+        settings.nested("quant_config").refuse(name, "scales and zero points that are quantised, too")
     return WeightFormat(method="hqq", dtype=_BITS_TYPES[bits], bits=bits, group=_group(weights, None), zero_bits=16)
 
 
@@ -202,13 +235,13 @@ def _quanto(settings: Fields) -> WeightFormat:
 def _torchao(settings: Fields) -> WeightFormat:
     """Its type as a text, or as an object of one for all modules."""
     kind, name = settings, "quant_type"
-    sizes = settings
+    sizes = settings.nested("quant_type_kwargs")
     if not settings.is_text(name):
         kind, name = settings.nested(name), "_type"
         kind = kind.nested("default") if "default" in kind.data else kind
         sizes = kind.nested("_data")
     group = _group(sizes, 128) or 128
-    whole = settings.flag_or("include_embedding", False)
+    whole = any([settings.flag_or(f"include_{part}", False) for part in ("embedding", "input_output_embeddings")])
     called = kind.text(name).lower().replace("_", "")
     if "int4" in called:
         return WeightFormat(method="torchao", dtype=DType.INT4, bits=4, group=group, zero_bits=16, embeddings=whole)
@@ -235,6 +268,13 @@ def _quark(settings: Fields) -> WeightFormat:
     )
 
 
+def _bitnet(settings: Fields) -> WeightFormat | None:
+    """Weights that are quantised in each pass (`online`) are held as they were."""
+    if settings.choice_or("quantization_mode", "offline", ("offline", "online")) == "online":
+        return None
+    return WeightFormat(method="bitnet", dtype=DType.INT4, bits=2, rows=None)
+
+
 METHODS: dict[str, Make] = {
     "gptq": _grouped("gptq", zero=True),
     "awq": _grouped("awq", zero=False),
@@ -246,13 +286,14 @@ METHODS: dict[str, Make] = {
     "fbgemm-fp8": _rows_of("fbgemm-fp8", DType.FP8, 32),
     "compressed-tensors": _compressed_tensors,
     "modelopt": _modelopt,
+    "modelopt-fp4": _modelopt,
     "mxfp4": _four_bits("mxfp4", 32),
     "mlx": _mlx,
     "hqq": _hqq,
     "quanto": _quanto,
     "torchao": _torchao,
     "quark": _quark,
-    "bitnet": lambda settings: WeightFormat(method="bitnet", dtype=DType.INT4, bits=2, rows=None),
+    "bitnet": _bitnet,
 }
 """Method -> what makes the format of its settings."""
 
@@ -274,6 +315,8 @@ def _group(settings: Fields, default: int | None) -> int | None:
 def _pair(settings: Fields, name: str) -> tuple[int, int]:
     """Rows and columns of a block."""
     value = settings.data.get(name)
+    if isinstance(value, str) and all(part.isdecimal() and len(part) < 8 for part in value.split("x")):
+        value = [int(part) for part in value.split("x")]
     sizes = [each for each in value if type(each) is int and 1 <= each <= 1 << 20] if isinstance(value, list) else []
     if isinstance(value, list) and len(sizes) == len(value) == 2:
         return sizes[0], sizes[1]
