@@ -108,6 +108,10 @@ def run_and_exit(group: click.Group, argv: list[str] | None = None) -> NoReturn:
     sys.exit(code)
 
 
+_LISTED = {"model": "models", "hw": "hw"}
+"""Options whose names a command lists."""
+
+
 def run(group: click.Group, argv: list[str] | None = None) -> int:
     """Invoke `group` and turn every expected error into `error: ...` on stderr; returns the exit code."""
     if sys.stdout is None:
@@ -155,6 +159,8 @@ def _usage(error: click.ClickException) -> str:
     hint = f"see {error.ctx.command_path} --help" if error.ctx else "see --help"
     if isinstance(error, click.NoSuchOption) and error.ctx and (meant := _meant(error.option_name, error.ctx)):
         return f"No such option '{error.option_name}'; {meant}; {hint}"
+    if isinstance(error, click.MissingParameter) and error.param is not None and error.param.name in _LISTED:
+        hint = f"`costmodel {_LISTED[error.param.name]} list` names some; {hint}"
     if "unexpected extra argument" in message and "=" in message:
         hint = "quote a SPEC with its spaces as one argument"
     return f"{message.rstrip('.')}; {hint}"

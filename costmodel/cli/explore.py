@@ -49,6 +49,9 @@ _SHARED = ("schema", "model", "space", "form", "ranks")
 _SHOWN = 24
 """Rows of the frontier in the table; JSON and CSV have all."""
 
+_ONE = ": 1, as in the paper; --ranks 25%,50%,75% tries others"
+"""What follows the number of ranks where nobody named any: the paper's."""
+
 
 @click.command()
 @options_of(WorkloadSettings, "workloads", SEVERAL)
@@ -201,7 +204,7 @@ def _print(result: Exploration, beside: Beside | None) -> None:
     ranks = max(len(set(row)) for row in space.ranks)
     lines = [
         f"{space.model.name} on {result.hardware}: {space.kind} space, form {space.form}, {ranks} candidate "
-        f"rank{'s' if ranks > 1 else ''}",
+        f"rank{'s' if ranks > 1 else ''}{_ONE if {rank for row in space.ranks for rank in row} == {1} else ''}",
         f"configurations: {count_text(space.size)} (the paper counts 2^{result.paper_count.bit_length() - 1})",
     ]
     if space.excluded:

@@ -58,8 +58,13 @@ def written_for_another(path: str | Path, model: ModelSpec) -> tuple[str, ...]:
 
 
 def _read(path: str | Path) -> Mapping[str, Node]:
+    if Path(path).suffix.lower() == ".json":
+        hint = "a configuration in JSON is read by --config"
+        raise DecompositionError("a recipe is a TOML file", value=str(path), allowed=SUFFIX, hint=hint)
     node = Node(str(path), read_toml(path, "recipe", DecompositionError), DecompositionError)
-    part = node.table(["schema", "decompose"], ["model"])
+    part = node.table(
+        ["schema", "decompose"], ["model"], hint=f'a recipe says schema = {SCHEMA} and decompose = ["SPEC"]'
+    )
     schema = part["schema"].value
     if type(schema) is not int or schema != SCHEMA:
         raise part["schema"].wrong(str(SCHEMA))

@@ -58,6 +58,8 @@ def decode_json(text: str, where: str, what: str, error: type[CostModelError], *
     def decode() -> object:
         return json.loads(text, parse_int=_whole, object_pairs_hook=_unique)
 
+    if not text.strip():
+        raise error(f"{where}: {what} is not JSON: it is empty")
     value = _decoded(decode, where, f"{what} is not JSON", f"{what} is nested too deeply", error)
     _check(value, where, what, error, constants=constants, escapes="\\ud" in text.lower())
     return value

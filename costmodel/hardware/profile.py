@@ -131,6 +131,9 @@ def load_hardware(name_or_path: str | Path) -> HardwareProfile:
     known = builtin_hardware()
     if name_or_path.lower() in known:
         return _builtin(name_or_path.lower())
+    if os.path.isdir(name_or_path):
+        hint = "name the .toml file in it, or say auto for this machine's as it was probed"
+        raise HardwareError("a device is a name or a file, and this is a folder", value=name_or_path, hint=hint)
     if os.path.dirname(name_or_path) or name_or_path.endswith(".toml") or os.path.exists(name_or_path):
         return _load(Path(name_or_path))
     if name_or_path.lower() in _THIS_MACHINE:

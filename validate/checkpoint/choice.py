@@ -93,8 +93,11 @@ class Choice(Record, frozen=True, kw_only=True):
             raise InputError("--model is not the checkpoint that was verified", value=found[:12], allowed=allowed)
         wanted = self.chosen.calibration
         if (text is None) != (wanted is None):
-            allowed = f"{wanted.name}, with which it was verified" if wanted else "none: plain factors were verified"
-            raise InputError("--calibration-text", value=None if text is None else str(text), allowed=allowed)
+            if wanted is not None:
+                hint = f"give {wanted.name}, with which it was verified"
+                raise InputError("--calibration-text is missing", hint=hint)
+            hint = "leave it out: plain factors were verified"
+            raise InputError("--calibration-text is of no use to this choice", value=str(text), hint=hint)
         if text is not None and wanted is not None and (found := _digest(text)) != wanted.sha256:
             allowed = f"{wanted.name}, {wanted.sha256[:12]}"
             raise InputError("--calibration-text is not the text that was verified", value=found[:12], allowed=allowed)

@@ -87,10 +87,11 @@ def command(
     if settings.merged and settings.weight_dtype:
         raise InputError("--merged and --weight-dtype", value=settings.weight_dtype, allowed="one of them")
     if verified is None and (settings.factors != "plain") != (settings.calibration_text is not None):
-        hint = "give both or neither: all but plain factors are fitted to a text"
-        raise InputError(
-            "--factors and --calibration-text", value=f"{settings.factors}, {settings.calibration_text}", hint=hint
-        )
+        if settings.calibration_text is None:
+            hint = "give --calibration-text FILE, or leave --factors out"
+            raise InputError("--factors are fitted to a text, and there is none", value=settings.factors, hint=hint)
+        hint = "add --factors whitened, sequential or fisher, or leave the text out"
+        raise InputError("--calibration-text is of no use to plain factors", value=settings.calibration_text, hint=hint)
     if unused := settings.factors == "plain" and sorted({"blocks", "length"} & given(click.get_current_context())):
         raise InputError(
             f"--{unused[0]} is of a calibration text, which plain factors have none of", hint="leave it out"
@@ -119,7 +120,9 @@ def command(
             decomposition = configuration.load(source.spec)
             warn_of(configuration, source.spec)
         if not decomposition.factors and not decomposition.dropped and not settings.weight_dtype:
-            raise DecompositionError("nothing to factor or drop", hint="give --config FILE or --decompose SPEC")
+            raise DecompositionError(
+                "nothing to factor or drop", hint="give --decompose SPEC, --recipe, --config or --choice"
+            )
         plan = plan_checkpoint(
             source,
             decomposition,

@@ -24,6 +24,7 @@ from costmodel.cli.common import print_table, say
 from costmodel.cli.options import options_of
 from costmodel.decomposition.recipe import load_recipe
 from costmodel.errors import InputError
+from costmodel.families.load import load_model
 from validate.choose.baselines import RULES
 from validate.choose.settings import NAME as SETTINGS
 from validate.choose.settings import SMALL, Settings, Sizes
@@ -87,6 +88,12 @@ def command(
             raise InputError(f"{missing} is missing", hint="or --report for a finished loop")
         if not Path(model).is_dir():
             raise InputError("no such checkpoint", value=model, allowed="a folder")
+        for option, file in (("--text", text), ("--calibration-text", calibration_text)):
+            if not Path(file).exists():
+                raise InputError(f"{option}: no such file", value=file, allowed="a text in UTF-8")
+        if load_model(model).factored is not None:
+            hint = "choose for the dense checkpoint that it was made of"
+            raise InputError("a factored checkpoint cannot be factored again", value=model, hint=hint)
         if small:
             sizes = replace(sizes, **{name: value for name, value in SMALL.items() if name not in asked})
         if "accept" not in asked and (out / SETTINGS).exists():

@@ -379,3 +379,31 @@ def test_ctrl_c_is_one_line() -> None:
     """)
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
     assert (done.returncode, done.stdout, done.stderr.strip()) == (130, "", "error: interrupted")
+
+
+@pytest.mark.parametrize(
+    ("words", "told"),
+    [
+        (["--hw", "l4"], "`costmodel models list` names some"),
+        (["--model", "gpt2"], "`costmodel hw list` names some"),
+        (["--model", "gpt2", "--hw", "."], "this is a folder: got '.'; name the .toml file in it"),
+        (["--model", "gpt2", "--hw", "l4", "--recipe", "choice.json"], "a configuration in JSON is read by --config"),
+        (["--model", "gpt2", "--hw", "l4", "--recipe", "empty.toml"], "a recipe says schema = 1 and decompose"),
+        (["--model", "gpt2", "--hw", "l4", "--config", "empty.json"], "is not JSON: it is empty"),
+    ],
+)
+def test_what_is_wrong_is_said_with_what_to_do(
+    words: list[str],
+    told: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, content in (("choice.json", "{}"), ("empty.toml", ""), ("empty.json", " \n")):
+        (tmp_path / name).write_text(content)
+    assert run(cli, ["estimate", *words]) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert error.count("\n") == 1
+    assert told in error

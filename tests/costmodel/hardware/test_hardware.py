@@ -329,7 +329,7 @@ def test_without_any_matrix_rate(tmp_path: Path) -> None:
 
 
 def test_directory_and_missing_file(tmp_path: Path) -> None:
-    _assert_one_line_error(tmp_path, "Is a directory")
+    _assert_one_line_error(tmp_path, "this is a folder")
     _assert_one_line_error(tmp_path / "none.toml", "No such file or directory")
 
 

@@ -163,13 +163,13 @@ def test_notes_on_what_a_user_may_not_expect(apply: Any, monkeypatch: pytest.Mon
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        ([], "nothing to factor or drop; give --config FILE or --decompose SPEC"),
+        ([], "nothing to factor or drop; give --decompose SPEC, --recipe, --config or --choice"),
         (["--decompose", "rank=99"], "q_proj: rank out of range: got 99"),
         (["--decompose", "layers=9 rank=1"], "layer out of range"),
         (["--config", "nowhere.json"], "cannot read configuration file: got 'nowhere.json'"),
         (["--decompose", "rank=2", "--max-shard-size", "5XB"], "--max-shard-size: not a unit of it: got '5XB'"),
-        (["--decompose", "rank=2", "--factors", "whitened"], "--factors and --calibration-text"),
-        (["--decompose", "rank=2", "--calibration-text", "x"], "--factors and --calibration-text"),
+        (["--decompose", "rank=2", "--factors", "whitened"], "--factors are fitted to a text, and there is none"),
+        (["--decompose", "rank=2", "--calibration-text", "x"], "--calibration-text is of no use to plain factors"),
         (["--decompose", "rank=2", "--factors", "whitened", "--calibration-text", "x"], "cannot read text: got 'x'"),
         (["--decompose", "rank=2", "--factors", "whitened", "--calibration-text", "short.txt"], "text too short"),
         (
