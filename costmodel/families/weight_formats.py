@@ -235,7 +235,7 @@ def _quanto(settings: Fields) -> WeightFormat:
 def _torchao(settings: Fields) -> WeightFormat:
     """Its type as a text, or as an object of one for all modules."""
     kind, name = settings, "quant_type"
-    sizes = settings.nested("quant_type_kwargs")
+    sizes = settings.with_data({**settings.data, **settings.nested("quant_type_kwargs").data})
     if not settings.is_text(name):
         kind, name = settings.nested(name), "_type"
         kind = kind.nested("default") if "default" in kind.data else kind
