@@ -30,7 +30,7 @@ from schemas_built import (
 
 from costmodel.cli import cli, run
 from costmodel.decomposition.factors import FORMS
-from costmodel.explore.quality import SCHEMA as QUALITY_SCHEMA
+from costmodel.explore.quality_file import SCHEMA as QUALITY_SCHEMA
 from costmodel.forward.workload import Runtime
 from costmodel.timing.calibration.file import SCHEMA
 from costmodel.timing.calibration.record import ADDITIVE, SCALED

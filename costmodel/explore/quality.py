@@ -1,38 +1,29 @@
 """Quality of configurations: additive per site, plus interactions between neighbouring layers; lower is better.
 
 quality = sum over factored sites of value(site, rank) + sum over neighbours of value(layer, state, next layer's state).
-A layer's state is the largest state (damage class) among its sites; a dense site has state 0. docs/explore.md has the
-file's format. Where no measured file exists there is a prior, and two stand-ins by name; every answer says which.
+A layer's state is the largest state (damage class) among its sites; a dense site has state 0. Where no measured file
+exists (`quality_file`) there is a prior, and two stand-ins by name; every answer says which.
 """
 
 from __future__ import annotations
 
 import math
-import re
-from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from costmodel.arrays import Choices, Floats, Ints
-from costmodel.decomposition.factors import FORMS, Decomposition, Site, make_factor
+from costmodel.decomposition.factors import Decomposition, Site, make_factor
 from costmodel.decomposition.prior import METRIC, layer_weights, rank_damage
 from costmodel.decomposition.sites import site_columns, site_mask
-from costmodel.errors import InputError, nearest
-from costmodel.files.node import Node
-from costmodel.files.read import read_json
+from costmodel.errors import InputError
+from costmodel.explore.quality_file import QualityEntries, read_entries, read_spectra
 from costmodel.space.base import DesignSpace
 
-SCHEMA = 1
-MAX_STATES = 16
 STAND_IN = "standin:"
 PRIOR = "prior"
 """What is used where no quality is named."""
 _GRID_BITS = 50
-_LARGEST, _LARGEST_SINGULAR = 1e300, 1e140
-"""Bounds of values, which are added up, and of singular values, which are squared before."""
-_MAX_RANK = 10**6
-_LAYER = re.compile("0|[1-9][0-9]{0,8}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -93,12 +84,13 @@ def load_quality(source: str, space: DesignSpace, only: Decomposition | None = N
     if source == PRIOR:
         return prior_of_damage(space)
     if not source.startswith(STAND_IN):
-        return _measured(_read(source, space), source, space, only)
+        entries = read_entries(source, space)
+        return _quality(entries.metric, False, *_table(entries, source, space, only))
     kind, _, rest = source.removeprefix(STAND_IN).partition(":")
     if kind == "params" and not rest:
         return params_removed(space)
     if kind == "energy" and rest:
-        return _energy_lost(_read(rest, space), rest, space, only)
+        return _energy_lost(rest, space, only)
     raise InputError(
         "unknown stand-in for quality", value=source, allowed="prior, standin:params, standin:energy:FILE or a file"
     )
@@ -133,58 +125,20 @@ def params_removed(space: DesignSpace) -> QualityTable:
     )
 
 
-def _energy_lost(file: Mapping[str, Node], where: str, space: DesignSpace, only: Decomposition | None) -> QualityTable:
-    spectra: dict[Site, Floats] = {}
-    for entry in _listed(file, "spectra", where):
-        part = entry.entries(["site", "singular_values"])
-        values = part["singular_values"].array((None,), 0, _LARGEST_SINGULAR)
-        if not len(values):
-            raise part["singular_values"].wrong("at least one number")
-        spectra[_site(part["site"], space)] = np.sort(values)[::-1]
+def _energy_lost(path: str, space: DesignSpace, only: Decomposition | None) -> QualityTable:
     values_of: dict[tuple[Site, int], float] = {}
-    for site, numbers in spectra.items():
+    for site, numbers in read_spectra(path, space).items():
         energy = np.append(0.0, np.cumsum(numbers**2))
         column = site_columns(space.model)[site]
         for rank in space.ranks[column]:
             kept = energy[min(rank, len(numbers))] / energy[-1] if energy[-1] else 1.0
             values_of[site, rank] = float(100 * (1 - kept)) / int(site_mask(space.model).sum())
-    table = _table(values_of, {}, {}, where, space, only)
+    table = _table(QualityEntries(metric="", values=values_of, states={}, pairs={}), path, space, only)
     return _quality("spectral energy lost in %, mean over all weights (stand-in)", True, *table)
 
 
-def _measured(file: Mapping[str, Node], where: str, space: DesignSpace, only: Decomposition | None) -> QualityTable:
-    names = _names(file)
-    values: dict[tuple[Site, int], float] = {}
-    states: dict[tuple[Site, int], int] = {}
-    for entry in _listed(file, "entries", where):
-        part = entry.entries(["site", "rank", "value"])
-        site, rank, value = _site(part["site"], space), _rank(part["rank"]), _value(part["value"])
-        state = _state(part["state"], names) if "state" in part else 0
-        form = part["form"].choice(FORMS) if "form" in part else "svd"
-        if form != space.form:
-            continue
-        if (site, rank) in values:
-            raise InputError(f"{where}: {entry.key}: given twice", value=f"{site} rank {rank}")
-        values[site, rank], states[site, rank] = value, state
-    pairs: dict[tuple[int, int, int], float] = {}
-    for entry in _listed(file, "layer_interactions", where) if "layer_interactions" in file else []:
-        part = entry.entries(["layer", "state", "next_state", "value"])
-        layer = part["layer"].integer(0, len(space.free) - 2)
-        key = (layer, _state(part["state"], names), _state(part["next_state"], names))
-        if key in pairs:
-            raise InputError(f"{where}: {entry.key}: given twice", value=key)
-        pairs[key] = _value(part["value"])
-    metric = file["metric"].text() if "metric" in file else "quality"
-    return _quality(metric, False, *_table(values, states, pairs, where, space, only))
-
-
 def _table(
-    values: Mapping[tuple[Site, int], float],
-    states: Mapping[tuple[Site, int], int],
-    pairs: Mapping[tuple[int, int, int], float],
-    where: str,
-    space: DesignSpace,
-    only: Decomposition | None,
+    entries: QualityEntries, where: str, space: DesignSpace, only: Decomposition | None
 ) -> tuple[Floats, Ints, Floats]:
     """Arrays of value, state and interactions; every free site needs every possible rank, or every site of the one
     configuration its own."""
@@ -195,9 +149,9 @@ def _table(
         for layer in np.flatnonzero(space.free[:, column]).tolist():
             site = Site(layer, tensor.name)
             for place, rank in enumerate(space.ranks[column]):
-                if (site, rank) in values:
-                    value[layer, column, 1 + place] = values[site, rank]
-                    state[layer, column, 1 + place] = states.get((site, rank), 0)
+                if (site, rank) in entries.values:
+                    value[layer, column, 1 + place] = entries.values[site, rank]
+                    state[layer, column, 1 + place] = entries.states.get((site, rank), 0)
                 elif space.possible[column, place] and (only is None or rank in _ranks(only, site)):
                     missing.append(f"{site} {space.form} rank {rank}")
     if missing:
@@ -207,9 +161,9 @@ def _table(
             value=missing[0],
             hint="restrict the space with --ranks and --keep, or measure them" if only is None else "measure them",
         )
-    count = 1 + max([0, *states.values(), *(max(key[1:]) for key in pairs)])
+    count = 1 + max([0, *entries.states.values(), *(max(key[1:]) for key in entries.pairs)])
     interactions = np.zeros((len(value) - 1, count, count))
-    for (layer, here, there), number in pairs.items():
+    for (layer, here, there), number in entries.pairs.items():
         interactions[layer, here, there] = number
     return value, state, interactions
 
@@ -234,66 +188,3 @@ def _quality(metric: str, stand_in: bool, value: Floats, state: Ints, interactio
         state=state,
         interactions=np.rint(interactions / quantum).astype(np.int64),
     )
-
-
-def _read(path: str, space: DesignSpace) -> Mapping[str, Node]:
-    """The keys of a file of this schema and of the space's model."""
-    file = Node(path, read_json(path, "quality file", InputError), InputError).entries()
-    schema, model = file.get("schema"), file.get("model")
-    if schema is not None and (type(schema.value) is not int or schema.value != SCHEMA):
-        raise schema.wrong(str(SCHEMA))
-    if model is not None and model.value != space.model.name:
-        raise InputError(f"{path} is of another model", value=model.value, allowed=space.model.name)
-    return file
-
-
-def _listed(file: Mapping[str, Node], key: str, where: str) -> list[Node]:
-    if key not in file:
-        raise InputError(f"{where}: {key} is missing", allowed="a list")
-    return file[key].items()
-
-
-def _site(node: Node, space: DesignSpace) -> Site:
-    words = node.text().split(".", 2)
-    if len(words) != 3 or words[0] != "layers" or not _LAYER.fullmatch(words[1]):
-        raise node.wrong("a site, layers.NUMBER.TENSOR")
-    site = Site(int(words[1]), words[2])
-    if site not in site_columns(space.model):
-        raise InputError(
-            f"{node.file}: {node.key}: {space.model.name} has no such site",
-            value=node.value,
-            hint=nearest(words[2], space.model.groups["all"]),
-        )
-    return site
-
-
-def _rank(node: Node) -> int:
-    """A rank, or the two equal ones of three factors."""
-    if isinstance(node.value, list) and len(node.value) == 2 and node.value[0] == node.value[1]:
-        return node.items()[0].integer(1, _MAX_RANK)
-    return node.integer(1, _MAX_RANK)
-
-
-def _value(node: Node) -> float:
-    return node.number(-_LARGEST, _LARGEST)
-
-
-def _names(file: Mapping[str, Node]) -> list[str] | None:
-    """The names of states in their order, where the file has names."""
-    named = file.get("states")
-    if named is None or named.value is None:
-        return None
-    names = list[str]()
-    for each in named.items():
-        if each.text() in names:
-            raise InputError(f"{each.file}: {each.key}: given twice", value=each.value)
-        names.append(each.text())
-    return names
-
-
-def _state(node: Node, names: list[str] | None) -> int:
-    if names is not None and isinstance(node.value, str):
-        return names.index(node.choice(names[:MAX_STATES]))
-    if names is not None and type(node.value) is not int:
-        raise node.wrong(", ".join(names[:MAX_STATES]))
-    return node.integer(0, MAX_STATES - 1)

@@ -11,7 +11,7 @@ from costmodel.decomposition.factors import Form as FactorForm
 from costmodel.decomposition.factors import Site
 from costmodel.decomposition.text import Rank
 from costmodel.errors import InputError
-from costmodel.explore.quality import SCHEMA
+from costmodel.explore.quality_file import SCHEMA
 from costmodel.space.make import resolve_ranks
 from validate.predictor.evidence import Evidence
 from validate.predictor.interval import Band

@@ -9,7 +9,7 @@ from typing import Any
 from costmodel.decomposition.factors import Form, Site
 from costmodel.decomposition.text import Rank
 from costmodel.errors import InputError
-from costmodel.explore.quality import SCHEMA
+from costmodel.explore.quality_file import SCHEMA
 from costmodel.space.make import resolve_ranks
 from validate.factors.kinds import Factors
 from validate.sensitivity.file import Sensitivity
