@@ -17,7 +17,8 @@ from costmodel.show.site_map_plot import site_map_plot
 from validate.checkpoint.choice import Choice, Chosen, ChosenText
 from validate.choose.figures import duel_plot, optimism_plot, trade_off
 from validate.choose.maps import choice_maps
-from validate.choose.page import choice_latency, loop_page
+from validate.choose.page import loop_page
+from validate.choose.page_words import choice_latency
 from validate.choose.refit import NAME as MOVED
 from validate.choose.refit import Moved
 from validate.choose.results import read_results

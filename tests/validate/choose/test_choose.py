@@ -24,7 +24,7 @@ from validate.choose.duels import SIZE, Standing, duels, own_axis, predicted, ta
 from validate.choose.fitted import load_fitted
 from validate.choose.frontier import Candidate, Frontier, undominated
 from validate.choose.optimism import optimism
-from validate.choose.page import choice_latency, point_text
+from validate.choose.page_words import choice_latency, point_text
 from validate.choose.points import Plan, Point, distinct
 from validate.choose.refit import Moved
 from validate.choose.report import _lines
