@@ -87,6 +87,20 @@ def texts_of(
     return list(estimate(model, hardware, Decomposition(), [work], calibration=found).assumptions)
 
 
+@pytest.mark.parametrize(("calibration", "beyond_the_roofline"), [("none", True), ("auto", False)])
+def test_energy_is_too_low_by_what_the_roofline_leaves_out_where_nothing_was_measured(
+    calibration: str, beyond_the_roofline: bool
+) -> None:
+    """And nothing is said of energy where no power is known."""
+    work = Workload.prefill(8)
+    (text,) = (each for each in texts_of(GPT2, work, calibration=calibration) if each.startswith("energy: "))
+    assert ("too low by the time that kernels take beyond the roofline" in text) == beyond_the_roofline
+    assert text.endswith("too high if memory-bound)")
+    for unknown in ("idle_power_w", "peak_power_w"):
+        texts = texts_of(GPT2, work, replace(A100, **{unknown: None}))
+        assert not any(each.startswith("energy: ") for each in texts)
+
+
 BLOCKS = (
     "experts: ",
     "latent attention",

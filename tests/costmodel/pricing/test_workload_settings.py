@@ -195,6 +195,8 @@ def test_a_number_out_of_range_is_named(option: str, largest: int, needed: bool)
         ({"stack": "eager", "runtime": Runtime.GRAPH}, "--stack eager: got 'graph'; allowed: eager"),
         ({"tp": 5}, "got 5"),
         ({"model": "minilm-l6", "pp": 7}, "--pp .*: got 7; allowed: at most 6"),
+        ({"model": "mixtral-8x7b", "ep": 3, "batch": 3}, "--ep .*: got 3"),
+        ({"ep": 2, "batch": 2}, "no experts to share out: got '--ep 2'; allowed: 1"),
         ({"microbatches": 2, "batch": 2}, "--microbatches .*: got 2"),
         ({"pp": 2, "microbatches": 2, "batch": 3}, "--microbatches 2: got 3; allowed: a multiple of 2"),
         ({"tp": 2, "tp_ways": "gather,gahter"}, "--tp-ways: got 'gahter'; .*gather"),
