@@ -128,8 +128,12 @@ def _read_bert_kin(fields: Fields, row: FamilyRow) -> ModelSpec:
     if kind == "layoutlm":
         tables = 4 * fields.count("max_2d_position_embeddings") * fields.count("hidden_size")
         return _spec(fields, row, BERT_WORDS, pooler=True, other_outer_params=tables)
-    norms, last = _BEFORE[kind]
-    words = replace(BERT_WORDS, placing="pre", norms=norms, final_norm=last)
+    words = BERT_WORDS
+    if kind == "ibert":
+        fields.refuse("quant_mode", "arithmetic in whole numbers is not supported")
+    else:
+        norms, last = _BEFORE[kind]
+        words = replace(words, placing="pre", norms=norms, final_norm=last)
     reserved = 0 if kind == "megatron-bert" else fields.count("pad_token_id", 1, minimum=0) + 1
     if rows <= reserved:
         raise fields.error("max_position_embeddings", f"more than pad_token_id + 1 = {reserved}")
@@ -139,8 +143,8 @@ def _read_bert_kin(fields: Fields, row: FamilyRow) -> ModelSpec:
         words,
         max_positions=rows - reserved,
         pooler=True,
-        final_norm=True,
-        embedding_norm=kind == "roberta-prelayernorm",
+        final_norm=kind != "ibert",
+        embedding_norm=kind in ("ibert", "roberta-prelayernorm"),
     )
 
 
@@ -166,7 +170,7 @@ BERT_KIN = encoder_row(
 )
 ROBERTA_KIN = encoder_row(
     "roberta-kin",
-    {"roberta-prelayernorm": "RobertaPreLayerNorm", "xlm-roberta-xl": "XLMRobertaXL"},
+    {"ibert": "IBert", "roberta-prelayernorm": "RobertaPreLayerNorm", "xlm-roberta-xl": "XLMRobertaXL"},
     _read_bert_kin,
     heads=_of_type({end: BERT_HEADS[end] for end in BERT_HEADS if end != "ForPreTraining"}, "roberta"),
 )

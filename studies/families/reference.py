@@ -15,7 +15,11 @@ _NO_PARAMETERS = ("rope_scaling", "torch_dtype", "dtype", "_attn_implementation"
 """Fields that change no parameter, some of whose published values transformers cannot build."""
 _SAME = {"kimi_k2": "deepseek_v3"}
 """model_type that transformers does not know -> the one whose classes it has."""
-_BODIES = {"step3p5": "Step3p7TextModel", "bert-generation": "BertGenerationEncoder"}
+_BODIES = {
+    "step3p5": "Step3p7TextModel",
+    "bert-generation": "BertGenerationEncoder",
+    "clip_text_model": "CLIPTextModel",
+}
 """model_type of a language model -> its class, where that has another name than those of repositories begin with."""
 
 
