@@ -100,7 +100,7 @@ RECIPES: Mapping[str, Recipe] = {
         forms={}, model_ops=("a40_model_ops_fp16.parquet", _FOUR), attention_of="a100-sxm-80gb", epochs={"gemm": 60}
     ),
     "h200-sxm": Recipe(forms=WITH_FP8, streams_of="h100-sxm-80gb"),
-    "l40s": Recipe(forms=WITH_FP8, streams_of="a40", cold=True),
+    "l40s": Recipe(forms=WITH_FP8, streams_of="a40", cold=True, epochs={"gemm": 100}),
     "b200-sxm": Recipe(forms=WITH_FP8, streams_of="h100-sxm-80gb"),
 }
 """In the order in which they are fitted: what a device takes over must be there."""
