@@ -34,6 +34,8 @@ class HeadPart:
     """Whether the weight is the token embedding, whose parameters count once; its bias is its own."""
     second_bias: bool = False
     """Whether the head holds its bias a second time, unused, where the weight is not tied (BERT and its kin)."""
+    own_bias: bool = False
+    """Whether a checkpoint holds that second bias with other values, so that it is a parameter beside a tied weight."""
     first_token: bool = False
     """Whether it reads the first token of each sequence alone, else every token."""
     activation: bool = False
@@ -43,7 +45,7 @@ class HeadPart:
     def params(self) -> int:
         """Parameters that the head has of its own."""
         weight = self.out_features * max(1, self.in_features)
-        biases = self.bias + (self.second_bias and not self.tied)
+        biases = self.bias + (self.second_bias and not self.tied) + self.own_bias
         return (0 if self.tied else weight) + biases * self.out_features
 
 
@@ -77,6 +79,10 @@ class Head:
         """The same head with a weight of its own there, and a bias that is held once as before."""
         parts = (replace(part, tied=False, second_bias=False) if part.tied else part for part in self.parts)
         return replace(self, parts=tuple(parts))
+
+    def with_own_bias(self) -> Head:
+        """The same head where both its biases there are parameters."""
+        return replace(self, parts=tuple(replace(part, own_bias=part.tied) for part in self.parts))
 
 
 CAUSAL_LM = Head(kind="causal_lm")

@@ -13,7 +13,7 @@ from costmodel.families.fields import LIMITS
 from costmodel.families.hub import hub_config, is_hub_name
 from costmodel.families.quantised import KEYS as QUANTISED_KEYS
 from costmodel.families.registry import own_config, spec_from_config
-from costmodel.families.stored import has_own_head
+from costmodel.families.stored import has_own_bias, has_own_head
 from costmodel.files.read import decode_json, read_text
 from costmodel.model import ModelSpec
 
@@ -112,7 +112,11 @@ def load_model(name_or_path: str | Path, num_layers: int | None = None, *, bare:
     asked = (_true_text(path), name, str(path), num_layers, bare, _beside(path))
     spec = _of_text(*asked)
     tied = spec.head.tied if path.name == "config.json" else None
-    return _with_own_head(*asked) if tied and has_own_head(path.parent, f"{tied.path}.weight") else spec
+    if tied is None:
+        return spec
+    weight = has_own_head(path.parent, f"{tied.path}.weight")
+    bias = tied.second_bias and has_own_bias(path.parent, tied.path)
+    return _with_own_head(*asked, weight, bias) if weight or bias else spec
 
 
 def read_config(name_or_path: str | Path) -> dict[str, object]:
@@ -155,10 +159,13 @@ def _of_text(text: str, name: str, source: str, num_layers: int | None, bare: bo
 
 
 @functools.lru_cache(maxsize=16)
-def _with_own_head(text: str, name: str, source: str, num_layers: int | None, bare: bool, beside: str) -> ModelSpec:
-    """Of a masked LM whose weight files hold what config.json says is the token embedding."""
+def _with_own_head(
+    text: str, name: str, source: str, num_layers: int | None, bare: bool, beside: str, weight: bool, bias: bool
+) -> ModelSpec:
+    """Of a masked LM whose weight files hold what config.json says is the token embedding, or the other bias."""
     spec = _of_text(text, name, source, num_layers, bare, beside)
-    return replace(spec, head=spec.head.with_own_weight())
+    head = spec.head.with_own_bias() if bias else spec.head
+    return replace(spec, head=head.with_own_weight() if weight else head)
 
 
 def _short_name(text: str) -> str | None:

@@ -1,4 +1,5 @@
-"""What the weight files beside a config.json say that it does not: whether the LM head is the token embedding.
+"""What the weight files beside a config.json say that it does not: whether the LM head is the token embedding,
+and whether both biases of a masked LM are one.
 
 After full fine-tuning a file may hold a head of its own while config.json still says that it is tied. The file decides,
 as in transformers. Only headers are read, and both tensors' bytes where both are there.
@@ -38,23 +39,37 @@ def has_own_head(folder: Path, head: str = _HEAD) -> bool:
 
     False where there are no such files, or none that can be read: whoever reads weights says so.
     """
+    return _hold_apart(folder, head, _ENDINGS)
+
+
+def has_own_bias(folder: Path, decoder: str) -> bool:
+    """Whether they hold the two biases of a masked LM's last linear with different values; False as `has_own_head`.
+
+    Args:
+        decoder: module path of the linear, beside which the other bias stands.
+    """
+    return _hold_apart(folder, f"{decoder}.bias", (f".{decoder.rpartition('.')[0]}.bias",))
+
+
+def _hold_apart(folder: Path, name: str, others: tuple[str, ...]) -> bool:
+    """Whether a tensor is there with other values than the one whose name ends as one of `others`."""
     whole, index = folder / "model.safetensors", folder / "model.safetensors.index.json"
     try:
-        files = [whole] if whole.is_file() else _listed(index, head) if index.is_file() else []
+        files = [whole] if whole.is_file() else _listed(index, name, others) if index.is_file() else []
         stamps = tuple((str(path), path.stat().st_mtime_ns, path.stat().st_size) for path in files)
-        return _differs(stamps, head)
+        return _differs(stamps, name, others)
     except (OSError, ValueError, RecursionError, OverflowError):  # of damaged files, in many ways
         return False
 
 
 @functools.lru_cache(maxsize=64)
-def _differs(files: tuple[tuple[str, int, int], ...], name: str) -> bool:
+def _differs(files: tuple[tuple[str, int, int], ...], name: str, others: tuple[str, ...]) -> bool:
     """For files by path, time of change and size, which keep the answer fresh."""
     places: dict[str, Place] = {}
     for path, _, _ in files:
-        places |= _places(Path(path), name)
+        places |= _places(Path(path), name, others)
     head = places.get(name)
-    embedding = next((place for other, place in places.items() if f".{other}".endswith(_ENDINGS)), None)
+    embedding = next((place for other, place in places.items() if f".{other}".endswith(others)), None)
     if head is None or embedding is None:
         return False
     return head[2:] != embedding[2:] or not _same_bytes(head, embedding)
@@ -63,18 +78,18 @@ def _differs(files: tuple[tuple[str, int, int], ...], name: str) -> bool:
 _ENDINGS = tuple(f".{name}" for name in _EMBEDDINGS)
 
 
-def _listed(index: Path, head: str) -> list[Path]:
+def _listed(index: Path, head: str, others: tuple[str, ...]) -> list[Path]:
     """The files of an index that hold the tensors in question."""
     with open_file(index) as stream:
         names = json.loads(stream.read())
     names = names.get("weight_map") if isinstance(names, dict) else None
     if not isinstance(names, dict):
         raise ValueError("no weight_map")
-    wanted = {str(file) for name, file in names.items() if name == head or f".{name}".endswith(_ENDINGS)}
+    wanted = {str(file) for name, file in names.items() if name == head or f".{name}".endswith(others)}
     return sorted(index.parent / Path(file).name for file in wanted)
 
 
-def _places(path: Path, head: str) -> dict[str, Place]:
+def _places(path: Path, head: str, others: tuple[str, ...]) -> dict[str, Place]:
     with open_file(path, _MAX_HEADER) as stream:
         length = int.from_bytes(stream.read(8), "little")
         if length > _MAX_HEADER:
@@ -82,7 +97,7 @@ def _places(path: Path, head: str) -> dict[str, Place]:
         header: Any = json.loads(stream.read(length))
     found: dict[str, Place] = {}
     for name, entry in header.items() if isinstance(header, dict) else ():
-        if name == head or f".{name}".endswith(_ENDINGS):
+        if name == head or f".{name}".endswith(others):
             try:
                 start, stop = map(int, entry["data_offsets"])
                 kind = f"{entry['dtype']} {list(entry['shape'])}"

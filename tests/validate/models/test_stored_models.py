@@ -176,6 +176,22 @@ def test_the_structure_of_a_masked_lm_has_the_weight_that_its_file_has(name: str
     assert load_model(dense).num_params < own  # the body alone has no use for it
 
 
+@pytest.mark.parametrize("name", ["bert", "roberta", "deberta-v2"])
+@pytest.mark.parametrize("own_weight", [False, True])
+def test_a_masked_lm_has_the_second_bias_that_its_file_has(name: str, own_weight: bool, tmp_path: Path) -> None:
+    config, head = MASKED_HEADS[name]
+    layers = {"num_hidden_layers": 2, "tie_word_embeddings": True}
+    dense = dense_folder(tmp_path, {**config, **layers}, MASKED)
+    tied, last = load_model(dense).num_params, head.removesuffix(".weight")
+    other = f"{last.rpartition('.')[0]}.bias"
+    if own_weight:
+        change(dense, lambda held: held.update({head: noise(128, 64)}))
+    for bias, more in ((lambda held: held[other].clone(), 0), (lambda held: held[other] + 1, 128)):
+        change(dense, lambda held, bias=bias: held.update({f"{last}.bias": bias(held)}))  # type: ignore[misc]
+        real = sum(each.numel() for each in MASKED.from_pretrained(dense).parameters())
+        assert load_model(dense).num_params == real == tied + own_weight * 128 * 64 + more
+
+
 def test_a_head_in_another_file_counts_too(tmp_path: Path) -> None:
     dense = dense_folder(tmp_path, LLAMA | {"tie_word_embeddings": False}, max_shard_size="100KB")
     assert not (dense / "model.safetensors").exists()
