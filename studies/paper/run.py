@@ -50,6 +50,8 @@ from validate.store.journal import Journal
 )
 @click.option("--limit", type=click.IntRange(1), metavar="N", help="Items of each task.")
 @click.option("--blocks", type=click.IntRange(2), default=64, show_default=True, help="Blocks of the text.")
+@click.option("--length", type=click.IntRange(2), help="Tokens of a block.  [default: 256, or what the model takes]")
+@click.option("--calibration-blocks", type=click.IntRange(1), help="Blocks of the calibration text.")
 @click.option("--batch", type=click.IntRange(1), default=8, show_default=True, help="Blocks that run together.")
 @click.option("--threads", type=click.IntRange(1), help="Threads on a CPU.  [default: torch's]")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda"]), default="auto", show_default=True)
@@ -58,7 +60,8 @@ from validate.store.journal import Journal
 def command(out: str, stop_after: float | None, **options: Any) -> None:
     """Repeat the paper's case studies on a trained model, with whitened factors and dropped layers beside each."""
     start = time.monotonic()
-    job = Job.read(QualitySettings(**options, factors="whitened"))
+    given = {name: value for name, value in options.items() if value is not None}
+    job = Job.read(QualitySettings(**given, factors="whitened"))
     points = case_studies(job.spec)
     job = replace(job, cases=list({job_id(job, point.case): point.case for point in points}.values()))
     folder = Path(out)
