@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from studies.paper.axes import COLOURS, MARKERS, draw_legend, make_axes, scale
+from studies.paper.axes import COLOURS, MARKERS, draw_legend, make_axes, scale, whole_numbers
 from studies.paper.points import DROPPED, PLAIN, WHITENED
 from studies.paper.results import Results
 from validate.pages.axes import bars
@@ -51,7 +51,7 @@ def draw_accuracy(results: Results) -> Any:
         by_count.set_ylabel("right, %")
         by_count.set_title(f"{name}: spread layers at rank 1, or dropped", fontsize=9.5)
         by_count.set_xlabel(f"layers touched, of {layers}; the first only with all")
-        by_count.set_xticks(range(1, layers + 1))
+        whole_numbers(by_count, range(1, layers + 1))
         by_loss.set_title(f"{name}: every configuration", fontsize=9.5)
         by_loss.set_xlabel("change of NLL, nats per token")
         scale([by_loss.xaxis], results.found)

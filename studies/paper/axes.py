@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from costmodel.show.figure import plain_ticks
@@ -13,6 +13,8 @@ from validate.pages.axes import bars
 COLOURS = {PLAIN: "#2f7ed8", WHITENED: "#d9730d", DROPPED: "#5b6670"}
 MARKERS = {PLAIN: "o", WHITENED: "s", DROPPED: "X"}
 NAMES = {PLAIN: "plain factors", WHITENED: "whitened factors", DROPPED: "layers dropped"}
+MOST_TICKS = 12
+"""Labels of layers that a panel has room for."""
 LINEAR = 0.01
 """Nats per token below which the axis of changes is linear rather than logarithmic, so that zero has a place."""
 
@@ -29,6 +31,17 @@ def make_axes(rows: int, columns: int, size: tuple[float, float], share: bool = 
         axes.grid(color="#1c2126", alpha=0.13, linewidth=0.6)
         axes.set_axisbelow(True)
     return figure, list(grid.flat)
+
+
+def whole_numbers(axes: Any, values: Iterable[float]) -> None:
+    """Ticks of the x axis at these whole numbers, or where they are many at round ones among them."""
+    from matplotlib.ticker import MaxNLocator
+
+    found = sorted({int(value) for value in values})
+    if len(found) <= MOST_TICKS:
+        axes.set_xticks(found)
+    else:
+        axes.xaxis.set_major_locator(MaxNLocator(MOST_TICKS, integer=True))
 
 
 def draw_line(axes: Any, xs: Sequence[float], found: Sequence[Found], kind: str) -> None:

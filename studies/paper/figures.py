@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from studies.paper.axes import (
     scale,
     scale_changes,
     scale_ends,
+    whole_numbers,
 )
 from studies.paper.points import DROPPED, PLAIN, WHITENED
 from studies.paper.results import Results, layers_of
@@ -26,6 +28,9 @@ from validate.pages.axes import bars
 
 _SHIFTS = {PLAIN: -0.08, WHITENED: 0.0, DROPPED: 0.08}
 """So that equal values are seen beside each other."""
+
+WIDEST = 44
+"""Letters of a line in a name of what is compared."""
 
 
 def draw(results: Results, folder: Path) -> dict[str, str]:
@@ -118,7 +123,7 @@ def _count(results: Results) -> Any:
             draw_line(axes, [float(each.point.x) + shift for each in found], found, kind)
         axes.set_title(f"All tensors of spread layers, {end}", fontsize=9.5)
         axes.set_xlabel(f"layers touched, of {results.dense.model.num_layers}; the first only with all")
-        axes.set_xticks(sorted({int(each.point.x) for each in results.of("count")}))
+        whole_numbers(axes, (float(each.point.x) for each in results.of("count")))
     scale_changes(row)
     draw_legend(figure, [PLAIN, WHITENED, DROPPED])
     return figure
@@ -129,7 +134,7 @@ def _position(results: Results) -> Any:
     for kind, shift in _SHIFTS.items():
         for each in results.of("position", series=kind):
             draw_dot(row[0], each, kind, float(each.point.x) + 1.6 * shift)
-    row[0].set_xticks(sorted({int(each.point.x) for each in results.of("position")}))
+    whole_numbers(row[0], (float(each.point.x) for each in results.of("position")))
     row[0].set_xlabel("the one layer touched")
     row[0].set_title("All tensors of one layer at rank 1, or the layer dropped", fontsize=9.5)
     scale_changes(row)
@@ -172,7 +177,7 @@ def _spacing(results: Results) -> Any:
             ends += [each.value for each in alone]
             axes.axhline(0, color="#1c2126", linewidth=0.8)
             axes.set_title(f"{NAMES[kind].capitalize()}, {title}", fontsize=9.5)
-            axes.set_xticks(gaps)
+            whole_numbers(axes, gaps)
         for axes in line:
             axes.set_ylim(min(ends) - 0.05 * (max(ends) - min(ends)), max(ends) + 0.05 * (max(ends) - min(ends)))
     for axes in grid[:: len(kinds)]:
@@ -185,7 +190,9 @@ def _spacing(results: Results) -> Any:
 def _budget(results: Results) -> Any:
     panels = list(dict.fromkeys(each.point.panel for each in results.of("budget")))
     tallest = max(len(_places(results, panel)) for panel in panels)
-    figure, row = make_axes(1, len(panels), (4.6 * len(panels), 1.4 + 0.33 * tallest), share=False)
+    longest = max(len(name) for panel in panels for name in _places(results, panel))
+    size = (4.6 if longest <= WIDEST else 5.4) * len(panels), 1.4 + (0.33 if longest <= WIDEST else 0.4) * tallest
+    figure, row = make_axes(1, len(panels), size, share=False)
     for axes, panel in zip(row, panels, strict=True):
         places = _places(results, panel)
         for kind in (PLAIN, WHITENED, DROPPED):
@@ -195,7 +202,7 @@ def _budget(results: Results) -> Any:
                 draw_dot(axes, each, kind, len(places) - 1 - places.index(name) + shift, horizontal=True)
                 if kind == DROPPED:
                     axes.axvline(each.change.value, color=COLOURS[DROPPED], linestyle="--", linewidth=0.8)
-        axes.set_yticks(range(len(places)), list(reversed(places)), fontsize=8.5)
+        axes.set_yticks(range(len(places)), [textwrap.fill(name, WIDEST) for name in reversed(places)], fontsize=8.5)
         axes.set_ylim(-0.6, len(places) - 0.4)
         axes.set_title(panel, fontsize=9.5)
         axes.set_xlabel("change of NLL, nats per token")
