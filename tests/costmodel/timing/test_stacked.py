@@ -214,7 +214,7 @@ def test_a_growing_cache_is_copied_at_every_step_and_held_twice() -> None:
     assert growing.peak_memory_bytes - static.peak_memory_bytes == static.kv_cache_bytes
 
 
-@pytest.mark.parametrize("stack", ["transformers-4.35", "vllm"])
+@pytest.mark.parametrize("stack", ["transformers-4.35", "vllm", "llama.cpp-cuda"])
 def test_explore_and_estimate_agree_under_a_stack(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], stack: str
 ) -> None:
