@@ -9,11 +9,18 @@ _DRAFT = "a draft for speculative decoding: it reads hidden states and the embed
 _LACKS = (
     (r"(eagle(?!.*(vl|chat))|dflash|dspark|domino|medusa|mtp|nextn|specul|draft|gemma4_assistant)", _DRAFT),
     (
-        r"^(t5|mt5|umt5|bart|mbart|pegasus|marian|m2m|blenderbot|led|longt5|prophetnet|plbart|whisper|florence|nllb|switch)",
+        r"^(t5|mt5|umt5|bart|mbart|pegasus|marian|m2m|blenderbot|led|longt5|prophetnet|plbart|whisper|florence|nllb|switch)"
+        r"|^(bigbird_pegasus|mvp|fsmt|rag$)|encoder-?decoder",
         "an encoder-decoder: a second stack with cross-attention is not priced",
     ),
     (
-        r"(clip|siglip|vit|dinov|swin|convnext|resnet|beit|detr|sam|pixtral|vision_model|segformer|depth|timm)",
+        r"(align|clip|clap|vit|tower|flava|aimv2|siglip2?|tipsv2|videoprism)(_2)?_text_model$",
+        "the text encoder of a model of images or sound",
+    ),
+    (r"^(trocr|musicgen.*decoder|kosmos|blip)", "a decoder that attends to an image or a sound"),
+    (r"^(layoutlmv|layoutxlm|lilt|markuplm|bros|tapas|udop)", "embeddings and attention of a page's layout"),
+    (
+        r"(clip|siglip|vit(?!s$)|dinov|swin|convnext|resnet|beit|detr|sam|pixtral|vision_model|segformer|depth|timm)",
         "a vision model without a language model",
     ),
     (r"(wav2vec|hubert|wavlm|seamless|speech|audio|musicgen|encodec|mimi|bark|vits)", "an audio model"),
@@ -41,10 +48,21 @@ _LACKS = (
         r"(moe|mixtral|gpt_oss|minimax|llama4|dbrx|arctic|grok|deepseek|kimi|longcat|hunyuan_v1_moe|jetmoe|ling|bailing|step3|ernie4_5_moe)",
         "a mixture of experts of a kind that no row has",
     ),
-    (
-        r"^(xlnet|reformer|longformer|funnel|fnet|nystromformer|convbert|mobilebert|squeezebert|canine|perceiver)",
-        "attention or layers of its own kind",
-    ),
+    (r"^(longformer)", "attention in windows beside tokens that see all by projections of their own"),
+    (r"^(mobilebert)", "a narrow path through each layer, with several MLPs in it"),
+    (r"^(squeezebert)", "convolutions in groups in place of linears"),
+    (r"^(convbert)", "convolutions of spans beside attention"),
+    (r"^(fnet)", "Fourier transforms in place of attention"),
+    (r"^(xlnet)", "two streams of attention with relative positions"),
+    (r"^(diffllama)", "attention that is the difference of two"),
+    (r"^(doge)", "masks that values make, and experts of single features"),
+    (r"^(luke)", "entities beside the words, with queries of their own"),
+    (r"^(xmod)", "adapters of each language in each layer"),
+    (r"^(xlm|flaubert)($|model|for|with)", "layers whose parts stand in several lists of modules"),
+    (r"^(roc_?bert)", "tables of shapes and sounds of letters"),
+    (r"^(cpmant)", "relative positions of segments and a prompt of its own"),
+    (r"^(blt)", "several models over bytes and patches of them"),
+    (r"^(reformer|funnel|nystromformer|canine|perceiver|mra|yoso)", "attention of its own kind, to parts or sums"),
     (
         r"^(minicpmv|minicpmo|falcon_perception|ovis)",
         "a language model that the file does not set apart from its towers",

@@ -155,3 +155,27 @@ def test_a_pooler_wider_than_what_it_reads_is_refused_where_there_is_one(model_t
     assert spec_from_config({**config, **named, "pooler_hidden_size": 64}, name="test", source="test").num_params
     with pytest.raises(ModelError, match="pooler_hidden_size: got 128; allowed: hidden_size 64"):
         spec_from_config({**config, **named}, name="test", source="test")
+
+
+@pytest.mark.parametrize(
+    ("model_type", "words"),
+    [
+        ("t5", "an encoder-decoder: a second stack"),
+        ("vision-encoder-decoder", "an encoder-decoder: a second stack"),
+        ("siglip_text_model", "the text encoder of a model of images or sound"),
+        ("longformer", "attention in windows beside tokens that see all"),
+        ("mobilebert", "a narrow path through each layer"),
+        ("convbert", "convolutions of spans beside attention"),
+        ("fnet", "Fourier transforms in place of attention"),
+        ("xlnet", "two streams of attention"),
+        ("flaubert", "layers whose parts stand in several lists"),
+        ("luke", "entities beside the words"),
+        ("layoutlmv3", "embeddings and attention of a page's layout"),
+        ("zamba2", "transformer blocks whose weights several layers share"),
+        ("rwkv", "recurrent or state-space layers"),
+    ],
+)
+def test_a_type_without_a_row_is_refused_by_what_it_has_that_none_prices(model_type: str, words: str) -> None:
+    with pytest.raises(ModelError, match=f"got {model_type!r}.* lacks a row: {words}") as refused:
+        build(model_type=model_type)
+    assert "\n" not in str(refused.value)
