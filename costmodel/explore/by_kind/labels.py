@@ -19,10 +19,12 @@ import numpy as np
 from costmodel.arrays import Bools, Floats, Ints
 from costmodel.explore.pareto import nondominated
 
-ROOM = 1000
-"""Labels of one set that are kept before sums are compared on a grid."""
-_MOST = 100_000
-"""The same of all ranks together, at the end."""
+WORK = {1: 40_000_000, 2: 40_000_000, 3: 20_000_000}
+"""Pairs of labels that may be added up in all, by the number of sums; of more sums sets are small (`_MOST_HARD`)."""
+_FEWEST, _MOST_PAIRS = 250_000, 4_000_000
+"""Pairs of two sets that may be added up at least, and at most."""
+_MOST, _MOST_HARD = 20_000, 1000
+"""Labels of one set that are kept before sums are compared on a grid: of up to three sums, of more."""
 _FINEST = 2.0**-13
 """Width of the finest grid as a share of how far a sum ranges."""
 _FAR = 2.0**60
@@ -82,15 +84,19 @@ class Labels:
             slack=self.slack + slack,
         )
 
-    def pruned(self, room: int) -> Labels:
-        """Those that no other dominates, or on a grid about `room` of them."""
+    def pruned(self, room: int | None = None) -> Labels:
+        """Those that no other dominates, or on a grid at most `room` of them, None for as many as can be kept."""
         return self.at(*_pruned(self.sums, self.highest, room))
 
-    def plus(self, other: Labels, room: int) -> Labels:
-        """Every one of these with every one of the others, of the same rank, pruned."""
+    def plus(self, other: Labels, pairs: int) -> Labels:
+        """Every one of these with every one of the others, of the same rank, pruned; on a grid where there are more
+        than so many pairs."""
+        if len(self) * len(other) > pairs:
+            few, many = sorted((self.pruned(math.isqrt(pairs)), other), key=len)
+            return few.plus(many.pruned(pairs // len(few)), pairs)
         sums = (self.sums[:, None] + other.sums).reshape(-1, self.sums.shape[1])
         highest = np.maximum(self.highest[:, None], other.highest).reshape(len(sums), -1)
-        kept, slack = _pruned(sums, highest, room)
+        kept, slack = _pruned(sums, highest)
         one, two = np.divmod(kept, len(other))
         return Labels(
             sums=sums[kept],
@@ -111,16 +117,27 @@ class Labels:
         return cls(**fields, slack=np.max([each.slack for each in several], axis=0))
 
 
-def labels(parts: Parts, room: int = ROOM) -> Labels:
-    """The configurations of all ranks that nothing dominates, the dense one among them."""
-    found = [_Rank(parts, candidate).combined(room) for candidate in _least_ranks(parts)]
+def labels(parts: Parts, pairs: int | None = None) -> Labels:
+    """The configurations of all ranks that nothing dominates, the dense one among them.
+
+    Args:
+        parts: what a chosen layer adds.
+        pairs: of two sets that may be added up; None for as many as there is time for.
+    """
+    ranks = [_Rank(parts, candidate) for candidate in _least_ranks(parts)]
+    if pairs is None:
+        work = WORK.get(parts.added.shape[-1])
+        share = _MOST_PAIRS if work is None else work // sum(rank.ways for rank in ranks)
+        pairs = min(_MOST_PAIRS, max(_FEWEST, share))
+    found = [rank.combined(pairs) for rank in ranks]
     return Labels.joined(found).pruned(_MOST)
 
 
-def _pruned(sums: Floats, highest: Floats, room: int) -> tuple[Ints, Floats]:
+def _pruned(sums: Floats, highest: Floats, room: int | None = None) -> tuple[Ints, Floats]:
     """Positions of those that no other dominates, on a grid where they are more than `room`, and the grid's width."""
     kept = _nondominated(sums, highest)
     width = np.zeros(sums.shape[1])
+    room = room or (_MOST if len(width) < 4 else _MOST_HARD)
     if len(kept) > room:
         few, share = sums[kept], _FINEST
         span = np.ptp(few, axis=0)
@@ -183,11 +200,11 @@ def _scope(factors: Sequence[_Factor], group: _Group) -> list[_Group]:
     return list(dict.fromkeys(each for factor in factors if group in factor.scope for each in factor.scope))
 
 
-def _added(parts: Sequence[Labels], room: int) -> Labels:
+def _added(parts: Sequence[Labels], pairs: int) -> Labels:
     """Every one of some labels with every one of the others."""
     first, *others = sorted(parts, key=len)
     for each in others:
-        first = first.plus(each, room)
+        first = first.plus(each, pairs)
     return first
 
 
@@ -226,28 +243,33 @@ class _Rank:
             chosen, sums, most = chosen[kept], sums[kept], most[kept]
         return chosen
 
-    def combined(self, room: int) -> Labels:
+    @property
+    def ways(self) -> int:
+        """Choices of the names that several patterns have."""
+        return self._choices([group for group in self.groups if len(group) > 1])
+
+    def combined(self, pairs: int) -> Labels:
         """Labels over all patterns.
 
         The sets of names that several patterns have are settled one group after the other: for each choice of the
         groups that are left, the parts that have the group are added up for each of its sets, and the best of all of
         its sets are kept.
         """
-        factors = [self._factor(place, room) for place in range(len(self.patterns))]
+        factors = [self._factor(place) for place in range(len(self.patterns))]
         left = [places for places in self.groups if len(places) > 1]
         while left:
             group = min(left, key=lambda each: self._choices(_scope(factors, each)))
             left.remove(group)
             mine = [factor for factor in factors if group in factor.scope]
             factors = [factor for factor in factors if group not in factor.scope]
-            factors.append(self._settled(mine, group, room))
-        return _added([factor.table[()] for factor in factors], room)
+            factors.append(self._settled(mine, group, pairs))
+        return _added([factor.table[()] for factor in factors], pairs)
 
     def _choices(self, scope: Sequence[_Group]) -> int:
         """Ways to choose the names of some groups."""
         return math.prod(len(self.groups[group]) for group in scope)
 
-    def _settled(self, mine: Sequence[_Factor], group: _Group, room: int) -> _Factor:
+    def _settled(self, mine: Sequence[_Factor], group: _Group, pairs: int) -> _Factor:
         """The parts that have a group's names as one part that has not: the best of all sets of the names."""
         scope = [each for each in _scope(mine, group) if each != group]
         table = {}
@@ -257,20 +279,20 @@ class _Rank:
             for own in range(len(self.groups[group])):
                 chosen[group] = own
                 parts = [factor.table[tuple(chosen[each] for each in factor.scope)] for factor in mine]
-                found.append(_added(parts, room))
-            table[which] = Labels.joined(found).pruned(room)
+                found.append(_added(parts, pairs))
+            table[which] = Labels.joined(found).pruned()
         return _Factor(tuple(scope), table)
 
-    def _factor(self, place: int, room: int) -> _Factor:
+    def _factor(self, place: int) -> _Factor:
         """The labels of one pattern for each choice of the names that it has in common with others."""
         scope = tuple(group for group in self.groups if len(group) > 1 and place in group)
         table = {}
         for which in itertools.product(*(range(len(self.groups[group])) for group in scope)):
             shared = [self.groups[group][own] for group, own in zip(scope, which, strict=True)]
-            table[which] = self._pattern(place, shared, room)
+            table[which] = self._pattern(place, shared)
         return _Factor(scope, table)
 
-    def _pattern(self, place: int, shared: Sequence[Bools], room: int) -> Labels:
+    def _pattern(self, place: int, shared: Sequence[Bools]) -> Labels:
         """Labels of the layers of one pattern: any of its own names, any number of layers of each of its kinds."""
         parts, kinds = self.parts, self.patterns[place]
         own = self.groups.get((place,), np.zeros((1, parts.has.shape[1]), dtype=np.bool_))
@@ -305,4 +327,4 @@ class _Rank:
                 slack=total.slack,
             )
             own_row = set_of
-        return total.pruned(room)
+        return total.pruned()

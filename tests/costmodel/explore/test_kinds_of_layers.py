@@ -133,7 +133,8 @@ def test_limits_that_nothing_or_everything_keeps_are_settled() -> None:
 
 @pytest.mark.parametrize("model_type", HYBRIDS)
 def test_what_a_grid_loses_is_within_the_gap(model_type: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(labels, "ROOM", 6)
+    monkeypatch.setattr(labels, "_FEWEST", 40)
+    monkeypatch.setattr(labels, "_MOST_PAIRS", 40)
     monkeypatch.setattr(labels, "_MOST", 8)
     gaps = []
     for limits in ([], ["decode.saved.weight_bytes_pct>=20"]):
@@ -215,7 +216,7 @@ def test_labels_are_those_of_all_configurations_or_within_their_slack(monkeypatc
         mine = np.concatenate([found.sums, found.highest], axis=1)
         assert (np.unique(mine, axis=0) == every[nondominated(every)]).all()
         monkeypatch.setattr(labels, "_MOST", 2)
-        few = labels.labels(parts, room=2)
+        few = labels.labels(parts, pairs=4)
         lost += bool(few.slack.any())
         for row in every:
             near = (few.sums <= row[:2] + few.slack).all(axis=1) & (few.highest <= row[2:]).all(axis=1)
