@@ -89,6 +89,8 @@ def stumbles(tab: Tab, page: Path, folder: Path, *, width: int = 1440, dark: boo
     for number, (picture, scale) in enumerate(tab.pictures()):
         file = folder / f"{number}.svg"
         file.write_bytes(picture)
+        if b"<text" not in picture:
+            found.append(f"picture {number}: its words are no texts, and nothing is known of them")
         tab.open(file, width=width, dark=dark)
         found += [f"picture {number}: {each}" for each in tab.faults(LEAST * scale)]
     return found

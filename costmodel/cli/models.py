@@ -51,7 +51,7 @@ def show(model: str, fmt: str) -> None:
     The model is a built-in name, a Hugging Face config.json or a folder with one, or a name on the hub.
 
     The break-even ranks are the largest at which the factors hold no more parameters than the dense weight: two
-    factors (svd) and three (tucker). CSV has the tensors only.
+    factors (svd) and three (tucker). CSV has the tensors only, JSON what the model has none of, too.
 
     Example: costmodel models show ./my-model/config.json --format json
     """
@@ -63,7 +63,8 @@ def show(model: str, fmt: str) -> None:
     elif fmt == "csv":
         write_csv(tensors)
     else:
-        fields = [(name.replace("_", " "), _cell(value)) for name, value in _fields(spec).items()]
+        has = {name: value for name, value in _fields(spec).items() if isinstance(value, bool) or value}
+        fields = [(name.replace("_", " "), _cell(value)) for name, value in has.items()]
         print_table(spec.name, ["field", "value"], fields, left=2)
         outside = [(part.replace("_", " "), f"{count:,}") for part, count in spec.outer_params.items() if count]
         print_table("Outside the layers", ["part", "parameters"], outside)

@@ -226,7 +226,14 @@ def _axes(title: str, names: Sequence[str], height: float, theme: Theme) -> tupl
 
 def _write(axes: Any, text: str, at: float, place: float, colour: str, *, inside: bool = False) -> None:
     label = axes.annotate(
-        drawn(text), (at, place), xytext=(6, 0), textcoords="offset points", va="center", fontsize=8.5, color=colour
+        drawn(text),
+        (at, place),
+        xytext=(6, 0),
+        textcoords="offset points",
+        va="center",
+        fontsize=8.5,
+        color=colour,
+        bbox=None if inside else {"facecolor": axes.get_facecolor(), "edgecolor": "none", "pad": 1},
     )
     label.set_gid("inside" if inside else "beside")
 
