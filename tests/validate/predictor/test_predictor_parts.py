@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -144,6 +145,15 @@ def test_the_wholes_to_halve_are_spread_over_the_damage_each_once(halved: Eviden
     assert few.tolist() == [values.min(), values[np.abs(values - middle).argmin()], values.max()]
     none = halved.points.subset(np.arange(len(halved.points) - 4, len(halved.points)))
     assert list(_spread(none, 5)) == []
+
+
+def test_of_wholes_that_changed_alike_the_same_are_taken_each_time(halved: Evidence) -> None:
+    alike = replace(halved.points, change=np.full_like(halved.points.change, 0.5))
+    every = len(list(_spread(alike, 1000)))
+    first, *others = (list(_spread(alike, every)) for _ in range(3))
+    assert every > 4
+    assert others == [first, first]
+    assert len(set(first)) == every
 
 
 def test_the_halves_to_measure_are_of_configurations_that_were_measured(halved: Evidence) -> None:
