@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 import transformers
 
 from costmodel.families.quantised import KEYS
 from costmodel.model import ModelSpec
+from validate.hf.meta import on_meta
 
 _NO_PARAMETERS = ("rope_scaling", "torch_dtype", "dtype", "_attn_implementation", "attn_implementation")
 """Fields that change no parameter, some of whose published values transformers cannot build."""
@@ -45,7 +45,7 @@ def reference_model(config: Mapping[str, Any], spec: ModelSpec, **options: Any) 
     plain = {name: value for name, value in config.items() if name not in (*KEYS, "auto_map")}
     settings = transformers.CONFIG_MAPPING[model_type].from_dict(plain)
     names = config.get("architectures")
-    with torch.device("meta"):
+    with on_meta():
         if names:
             kind = getattr(transformers, names[0], None)
             if kind is None:

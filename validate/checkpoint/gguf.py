@@ -16,6 +16,7 @@ from costmodel.errors import CostModelError, InputError, ModelError
 from validate.checkpoint.gguf_header import require_lists_fit
 from validate.checkpoint.gguf_whole import Held
 from validate.errors import reason_of
+from validate.hf.meta import on_meta
 from validate.hf.names import DTYPES
 from validate.models.weights import require_finite
 from validate.store.digests import sha256_of
@@ -127,7 +128,7 @@ def _read(file: Path, held: Held, dtype: torch.dtype) -> tuple[Any, Any]:
     reading.tqdm = partial(tqdm.tqdm, disable=True)  # a bar of its own, which has no switch
     asked: Any = {"gguf_file": file.name, "local_files_only": True, "trust_remote_code": False}
     config = transformers.AutoConfig.from_pretrained(str(file.parent), **asked)
-    with torch.device("meta"):
+    with on_meta():
         shell = transformers.AutoModelForCausalLM.from_config(config)
     held.require_taken(shell)
     tokenizer = transformers.AutoTokenizer.from_pretrained(str(file.parent), **asked)

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import nn
 
 from costmodel.errors import ModelError
@@ -16,6 +15,7 @@ from costmodel.files.read import read_json
 from costmodel.model import ModelSpec
 from validate.hf.check import is_factored
 from validate.hf.errors import FactoredCheckpointError
+from validate.hf.meta import on_meta
 from validate.hf.names import GENERATION
 from validate.hf.structure import generation_config
 from validate.models.classes import layers_path, whole_class
@@ -63,7 +63,7 @@ def open_source(path_or_id: str) -> DenseSource:
     require_own_weights(spec, config)
     stored = StoredTensors(folder)
     found = whole_class(spec, config, stored)
-    with torch.device("meta"):
+    with on_meta():
         model: Any = found.build()
     weights = SourceWeights(stored, model)
     found.require_whole()

@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 
 from validate.hf.config import LowRankConfig
 from validate.hf.errors import FactoredCheckpointError, one_line, refuse
+from validate.hf.meta import on_meta
 from validate.hf.names import CONFIG, DTYPES, GENERATION, INDEX, MANIFEST, shard_names
 from validate.hf.reading import inside, read_headers, read_json, read_manifest
 from validate.hf.structure import build_factored, generation_config, settings_class, tensor_places
@@ -73,7 +74,7 @@ def _check(folder: Path, verify: bool) -> Checked:
     if len(shards) > 1 and read_json(folder, INDEX).get("weight_map") != held:
         refuse(f"{INDEX}: weight_map is not what the weight files hold")
     _check_sizes(config, len(stored) + len(manifest["drop"]))
-    with torch.device("meta"):
+    with on_meta():
         model: Any = build_factored(manifest, config, stored)
     if GENERATION in listed and model.can_generate():
         generation_config(model, read_json(folder, GENERATION))

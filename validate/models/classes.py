@@ -17,6 +17,7 @@ from torch import nn
 from costmodel.errors import ModelError
 from costmodel.model import ModelSpec
 from validate.errors import reason_of
+from validate.hf.meta import on_meta
 from validate.hf.structure import as_stored, model_classes
 from validate.models.headers import StoredTensors
 from validate.models.refusing import made_of_config
@@ -70,7 +71,7 @@ class ModelClass:
 
     def names(self) -> frozenset[str]:
         """Of all tensors of the model."""
-        with torch.device("meta"):
+        with on_meta():
             return frozenset(self.build().state_dict())
 
 
@@ -165,7 +166,7 @@ def _classes(spec: ModelSpec, config: Mapping[str, Any]) -> tuple[Any, list[Any]
 
 def _fit(kind: Any, settings: Any, stored: StoredTensors) -> tuple[ModelClass, tuple[int, ...]]:
     """The class, and how badly it fits: tensors that it lacks, leaves out, and has in another shape."""
-    with made_of_config(kind.__name__), torch.device("meta"):
+    with made_of_config(kind.__name__), on_meta():
         model: Any = kind._from_config(settings)
     stored = stored.assembled(model)
     find = _finder(stored, str(model.base_model_prefix))
@@ -178,7 +179,7 @@ def _fit(kind: Any, settings: Any, stored: StoredTensors) -> tuple[ModelClass, t
     if getattr(model.base_model, "pooler", model) is None:
         own |= {name for name in (f"{pooler}dense.weight", f"{pooler}dense.bias") if find([name]) is not None}
     if own:
-        with torch.device("meta"):
+        with on_meta():
             as_stored(model, own)
     lacks, reshaped, taken = 0, 0, set()
     for names, tensor in tensors_of(model):

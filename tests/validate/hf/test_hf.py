@@ -178,7 +178,9 @@ def test_the_room_alone_makes_transformers_read_both_folders(folder: Path, tmp_p
     (tmp_path / "validate" / "__init__.py").touch()
     transformers.AutoModelForCausalLM.from_pretrained(folder).save_pretrained(tmp_path / "saved")
     code = (
-        "import sys, torch, transformers\n"
+        "import gc, sys\n"
+        "gc.disable()\n"
+        "import torch, transformers\n"
         "for folder in sys.argv[1:]:\n"
         "    try:\n"
         "        transformers.AutoModelForCausalLM.from_pretrained(folder)\n"
