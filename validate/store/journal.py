@@ -27,6 +27,7 @@ class Journal(Generic[R]):
         resume: keep and continue the records found; without it a folder that has some is refused.
 
     Raises:
+        InputError: when the folder is a model's.
         RunError: when the folder cannot be made or written to, is in use by another run, or holds records although
             `resume` is false.
         RecordError: when a line in it is damaged elsewhere than at the end.
@@ -34,6 +35,9 @@ class Journal(Generic[R]):
 
     def __init__(self, folder: Path, kind: RecordFormat[R], *, resume: bool) -> None:
         self.folder, self.path, self._kind = folder, folder / kind.file, kind
+        if (folder / "config.json").is_file():
+            hint = "records want a folder of their own"
+            raise InputError("--out is the folder of a model", value=str(folder), hint=hint)
         self._kept, self._file = Kept[R](), -1
         self._made, self._before = not folder.exists(), _names(folder)
         self._lock = lock_folder(folder)

@@ -101,6 +101,13 @@ def test_refused_input_leaves_no_folder_but_keeps_one_that_was_there(tmp_path: P
     assert len(read_samples(tmp_path / "begun")) == 1
 
 
+def test_a_models_folder_is_left_as_it_is(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(InputError, match="--out is the folder of a model"):
+        Journal(tmp_path, SAMPLES, resume=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["config.json"]
+
+
 @pytest.mark.parametrize("made", [True, False], ids=["new", "there"])
 def test_refused_input_leaves_what_others_wrote_meanwhile(made: bool, tmp_path: Path) -> None:
     folder = tmp_path / "run"
