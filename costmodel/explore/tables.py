@@ -183,9 +183,18 @@ class CostTables:
         columns, excess = {}, {}
         tensors = np.arange(choices.shape[-1])
         layers = np.arange(choices.shape[-2])[:, None]
+        few = 1 + len(self.space.ranks[0]) <= 2 * len(layers)
+        tally = _tally(choices, 1 + len(self.space.ranks[0])) if few else None
         for name, table in self.parts.items():
-            columns[name] = table.base + table.delta[tensors, choices].sum(axis=(-3, -2))
-            excess[name] = table.excess[layers, tensors, choices].max(axis=(-2, -1))
+            if tally is None:
+                added = table.delta[tensors, choices].sum(axis=(-3, -2))
+            else:
+                added = tally @ table.delta.reshape(-1, len(table.base))
+            columns[name] = table.base + added
+            if table.raises_peak:
+                excess[name] = table.excess[layers, tensors, choices].max(axis=(-2, -1))
+            else:
+                excess[name] = np.zeros(choices.shape[:-2], dtype=np.int64)
         return CostBatch(self, columns, excess, self.quality.ticks(choices) if self.quality else None)
 
     def peaks_alike(self, phases: Sequence[str]) -> bool:
@@ -196,6 +205,15 @@ class CostTables:
     def dense(self) -> CostBatch:
         """The dense model, shape ()."""
         return self.batch(np.zeros(self.space.free.shape, dtype=np.int64))
+
+
+def _tally(choices: Choices, number: int) -> Ints:
+    """How many layers make each of `number` choices of each tensor, int64 (..., tensors x number)."""
+    tensors = choices.shape[-1]
+    each = choices.reshape(-1, *choices.shape[-2:])
+    places = (np.arange(len(each))[:, None, None] * tensors + np.arange(tensors)) * number + each
+    counts = np.bincount(places.ravel(), minlength=len(each) * tensors * number)
+    return counts.reshape(*choices.shape[:-2], tensors * number)
 
 
 class CostBatch:
