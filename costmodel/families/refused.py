@@ -56,7 +56,7 @@ _LACKS = (
     (r"^(xlnet)", "two streams of attention with relative positions"),
     (r"^(diffllama)", "attention that is the difference of two"),
     (r"^(doge)", "masks that values make, and experts of single features"),
-    (r"^(luke)", "entities beside the words, with queries of their own"),
+    (r"^(luke)", "a head over entities beside the words"),
     (r"^(xmod)", "adapters of each language in each layer"),
     (r"^(xlm|flaubert)($|model|for|with)", "layers whose parts stand in several lists of modules"),
     (r"^(roc_?bert)", "tables of shapes and sounds of letters"),

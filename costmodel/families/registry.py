@@ -63,6 +63,7 @@ FAMILIES = Rows(
         ".bert_kin:ROFORMER": "roformer",
         ".bert_kin:BERT_KIN": "layoutlm megatron-bert",
         ".bert_kin:ROBERTA_KIN": "ibert roberta-prelayernorm xlm-roberta-xl",
+        ".luke:LUKE": "luke",
         ".clip_text:CLIP_TEXT": "clip_text_model",
         ".bert_kin:BIG_BIRD": "big_bird",
         ".bert_kin:REMBERT": "rembert",

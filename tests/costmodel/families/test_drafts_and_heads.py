@@ -169,7 +169,6 @@ def test_a_pooler_wider_than_what_it_reads_is_refused_where_there_is_one(model_t
         ("fnet", "Fourier transforms in place of attention"),
         ("xlnet", "two streams of attention"),
         ("flaubert", "layers whose parts stand in several lists"),
-        ("luke", "entities beside the words"),
         ("layoutlmv3", "embeddings and attention of a page's layout"),
         ("zamba2", "transformer blocks whose weights several layers share"),
         ("rwkv", "recurrent or state-space layers"),
