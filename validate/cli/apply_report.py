@@ -66,7 +66,8 @@ def print_written(written: Checkpoint, above: int, left_out: list[str], needed: 
     dropped = f", {count} layer{'s' if count > 1 else ''} dropped" if count else ""
     say(
         f"{si(manifest.params, '').strip()} of {si(manifest.dense_params, '').strip()} parameters ({saved:.1f} % saved"
-        f"{dropped}), {si(written.bytes, 'B')} of {kind} in {shards} weight file{'s' if shards > 1 else ''}, "
+        f"{dropped}), {manifest.factors.kind} factors, {si(written.bytes, 'B')} of {kind} in {shards} weight "
+        f"file{'s' if shards > 1 else ''}, "
         f"{seconds(elapsed, 3)}, peak memory {si(_peak_resident(), 'B')}"
     )
     if above:
