@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 import numpy.typing as npt
 
-from costmodel.arrays import Choices
+from costmodel.arrays import Choices, Ints
 from costmodel.decomposition.factors import Form
 from costmodel.errors import InputError
 from costmodel.model import ModelSpec
@@ -233,20 +233,13 @@ class PerSiteSpace(DesignSpace):
         return count
 
     def choices(self, index: int) -> Choices:
-        return self._read(index, self.options)
+        return self._filled(self._numbers.digits(index))
 
     def index_of(self, choices: Choices) -> int:
-        index = 0
-        flat = choices.ravel()
-        for site, column in zip(self.sites[::-1].tolist(), self._columns[::-1].tolist(), strict=True):
-            choice = int(flat[site])
-            if choice:
-                choice = 1 + self.ranks[column].index(self.ranks[column][choice - 1])
-            index = index * len(self.options[column]) + self.options[column].tolist().index(choice)
-        return index
+        return self._numbers.number(choices.ravel()[self.sites])
 
     def nth_valid(self, position: int) -> int:
-        return self.index_of(self._read(position, self.valid_options))
+        return self.index_of(self._filled(self._valid_numbers.digits(position)))
 
     def valid_choices(self, start: int, stop: int) -> Choices:
         at = np.arange(start, stop, dtype=np.int64)
@@ -264,12 +257,72 @@ class PerSiteSpace(DesignSpace):
             choices[:, :, column] = np.where(self.free[:, column], drawn, 0)
         return choices
 
-    def _read(self, number: int, options: list[npt.NDArray[np.int64]]) -> Choices:
+    @functools.cached_property
+    def _numbers(self) -> _Digits:
+        places: list[dict[int, int]] = [{} for _ in self.ranks]
+        first = [
+            [0, *(seen.setdefault(rank, place) for place, rank in enumerate(row, start=1))]
+            for seen, row in zip(places, self.ranks, strict=True)
+        ]
+        return _Digits(self.options, first, self._columns)
+
+    @functools.cached_property
+    def _valid_numbers(self) -> _Digits:
+        return _Digits(self.valid_options, [list(range(1 + len(row))) for row in self.ranks], self._columns)
+
+    def _filled(self, at_sites: Ints) -> Choices:
         flat = np.zeros(self.free.size, dtype=np.int64)
-        for site, column in zip(self.sites.tolist(), self._columns.tolist(), strict=True):
-            number, digit = divmod(number, len(options[column]))
-            flat[site] = options[column][digit]
+        flat[self.sites] = at_sites
         return flat.reshape(self.free.shape)
+
+
+class _Digits:
+    """Choices at sites as the digits of a number, the first site the least significant, in words of up to 62 bits.
+
+    Args:
+        options: for each column its distinct choices.
+        first: for each column and choice the choice that stands for it, where two are the same.
+        columns: int64 (sites,).
+    """
+
+    def __init__(self, options: Sequence[Ints], first: Sequence[Sequence[int]], columns: Ints) -> None:
+        self.columns = columns
+        self.options = np.zeros((len(options), max(map(len, options))), dtype=np.int64)
+        self.places = np.zeros((len(first), len(first[0])), dtype=np.int64)
+        for column, (some, stand) in enumerate(zip(options, first, strict=True)):
+            self.options[column, : len(some)] = some
+            place = {choice: digit for digit, choice in enumerate(some.tolist())}
+            self.places[column] = [place.get(choice, 0) for choice in stand]
+        self.bases = np.array([len(some) for some in options], dtype=np.int64)[columns]
+        strides, starts, words, stride = [], [0], [], 1
+        for site, base in enumerate(self.bases.tolist()):
+            if stride * base >= 1 << 62:
+                words.append(stride)
+                starts.append(site)
+                stride = 1
+            strides.append(stride)
+            stride *= base
+        self.words, self.starts = [*words, stride], np.array(starts)
+        self.strides = np.array(strides, dtype=np.int64)
+        self.word_of = np.repeat(np.arange(len(starts)), np.diff([*starts, len(columns)]))
+
+    def number(self, choices: Ints) -> int:
+        """The number of the choices at the sites, int64 (sites,)."""
+        values = np.add.reduceat(self.places[self.columns, choices] * self.strides, self.starts)
+        number = 0
+        for word, value in zip(self.words[::-1], values[::-1].tolist(), strict=True):
+            number = number * word + value
+        return number
+
+    def digits(self, number: int) -> Ints:
+        """The choices at the sites of a number, int64 (sites,)."""
+        values = []
+        for word in self.words:
+            number, value = divmod(number, word)
+            values.append(value)
+        digits = np.array(values, dtype=np.int64)[self.word_of] // self.strides % self.bases
+        found: Ints = self.options[self.columns, digits]
+        return found
 
 
 def set_bits(mask: int, width: int) -> npt.NDArray[np.int64]:
