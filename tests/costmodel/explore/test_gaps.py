@@ -134,6 +134,7 @@ def test_where_choices_raise_the_peak_the_gap_covers_it(
     question = with_live_peaks(ask(["prefill.peak_memory_bytes", second], seed=seed), seed, by_layer=True)
     found, truth = answer_by_sites(question), listed(question)
     assert not found.guarantee.startswith("exact")
+    assert f" possible at every {second}" in found.guarantee
     assert undercut(found, truth) <= found.frontier_gap * (1 + ROUNDING)
     assert found.top[0].objectives["prefill.peak_memory_bytes"] <= (
         truth.top[0].objectives["prefill.peak_memory_bytes"] + found.top_gap * (1 + ROUNDING)
@@ -155,6 +156,7 @@ def test_the_gap_of_the_best_covers_what_was_missed(name: str, limit: str, seed:
     answer = answer_by_sites(question)
     missed = answer.top[0].objectives[name] - listed(question).top[0].objectives[name]
     assert 0 < missed <= answer.top_gap * (1 + ROUNDING)
+    assert " at every " not in answer.guarantee
 
 
 @pytest.mark.usefixtures("coarse")

@@ -104,7 +104,10 @@ def test_classes_answer_as_a_literal_enumeration(objectives: list[str], limits: 
     works = [Workload.prefill(24, batch=2), Workload.decode(40)]
     question = question_of(space, works, objectives, limits, quality=quality)
     assert isinstance(space, MixedSpace)
-    classes = answer_by_classes(question, MixedClasses(question.tables, space))
+    summed = MixedClasses(question.tables, space)
+    for sums in (summed.batch.columns, summed.batch.excess):
+        assert {each.dtype for each in sums.values()} == {np.dtype(np.int64)}  # doubles would round large counts
+    classes = answer_by_classes(question, summed)
     literal = answer_by_classes(question, ListedConfigurations(question.tables, space))
     assert classes == literal
 
