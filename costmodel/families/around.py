@@ -110,6 +110,8 @@ _WRAPPER_ENDS = (
     "MiniCPMV",
     "MiniCPMO",
 )
+_ALONE = ("clip_text_model",)
+"""Types that are priced as files of their own alone: what is around them is no language model with a tower."""
 _CLASSIFIERS = ("ForSequenceClassification", "ForTokenClassification")
 """How classes end that tell apart what the language model inside makes of a text."""
 _FLAT = {
@@ -172,7 +174,7 @@ def text_model(fields: Fields, rows: Mapping[str, FamilyRow]) -> tuple[Fields, s
     if inside is None or (inside == outer and inside not in rows):
         inside = _flat_type(fields, kind, rows) or _WRAPPED.get(kind)
     values["model_type"] = inside
-    if inside is None:
+    if inside is None or inside in _ALONE:
         raise unsupported(fields, kind, rows)
     if path:
         for name in ("tie_word_embeddings", "dtype", "torch_dtype", "auto_map", *QUANTISED_KEYS):

@@ -178,3 +178,13 @@ def test_a_type_without_a_row_is_refused_by_what_it_has_that_none_prices(model_t
     with pytest.raises(ModelError, match=f"got {model_type!r}.* lacks a row: {words}") as refused:
         build(model_type=model_type)
     assert "\n" not in str(refused.value)
+
+
+def test_a_text_encoder_is_priced_alone_and_refused_inside_a_model_of_images() -> None:
+    inner = {**SMALL, "model_type": "clip_text_model", "max_position_embeddings": 16}
+    named = spec_from_config({**inner, "architectures": ["CLIPTextModelWithProjection"]}, name="test", source="test")
+    body = spec_from_config({**inner, "architectures": ["CLIPTextModel"]}, name="test", source="test")
+    assert named.num_params - body.num_params == 512 * 64
+    with pytest.raises(ModelError, match="CLIPModel lacks a row: a vision model"):
+        whole = {"model_type": "clip", "architectures": ["CLIPModel"], "text_config": inner}
+        spec_from_config(whole, name="test", source="test")
