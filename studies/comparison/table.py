@@ -36,7 +36,7 @@ def _losses(rows: list[Measured], size: float) -> list[str]:
     def cell(method: str) -> str:
         return f"{here[method].loss - dense.loss:.3f}" if method in here else "-"
 
-    return [cell(method) for method in ("ours, sequential", "ours, whitened", "svd-llm", "drop influence")]
+    return [cell(method) for method in ("ours, fisher", "ours, sequential", "svd-llm", "drop influence")]
 
 
 def _correlations(rows: list[Judged], size: float) -> list[str]:
