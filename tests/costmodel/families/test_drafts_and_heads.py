@@ -185,6 +185,6 @@ def test_a_text_encoder_is_priced_alone_and_refused_inside_a_model_of_images() -
     named = spec_from_config({**inner, "architectures": ["CLIPTextModelWithProjection"]}, name="test", source="test")
     body = spec_from_config({**inner, "architectures": ["CLIPTextModel"]}, name="test", source="test")
     assert named.num_params - body.num_params == 512 * 64
+    whole = {"model_type": "clip", "architectures": ["CLIPModel"], "text_config": inner}
     with pytest.raises(ModelError, match="CLIPModel lacks a row: a vision model"):
-        whole = {"model_type": "clip", "architectures": ["CLIPModel"], "text_config": inner}
         spec_from_config(whole, name="test", source="test")
