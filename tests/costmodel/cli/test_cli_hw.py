@@ -112,7 +112,8 @@ def test_check_as_json(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> No
     out, err = capsys.readouterr()
     good, bad = json.loads(out)["profiles"]
     assert good == {"profile": "t4", "ok": True, "figures": 12, "unverified": 3, "error": None}
-    assert (bad["ok"], bad["error"]) == (False, f"cannot read hardware profile: got '{tmp_path}'; Is a directory")
+    assert not bad["ok"]
+    assert bad["error"].startswith(f"a device is a name or a file, and this is a folder: got '{tmp_path}'; ")
     assert err == f"error: {bad['error']}\n"
 
 

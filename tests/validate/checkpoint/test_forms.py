@@ -140,7 +140,7 @@ def test_a_choice_is_applied_exactly_as_it_was_verified(tmp_path: Path, capsys: 
     other = tmp_path / "other.txt"
     other.write_text(text.read_text() + "more\n")
     assert "not the text that was verified" in refused("--choice", str(file), "--calibration-text", str(other))
-    assert "--calibration-text: got None; allowed: text.txt" in refused("--choice", str(file))
+    assert "--calibration-text is missing; give text.txt" in refused("--choice", str(file))
     assert "not the checkpoint that was verified" in refused(
         *given, model=dense_folder(tmp_path / "else", LLAMA, seed=1)
     )

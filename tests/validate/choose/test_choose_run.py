@@ -279,7 +279,7 @@ def test_samples_may_grow_until_they_are_fitted(
     [
         (["--model", "none-such"], "no such checkpoint: got 'none-such'"),
         (["--hw", "abacus"], "abacus"),
-        (["--text", "none-such.txt"], "cannot read text"),
+        (["--text", "none-such.txt"], "--text: no such file: got 'none-such.txt'"),
         (["--ranks", "0"], "rank"),
         (["--ranks", "5000"], "5000"),
         (["--samples", "40"], "Invalid value for '--samples'"),
