@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from costmodel.errors import InputError
+from costmodel.explore import pareto
 from costmodel.explore.distribution import distribution
 from costmodel.explore.names import all_names, named
 from costmodel.explore.objectives import Priced, known_names, parse_limit, parse_objective, parse_objectives
@@ -33,16 +34,20 @@ BOTH = Priced(phases=("prefill", "decode"), request=True, quality=True)
 ONE = Priced(phases=("decode",))
 
 
-@given(st.integers(1, 5), st.integers(0, 60), st.integers(1, 6), st.integers(0, 10**6))
-def test_frontier_against_the_definition(columns: int, rows: int, values: int, seed: int) -> None:
-    """Few different values, hence many ties."""
+@given(st.integers(1, 6), st.integers(0, 60), st.integers(1, 6), st.integers(1, 70), st.integers(0, 10**6))
+def test_frontier_against_the_definition(columns: int, rows: int, values: int, block: int, seed: int) -> None:
+    """Few different values, hence many ties, in blocks of any size."""
     goals = np.random.default_rng(seed).integers(0, values, (rows, columns)).astype(np.float64)
     expected = set()
     for one in goals:
         if not ((goals <= one).all(axis=1) & (goals < one).any(axis=1)).any():
             expected.add(tuple(one))
-    found = [tuple(goals[position]) for position in nondominated(goals)]
-    assert found == sorted(expected)
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in (("_BLOCK", block), ("_AT_ONCE", 1 + block // 3), ("_PIVOTS", 1 + block // 7)):
+            patch.setattr(pareto, name, value)
+        found = nondominated(goals)
+    assert [tuple(goals[position]) for position in found] == sorted(expected)
+    assert all(position == np.flatnonzero((goals == goals[position]).all(axis=1))[0] for position in found.tolist())
 
 
 def test_frontier_of_many_points() -> None:
@@ -50,6 +55,17 @@ def test_frontier_of_many_points() -> None:
     front = goals[nondominated(goals)]
     assert not any(((goals <= one).all(axis=1) & (goals < one).any(axis=1)).any() for one in front[::7])
     assert (front[:, None] <= goals[None, ::50]).all(axis=2).any(axis=0).all()
+
+
+@pytest.mark.parametrize("columns", [3, 4, 5])
+def test_a_frontier_of_many_blocks_is_all_of_it(columns: int) -> None:
+    """Points of one plane, none of which dominates another, and as many behind some of them."""
+    rng = np.random.default_rng(2)
+    own = rng.integers(0, 1 << 20, (5000, columns - 1)).astype(np.float64)
+    plane = np.unique(np.concatenate([own, -own.sum(axis=1, keepdims=True)], axis=1), axis=0)
+    behind = plane[rng.permutation(len(plane))] + rng.integers(0, 2, plane.shape) * [*[0.0] * (columns - 1), 1.0]
+    goals = rng.permutation(np.concatenate([plane, behind, behind + 1]))
+    assert (goals[nondominated(goals)] == plane).all()
 
 
 @given(st.lists(st.tuples(st.floats(-1e3, 1e9), st.integers(1, 2**90)), min_size=1, max_size=40))
