@@ -11,7 +11,6 @@ from typing import Any
 
 import pytest
 import torch
-from cases import few_or_all
 from test_training import SHORT, made, short_corpus
 
 from costmodel.errors import InputError
@@ -41,12 +40,12 @@ def elsewhere(monkeypatch: pytest.MonkeyPatch) -> torch.device:
     return torch.device("lazy")
 
 
-def _record(kind: str, dtype: torch.dtype) -> contextlib.nullcontext[None]:
-    _cast.append((kind, dtype))
+def _record(kind: str, dtype: torch.dtype, *, enabled: bool) -> contextlib.nullcontext[None]:
+    _cast.append((kind, dtype, enabled))
     return contextlib.nullcontext()
 
 
-_cast: list[tuple[str, torch.dtype]] = []
+_cast: list[tuple[str, torch.dtype, bool]] = []
 
 
 def _unfused(kind: Any, groups: Any, *, fused: bool, **options: Any) -> torch.optim.Optimizer:
@@ -54,11 +53,11 @@ def _unfused(kind: Any, groups: Any, *, fused: bool, **options: Any) -> torch.op
     return made
 
 
-@pytest.mark.parametrize("family", few_or_all(["llama"], ["bert"]))
+@pytest.mark.parametrize(("family", "mixed"), [("llama", True), ("bert", False)])
 def test_a_training_follows_its_device(
-    family: str, elsewhere: torch.device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    family: str, mixed: bool, elsewhere: torch.device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    recipe = replace(SHORT[family], steps=2, warmup=0, batch=2)
+    recipe = replace(SHORT[family], steps=2, warmup=0, batch=2, mixed=mixed)
     monkeypatch.setattr("studies.models.product.CHECKED", 2)
     monkeypatch.setattr(Product, "_write", lambda self, model, state, *_: {"model": model, "state": state})
     there, here = (
@@ -66,7 +65,7 @@ def test_a_training_follows_its_device(
         for name, place in (("there", elsewhere), ("here", torch.device("cpu")))
     )
     first, second = (product.make(points=1, items=0) for product in (there, here))
-    assert set(_cast) == {("lazy", torch.bfloat16), ("cpu", torch.bfloat16)}
+    assert set(_cast) == {("lazy", torch.bfloat16, mixed), ("cpu", torch.bfloat16, mixed)}
     assert (place_of(first["model"]).type, place_of(second["model"]).type) == ("lazy", "cpu")
     assert first["state"].curve[-1].heldout == pytest.approx(second["state"].curve[-1].heldout, rel=1e-3)
     assert here.key != there.key  # a state is not continued on another device
@@ -114,7 +113,8 @@ def test_the_processors_key_is_what_it_was(tmp_path: Path) -> None:
 @pytest.mark.parametrize("family", FAMILIES)
 def test_choices_are_scored_where_the_model_is(family: str, elsewhere: torch.device, tmp_path: Path) -> None:
     product = Product(SHORT[family], short_corpus(), tmp_path)
-    items = next(iter(product.tasks(2).values()))
+    *_, items = product.tasks(2).values()  # of one text, which has places enough
+    assert len(items) == 2
     model = build_model(product.recipe, product.tokenizer).eval()
     here = chosen(model, product.tokenizer, items)
     assert chosen(model.to(elsewhere), product.tokenizer, items) == here

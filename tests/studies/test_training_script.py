@@ -67,8 +67,8 @@ def test_a_finished_model_is_left_alone_or_refused(train: Any, tmp_path: Path) -
     low, high = record["heldout"]["interval"]
     assert f"[{low:.3f}, {high:.3f}] nats per token" in out
     assert low < record["heldout"]["nats_per_token"] < high
-    low, high = record["tasks"]["continuation"]["interval"]
-    assert 0 <= low <= record["tasks"]["continuation"]["accuracy"] <= high <= 1
+    low, high = record["tasks"]["continuation_same_file"]["interval"]
+    assert 0 <= low <= record["tasks"]["continuation_same_file"]["accuracy"] <= high <= 1
     assert record["machine"]["device"] == "cpu"
     code, out, errors = train()
     assert (code, errors) == (0, "")
