@@ -42,6 +42,8 @@ FEW = 16
 _DRAWS, _FOLDS, _SEED = 20, 10, 0
 _LINK = np.array([0.1, 0.3])
 """Weights of the penalties of ln scale and ln bend away from 0, next to residuals of about 0.3."""
+_NO_CEILING = 1e6
+"""Nats: far above any change, where a score has no ceiling of its own."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -112,7 +114,7 @@ def curvature(target: Known) -> Score:
         layer=np.zeros(target.evidence.spec.num_layers),
         prior=1.0,
         drop=0.0,
-        ceiling=1e6,
+        ceiling=_NO_CEILING,
         bend=1.0,
         shared=0.0,
         pair=0.0,
@@ -122,7 +124,7 @@ def curvature(target: Known) -> Score:
 def scaled(score: Score, target: Known, chosen: Ints) -> Score:
     """With scale and bend of the link fitted to some of the target's configurations, and a ceiling above them."""
     inputs, change = target.inputs.subset(chosen), compress(target.change[chosen])
-    ceiling = max(score.ceiling if score.ceiling < 1e5 else 0.0, 1.5 * float(target.change[chosen].max()))
+    ceiling = max(score.ceiling if score.ceiling < _NO_CEILING else 0.0, 1.5 * float(target.change[chosen].max()))
 
     def of(vector: Floats) -> Score:
         scale, bend = vector.tolist()
