@@ -177,6 +177,8 @@ def _units(unit: str) -> Mapping[str, float]:
         scales = _SMALL | ({} if unit == "s" else {"k": 1e3, "M": 1e6})
         names = {"": 1.0, **{f"{prefix}{unit}": factor for prefix, factor in scales.items()}}
         return names | (_LONG if unit == "s" else {})
+    if unit == "nats":
+        return {"": 1.0, "nat": 1.0, "nats": 1.0}
     if unit:
         return {"": 1.0, unit: 1.0, **{f"{prefix}{unit}": factor for prefix, factor in _SCALES.items()}}
     return _SCALES | {"B": 1e9}
@@ -189,5 +191,6 @@ def _allowed(unit: str) -> str:
         "s": "10ms, 2.5s, 5min or seconds",
         "%": "20% or 20",
         "J": "5J, 200mJ or joules",
+        "nats": "nats such as 0.05, which is 5 % more perplexity",
     }
     return examples.get(unit, f"a number{f', in {unit}' if unit else ', such as 7B or 350M'}")

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 F = TypeVar("F", bound=Callable[..., Any])
 _SOFT = ("assumption: ", "note: ")
 """How lines begin that -q leaves out."""
-_COMMAND = "next: costmodel"
+_COMMANDS = ("next: costmodel", "next: validate")
 """How lines begin that are commands to copy."""
 _REPEATED = "costmodel.repeated"
 """Where a command keeps its warnings of options given twice until it is done."""
@@ -199,7 +199,7 @@ def print_lines(lines: Iterable[str]) -> None:
         if is_quiet() and line.startswith(_SOFT):
             continue
         text, width = shown(line), text_width()
-        if line.startswith(_COMMAND):
+        if line.startswith(_COMMANDS):
             print(text)
             continue
         print(textwrap.fill(text, width, subsequent_indent="  ", break_long_words=False, break_on_hyphens=False))

@@ -4,8 +4,8 @@ A field of a frozen dataclass becomes an option: its name is the parameter's, wi
 default it is required. Its type decides what is taken: `int`, `float`, `str` and `Path` as they are, a `Literal` or an
 `Enum` a choice, `bool` a flag, `tuple[str, ...]` a repeatable option; `| None` adds nothing. `metadata` has `help`, and
 where it differs from that: `option` (`--hw`, or several names), `metavar`, `low` and `high`, the least and the greatest
-number, `unit`, in which the number is and with which it may be written (`s`, `%`), and `type`, an own type of click. A
-default that is words ends the help: `[default: physical cores]`.
+number, `unit`, in which the number is and with which it may be written (`s`, `%`, `nats`), and `type`, an own type of
+click. A default that is words ends the help: `[default: physical cores]`.
 
     @dataclass(frozen=True, slots=True, kw_only=True)
     class Size:

@@ -17,9 +17,12 @@ class Working:
     Args:
         text: what is being done.
         every_s: seconds between lines.
+        at_once: say what is being done at the start too.
     """
 
-    def __init__(self, text: str, every_s: float | None = None) -> None:
+    def __init__(self, text: str, every_s: float | None = None, *, at_once: bool = False) -> None:
+        if at_once and not is_quiet():
+            say(f"progress: {text}", err=True)
         self._text, self._every_s = text, EVERY_S if every_s is None else every_s
         self._began = time.monotonic()
         self._ended = threading.Event()

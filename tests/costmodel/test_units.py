@@ -169,6 +169,9 @@ def test_nearest_prefers_what_begins_alike() -> None:
         ("", "350m", 350e6),
         ("J", "5 KJ", 5e3),
         ("tok/s", "2 KTok/s", 2e3),
+        ("nats", "0.05", 0.05),
+        ("nats", "0.05 nats", 0.05),
+        ("nats", "1nat", 1),
     ],
 )
 def test_an_amount_is_read_with_its_unit_in_either_case(unit: str, text: str, amount: float) -> None:
@@ -176,7 +179,8 @@ def test_an_amount_is_read_with_its_unit_in_either_case(unit: str, text: str, am
 
 
 @pytest.mark.parametrize(
-    ("unit", "text"), [("J", "5mj"), ("s", "24GB"), ("%", "20ms"), ("B", "1 2GB"), ("s", "ten"), ("B", "24Gb")]
+    ("unit", "text"),
+    [("J", "5mj"), ("s", "24GB"), ("%", "20ms"), ("B", "1 2GB"), ("s", "ten"), ("B", "24Gb"), ("nats", "5%")],
 )
 def test_an_amount_that_means_two_things_or_another_is_refused(unit: str, text: str) -> None:
     with pytest.raises(InputError):

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from validate.errors import RunError
@@ -18,24 +18,32 @@ _ON_PARENTS_DEATH = 1
 """PR_SET_PDEATHSIG of Linux's prctl."""
 
 
-def run_validate(words: Sequence[str], log: Path) -> None:
+def run_validate(words: Sequence[str], log: Path, heard: Callable[[str], None]) -> None:
     """Run a command; what it prints goes to `log`, its progress to the terminal.
+
+    Args:
+        words: after `validate`.
+        log: file for its standard output.
+        heard: told each line of progress, as it is written, where stderr is no terminal.
 
     Raises:
         RunError: when it fails, with the last line that it wrote to stderr.
         KeyboardInterrupt: when it was interrupted.
     """
     terminal = os.isatty(2)
-    with log.open("w", encoding="utf-8") as stream:
-        process = subprocess.Popen(
+    with (
+        log.open("w", encoding="utf-8") as stream,
+        subprocess.Popen(
             [sys.executable, "-m", "validate", *words],
             stdout=stream,
             stderr=None if terminal else subprocess.PIPE,
             text=True,
             env={**os.environ, _PARENT: str(os.getpid())},
-        )
+        ) as process,
+    ):
         try:
-            _, errors = process.communicate()
+            errors = [line for line in process.stderr or () if not _is_progress(line, heard)]
+            process.wait()
         except BaseException:
             process.terminate()  # it closes its records and leaves
             process.wait()
@@ -43,8 +51,15 @@ def run_validate(words: Sequence[str], log: Path) -> None:
     if process.returncode == 130:
         raise KeyboardInterrupt
     if process.returncode:
-        last = (errors or "see above").strip().splitlines()[-1].removeprefix("error: ")
+        last = ("".join(errors).strip() or "see above").splitlines()[-1].removeprefix("error: ")
         raise RunError(f"`validate {words[0]}` failed" if words[0][0] != "-" else "measuring latency failed", hint=last)
+
+
+def _is_progress(line: str, heard: Callable[[str], None]) -> bool:
+    """Whether a line of stderr is one of progress, which is passed on."""
+    if found := line.startswith("progress: "):
+        heard(line.rstrip("\n"))
+    return found
 
 
 def end_with_parent() -> None:

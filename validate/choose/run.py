@@ -53,6 +53,7 @@ class Loop:
         folder: where everything is kept.
         tell: told one line about each stage.
         progress: shows how far measuring is.
+        heard: told each line of progress of a process that measures, where stderr is no terminal.
         cluster: whose workers measure sensitivity and quality; None for this process. Times are taken here.
 
     Raises:
@@ -65,9 +66,11 @@ class Loop:
         folder: Path,
         tell: Callable[[str], None],
         progress: ShowProgress,
+        heard: Callable[[str], None],
         cluster: Cluster | None = None,
     ) -> None:
         self._settings, self._folder, self._progress, self._cluster = settings, folder, progress, cluster
+        self._heard = heard
         self._setup = settings.setup()
         self._ranks = settings.rank_list
         _check_ranks(self._setup.model, self._ranks, settings.multiple)
@@ -249,7 +252,7 @@ class Loop:
         ]
         if settings.threads is not None:
             words += ["--threads", str(settings.threads)]
-        run_validate(words, folder.with_suffix(".txt"))
+        run_validate(words, folder.with_suffix(".txt"), self._heard)
         return read_samples(folder)
 
     def _refit(self) -> str:

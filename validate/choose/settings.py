@@ -86,6 +86,7 @@ class Sizes:
         0.05,
         "Increase of NLL per token that the choice may have; kept for later calls.",
         metavar="NATS",
+        unit="nats",
         low=0,
         high=1000,
     )

@@ -24,7 +24,7 @@ from validate.checkpoint.choice import Choice, Chosen
 from validate.checkpoint.settings import ApplySettings
 from validate.cli.apply_report import print_written
 from validate.cli.options import given
-from validate.cli.progress import WorkBar
+from validate.cli.progress import LOADING, WorkBar
 from validate.errors import RunError
 
 if TYPE_CHECKING:  # these load torch
@@ -98,7 +98,7 @@ def command(
         )
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with WorkBar() as bar, contextlib.ExitStack() as stack:
-        bar.show("loading torch and transformers", 0, 0)
+        bar.show(LOADING, 0, 0)
         import psutil
         from transformers.utils import logging
 

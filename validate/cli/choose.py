@@ -20,8 +20,9 @@ from pathlib import Path
 
 import click
 
-from costmodel.cli.common import print_table, say
+from costmodel.cli.common import is_quiet, print_table, say
 from costmodel.cli.options import options_of
+from costmodel.cli.progress import Working
 from costmodel.decomposition.recipe import load_recipe
 from costmodel.errors import InputError
 from costmodel.families.load import load_model
@@ -30,7 +31,7 @@ from validate.choose.settings import NAME as SETTINGS
 from validate.choose.settings import SMALL, Settings, Sizes
 from validate.choose.verdict import Verdict
 from validate.cli.options import cluster_at, given, ray_option
-from validate.cli.progress import RunProgress
+from validate.cli.progress import LOADING, RunProgress, is_loading
 from validate.interval import interval_text
 
 
@@ -101,13 +102,14 @@ def command(
         given_recipe = None if recipe is None else " + ".join(load_recipe(recipe))
         os.environ |= {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false"}
         signal.signal(signal.SIGTERM, signal.default_int_handler)
-        from validate.choose.run import Loop
+        with Working(LOADING, at_once=is_loading(LOADING)):
+            from validate.choose.run import Loop
 
         settings = Settings(
             model=model, text=text, calibration_text=calibration_text, hw=hw, recipe=given_recipe, **asdict(sizes)
         )
         with cluster_at(ray) as cluster:
-            Loop(settings, out, say, lambda: RunProgress("configuration"), cluster).run()
+            Loop(settings, out, say, lambda: RunProgress("configuration"), _pass_on, cluster).run()
     accept = sizes.accept if "accept" in asked else None
     verdict, lines = write_report(out, accept)
     _print_tallies(verdict)
@@ -116,6 +118,12 @@ def command(
     say(f"{time.monotonic() - start:.0f} s in all; wrote {out / 'report.html'}")
     if verdict.choice is not None:
         say(f"next: {_apply(Settings.read(out), out / CHOICE)}")
+
+
+def _pass_on(line: str) -> None:
+    """Say a line of progress of another process, not under -q."""
+    if not is_quiet():
+        say(line, err=True)
 
 
 def _apply(settings: Settings, choice: Path) -> str:

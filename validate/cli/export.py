@@ -11,6 +11,7 @@ from costmodel.cli.common import NamingGroup, say
 from costmodel.cli.progress import Working
 from costmodel.errors import InputError
 from costmodel.units import seconds, si
+from validate.cli.progress import LOADING, is_loading
 
 
 @click.group(cls=NamingGroup)
@@ -43,15 +44,16 @@ def onnx(folder: Path, out: Path) -> None:
         raise InputError("--out", value=str(out), allowed="a file named .onnx")
     if out.exists() or not out.parent.is_dir():
         raise InputError("--out", value=str(out), allowed="a new file in a folder that exists")
-    from transformers.utils import logging
+    with Working(LOADING, at_once=is_loading(LOADING)) as working:
+        from transformers.utils import logging
 
-    from validate.runtimes.export import require_onnx
-    from validate.runtimes.folder import export_folder
+        from validate.runtimes.export import require_onnx
+        from validate.runtimes.folder import export_folder
 
-    require_onnx()
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    with Working(f"exporting {folder}") as working:
+        require_onnx()
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
+        working.status(f"exporting {folder}")
         off = export_folder(folder, out, working.status)
     say(
         f"{out}: {si(out.stat().st_size, 'B')}, outputs of ONNX Runtime and PyTorch differ by at most {off:.1e} of the "

@@ -11,7 +11,7 @@ import click
 from costmodel.cli.common import format_option, say, write_csv, write_json
 from costmodel.cli.options import options_of
 from costmodel.errors import InputError
-from validate.cli.progress import WorkBar
+from validate.cli.progress import LOADING, WorkBar
 from validate.heal.settings import HealSettings
 from validate.interval import interval_text
 
@@ -52,7 +52,7 @@ def command(
         raise InputError("no such folder", value=str(out.parent), hint="make it, or choose another --out")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with WorkBar() as bar:
-        bar.status("loading torch and transformers")
+        bar.status(LOADING)
         from transformers.utils import logging
 
         from validate.heal.run import heal

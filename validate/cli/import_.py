@@ -11,6 +11,7 @@ from costmodel.cli.common import NamingGroup, say
 from costmodel.cli.progress import Working
 from validate.calibration.folder import write_ops
 from validate.calibration.importers import FRAMEWORKS, import_aiconfigurator
+from validate.cli.progress import LOADING, is_loading
 
 
 @click.group(cls=NamingGroup)
@@ -61,13 +62,14 @@ def gguf(file: Path, dtype: Literal["fp32", "bf16", "fp16"], out: Path) -> None:
         pip install gguf
         validate import gguf SmolLM2-135M-Instruct.Q4_1.gguf --out smollm2
     """
-    from transformers.utils import logging
+    with Working(LOADING, at_once=is_loading(LOADING)) as working:
+        from transformers.utils import logging
 
-    from validate.checkpoint.gguf import import_gguf
+        from validate.checkpoint.gguf import import_gguf
 
-    logging.set_verbosity_error()
-    logging.disable_progress_bar()
-    with Working(f"reading {file}") as working:
+        logging.set_verbosity_error()
+        logging.disable_progress_bar()
+        working.status(f"reading {file}")
         found = import_gguf(file, out, dtype, working.status)
     if found.left_out:
         say(

@@ -16,7 +16,7 @@ from costmodel.families.load import read_config
 from costmodel.forward.workload import Runtime
 from costmodel.model import ModelSpec
 from validate.cli.options import cluster_at
-from validate.cli.progress import RunProgress
+from validate.cli.progress import LOADING, RunProgress
 from validate.cli.reporting import finish
 from validate.cli.starting import note_repaired, pin_and_warn, settings_to_resume
 from validate.cluster.connection import Cluster
@@ -69,7 +69,7 @@ def _run(
     """Measure what has no record yet; True when interrupted."""
     try:
         with cluster_at(ray) as cluster, RunProgress() as progress:
-            progress.status("loading torch and transformers")
+            progress.status(LOADING)
             from transformers.utils import logging
 
             from validate.devices.hardware_match import hardware_for, mismatch

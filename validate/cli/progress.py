@@ -1,5 +1,5 @@
 """Progress on stderr: of a run that leaves records, and of one long piece of work: a bar, and where no terminal is a
-line now and then, but not under -q."""
+line now and then, the first one before torch is loaded, but not under -q."""
 
 from __future__ import annotations
 
@@ -14,6 +14,14 @@ from costmodel.files.cells import shown
 
 if TYPE_CHECKING:
     from rich.progress import Progress, ProgressColumn, TaskID
+
+LOADING = "loading torch and transformers"
+"""What takes seconds before the first piece of work."""
+
+
+def is_loading(text: str) -> bool:
+    """Whether this is what takes seconds, and is not behind this process already."""
+    return text == LOADING and "torch" not in sys.modules
 
 
 def make_bar(*columns: str | ProgressColumn, **options: Any) -> Progress:
@@ -31,7 +39,7 @@ def make_bar(*columns: str | ProgressColumn, **options: Any) -> Progress:
 
 
 class Lines:
-    """What a bar would show, as a line every EVERY_S where stderr is no terminal.
+    """What a bar would show, as a line every EVERY_S where stderr is no terminal, and before torch is loaded.
 
     Args:
         clock: seconds, of any origin.
@@ -43,7 +51,8 @@ class Lines:
 
     def tell(self, text: str, done: float, total: float | None) -> None:
         """Say what is being done, if it is time to."""
-        if sys.stderr.isatty() or (now := self._clock()) < self._next or is_quiet():
+        now = self._clock()
+        if sys.stderr.isatty() or is_quiet() or (now < self._next and not is_loading(text)):
             return
         self._next = now + EVERY_S
         counts = all(float(value).is_integer() for value in (done, total or 0))

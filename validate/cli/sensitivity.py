@@ -17,7 +17,7 @@ from costmodel.files.write import write_file
 from costmodel.show.figure import file_kind
 from costmodel.space.settings import parse_ranks
 from validate.cli.options import cluster_at, given, ranks_option, ray_option, require_used
-from validate.cli.progress import WorkBar
+from validate.cli.progress import LOADING, WorkBar
 from validate.factors.kinds import Factors
 from validate.sensitivity.file import Sensitivity, load_sensitivity
 from validate.sensitivity.page import KINDS, sensitivity_bytes
@@ -129,7 +129,7 @@ def _measure(model: str, text: Path, out: Path, settings: SensitivitySettings, r
         raise InputError("no such folder", value=str(out.parent), hint="make it, or choose another --out")
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with cluster_at(ray) as cluster, WorkBar() as bar:
-        bar.status("loading torch and transformers")
+        bar.status(LOADING)
         from transformers.utils import logging
 
         from validate.sensitivity.measure import measure_sensitivity

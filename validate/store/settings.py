@@ -46,7 +46,7 @@ def option(
         words: its line of `--help`.
         metavar: what a value is called there.
         low, high: the least and the greatest value.
-        unit: of a number that may be written with it: `s` or `%`.
+        unit: of a number that may be written with it: `s`, `%` or `nats`.
     """
     about = {"help": words, "metavar": metavar, "low": low, "high": high, "unit": unit}
     known = {key: value for key, value in about.items() if value is not None}

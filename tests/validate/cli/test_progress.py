@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 import re
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
+from quality_cases import checkpoint
 
 from costmodel._version import __version__
 from costmodel.cli import run
 from costmodel.cli.common import say
 from costmodel.errors import InputError
 from validate.cli import cli, main
-from validate.cli.progress import EVERY_S, Lines, RunProgress, WorkBar
+from validate.cli.progress import EVERY_S, LOADING, Lines, RunProgress, WorkBar
 
 pytest.importorskip("rich")
 ROOT = Path(__file__).resolve().parents[3]
@@ -76,6 +79,60 @@ def test_without_a_terminal_a_line_is_said_now_and_then(capsys: pytest.CaptureFi
     now[0] += EVERY_S
     lines.tell("reading", 0, None)
     assert capsys.readouterr().err == "progress: writing, 25 %\nprogress: reading\n"
+
+
+def test_loading_is_said_before_it_begins_and_not_where_it_is_behind(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch", sys)
+    with WorkBar() as bar:
+        bar.status(LOADING)
+    assert capsys.readouterr().err == ""
+    monkeypatch.delitem(sys.modules, "torch")
+    with WorkBar() as bar:
+        bar.status("reading")
+        bar.status(LOADING)
+        bar.status("writing")
+    assert capsys.readouterr().err == f"progress: {LOADING}\n"
+
+
+COMMANDS = {
+    "validate": ["--model", "llama-70m", "--samples", "1", "--out"],
+    "sensitivity": ["--model", "none", "--text", __file__, "--out"],
+    "quality": ["--model", "MODEL", "--text", __file__, "--blocks", "2", "--length", "8", "--samples", "1", "--out"],
+    "choose": ["--model", "MODEL", "--text", __file__, "--calibration-text", __file__, "--hw", "amd-epyc-2t", "--out"],
+    "apply": ["--model", "none", "--decompose", "rank=1", "--out"],
+    "heal": ["none", "--dense", "none", "--text", __file__, "--judge-text", __file__, "--out"],
+    "export": ["onnx", "none", "--out"],
+    "import": ["gguf", "none", "--out"],
+}
+"""Every command that loads torch, and words with which it comes to that; MODEL is a checkpoint."""
+WITHOUT_TORCH = """
+import sys
+from validate.cli import main
+
+class Torch:
+    def find_spec(name, path=None, target=None):
+        if name == "torch":
+            raise ModuleNotFoundError("No module named 'torch'", name=name)
+
+sys.meta_path.insert(0, Torch)
+main()
+"""
+"""The command where torch cannot be loaded: what it says came before that."""
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_says_at_once_that_it_loads(name: str, tmp_path: Path) -> None:
+    folder = checkpoint(tmp_path / "model") if "MODEL" in COMMANDS[name] else tmp_path
+    words = [str(folder) if word == "MODEL" else word for word in COMMANDS[name]]
+    out = tmp_path / ("x.onnx" if name == "export" else "out")
+    argv = [*([] if name == "validate" else [name]), *words, str(out)]
+    done = subprocess.run([sys.executable, "-c", WITHOUT_TORCH, *argv], capture_output=True, text=True, cwd=ROOT)
+    missing = "error: a library that measuring needs is missing: got 'torch'"
+    lines = [line for line in done.stderr.splitlines() if not line.startswith("note: ")]
+    assert lines[0] == f"progress: {LOADING}"
+    assert [line.partition(";")[0] for line in lines[1:]] == [missing]
 
 
 @pytest.mark.parametrize("make", [WorkBar, RunProgress])
