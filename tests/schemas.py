@@ -9,7 +9,6 @@ import contextlib
 import io
 import json
 import shlex
-import tempfile
 from collections.abc import Callable, Collection, Iterable, Mapping
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from schemas_built import (
     prices,
     qualities,
     replays,
+    sensitivities,
 )
 
 from costmodel.cli import cli, run
@@ -306,55 +306,6 @@ def choices() -> list[Any]:
         made_of = {"model": "llama", "checkpoint": "0" * 64, "factors": factors, "measured": measured}
         chosen = Chosen(**made_of, calibration=calibration)
         found += [Choice(config=config, chosen=chosen).to_json() for config in configs]
-    return found
-
-
-def sensitivities() -> list[Any]:
-    """What `validate sensitivity --from FILE --format json` prints, without and with loss terms."""
-    import numpy as np
-
-    from costmodel.decomposition.factors import Site
-    from costmodel.decomposition.sites import site_columns
-    from costmodel.families.registry import spec_from_config
-    from validate.cli import cli as measuring
-    from validate.sensitivity.file import Sensitivity, SensitivityRun, save_sensitivity
-    from validate.sensitivity.spectra import LossTerms, SiteSpectra
-
-    sizes = {"hidden_size": 8, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
-    config = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "vocab_size": 16, **sizes}
-    spec = spec_from_config(config, name="tiny", source="tiny")
-    falling = np.arange(8, 0, -1, dtype=np.float64)
-    terms = LossTerms(
-        slope_plain=falling, slope_whitened=falling, curvature_plain=falling, curvature_whitened=falling, gradient=1.0
-    )
-    found = []
-    for loss in (None, terms):
-        spectra = SiteSpectra(singular_values=falling, plain_output=falling, whitened=falling, loss=loss)
-        run_of = SensitivityRun(
-            model="tiny",
-            config=config,
-            weights="0" * 64,
-            text="0" * 64,
-            blocks=2,
-            length=8,
-            dtype="fp32",
-            device="cpu",
-            gradients=loss is not None,
-            nll=None if loss is None else 1.5,
-            seed=0,
-            whole="",
-            versions={},
-            seconds=1.5,
-        )
-        sites = {Site(*site): spectra for site in site_columns(spec)}
-        with tempfile.TemporaryDirectory() as folder:
-            file = Path(folder) / "tiny.sensitivity"
-            save_sensitivity(file, Sensitivity(run=run_of, spec=spec, sites=sites))
-            words = ["sensitivity", "--from", str(file), "--format", "json"]
-            quality = [] if loss is None else ["--as-quality", str(file.with_suffix(".json"))]
-            with contextlib.redirect_stdout(io.StringIO()) as stream:
-                assert run(measuring, [*words, *quality]) == 0
-        found.append(json.loads(stream.getvalue()))
     return found
 
 

@@ -109,6 +109,53 @@ def qualities() -> list[Any]:
     return [*found, {**found[0], "configurations": [failed]}]
 
 
+def sensitivities() -> list[Any]:
+    """What `validate sensitivity --from FILE --format json` prints, without and with loss terms."""
+    import numpy as np
+
+    from costmodel.decomposition.factors import Site
+    from costmodel.decomposition.sites import site_columns
+    from costmodel.families.registry import spec_from_config
+    from validate.cli import cli as measuring
+    from validate.sensitivity.file import Sensitivity, SensitivityRun, save_sensitivity
+    from validate.sensitivity.spectra import LossTerms, SiteSpectra
+
+    sizes = {"hidden_size": 8, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2}
+    config = {"model_type": "llama", "architectures": ["LlamaForCausalLM"], "vocab_size": 16, **sizes}
+    spec = spec_from_config(config, name="tiny", source="tiny")
+    falling = np.arange(8, 0, -1, dtype=np.float64)
+    terms = LossTerms(
+        slope_plain=falling, slope_whitened=falling, curvature_plain=falling, curvature_whitened=falling, gradient=1.0
+    )
+    found = []
+    for loss in (None, terms):
+        spectra = SiteSpectra(singular_values=falling, plain_output=falling, whitened=falling, loss=loss)
+        run_of = SensitivityRun(
+            model="tiny",
+            config=config,
+            weights="0" * 64,
+            text="0" * 64,
+            blocks=2,
+            length=8,
+            dtype="fp32",
+            device="cpu",
+            gradients=loss is not None,
+            nll=None if loss is None else 1.5,
+            seed=0,
+            whole="",
+            versions={},
+            seconds=1.5,
+        )
+        sites = {Site(*site): spectra for site in site_columns(spec)}
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "tiny.sensitivity"
+            save_sensitivity(file, Sensitivity(run=run_of, spec=spec, sites=sites))
+            words = ["sensitivity", "--from", str(file)]
+            quality = [] if loss is None else ["--as-quality", str(file.with_suffix(".json"))]
+            found.append(printed_by(measuring, *words, *quality))
+    return found
+
+
 def manifests() -> list[Any]:
     """factored.json of `validate apply`: plain and fitted factors, in int8 too."""
     return [json.loads(each.to_bytes()) for each in _manifests()]
