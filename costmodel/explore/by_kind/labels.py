@@ -23,7 +23,7 @@ WORK = {1: 40_000_000, 2: 40_000_000, 3: 20_000_000}
 """Pairs of labels that may be added up in all, by the number of sums; of more sums sets are small (`_MOST_HARD`)."""
 _FEWEST, _MOST_PAIRS = 250_000, 4_000_000
 """Pairs of two sets that may be added up at least, and at most."""
-_MOST, _MOST_HARD = 20_000, 1000
+_MOST, _MOST_HARD = 20_000, 2000
 """Labels of one set that are kept before sums are compared on a grid: of up to three sums, of more."""
 _FINEST = 2.0**-13
 """Width of the finest grid as a share of how far a sum ranges."""
