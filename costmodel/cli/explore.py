@@ -223,10 +223,11 @@ def _print(result: Exploration, beside: Beside | None) -> None:
     names = [objective.name for objective in question.objectives]
     columns = ["", "configuration", *names, *([] if "quality" in names else [damage_title(result)])]
     alive = milder(result)
-    if alive:
-        print_table(milder_title(result), columns, [dense_row(result), *found_rows(result, alive)], left=2)
+    if alive is not None and alive.top:
+        rows = [dense_row(result), *found_rows(result, alive.top)]
+        print_table(milder_title(result, alive), columns, rows, left=2)
     elif alive is not None:
-        print_lines([f"{milder_title(result)}: nothing is ahead of dense", ""])
+        print_lines([f"{milder_title(result, alive)}: nothing is ahead of dense", ""])
     if answer.top:
         print_table(top_title(result), columns, [dense_row(result), *found_rows(result, answer.top)], left=2)
     elif question.limits and question.top:

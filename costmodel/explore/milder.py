@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 
 from costmodel.decomposition.prior import DESTROYED, METRIC
-from costmodel.explore.answer import Found
+from costmodel.explore.answer import Answer
 from costmodel.explore.explore import Exploration, answer
 from costmodel.explore.objectives import Limit, Objective
 from costmodel.explore.tables import CostTables
@@ -13,11 +13,13 @@ from costmodel.space.kinds import HomogeneousSpace
 from costmodel.space.mixed import MixedSpace
 
 
-def milder(result: Exploration) -> tuple[Found, ...] | None:
-    """The first configurations with less damage than a destroyed model's, ahead of dense in the order asked for.
+def milder(result: Exploration) -> Answer | None:
+    """The answer among configurations with less damage than a destroyed model's, of whose `top` those are left that are
+    ahead of dense in the order asked for.
 
     None where that is not the question: quality was named or limited, nothing was listed, the first one is alive, or
-    the space is too large to ask again in a blink. The limit is the one that `recommend` has by default.
+    the space is not homogeneous: others take too long to ask again. The limit is the one that `recommend` has by
+    default.
     """
     question, space = result.question, result.space
     graded = question.tables.quality is not None or result.damage.metric != METRIC
@@ -29,12 +31,16 @@ def milder(result: Exploration) -> tuple[Found, ...] | None:
         space, [table.pricer for table in question.tables.phases.values()], question.tables.steps, result.damage
     )
     alive = Limit(objective=Objective(name="quality", part="quality", metric="quality"), sign="<", value=DESTROYED)
-    found = answer(dataclasses.replace(question, tables=tables, limits=(*question.limits, alive))).top
-    ahead = next((place for place, each in enumerate(found) if not space.choices(each.number).any()), len(found))
-    return found[:ahead]
+    found = answer(dataclasses.replace(question, tables=tables, limits=(*question.limits, alive)))
+    numbers = [each.number for each in found.top]
+    ahead = next((place for place, number in enumerate(numbers) if not space.choices(number).any()), len(numbers))
+    return dataclasses.replace(found, top=found.top[:ahead])
 
 
 def opening(result: Exploration) -> Exploration:
-    """The exploration as it is shown to people: where the first is likely destroyed, `top` has those alive instead."""
+    """The exploration as it is shown to people: where the first is likely destroyed, `top` has those alive instead, and
+    `top_gap` is theirs."""
     alive = milder(result)
-    return result if not alive else dataclasses.replace(result, answer=dataclasses.replace(result.answer, top=alive))
+    if alive is None or not alive.top:
+        return result
+    return dataclasses.replace(result, answer=dataclasses.replace(result.answer, top=alive.top, top_gap=alive.top_gap))

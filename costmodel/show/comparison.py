@@ -15,7 +15,7 @@ from costmodel.forward.workload import Phase, Workload
 from costmodel.pricing.estimate import Estimate
 from costmodel.pricing.phase_estimate import PhaseEstimate
 from costmodel.pricing.several import IMPOSSIBLE, Place, Refusal
-from costmodel.show.exploration import ALIVE
+from costmodel.show.exploration import among_alive
 from costmodel.show.report import amount, configuration_text, duration, energy, rate
 from costmodel.timing.columns import BOUNDS
 from costmodel.units import percent, si
@@ -256,9 +256,9 @@ def _first_cells(result: Exploration) -> dict[str, str]:
     if not answer.top:
         return {**cells, "first": "-", "saved": "-", "configuration": "none"}
     alive = milder(result)
-    if alive == ():
+    if alive is not None and not alive.top:
         return {**cells, "first": "-", "saved": "-", "configuration": "none alive is ahead of dense"}
-    top = (alive or answer.top)[0]
+    top = (answer if alive is None else alive).top[0]
     value = top.objectives[objective.name]
     return {
         **cells,
@@ -270,5 +270,6 @@ def _first_cells(result: Exploration) -> dict[str, str]:
 
 def _notes(result: Exploration) -> list[str]:
     limits = [f"within {', '.join(map(str, result.question.limits))}"] if result.question.limits else []
-    alive = [] if milder(result) is None else [f"first: {ALIVE}"]
-    return [*limits, *alive, f"guarantee: {result.answer.guarantee}"]
+    alive = milder(result)
+    among = [] if alive is None else [f"first: {among_alive(result.question.objectives[0], alive)}"]
+    return [*limits, *among, f"guarantee: {result.answer.guarantee}"]

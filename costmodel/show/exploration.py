@@ -8,13 +8,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from costmodel.decomposition.prior import DESTROYED, METRIC
 from costmodel.decomposition.text import describe
 from costmodel.explore import Exploration
-from costmodel.explore.answer import Found
+from costmodel.explore.answer import Answer, Found
 from costmodel.explore.beside import Beside
+from costmodel.explore.by_site.problem import metric_of
 from costmodel.explore.distribution import Distribution
+from costmodel.explore.objectives import Objective
 from costmodel.explore.quality import QualityTable
 from costmodel.explore.text import bars, objective_text
 
-ALIVE = f"with less than {DESTROYED:g} nat of damage by the prior"
+_ALIVE = f"with less than {DESTROYED:g} nat of damage by the prior"
 """How those are told of that the prior leaves alive, where the first of all is destroyed."""
 
 
@@ -95,11 +97,18 @@ def top_title(result: Exploration) -> str:
     return f"{'Most' if objective.maximise else 'Least'} {objective.name} (saved), whatever it does to the answers"
 
 
-def milder_title(result: Exploration) -> str:
+def milder_title(result: Exploration, alive: Answer) -> str:
     """What the list of models that are likely alive is ordered by."""
     objective = result.question.objectives[0]
     order = f"{'Most' if objective.maximise else 'Least'} {objective.name} (saved)"
-    return f"{order} {ALIVE}"
+    return f"{order} {among_alive(objective, alive)}"
+
+
+def among_alive(objective: Objective, answer: Answer) -> str:
+    """Among which configurations the first was found, and how far it can be from the first of them in truth."""
+    if not answer.top_gap:
+        return _ALIVE
+    return f"{_ALIVE}, within {objective_text(metric_of(objective).metric, answer.top_gap)} of the optimum"
 
 
 def damage_title(result: Exploration) -> str:

@@ -13,7 +13,7 @@ from costmodel.errors import InputError
 from costmodel.explore.milder import opening
 from costmodel.explore.objectives import Objective, Priced, parse_objectives
 from costmodel.show.answer_text import answer_text, trust_lines
-from costmodel.show.exploration import ALIVE, quality_label
+from costmodel.show.exploration import among_alive, quality_label
 from costmodel.show.explore_maps import map_data, maps
 from costmodel.show.page import make_page
 from costmodel.units import unit_of
@@ -72,7 +72,7 @@ def explore_page(result: Exploration, command: str) -> str:
     priced = result.estimate_best()
     data = {
         "title": f"{model.name} on {result.hardware}",
-        "answer": answer_text(result, priced, "" if result is whole else ALIVE),
+        "answer": answer_text(result, priced, "" if result is whole else among_alive(question.objectives[0], answer)),
         "trust": trust_lines(result, priced),
         "assumptions": list(priced.assumptions),
         "measured": result.measured,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 
@@ -102,9 +103,27 @@ def test_a_table_opens_with_a_model_that_is_alive_and_json_keeps_its_order(
 def test_it_is_said_where_none_that_is_alive_is_ahead_of_dense(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr("costmodel.cli.explore.milder", lambda result: ())
+    monkeypatch.setattr("costmodel.cli.explore.milder", lambda result: dataclasses.replace(result.answer, top=()))
     assert run(cli, [*QUESTION, "--ranks", "1"]) == 0
     assert "with less than 1 nat of damage by the prior: nothing is ahead of dense" in capsys.readouterr().out
+
+
+def test_it_is_said_how_far_the_first_alive_can_be_from_the_best(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Sums over kinds of layers can be compared on a grid, though the question without damage was answered exactly."""
+    from costmodel.explore import milder
+
+    exact = milder.answer
+    monkeypatch.setattr(milder, "answer", lambda question: dataclasses.replace(exact(question), top_gap=1.5e-6))
+    words = "with less than 1 nat of damage by the prior, within 1.5 us of the optimum"
+    page = tmp_path / "page.html"
+    question = [*QUESTION, "--ranks", "1,256"]
+    assert run(cli, [*question, "--report", str(page)]) == 0
+    assert f"Least decode.latency_s (saved) {words}" in " ".join(capsys.readouterr().out.split())
+    assert words in page.read_text()
+    assert run(cli, [*question, "--hw", "l40"]) == 0
+    assert f"first: {words}" in " ".join(capsys.readouterr().out.split())
 
 
 def test_what_comes_nearest_is_said_where_nothing_keeps_the_limits(tmp_path: Path) -> None:
