@@ -96,7 +96,7 @@ def turns(runs: dict[str, Pass], seconds: float) -> dict[str, list[float]]:
             runs[name]()
             if turn >= 2:
                 times[name].append(time.process_time() - start)
-        if time.monotonic() > end:
+        if turn >= 2 and time.monotonic() > end:
             break
     return times
 
