@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import re
 import shlex
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -114,3 +115,14 @@ def test_the_shell_can_complete_an_option(monkeypatch: pytest.MonkeyPatch, capsy
     with pytest.raises(SystemExit):
         cli.main(args=[], prog_name="costmodel")
     assert capsys.readouterr().out.strip() == "plain,--runtime"
+
+
+def test_every_extra_is_asked_for_by_one_command() -> None:
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    files = [path for room in ("costmodel", "validate", "docs") for path in (ROOT / room).rglob("*.[pm][yd]")]
+    asked = [each for path in files for each in re.findall(r"pip install [^\n`]*\[[\w,]+\]", path.read_text())]
+    assert len(asked) > 8
+    for command in asked:
+        names = re.fullmatch(r"pip install -c constraints\.txt '\.\[([\w,]+)\]", command)
+        assert names, command
+        assert set(names[1].split(",")) <= set(extras)

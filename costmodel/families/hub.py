@@ -65,7 +65,7 @@ def _fetched(name: str) -> Path:
         from huggingface_hub.errors import GatedRepoError, RemoteEntryNotFoundError, RepositoryNotFoundError
         from huggingface_hub.utils.logging import get_verbosity, set_verbosity
     except ImportError as error:
-        hint = f"pip install 'costmodel[hub]', or {by_hand}"
+        hint = f"pip install -c constraints.txt '.[hub]' in the checkout, or {by_hand}"
         raise ModelError("model not in the local cache", value=name, hint=hint) from error
     if not _resolves(endpoint):
         raise ModelError(unreachable, value=name, hint=by_hand)

@@ -116,7 +116,7 @@ def _read_parquet(path: Path, error: type[CostModelError]) -> dict[str, Sequence
         import pyarrow
         import pyarrow.parquet
     except ImportError:
-        hint = "pip install 'costmodel[parquet]', or convert it to CSV"
+        hint = "pip install -c constraints.txt '.[parquet]' in the checkout, or convert it to CSV"
         raise error(f"{path}: reading Parquet needs pyarrow", hint=hint) from None
     try:
         with open_file(path) as stream:  # a path itself may be a folder, and its parts become columns

@@ -85,7 +85,9 @@ def new_figure(width: float, height: float, theme: Theme = "light") -> Figure:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise InputError("figures need matplotlib", hint="pip install 'costmodel[plot]'") from error
+        raise InputError(
+            "figures need matplotlib", hint="pip install -c constraints.txt '.[plot]' in the checkout"
+        ) from error
     figure = Figure(figsize=(width, height), facecolor=COLOURS[theme]["paper"], layout="constrained")
     FigureCanvasAgg(figure)  # knows the size of a text, which placing labels needs
     return figure

@@ -103,7 +103,9 @@ def import_gguf(
 def _held(file: Path) -> Held:
     """What a GGUF file holds."""
     if importlib.util.find_spec("gguf") is None:
-        raise InputError("reading GGUF needs the package gguf", hint="pip install 'costmodel[gguf]'")
+        raise InputError(
+            "reading GGUF needs the package gguf", hint="pip install -c constraints.txt '.[gguf]' in the checkout"
+        )
     if not file.is_file():
         raise InputError("no such file", value=str(file), allowed="a GGUF file")
     try:

@@ -86,7 +86,7 @@ class ValidateGroup(LazyGroup):
         except ModuleNotFoundError as error:
             if (error.name or "").partition(".")[0] not in _EXTRA:
                 raise
-            hint = "install the extra: pip install -c constraints.txt -e '.[validate]' in the checkout"
+            hint = "install the extra: pip install -c constraints.txt '.[validate]' in the checkout"
             raise CostModelError("a library that measuring needs is missing", value=error.name, hint=hint) from error
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -60,12 +60,15 @@ def print_written(written: Checkpoint, above: int, left_out: list[str], needed: 
         )
         return
     columns = ["tensor", "form", "sites", "ranks", "mean error", "largest"]
-    print_table(f"{written.folder}: relative error of the factored weights", columns, _summary(manifest.sites), left=2)
+    if rows:
+        title = f"{written.folder}: relative error of the factored weights"
+        print_table(title, columns, _summary(manifest.sites), left=2)
     shards = sum(each.name.endswith(".safetensors") for each in manifest.files)
     count, kind = len(manifest.drop), manifest.weight_dtype or manifest.dtype
     dropped = f", {count} layer{'s' if count > 1 else ''} dropped" if count else ""
     say(
-        f"{si(manifest.params, '').strip()} of {si(manifest.dense_params, '').strip()} parameters ({saved:.1f} % saved"
+        f"{'' if rows else f'{written.folder}: '}{si(manifest.params, '').strip()} of "
+        f"{si(manifest.dense_params, '').strip()} parameters ({saved:.1f} % saved"
         f"{dropped}), {manifest.factors.kind} factors, {si(written.bytes, 'B')} of {kind} in {shards} weight "
         f"file{'s' if shards > 1 else ''}, "
         f"{seconds(elapsed, 3)}, peak memory {si(_peak_resident(), 'B')}"

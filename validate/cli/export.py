@@ -36,7 +36,7 @@ def onnx(folder: Path, out: Path) -> None:
 
     \b
     Example:
-        pip install 'costmodel[onnx]'
+        pip install -c constraints.txt '.[onnx]'
         validate export onnx my-model-factored --out my-model.onnx
     """
     started = time.monotonic()

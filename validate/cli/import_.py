@@ -59,7 +59,7 @@ def gguf(file: Path, dtype: Literal["fp32", "bf16", "fp16"], out: Path) -> None:
 
     \b
     Example:
-        pip install gguf
+        pip install -c constraints.txt '.[gguf]'
         validate import gguf SmolLM2-135M-Instruct.Q4_1.gguf --out smollm2
     """
     with Working(LOADING, at_once=is_loading(LOADING)) as working:

@@ -38,7 +38,7 @@ def require_ray(address: str | None) -> str | None:
     if address is None:
         return None
     if importlib.util.find_spec("ray") is None:
-        hint = "install the extra: pip install -c constraints.txt -e '.[ray]' in the checkout"
+        hint = "install the extra: pip install -c constraints.txt '.[ray]' in the checkout"
         raise InputError("--ray needs Ray, which is not installed", value=address, hint=hint)
     host, colon, port = address.rpartition(":")
     if address != AUTO and not (host and colon and port.isdecimal() and "/" not in host):

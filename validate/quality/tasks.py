@@ -110,5 +110,5 @@ def _require_library() -> None:
     """Raise InputError with the extra's name where lm-evaluation-harness cannot be imported."""
     for name in ("lm_eval", "accelerate"):
         if importlib.util.find_spec(name) is None:
-            hint = "install the extra: pip install -c constraints.txt -e '.[validate,quality]' in the checkout"
+            hint = "install the extra: pip install -c constraints.txt '.[validate,quality]' in the checkout"
             raise InputError("a library that tasks need is missing", value=name, hint=hint)

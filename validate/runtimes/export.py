@@ -30,7 +30,9 @@ def require_onnx() -> None:
     """Raise InputError unless the packages of the extra `onnx` are installed."""
     for name in PACKAGES:
         if importlib.util.find_spec(name) is None:
-            raise InputError(f"the package {name} is not installed", hint="pip install 'costmodel[onnx]'")
+            raise InputError(
+                f"the package {name} is not installed", hint="pip install -c constraints.txt '.[onnx]' in the checkout"
+            )
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

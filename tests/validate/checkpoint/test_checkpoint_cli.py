@@ -150,6 +150,14 @@ def test_whitened_factors_are_those_of_the_text(apply: Any, dense: Path, tmp_pat
     assert any(not torch.equal(plain[name], whitened[name]) for name in plain)
 
 
+def test_where_layers_are_dropped_alone_there_is_no_table_of_factors(apply: Any) -> None:
+    code, out, _ = apply("--decompose", "layers=1 form=drop", "--out", "shorter")
+    assert code == 0
+    assert out.startswith("shorter: ")
+    assert "1 layer dropped" in out.splitlines()[0]
+    assert "relative error" not in out
+
+
 def test_notes_on_what_a_user_may_not_expect(apply: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     code, _, err = apply("--decompose", "layers=0 tensors=q_proj rank=60", "--out", "wide")
     assert code == 0
