@@ -15,6 +15,7 @@ from costmodel.explore.tables import CostBatch, CostTables
 from costmodel.space.base import DesignSpace
 
 EXACT = "exact"
+EXACT_FIRST = "exact; of the list of the best, the first (the others are the best of the undominated sums)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)

@@ -13,8 +13,8 @@ import numpy as np
 
 from costmodel.arrays import Floats, Ints
 from costmodel.errors import InputError
-from costmodel.explore.answer import EXACT, Answer, Found, Question
-from costmodel.explore.by_kind.extremes import extremes_of, settled_by
+from costmodel.explore.answer import EXACT, EXACT_FIRST, Answer, Found, Question
+from costmodel.explore.by_kind.extremes import extremes_of
 from costmodel.explore.by_kind.kinds import MAX_KINDS, Kinds
 from costmodel.explore.by_kind.labels import Labels, labels
 from costmodel.explore.by_kind.metrics import Metrics
@@ -72,7 +72,7 @@ def answer_by_kinds(question: Question) -> Answer:
         best = float(values.max() if objective.maximise else values.min())
         return extremes_of(metrics, objective, best, exact)
 
-    kept = [settled_by(known(limit.objective), limit) for limit in question.limits]
+    kept = [known(limit.objective).settled(limit) for limit in question.limits]
     sample = kinds.sample(SAMPLE, SEED)
     if False in kept:
         distribution, note = sampled_distribution(question, sample, known, [])
@@ -120,8 +120,7 @@ def _words(
     question: Question, slack: dict[Objective, float], best_gap: float, batch: CostBatch, exact: bool, some: bool
 ) -> str:
     if exact:
-        listed = "exact; of the list of the best, the first (the others are the best of the undominated sums)"
-        return listed if question.top > 1 and some else EXACT
+        return EXACT_FIRST if question.top > 1 and some else EXACT
     if not some:
         return "no configuration was found within the limits, which is no proof that there is none"
     amounts = []

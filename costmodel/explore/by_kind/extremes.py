@@ -16,7 +16,7 @@ from costmodel.explore.by_kind.kinds import Kinds
 from costmodel.explore.by_kind.metrics import Metrics
 from costmodel.explore.by_site.extremes import Extremes
 from costmodel.explore.by_site.problem import Coordinate, Functional, metric_of
-from costmodel.explore.objectives import Limit, Objective
+from costmodel.explore.objectives import Objective
 from costmodel.space.kinds import HomogeneousSpace
 from costmodel.space.mixed import MixedSpace
 
@@ -56,17 +56,6 @@ def extremes_of(metrics: Metrics, objective: Objective, least: float, exact: boo
         mean=mean,
         exact=tuple(name for name in ("min", "max", "mean") if name in found),
     )
-
-
-def settled_by(known: Extremes, limit: Limit) -> bool | None:
-    """Whether all configurations keep a limit on the worse side (True), or none does (False); None where unknown."""
-    slack = _EQUAL * max(abs(known.minimum), abs(known.maximum))
-    best, worst = ("min", known.minimum - slack), ("max", known.maximum + slack)
-    if limit.objective.maximise:
-        best, worst = ("max", known.maximum + slack), ("min", known.minimum - slack)
-    if worst[0] in known.exact and limit.holds(worst[1]):
-        return True
-    return False if best[0] in known.exact and not limit.holds(best[1]) else None
 
 
 def _mean(metrics: Metrics, objective: Objective, functionals: list[Functional]) -> float | None:

@@ -17,8 +17,8 @@ import numpy as np
 
 from costmodel.arrays import Choices, Floats, Ints
 from costmodel.errors import InputError
-from costmodel.explore.answer import EXACT, Answer, Found, Question
-from costmodel.explore.by_site.extremes import extremes, settled
+from costmodel.explore.answer import EXACT, EXACT_FIRST, Answer, Found, Question
+from costmodel.explore.by_site.extremes import extremes
 from costmodel.explore.by_site.grid import WORK, Grid, grid
 from costmodel.explore.by_site.hull import Hull, fill, hull
 from costmodel.explore.by_site.labels import exact_labels
@@ -75,8 +75,8 @@ def answer_by_sites(question: Question) -> Answer:
     raised = any(tables.phases[part].raises_peak for part in memory_parts(metrics))
     candidates = range(len(space.ranks[0])) if isinstance(space, PerLayerSpace) else [None]
     problems = [SiteProblem.of(tables, rank) for rank in candidates]
-    kept = [settled(tables, problems, limit) for limit in question.limits]
     known = functools.partial(extremes, tables, problems)
+    kept = [known(limit.objective).settled(limit) for limit in question.limits]
     sample = uniform_sample(question)
     if False in kept:
         distribution, note = sampled_distribution(question, sample, known, [])
@@ -108,7 +108,7 @@ def answer_by_sites(question: Question) -> Answer:
         slack = _best_gap(question, pool, order, bounds, lowest)
         guarantee = _words(question, pool, order, gap, slack)
     elif question.top > 1:
-        guarantee = "exact; of the list of the best, the first (the others are the best of the undominated sums)"
+        guarantee = EXACT_FIRST
     best, points = _found(question, pool, order.tolist()), _found(question, pool, front.tolist())
     distribution, note = sampled_distribution(question, sample, known, [*best, *points])
     return Answer(

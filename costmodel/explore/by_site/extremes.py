@@ -43,6 +43,17 @@ class Extremes:
     mean: float | None
     exact: tuple[str, ...]
 
+    def settled(self, limit: Limit) -> bool | None:
+        """Whether all configurations keep a limit on the worse side of the objective (True), or none does (False); None
+        where unknown."""
+        slack = _EQUAL * max(abs(self.minimum), abs(self.maximum))
+        best, worst = ("min", self.minimum - slack), ("max", self.maximum + slack)
+        if limit.objective.maximise:
+            best, worst = ("max", self.maximum + slack), ("min", self.minimum - slack)
+        if worst[0] in self.exact and limit.holds(worst[1]):
+            return True
+        return False if best[0] in self.exact and not limit.holds(best[1]) else None
+
 
 def extremes(tables: CostTables, problems: Sequence[SiteProblem], objective: Objective) -> Extremes:
     """Extremes and mean of an objective over the configurations of all problems, which share the dense one alone."""
@@ -79,18 +90,6 @@ def extremes(tables: CostTables, problems: Sequence[SiteProblem], objective: Obj
         mean=mean,
         exact=tuple(name for name in ("min", "max", "mean") if name in exact),
     )
-
-
-def settled(tables: CostTables, problems: Sequence[SiteProblem], limit: Limit) -> bool | None:
-    """Whether every configuration keeps a limit on the worse side (True), or none does (False); None where unknown."""
-    known = extremes(tables, problems, limit.objective)
-    slack = _EQUAL * max(abs(known.minimum), abs(known.maximum))
-    best, worst = ("min", known.minimum - slack), ("max", known.maximum + slack)
-    if limit.objective.maximise:
-        best, worst = ("max", known.maximum + slack), ("min", known.minimum - slack)
-    if worst[0] in known.exact and limit.holds(worst[1]):
-        return True
-    return False if best[0] in known.exact and not limit.holds(best[1]) else None
 
 
 def _whole(tables: CostTables, metric: Objective) -> bool:
