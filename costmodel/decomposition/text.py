@@ -237,6 +237,8 @@ def _fields(text: str) -> dict[str, str]:
             allowed = f"KEY=VALUE with KEY one of {', '.join(_KEYS)}"
             file = word.lower().endswith((".toml", ".json"))
             hint = "a file of SPECs is read by --recipe, a configuration by --config" if file else ""
+            if word == DENSE:
+                hint = "dense is a SPEC of its own, or form=dense in one"
             raise DecompositionError("not a SPEC", value=word, allowed=allowed, hint=hint)
         if key not in _KEYS:
             raise DecompositionError("unknown key in SPEC", value=key, allowed=", ".join(_KEYS))

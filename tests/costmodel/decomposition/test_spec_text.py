@@ -165,6 +165,7 @@ def test_specs_apply_on_top_of_a_base() -> None:
 BAD_SPECS = [
     ("", "empty SPEC"),
     ("   ", "empty SPEC"),
+    ("dense rank=1", "layers, tensors, rank, form; dense is a SPEC of its own, or form=dense in one"),
     ("rank", "not a SPEC: got 'rank'"),
     ("rank=", "not a SPEC"),
     ("=1", "unknown key in SPEC: got ''"),
