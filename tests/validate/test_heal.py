@@ -109,6 +109,10 @@ def test_what_cannot_be_healed_is_one_line(folder: Path) -> None:
         healed(folder, "x", judge_text=folder / "text.txt")
     with pytest.raises(CostModelError, match="exists"):
         healed(folder, "factored")
+    int8 = ["apply", "--model", str(folder / "dense"), "--decompose", "rank=8", "--weight-dtype", "int8"]
+    assert CliRunner().invoke(cli, [*int8, "--out", str(folder / "int8")], catch_exceptions=False).exit_code == 0
+    with pytest.raises(InputError, match=r"in int8 cannot be healed: got .*; give a folder .* without --weight-dtype$"):
+        healed(folder, "x", factored=folder / "int8")
     other = checkpoint(folder / "other", LLAMA, scale=3.0)
     with pytest.raises(InputError, match=r"--dense is not what the factors were made of: got .*/other"):
         healed(folder, "x", dense=str(other))

@@ -38,7 +38,8 @@ def factor_weights(model: nn.Module) -> dict[str, nn.Parameter]:
             continue
         for stage, part in module.named_children():
             if isinstance(part, Int8Linear):
-                raise InputError("factors in int8 cannot be healed", value=name, hint="heal them, then write int8")
+                hint = "give a folder that `validate apply` wrote without --weight-dtype"
+                raise InputError("factors in int8 cannot be healed", value=name, hint=hint)
             found[f"{name}.{stage}.weight"] = part.weight  # type: ignore[assignment]
     if not found:
         raise InputError("no factors to heal", hint="give a folder of `validate apply`")
