@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 
 import pytest
 
@@ -51,6 +52,20 @@ def test_a_comparison_stays_within_a_narrow_terminal(
     rows = [line for line in lines if line.startswith(" a100-sxm-80gb ")]
     assert len(rows) == 4
     assert "with both" in lines[lines.index(rows[2]) - 2]
+
+
+def test_a_next_command_of_either_program_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(common, "text_width", lambda: 80)
+    for words, start in (
+        ([], "next: costmodel "),
+        (["--save-recipe", str(tmp_path / "recipe.toml")], "next: validate "),
+    ):
+        assert run(cli, [*RECOMMEND[:3], "--hw", "l4", "--phase", "decode", "--faster", "20%", *words]) == 0
+        (line,) = [line for line in capsys.readouterr().out.splitlines() if line.startswith("next: ")]
+        assert line.startswith(start)
+        assert "recipe.toml" in line.split()[-1]
 
 
 def test_text_folds_where_numbers_do_not(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> None:
