@@ -116,10 +116,12 @@ def formats_by_group(settings: Fields) -> dict[str, WeightFormat | None]:
 
 _BYTES = ("uint8", "float8_e4m3fn", "float8_e8m0fnu")
 """Types of scales of 8 bits."""
+_SCALE_BITS = {**dict.fromkeys(_BYTES, 8), "float16": 16, "bfloat16": 16, "float32": 32}
+"""Of a scale, by the type that compressed-tensors names; 16 where it names none."""
 _SPARSE = ("marlin-24", "sparse-bitmask", "sparse-24-bitmask")
 """Formats of compressed-tensors that leave out weights that are 0."""
-_PLAIN = ("dense", "fakequant")
-"""Formats of weights that are held as they were."""
+_MIXED = "mixed-precision"
+"""Format of groups that have one each. All others of quantised weights end in `quantized`; the rest hold them plain."""
 _LINEARS = "Linear"
 """Target of compressed-tensors that stands for all linears."""
 
@@ -128,7 +130,8 @@ def _groups(settings: Fields) -> list[tuple[list[str], WeightFormat]]:
     """Targets and format of each group."""
     sparse = settings.nested("sparsity_config")
     for where, form in ((settings, settings.text("format")), (sparse, sparse.text("format"))):
-        if form in _SPARSE or (form in _PLAIN and where is settings):
+        quantised = form in ("", _MIXED) or form.endswith("quantized")
+        if form in _SPARSE or (where is settings and not quantised):
             raise where.error("format", "a format of quantised weights, all of which are there")
     groups = settings.nested("config_groups")
     if not groups.data:
@@ -148,7 +151,10 @@ def _scheme(group: Fields) -> WeightFormat:
     if kind == "float" and bits == 4:
         return WeightFormat(method="compressed-tensors", dtype=DType.INT4, bits=4, group=size or 16, scale_bits=8)
     dtype = DType.FP8 if kind == "float" and bits == 8 else _BITS_TYPES[bits]
-    scale_bits = 8 if weights.text("scale_dtype").removeprefix("torch.") in _BYTES else 16
+    scale = weights.text("scale_dtype").removeprefix("torch.") or "bfloat16"
+    if scale not in _SCALE_BITS:
+        raise weights.error("scale_dtype", ", ".join(_SCALE_BITS))
+    scale_bits = _SCALE_BITS[scale]
     if strategy == "block":
         rows, columns = _pair(weights, "block_structure")
         return WeightFormat(method="compressed-tensors", dtype=dtype, bits=bits, rows=rows, group=columns)

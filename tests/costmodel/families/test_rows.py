@@ -114,6 +114,8 @@ def test_every_head_has_the_parameters_of_its_class(model_type: str, end: str) -
     assert spec.num_params == reference_params(config, spec)
     names = {str(label): f"L{label}" for label in range(3)}
     for change in ({"tie_word_embeddings": False}, {"id2label": names}, {"id2label": names, "num_labels": 1}):
+        if "id2label" in change and (model_type, end) == ("distilbert", "ForQuestionAnswering"):
+            continue  # its class takes two labels, a beginning and an end, and no others
         changed = {**config, **change}
         spec = spec_from_config(changed, name=model_type, source=json.dumps(changed))
         assert spec.num_params == reference_params(changed, spec), change

@@ -31,6 +31,7 @@ NULL_SAYS = {
     "global_head_dim": "that of the other layers",
     "mamba_d_ssm": "mamba_expand times hidden_size",
     "full_attn_idxs": "attention in every layer",
+    "clip_qkv": "q, k and v as they are",
 }
 """What null says where it is not what a type has without the field."""
 EMPTY_SAYS_NO = "whatever is empty says no, as where transformers asks whether a field is set"
@@ -39,7 +40,8 @@ NO = {
     *("is_folding_model", "rotary_value", "use_cla", "use_mla", "num_experts", "embedding_size", "n_shared_experts"),
     *("add_full_attention_sink_bias", "use_bias", "qk_ln", "norm_after", "attention_layer_norm", "use_qk_norm"),
     *("classifier_bias", "replace_with_linear", "sparsify", "shared_intermediate_size", "alibi_starting_size"),
-    *("lora_adaptations", "attention_windows", "inner_hidden_size"),
+    *("lora_adaptations", "attention_windows", "inner_hidden_size", "quant_mode"),
+    *("scale_quant_params", "zero_quant_params"),
 }
 """Fields of what is not supported, which are refused unless they are empty (EMPTY_SAYS_NO)."""
 ALLOWED: dict[str, tuple[Any, ...]] = {
@@ -52,6 +54,7 @@ ALLOWED: dict[str, tuple[Any, ...]] = {
     "cross_attention_layers": ([],),
     "full_attn_idxs": ([],),
     "max_relative_positions": (-1,),
+    "clip_qkv": (1.5,),
     "position_buckets": (-1,),
     "moe_layer_end_index": (-1,),
     "group_size": (-1,),
@@ -99,6 +102,7 @@ TOWERS = {"vision_config", "visual", "audio_config", "audio"}
 FLAGS = {
     *("sym", "zero_point", "load_in_4bit", "load_in_8bit", "_load_in_4bit", "_load_in_8bit", "symmetric"),
     *("bnb_4bit_use_double_quant", "use_full_rank_gate", "include_embedding"),
+    "include_input_output_embeddings",
 }
 """Fields inside others that are true or false."""
 
