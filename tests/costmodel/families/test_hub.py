@@ -74,7 +74,7 @@ def test_a_mistyped_path_is_not_looked_up_on_the_hub() -> None:
 
 def test_without_the_hubs_library_one_line_says_how_to_get_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
-    with pytest.raises(ModelError, match=r"costmodel\[hub\]', or save http.*/some-model/resolve/main/config.json"):
+    with pytest.raises(ModelError, match=r"'\.\[hub\]' in .*, or save http.*/some-model/resolve/main/config.json"):
         load_model(NAME)
 
 
