@@ -20,7 +20,7 @@ from costmodel.explore.by_kind.labels import Labels, labels
 from costmodel.explore.by_kind.metrics import Metrics
 from costmodel.explore.by_site.extremes import Extremes
 from costmodel.explore.by_site.problem import ceiling, memory_parts, metric_of, with_plain_limits
-from costmodel.explore.by_site.sample import SAMPLE, SEED, sampled_distribution, sampled_share
+from costmodel.explore.by_site.sample import SAMPLE, SEED, sampled_answer
 from costmodel.explore.objectives import Objective
 from costmodel.explore.pareto import nondominated
 from costmodel.explore.tables import CostBatch
@@ -37,7 +37,7 @@ def answer_by_kinds(question: Question) -> Answer:
         InputError: on a cost that does not grow with sums over sites, a limit on the better side, or too many kinds.
     """
     question = with_plain_limits(question)
-    tables, space = question.tables, question.space
+    tables = question.tables
     asked = [*question.objectives, *(limit.objective for limit in question.limits)]
     for objective in asked:
         if objective.metric == "arithmetic_intensity":
@@ -75,9 +75,7 @@ def answer_by_kinds(question: Question) -> Answer:
     kept = [known(limit.objective).settled(limit) for limit in question.limits]
     sample = kinds.sample(SAMPLE, SEED)
     if False in kept:
-        distribution, note = sampled_distribution(question, sample, known, [])
-        words = f"exact: no configuration keeps {question.limits[kept.index(False)]}; {note}"
-        return Answer(matching=0, distinct_costs=None, distribution=distribution, top=(), frontier=(), guarantee=words)
+        return sampled_answer(question, sample, known, kept)
     positions = np.flatnonzero(allowed)
     front = positions[nondominated(goals[positions])]
     order = positions[np.lexsort(goals[positions].T[::-1])][: question.top]
@@ -91,18 +89,17 @@ def answer_by_kinds(question: Question) -> Answer:
         best_gap = max(0.0, float(first[order[0]] - (first[near].min() - gap)))
     shown = front[_spread(goals[front, 0])]
     best, points = (_found(question, kinds, found, batch, some) for some in (order, shown))
-    distribution, note = sampled_distribution(question, sample, known, [*best, *points])
     words = _words(question, slack, best_gap, batch, exact, len(positions) > 0)
     if len(shown) < len(front):
         words += f"; {len(shown)} of the frontier's {len(front)} points are listed"
-    return Answer(
-        matching=space.valid_size if all(kept) else None,
-        matching_share=None if all(kept) else sampled_share(question, sample),
-        distinct_costs=None,
-        distribution=distribution,
+    return sampled_answer(
+        question,
+        sample,
+        known,
+        kept,
         top=best,
         frontier=points,
-        guarantee=f"{words}; {note}",
+        guarantee=words,
         frontier_gap=gap,
         top_gap=best_gap,
     )

@@ -32,7 +32,7 @@ from costmodel.explore.by_site.problem import (
     metric_of,
     with_plain_limits,
 )
-from costmodel.explore.by_site.sample import sampled_distribution, sampled_share, uniform_sample
+from costmodel.explore.by_site.sample import sampled_answer, uniform_sample
 from costmodel.explore.by_site.tangents import tangents, useful
 from costmodel.explore.objectives import Objective
 from costmodel.explore.pareto import nondominated
@@ -79,9 +79,7 @@ def answer_by_sites(question: Question) -> Answer:
     kept = [known(limit.objective).settled(limit) for limit in question.limits]
     sample = uniform_sample(question)
     if False in kept:
-        distribution, note = sampled_distribution(question, sample, known, [])
-        words = f"exact: no configuration keeps {question.limits[kept.index(False)]}; {note}"
-        return Answer(matching=0, distinct_costs=None, distribution=distribution, top=(), frontier=(), guarantee=words)
+        return sampled_answer(question, sample, known, kept)
     exact = [None if raised else exact_labels(problem, coordinates) for problem in problems]
     gap = slack = 0.0
     guarantee = EXACT
@@ -110,15 +108,14 @@ def answer_by_sites(question: Question) -> Answer:
     elif question.top > 1:
         guarantee = EXACT_FIRST
     best, points = _found(question, pool, order.tolist()), _found(question, pool, front.tolist())
-    distribution, note = sampled_distribution(question, sample, known, [*best, *points])
-    return Answer(
-        matching=space.valid_size if all(kept) else None,
-        matching_share=None if all(kept) else sampled_share(question, sample),
-        distinct_costs=None,
-        distribution=distribution,
+    return sampled_answer(
+        question,
+        sample,
+        known,
+        kept,
         top=best,
         frontier=points,
-        guarantee=f"{guarantee}; {note}",
+        guarantee=guarantee,
         frontier_gap=gap,
         top_gap=slack,
     )

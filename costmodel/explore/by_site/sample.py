@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from costmodel.arrays import Floats
-from costmodel.explore.answer import Found, Question
+from costmodel.explore.answer import EXACT, Answer, Found, Question
 from costmodel.explore.by_site.extremes import Extremes
 from costmodel.explore.distribution import QUANTILES, Distribution, distribution
 from costmodel.explore.objectives import Objective
@@ -93,3 +93,44 @@ def sampled_share(question: Question, sample: CostBatch) -> dict[str, float]:
     """The share of configurations within the limits, from `uniform_sample`, with its bounds."""
     share, error = int(question.allowed(sample).sum()) / SAMPLE, sample_error()
     return {"share": share, "low": max(0.0, share - error), "high": min(1.0, share + error), "confidence": 1 - ALPHA}
+
+
+def sampled_answer(
+    question: Question,
+    sample: CostBatch,
+    known_of: Callable[[Objective], Extremes],
+    kept: Sequence[bool | None],
+    *,
+    top: tuple[Found, ...] = (),
+    frontier: tuple[Found, ...] = (),
+    guarantee: str = EXACT,
+    frontier_gap: float = 0.0,
+    top_gap: float = 0.0,
+) -> Answer:
+    """The answer for a space too large to count through: what was found, beside distributions from a sample.
+
+    Args:
+        question, sample, known_of: as of `sampled_distribution`.
+        kept: whether all configurations keep each limit, True, or none does, False; None where some may. Where none
+            keeps a limit, nothing was found and the guarantee says so.
+        guarantee, frontier_gap, top_gap: of what was found, as of `Answer`.
+    """
+    distribution, note = sampled_distribution(question, sample, known_of, [*top, *frontier])
+    if False in kept:
+        guarantee = f"exact: no configuration keeps {question.limits[kept.index(False)]}"
+        matching, share = 0, None
+    elif all(kept):
+        matching, share = question.space.valid_size, None
+    else:
+        matching, share = None, sampled_share(question, sample)
+    return Answer(
+        matching=matching,
+        matching_share=share,
+        distinct_costs=None,
+        distribution=distribution,
+        top=top,
+        frontier=frontier,
+        guarantee=f"{guarantee}; {note}",
+        frontier_gap=frontier_gap,
+        top_gap=top_gap,
+    )
